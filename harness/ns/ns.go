@@ -1,0 +1,171 @@
+// Package ns owns network namespaces by file descriptor, and the sandbox that
+// keeps a whole run away from the host.
+//
+// It is the only package that touches operating system threads. A network
+// namespace belongs to a thread, and Go moves goroutines between threads, so
+// code that must run inside a namespace is handed to [Namespace.Do] as a
+// function. Whatever that function opens (sockets, netlink handles, packet
+// captures) stays in its namespace for life and may be used from anywhere
+// afterwards: open inside, use outside.
+//
+// A namespace has no name and no mount. It lives exactly as long as somebody
+// holds it: this process's descriptor, or a socket inside it. A killed process
+// therefore leaves none behind.
+package ns
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// ErrClosed is returned by methods of a Namespace after Close.
+var ErrClosed = errors.New("namespace is closed")
+
+// Namespace is one anonymous network namespace, held by a file descriptor.
+// Its methods may be called from any goroutine.
+type Namespace struct {
+	mu   sync.RWMutex // held for reading while the descriptor is in use
+	file *os.File     // nil after Close
+}
+
+// New makes an empty network namespace: nothing in it but a loopback device
+// that is down. It needs CAP_SYS_ADMIN in the current user namespace
+// (unshare(2), CLONE_NEWNET). The caller must Close it.
+func New() (*Namespace, error) {
+	var made netns.NsHandle
+	err := onThread(func(origin netns.NsHandle) error {
+		var err error
+		if made, err = netns.New(); err != nil {
+			return fmt.Errorf("unshare network namespace: %w", err)
+		}
+		// unshare(2) promises it, but a harness that shares the host's
+		// namespace by accident would configure the host: look.
+		if made.Equal(origin) {
+			return errors.Join(errors.New("unshare network namespace: still in the old one"), made.Close())
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Namespace{file: os.NewFile(uintptr(made), "netns")}, nil
+}
+
+// Do runs f on a thread that is inside the namespace, waits for it, and
+// returns its error. A panic in f, or a runtime.Goexit, reaches the caller of
+// Do as if f had been called directly.
+//
+// f must not start goroutines that rely on the namespace: they run outside.
+// Paths such as /proc/net show another thread's namespace; f must use
+// /proc/thread-self/net. Nested calls are fine, each on a thread of its own.
+func (n *Namespace) Do(f func() error) error {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if n.file == nil {
+		return ErrClosed
+	}
+	target := netns.NsHandle(n.file.Fd())
+	return onThread(func(netns.NsHandle) error {
+		if err := netns.Set(target); err != nil {
+			return fmt.Errorf("enter network namespace: %w", err)
+		}
+		return f()
+	})
+}
+
+// Use calls f with the namespace's file descriptor, which is valid only during
+// the call. netlink takes it to move a device, or to open a handle, there.
+func (n *Namespace) Use(f func(fd int) error) error {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if n.file == nil {
+		return ErrClosed
+	}
+	return f(int(n.file.Fd()))
+}
+
+// Inode is the number by which the kernel names the namespace in
+// /proc/PID/ns/net ("net:[4026532281]"). It may be given to another namespace
+// after this one is gone.
+func (n *Namespace) Inode() (uint64, error) {
+	var st unix.Stat_t
+	err := n.Use(func(fd int) error {
+		if err := unix.Fstat(fd, &st); err != nil {
+			return fmt.Errorf("stat network namespace: %w", err)
+		}
+		return nil
+	})
+	return st.Ino, err
+}
+
+// Close lets go of the namespace. The kernel takes it down, with its devices,
+// rules and routes, once nothing else holds it, a little later and by itself.
+// A second Close does nothing.
+func (n *Namespace) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.file == nil {
+		return nil
+	}
+	err := n.file.Close()
+	n.file = nil
+	return err
+}
+
+// onThread runs f on a goroutine that owns its thread, gives it a handle of the
+// namespace that the thread came from, and brings the thread back there before
+// other goroutines may use it again.
+func onThread(f func(origin netns.NsHandle) error) error {
+	var (
+		err      error
+		panicked any
+		normal   bool
+		done     = make(chan struct{})
+	)
+	go func() {
+		defer close(done)
+		defer func() {
+			if !normal {
+				panicked = recover() // nil when f called runtime.Goexit
+			}
+		}()
+		err = lockedThread(f)
+		normal = true
+	}()
+	<-done
+	switch {
+	case normal:
+		return err
+	case panicked != nil:
+		panic(panicked)
+	default:
+		runtime.Goexit()
+		return nil
+	}
+}
+
+func lockedThread(f func(origin netns.NsHandle) error) (err error) {
+	runtime.LockOSThread()
+	origin, err := netns.Get()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("open the thread's network namespace: %w", err)
+	}
+	defer func() {
+		if restore := netns.Set(origin); restore != nil {
+			// The thread stays locked, so that it ends with this goroutine
+			// and no other goroutine ever runs in the wrong namespace.
+			err = errors.Join(err, fmt.Errorf("return to the thread's network namespace (terminating the thread): %w", restore))
+		} else {
+			runtime.UnlockOSThread()
+		}
+		err = errors.Join(err, origin.Close())
+	}()
+	return f(origin)
+}
