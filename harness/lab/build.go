@@ -1,0 +1,163 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/coreos/go-iptables/iptables"
+	"golang.org/x/sync/errgroup"
+
+	"twlab/harness/kernel"
+	"twlab/harness/node"
+	"twlab/harness/ns"
+)
+
+// Build makes the topology real. It needs CAP_SYS_ADMIN and CAP_NET_ADMIN: root,
+// or the sandbox. When it fails, or ctx ends before it is done, everything made
+// so far is taken down and the error names the node and the step.
+func Build(ctx context.Context, t Topology) (*Lab, error) {
+	if err := t.Validate(); err != nil {
+		return nil, err
+	}
+	members := t.members()
+	b := &builder{topology: t, rules: t.rules(), lab: &Lab{
+		topology: t,
+		machines: make([]*machine, len(members)),
+		byName:   make(map[string]*machine, len(members)),
+	}}
+	for i, who := range members {
+		b.lab.machines[i] = &machine{member: who}
+		b.lab.byName[who.Name] = b.lab.machines[i]
+	}
+	if err := b.build(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("build lab: %w", err), b.lab.Close())
+	}
+	return b.lab, nil
+}
+
+// builder is a lab under construction.
+type builder struct {
+	topology Topology
+	rules    []Rule
+	iptables *iptables.IPTables // nil when there are no rules
+	lab      *Lab
+}
+
+func (b *builder) build(ctx context.Context) (err error) {
+	if len(b.rules) > 0 {
+		if b.iptables, err = newIPTables(); err != nil {
+			return err
+		}
+	}
+	// Gateway and balancer come first, because the links of the others end
+	// there. The others are made side by side: the kernel's one lock for links
+	// (RTNL) is only a part of the work.
+	var side errgroup.Group
+	side.SetLimit(runtime.GOMAXPROCS(0))
+	building, stop := context.WithCancel(ctx)
+	defer stop()
+	for _, m := range b.lab.machines {
+		if m.Role == Gateway || m.Role == Balancer {
+			if err := b.add(ctx, m); err != nil {
+				return err
+			}
+			continue
+		}
+		if building.Err() != nil {
+			break
+		}
+		side.Go(func() error {
+			err := b.add(building, m)
+			if err != nil {
+				stop()
+			}
+			return err
+		})
+	}
+	if err := side.Wait(); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := b.awaitLinks(ctx); err != nil {
+		return err
+	}
+	for _, m := range b.lab.machines {
+		m.closeLinks()
+	}
+	return nil
+}
+
+// add makes one node and its link. What it made is in the machine at once, so
+// that Close finds it whatever happens next.
+func (b *builder) add(ctx context.Context, m *machine) (err error) {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: %w", m.Name, err)
+	}
+	if m.space, err = ns.New(); err != nil {
+		return fmt.Errorf("%s: %w", m.Name, err)
+	}
+	m.local = node.NewLocal(m.Identity, m.space.Do)
+	err = m.space.Do(func() error {
+		// Rules first: they load the modules that some sysctls belong to.
+		if err := b.applyRules(m.member); err != nil {
+			return err
+		}
+		// Sysctls before links, which inherit some of them.
+		if err := applySysctls(m.member, b.topology.Sysctls); err != nil {
+			return err
+		}
+		if m.links, err = openLinks(); err != nil {
+			return err
+		}
+		return m.links.loopback(m.member)
+	})
+	if err == nil && m.inner != "" {
+		err = join(m, b.lab.byName[m.inner])
+	}
+	if m.Role == Client || m.Role == Server {
+		m.closeLinks() // no link of others ends here, and descriptors are few
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.Name, err)
+	}
+	return nil
+}
+
+func applySysctls(who member, wanted Settings) error {
+	for _, s := range Baseline {
+		err := kernel.WriteSysctl(s.Name, s.Value)
+		if err != nil && !absent(err) {
+			return fmt.Errorf("baseline: %w", err)
+		}
+	}
+	if who.Role == Gateway {
+		if err := kernel.WriteSysctl("net.ipv4.ip_forward", "1"); err != nil {
+			return err
+		}
+	}
+	for _, s := range wanted {
+		if s.Role != who.Role && s.Node != who.Name {
+			continue
+		}
+		if err := kernel.WriteSysctl(s.Name, s.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// absent tells whether a sysctl is missing, rather than refused.
+func absent(err error) bool {
+	for _, reason := range []error{
+		kernel.ErrSysctlUnknown, kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal,
+	} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
+}

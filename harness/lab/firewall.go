@@ -1,0 +1,55 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/coreos/go-iptables/iptables"
+)
+
+// lockSeconds bounds the wait for the xtables lock, which the legacy backend
+// shares through the file system.
+const lockSeconds = 10
+
+// newIPTables finds the iptables program, once for a lab.
+func newIPTables() (*iptables.IPTables, error) {
+	ipt, err := iptables.New(iptables.IPFamily(iptables.ProtocolIPv4), iptables.Timeout(lockSeconds))
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, fmt.Errorf("iptables is not installed (%w): run hack/bootstrap", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("iptables: %w", err)
+	}
+	return ipt, nil
+}
+
+// rules lists the gateway's own rule and those of the topology.
+func (t Topology) rules() []Rule {
+	if t.Gateway.Kind != Masquerade {
+		return t.Rules
+	}
+	spec := []string{"-o", string(Balancer), "-p", "tcp", "-j", "MASQUERADE"}
+	if p := t.Gateway.Ports; p != (PortRange{}) {
+		spec = append(spec, "--to-ports", fmt.Sprintf("%d-%d", p.First, p.Last))
+	}
+	if t.Gateway.Random != KeepPort {
+		spec = append(spec, string(t.Gateway.Random))
+	}
+	nat := Rule{Role: Gateway, Table: "nat", Chain: "POSTROUTING", Spec: strings.Join(spec, " ")}
+	return append([]Rule{nat}, t.Rules...)
+}
+
+// applyRules appends the node's rules in the calling thread's namespace.
+func (b *builder) applyRules(who member) error {
+	for _, r := range b.rules {
+		if r.Role != who.Role && r.Node != who.Name {
+			continue
+		}
+		if err := b.iptables.Append(r.Table, r.Chain, strings.Fields(r.Spec)...); err != nil {
+			return fmt.Errorf("iptables -t %s -A %s %s: %w", r.Table, r.Chain, r.Spec, err)
+		}
+	}
+	return nil
+}

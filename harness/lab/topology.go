@@ -1,0 +1,304 @@
+// Package lab turns a Topology, a plain description of machines, links, NAT and
+// sysctls, into a Lab: the same thing made of network namespaces, veth pairs and
+// iptables rules on the running kernel. A lab owns all that it made and takes it
+// down again.
+//
+//	client0 ─┐
+//	client1 ─┼─ gateway ── balancer ─┬─ server0
+//	   ...  ─┘                       └─ server1
+//
+// Without a gateway the clients hang off the balancer. Every link is a veth pair
+// of its own, both ends born inside their namespaces; the end at the outer node
+// is called eth0, the end at the inner one (gateway or balancer) is named after
+// the outer node. Routes are host routes and neighbours are static, so a lab has
+// no ARP, and as many clients as there are addresses (a Linux bridge ends at
+// 1023 ports, the kernel's neighbour table at 1024 learnt entries for the whole
+// machine).
+package lab
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+
+	"twlab/harness/node"
+)
+
+// Topology describes the lab wanted. It needs at least one client; everything
+// else may be left out.
+type Topology struct {
+	// Clients is the number of clients, named client0, client1, ...
+	Clients int
+	// Names renames the first clients, in order, where a story reads better
+	// with names of its own.
+	Names []string
+	// Gateway stands between the clients and the balancer; its zero value is
+	// none.
+	Gateway GatewaySpec
+	// Servers is the number of servers behind the balancer.
+	Servers int
+	// Sysctls are the differences from [Baseline]; later ones win.
+	Sysctls Settings
+	// Rules are iptables rules in addition to those that the gateway needs.
+	Rules []Rule
+}
+
+// Role and the roles are those of package node.
+type Role = node.Role
+
+// The roles.
+const (
+	Client   = node.Client
+	Gateway  = node.Gateway
+	Balancer = node.Balancer
+	Server   = node.Server
+)
+
+// GatewayKind is what a gateway does with packets.
+type GatewayKind string
+
+// The kinds. The zero value is no gateway at all.
+const (
+	NoGateway GatewayKind = ""
+	// Routed forwards and changes nothing.
+	Routed GatewayKind = "routed"
+	// Masquerade gives all clients the gateway's own address (iptables
+	// MASQUERADE, nf_nat_masquerade_ipv4).
+	Masquerade GatewayKind = "masquerade"
+)
+
+// RandomMode is how MASQUERADE chooses a source port (nf_nat_l4proto_unique_tuple).
+type RandomMode string
+
+// The modes. The zero value keeps the client's port when it is free.
+const (
+	KeepPort    RandomMode = ""
+	Random      RandomMode = "--random"
+	FullyRandom RandomMode = "--random-fully"
+)
+
+// GatewaySpec describes the gateway.
+type GatewaySpec struct {
+	Kind GatewayKind
+	// Ports, for Masquerade, is the range of source ports (--to-ports); its
+	// zero value leaves the choice to the kernel.
+	Ports PortRange
+	// Random, for Masquerade, is how the port is chosen.
+	Random RandomMode
+}
+
+// PortRange is a range of ports, both ends included.
+type PortRange struct{ First, Last uint16 }
+
+// Rule is one iptables rule on one node, or on every node of a role.
+type Rule struct {
+	Role Role   // every node of this role, or
+	Node string // the node of this name
+	// Table and Chain are iptables' ("raw", "PREROUTING").
+	Table, Chain string
+	// Spec is the rest of the rule, as after `iptables -A CHAIN`, words
+	// separated by spaces. A gateway's interfaces are named after the nodes at
+	// the other end; everywhere else the link towards the gateway or the
+	// balancer is eth0.
+	Spec string
+}
+
+// Setting is one sysctl on one node, or on every node of a role.
+type Setting struct {
+	Role  Role
+	Node  string
+	Name  string
+	Value string
+}
+
+// Settings is a list of sysctls, made by [On] and [OnNode].
+type Settings []Setting
+
+// On sets sysctls, each given as "name=value", on every node of a role.
+func On(role Role, assignments ...string) Settings {
+	return Settings(nil).On(role, assignments...)
+}
+
+// OnNode sets sysctls, each given as "name=value", on the node of that name.
+func OnNode(name string, assignments ...string) Settings {
+	return Settings(nil).OnNode(name, assignments...)
+}
+
+// On adds sysctls for every node of a role.
+func (s Settings) On(role Role, assignments ...string) Settings {
+	return s.add(Setting{Role: role}, assignments)
+}
+
+// OnNode adds sysctls for the node of that name.
+func (s Settings) OnNode(name string, assignments ...string) Settings {
+	return s.add(Setting{Node: name}, assignments)
+}
+
+func (s Settings) add(target Setting, assignments []string) Settings {
+	for _, a := range assignments {
+		target.Name, target.Value, _ = strings.Cut(a, "=")
+		s = append(s, target)
+	}
+	return s
+}
+
+// The addresses of a lab. Every link has host addresses, so the prefixes only
+// say how many nodes there is room for.
+var (
+	clientNet = netip.MustParsePrefix("10.10.0.0/16")
+	serverNet = netip.MustParsePrefix("10.30.0.0/16")
+
+	gatewayOutside = netip.MustParseAddr("10.20.0.1")
+	balancerAddr   = netip.MustParseAddr("10.20.0.2")
+)
+
+// capacity is how many nodes fit into a prefix: all addresses but the network's,
+// the broadcast's and the inner node's.
+func capacity(p netip.Prefix) int { return 1<<(32-p.Bits()) - 3 }
+
+// leafName is what may name a node: it names an interface at the inner node too
+// (IFNAMSIZ is 16, dev_valid_name).
+var leafName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,14}$`)
+
+// Validate says what is wrong with the description, all of it at once. It needs
+// no privileges and looks at nothing but t.
+func (t Topology) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	if t.Clients < 1 {
+		bad("%d clients: want at least 1", t.Clients)
+	}
+	if most := capacity(clientNet); t.Clients > most {
+		bad("%d clients: more than the %d addresses of %v", t.Clients, most, clientNet)
+	}
+	if most := capacity(serverNet); t.Servers < 0 || t.Servers > most {
+		bad("%d servers: want 0 to %d (%v)", t.Servers, most, serverNet)
+	}
+	if len(t.Names) > max(t.Clients, 0) {
+		bad("%d names for %d clients", len(t.Names), t.Clients)
+	}
+	for _, name := range t.Names {
+		if !leafName.MatchString(name) {
+			bad("client name %q: want 1 to 15 of a-z, 0-9, - and _, a letter first", name)
+		}
+	}
+	errs = append(errs, t.Gateway.validate()...)
+
+	roles := map[string]Role{}
+	for _, n := range t.members() {
+		if _, taken := roles[n.Name]; taken {
+			bad("two nodes named %q", n.Name)
+		}
+		roles[n.Name] = n.Role
+	}
+	for _, s := range t.Sysctls {
+		if err := target(s.Role, s.Node, roles); err != nil {
+			bad("sysctl %s: %w", s.Name, err)
+		}
+		if s.Name == "" || s.Value == "" || strings.ContainsAny(s.Name, "/ ") {
+			bad("sysctl %q with value %q: want net.some.name=value", s.Name, s.Value)
+		}
+	}
+	for _, r := range t.Rules {
+		if err := target(r.Role, r.Node, roles); err != nil {
+			bad("rule %q: %w", r.Spec, err)
+		}
+		if r.Table == "" || r.Chain == "" || strings.TrimSpace(r.Spec) == "" {
+			bad("rule %q of chain %q in table %q: want all three", r.Spec, r.Chain, r.Table)
+		}
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("topology: %w", errors.Join(errs...))
+	}
+	return nil
+}
+
+func (g GatewaySpec) validate() (errs []error) {
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("gateway: "+format, args...)) }
+	switch g.Kind {
+	case NoGateway, Routed, Masquerade:
+	default:
+		bad("unknown kind %q: want %q, %q or none", g.Kind, Routed, Masquerade)
+	}
+	switch g.Random {
+	case KeepPort, Random, FullyRandom:
+	default:
+		bad("unknown random mode %q: want %q, %q or none", g.Random, Random, FullyRandom)
+	}
+	if g.Kind != Masquerade && (g.Ports != PortRange{} || g.Random != KeepPort) {
+		bad("ports and random mode need kind %q", Masquerade)
+	}
+	switch p := g.Ports; {
+	case p == PortRange{}:
+	case p.First == 0:
+		bad("port range %d-%d: ports begin at 1", p.First, p.Last)
+	case p.First > p.Last:
+		bad("port range %d-%d is reversed: the first port is the smaller one", p.First, p.Last)
+	}
+	return errs
+}
+
+// target checks that a setting or rule names exactly one existing target.
+func target(role Role, name string, roles map[string]Role) error {
+	switch {
+	case (role == "") == (name == ""):
+		return errors.New("want either a role or a node")
+	case name != "":
+		if _, found := roles[name]; !found {
+			return fmt.Errorf("no node %q in this topology", name)
+		}
+		return nil
+	}
+	for _, r := range roles {
+		if r == role {
+			return nil
+		}
+	}
+	return fmt.Errorf("no %s in this topology", role)
+}
+
+// member is a node of the lab to be, and where its own link ends.
+type member struct {
+	node.Identity
+	inner     string     // name of the inner node; "" for a node without a link of its own
+	innerAddr netip.Addr // the inner node's address on that link
+}
+
+// members lists who is in the lab, each after the node that its link ends at.
+func (t Topology) members() []member {
+	balancer := member{Identity: node.Identity{Name: string(Balancer), Role: Balancer, Addr: balancerAddr}}
+	all := []member{balancer}
+	front := string(Balancer)
+	if t.Gateway.Kind != NoGateway {
+		front = string(Gateway)
+		balancer.inner, balancer.innerAddr = front, gatewayOutside
+		gateway := node.Identity{Name: front, Role: Gateway, Addr: gatewayOutside}
+		all = []member{{Identity: gateway}, balancer}
+	}
+	for i := range min(t.Clients, capacity(clientNet)) {
+		name := fmt.Sprintf("client%d", i)
+		if i < len(t.Names) {
+			name = t.Names[i]
+		}
+		id := node.Identity{Name: name, Role: Client, Addr: outer(clientNet, i)}
+		all = append(all, member{Identity: id, inner: front, innerAddr: inner(clientNet)})
+	}
+	for i := range min(t.Servers, capacity(serverNet)) {
+		id := node.Identity{Name: fmt.Sprintf("server%d", i), Role: Server, Addr: outer(serverNet, i)}
+		all = append(all, member{Identity: id, inner: string(Balancer), innerAddr: inner(serverNet)})
+	}
+	return all
+}
+
+// inner is the inner node's address on a prefix, outer the i-th outer node's.
+func inner(p netip.Prefix) netip.Addr { return p.Addr().Next() }
+
+func outer(p netip.Prefix, i int) netip.Addr {
+	base := p.Addr().As4()
+	binary.BigEndian.PutUint32(base[:], binary.BigEndian.Uint32(base[:])+2+uint32(i))
+	return netip.AddrFrom4(base)
+}

@@ -1,0 +1,103 @@
+package lab
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+// Each wrong description has its own sentence, and each sentence names the thing.
+func TestValidateNamesWhatIsWrong(t *testing.T) {
+	masquerade := GatewaySpec{Kind: Masquerade}
+	for _, c := range []struct {
+		name     string
+		topology Topology
+		want     string
+	}{
+		{"no clients", Topology{}, "0 clients: want at least 1"},
+		{"negative clients", Topology{Clients: -3}, "-3 clients: want at least 1"},
+		{"more clients than addresses", Topology{Clients: 70000}, "70000 clients: more than the 65533 addresses of 10.10.0.0/16"},
+		{"more servers than addresses", Topology{Clients: 1, Servers: 70000}, "70000 servers: want 0 to 65533"},
+		{"more names than clients", Topology{Clients: 1, Names: []string{"a", "b"}}, "2 names for 1 clients"},
+		{"name too long for a link", Topology{Clients: 1, Names: []string{"a-name-of-16-byt"}}, `client name "a-name-of-16-byt": want 1 to 15`},
+		{"two clients with one name", Topology{Clients: 2, Names: []string{"phone", "phone"}}, `two nodes named "phone"`},
+		{"client named like the balancer", Topology{Clients: 1, Names: []string{"balancer"}}, `two nodes named "balancer"`},
+		{"client named like a later one", Topology{Clients: 2, Names: []string{"client1"}}, `two nodes named "client1"`},
+		{"ports reversed", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Masquerade, Ports: PortRange{2000, 1000}}}, "gateway: port range 2000-1000 is reversed"},
+		{"ports from zero", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Masquerade, Ports: PortRange{0, 1000}}}, "gateway: port range 0-1000: ports begin at 1"},
+		{"ports without masquerade", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Routed, Ports: PortRange{1000, 2000}}}, `gateway: ports and random mode need kind "masquerade"`},
+		{"ports without gateway", Topology{Clients: 1, Gateway: GatewaySpec{Ports: PortRange{1000, 2000}}}, `gateway: ports and random mode need kind "masquerade"`},
+		{"unknown gateway", Topology{Clients: 1, Gateway: GatewaySpec{Kind: "magic"}}, `gateway: unknown kind "magic"`},
+		{"unknown random mode", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Masquerade, Random: "--chaos"}}, `gateway: unknown random mode "--chaos"`},
+		{"sysctl without value", Topology{Clients: 1, Sysctls: On(Client, "net.ipv4.tcp_tw_reuse")}, `sysctl "net.ipv4.tcp_tw_reuse" with value ""`},
+		{"sysctl with slashes", Topology{Clients: 1, Sysctls: On(Client, "net/ipv4/tcp_tw_reuse=1")}, `want net.some.name=value`},
+		{"sysctl for nobody", Topology{Clients: 1, Sysctls: Settings{{Name: "net.a", Value: "1"}}}, "sysctl net.a: want either a role or a node"},
+		{"sysctl for a missing role", Topology{Clients: 1, Sysctls: On(Gateway, "net.a=1")}, "sysctl net.a: no gateway in this topology"},
+		{"sysctl for a missing node", Topology{Clients: 1, Sysctls: OnNode("client1", "net.a=1")}, `sysctl net.a: no node "client1" in this topology`},
+		{"rule without table", Topology{Clients: 1, Gateway: masquerade, Rules: []Rule{{Role: Gateway, Chain: "INPUT", Spec: "-j DROP"}}}, `rule "-j DROP" of chain "INPUT" in table ""`},
+		{"rule for a missing node", Topology{Clients: 1, Rules: []Rule{{Node: "nobody", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, `rule "-j DROP": no node "nobody"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := c.topology.Validate()
+			if err == nil {
+				t.Fatalf("Validate() = nil, want an error with %q", c.want)
+			}
+			if !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Validate() = %q\nwant it to contain %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestValidateSaysEverythingAtOnce(t *testing.T) {
+	err := Topology{Clients: 0, Gateway: GatewaySpec{Kind: "magic"}}.Validate()
+	for _, want := range []string{"0 clients", "magic"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Validate() = %v, want it to contain %q", err, want)
+		}
+	}
+}
+
+func TestValidateAcceptsWhatCanBeBuilt(t *testing.T) {
+	for name, topology := range map[string]Topology{
+		"direct": {Clients: 1},
+		"full":   {Clients: capacity(clientNet), Servers: capacity(serverNet), Gateway: GatewaySpec{Kind: Routed}},
+		"one port": {
+			Clients: 2, Names: []string{"old", "young"},
+			Gateway: GatewaySpec{Kind: Masquerade, Ports: PortRange{1, 1}, Random: FullyRandom},
+			Sysctls: On(Client, "net.ipv4.tcp_timestamps=2").OnNode("old", "net.ipv4.tcp_rfc1337=1"),
+			Rules:   []Rule{{Node: "gateway", Table: "raw", Chain: "PREROUTING", Spec: "-j ACCEPT"}},
+		},
+	} {
+		if err := topology.Validate(); err != nil {
+			t.Errorf("%s: Validate() = %v", name, err)
+		}
+	}
+}
+
+func TestMembersHaveAddressesOfTheirOwn(t *testing.T) {
+	members := Topology{Clients: capacity(clientNet), Servers: 2, Gateway: GatewaySpec{Kind: Masquerade}}.members()
+	seen := map[netip.Addr]string{inner(clientNet): "inner end", inner(serverNet): "inner end"}
+	for _, m := range members {
+		if other, taken := seen[m.Addr]; taken {
+			t.Fatalf("%s and %s both have %v", other, m.Name, m.Addr)
+		}
+		seen[m.Addr] = m.Name
+	}
+	last := members[len(members)-3]
+	if want := netip.MustParseAddr("10.10.255.254"); last.Addr != want || !clientNet.Contains(last.Addr) {
+		t.Errorf("last client %s has %v, want %v", last.Name, last.Addr, want)
+	}
+}
+
+func TestMembersComeAfterTheirInnerNode(t *testing.T) {
+	for _, kind := range []GatewayKind{NoGateway, Routed, Masquerade} {
+		seen := map[string]bool{"": true}
+		for _, m := range (Topology{Clients: 3, Servers: 2, Gateway: GatewaySpec{Kind: kind}}).members() {
+			if !seen[m.inner] {
+				t.Errorf("gateway %q: %s comes before %s", kind, m.Name, m.inner)
+			}
+			seen[m.Name] = true
+		}
+	}
+}

@@ -1,0 +1,122 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"twlab/harness/kernel"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// Local is a Node on the running kernel. Make one with [NewLocal]; Close ends
+// its sockets.
+type Local struct {
+	id     Identity
+	inside func(func() error) error
+	host   *tcp.Host
+}
+
+var _ Node = (*Local)(nil)
+
+// NewLocal makes a node whose operations run by inside, such as
+// ns.Namespace.Do.
+func NewLocal(id Identity, inside func(func() error) error) *Local {
+	return &Local{id: id, inside: inside, host: tcp.NewHost(inside)}
+}
+
+// Close closes all sockets of the node.
+func (l *Local) Close() error { return l.wrap(l.host.CloseAll()) }
+
+// Identity says who the node is.
+func (l *Local) Identity() Identity { return l.id }
+
+// Release is the running kernel's.
+func (l *Local) Release(context.Context) (kernel.Release, error) {
+	r, err := kernel.Running()
+	return r, l.wrap(err)
+}
+
+// Sysctl reads a sysctl of the node's namespace.
+func (l *Local) Sysctl(_ context.Context, name string) (string, error) {
+	return inside(l, func() (string, error) { return kernel.ReadSysctl(name) })
+}
+
+// SetSysctl sets a sysctl of the node's namespace.
+func (l *Local) SetSysctl(_ context.Context, name, value string) error {
+	return l.wrap(l.inside(func() error { return kernel.WriteSysctl(name, value) }))
+}
+
+// Counters reads the counters of the node's namespace.
+func (l *Local) Counters(context.Context) (observe.Counters, error) {
+	return inside(l, observe.ReadCounters)
+}
+
+// Sockets reads the TCP sockets of the node's namespace.
+func (l *Local) Sockets(context.Context) (observe.Sockets, error) {
+	return inside(l, observe.ReadSockets)
+}
+
+// Flows reads the conntrack table of the node's namespace.
+func (l *Local) Flows(context.Context) ([]observe.Flow, error) {
+	return inside(l, observe.ReadFlows)
+}
+
+// Rules reads the iptables rules of the node's namespace and their hits.
+func (l *Local) Rules(ctx context.Context) ([]observe.RuleHits, error) {
+	return inside(l, func() ([]observe.RuleHits, error) { return observe.ReadRules(ctx, "") })
+}
+
+// DeleteFlows removes conntrack entries of the node's namespace.
+func (l *Local) DeleteFlows(_ context.Context, match observe.FlowMatch) (int, error) {
+	return inside(l, func() (int, error) { return observe.DeleteFlows(match) })
+}
+
+// Listen opens a listening socket on the node.
+func (l *Local) Listen(ctx context.Context, spec tcp.ListenSpec) (Listening, error) {
+	handle, addr, err := l.host.Listen(ctx, spec)
+	if addr.Addr().IsUnspecified() {
+		addr = netip.AddrPortFrom(l.id.Addr, addr.Port())
+	}
+	return Listening{Handle: handle, Addr: addr}, l.wrap(err)
+}
+
+// Attempt makes the attempts from the node.
+func (l *Local) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outcome, error) {
+	outcomes, err := l.host.Attempt(ctx, attempts)
+	return outcomes, l.wrap(err)
+}
+
+// Accept waits for a connection from peer on a listening socket of the node.
+func (l *Local) Accept(ctx context.Context, listening tcp.Handle, peer netip.AddrPort) (tcp.Handle, error) {
+	conn, err := l.host.Accept(ctx, listening, peer)
+	return conn, l.wrap(err)
+}
+
+// End brings a connection of the node to its end.
+func (l *Local) End(ctx context.Context, conn tcp.Handle, how tcp.Ending) error {
+	return l.wrap(l.host.End(ctx, conn, how))
+}
+
+// AdvanceClock moves the timestamp clock of one connection of the node.
+func (l *Local) AdvanceClock(_ context.Context, conn tcp.Handle, ticks int32) error {
+	return l.wrap(l.host.AdvanceClock(conn, ticks))
+}
+
+func (l *Local) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", l.id.Name, err)
+}
+
+// inside reads a value in the node's namespace.
+func inside[T any](l *Local, read func() (T, error)) (T, error) {
+	var value T
+	err := l.inside(func() (err error) {
+		value, err = read()
+		return err
+	})
+	return value, l.wrap(err)
+}

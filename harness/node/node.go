@@ -1,0 +1,74 @@
+// Package node is what one machine of a lab can do, and doing it on the kernel
+// that this process runs on.
+//
+// The [Node] interface takes and returns plain data: no function and no
+// descriptor crosses it. So a namespace of the running kernel and a machine with
+// a kernel of its own are the same to their callers, and [Local] is the one
+// implementation of each operation: called directly for a namespace, and by an
+// agent inside a machine.
+package node
+
+import (
+	"context"
+	"net/netip"
+
+	"twlab/harness/kernel"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// Role is what a node is in the story.
+type Role string
+
+// The roles.
+const (
+	Client   Role = "client"
+	Gateway  Role = "gateway"
+	Balancer Role = "balancer"
+	Server   Role = "server"
+)
+
+// Identity says who a node is.
+type Identity struct {
+	// Name is unique in its lab: "client2", "gateway".
+	Name string
+	Role Role
+	// Addr is the address at which others reach the node.
+	Addr netip.Addr
+}
+
+// Node is one machine of a lab. Its methods may be called from any goroutine.
+// Errors name the node and the step.
+type Node interface {
+	Identity() Identity
+	// Release is the release of the node's kernel.
+	Release(ctx context.Context) (kernel.Release, error)
+
+	// Sysctl reads a sysctl of the node ("net.ipv4.tcp_tw_reuse"); SetSysctl
+	// sets it and reads it back. Their errors wrap a *kernel.SysctlError.
+	Sysctl(ctx context.Context, name string) (string, error)
+	SetSysctl(ctx context.Context, name, value string) error
+
+	// Counters, Sockets, Flows and Rules are the node's witnesses, read now.
+	Counters(ctx context.Context) (observe.Counters, error)
+	Sockets(ctx context.Context) (observe.Sockets, error)
+	Flows(ctx context.Context) ([]observe.Flow, error)
+	Rules(ctx context.Context) ([]observe.RuleHits, error)
+	// DeleteFlows removes conntrack entries and returns how many.
+	DeleteFlows(ctx context.Context, match observe.FlowMatch) (int, error)
+
+	// Listen, Attempt, Accept, End and AdvanceClock are those of tcp.Host.
+	Listen(ctx context.Context, spec tcp.ListenSpec) (Listening, error)
+	Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outcome, error)
+	Accept(ctx context.Context, listening tcp.Handle, peer netip.AddrPort) (tcp.Handle, error)
+	End(ctx context.Context, conn tcp.Handle, how tcp.Ending) error
+	AdvanceClock(ctx context.Context, conn tcp.Handle, ticks int32) error
+}
+
+// Listening is an open listening socket of a node.
+type Listening struct {
+	Handle tcp.Handle
+	// Addr is where others reach it: the node's own address when the socket
+	// listens on all of them.
+	Addr netip.AddrPort
+}

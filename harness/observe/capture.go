@@ -1,0 +1,249 @@
+package observe
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// Tap records the TCP segments over IPv4 that pass one interface, in both
+// directions, from OpenTap to Stop. Its methods may be called from any goroutine
+// and any namespace.
+//
+// Where it looks decides what its packets prove. Coming in, a packet is seen
+// before every netfilter hook (__netif_receive_skb_core comes before PREROUTING);
+// going out, after all of them (dev_queue_xmit_nit comes after POSTROUTING). So a
+// SYN that a gateway drops in whatever table is seen In and not Out, and one that
+// a listener's firewall drops is seen In. What a queueing discipline drops on its
+// way out is not seen.
+//
+// The kernel hands a packet to the tap before it handles it any further. When a
+// call returns because of a packet, that packet is already recorded; what the
+// kernel sends afterwards may not be.
+//
+// Packets are as the stack holds them: an outgoing TCP checksum may be partial,
+// and a segment longer than the MTU is one that segmentation offload would have
+// split. On a loopback device each packet is seen twice, once in each direction.
+type Tap struct {
+	point string
+	name  string
+	file  *os.File // an AF_PACKET socket
+	conn  syscall.RawConn
+	done  chan struct{} // closed when the reader has ended
+
+	mu      sync.Mutex
+	ring    *ring // nil after Stop
+	decoder *decoder
+	packets []Packet
+	lost    uint64
+	err     error // the first one
+}
+
+// OpenTap starts recording on an interface of the calling thread's network
+// namespace. The point is the machine's name and goes into each [Packet]. It
+// needs CAP_NET_RAW there. The interface may still be down. The caller must Stop
+// the tap, which keeps its namespace alive.
+func OpenTap(point, ifname string) (*Tap, error) {
+	t, err := openTap(point, ifname)
+	if err != nil {
+		return nil, fmt.Errorf("tap %s/%s: %w", point, ifname, err)
+	}
+	return t, nil
+}
+
+func openTap(point, ifname string) (*Tap, error) {
+	// Protocol 0 receives nothing until bind, so that nothing passes unfiltered.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open packet socket: %w", err)
+	}
+	file := os.NewFile(uintptr(fd), "tap "+point+"/"+ifname)
+	t := &Tap{point: point, name: ifname, file: file, done: make(chan struct{}), decoder: newDecoder()}
+	if err := t.configure(fd); err != nil {
+		return nil, errors.Join(err, t.release())
+	}
+	go t.read()
+	return t, nil
+}
+
+func (t *Tap) configure(fd int) error {
+	filter, err := tcpFilter()
+	if err != nil {
+		return fmt.Errorf("assemble filter: %w", err)
+	}
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}); err != nil {
+		return fmt.Errorf("attach filter: %w", err)
+	}
+	if t.ring, err = newRing(fd); err != nil {
+		return err
+	}
+	request, err := unix.NewIfreq(t.name)
+	if err != nil {
+		return fmt.Errorf("interface name: %w", err)
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request); err != nil {
+		return fmt.Errorf("find interface: %w", err)
+	}
+	// Only a socket for all protocols is shown outgoing packets (ptype_all).
+	everything := binary.NativeEndian.Uint16([]byte{0, unix.ETH_P_ALL})
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: everything, Ifindex: int(request.Uint32())}); err != nil {
+		return fmt.Errorf("bind packet socket: %w", err)
+	}
+	if t.conn, err = t.file.SyscallConn(); err != nil {
+		return fmt.Errorf("register packet socket: %w", err)
+	}
+	return nil
+}
+
+// release gives back what the kernel lent, and so ends read.
+func (t *Tap) release() error {
+	var err error
+	if t.ring != nil {
+		err = t.ring.close()
+		t.ring = nil
+	}
+	return errors.Join(err, t.file.Close())
+}
+
+// tcpFilter passes the first snapLength octets of frames that hold a TCP header
+// over IPv4, which a fragment other than the first does not.
+func tcpFilter() ([]unix.SockFilter, error) {
+	program, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: 12, Size: 2}, // EtherType
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IP, SkipTrue: 5},
+		bpf.LoadAbsolute{Off: ethernetHeader + 9, Size: 1}, // protocol
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_TCP, SkipTrue: 3},
+		bpf.LoadAbsolute{Off: ethernetHeader + 6, Size: 2}, // flags and fragment offset
+		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x1fff, SkipTrue: 1},
+		bpf.RetConstant{Val: snapLength},
+		bpf.RetConstant{Val: 0},
+	})
+	if err != nil {
+		return nil, err
+	}
+	filter := make([]unix.SockFilter, len(program))
+	for i, in := range program {
+		filter[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
+	}
+	return filter, nil
+}
+
+// Mark returns how many packets have passed so far, to be given to Since.
+func (t *Tap) Mark() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.drain()
+	return len(t.packets)
+}
+
+// Since returns a copy of the packets that passed since the mark, in the order
+// in which the kernel saw them; Since(0) returns all. It misses nothing that
+// passed before the call, and works after Stop too.
+func (t *Tap) Since(mark int) []Packet {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.drain()
+	if mark >= len(t.packets) {
+		return nil
+	}
+	return slices.Clone(t.packets[max(mark, 0):])
+}
+
+// Lost returns how many packets the kernel had no room for because the tap was
+// read too slowly. Unless it is zero, an absent packet proves nothing.
+func (t *Tap) Lost() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.count()
+	return t.lost
+}
+
+// Stop records what has passed so far, ends recording, and returns the first
+// error of the whole recording. What was recorded remains. A second Stop returns
+// the same.
+func (t *Tap) Stop() error {
+	t.mu.Lock()
+	if t.ring != nil {
+		t.drain()
+		t.count()
+		t.note(t.release())
+	}
+	t.mu.Unlock()
+	<-t.done
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err != nil {
+		return fmt.Errorf("tap %s/%s: %w", t.point, t.name, t.err)
+	}
+	return nil
+}
+
+// read takes packets as they come, so that the ring does not fill up.
+func (t *Tap) read() {
+	defer close(t.done)
+	err := t.conn.Read(func(uintptr) bool {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.drain()
+		return t.ring == nil
+	})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil && t.ring != nil {
+		t.note(fmt.Errorf("wait for packets: %w", err))
+	}
+}
+
+// note keeps the first error. It is called with t.mu held.
+func (t *Tap) note(err error) {
+	if t.err == nil {
+		t.err = err
+	}
+}
+
+// drain records packets until there is none. It is called with t.mu held.
+func (t *Tap) drain() {
+	for t.ring != nil && t.ring.take(t.record) {
+	}
+}
+
+func (t *Tap) record(frame []byte, stamp time.Time, kind uint8) {
+	p, err := t.decoder.decode(bytes.Clone(frame))
+	if err != nil {
+		t.note(err) // this one is missing; the next may be readable
+		return
+	}
+	p.Point, p.Interface, p.Time, p.Direction = t.point, t.name, stamp, In
+	if kind == unix.PACKET_OUTGOING {
+		p.Direction = Out
+	}
+	t.packets = append(t.packets, p)
+}
+
+// count adds the losses since the last call; reading them resets them in the
+// kernel. It is called with t.mu held.
+func (t *Tap) count() {
+	if t.ring == nil {
+		return
+	}
+	var stats *unix.TpacketStats
+	var err error
+	control := t.conn.Control(func(fd uintptr) {
+		stats, err = unix.GetsockoptTpacketStats(int(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	})
+	if err = errors.Join(control, err); err != nil {
+		t.note(fmt.Errorf("read packet statistics: %w", err))
+		return
+	}
+	t.lost += uint64(stats.Drops)
+}

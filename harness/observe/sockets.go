@@ -1,0 +1,284 @@
+package observe
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// State is a TCP state by the kernel's name (include/net/tcp_states.h).
+type State string
+
+// The states. NewSynRecv is internal to the kernel since Linux 4.1; both
+// sock_diag and /proc/net/tcp report such a request as SynRecv.
+const (
+	Established State = "ESTABLISHED"
+	SynSent     State = "SYN_SENT"
+	SynRecv     State = "SYN_RECV"
+	FinWait1    State = "FIN_WAIT1"
+	FinWait2    State = "FIN_WAIT2"
+	TimeWait    State = "TIME_WAIT"
+	Close       State = "CLOSE"
+	CloseWait   State = "CLOSE_WAIT"
+	LastAck     State = "LAST_ACK"
+	Listen      State = "LISTEN"
+	Closing     State = "CLOSING"
+	NewSynRecv  State = "NEW_SYN_RECV"
+)
+
+// Timer says what a socket is waiting for (idiag_timer in sock_diag(7)).
+type Timer string
+
+// The timers.
+const (
+	TimerNone       Timer = "none"
+	TimerRetransmit Timer = "retransmit" // a segment, or the SYN-ACK of a request
+	TimerKeepalive  Timer = "keepalive"  // keepalive, or the end of a full socket's FIN_WAIT2
+	TimerTimeWait   Timer = "timewait"   // the end of a minisocket, see Socket.Mini
+	TimerProbe      Timer = "probe"      // zero window probe
+)
+
+// Socket is one row of the kernel's TCP socket table.
+type Socket struct {
+	State  State          `json:"state"`
+	Local  netip.AddrPort `json:"local"`
+	Remote netip.AddrPort `json:"remote"`
+	Timer  Timer          `json:"timer"`
+	// Expires is the time until the timer fires: to a millisecond from
+	// sock_diag, to 10 ms from /proc. Zero without a timer.
+	Expires time.Duration `json:"expires"`
+	// RecvQueue is the number of bytes not yet read; of a listener, the number
+	// of connections not yet accepted.
+	RecvQueue uint32 `json:"recvQueue"`
+	// SendQueue is the number of bytes not yet acknowledged; of a listener, how
+	// many connections may wait for accept (from /proc: zero, it does not tell).
+	SendQueue uint32 `json:"sendQueue"`
+}
+
+// Mini reports whether only a minisocket is left (struct inet_timewait_sock).
+// It does for TIME_WAIT, and also for a connection in FIN_WAIT2 that nobody
+// owns any more (tcp_time_wait with state TCP_FIN_WAIT2): the state alone does
+// not tell the two kinds of FIN_WAIT2 apart.
+func (s Socket) Mini() bool { return s.Timer == TimerTimeWait }
+
+// String describes the socket in one line:
+// "TIME_WAIT 10.0.0.2:40001 > 10.0.0.1:80 timewait 59.98s".
+func (s Socket) String() string {
+	text := fmt.Sprintf("%s %s > %s", s.State, s.Local, s.Remote)
+	if s.Timer != TimerNone {
+		text += fmt.Sprintf(" %s %s", s.Timer, s.Expires)
+	}
+	return text
+}
+
+// Sockets is a socket table.
+type Sockets []Socket
+
+// In returns the sockets in a state.
+func (s Sockets) In(state State) Sockets {
+	return s.where(func(one Socket) bool { return one.State == state })
+}
+
+// Between returns the sockets with these ends. In each end the unspecified
+// address, or none at all, stands for any address and port 0 for any port.
+func (s Sockets) Between(local, remote netip.AddrPort) Sockets {
+	return s.where(func(one Socket) bool { return covers(local, one.Local) && covers(remote, one.Remote) })
+}
+
+func (s Sockets) where(keep func(Socket) bool) Sockets {
+	var kept Sockets
+	for _, one := range s {
+		if keep(one) {
+			kept = append(kept, one)
+		}
+	}
+	return kept
+}
+
+// covers reports whether the pattern stands for the end: an invalid or
+// unspecified address for every address, port 0 for every port.
+func covers(pattern, end netip.AddrPort) bool {
+	address, port := pattern.Addr(), pattern.Port()
+	return (!address.IsValid() || address.IsUnspecified() || address == end.Addr()) &&
+		(port == 0 || port == end.Port())
+}
+
+// ReadSockets lists the TCP sockets over IPv4 of the calling thread's network
+// namespace, in every state, minisockets and half open requests included. It
+// asks sock_diag (Linux 3.3 and CONFIG_INET_TCP_DIAG) and otherwise reads
+// /proc/net/tcp.
+//
+// The kernel walks its table without stopping it: a socket that changes state
+// meanwhile may be missed. What is at rest is listed exactly.
+func ReadSockets() (Sockets, error) {
+	sockets, err := sockDiag()
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) {
+		return procSockets()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dump sockets by sock_diag: %w", err)
+	}
+	return sockets, nil
+}
+
+func sockDiag() (Sockets, error) {
+	found, err := dump(func() ([]*netlink.Socket, error) { return netlink.SocketDiagTCP(unix.AF_INET) })
+	if err != nil {
+		return nil, err
+	}
+	sockets := make(Sockets, 0, len(found))
+	for _, f := range found {
+		local, okLocal := netip.AddrFromSlice(f.ID.Source.To4())
+		remote, okRemote := netip.AddrFromSlice(f.ID.Destination.To4())
+		state, okState := stateNamed(f.State)
+		if !okLocal || !okRemote || !okState {
+			return nil, fmt.Errorf("socket with state %d, local %v, remote %v is not understood", f.State, f.ID.Source, f.ID.Destination)
+		}
+		timer := timerNamed(f.Timer)
+		sockets = append(sockets, Socket{
+			State:     state,
+			Local:     netip.AddrPortFrom(local, f.ID.SourcePort),
+			Remote:    netip.AddrPortFrom(remote, f.ID.DestinationPort),
+			Timer:     timer,
+			Expires:   expires(timer, int64(int32(f.Expires)), time.Millisecond),
+			RecvQueue: f.RQueue,
+			SendQueue: f.WQueue,
+		})
+	}
+	return sockets, nil
+}
+
+func procSockets() (Sockets, error) {
+	data, path, err := readProcNet("tcp")
+	if err != nil {
+		return nil, err
+	}
+	return parseSockets(string(data), path)
+}
+
+// parseSockets reads /proc/net/tcp (tcp4_seq_show). The columns used are
+// "sl local_address rem_address st tx_queue:rx_queue tr:tm->when".
+func parseSockets(text, file string) (Sockets, error) {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	sockets := make(Sockets, 0, len(lines))
+	for i, line := range lines {
+		if i == 0 { // titles
+			continue
+		}
+		one, err := parseSocket(strings.Fields(line))
+		if err != nil {
+			return nil, fmt.Errorf("parse %s: line %d: %w", file, i+1, err)
+		}
+		sockets = append(sockets, one)
+	}
+	return sockets, nil
+}
+
+func parseSocket(column []string) (Socket, error) {
+	if len(column) < 6 {
+		return Socket{}, fmt.Errorf("%d columns, want 6 or more (truncated?)", len(column))
+	}
+	local, err := parseEnd(column[1])
+	if err != nil {
+		return Socket{}, err
+	}
+	remote, err := parseEnd(column[2])
+	if err != nil {
+		return Socket{}, err
+	}
+	number, err := strconv.ParseUint(column[3], 16, 8)
+	if err != nil {
+		return Socket{}, fmt.Errorf("state: %w", err)
+	}
+	state, ok := stateNamed(uint8(number))
+	if !ok {
+		return Socket{}, fmt.Errorf("state %d is not known", number)
+	}
+	send, receive, err := parsePair(column[4], 32)
+	if err != nil {
+		return Socket{}, fmt.Errorf("queues: %w", err)
+	}
+	kind, ticks, err := parsePair(column[5], 64)
+	if err != nil {
+		return Socket{}, fmt.Errorf("timer: %w", err)
+	}
+	// The kernel scales to clock ticks for user space, USER_HZ = 100.
+	const tick = 10 * time.Millisecond
+	timer := timerNamed(uint8(kind))
+	return Socket{
+		State: state, Local: local, Remote: remote,
+		Timer: timer, Expires: expires(timer, int64(ticks), tick),
+		RecvQueue: uint32(receive), SendQueue: uint32(send),
+	}, nil
+}
+
+// parseEnd reads "0100007F:0050": the address as the machine's own integer
+// order shows its network order bytes, and the port as a number.
+func parseEnd(text string) (netip.AddrPort, error) {
+	address, port, _ := strings.Cut(text, ":")
+	raw, err := hex.DecodeString(address)
+	if err != nil || len(raw) != 4 {
+		return netip.AddrPort{}, fmt.Errorf("address %q is not 8 hexadecimal digits and a port", text)
+	}
+	number, err := strconv.ParseUint(port, 16, 16)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("port of %q: %w", text, err)
+	}
+	var bytes [4]byte
+	binary.NativeEndian.PutUint32(bytes[:], binary.BigEndian.Uint32(raw))
+	return netip.AddrPortFrom(netip.AddrFrom4(bytes), uint16(number)), nil
+}
+
+func parsePair(text string, bits int) (first, second uint64, err error) {
+	left, right, _ := strings.Cut(text, ":")
+	if first, err = strconv.ParseUint(left, 16, bits); err != nil {
+		return 0, 0, err
+	}
+	second, err = strconv.ParseUint(right, 16, bits)
+	return first, second, err
+}
+
+func stateNamed(number uint8) (State, bool) {
+	states := [...]State{
+		1: Established, SynSent, SynRecv, FinWait1, FinWait2, TimeWait,
+		Close, CloseWait, LastAck, Listen, Closing, NewSynRecv,
+	}
+	if number == 0 || int(number) >= len(states) {
+		return "", false
+	}
+	return states[number], true
+}
+
+func timerNamed(number uint8) Timer {
+	switch number {
+	case 0:
+		return TimerNone
+	case 1:
+		return TimerRetransmit
+	case 2:
+		return TimerKeepalive
+	case 3:
+		return TimerTimeWait
+	case 4:
+		return TimerProbe
+	default:
+		return Timer("timer " + strconv.Itoa(int(number)))
+	}
+}
+
+// expires clamps what old kernels report as a small negative number: a timer
+// that is due but has not run yet.
+func expires(timer Timer, count int64, unit time.Duration) time.Duration {
+	if timer == TimerNone {
+		return 0
+	}
+	return time.Duration(max(count, 0)) * unit
+}

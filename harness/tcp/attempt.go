@@ -1,0 +1,331 @@
+package tcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultBudget is how long an attempt waits for the kernel's verdict unless it
+// says otherwise: longer than every failure that a lab with a small
+// net.ipv4.tcp_syn_retries can bring about.
+const DefaultBudget = 30 * time.Second
+
+// Attempt is one connect(2).
+type Attempt struct {
+	// To is the destination.
+	To netip.AddrPort
+	// From, when it is not zero, is bound with bind(2) first. Port 0 lets the
+	// kernel choose the port, an invalid address the address.
+	From netip.AddrPort
+	// ReuseAddr sets SO_REUSEADDR before bind(2).
+	ReuseAddr bool
+	// LatePort sets IP_BIND_ADDRESS_NO_PORT (Linux 4.2): bind(2) leaves the
+	// choice of a port to connect(2).
+	LatePort bool
+	// ISN, when it is not 0, is the initial sequence number (TCP_REPAIR and
+	// TCP_QUEUE_SEQ; needs CAP_NET_ADMIN).
+	ISN uint32
+	// Budget is how long we wait for the kernel's verdict, and then again for
+	// the Ending; 0 means DefaultBudget. When it ends first, the verdict is
+	// Undecided.
+	Budget time.Duration
+	// Ending is what becomes of the connection.
+	Ending Ending
+}
+
+// Outcome is what came of an Attempt.
+type Outcome struct {
+	Verdict Verdict
+	// Errno is the kernel's error number; 0 for Connected and Undecided.
+	Errno syscall.Errno
+	// Took is the time from the call of connect(2) to the verdict.
+	Took time.Duration
+	// Local is the address and port the kernel connected from; zero when there
+	// was none.
+	Local netip.AddrPort
+	// SYNs is how often the SYN was sent: once, and tcpi_total_retrans times
+	// more. It is 0 when the kernel refused before it sent one.
+	SYNs int
+	// Timestamps tells whether the handshake agreed on the TCP timestamps
+	// option (TCPI_OPT_TIMESTAMPS, RFC 7323).
+	Timestamps bool
+	// Conn is the open connection of a Connected attempt that keeps it; else 0.
+	Conn Handle
+}
+
+// String is one line: verdict, SYNs and time.
+func (o Outcome) String() string {
+	s := fmt.Sprintf("%s from %v after %d SYN(s) in %v", o.Verdict, o.Local, o.SYNs, o.Took.Round(10*time.Microsecond))
+	if o.Errno != 0 {
+		s += fmt.Sprintf(" (%s)", unix.ErrnoName(o.Errno))
+	}
+	return s
+}
+
+// Attempt makes all attempts, in order and without waiting for one before the
+// next, and returns when each has its verdict and its ending. The outcomes are
+// in the order of the attempts. An error means that something else than the
+// network failed (a bad address, no privilege for ISN, no descriptors); the
+// connections made until then are closed.
+func (h *Host) Attempt(ctx context.Context, attempts []Attempt) ([]Outcome, error) {
+	tries := make([]try, len(attempts))
+	for i, a := range attempts {
+		tries[i] = try{Attempt: a}
+		if tries[i].Budget == 0 {
+			tries[i].Budget = DefaultBudget
+		}
+	}
+	err := h.inside(func() error {
+		for i := range tries {
+			if err := errors.Join(tries[i].start(), tries[i].dropFailed()); err != nil {
+				return fmt.Errorf("attempt %d to %v: %w", i, tries[i].To, err)
+			}
+		}
+		return nil
+	})
+	var waiting sync.WaitGroup
+	for i := range tries {
+		t := &tries[i]
+		if err != nil || t.finished() {
+			continue
+		}
+		waiting.Add(1)
+		go func() {
+			defer waiting.Done()
+			t.err = t.finish(ctx)
+		}()
+	}
+	waiting.Wait()
+
+	outcomes := make([]Outcome, len(tries))
+	for i := range tries {
+		t := &tries[i]
+		if err == nil && t.err != nil {
+			err = fmt.Errorf("attempt %d to %v: %w", i, t.To, t.err)
+		}
+		if err == nil && t.socket != nil {
+			t.out.Conn, err = h.keep(t.socket)
+			t.socket = nil
+		}
+		outcomes[i] = t.out
+	}
+	if err != nil {
+		for _, t := range tries {
+			if t.socket != nil {
+				_ = t.socket.close()
+			}
+			if t.out.Conn != 0 {
+				_ = h.End(ctx, t.out.Conn, CloseNow)
+			}
+		}
+		return nil, err
+	}
+	return outcomes, nil
+}
+
+// try is an attempt under way.
+type try struct {
+	Attempt
+	began  time.Time
+	socket *socket // nil once it is closed
+	out    Outcome
+	err    error
+}
+
+// start opens the socket in the calling thread's namespace and calls connect(2).
+func (t *try) start() error {
+	to, err := toSockaddr(t.To)
+	if err != nil {
+		return err
+	}
+	if t.socket, err = openSocket(); err != nil {
+		return err
+	}
+	if t.ISN != 0 {
+		if err := setISN(t.socket.fd, t.ISN); err != nil {
+			return err
+		}
+	}
+	if err := t.bind(); err != nil || t.out.Verdict != "" {
+		return err
+	}
+	t.began = time.Now()
+	err = unix.Connect(t.socket.fd, to)
+	if err != unix.EINPROGRESS {
+		return t.decide("connect", err)
+	}
+	t.out.SYNs = 1
+	// A port that connect(2) chose is forgotten when the attempt fails
+	// (inet_put_port), so ask now.
+	if t.out.Local, err = t.socket.local(); err != nil {
+		return err
+	}
+	// A handshake over veth is often over by now.
+	_, err = t.look(t.socket.fd)
+	return err
+}
+
+// bind honours From. A refusal of the kernel is the attempt's verdict.
+func (t *try) bind() error {
+	fd := t.socket.fd
+	if t.ReuseAddr {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return fmt.Errorf("set SO_REUSEADDR: %w", err)
+		}
+	}
+	if t.LatePort {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+			return fmt.Errorf("set IP_BIND_ADDRESS_NO_PORT (Linux 4.2): %w", err)
+		}
+	}
+	if t.From == (netip.AddrPort{}) {
+		return nil
+	}
+	from, err := toSockaddr(t.From)
+	if err != nil {
+		return err
+	}
+	t.began = time.Now()
+	if err := unix.Bind(fd, from); err != nil {
+		return t.decide("bind", err)
+	}
+	return nil
+}
+
+// setISN makes connect(2) keep a sequence number of our choice: tcp_v4_connect
+// picks one only when write_seq is 0. It must come before SO_REUSEADDR, which
+// leaving repair mode clears (do_tcp_setsockopt, TCP_REPAIR_OFF).
+func setISN(fd int, isn uint32) error {
+	// The kernel sends write_seq itself as the SYN's sequence number.
+	for _, step := range []struct {
+		name          string
+		option, value int
+	}{
+		{"TCP_REPAIR", unix.TCP_REPAIR, 1},
+		{"TCP_REPAIR_QUEUE", unix.TCP_REPAIR_QUEUE, tcpSendQueue},
+		{"TCP_QUEUE_SEQ", unix.TCP_QUEUE_SEQ, int(int32(isn))},
+		{"TCP_REPAIR", unix.TCP_REPAIR, repairOff},
+	} {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, step.option, step.value); err != nil {
+			return fmt.Errorf("set ISN: %s: %w", step.name, err)
+		}
+	}
+	return nil
+}
+
+// Values of TCP_REPAIR_QUEUE and TCP_REPAIR (include/uapi/linux/tcp.h). Leaving
+// repair mode by -1 sends no window probe.
+const (
+	tcpSendQueue = 2
+	repairOff    = -1
+)
+
+func (t *try) finished() bool {
+	return t.out.Verdict != "" && (t.socket == nil || t.Ending == KeepOpen)
+}
+
+// finish waits for the verdict and carries out the ending.
+func (t *try) finish(ctx context.Context) error {
+	if t.out.Verdict == "" {
+		if err := t.awaitVerdict(ctx); err != nil {
+			return err
+		}
+	}
+	if t.socket == nil {
+		return nil
+	}
+	within, cancel := context.WithTimeout(ctx, t.Budget)
+	defer cancel()
+	if err := t.socket.end(within, t.Ending); err != nil {
+		return fmt.Errorf("%s: %w", t.Ending, err)
+	}
+	if t.Ending != KeepOpen {
+		t.socket = nil
+	}
+	return nil
+}
+
+func (t *try) awaitVerdict(ctx context.Context) error {
+	within, cancel := context.WithDeadline(ctx, t.began.Add(t.Budget))
+	defer cancel()
+	var looked error
+	err := t.socket.await(within, true, func(fd int) (done bool) {
+		done, looked = t.look(fd)
+		return done || looked != nil
+	})
+	switch {
+	case looked != nil:
+		return looked
+	case err == nil:
+		return t.dropFailed()
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case within.Err() != nil:
+		t.out.Took = time.Since(t.began)
+		t.out.Verdict = Undecided
+		return t.dropFailed()
+	default:
+		return fmt.Errorf("await connect: %w", err)
+	}
+}
+
+// look notes what the socket knows, and decides when connect(2) is through. The
+// state tells a completed handshake from a spurious wake-up, SO_ERROR says why
+// it failed.
+func (t *try) look(fd int) (done bool, err error) {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return false, fmt.Errorf("TCP_INFO: %w", err)
+	}
+	t.out.SYNs = 1 + int(info.Total_retrans)
+	t.out.Timestamps = info.Options&tcpiOptTimestamps != 0
+	if info.State == unix.BPF_TCP_SYN_SENT || info.State == unix.BPF_TCP_SYN_RECV {
+		return false, nil
+	}
+	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
+		return false, fmt.Errorf("SO_ERROR: %w", err)
+	}
+	if errno == 0 {
+		if info.State == unix.BPF_TCP_CLOSE {
+			return false, errors.New("socket is closed and has no error")
+		}
+		return true, t.decide("connect", nil)
+	}
+	return true, t.decide("connect", syscall.Errno(errno))
+}
+
+// tcpiOptTimestamps is TCPI_OPT_TIMESTAMPS of include/uapi/linux/tcp.h.
+const tcpiOptTimestamps = 1
+
+// decide records the verdict of the step.
+func (t *try) decide(step string, failure error) error {
+	t.out.Took = time.Since(t.began)
+	verdict, errno, err := verdictOf(step, failure)
+	if err != nil {
+		return err
+	}
+	t.out.Verdict, t.out.Errno = verdict, errno
+	return nil
+}
+
+// dropFailed closes the socket of an attempt that has a verdict other than
+// Connected.
+func (t *try) dropFailed() error {
+	if t.socket == nil || t.out.Verdict == "" || t.out.Verdict == Connected {
+		return nil
+	}
+	s := t.socket
+	t.socket = nil
+	if err := s.close(); err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,259 @@
+package tcp_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/kernel"
+	"twlab/harness/ns"
+	"twlab/harness/tcp"
+)
+
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+// newHost makes a host in a namespace of its own that has only a loopback, with
+// sysctls set.
+func newHost(t *testing.T, sysctls ...string) *tcp.Host {
+	t.Helper()
+	space, err := ns.New()
+	if errors.Is(err, unix.EPERM) {
+		t.Skip("needs CAP_SYS_ADMIN: run it with hack/test")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = space.Do(func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		for i := 0; i < len(sysctls); i += 2 {
+			if err := kernel.WriteSysctl(sysctls[i], sysctls[i+1]); err != nil {
+				return err
+			}
+		}
+		return netlink.LinkSetUp(lo)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := tcp.NewHost(space.Do)
+	t.Cleanup(func() {
+		if err := errors.Join(host.CloseAll(), space.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return host
+}
+
+func listen(t *testing.T, host *tcp.Host, spec tcp.ListenSpec) (tcp.Handle, netip.AddrPort) {
+	t.Helper()
+	if !spec.At.Addr().IsValid() {
+		spec.At = netip.AddrPortFrom(loopback, spec.At.Port())
+	}
+	handle, at, err := host.Listen(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return handle, at
+}
+
+func attempt(t *testing.T, host *tcp.Host, attempts ...tcp.Attempt) []tcp.Outcome {
+	t.Helper()
+	outcomes, err := host.Attempt(t.Context(), attempts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range outcomes {
+		t.Log(o)
+	}
+	return outcomes
+}
+
+func TestAttemptReportsTheKernelsVerdict(t *testing.T) {
+	host := newHost(t, "net.ipv4.tcp_syn_retries", "1", "net.ipv4.ip_local_port_range", "40000 40000")
+	_, open := listen(t, host, tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 80), Ending: tcp.CloseAfterPeer})
+	_, full := listen(t, host, tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 81), NeverAccepts: true, Backlog: 1})
+	closed := netip.AddrPortFrom(loopback, 9)
+
+	for _, c := range []struct {
+		name   string
+		setUp  []tcp.Attempt
+		try    tcp.Attempt
+		want   tcp.Verdict
+		errno  syscall.Errno
+		within [2]int // SYNs, fewest and most
+	}{
+		{name: "a listener", try: tcp.Attempt{To: open}, want: tcp.Connected, within: [2]int{1, 1}},
+		{name: "no listener", try: tcp.Attempt{To: closed}, want: tcp.Refused, errno: unix.ECONNREFUSED, within: [2]int{1, 1}},
+		{name: "no free port", try: tcp.Attempt{To: open}, want: tcp.NoPort, errno: unix.EADDRNOTAVAIL},
+		{name: "no route", try: tcp.Attempt{To: netip.MustParseAddrPort("192.0.2.1:80")}, want: tcp.Unreachable, errno: unix.ENETUNREACH},
+		{name: "a port that is taken", try: tcp.Attempt{To: open, From: netip.AddrPortFrom(loopback, open.Port())}, want: tcp.PortInUse, errno: unix.EADDRINUSE},
+		{
+			name: "a full accept queue",
+			setUp: []tcp.Attempt{
+				{To: full, From: netip.AddrPortFrom(loopback, 41001)}, {To: full, From: netip.AddrPortFrom(loopback, 41002)},
+			},
+			try:  tcp.Attempt{To: full, From: netip.AddrPortFrom(loopback, 41003)},
+			want: tcp.TimedOut, errno: unix.ETIMEDOUT, within: [2]int{2, 8},
+		},
+		{
+			name: "our own patience at an end",
+			try:  tcp.Attempt{To: full, From: netip.AddrPortFrom(loopback, 41004), Budget: 100 * time.Millisecond},
+			want: tcp.Undecided, within: [2]int{1, 1},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, o := range attempt(t, host, c.setUp...) {
+				if o.Verdict != tcp.Connected {
+					t.Fatalf("set up: %v", o)
+				}
+			}
+			got := attempt(t, host, c.try)[0]
+			if got.Verdict != c.want || got.Errno != c.errno {
+				t.Errorf("got %v, want %s (%s)", got, c.want, unix.ErrnoName(c.errno))
+			}
+			if got.SYNs < c.within[0] || got.SYNs > c.within[1] {
+				t.Errorf("got %d SYNs, want %v", got.SYNs, c.within)
+			}
+		})
+	}
+}
+
+func TestAttemptRefusesWhatItCannotDo(t *testing.T) {
+	host := newHost(t)
+	for name, a := range map[string]tcp.Attempt{
+		"IPv6":           {To: netip.MustParseAddrPort("[::1]:80")},
+		"unknown ending": {To: mustListen(t, host), Ending: "vanish"},
+	} {
+		if out, err := host.Attempt(t.Context(), []tcp.Attempt{a}); err == nil {
+			t.Errorf("%s: got %v, want an error", name, out)
+		}
+	}
+}
+
+func mustListen(t *testing.T, host *tcp.Host) netip.AddrPort {
+	_, at := listen(t, host, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+	return at
+}
+
+func TestAttemptEndsWithItsContext(t *testing.T) {
+	host := newHost(t)
+	_, full := listen(t, host, tcp.ListenSpec{NeverAccepts: true, Backlog: 1})
+	attempt(t, host, tcp.Attempt{To: full}, tcp.Attempt{To: full})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := host.Attempt(ctx, []tcp.Attempt{{To: full}}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want the context's error", err)
+	}
+}
+
+// Who closes first decides which endings leave what: told by whether the same
+// port can be used again with SO_REUSEADDR and no timestamps.
+func TestEndings(t *testing.T) {
+	for _, c := range []struct {
+		client, server tcp.Ending
+	}{
+		{tcp.CloseFirst, tcp.CloseAfterPeer},
+		{tcp.CloseAfterPeer, tcp.CloseFirst},
+		{tcp.Abort, tcp.CloseAfterPeer},
+		{tcp.CloseNow, tcp.CloseAfterPeer},
+	} {
+		t.Run(fmt.Sprintf("client %s, server %s", c.client, c.server), func(t *testing.T) {
+			host := newHost(t)
+			_, at := listen(t, host, tcp.ListenSpec{Ending: c.server})
+			for _, o := range attempt(t, host, tcp.Attempt{To: at, Ending: c.client}, tcp.Attempt{To: at, Ending: c.client}) {
+				if o.Verdict != tcp.Connected || o.Conn != 0 {
+					t.Errorf("got %v with handle %d, want Connected and closed", o, o.Conn)
+				}
+			}
+		})
+	}
+}
+
+func TestKeptConnectionIsDrivenFromBothSides(t *testing.T) {
+	host := newHost(t)
+	door, at := listen(t, host, tcp.ListenSpec{})
+	out := attempt(t, host, tcp.Attempt{To: at})[0]
+	if out.Conn == 0 || !out.Timestamps {
+		t.Fatalf("got %v with handle %d, want an open connection with timestamps", out, out.Conn)
+	}
+	accepted, err := host.Accept(t.Context(), door, out.Local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The peer has not closed: waiting for it must not end by itself, and must
+	// leave the connection usable.
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := host.End(ctx, out.Conn, tcp.CloseAfterPeer); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("End while the peer is open = %v, want the context's error", err)
+	}
+	for _, step := range []func() error{
+		func() error { return host.AdvanceClock(out.Conn, 1000) },
+		func() error { return host.End(t.Context(), accepted, tcp.CloseNow) },
+		func() error { return host.End(t.Context(), out.Conn, tcp.CloseAfterPeer) },
+	} {
+		if err := step(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := host.End(t.Context(), out.Conn, tcp.CloseNow); !errors.Is(err, tcp.ErrNoHandle) {
+		t.Errorf("second End = %v, want ErrNoHandle", err)
+	}
+}
+
+func TestPeerResetIsNotItsFIN(t *testing.T) {
+	host := newHost(t)
+	door, at := listen(t, host, tcp.ListenSpec{})
+	out := attempt(t, host, tcp.Attempt{To: at})[0]
+	accepted, err := host.Accept(t.Context(), door, out.Local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := host.End(t.Context(), accepted, tcp.Abort); err != nil {
+		t.Fatal(err)
+	}
+	if err := host.End(t.Context(), out.Conn, tcp.CloseAfterPeer); !errors.Is(err, tcp.ErrPeerReset) {
+		t.Errorf("End = %v, want ErrPeerReset", err)
+	}
+}
+
+func TestAcceptWaitsForTheNamedPeer(t *testing.T) {
+	host := newHost(t)
+	door, at := listen(t, host, tcp.ListenSpec{})
+	attempt(t, host, tcp.Attempt{To: at})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := host.Accept(ctx, door, netip.AddrPortFrom(loopback, 1)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Accept of a stranger = %v, want the context's error", err)
+	}
+}
+
+func TestAdvanceClockWantsEvenTicks(t *testing.T) {
+	host := newHost(t)
+	_, at := listen(t, host, tcp.ListenSpec{})
+	out := attempt(t, host, tcp.Attempt{To: at})[0]
+	if err := host.AdvanceClock(out.Conn, 3); err == nil {
+		t.Error("AdvanceClock by 3 ticks = nil, want an error: the lowest bit is the unit")
+	}
+}
+
+func TestClosedHostOpensNothing(t *testing.T) {
+	host := newHost(t)
+	_, at := listen(t, host, tcp.ListenSpec{})
+	if err := host.CloseAll(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := host.Listen(t.Context(), tcp.ListenSpec{At: at}); !errors.Is(err, tcp.ErrNoHandle) {
+		t.Errorf("Listen on a closed host = %v, want ErrNoHandle", err)
+	}
+}
