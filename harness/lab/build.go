@@ -42,6 +42,7 @@ type builder struct {
 	topology Topology
 	rules    []Rule
 	iptables *iptables.IPTables // nil when there are no rules
+	baseline []Setting          // to be written on every node
 	lab      *Lab
 }
 
@@ -50,6 +51,9 @@ func (b *builder) build(ctx context.Context) (err error) {
 		if b.iptables, err = newIPTables(); err != nil {
 			return err
 		}
+	}
+	if b.baseline, err = baselineDifferences(); err != nil {
+		return err
 	}
 	// Gateway and balancer come first, because the links of the others end
 	// there. The others are made side by side: the kernel's one lock for links
@@ -107,7 +111,7 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 			return err
 		}
 		// Sysctls before links, which inherit some of them.
-		if err := applySysctls(m.member, b.topology.Sysctls); err != nil {
+		if err := b.applySysctls(m.member); err != nil {
 			return err
 		}
 		if m.links, err = openLinks(); err != nil {
@@ -127,10 +131,9 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 	return nil
 }
 
-func applySysctls(who member, wanted Settings) error {
-	for _, s := range Baseline {
-		err := kernel.WriteSysctl(s.Name, s.Value)
-		if err != nil && !absent(err) {
+func (b *builder) applySysctls(who member) error {
+	for _, s := range b.baseline {
+		if err := kernel.WriteSysctl(s.Name, s.Value); err != nil {
 			return fmt.Errorf("baseline: %w", err)
 		}
 	}
@@ -139,7 +142,7 @@ func applySysctls(who member, wanted Settings) error {
 			return err
 		}
 	}
-	for _, s := range wanted {
+	for _, s := range b.topology.Sysctls {
 		if s.Role != who.Role && s.Node != who.Name {
 			continue
 		}
