@@ -1,0 +1,159 @@
+package observe
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/gopacket/gopacket/pcapgo"
+)
+
+// A SYN from 10.0.0.2:40001 to 10.20.0.3:80 with MSS, SACK, timestamps, NOP and window scale.
+const synFrame = "0200000000010200000000020800" +
+	"4500003c1a2b40004006000a" + "0a000002" + "0a140003" +
+	"9c410050" + "40100000" + "00000000" + "a002faf0" + "00000000" +
+	"020405b4" + "0402080a" + "00175f6a" + "00000007" + "01030307"
+
+func frame(t *testing.T, text string) []byte {
+	t.Helper()
+	raw, err := hex.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func TestDecode(t *testing.T) {
+	d := newDecoder()
+	raw := frame(t, synFrame)
+	p, err := d.decode(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Point, p.Interface, p.Direction = "client0", "eth0", Out
+	p.Time = time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
+	const want = "03:04:05.000006 client0/eth0 Out 10.0.0.2.40001 > 10.20.0.3.80: [S], seq 1074790400, TS val 1531754 ecr 7, length 0"
+	if got := p.String(); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if p.ID != 0x1a2b || p.Flags != FlagSYN {
+		t.Errorf("got ID %#x, flags %s", p.ID, p.Flags)
+	}
+
+	// A frame that is cut still tells how long its payload was, and what came
+	// before leaves no trace in it.
+	cut := bytes.Clone(raw[:14+20+20])
+	cut[14+2], cut[14+3] = 0x05, 0xdc // total length 1500
+	cut[14+20+12], cut[14+20+13] = 0x50, 0x18
+	p, err = d.decode(cut)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Payload != 1460 || p.Flags.String() != "P." || p.Timestamp.Present {
+		t.Errorf("cut frame: got payload %d, flags %s, timestamps %v", p.Payload, p.Flags, p.Timestamp.Present)
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	for name, raw := range map[string][]byte{
+		"short":  frame(t, synFrame)[:40],
+		"UDP":    append(frame(t, synFrame)[:14+9], append([]byte{17}, frame(t, synFrame)[14+10:]...)...),
+		"no IP":  append(frame(t, synFrame)[:12], 0x08, 0x06, 0, 1),
+		"no TCP": frame(t, synFrame)[:14+20],
+	} {
+		if p, err := newDecoder().decode(raw); err == nil {
+			t.Errorf("%s: got %s, want an error", name, p)
+		}
+	}
+}
+
+func TestFlagsString(t *testing.T) {
+	for flags, want := range map[Flags]string{
+		0: "none", FlagSYN: "S", FlagSYN | FlagACK: "S.", FlagACK: ".", FlagRST: "R", FlagRST | FlagACK: "R.",
+		FlagFIN | FlagACK: "F.", FlagPSH | FlagACK: "P.", FlagSYN | FlagECE | FlagCWR: "SEW", FlagACK | FlagURG: ".U",
+	} {
+		if got := flags.String(); got != want {
+			t.Errorf("%08b: got %q, want %q", flags, got, want)
+		}
+	}
+}
+
+func TestWritePcapng(t *testing.T) {
+	raw := frame(t, synFrame)
+	cut := bytes.Clone(raw[:60])
+	start := time.Unix(1_700_000_000, 123_456_789).UTC()
+	packets := []Packet{
+		{Point: "gateway", Interface: "client0", Time: start.Add(time.Nanosecond), Direction: In, Raw: raw},
+		{Point: "client0", Interface: "eth0", Time: start, Direction: Out, Raw: raw},
+		{Point: "gateway", Interface: "client0", Time: start.Add(time.Second), Direction: Out, Raw: cut},
+	}
+	var file bytes.Buffer
+	if err := WritePcapng(&file, packets); err != nil {
+		t.Fatal(err)
+	}
+	r, err := pcapgo.NewNgReader(&file, pcapgo.DefaultNgReaderOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []struct {
+		place   string
+		comment string
+		time    time.Time
+		length  int
+		flag    pcapgo.NgEpbFlag
+	}{
+		{"client0/eth0", "client0/eth0 Out", start, len(raw), pcapgo.NgEpbFlagDirectionOutbound},
+		{"gateway/client0", "gateway/client0 In", start.Add(time.Nanosecond), len(raw), pcapgo.NgEpbFlagDirectionInbound},
+		{"gateway/client0", "gateway/client0 Out", start.Add(time.Second), len(raw), pcapgo.NgEpbFlagDirectionOutbound},
+	} {
+		_, info, options, err := r.ReadPacketDataWithOptions()
+		if err != nil {
+			t.Fatal(err)
+		}
+		place, err := r.Interface(info.InterfaceIndex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if place.Name != want.place || !info.Timestamp.Equal(want.time) || info.Length != want.length {
+			t.Errorf("got %s at %s, length %d, want %+v", place.Name, info.Timestamp, info.Length, want)
+		}
+		if len(options.Comments) != 1 || options.Comments[0] != want.comment || options.Flags.Direction != want.flag {
+			t.Errorf("got options %+v, want %+v", options, want)
+		}
+	}
+	if _, _, err := r.ReadPacketData(); !errors.Is(err, io.EOF) {
+		t.Errorf("after the last packet: got %v, want EOF", err)
+	}
+	if packets[0].Point != "gateway" {
+		t.Error("the caller's list was sorted")
+	}
+}
+
+func TestWritePcapngOfNothing(t *testing.T) {
+	var file bytes.Buffer
+	if err := WritePcapng(&file, nil); err != nil {
+		t.Fatal(err)
+	}
+	r, err := pcapgo.NewNgReader(&file, pcapgo.DefaultNgReaderOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.ReadPacketData(); !errors.Is(err, io.EOF) {
+		t.Errorf("got %v, want EOF", err)
+	}
+}
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+func TestWritePcapngTellsOfFailure(t *testing.T) {
+	err := WritePcapng(brokenWriter{}, []Packet{{Src: netip.AddrPort{}, Raw: frame(t, synFrame)}})
+	if !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("got %v, want the writer's error", err)
+	}
+}

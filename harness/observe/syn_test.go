@@ -1,0 +1,366 @@
+package observe
+
+import (
+	"net/netip"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+)
+
+var (
+	private = netip.MustParseAddrPort("10.0.0.2:40001")
+	public  = netip.MustParseAddrPort("10.20.0.1:40001")
+	door    = netip.MustParseAddrPort("10.20.0.3:80")
+)
+
+const isn, answerISN, oldNext = 1000, 7000, 555
+
+// tape is a list of packets written by hand.
+type tape struct {
+	packets []Packet
+	now     time.Time
+	id      uint16 // of the client's next SYN; 0: all SYNs have none
+}
+
+func newTape() *tape { return &tape{now: time.Unix(1000, 0).UTC(), id: 1} }
+
+func (tp *tape) wait(d time.Duration) { tp.now = tp.now.Add(d) }
+
+// see lets the packet be seen at a tap, a few microseconds after the one before.
+func (tp *tape) see(point string, direction Direction, p Packet) {
+	tp.now = tp.now.Add(3 * time.Microsecond)
+	p.Point, p.Direction, p.Time = point, direction, tp.now
+	tp.packets = append(tp.packets, p)
+}
+
+// toServer lets a packet from the client go as far as stations says (1: sent,
+// 2: entered the gateway, 3: left it, 4: reached the server) with NAT or without.
+func (tp *tape) toServer(p Packet, stations int, source netip.AddrPort) {
+	p.Src, p.Dst = private, door
+	for i, s := range []struct {
+		point     string
+		direction Direction
+	}{{"client0", Out}, {"gateway", In}, {"gateway", Out}, {"balancer", In}} {
+		if i == stations {
+			return
+		}
+		if i == 2 {
+			p.Src = source
+		}
+		tp.see(s.point, s.direction, p)
+	}
+}
+
+func (tp *tape) syn(stations int) {
+	tp.toServer(Packet{Seq: isn, Flags: FlagSYN, ID: tp.id, Timestamp: TimestampOption{true, uint32(tp.now.UnixMilli()), 0}}, stations, public)
+	if tp.id != 0 {
+		tp.id++
+	}
+}
+
+// toClient is the way back: 1: sent, 2: entered the gateway, 3: left it, 4: reached the client.
+func (tp *tape) toClient(p Packet, stations int) {
+	p.Src, p.Dst = door, public
+	for i, s := range []struct {
+		point     string
+		direction Direction
+	}{{"balancer", Out}, {"gateway", In}, {"gateway", Out}, {"client0", In}} {
+		if i == stations {
+			return
+		}
+		if i == 2 {
+			p.Dst = private
+		}
+		tp.see(s.point, s.direction, p)
+	}
+}
+
+func synAck() Packet { return Packet{Seq: answerISN, Ack: isn + 1, Flags: FlagSYN | FlagACK} }
+func oldAck() Packet { return Packet{Seq: 444, Ack: oldNext, Flags: FlagACK} }
+func reset() Packet  { return Packet{Seq: oldNext, Flags: FlagRST} }
+func refusal() Packet {
+	return Packet{Ack: isn + 1, Flags: FlagRST | FlagACK}
+}
+
+var throughGateway = Path{Client: "client0", Gateway: "gateway", Server: "balancer"}
+
+func TestAccountSYNs(t *testing.T) {
+	for name, c := range map[string]struct {
+		tape func(*tape)
+		want string
+		also func(*testing.T, SYNAccount)
+	}{
+		"plain accept": {
+			tape: func(tp *tape) {
+				tp.syn(4)
+				tp.toClient(synAck(), 4)
+				tp.toServer(Packet{Seq: isn + 1, Ack: answerISN + 1, Flags: FlagACK, ID: 2}, 4, public)
+				// Data, its ACK and the end are no answers to the SYN.
+				tp.toServer(Packet{Seq: isn + 1, Ack: answerISN + 1, Flags: FlagACK | FlagPSH, ID: 3, Payload: 5}, 4, public)
+				tp.toClient(Packet{Seq: answerISN + 1, Ack: isn + 6, Flags: FlagACK, ID: 9}, 4)
+				tp.toClient(Packet{Seq: answerISN + 1, Ack: isn + 6, Flags: FlagACK | FlagFIN, ID: 10}, 4)
+			},
+			want: "1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer: 1 answered by SYN-ACK",
+			also: func(t *testing.T, a SYNAccount) {
+				syn := a.SYNs[0]
+				if syn.Sequence != isn || !syn.Timestamp.Present || syn.As != public || syn.AnsweredBy != "balancer" || !syn.AnswerReachedClient {
+					t.Errorf("got %+v", syn)
+				}
+			},
+		},
+		"PAWS reject": {
+			tape: func(tp *tape) {
+				tp.syn(4)
+				tp.toClient(oldAck(), 4)
+				tp.toServer(reset(), 4, public)
+				tp.wait(8 * time.Millisecond)
+				tp.syn(4)
+				tp.toClient(synAck(), 4)
+			},
+			want: "2 sent, 2 entered and 2 left gateway as 10.20.0.1:40001, 2 reached balancer: 1 answered by ACK, 1 by SYN-ACK; " +
+				"1 RST sent, 1 entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer",
+		},
+		"RST not translated": {
+			tape: func(tp *tape) {
+				for range 2 {
+					tp.syn(4)
+					tp.toClient(oldAck(), 4)
+					tp.toServer(reset(), 4, private)
+					tp.wait(time.Second)
+				}
+			},
+			want: "2 sent, 2 entered and 2 left gateway as 10.20.0.1:40001, 2 reached balancer: 2 answered by ACK; " +
+				"2 RST sent, 2 entered and 2 left gateway as 10.0.0.2:40001, 2 reached balancer",
+			also: func(t *testing.T, a SYNAccount) {
+				if r := a.SYNs[1].Reset; r.As != private || !r.Reached {
+					t.Errorf("reset: got %+v", r)
+				}
+			},
+		},
+		"RST dropped by the gateway": {
+			tape: func(tp *tape) {
+				tp.syn(4)
+				tp.toClient(oldAck(), 4)
+				tp.toServer(reset(), 2, private)
+			},
+			want: "1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer: 1 answered by ACK; " +
+				"1 RST sent, 1 entered and 0 left gateway, 0 reached balancer",
+		},
+		"answer dropped by the gateway": {
+			tape: func(tp *tape) {
+				tp.syn(4)
+				tp.toClient(oldAck(), 2)
+				tp.wait(time.Second)
+				tp.syn(4)
+				tp.toClient(synAck(), 2)
+			},
+			want: "2 sent, 2 entered and 2 left gateway as 10.20.0.1:40001, 2 reached balancer: " +
+				"1 answered by ACK (0 reached the client), 1 by SYN-ACK (0 reached the client)",
+		},
+		"gateway swallows": {
+			tape: func(tp *tape) {
+				for range 3 {
+					tp.syn(2)
+					tp.wait(time.Second)
+				}
+			},
+			want: "3 sent, 3 entered and 0 left gateway, 0 reached balancer: 3 not answered",
+			also: func(t *testing.T, a SYNAccount) {
+				if a.SYNs[0].As != private {
+					t.Errorf("As: got %s, want the client's own address", a.SYNs[0].As)
+				}
+			},
+		},
+		"gateway rejects": {
+			tape: func(tp *tape) {
+				tp.syn(2)
+				p := refusal()
+				p.Src, p.Dst = door, private
+				tp.see("gateway", Out, p)
+				tp.see("client0", In, p)
+			},
+			want: "1 sent, 1 entered and 0 left gateway, 0 reached balancer: 1 answered by RST from gateway",
+		},
+		"no listener": {
+			tape: func(tp *tape) {
+				tp.syn(4)
+				tp.toClient(refusal(), 4)
+			},
+			want: "1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer: 1 answered by RST",
+		},
+		"silent balancer": {
+			tape: func(tp *tape) {
+				for range 3 {
+					tp.syn(4)
+					tp.wait(time.Second)
+				}
+			},
+			want: "3 sent, 3 entered and 3 left gateway as 10.20.0.1:40001, 3 reached balancer: 3 not answered",
+		},
+		"second of three lost before the balancer": {
+			tape: func(tp *tape) {
+				tp.syn(4)
+				tp.wait(time.Second)
+				tp.syn(3)
+				tp.wait(time.Second)
+				tp.syn(4)
+				tp.toClient(synAck(), 4)
+			},
+			want: "3 sent, 3 entered and 3 left gateway as 10.20.0.1:40001, 2 reached balancer: 2 not answered, 1 answered by SYN-ACK",
+			also: secondLost,
+		},
+		"second of three lost, no IP identification": {
+			tape: func(tp *tape) {
+				tp.id = 0
+				tp.syn(4)
+				tp.wait(time.Second)
+				tp.syn(3)
+				tp.wait(time.Second)
+				tp.syn(4)
+				tp.toClient(synAck(), 4)
+			},
+			want: "3 sent, 3 entered and 3 left gateway as 10.20.0.1:40001, 2 reached balancer: 2 not answered, 1 answered by SYN-ACK",
+			also: secondLost,
+		},
+		"an ACK only now and then": { // tcp_invalid_ratelimit
+			tape: func(tp *tape) {
+				tp.syn(4)
+				tp.toClient(oldAck(), 4)
+				tp.wait(100 * time.Millisecond)
+				tp.syn(4)
+				tp.wait(time.Second)
+				tp.syn(4)
+				tp.toClient(oldAck(), 4)
+			},
+			want: "3 sent, 3 entered and 3 left gateway as 10.20.0.1:40001, 3 reached balancer: 2 answered by ACK, 1 not answered",
+			also: func(t *testing.T, a SYNAccount) {
+				if a.SYNs[0].Answer != AnswerACK || a.SYNs[1].Answer != NoAnswer || a.SYNs[2].Answer != AnswerACK {
+					t.Errorf("got answers %q %q %q", a.SYNs[0].Answer, a.SYNs[1].Answer, a.SYNs[2].Answer)
+				}
+			},
+		},
+		"NAT changes its mind": {
+			tape: func(tp *tape) {
+				tp.syn(4)
+				other := netip.MustParseAddrPort("10.20.0.1:50000")
+				tp.wait(time.Second)
+				tp.toServer(Packet{Seq: isn, Flags: FlagSYN, ID: 2}, 4, other)
+				p := synAck()
+				p.Src, p.Dst = door, other
+				tp.see("balancer", Out, p)
+				tp.see("gateway", In, p)
+				p.Dst = private
+				tp.see("gateway", Out, p)
+				tp.see("client0", In, p)
+			},
+			want: "2 sent, 2 entered and 2 left gateway as 10.20.0.1:40001 and 10.20.0.1:50000, 2 reached balancer: 1 not answered, 1 answered by SYN-ACK",
+		},
+		"other traffic": {
+			tape: func(tp *tape) {
+				// The old connection's FIN, retransmitted, answers nothing.
+				tp.syn(4)
+				tp.toClient(Packet{Seq: 443, Ack: oldNext, Flags: FlagACK | FlagFIN, ID: 77}, 4)
+				// Another client with the same ISN comes through the same gateway.
+				other := Packet{Src: netip.MustParseAddrPort("10.0.1.2:40001"), Dst: door, Seq: isn, Flags: FlagSYN, ID: 900}
+				tp.see("gateway", In, other)
+				other.Src = netip.MustParseAddrPort("10.20.0.1:1303")
+				tp.see("gateway", Out, other)
+				tp.see("balancer", In, other)
+				tp.see("balancer", Out, Packet{Src: door, Dst: other.Src, Seq: 1, Ack: isn + 1, Flags: FlagSYN | FlagACK})
+				// A bare ACK of the client leaves the gateway without translation.
+				tp.see("gateway", Out, Packet{Src: private, Dst: door, Seq: 5, Ack: 6, Flags: FlagACK})
+			},
+			want: "1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer: 1 not answered",
+		},
+		"nothing": {tape: func(*tape) {}, want: "0 sent"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tp := newTape()
+			c.tape(tp)
+			slices.Reverse(tp.packets) // the order of the list is of no account
+			got := AccountSYNs(tp.packets, throughGateway, private, door)
+			if got.String() != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+			if c.also != nil && !t.Failed() {
+				c.also(t, got)
+			}
+		})
+	}
+}
+
+func secondLost(t *testing.T, a SYNAccount) {
+	t.Helper()
+	if !a.SYNs[0].Reached || a.SYNs[1].Reached || !a.SYNs[2].Reached || a.SYNs[2].Answer != AnswerSYNACK {
+		t.Errorf("reached: got %v %v %v, answer to the third %q", a.SYNs[0].Reached, a.SYNs[1].Reached, a.SYNs[2].Reached, a.SYNs[2].Answer)
+	}
+}
+
+// The second attempt uses the ports of the first; the caller marks where it began.
+func TestAccountSYNsSinceMark(t *testing.T) {
+	tp := newTape()
+	tp.syn(4)
+	tp.toClient(synAck(), 4)
+	mark := len(tp.packets)
+	tp.wait(time.Millisecond)
+	tp.toServer(Packet{Seq: isn + 500, Flags: FlagSYN, ID: 50}, 4, public)
+	tp.toClient(Packet{Seq: 444, Ack: oldNext, Flags: FlagACK}, 4)
+	got := AccountSYNs(tp.packets[mark:], throughGateway, private, door)
+	if got.Sent != 1 || got.ACKs != 1 || got.SYNACKs != 0 || got.SYNs[0].Sequence != isn+500 {
+		t.Errorf("since the mark: got %s", got)
+	}
+	if all := AccountSYNs(tp.packets, throughGateway, private, door); all.Sent != 2 || all.ACKs != 1 || all.SYNACKs != 1 {
+		t.Errorf("both: got %s", all)
+	}
+}
+
+// A machine without a tap, such as another kernel in a virtual machine, is as
+// good as the wire to it.
+func TestAccountSYNsWithFewerTaps(t *testing.T) {
+	tp := newTape()
+	tp.syn(3) // not seen at the balancer, which here proves nothing
+	p := oldAck()
+	tp.toClient(p, 4)
+	tp.toServer(reset(), 4, private)
+	without := func(point string) []Packet {
+		return slices.DeleteFunc(slices.Clone(tp.packets), func(p Packet) bool { return p.Point == point })
+	}
+	for _, c := range []struct {
+		packets []Packet
+		path    Path
+		want    string
+	}{
+		{
+			without("balancer"), Path{Client: "client0", Gateway: "gateway"},
+			"1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001: 1 answered by ACK; 1 RST sent, 1 entered and 1 left gateway as 10.0.0.2:40001",
+		},
+		{
+			without("client0"), Path{Gateway: "gateway"},
+			"1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001: 1 answered by ACK; 1 RST sent, 1 entered and 1 left gateway as 10.0.0.2:40001",
+		},
+	} {
+		got := AccountSYNs(c.packets, c.path, private, door)
+		if got.String() != c.want || got.Reached != 1 {
+			t.Errorf("%+v:\ngot  %s (%d reached)\nwant %s", c.path, got, got.Reached, c.want)
+		}
+	}
+}
+
+func TestAccountSYNsDirect(t *testing.T) {
+	tp := newTape()
+	syn := Packet{Src: private, Dst: door, Seq: isn, Flags: FlagSYN, ID: 1}
+	tp.see("client0", Out, syn)
+	tp.see("balancer", In, syn)
+	answer := synAck()
+	answer.Src, answer.Dst = door, private
+	tp.see("balancer", Out, answer)
+	tp.see("client0", In, answer)
+	got := AccountSYNs(tp.packets, Path{Client: "client0", Server: "balancer"}, private, door)
+	if want := "1 sent, 1 reached balancer: 1 answered by SYN-ACK"; got.String() != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if want := (Way{Reached: true, As: private}); !reflect.DeepEqual(got.SYNs[0].Way, want) {
+		t.Errorf("way: got %+v, want %+v", got.SYNs[0].Way, want)
+	}
+}
