@@ -53,6 +53,17 @@ func (l *Lab) Nodes(role Role) []node.Node {
 	return nodes
 }
 
+// Watch counts the lab's namespaces in w, which can tell, after Close, when the
+// kernel has taken the last of them down.
+func (l *Lab) Watch(w *ns.Watch) error {
+	for _, m := range l.machines {
+		if err := w.Add(m.space); err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
 // Close takes everything down: captures, sockets, namespaces, and with them
 // links, routes and rules. It tries all of it whatever fails, and joins the
 // errors. A second Close does nothing.

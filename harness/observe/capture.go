@@ -69,7 +69,7 @@ func openTap(point, ifname string) (*Tap, error) {
 	file := os.NewFile(uintptr(fd), "tap "+point+"/"+ifname)
 	t := &Tap{point: point, name: ifname, file: file, done: make(chan struct{}), decoder: newDecoder()}
 	if err := t.configure(fd); err != nil {
-		return nil, errors.Join(err, t.release())
+		return nil, errors.Join(err, t.unmap(), file.Close())
 	}
 	go t.read()
 	return t, nil
@@ -103,16 +103,6 @@ func (t *Tap) configure(fd int) error {
 		return fmt.Errorf("register packet socket: %w", err)
 	}
 	return nil
-}
-
-// release gives back what the kernel lent, and so ends read.
-func (t *Tap) release() error {
-	var err error
-	if t.ring != nil {
-		err = t.ring.close()
-		t.ring = nil
-	}
-	return errors.Join(err, t.file.Close())
 }
 
 // tcpFilter passes the first snapLength octets of frames that hold a TCP header
@@ -173,12 +163,18 @@ func (t *Tap) Lost() uint64 {
 // the same.
 func (t *Tap) Stop() error {
 	t.mu.Lock()
-	if t.ring != nil {
-		t.drain()
-		t.count()
-		t.note(t.release())
-	}
+	first := t.ring != nil
+	t.drain()
+	t.count()
+	t.note(t.unmap())
 	t.mu.Unlock()
+	if first {
+		// It waits for read to notice, which needs the lock for that.
+		err := t.file.Close()
+		t.mu.Lock()
+		t.note(err)
+		t.mu.Unlock()
+	}
 	<-t.done
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -186,6 +182,16 @@ func (t *Tap) Stop() error {
 		return fmt.Errorf("tap %s/%s: %w", t.point, t.name, t.err)
 	}
 	return nil
+}
+
+// unmap gives the ring back. It is called with t.mu held.
+func (t *Tap) unmap() error {
+	if t.ring == nil {
+		return nil
+	}
+	err := t.ring.close()
+	t.ring = nil
+	return err
 }
 
 // read takes packets as they come, so that the ring does not fill up.
@@ -204,7 +210,7 @@ func (t *Tap) read() {
 	}
 }
 
-// note keeps the first error. It is called with t.mu held.
+// note keeps the first error there is. It is called with t.mu held.
 func (t *Tap) note(err error) {
 	if t.err == nil {
 		t.err = err

@@ -42,9 +42,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.wire(w.client, "eth0", "10.0.0.2/24", "client0", "10.0.0.1/24")
 	w.wire(w.balancer, "eth0", "10.20.0.3/24", "balancer", "10.20.0.1/24")
-	w.in(w.client, func() error {
-		return netlink.RouteAdd(&netlink.Route{Gw: net.IPv4(10, 0, 0, 1), Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}})
-	})
+	w.routes()
 	w.sysctl(w.gateway, "net/ipv4/ip_forward", "1")
 	// Until the kernel has noticed both ends, what is sent on a link is lost.
 	w.await("links up", func() bool {
@@ -75,6 +73,16 @@ func up(name, address string) error {
 		return err
 	}
 	return errors.Join(netlink.AddrAdd(link, parsed), netlink.LinkSetUp(link))
+}
+
+// routes makes both ends send everything to the gateway.
+func (w *world) routes() {
+	w.t.Helper()
+	for n, gateway := range map[*ns.Namespace]net.IP{w.client: net.IPv4(10, 0, 0, 1), w.balancer: net.IPv4(10, 20, 0, 1)} {
+		w.in(n, func() error {
+			return netlink.RouteReplace(&netlink.Route{Gw: gateway, Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}})
+		})
+	}
 }
 
 func isUp(n *ns.Namespace, name string) bool {
@@ -136,15 +144,10 @@ func (w *world) tapAll() {
 	w.tap(w.balancer, "balancer", "eth0")
 }
 
-// account is about everything since the marks, or since the start without any.
 func (w *world) account(marks []int, client netip.AddrPort) SYNAccount {
 	var packets []Packet
 	for i, tap := range w.taps {
-		from := 0
-		if marks != nil {
-			from = marks[i]
-		}
-		packets = append(packets, tap.Since(from)...)
+		packets = append(packets, tap.Since(marks[i])...)
 	}
 	return AccountSYNs(packets, throughGateway, client, door)
 }
@@ -255,7 +258,7 @@ func TestWitnessesOfOneConnection(t *testing.T) {
 	before := w.counters(w.client)
 
 	client, server := w.connect(listener, 40001, 0)
-	account := w.account(nil, private)
+	account := w.account(make([]int, len(w.taps)), private)
 	if want := "1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer: 1 answered by SYN-ACK"; account.String() != want {
 		t.Errorf("SYNs:\ngot  %s\nwant %s", account, want)
 	}
@@ -456,9 +459,6 @@ func TestAccountOfSYNThatTheGatewayDrops(t *testing.T) {
 func TestTapUnderConcurrentReaders(t *testing.T) {
 	w := newWorld(t)
 	w.tapAll()
-	w.in(w.balancer, func() error {
-		return netlink.RouteAdd(&netlink.Route{Gw: net.IPv4(10, 20, 0, 1), Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}})
-	})
 	listener := w.listen()
 	stop := make(chan struct{})
 	var readers sync.WaitGroup
@@ -519,32 +519,27 @@ func TestOpenTapRefuses(t *testing.T) {
 // An interface may be tapped before it is up, and go down and up again.
 func TestTapOutlivesInterfaceDown(t *testing.T) {
 	w := newWorld(t)
-	w.in(w.client, func() error {
-		link, err := netlink.LinkByName("eth0")
-		if err != nil {
-			return err
-		}
-		w.check(netlink.LinkSetDown(link))
-		w.tap(w.client, "client0", "eth0")
-		for range 2 {
-			w.check(netlink.LinkSetUp(link))
-			w.check(netlink.LinkSetDown(link))
-		}
-		return netlink.LinkSetUp(link)
-	})
-	fd := w.socket(40001, 0, unix.SOCK_NONBLOCK)
-	defer func() { _ = unix.Close(fd) }()
-	w.in(w.client, func() error {
-		link, err := netlink.LinkByName("eth0")
-		if err != nil {
-			return err
-		}
-		return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: &net.IPNet{IP: net.IPv4(10, 20, 0, 0), Mask: net.CIDRMask(16, 32)}})
-	})
-	_ = fd
-	if err := w.taps[0].Stop(); err != nil {
-		t.Errorf("after down and up: %v", err)
+	set := func(change func(netlink.Link) error) {
+		t.Helper()
+		w.in(w.client, func() error {
+			link, err := netlink.LinkByName("eth0")
+			return errors.Join(err, change(link))
+		})
 	}
+	set(netlink.LinkSetDown)
+	w.tap(w.client, "client0", "eth0")
+	set(netlink.LinkSetUp)
+	set(netlink.LinkSetDown)
+	set(netlink.LinkSetUp)
+	w.routes()
+	w.await("link up again", func() bool { return isUp(w.client, "eth0") && isUp(w.gateway, "client0") })
+
+	client, server := w.connect(w.listen(), 40001, 0)
+	packets := w.taps[0].Since(0)
+	if len(packets) < 2 || packets[0].kind() != FlagSYN || packets[1].kind() != FlagSYN|FlagACK {
+		t.Errorf("got %v, want a handshake", packets)
+	}
+	w.check(errors.Join(w.taps[0].Stop(), unix.Close(client), unix.Close(server)))
 }
 
 // Each namespace has its own counters, on whatever thread it is asked.

@@ -1,0 +1,60 @@
+package e2e
+
+import (
+	"fmt"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"twlab/harness/lab"
+	"twlab/harness/ns"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+var _ = Describe("Many clients", func() {
+	for _, n := range []int{50, 500} {
+		It(fmt.Sprintf("are one address to the balancer when %d of them connect through MASQUERADE", n), func(ctx SpecContext) {
+			world := up(ctx, lab.Topology{Clients: n, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}})
+			door := serve(ctx, world.balancer(), tcp.KeepOpen)
+
+			for i := range n {
+				outcomes := attempt(ctx, world.client(i), 1, tcp.Attempt{To: door})
+				Expect(outcomes).To(HaveVerdicts(tcp.Connected, 1))
+				Expect(outcomes[0].SYNs).To(Equal(1))
+			}
+
+			established := sockets(ctx, world.balancer()).In(observe.Established)
+			Expect(established).To(HaveLen(n))
+			Expect(peers(established)).To(ConsistOf(world.gateway().Identity().Addr))
+			Expect(flows(ctx, world.gateway())).To(HaveLen(n))
+		})
+	}
+
+	It("keep their own addresses when the gateway only routes", func(ctx SpecContext) {
+		world := up(ctx, lab.Topology{Clients: 50, Gateway: lab.GatewaySpec{Kind: lab.Routed}})
+		door := serve(ctx, world.balancer(), tcp.KeepOpen)
+
+		for i := range 50 {
+			Expect(attempt(ctx, world.client(i), 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.Connected, 1))
+		}
+
+		Expect(peers(sockets(ctx, world.balancer()).In(observe.Established))).To(HaveLen(50))
+		Expect(flows(ctx, world.gateway())).To(BeEmpty())
+	})
+
+	It("leave no namespace behind when their lab is closed", func(ctx SpecContext) {
+		watched, err := ns.NewWatch()
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(watched.Close)
+		world := up(ctx, lab.Topology{Clients: 50, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}})
+		Expect(world.Watch(watched)).To(Succeed())
+		door := serve(ctx, world.balancer(), tcp.KeepOpen)
+		Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.Connected, 1))
+		Expect(watched.Alive()).To(Equal(52))
+
+		Expect(world.Close()).To(Succeed())
+
+		Eventually(watched.Alive).WithTimeout(patience).Should(BeZero())
+	})
+})

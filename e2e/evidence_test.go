@@ -1,0 +1,122 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+
+	"twlab/harness/lab"
+	"twlab/harness/node"
+	"twlab/harness/observe"
+)
+
+// evidenceNodes is for how many nodes of a lab evidence is written in full.
+const evidenceNodes = 12
+
+// outputDir is where evidence goes: TWLAB_OUTPUT_DIR, as hack/e2e sets it, or
+// .out at the top of the repository.
+func outputDir() string {
+	if dir := os.Getenv("TWLAB_OUTPUT_DIR"); dir != "" {
+		return dir
+	}
+	return filepath.Join("..", ".out")
+}
+
+// counters reads the counters of the nodes that evidence is kept of.
+func (w world) counters(ctx context.Context) map[string]observe.Counters {
+	all := map[string]observe.Counters{}
+	for _, n := range w.witnesses() {
+		if c, err := n.Counters(ctx); err == nil { // a missing one shows in the evidence
+			all[n.Identity().Name] = c
+		}
+	}
+	return all
+}
+
+// witnesses are the nodes that evidence is kept of.
+func (w world) witnesses() []node.Node {
+	nodes := append(w.Nodes(lab.Gateway), w.Nodes(lab.Balancer)...)
+	nodes = append(nodes, w.Nodes(lab.Client)...)
+	return nodes[:min(len(nodes), evidenceNodes)]
+}
+
+// keepEvidence writes down the state of the lab and its packets, and adds where
+// to the spec's report.
+func (w world) keepEvidence(ctx context.Context, start map[string]observe.Counters) {
+	dir := filepath.Join(outputDir(), "evidence", fileName(CurrentSpecReport().FullText()))
+	text := &strings.Builder{}
+	for _, n := range w.witnesses() {
+		describe(ctx, text, n, start[n.Identity().Name])
+	}
+	packets, err := w.Packets()
+	if err != nil {
+		fmt.Fprintf(text, "packets: %v\n", err)
+	}
+	fmt.Fprintf(text, "== packets\n")
+	for _, p := range packets {
+		fmt.Fprintf(text, "%v\n", p)
+	}
+	AddReportEntry("evidence", dir)
+	if err := writeEvidence(dir, text.String(), packets); err != nil {
+		AddReportEntry("evidence could not be written", fmt.Sprintf("%v\n%s", err, text))
+	}
+}
+
+func writeEvidence(dir, text string, packets []observe.Packet) (err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "state.txt"), []byte(text), 0o644); err != nil {
+		return err
+	}
+	file, err := os.Create(filepath.Join(dir, "packets.pcapng"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return observe.WritePcapng(file, packets)
+}
+
+// describe writes what a node's witnesses say now. A witness that cannot be
+// asked says why.
+func describe(ctx context.Context, out *strings.Builder, n node.Node, start observe.Counters) {
+	id := n.Identity()
+	fmt.Fprintf(out, "== %s (%s, %v)\n", id.Name, id.Role, id.Addr)
+	if now, err := n.Counters(ctx); err != nil {
+		fmt.Fprintf(out, "counters: %v\n", err)
+	} else {
+		fmt.Fprintf(out, "counters since the lab was built: %v\n", now.Sub(start).Moved())
+	}
+	sockets, err := n.Sockets(ctx)
+	list(out, "sockets", sockets, err)
+	flows, err := n.Flows(ctx)
+	list(out, "conntrack", flows, err)
+	rules, err := n.Rules(ctx)
+	list(out, "rules", rules, err)
+}
+
+func list[T fmt.Stringer](out *strings.Builder, what string, items []T, err error) {
+	if err != nil {
+		fmt.Fprintf(out, "%s: %v\n", what, err)
+		return
+	}
+	fmt.Fprintf(out, "%s: %d\n", what, len(items))
+	for _, item := range items {
+		fmt.Fprintf(out, "  %v\n", item)
+	}
+}
+
+var notForFileNames = regexp.MustCompile(`[^A-Za-z0-9]+`)
+
+// fileName makes a readable file name of a spec's full text.
+func fileName(text string) string {
+	const most = 120
+	name := strings.Trim(notForFileNames.ReplaceAllString(text, "-"), "-")
+	return name[:min(len(name), most)]
+}

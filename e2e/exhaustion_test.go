@@ -1,0 +1,175 @@
+package e2e
+
+import (
+	"net/netip"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"twlab/harness/lab"
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+	"twlab/scenarios"
+)
+
+var _ = Describe("A client that closes first", func() {
+	tenPorts := lab.On(lab.Client, "net.ipv4.ip_local_port_range=50000 50009")
+	closing := func(to netip.AddrPort) tcp.Attempt { return tcp.Attempt{To: to, Ending: tcp.CloseFirst} }
+
+	It("loses its ports to TIME_WAIT, towards this door only", func(ctx SpecContext) {
+		world := up(ctx, lab.Topology{Clients: 1, Sysctls: tenPorts.On(lab.Client, "net.ipv4.tcp_tw_reuse=0")})
+		door := serve(ctx, world.balancer(), tcp.CloseAfterPeer)
+		next := serve(ctx, world.balancer(), tcp.CloseAfterPeer, 81)
+
+		Expect(attempt(ctx, world.client(0), 10, closing(door))).To(HaveVerdicts(tcp.Connected, 10))
+		moved := watch(ctx, world.balancer())
+		Expect(attempt(ctx, world.client(0), 1, closing(door))).To(HaveVerdicts(tcp.NoPort, 1))
+
+		Expect(sockets(ctx, world.client(0))).To(HaveTimeWait(10))
+		Expect(sockets(ctx, world.balancer())).To(HaveTimeWait(0))
+		Expect(moved()).To(StayStill("Tcp.PassiveOpens", "Tcp.InSegs"), "a connect without a port sends nothing")
+		Expect(attempt(ctx, world.client(0), 10, closing(next))).To(HaveVerdicts(tcp.Connected, 10))
+	})
+
+	It("keeps its ports when the balancer closes first, which then has the TIME_WAITs", func(ctx SpecContext) {
+		world := up(ctx, lab.Topology{Clients: 1, Sysctls: tenPorts.On(lab.Client, "net.ipv4.tcp_tw_reuse=0")})
+		door := serve(ctx, world.balancer(), tcp.CloseFirst)
+		second := tcp.Attempt{To: door, Ending: tcp.CloseAfterPeer}
+
+		Expect(attemptTogether(ctx, world.client(0), 10, second)).To(HaveVerdicts(tcp.Connected, 10))
+		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveTimeWait(10))
+		Expect(sockets(ctx, world.client(0))).To(HaveTimeWait(0))
+		Expect(attemptTogether(ctx, world.client(0), 10, second)).To(HaveVerdicts(tcp.Connected, 10))
+	})
+})
+
+var _ = Describe("tcp_tw_reuse on the client", func() {
+	// One port, so that the second connection needs the first one's.
+	profile := func(reuse string) lab.Settings {
+		return lab.On(lab.Client, "net.ipv4.ip_local_port_range=50000 50000", "net.ipv4.tcp_tw_reuse="+reuse)
+	}
+	// Old enough on every kernel: until Linux 4.18 it takes up to 2 s, since 6.14
+	// tcp_tw_reuse_delay, which is 1 s.
+	const oldEnough = 2200 * time.Millisecond
+
+	// try leaves a TIME_WAIT on the port, ages it, and connects again.
+	try := func(ctx SpecContext, client node.Node, to netip.AddrPort) ([]tcp.Outcome, observe.Counters) {
+		GinkgoHelper()
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: to, Ending: tcp.CloseFirst})).To(HaveVerdicts(tcp.Connected, 1))
+		timeWaitOlderThan(ctx, client, oldEnough)
+		moved := watch(ctx, client)
+		return attempt(ctx, client, 1, tcp.Attempt{To: to}), moved()
+	}
+
+	It("gives the port again, but not before the TIME_WAIT is as old as tcp_tw_reuse_delay", func(ctx SpecContext) {
+		world := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("1")})
+		client, door := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
+		earlyInASecond(ctx)
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseFirst})).To(HaveVerdicts(tcp.Connected, 1))
+
+		moved := watch(ctx, client)
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.NoPort, 1))
+		Expect(moved()).To(StayStill("TcpExt.TWRecycled"))
+
+		timeWaitOlderThan(ctx, client, oldEnough)
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.Connected, 1))
+		Expect(moved()).To(Rise("TcpExt.TWRecycled"))
+		Expect(sockets(ctx, client)).To(HaveTimeWait(0))
+	})
+
+	It("gives no port while it is 0", func(ctx SpecContext) {
+		world := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("0")})
+		outcomes, moved := try(ctx, world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer))
+		Expect(outcomes).To(HaveVerdicts(tcp.NoPort, 1))
+		Expect(moved).To(StayStill("TcpExt.TWRecycled"))
+	})
+
+	It("gives no port when the balancer has timestamps off", func(ctx SpecContext) {
+		world := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("1").On(lab.Balancer, "net.ipv4.tcp_timestamps=0")})
+		outcomes, moved := try(ctx, world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer))
+		Expect(outcomes).To(HaveVerdicts(tcp.NoPort, 1))
+		Expect(moved).To(StayStill("TcpExt.TWRecycled"))
+	})
+
+	It("gives the port over loopback while it is 2", func(ctx SpecContext) {
+		world := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("2")})
+		client := world.client(0)
+		door := listen(ctx, client, tcp.ListenSpec{At: netip.MustParseAddrPort("127.0.0.1:80"), Ending: tcp.CloseAfterPeer})
+		outcomes, moved := try(ctx, client, door)
+		Expect(outcomes).To(HaveVerdicts(tcp.Connected, 1))
+		Expect(moved).To(Rise("TcpExt.TWRecycled"))
+	})
+
+	It("gives no port to another host while it is 2, nor to the client's own address", func(ctx SpecContext) {
+		for _, own := range []bool{false, true} {
+			world := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("2")})
+			at := map[bool]node.Node{true: world.client(0), false: world.balancer()}[own]
+			outcomes, moved := try(ctx, world.client(0), serve(ctx, at, tcp.CloseAfterPeer))
+			Expect(outcomes).To(HaveVerdicts(tcp.NoPort, 1))
+			Expect(moved).To(StayStill("TcpExt.TWRecycled"))
+		}
+	})
+})
+
+var _ = Describe("TIME_WAIT", func() {
+	It("lasts 60 s whatever tcp_fin_timeout says, and then the port is free", Label("slow"), func(ctx SpecContext) {
+		world := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client,
+			"net.ipv4.ip_local_port_range=50000 50000", "net.ipv4.tcp_tw_reuse=0", "net.ipv4.tcp_fin_timeout=5")})
+		client, door := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseFirst})).To(HaveVerdicts(tcp.Connected, 1))
+		began := time.Now()
+		left := sockets(ctx, client).In(observe.TimeWait)
+		Expect(left).To(HaveLen(1))
+		Expect(left[0].Expires).To(BeNumerically("~", scenarios.TimeWaitLength, time.Second))
+
+		timeWaitOlderThan(ctx, client, 55*time.Second)
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.NoPort, 1))
+
+		Eventually(sockets).WithArguments(ctx, client).WithTimeout(patience).Should(HaveTimeWait(0))
+		Expect(time.Since(began)).To(BeNumerically(">", 59*time.Second))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.Connected, 1))
+	})
+
+	It("is not what tcp_fin_timeout shortens: that is FIN_WAIT2", func(ctx SpecContext) {
+		world := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client, "net.ipv4.tcp_fin_timeout=5")})
+		client, door := world.client(0), serve(ctx, world.balancer(), tcp.KeepOpen)
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseNow})).To(HaveVerdicts(tcp.Connected, 1))
+
+		Eventually(sockets).WithArguments(ctx, client).Should(HaveSockets(1, observe.FinWait2))
+		half := sockets(ctx, client).In(observe.FinWait2)[0]
+		Expect(half.Mini()).To(BeTrue())
+		Expect(half.Expires).To(BeNumerically("<=", 5*time.Second))
+	})
+})
+
+var _ = Describe("SO_LINGER with 0 seconds", func() {
+	It("ends connections by RST: no TIME_WAIT on either side, and ports are free at once", func(ctx SpecContext) {
+		world := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client,
+			"net.ipv4.ip_local_port_range=50000 50000", "net.ipv4.tcp_tw_reuse=0")})
+		client, door := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
+		here, there := watch(ctx, client), watch(ctx, world.balancer())
+
+		Expect(attempt(ctx, client, 20, tcp.Attempt{To: door, Ending: tcp.Abort})).To(HaveVerdicts(tcp.Connected, 20))
+
+		Expect(here()).To(Rise("Tcp.OutRsts", "TcpExt.TCPAbortOnData"))
+		Expect(there()).To(Rise("Tcp.EstabResets"))
+		for _, side := range []node.Node{client, world.balancer()} {
+			Expect(sockets(ctx, side)).To(HaveTimeWait(0))
+		}
+	})
+
+	It("is what made the difference: a plain close takes the only port", func(ctx SpecContext) {
+		world := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client,
+			"net.ipv4.ip_local_port_range=50000 50000", "net.ipv4.tcp_tw_reuse=0")})
+		client, door := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
+		here := watch(ctx, client)
+
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseFirst})).To(HaveVerdicts(tcp.Connected, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.NoPort, 1))
+
+		Expect(here()).To(StayStill("Tcp.OutRsts", "TcpExt.TCPAbortOnData"))
+		Expect(sockets(ctx, client)).To(HaveTimeWait(1))
+	})
+})

@@ -1,0 +1,63 @@
+// Package e2e tells the document's stories on the running kernel, and asserts
+// what it sees. It is the only place of twlab that fails or skips.
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+	"twlab/harness/ns"
+)
+
+func TestStories(t *testing.T) {
+	RegisterFailHandler(Fail)
+	RunSpecs(t, "twlab")
+}
+
+// The suite's own surroundings, the host's when it runs as root without the
+// sandbox, must be the same afterwards. The first process looks before anybody
+// builds a lab, and after everybody is done.
+var before ns.Snapshot
+
+var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
+	preflight(ctx)
+	var err error
+	before, err = ns.SnapshotHost(ctx)
+	Expect(err).NotTo(HaveOccurred())
+}, func() {})
+
+var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
+	after, err := ns.SnapshotHost(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(ns.Diff(before, after)).To(BeEmpty(), "links, routes, rules or sysctls outside the labs changed during the run")
+})
+
+// preflight says in a line each what the machine offers, and stops the run when
+// that is not enough.
+func preflight(ctx context.Context) {
+	release, err := kernel.Running()
+	Expect(err).NotTo(HaveOccurred())
+	lines := []string{"kernel: Linux " + release.String()}
+	var missing []error
+	for _, finding := range kernel.Examine(ctx, lab.Requirements()) {
+		lines = append(lines, finding.String())
+		if !finding.Met() {
+			missing = append(missing, errors.New(finding.String()))
+		}
+		if finding.Fact != kernel.Yes && finding.Requirement.Name == "network namespaces" {
+			break // without them nothing else can be found out
+		}
+	}
+	AddReportEntry("preflight", "\n  "+strings.Join(lines, "\n  "), ReportEntryVisibilityAlways)
+	if len(missing) > 0 {
+		Fail(fmt.Sprintf("this machine cannot run the stories:\n%v", errors.Join(missing...)))
+	}
+}

@@ -1,0 +1,188 @@
+package e2e
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/lab"
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+	"twlab/scenarios"
+)
+
+// patience bounds every wait for a witness. It is generous, because it decides
+// nothing but when to give up.
+const patience = 30 * time.Second
+
+// world is the lab of one spec.
+type world struct{ *lab.Lab }
+
+// up builds the lab, records the packets of its main links, and sees to it that
+// evidence is kept when the spec fails and that everything is taken down.
+func up(ctx SpecContext, topology lab.Topology) world {
+	GinkgoHelper()
+	l, err := lab.Build(ctx, topology)
+	Expect(err).NotTo(HaveOccurred())
+	w := world{l}
+	start := w.counters(ctx)
+	DeferCleanup(func(ctx SpecContext) {
+		if CurrentSpecReport().Failed() {
+			w.keepEvidence(ctx, start)
+		}
+		Expect(l.Close()).To(Succeed())
+	})
+	Expect(l.Capture(w.mainLinks()...)).To(Succeed())
+	return w
+}
+
+// mainLinks names the links worth recording: the balancer's, if it has one, and
+// those of the first clients.
+func (w world) mainLinks() []string {
+	const enough = 4
+	var links []string
+	if w.Topology().Gateway.Kind != lab.NoGateway {
+		links = append(links, string(lab.Balancer))
+	}
+	clients := w.Nodes(lab.Client)
+	for _, c := range clients[:min(len(clients), enough)] {
+		links = append(links, c.Identity().Name)
+	}
+	return links
+}
+
+func (w world) client(i int) node.Node { return w.Nodes(lab.Client)[i] }
+func (w world) gateway() node.Node     { return w.Nodes(lab.Gateway)[0] }
+func (w world) balancer() node.Node    { return w.Nodes(lab.Balancer)[0] }
+
+// serve listens on port 80 of a node, or on the port given, and ends each
+// connection as said. It returns where others connect to.
+func serve(ctx SpecContext, at node.Node, ending tcp.Ending, port ...uint16) netip.AddrPort {
+	GinkgoHelper()
+	return listen(ctx, at, tcp.ListenSpec{Ending: ending, At: netip.AddrPortFrom(netip.Addr{}, append(port, 80)[0])})
+}
+
+func listen(ctx SpecContext, at node.Node, spec tcp.ListenSpec) netip.AddrPort {
+	GinkgoHelper()
+	listening, err := at.Listen(ctx, spec)
+	Expect(err).NotTo(HaveOccurred())
+	return listening.Addr
+}
+
+// attempt connects n times, one after the other, each as the example says.
+func attempt(ctx SpecContext, from node.Node, n int, example tcp.Attempt) []tcp.Outcome {
+	GinkgoHelper()
+	var outcomes []tcp.Outcome
+	for range n {
+		out, err := from.Attempt(ctx, []tcp.Attempt{example})
+		Expect(err).NotTo(HaveOccurred())
+		outcomes = append(outcomes, out...)
+	}
+	return outcomes
+}
+
+// attemptTogether connects n times at once: no port is free again before all have
+// theirs.
+func attemptTogether(ctx SpecContext, from node.Node, n int, example tcp.Attempt) []tcp.Outcome {
+	GinkgoHelper()
+	outcomes, err := from.Attempt(ctx, slices.Repeat([]tcp.Attempt{example}, n))
+	Expect(err).NotTo(HaveOccurred())
+	return outcomes
+}
+
+// sockets reads a node's socket table.
+func sockets(ctx context.Context, at node.Node) observe.Sockets {
+	GinkgoHelper()
+	s, err := at.Sockets(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	return s
+}
+
+// flows reads a node's conntrack table.
+func flows(ctx context.Context, at node.Node) []observe.Flow {
+	GinkgoHelper()
+	f, err := at.Flows(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	return f
+}
+
+// watch starts counting at a node; the function it returns tells how the
+// counters have moved since.
+func watch(ctx SpecContext, at node.Node) func() observe.Counters {
+	GinkgoHelper()
+	read := func() observe.Counters {
+		GinkgoHelper()
+		c, err := at.Counters(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		return c
+	}
+	before := read()
+	return func() observe.Counters {
+		GinkgoHelper()
+		return read().Sub(before)
+	}
+}
+
+// syns accounts for the SYNs of one outcome of a client's attempt.
+func (w world) syns(from node.Node, out tcp.Outcome, to netip.AddrPort) observe.SYNAccount {
+	GinkgoHelper()
+	packets, err := w.Packets()
+	Expect(err).NotTo(HaveOccurred())
+	path := observe.Path{Client: from.Identity().Name, Server: string(lab.Balancer)}
+	if w.Topology().Gateway.Kind != lab.NoGateway {
+		path.Gateway = string(lab.Gateway)
+	}
+	return observe.AccountSYNs(packets, path, out.Local, to)
+}
+
+// meet drives the five-tuple situation in the lab.
+func (w world) meet(ctx SpecContext, situation scenarios.FiveTuple) scenarios.FiveTupleSeen {
+	GinkgoHelper()
+	within, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	seen, err := situation.Drive(within, w.Lab)
+	Expect(err).NotTo(HaveOccurred())
+	return seen
+}
+
+// timeWaitOlderThan waits until the node's only TIME_WAIT has been there for
+// some time, by the kernel's own timer.
+func timeWaitOlderThan(ctx SpecContext, at node.Node, age time.Duration) {
+	GinkgoHelper()
+	within, cancel := context.WithTimeout(ctx, age+patience)
+	defer cancel()
+	Expect(observe.Await(within, "the TIME_WAIT to be "+age.String()+" old", func() (bool, error) {
+		all, err := at.Sockets(within)
+		left := all.In(observe.TimeWait)
+		return len(left) == 1 && left[0].Expires <= scenarios.TimeWaitLength-age, err
+	})).To(Succeed())
+}
+
+// earlyInASecond waits for the beginning of a second of the monotonic clock, by
+// which Linux 4.19 to 6.13 measure the age of a TIME_WAIT (ktime_get_seconds).
+func earlyInASecond(ctx SpecContext) {
+	GinkgoHelper()
+	within, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	Expect(observe.Await(within, "the beginning of a second", func() (bool, error) {
+		var now unix.Timespec
+		err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+		return now.Nsec < int64(200*time.Millisecond), err
+	})).To(Succeed())
+}
+
+// peers lists the addresses at the other ends, each once.
+func peers(all observe.Sockets) []netip.Addr {
+	seen := map[netip.Addr]bool{}
+	for _, s := range all {
+		seen[s.Remote.Addr()] = true
+	}
+	return slices.Collect(maps.Keys(seen))
+}

@@ -1,0 +1,67 @@
+// Command sandbox runs a command where it sees and touches nothing of the host's
+// network, and where nothing that it starts survives it:
+//
+//	sandbox [--] command [argument...]
+//
+// It also compares the host's network before and after. The exit code is the
+// command's, or 128 and the number of the signal that killed it, or 123 when the
+// host changed, or 125 when the command was not run.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"twlab/harness/ns"
+)
+
+const (
+	hostChanged = 123
+	notRun      = 125
+)
+
+func main() {
+	if code, isInit := ns.SandboxInit(); isInit {
+		os.Exit(code)
+	}
+	os.Exit(run(context.Background(), os.Args[1:], os.Stderr))
+}
+
+func run(ctx context.Context, argv []string, stderr io.Writer) (exitCode int) {
+	if len(argv) > 0 && argv[0] == "--" {
+		argv = argv[1:]
+	} else if len(argv) > 0 && len(argv[0]) > 0 && argv[0][0] == '-' {
+		argv = nil
+	}
+	if len(argv) == 0 {
+		fmt.Fprintln(stderr, "usage: sandbox [--] command [argument...]")
+		return notRun
+	}
+	before, err := ns.SnapshotHost(ctx)
+	if err != nil {
+		fmt.Fprintf(stderr, "sandbox: before the run: %v\n", err)
+		return notRun
+	}
+	exitCode, err = ns.Sandbox(ctx, argv)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return notRun
+	}
+	after, err := ns.SnapshotHost(ctx)
+	if err != nil {
+		fmt.Fprintf(stderr, "sandbox: after the run, which ended with %d: %v\n", exitCode, err)
+		return hostChanged
+	}
+	difference := ns.Diff(before, after)
+	if len(difference) == 0 {
+		return exitCode
+	}
+	fmt.Fprintf(stderr, "sandbox: the host changed during the run, which ended with %d: either the run touched it "+
+		"(a defect), or something else on this machine did:\n", exitCode)
+	for _, line := range difference {
+		fmt.Fprintln(stderr, "  "+line)
+	}
+	return hostChanged
+}

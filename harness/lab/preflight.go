@@ -1,0 +1,179 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+
+	"twlab/harness/kernel"
+	"twlab/harness/ns"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// Requirements lists what labs and their witnesses need of the machine that they
+// run on. Each is tried out in namespaces of its own, so that examining them
+// changes nothing.
+func Requirements() []kernel.Requirement {
+	return []kernel.Requirement{
+		{
+			Name:   "network namespaces",
+			Remedy: "run hack/e2e, which enters a sandbox, or run as root",
+			Probe:  inNewNamespace(func(context.Context) (string, error) { return privileges(), nil }),
+		},
+		{
+			Name:   "iptables",
+			Remedy: "run hack/bootstrap",
+			Probe: func(ctx context.Context) (kernel.Fact, string) {
+				out, err := exec.CommandContext(ctx, "iptables", "--version").CombinedOutput()
+				return fact(strings.TrimSpace(string(out)), err)
+			},
+		},
+		{
+			Name: "veth, MASQUERADE and the conntrack table",
+			Remedy: "run hack/bootstrap as root, which loads veth, xt_MASQUERADE and nf_conntrack_netlink; " +
+				"or choose the other backend (update-alternatives --config iptables)",
+			Probe: probeGateway,
+		},
+		{
+			Name:   "TCP sysctls per namespace",
+			Remedy: "use Linux 4.19 or later",
+			Probe: inNewNamespace(func(context.Context) (string, error) {
+				for _, name := range []string{"tcp_timestamps", "tcp_tw_reuse", "tcp_rfc1337", "tcp_fin_timeout"} {
+					if _, err := kernel.ReadSysctl("net.ipv4." + name); err != nil {
+						return "", err
+					}
+				}
+				return "", nil
+			}),
+		},
+		{
+			Name:   "control of clocks and sequence numbers",
+			Remedy: "use a kernel with CONFIG_CHECKPOINT_RESTORE",
+			Probe:  probeRepair,
+		},
+		{
+			Name:   "packet capture",
+			Remedy: "load af_packet",
+			Probe: inNewNamespace(func(context.Context) (string, error) {
+				tap, err := observe.OpenTap("preflight", "lo")
+				if err != nil {
+					return "", err
+				}
+				return "", tap.Stop()
+			}),
+		},
+		{
+			Name:     "PAWS rejects of TIME_WAIT counted apart",
+			Remedy:   "Linux before 6.16 counts them in TcpExt.PAWSEstab, and so do the stories then",
+			Optional: true,
+			Probe: inNewNamespace(func(context.Context) (string, error) {
+				const name = "TcpExt.PAWSTimewait"
+				counters, err := observe.ReadCounters()
+				if _, has := counters[name]; err == nil && !has {
+					err = fmt.Errorf("no counter %s", name)
+				}
+				return name, err
+			}),
+		},
+	}
+}
+
+// fact makes an answer of a probe's outcome: a refusal for want of privilege
+// says nothing about the feature.
+func fact(detail string, err error) (kernel.Fact, string) {
+	switch {
+	case err == nil:
+		return kernel.Yes, detail
+	case errors.Is(err, fs.ErrPermission):
+		return kernel.Unknown, err.Error()
+	default:
+		return kernel.No, err.Error()
+	}
+}
+
+// inNewNamespace makes a probe of a function that runs in an empty namespace.
+func inNewNamespace(try func(context.Context) (string, error)) func(context.Context) (kernel.Fact, string) {
+	return func(ctx context.Context) (kernel.Fact, string) {
+		space, err := ns.New()
+		if err != nil {
+			return fact("", err)
+		}
+		var detail string
+		err = space.Do(func() error {
+			detail, err = try(ctx)
+			return err
+		})
+		return fact(detail, errors.Join(err, space.Close()))
+	}
+}
+
+// privileges says as whom we run, for people.
+func privileges() string {
+	who := fmt.Sprintf("uid %d", os.Geteuid())
+	if os.Geteuid() == 0 {
+		who = "root"
+	}
+	if outer, err := os.ReadFile("/proc/self/uid_map"); err == nil && len(strings.Fields(string(outer))) == 3 {
+		if m := strings.Fields(string(outer)); m[2] != "4294967295" {
+			who += " of a user namespace, uid " + m[1] + " outside"
+		}
+	}
+	return who
+}
+
+// probeGateway builds the smallest lab that has all of it, and uses it.
+func probeGateway(ctx context.Context) (kernel.Fact, string) {
+	err := inLab(ctx, Topology{Clients: 1, Gateway: GatewaySpec{Kind: Masquerade}}, func(l *Lab) error {
+		if _, err := connectOnce(ctx, l); err != nil {
+			return err
+		}
+		flows, err := l.Nodes(Gateway)[0].Flows(ctx)
+		if err == nil && len(flows) != 1 {
+			err = fmt.Errorf("conntrack lists %d connections, want 1", len(flows))
+		}
+		return err
+	})
+	return fact("", err)
+}
+
+func probeRepair(ctx context.Context) (kernel.Fact, string) {
+	err := inLab(ctx, Topology{Clients: 1}, func(l *Lab) error {
+		conn, err := connectOnce(ctx, l)
+		if err != nil {
+			return err
+		}
+		return l.Nodes(Client)[0].AdvanceClock(ctx, conn, 2)
+	})
+	return fact("TCP_REPAIR", err)
+}
+
+func inLab(ctx context.Context, t Topology, use func(*Lab) error) error {
+	l, err := Build(ctx, t)
+	if err != nil {
+		return err
+	}
+	return errors.Join(use(l), l.Close())
+}
+
+// connectOnce connects the first client to the balancer.
+func connectOnce(ctx context.Context, l *Lab) (tcp.Handle, error) {
+	client, balancer := l.Nodes(Client)[0], l.Nodes(Balancer)[0]
+	door, err := balancer.Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(netip.Addr{}, 80)})
+	if err != nil {
+		return 0, err
+	}
+	outs, err := client.Attempt(ctx, []tcp.Attempt{{To: door.Addr}})
+	if err != nil {
+		return 0, err
+	}
+	if outs[0].Verdict != tcp.Connected {
+		return 0, fmt.Errorf("%s: %v", client.Identity().Name, outs[0])
+	}
+	return outs[0].Conn, nil
+}

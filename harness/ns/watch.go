@@ -1,0 +1,104 @@
+package ns
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Watch tells how many of some network namespaces the kernel still has, without
+// keeping them alive itself. It answers what no process can see otherwise:
+// whether something (a socket, a descriptor, a thread) still holds a namespace
+// that everybody has closed.
+//
+// It is a scratch namespace in which every watched one has a number
+// (RTM_NEWNSID). The number is no reference: the kernel takes it away when the
+// last reference to the watched namespace is gone (net/core/net_namespace.c,
+// cleanup_net calls unhash_nsid). Its methods may be called from any goroutine.
+type Watch struct {
+	scratch *Namespace
+
+	mu   sync.Mutex
+	next int // number for the next namespace
+}
+
+// NewWatch starts watching nothing. It needs what [New] needs. The caller must
+// Close it.
+func NewWatch() (*Watch, error) {
+	scratch, err := New()
+	if err != nil {
+		return nil, fmt.Errorf("watch: %w", err)
+	}
+	return &Watch{scratch: scratch}, nil
+}
+
+// Add watches a namespace of this process. One that is watched already counts
+// once. The error is [ErrClosed] when either is closed.
+func (w *Watch) Add(n *Namespace) error {
+	if err := n.Use(w.add); err != nil {
+		return fmt.Errorf("watch namespace: %w", err)
+	}
+	return nil
+}
+
+// AddPath watches the network namespace behind a path, for example that of
+// another process: /proc/123/ns/net, or /proc/123/fd/7 when it holds one.
+func (w *Watch) AddPath(path string) error {
+	// O_NONBLOCK, because a pipe that lies there by mistake would block.
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("watch namespace: %w", &os.PathError{Op: "open", Path: path, Err: err})
+	}
+	if err := errors.Join(w.add(fd), unix.Close(fd)); err != nil {
+		return fmt.Errorf("watch namespace %s: %w", path, err)
+	}
+	return nil
+}
+
+func (w *Watch) add(fd int) error {
+	if kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE); err != nil || kind != unix.CLONE_NEWNET {
+		return errors.New("not a network namespace")
+	}
+	return w.scratch.Do(func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		err := netlink.SetNetNsIdByFd(fd, w.next)
+		if errors.Is(err, unix.EEXIST) {
+			return nil // it has a number, so it is watched already
+		}
+		if err != nil {
+			return fmt.Errorf("give it a number: %w", err)
+		}
+		w.next++
+		return nil
+	})
+}
+
+// Alive says how many of the watched namespaces still exist. The kernel takes a
+// namespace down a little after its last holder is gone: who expects none,
+// awaits none.
+func (w *Watch) Alive() (int, error) {
+	var numbers [][]byte
+	err := w.scratch.Do(func() error {
+		request := nl.NewNetlinkRequest(unix.RTM_GETNSID, unix.NLM_F_DUMP)
+		request.AddData(nl.NewRtGenMsg())
+		var err error
+		numbers, err = request.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWNSID)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("list watched namespaces: %w", err)
+	}
+	return len(numbers), nil
+}
+
+// Close ends the watch and leaves the watched namespaces alone. A second Close
+// does nothing.
+func (w *Watch) Close() error {
+	return w.scratch.Close()
+}
