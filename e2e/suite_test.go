@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -57,6 +59,8 @@ func preflight(ctx context.Context) {
 		}
 	}
 	AddReportEntry("preflight", "\n  "+strings.Join(lines, "\n  "), ReportEntryVisibilityAlways)
+	Expect(os.MkdirAll(outputDir(), 0o755)).To(Succeed(), "set TWLAB_OUTPUT_DIR to a directory that can be written")
+	Expect(os.WriteFile(filepath.Join(outputDir(), "preflight.txt"), []byte(strings.Join(lines, "\n")+"\n"), 0o644)).To(Succeed())
 	if len(missing) > 0 {
 		Fail(fmt.Sprintf("this machine cannot run the stories:\n%v", errors.Join(missing...)))
 	}

@@ -195,6 +195,7 @@ func (s fiveTuple) meet(ctx context.Context, door node.Listening, seen *FiveTupl
 
 	a := tcp.Attempt{To: door.Addr, From: s.from(), ReuseAddr: true}
 	switch s.ISN {
+	case AsItComes:
 	case Older:
 		a.ISN = firstISN - isnGap
 	case Newer:

@@ -19,7 +19,7 @@ type Release struct {
 func ParseRelease(text string) (Release, error) {
 	r := Release{Text: text}
 	if n, _ := fmt.Sscanf(text, "%d.%d.%d", &r.Major, &r.Minor, &r.Patch); n < 2 {
-		return Release{}, fmt.Errorf("kernel release %q: want MAJOR.MINOR[.PATCH]...", text)
+		return Release{}, fmt.Errorf("kernel release %q: want MAJOR.MINOR[.PATCH] and more", text)
 	}
 	return r, nil
 }

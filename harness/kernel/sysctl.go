@@ -99,14 +99,14 @@ func sysctlPath(name string) string {
 func normal(value string) string { return strings.Join(strings.Fields(value), " ") }
 
 // explain turns a failed file operation below /proc/sys into a reason. The file
-// decides that something is wrong, what is known of the name's history only
-// says why.
+// decides that something is wrong, what is known of the name's history only says
+// why.
 func explain(name, value string, err error) error {
 	release, _ := Running() // an unknown release only makes the sentence vaguer
 	e := &SysctlError{Name: name, Value: value, Release: release, Reason: err}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		e.Reason, e.Detail = absence(name, release)
+		e.Detail, e.Reason = absence(name, release)
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE):
 		e.Reason, e.Detail = ErrSysctlValue, err.Error()
 	case errors.Is(err, fs.ErrPermission) && value != "":
@@ -120,20 +120,20 @@ func explain(name, value string, err error) error {
 }
 
 // absence says why a file below /proc/sys is not there.
-func absence(name string, release Release) (reason error, detail string) {
+func absence(name string, release Release) (detail string, reason error) {
 	if h, known := history[name]; known {
 		switch {
 		case h.removed != (Release{}) && !release.Before(h.removed.Major, h.removed.Minor):
-			return ErrSysctlGone, fmt.Sprintf("removed in Linux %v (%s)", h.removed, h.source)
+			return fmt.Sprintf("removed in Linux %v (%s)", h.removed, h.source), ErrSysctlGone
 		case release.Before(h.introduced.Major, h.introduced.Minor):
-			return ErrSysctlNotYet, fmt.Sprintf("introduced in Linux %v (%s)", h.introduced, h.source)
+			return fmt.Sprintf("introduced in Linux %v (%s)", h.introduced, h.source), ErrSysctlNotYet
 		case h.namespaced == (Release{}):
-			return ErrSysctlGlobal, "one value for the whole machine: give the node a kernel of its own"
+			return "one value for the whole machine: give the node a kernel of its own", ErrSysctlGlobal
 		case release.Before(h.namespaced.Major, h.namespaced.Minor):
-			return ErrSysctlGlobal, fmt.Sprintf("per namespace since Linux %v: give the node a kernel of its own", h.namespaced)
+			return fmt.Sprintf("per namespace since Linux %v: give the node a kernel of its own", h.namespaced), ErrSysctlGlobal
 		}
 	}
-	return ErrSysctlUnknown, "misspelt, of another kernel, of a module that is not loaded, or one value for the whole machine"
+	return "misspelt, of another kernel, of a module that is not loaded, or one value for the whole machine", ErrSysctlUnknown
 }
 
 // lifetime is what is known of a sysctl: the mainline releases that introduced

@@ -167,23 +167,23 @@ var leafName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,14}$`)
 // no privileges and looks at nothing but t.
 func (t Topology) Validate() error {
 	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	bad := func(err error) { errs = append(errs, err) }
 
 	if t.Clients < 1 {
-		bad("%d clients: want at least 1", t.Clients)
+		bad(fmt.Errorf("%d clients: want at least 1", t.Clients))
 	}
 	if most := capacity(clientNet); t.Clients > most {
-		bad("%d clients: more than the %d addresses of %v", t.Clients, most, clientNet)
+		bad(fmt.Errorf("%d clients: more than the %d addresses of %v", t.Clients, most, clientNet))
 	}
 	if most := capacity(serverNet); t.Servers < 0 || t.Servers > most {
-		bad("%d servers: want 0 to %d (%v)", t.Servers, most, serverNet)
+		bad(fmt.Errorf("%d servers: want 0 to %d (%v)", t.Servers, most, serverNet))
 	}
 	if len(t.Names) > max(t.Clients, 0) {
-		bad("%d names for %d clients", len(t.Names), t.Clients)
+		bad(fmt.Errorf("%d names for %d clients", len(t.Names), t.Clients))
 	}
 	for _, name := range t.Names {
 		if !leafName.MatchString(name) {
-			bad("client name %q: want 1 to 15 of a-z, 0-9, - and _, a letter first", name)
+			bad(fmt.Errorf("client name %q: want 1 to 15 of a-z, 0-9, - and _, a letter first", name))
 		}
 	}
 	errs = append(errs, t.Gateway.validate()...)
@@ -191,24 +191,24 @@ func (t Topology) Validate() error {
 	roles := map[string]Role{}
 	for _, n := range t.members() {
 		if _, taken := roles[n.Name]; taken {
-			bad("two nodes named %q", n.Name)
+			bad(fmt.Errorf("two nodes named %q", n.Name))
 		}
 		roles[n.Name] = n.Role
 	}
 	for _, s := range t.Sysctls {
 		if err := target(s.Role, s.Node, roles); err != nil {
-			bad("sysctl %s: %w", s.Name, err)
+			bad(fmt.Errorf("sysctl %s: %w", s.Name, err))
 		}
 		if s.Name == "" || s.Value == "" || strings.ContainsAny(s.Name, "/ ") {
-			bad("sysctl %q with value %q: want net.some.name=value", s.Name, s.Value)
+			bad(fmt.Errorf("sysctl %q with value %q: want net.some.name=value", s.Name, s.Value))
 		}
 	}
 	for _, r := range t.Rules {
 		if err := target(r.Role, r.Node, roles); err != nil {
-			bad("rule %q: %w", r.Spec, err)
+			bad(fmt.Errorf("rule %q: %w", r.Spec, err))
 		}
 		if r.Table == "" || r.Chain == "" || strings.TrimSpace(r.Spec) == "" {
-			bad("rule %q of chain %q in table %q: want all three", r.Spec, r.Chain, r.Table)
+			bad(fmt.Errorf("rule %q of chain %q in table %q: want all three", r.Spec, r.Chain, r.Table))
 		}
 	}
 	if len(errs) > 0 {
@@ -218,26 +218,26 @@ func (t Topology) Validate() error {
 }
 
 func (g GatewaySpec) validate() (errs []error) {
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("gateway: "+format, args...)) }
+	bad := func(err error) { errs = append(errs, fmt.Errorf("gateway: %w", err)) }
 	switch g.Kind {
 	case NoGateway, Routed, Masquerade:
 	default:
-		bad("unknown kind %q: want %q, %q or none", g.Kind, Routed, Masquerade)
+		bad(fmt.Errorf("unknown kind %q: want %q, %q or none", g.Kind, Routed, Masquerade))
 	}
 	switch g.Random {
 	case KeepPort, Random, FullyRandom:
 	default:
-		bad("unknown random mode %q: want %q, %q or none", g.Random, Random, FullyRandom)
+		bad(fmt.Errorf("unknown random mode %q: want %q, %q or none", g.Random, Random, FullyRandom))
 	}
 	if g.Kind != Masquerade && (g.Ports != PortRange{} || g.Random != KeepPort) {
-		bad("ports and random mode need kind %q", Masquerade)
+		bad(fmt.Errorf("ports and random mode need kind %q", Masquerade))
 	}
 	switch p := g.Ports; {
 	case p == PortRange{}:
 	case p.First == 0:
-		bad("port range %d-%d: ports begin at 1", p.First, p.Last)
+		bad(fmt.Errorf("port range %d-%d: ports begin at 1", p.First, p.Last))
 	case p.First > p.Last:
-		bad("port range %d-%d is reversed: the first port is the smaller one", p.First, p.Last)
+		bad(fmt.Errorf("port range %d-%d is reversed: the first port is the smaller one", p.First, p.Last))
 	}
 	return errs
 }

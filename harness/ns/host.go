@@ -158,7 +158,10 @@ func (s *Snapshot) addLinks() (linkNames, error) {
 	}
 	for _, l := range links {
 		a := l.Attrs()
-		words := []string{"link", a.Name, "index", fmt.Sprint(a.Index), "type", l.Type(), "mtu", fmt.Sprint(a.MTU), "address", a.HardwareAddr.String()}
+		words := []string{"link", a.Name, "index", fmt.Sprint(a.Index), "type", l.Type(), "mtu", fmt.Sprint(a.MTU)}
+		if len(a.HardwareAddr) > 0 {
+			words = append(words, "address", a.HardwareAddr.String())
+		}
 		for _, f := range linkFlags {
 			if a.RawFlags&f.bit != 0 {
 				words = append(words, f.name)
@@ -178,8 +181,8 @@ func (s *Snapshot) addAddresses(names linkNames) error {
 		return err
 	}
 	for _, a := range addresses {
-		if a.Flags&unix.IFA_F_TEMPORARY != 0 && a.IP.To4() == nil {
-			continue // the kernel makes a new one every day (RFC 8981)
+		if a.IP.To4() == nil && a.Flags&unix.IFA_F_TEMPORARY != 0 {
+			continue // the kernel makes a new one every day (RFC 8981); for IPv4 the same bit means secondary
 		}
 		words := []string{"address", a.IPNet.String(), "dev", names.of(a.LinkIndex), "scope", netlink.Scope(a.Scope).String()}
 		if a.Peer != nil && a.Peer.String() != a.IPNet.String() {
@@ -312,8 +315,18 @@ func ruleWords(r *netlink.Rule) []string {
 	if r.UIDRange != nil {
 		words = append(words, "uidrange", fmt.Sprintf("%d-%d", r.UIDRange.Start, r.UIDRange.End))
 	}
-	return append(words, fmt.Sprintf("tos %d ipproto %d tunnel %d goto %d flow %d suppress %d/%d table %d",
-		r.Tos, r.IPProto, r.TunID, r.Goto, r.Flow, r.SuppressPrefixlen, r.SuppressIfgroup, r.Table))
+	for _, n := range []struct {
+		name         string
+		value, unset int
+	}{
+		{"tos", int(r.Tos), 0}, {"ipproto", r.IPProto, 0}, {"tun_id", int(r.TunID), 0}, {"goto", r.Goto, -1}, {"realm", r.Flow, -1},
+		{"suppress_prefixlength", r.SuppressPrefixlen, -1}, {"suppress_ifgroup", r.SuppressIfgroup, -1}, {"table", r.Table, 0},
+	} {
+		if n.value != n.unset {
+			words = append(words, n.name, fmt.Sprint(n.value))
+		}
+	}
+	return words
 }
 
 // moving are the files below /proc/sys/net that are left out, by a pattern of
@@ -378,8 +391,8 @@ func (s *Snapshot) addNamedNamespaces() error {
 	return nil
 }
 
-// addFirewall adds the rules as the tools print them, in order, without the
-// counters and the contents of sets, which packets change.
+// addFirewall adds the rules as the tools print them, without counters and the
+// contents of sets, which packets change.
 func (s *Snapshot) addFirewall(ctx context.Context) {
 	s.addRuleset(ctx, "nft", "--stateless", "--terse", "list", "ruleset")
 	s.addRuleset(ctx, "iptables-save")
@@ -418,22 +431,21 @@ func (s *Snapshot) addRuleset(ctx context.Context, tool string, arguments ...str
 		s.add("firewall", tool+":", "cannot be read:", strings.Join(strings.Fields(message), " "))
 		return
 	}
-	// Each line carries the headings above it, for lines are sorted.
-	var table string
-	var within []string
+	// Lines are sorted, so each carries the headings above it.
+	var headings []string
 	for line := range strings.Lines(string(output)) {
 		line = noise.ReplaceAllString(strings.TrimSpace(line), "")
 		switch {
 		case line == "":
-		case strings.HasPrefix(line, "*"): // iptables-save: *nat
-			table = line[1:]
-		case line == "}": // nft: table ip nat { chain POSTROUTING { ... } }
-			within = within[:max(0, len(within)-1)]
-		case strings.HasSuffix(line, "{"):
-			within = append(within, strings.TrimSpace(strings.TrimSuffix(line, "{")))
-			s.add("firewall", tool+":", strings.Join(within, ": "))
+		case strings.HasPrefix(line, "*"): // iptables-save: *nat ... COMMIT
+			headings = []string{line[1:] + ":"}
+		case strings.HasSuffix(line, "{"): // nft: table ip nat { chain POSTROUTING { ... } }
+			headings = append(headings, strings.TrimSpace(strings.TrimSuffix(line, "{"))+":")
+			s.add("firewall", tool+":", strings.Join(headings, " "))
+		case line == "}":
+			headings = headings[:max(0, len(headings)-1)]
 		default:
-			s.add("firewall", tool+":", strings.TrimLeft(strings.Join(append(slices.Clone(within), table, line), ": "), ": "))
+			s.add("firewall", tool+":", strings.Join(append(slices.Clone(headings), line), " "))
 		}
 	}
 }

@@ -76,12 +76,8 @@ func openTap(point, ifname string) (*Tap, error) {
 }
 
 func (t *Tap) configure(fd int) error {
-	filter, err := tcpFilter()
+	err := attach(fd, tcpFilter())
 	if err != nil {
-		return fmt.Errorf("assemble filter: %w", err)
-	}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
-		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}); err != nil {
 		return fmt.Errorf("attach filter: %w", err)
 	}
 	if t.ring, err = newRing(fd); err != nil {
@@ -107,8 +103,8 @@ func (t *Tap) configure(fd int) error {
 
 // tcpFilter passes the first snapLength octets of frames that hold a TCP header
 // over IPv4, which a fragment other than the first does not.
-func tcpFilter() ([]unix.SockFilter, error) {
-	program, err := bpf.Assemble([]bpf.Instruction{
+func tcpFilter() []bpf.Instruction {
+	return []bpf.Instruction{
 		bpf.LoadAbsolute{Off: 12, Size: 2}, // EtherType
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IP, SkipTrue: 5},
 		bpf.LoadAbsolute{Off: ethernetHeader + 9, Size: 1}, // protocol
@@ -117,15 +113,20 @@ func tcpFilter() ([]unix.SockFilter, error) {
 		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x1fff, SkipTrue: 1},
 		bpf.RetConstant{Val: snapLength},
 		bpf.RetConstant{Val: 0},
-	})
-	if err != nil {
-		return nil, err
 	}
-	filter := make([]unix.SockFilter, len(program))
-	for i, in := range program {
+}
+
+func attach(fd int, program []bpf.Instruction) error {
+	assembled, err := bpf.Assemble(program)
+	if err != nil {
+		return err
+	}
+	filter := make([]unix.SockFilter, len(assembled))
+	for i, in := range assembled {
 		filter[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
 	}
-	return filter, nil
+	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
 }
 
 // Mark returns how many packets have passed so far, to be given to Since.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gopacket/gopacket/pcapgo"
+	"golang.org/x/net/bpf"
 )
 
 // A SYN from 10.0.0.2:40001 to 10.20.0.3:80 with MSS, SACK, timestamps, NOP and window scale.
@@ -18,9 +19,9 @@ const synFrame = "0200000000010200000000020800" +
 	"9c410050" + "40100000" + "00000000" + "a002faf0" + "00000000" +
 	"020405b4" + "0402080a" + "00175f6a" + "00000007" + "01030307"
 
-func frame(t *testing.T, text string) []byte {
+func frame(t *testing.T) []byte {
 	t.Helper()
-	raw, err := hex.DecodeString(text)
+	raw, err := hex.DecodeString(synFrame)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +30,7 @@ func frame(t *testing.T, text string) []byte {
 
 func TestDecode(t *testing.T) {
 	d := newDecoder()
-	raw := frame(t, synFrame)
+	raw := frame(t)
 	p, err := d.decode(raw)
 	if err != nil {
 		t.Fatal(err)
@@ -60,13 +61,44 @@ func TestDecode(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	for name, raw := range map[string][]byte{
-		"short":  frame(t, synFrame)[:40],
-		"UDP":    append(frame(t, synFrame)[:14+9], append([]byte{17}, frame(t, synFrame)[14+10:]...)...),
-		"no IP":  append(frame(t, synFrame)[:12], 0x08, 0x06, 0, 1),
-		"no TCP": frame(t, synFrame)[:14+20],
+		"short":  frame(t)[:40],
+		"UDP":    append(frame(t)[:14+9], append([]byte{17}, frame(t)[14+10:]...)...),
+		"no IP":  append(frame(t)[:12], 0x08, 0x06, 0, 1),
+		"no TCP": frame(t)[:14+20],
 	} {
 		if p, err := newDecoder().decode(raw); err == nil {
 			t.Errorf("%s: got %s, want an error", name, p)
+		}
+	}
+}
+
+func TestTCPFilter(t *testing.T) {
+	vm, err := bpf.NewVM(tcpFilter())
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := func(at int, value byte) []byte {
+		raw := bytes.Clone(frame(t))
+		raw[at] = value
+		return raw
+	}
+	long := append(bytes.Clone(frame(t)), make([]byte, 1000)...)
+	for name, c := range map[string]struct {
+		raw  []byte
+		want int
+	}{
+		"TCP":            {frame(t), len(frame(t))},
+		"long":           {long, snapLength},
+		"UDP":            {change(ethernetHeader+9, 17), 0},
+		"ARP":            {change(13, 0x06), 0},
+		"IPv6":           {change(12, 0x86), 0},
+		"first fragment": {change(ethernetHeader+6, 0x20), len(frame(t))},
+		"later fragment": {change(ethernetHeader+7, 185), 0},
+		"last fragment":  {change(ethernetHeader+6, 0x01), 0},
+	} {
+		got, err := vm.Run(c.raw)
+		if err != nil || min(got, len(c.raw)) != c.want {
+			t.Errorf("%s: got %d octets, %v, want %d", name, got, err, c.want)
 		}
 	}
 }
@@ -83,7 +115,7 @@ func TestFlagsString(t *testing.T) {
 }
 
 func TestWritePcapng(t *testing.T) {
-	raw := frame(t, synFrame)
+	raw := frame(t)
 	cut := bytes.Clone(raw[:60])
 	start := time.Unix(1_700_000_000, 123_456_789).UTC()
 	packets := []Packet{
@@ -152,7 +184,7 @@ type brokenWriter struct{}
 func (brokenWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 
 func TestWritePcapngTellsOfFailure(t *testing.T) {
-	err := WritePcapng(brokenWriter{}, []Packet{{Src: netip.AddrPort{}, Raw: frame(t, synFrame)}})
+	err := WritePcapng(brokenWriter{}, []Packet{{Src: netip.AddrPort{}, Raw: frame(t)}})
 	if !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v, want the writer's error", err)
 	}

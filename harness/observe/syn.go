@@ -209,8 +209,7 @@ func (w walk) follow(stations []station, start func(*Packet) bool) []trail {
 				}
 				continue
 			}
-			// A packet that is there already passed two devices of one machine.
-			if from := sender(trails, i-1, p); from >= 0 && trails[from].seen[i] == nil {
+			if from := sender(trails, i-1, p); from >= 0 {
 				trails[from].seen[i] = p
 			}
 		}

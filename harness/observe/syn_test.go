@@ -158,6 +158,15 @@ func TestAccountSYNs(t *testing.T) {
 			want: "2 sent, 2 entered and 2 left gateway as 10.20.0.1:40001, 2 reached balancer: " +
 				"1 answered by ACK (0 reached the client), 1 by SYN-ACK (0 reached the client)",
 		},
+		"answer lost on the first link, others like it not": {
+			tape: func(tp *tape) {
+				tp.syn(4)
+				tp.toClient(oldAck(), 1)
+				tp.toClient(Packet{Seq: oldAck().Seq, Ack: oldNext + 1, Flags: FlagACK}, 4)
+				tp.toClient(Packet{Seq: oldAck().Seq, Ack: oldNext, Flags: FlagACK | FlagPSH, Payload: 1}, 4)
+			},
+			want: "1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer: 1 answered by ACK (0 reached the client)",
+		},
 		"gateway swallows": {
 			tape: func(tp *tape) {
 				for range 3 {
@@ -174,13 +183,16 @@ func TestAccountSYNs(t *testing.T) {
 		},
 		"gateway rejects": {
 			tape: func(tp *tape) {
-				tp.syn(2)
 				p := refusal()
 				p.Src, p.Dst = door, private
-				tp.see("gateway", Out, p)
-				tp.see("client0", In, p)
+				for range 2 {
+					tp.syn(2)
+					tp.see("gateway", Out, p)
+					tp.see("client0", In, p)
+					tp.wait(time.Second)
+				}
 			},
-			want: "1 sent, 1 entered and 0 left gateway, 0 reached balancer: 1 answered by RST from gateway",
+			want: "2 sent, 2 entered and 0 left gateway, 0 reached balancer: 2 answered by RST from gateway",
 		},
 		"no listener": {
 			tape: func(tp *tape) {
@@ -223,6 +235,38 @@ func TestAccountSYNs(t *testing.T) {
 			want: "3 sent, 3 entered and 3 left gateway as 10.20.0.1:40001, 2 reached balancer: 2 not answered, 1 answered by SYN-ACK",
 			also: secondLost,
 		},
+		"first overtaken by the second": {
+			tape: func(tp *tape) {
+				tp.syn(2)
+				held := tp.packets[1]
+				tp.wait(time.Second)
+				tp.syn(4)
+				tp.wait(time.Millisecond)
+				held.Src = public
+				tp.see("gateway", Out, held)
+				tp.see("balancer", In, held)
+			},
+			want: "2 sent, 2 entered and 2 left gateway as 10.20.0.1:40001, 2 reached balancer: 2 not answered",
+		},
+		"SYN-ACK again after a SYN that the gateway dropped": {
+			tape: func(tp *tape) {
+				tp.syn(4)
+				tp.toClient(synAck(), 1)
+				tp.wait(time.Second)
+				tp.syn(2)
+				tp.toClient(synAck(), 4)
+			},
+			want: "2 sent, 2 entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer: " +
+				"1 answered by SYN-ACK (0 reached the client), 1 not answered",
+		},
+		"a RST that replies to nothing": {
+			tape: func(tp *tape) {
+				tp.syn(4)
+				tp.toClient(oldAck(), 4)
+				tp.toServer(Packet{Seq: isn + 1, Flags: FlagRST, ID: 5}, 4, public)
+			},
+			want: "1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer: 1 answered by ACK",
+		},
 		"an ACK only now and then": { // tcp_invalid_ratelimit
 			tape: func(tp *tape) {
 				tp.syn(4)
@@ -246,6 +290,7 @@ func TestAccountSYNs(t *testing.T) {
 				other := netip.MustParseAddrPort("10.20.0.1:50000")
 				tp.wait(time.Second)
 				tp.toServer(Packet{Seq: isn, Flags: FlagSYN, ID: 2}, 4, other)
+				tp.toClient(oldAck(), 2) // late, for the first
 				p := synAck()
 				p.Src, p.Dst = door, other
 				tp.see("balancer", Out, p)
@@ -254,12 +299,17 @@ func TestAccountSYNs(t *testing.T) {
 				tp.see("gateway", Out, p)
 				tp.see("client0", In, p)
 			},
-			want: "2 sent, 2 entered and 2 left gateway as 10.20.0.1:40001 and 10.20.0.1:50000, 2 reached balancer: 1 not answered, 1 answered by SYN-ACK",
+			want: "2 sent, 2 entered and 2 left gateway as 10.20.0.1:40001 and 10.20.0.1:50000, 2 reached balancer: " +
+				"1 answered by ACK (0 reached the client), 1 by SYN-ACK",
 		},
 		"other traffic": {
 			tape: func(tp *tape) {
-				// The old connection's FIN, retransmitted, answers nothing.
+				// What the old connection retransmits answers nothing.
 				tp.syn(4)
+				tp.toClient(Packet{Seq: 443, Ack: oldNext, Flags: FlagACK | FlagPSH, ID: 76, Payload: 1}, 4)
+				tp.toClient(Packet{Seq: 443, Ack: oldNext, Flags: FlagACK | FlagSYN, ID: 76}, 4)
+				tp.toClient(Packet{Seq: oldNext, Flags: FlagRST}, 4)
+				tp.toClient(Packet{Ack: oldNext, Flags: FlagRST | FlagACK}, 4)
 				tp.toClient(Packet{Seq: 443, Ack: oldNext, Flags: FlagACK | FlagFIN, ID: 77}, 4)
 				// Another client with the same ISN comes through the same gateway.
 				other := Packet{Src: netip.MustParseAddrPort("10.0.1.2:40001"), Dst: door, Seq: isn, Flags: FlagSYN, ID: 900}
@@ -272,6 +322,15 @@ func TestAccountSYNs(t *testing.T) {
 				tp.see("gateway", Out, Packet{Src: private, Dst: door, Seq: 5, Ack: 6, Flags: FlagACK})
 			},
 			want: "1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer: 1 not answered",
+		},
+		"lost on the first link, and another client's SYN that looks the same": {
+			tape: func(tp *tape) {
+				tp.id = 0
+				tp.syn(1)
+				other := Packet{Src: netip.MustParseAddrPort("10.0.1.2:40001"), Dst: door, Seq: isn, Flags: FlagSYN}
+				tp.see("gateway", In, other)
+			},
+			want: "1 sent, 0 entered and 0 left gateway, 0 reached balancer: 1 not answered",
 		},
 		"nothing": {tape: func(*tape) {}, want: "0 sent"},
 	} {

@@ -158,7 +158,7 @@ func (t *try) start() error {
 	}
 	t.began = time.Now()
 	err = unix.Connect(t.socket.fd, to)
-	if err != unix.EINPROGRESS {
+	if !errors.Is(err, unix.EINPROGRESS) {
 		return t.decide("connect", err)
 	}
 	t.out.SYNs = 1

@@ -66,14 +66,12 @@ func (s *socket) end(ctx context.Context, how Ending) error {
 			return err
 		}
 	case Abort:
-		err := s.control(func(fd int) error {
-			return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1, Linger: 0})
-		})
-		if err != nil {
-			return fmt.Errorf("set SO_LINGER: %w", err)
-		}
+		return s.close() // every socket has SO_LINGER{1,0} until here
 	default:
 		return fmt.Errorf("unknown ending %q", how)
+	}
+	if err := s.resetOnClose(false); err != nil {
+		return err
 	}
 	return s.close()
 }

@@ -40,8 +40,8 @@ func NewHost(inside func(func() error) error) *Host {
 	return &Host{inside: inside, sockets: map[Handle]*socket{}}
 }
 
-// CloseAll closes every socket of the host, with whatever its kernel makes of a
-// close (FIN, or RST for unread data), and waits until nothing of the host runs.
+// CloseAll closes every socket of the host, open connections by a RST, and waits
+// until nothing of the host runs.
 // Its error includes what listeners ran into, such as too few descriptors.
 func (h *Host) CloseAll() error {
 	h.mu.Lock()
@@ -119,7 +119,31 @@ func openSocket() (*socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
-	return &socket{fd: fd}, nil
+	s := &socket{fd: fd}
+	if err := s.resetOnClose(true); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// resetOnClose decides what close(2) does to an open connection. Every socket
+// begins with a RST (SO_LINGER with 0 seconds), and gets the ordinary FIN back
+// when its ending wants one: whatever the death of this process closes must be
+// gone at once. An orphan that waits for the answer to its FIN would keep its
+// namespace alive for minutes (tcp_orphan_retries) when the peer's namespace is
+// gone already. Accepted connections inherit it.
+func (s *socket) resetOnClose(reset bool) error {
+	linger := unix.Linger{}
+	if reset {
+		linger.Onoff = 1
+	}
+	err := s.control(func(fd int) error {
+		return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &linger)
+	})
+	if err != nil {
+		return fmt.Errorf("set SO_LINGER: %w", err)
+	}
+	return nil
 }
 
 // watch hands the descriptor to the runtime's poller, once.

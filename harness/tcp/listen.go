@@ -104,7 +104,7 @@ func (h *Host) serve(ctx context.Context, s *socket, ending Ending) {
 		if ending != KeepOpen {
 			h.spawn(func() {
 				// A connection whose peer goes another way (RST, never closes)
-				// is closed all the same when the listener is.
+				// is reset when the listener is closed.
 				if conn.end(ctx, ending) != nil {
 					_ = conn.close()
 				}

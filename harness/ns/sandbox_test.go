@@ -1,0 +1,348 @@
+package ns_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/ns"
+)
+
+// caller is somebody who starts a sandbox.
+type caller struct {
+	name       string
+	credential *syscall.Credential // nil is who runs the test
+}
+
+// callers are root, and an ordinary user when root can become one.
+func callers(t *testing.T) []caller {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return []caller{{"ordinary", nil}}
+	}
+	return []caller{{"root", nil}, {"ordinary", &syscall.Credential{Uid: 65534, Gid: 65534}}}
+}
+
+// sandbox is a command in a sandbox of the caller's. The test is skipped when
+// this machine lets the caller have none, with the sentence that says why.
+func (c caller) sandbox(t *testing.T, command ...string) *exec.Cmd {
+	t.Helper()
+	probe := program(t, "sandbox", "true")
+	probe.SysProcAttr.Credential = c.credential
+	probe.Dir = "/"
+	_, complaint, code := run(t, probe)
+	if code != 0 {
+		// Where root may make namespaces, it must come into a sandbox.
+		if space, err := ns.New(); err == nil {
+			try(t, space.Close())
+			if c.credential == nil {
+				t.Fatalf("no sandbox, though namespaces are allowed: %s", complaint)
+			}
+		}
+		t.Skipf("%s: %s", c.name, complaint)
+	}
+	p := program(t, "sandbox", command...)
+	p.SysProcAttr.Credential = c.credential
+	p.Dir = "/"
+	return p
+}
+
+func TestSandboxIsPrivate(t *testing.T) {
+	outside, err := look()
+	try(t, err)
+	for _, c := range callers(t) {
+		t.Run(c.name, func(t *testing.T) {
+			p := c.sandbox(t, "/proc/self/exe")
+			// The role that the sandboxed command has, not the sandbox's.
+			p.Args = append(p.Args[:1], "env", roleVariable+"=inspect", testBinary(t))
+			output, complaint, code := run(t, p)
+			if code != 0 {
+				t.Fatalf("exit code %d: %s", code, complaint)
+			}
+			var inside surroundings
+			try(t, json.Unmarshal([]byte(output), &inside))
+			for kind, name := range inside.Namespaces {
+				if name == outside.Namespaces[kind] {
+					t.Errorf("it shares the %s namespace", kind)
+				}
+			}
+			if inside.UID != 0 {
+				t.Errorf("uid %d inside, want 0", inside.UID)
+			}
+			if inside.Variable != "1" {
+				t.Errorf("%s=%q", ns.SandboxVariable, inside.Variable)
+			}
+			if !maps.Equal(inside.Links, map[string]bool{"lo": true}) {
+				t.Errorf("links (and whether they are up): %v", inside.Links)
+			}
+			if len(inside.Run) > 0 {
+				t.Errorf("/run has %v", inside.Run)
+			}
+			if inside.Processes != 2 { // PID 1 and the command
+				t.Errorf("%d processes to be seen, want 2", inside.Processes)
+			}
+		})
+	}
+}
+
+func TestSandboxExitCode(t *testing.T) {
+	for _, c := range callers(t) {
+		for script, want := range map[string]int{
+			"exit 0":                                    0,
+			"exit 7":                                    7,
+			"kill -TERM $$":                             128 + 15,
+			"kill -KILL $$":                             128 + 9,
+			"sh -c 'sh -c \"exit 5\" &'; exit 3":        3, // an orphan's end is not the command's
+			"kill -TERM 1; kill -KILL 1; exit 4":        4, // PID 1 does not listen to those inside
+			"setsid sleep 1000 & exit 6":                6, // nor does it wait for others
+			"test \"$(cat /proc/sys/kernel/hostname)\"": 0, // the terminal and files are the caller's
+		} {
+			t.Run(c.name+"/"+script, func(t *testing.T) {
+				if _, complaint, code := run(t, c.sandbox(t, "sh", "-c", script)); code != want || complaint != "" {
+					t.Errorf("exit code %d (%s), want %d", code, complaint, want)
+				}
+			})
+		}
+	}
+}
+
+func TestSandboxOfNothing(t *testing.T) {
+	for _, c := range callers(t) {
+		for command, want := range map[string]string{
+			"twlab-no-such-program": "executable file not found in $PATH",
+			"/":                     "is a directory",
+			"/etc/passwd":           "permission denied",
+			"":                      "no command given",
+		} {
+			t.Run(c.name+"/"+command, func(t *testing.T) {
+				p := c.sandbox(t, strings.Fields(command)...)
+				_, complaint, code := run(t, p)
+				if code != roleFailed || !strings.HasPrefix(complaint, "sandbox: ") || !strings.Contains(complaint, want) {
+					t.Errorf("exit code %d, %q; want %q", code, complaint, want)
+				}
+			})
+		}
+	}
+}
+
+func TestSandboxEndsWithItsContext(t *testing.T) {
+	callers(t)[0].sandbox(t, "true") // for its skip
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	// The pipe ends when every process that holds it is gone.
+	reader, writer, err := os.Pipe()
+	try(t, err)
+	defer reader.Close()
+	path := fmt.Sprintf("/dev/fd/%d", writer.Fd())
+	_, err = ns.Sandbox(ctx, []string{"sh", "-c", "exec 9>" + path + "; setsid sleep 1000 & sleep 1000"})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	try(t, errors.Join(writer.Close(), reader.SetReadDeadline(time.Now().Add(10*time.Second))))
+	if _, err := io.ReadAll(reader); err != nil {
+		t.Errorf("something survived: %v", err)
+	}
+}
+
+func TestSandboxPassesSignalsOnOnce(t *testing.T) {
+	for _, c := range callers(t) {
+		for how, send := range map[string]func(pid int, s unix.Signal) error{
+			"to the sandbox":       unix.Kill,
+			"to its process group": func(pid int, s unix.Signal) error { return unix.Kill(-pid, s) }, // as timeout(1) does
+		} {
+			t.Run(c.name+"/"+how, func(t *testing.T) {
+				p := c.sandbox(t, "env", roleVariable+"=listener", testBinary(t))
+				in, err := p.StdinPipe()
+				try(t, err)
+				out, err := p.StdoutPipe()
+				try(t, err)
+				try(t, p.Start())
+				lines := bufio.NewScanner(out)
+				want := func(line string) {
+					t.Helper()
+					if !lines.Scan() || lines.Text() != line {
+						t.Fatalf("the command said %q, want %q", lines.Text(), line)
+					}
+				}
+				want("ready")
+				// Each is followed by another, so that one that came twice is noticed.
+				for _, s := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGINT} {
+					try(t, send(p.Process.Pid, s))
+					want(s.String())
+				}
+				_, err = io.WriteString(in, "end\n")
+				try(t, err)
+				want("end")
+				try(t, p.Wait())
+			})
+		}
+	}
+}
+
+// An ignored signal stays ignored, as nohup(1) wants it.
+func TestSandboxUnderNohup(t *testing.T) {
+	c := callers(t)[0]
+	p := c.sandbox(t)
+	p.Path = "/bin/sh"
+	p.Args = []string{"sh", "-c", `trap "" HUP; exec "$0" sh -c 'kill -HUP $$; echo alive'`, testBinary(t)}
+	if output, complaint, _ := run(t, p); output != "alive\n" {
+		t.Errorf("it said %q, %s", output, complaint)
+	}
+}
+
+// terminal opens a pseudo-terminal that does not echo.
+func terminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	try(t, err)
+	t.Cleanup(func() { master.Close() })
+	fd := int(master.Fd())
+	try(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
+	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	try(t, err)
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	try(t, err)
+	t.Cleanup(func() { slave.Close() })
+	settings, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
+	try(t, err)
+	settings.Lflag &^= unix.ECHO
+	settings.Oflag &^= unix.OPOST
+	try(t, unix.IoctlSetTermios(int(slave.Fd()), unix.TCSETS, settings))
+	// Anybody may be the one who runs in it.
+	try(t, slave.Chmod(0o666))
+	return master, slave
+}
+
+func TestSandboxInATerminal(t *testing.T) {
+	for _, c := range callers(t) {
+		t.Run(c.name, func(t *testing.T) {
+			master, slave := terminal(t)
+			p := c.sandbox(t, "sh", "-c", "test -t 0 && test -t 1 && exec env "+roleVariable+"=listener "+testBinary(t))
+			p.Stdin, p.Stdout, p.Stderr = slave, slave, slave
+			p.SysProcAttr.Setctty = true
+			try(t, p.Start())
+			lines := bufio.NewScanner(master)
+			patience := time.AfterFunc(20*time.Second, func() { _ = p.Process.Kill() })
+			defer patience.Stop()
+			want := func(line string) {
+				t.Helper()
+				if !lines.Scan() || lines.Text() != line {
+					t.Fatalf("the command said %q, want %q", lines.Text(), line)
+				}
+			}
+			press := func(keys string) {
+				t.Helper()
+				_, err := master.WriteString(keys)
+				try(t, err)
+			}
+			want("ready")
+			press("\x03") // Ctrl-C
+			want("interrupt")
+			try(t, p.Process.Signal(unix.SIGTERM))
+			want("terminated")
+			press("\x1c") // Ctrl-\
+			want("quit")
+			press("\x03")
+			want("interrupt")
+			press("end\n")
+			want("end")
+			try(t, p.Wait())
+		})
+	}
+}
+
+// The guarantee: when the sandbox is killed, at whatever moment, all that was in
+// it is gone.
+func TestNothingSurvivesAKilledSandbox(t *testing.T) {
+	const family = `setsid sh -c 'setsid sleep 1000 & exec sleep 1000' & (sleep 1000 &) ; trap "" TERM HUP INT; echo; wait`
+	for _, c := range callers(t) {
+		t.Run(c.name, func(t *testing.T) {
+			grown := 0
+			for i := range 20 {
+				// All of the family hold the writing end.
+				reader, writer, err := os.Pipe()
+				try(t, err)
+				p := c.sandbox(t, "sh", "-c", family)
+				p.Stdout = writer
+				try(t, p.Start())
+				try(t, writer.Close())
+				// From the first system calls of the sandbox to the last child.
+				<-time.After(time.Duration(i*i) * 300 * time.Microsecond)
+				try(t, p.Process.Kill())
+				_ = p.Wait() // says that it was killed
+				try(t, reader.SetReadDeadline(time.Now().Add(10*time.Second)))
+				said, err := io.ReadAll(reader)
+				if err != nil {
+					t.Fatalf("killed after %v: something survived: %v", time.Duration(i*i)*300*time.Microsecond, err)
+				}
+				grown += len(said)
+				try(t, reader.Close())
+			}
+			if grown == 0 || grown == 20 {
+				t.Errorf("%d of 20 families were complete when they were killed: the moments did not differ", grown)
+			}
+		})
+	}
+}
+
+// Inside a sandbox, where it concerns nobody, user namespaces are forbidden.
+func TestSandboxWhereUserNamespacesAreForbidden(t *testing.T) {
+	const forbid = "echo 0 > /proc/sys/user/max_user_namespaces && "
+	const cover = "mount --bind /dev/null /proc/uptime && "
+	for name, c := range map[string]struct {
+		script string
+		role   string
+		code   int
+		want   string
+	}{
+		"root does without":             {forbid, "sandbox", 7, ""},
+		"others get the reason":         {forbid, "capless", roleFailed, "sandbox: user namespaces are forbidden here, because user.max_user_namespaces is 0: run 'sudo sysctl -w user.max_user_namespaces=15000', or"},
+		"covered /proc, root":           {cover, "sandbox", 7, ""},
+		"covered /proc, others":         {cover, "capless", roleFailed, "sandbox: mount a fresh /proc: operation not permitted: the /proc outside is partly covered"},
+		"without capabilities, allowed": {"", "capless", 7, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			outer := callers(t)[0].sandbox(t, "sh", "-c", c.script+"exec env "+roleVariable+"="+c.role+" "+testBinary(t)+" sh -c 'exit 7'")
+			_, complaint, code := run(t, outer)
+			if code != c.code || !strings.HasPrefix(complaint, c.want) || (c.want == "") != (complaint == "") {
+				t.Errorf("exit code %d, %q; want %d, %q", code, complaint, c.code, c.want)
+			}
+			if strings.Contains(complaint, "\n") {
+				t.Errorf("more than one sentence: %q", complaint)
+			}
+		})
+	}
+}
+
+// testBinary is this test binary's path, in a place that everybody may enter.
+func testBinary(t *testing.T) string {
+	t.Helper()
+	original, err := os.Executable()
+	try(t, err)
+	text, err := os.ReadFile(original)
+	try(t, err)
+	directory, err := os.MkdirTemp("", "ns-test-")
+	try(t, err)
+	t.Cleanup(func() {
+		if err := os.RemoveAll(directory); err != nil {
+			t.Error(err)
+		}
+	})
+	try(t, os.Chmod(directory, 0o755)) //nolint:gosec // see above
+	path := directory + "/ns.test"
+	try(t, os.WriteFile(path, text, 0o755)) //nolint:gosec // see above
+	return path
+}
+
