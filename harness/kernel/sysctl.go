@@ -103,6 +103,10 @@ func normal(value string) string { return strings.Join(strings.Fields(value), " 
 // why.
 func explain(name, value string, err error) error {
 	release, _ := Running() // an unknown release only makes the sentence vaguer
+	return explainOn(release, name, value, err)
+}
+
+func explainOn(release Release, name, value string, err error) error {
 	e := &SysctlError{Name: name, Value: value, Release: release, Reason: err}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

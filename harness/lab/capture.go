@@ -1,9 +1,10 @@
 package lab
 
 import (
-	"errors"
 	"fmt"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"twlab/harness/observe"
 )
@@ -15,46 +16,53 @@ import (
 func (l *Lab) Capture(names ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.taps == nil {
+		l.taps = map[string]*link{}
+	}
+	// The kernel makes each tap wait until no packet is under way
+	// (synchronize_net), so the waits overlap.
+	var opening errgroup.Group
 	for _, name := range names {
 		if _, recorded := l.taps[name]; recorded {
 			continue
 		}
-		ends, err := l.tap(name)
-		if err != nil {
-			return fmt.Errorf("capture on the link of %s: %w", name, err)
+		outer, found := l.byName[name]
+		if !found || outer.inner == "" {
+			opening.Go(func() error { return fmt.Errorf("capture: %q is no node with a link of its own", name) })
+			continue
 		}
-		if l.taps == nil {
-			l.taps = map[string][]*observe.Tap{}
-		}
-		l.taps[name] = ends
+		k := &link{}
+		l.taps[name] = k
+		opening.Go(func() (err error) {
+			k.outer, err = outer.tap(outerLink)
+			return err
+		})
+		opening.Go(func() (err error) {
+			k.inner, err = l.byName[outer.inner].tap(name)
+			return err
+		})
 	}
-	return nil
+	return opening.Wait()
 }
 
-// tap opens both ends of a link.
-func (l *Lab) tap(name string) ([]*observe.Tap, error) {
-	outer, found := l.byName[name]
-	if !found || outer.inner == "" {
-		return nil, errors.New("no such node, or a node without a link of its own")
+// link is a link that is recorded at both ends. An end that could not be opened
+// is nil; the lab closes the other one.
+type link struct{ outer, inner *observe.Tap }
+
+func (k link) taps() []*observe.Tap {
+	return slices.DeleteFunc([]*observe.Tap{k.outer, k.inner}, func(t *observe.Tap) bool { return t == nil })
+}
+
+// tap opens a tap on one of the machine's interfaces.
+func (m *machine) tap(name string) (tap *observe.Tap, err error) {
+	err = m.space.Do(func() (err error) {
+		tap, err = observe.OpenTap(m.Name, name)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("capture: %w", err)
 	}
-	var ends []*observe.Tap
-	for _, end := range []struct {
-		at   *machine
-		link string
-	}{{outer, outerLink}, {l.byName[outer.inner], name}} {
-		err := end.at.space.Do(func() error {
-			tap, err := observe.OpenTap(end.at.Name, end.link)
-			if err != nil {
-				return err
-			}
-			ends = append(ends, tap)
-			return nil
-		})
-		if err != nil {
-			return nil, errors.Join(err, stopAll(ends))
-		}
-	}
-	return ends, nil
+	return tap, nil
 }
 
 // Packets lists what has been recorded so far, in the order of time. When the
@@ -64,8 +72,8 @@ func (l *Lab) Packets() ([]observe.Packet, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []observe.Packet
-	for name, ends := range l.taps {
-		for _, tap := range ends {
+	for name, link := range l.taps {
+		for _, tap := range link.taps() {
 			all = append(all, tap.Since(0)...)
 			if lost := tap.Lost(); lost > 0 {
 				return nil, fmt.Errorf("packets of the link of %s: the kernel left out %d", name, lost)
@@ -76,10 +84,16 @@ func (l *Lab) Packets() ([]observe.Packet, error) {
 	return all, nil
 }
 
-func stopAll(taps []*observe.Tap) error {
-	var errs []error
-	for _, t := range taps {
-		errs = append(errs, t.Stop())
+// stopCaptures ends all recordings.
+func (l *Lab) stopCaptures() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var stopping errgroup.Group
+	for _, link := range l.taps {
+		for _, tap := range link.taps() {
+			stopping.Go(tap.Stop)
+		}
 	}
-	return errors.Join(errs...)
+	l.taps = nil
+	return stopping.Wait()
 }

@@ -7,7 +7,6 @@ import (
 
 	"twlab/harness/node"
 	"twlab/harness/ns"
-	"twlab/harness/observe"
 )
 
 // Lab is a topology made real. Its methods may be called from any goroutine.
@@ -18,7 +17,7 @@ type Lab struct {
 	byName   map[string]*machine
 
 	mu   sync.Mutex
-	taps map[string][]*observe.Tap // by the outer node of the link
+	taps map[string]*link // by the outer node of the link
 }
 
 // machine is a node that is a namespace of the running kernel.
@@ -68,15 +67,7 @@ func (l *Lab) Watch(w *ns.Watch) error {
 // links, routes and rules. It tries all of it whatever fails, and joins the
 // errors. A second Close does nothing.
 func (l *Lab) Close() error {
-	l.mu.Lock()
-	taps := l.taps
-	l.taps = nil
-	l.mu.Unlock()
-
-	var errs []error
-	for _, ends := range taps {
-		errs = append(errs, stopAll(ends))
-	}
+	errs := []error{l.stopCaptures()}
 	for _, m := range l.machines {
 		errs = append(errs, m.close())
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,6 +29,7 @@ const roleVariable = "TWLAB_NS_TEST_ROLE"
 var roles = map[string]func(arguments []string) error{
 	"sandbox":  runSandbox,
 	"capless":  dropCapabilities,
+	"ordinary": becomeOrdinary,
 	"inspect":  inspect,
 	"listener": listenForSignals,
 	"holder":   holdNamespace,
@@ -65,9 +67,10 @@ func runSandbox(command []string) error {
 	return nil
 }
 
-// dropCapabilities becomes its arguments without any capability, and without a
-// way back to one.
+// dropCapabilities becomes its arguments in a sandbox of a root's that has no
+// capability, and no way back to one.
 func dropCapabilities(command []string) error {
+	runtime.LockOSThread()
 	for c := range uintptr(unix.CAP_LAST_CAP + 1) {
 		// EINVAL: a capability that this kernel does not know.
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) {
@@ -76,7 +79,22 @@ func dropCapabilities(command []string) error {
 	}
 	// The next execve computes the capabilities of root from that bounding set
 	// (capabilities(7)), and so does every process that it starts.
-	return unix.Exec("/proc/self/exe", append([]string{"again"}, command...), append(os.Environ(), roleVariable+"=sandbox"))
+	return becomeSandbox(command)
+}
+
+// becomeOrdinary becomes its arguments in a sandbox of an ordinary user's.
+func becomeOrdinary(command []string) error {
+	if err := errors.Join(unix.Setgroups(nil), unix.Setresgid(65534, 65534, 65534), unix.Setresuid(65534, 65534, 65534)); err != nil {
+		return fmt.Errorf("become an ordinary user: %w", err)
+	}
+	return becomeSandbox(command)
+}
+
+func becomeSandbox(command []string) error {
+	if err := os.Setenv(roleVariable, "sandbox"); err != nil {
+		return err
+	}
+	return unix.Exec("/proc/self/exe", append([]string{"again"}, command...), os.Environ())
 }
 
 // surroundings are what a process sees of the machine.
@@ -176,7 +194,8 @@ func program(t *testing.T, role string, arguments ...string) *exec.Cmd {
 	t.Helper()
 	// Not by name: the folder that "go test" builds in is not everybody's.
 	c := exec.CommandContext(t.Context(), "/proc/self/exe", arguments...)
-	c.Env = append(os.Environ(), roleVariable+"="+role)
+	// A program with the race detector takes a second to end, unless told otherwise.
+	c.Env = append(os.Environ(), roleVariable+"="+role, "GORACE=atexit_sleep_ms=0")
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	c.WaitDelay = 10 * time.Second
 	return c

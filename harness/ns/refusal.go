@@ -89,8 +89,8 @@ func (r *refusal) explain(root bool, read func(name string) (string, error)) err
 	case strings.HasPrefix(r.Step, startCommand):
 		return r
 	case r.Step == mountProc && denied:
-		return fmt.Errorf("%w: the /proc outside is partly covered, as in a container (mount_namespaces(7)): "+
-			"run this outside of it, or start the container with --privileged or --security-opt systempaths=unconfined", r)
+		return fmt.Errorf("the /proc outside is partly covered, as in a container: run this outside of it, "+
+			"or start the container with --privileged or --security-opt systempaths=unconfined (%w)", r)
 	case !denied && !limited:
 		return r
 	}

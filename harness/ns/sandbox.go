@@ -83,7 +83,7 @@ func Sandbox(ctx context.Context, argv []string) (exitCode int, err error) {
 	if errors.As(err, &refused) && os.Geteuid() == 0 && ctx.Err() == nil {
 		exitCode, err = b.run(ctx, 0)
 		if errors.As(err, &again) {
-			err = refused
+			err = refused // which tells more
 		}
 	}
 	if errors.As(err, &refused) {
@@ -146,8 +146,14 @@ func (b box) run(ctx context.Context, newUser uintptr) (exitCode int, err error)
 		Pdeathsig:  unix.SIGKILL,
 	}
 	if newUser != 0 {
-		child.SysProcAttr.UidMappings = idMap("uid_map", os.Geteuid())
-		child.SysProcAttr.GidMappings = idMap("gid_map", os.Getegid())
+		child.SysProcAttr.UidMappings, err = idMap("uid_map", os.Geteuid())
+		if err != nil {
+			return 0, err
+		}
+		child.SysProcAttr.GidMappings, err = idMap("gid_map", os.Getegid())
+		if err != nil {
+			return 0, err
+		}
 		child.SysProcAttr.GidMappingsEnableSetgroups = os.Geteuid() == 0
 	}
 	if err := child.Start(); err != nil {
@@ -215,25 +221,27 @@ func inForeground() bool {
 	return unix.Close(terminal) == nil && err == nil && group == unix.Getpgrp()
 }
 
-// idMap says who the caller is inside: root. Root keeps all other ids as well,
-// so that it can still give files away and start programs as somebody else;
-// ordinary users may map themselves only (user_namespaces(7)).
-func idMap(table string, caller int) []syscall.SysProcIDMap {
+// idMap makes the caller root inside. When the caller is root already, all other
+// ids stay what they are, so that root can still write to others' files and
+// start programs as somebody else; the kernel lets nobody else map more than
+// themselves (user_namespaces(7)).
+func idMap(table string, caller int) ([]syscall.SysProcIDMap, error) {
 	if os.Geteuid() != 0 {
-		return []syscall.SysProcIDMap{{ContainerID: 0, HostID: caller, Size: 1}}
+		return []syscall.SysProcIDMap{{ContainerID: 0, HostID: caller, Size: 1}}, nil
 	}
 	text, err := os.ReadFile("/proc/thread-self/" + table)
 	if err != nil {
-		return []syscall.SysProcIDMap{{ContainerID: 0, HostID: caller, Size: 1}}
+		return nil, fmt.Errorf("read own ids: %w", err)
 	}
 	var all []syscall.SysProcIDMap
 	for line := range strings.Lines(string(text)) {
-		var inside, outside, size int
-		if _, err := fmt.Sscan(line, &inside, &outside, &size); err == nil {
-			all = append(all, syscall.SysProcIDMap{ContainerID: inside, HostID: inside, Size: size})
+		var id, outside, size int
+		if _, err := fmt.Sscan(line, &id, &outside, &size); err != nil {
+			return nil, fmt.Errorf("read own ids: %s: %w", table, err)
 		}
+		all = append(all, syscall.SysProcIDMap{ContainerID: id, HostID: id, Size: size})
 	}
-	return all
+	return all, nil
 }
 
 // SandboxInit is the first thing that the main function of a program that calls

@@ -52,6 +52,9 @@ type Tap struct {
 // namespace. The point is the machine's name and goes into each [Packet]. It
 // needs CAP_NET_RAW there. The interface may still be down. The caller must Stop
 // the tap, which keeps its namespace alive.
+//
+// Opening takes some 10 ms and Stop 25 ms, in which the kernel waits for its other
+// processors (synchronize_net); many taps at once take no longer than one.
 func OpenTap(point, ifname string) (*Tap, error) {
 	t, err := openTap(point, ifname)
 	if err != nil {

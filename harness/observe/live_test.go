@@ -500,6 +500,51 @@ func TestTapUnderConcurrentReaders(t *testing.T) {
 	}
 }
 
+// A tap that is not read in time says so, and goes on when it is.
+func TestTapTellsWhatItLost(t *testing.T) {
+	w := newWorld(t)
+	w.tap(w.client, "client0", "eth0")
+	tap := w.taps[0]
+	// Nobody listens: each connect gives a SYN and a RST.
+	knock := func(times int) {
+		w.in(w.client, func() error {
+			for range times {
+				fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+				if err != nil {
+					return err
+				}
+				if err := errors.Join(toDoor(fd), unix.Close(fd)); !errors.Is(err, unix.ECONNREFUSED) {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	knock(1)
+	if lost, seen := tap.Lost(), tap.Mark(); lost != 0 || seen != 2 {
+		t.Errorf("at first: %d lost and %d seen, want 0 and 2", lost, seen)
+	}
+	tap.mu.Lock() // keeps the reader away
+	knock(frames/2 + 100)
+	tap.mu.Unlock()
+	if lost := tap.Lost(); lost != 200 {
+		t.Errorf("got %d lost, want the 200 beyond the frames", lost)
+	}
+	mark := tap.Mark()
+	if mark != frames+2 {
+		t.Errorf("got %d packets, want %d", mark, frames+2)
+	}
+	knock(1)
+	if after := tap.Since(mark); len(after) != 2 {
+		t.Errorf("then: got %v, want a SYN and a RST", after)
+	}
+	lost := tap.Lost()
+	w.check(tap.Stop())
+	if again := tap.Lost(); again != lost {
+		t.Errorf("lost after Stop: got %d, want %d as before", again, lost)
+	}
+}
+
 func TestOpenTapRefuses(t *testing.T) {
 	w := newWorld(t)
 	w.in(w.client, func() error {

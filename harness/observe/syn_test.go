@@ -162,10 +162,13 @@ func TestAccountSYNs(t *testing.T) {
 			tape: func(tp *tape) {
 				tp.syn(4)
 				tp.toClient(oldAck(), 1)
-				tp.toClient(Packet{Seq: oldAck().Seq, Ack: oldNext + 1, Flags: FlagACK}, 4)
 				tp.toClient(Packet{Seq: oldAck().Seq, Ack: oldNext, Flags: FlagACK | FlagPSH, Payload: 1}, 4)
+				tp.syn(4)
+				tp.toClient(synAck(), 1)
+				tp.toClient(Packet{Seq: answerISN, Ack: oldNext, Flags: FlagSYN | FlagACK}, 4)
 			},
-			want: "1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer: 1 answered by ACK (0 reached the client)",
+			want: "2 sent, 2 entered and 2 left gateway as 10.20.0.1:40001, 2 reached balancer: " +
+				"1 answered by ACK (0 reached the client), 1 by SYN-ACK (0 reached the client)",
 		},
 		"gateway swallows": {
 			tape: func(tp *tape) {
