@@ -69,7 +69,7 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		child := exec.Command(os.Args[0])
+		child := exec.CommandContext(t.Context(), os.Args[0])
 		child.Env = append(os.Environ(), crashVariable+"=1")
 		out, err := child.StdoutPipe()
 		if err != nil {
