@@ -37,6 +37,9 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
 }, func() {})
 
 var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
+	if before == nil {
+		return // the suite has not begun
+	}
 	after, err := ns.SnapshotHost(ctx)
 	Expect(err).NotTo(HaveOccurred())
 	Expect(ns.Diff(before, after)).To(BeEmpty(), "links, routes, rules or sysctls outside the labs changed during the run")

@@ -39,17 +39,14 @@ type Namespace struct {
 // (unshare(2), CLONE_NEWNET). The caller must Close it.
 func New() (*Namespace, error) {
 	var made netns.NsHandle
-	err := onThread(func(origin netns.NsHandle) error {
-		var err error
-		if made, err = netns.New(); err != nil {
+	err := onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("unshare network namespace: %w", err)
 		}
-		// unshare(2) promises it, but a harness that shares the host's
-		// namespace by accident would configure the host: look.
-		if made.Equal(origin) {
-			return errors.Join(errors.New("unshare network namespace: still in the old one"), made.Close())
-		}
 		return nil
+	}, func() (err error) {
+		made, err = netns.Get()
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -65,18 +62,16 @@ func New() (*Namespace, error) {
 // Paths such as /proc/net show another thread's namespace; f must use
 // /proc/thread-self/net. Nested calls are fine, each on a thread of its own.
 func (n *Namespace) Do(f func() error) error {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	if n.file == nil {
-		return ErrClosed
-	}
-	target := netns.NsHandle(n.file.Fd())
-	return onThread(func(netns.NsHandle) error {
-		if err := netns.Set(target); err != nil {
-			return fmt.Errorf("enter network namespace: %w", err)
-		}
-		return f()
-	})
+	// The descriptor is needed to get in only: a thread that is inside keeps
+	// the namespace, so that Close neither waits for f nor disturbs it.
+	return onThread(func() error {
+		return n.Use(func(fd int) error {
+			if err := netns.Set(netns.NsHandle(fd)); err != nil {
+				return fmt.Errorf("enter network namespace: %w", err)
+			}
+			return nil
+		})
+	}, f)
 }
 
 // Use calls f with the namespace's file descriptor, which is valid only during
@@ -118,10 +113,10 @@ func (n *Namespace) Close() error {
 	return err
 }
 
-// onThread runs f on a goroutine that owns its thread, gives it a handle of the
-// namespace that the thread came from, and brings the thread back there before
+// onThread runs enter, which moves its thread to another namespace or fails, and
+// then f, on a goroutine that owns its thread, and brings the thread back before
 // other goroutines may use it again.
-func onThread(f func(origin netns.NsHandle) error) error {
+func onThread(enter, f func() error) error {
 	var (
 		err      error
 		panicked any
@@ -135,7 +130,7 @@ func onThread(f func(origin netns.NsHandle) error) error {
 				panicked = recover() // nil when f called runtime.Goexit
 			}
 		}()
-		err = lockedThread(f)
+		err = lockedThread(enter, f)
 		normal = true
 	}()
 	<-done
@@ -150,12 +145,16 @@ func onThread(f func(origin netns.NsHandle) error) error {
 	}
 }
 
-func lockedThread(f func(origin netns.NsHandle) error) (err error) {
+func lockedThread(enter, f func() error) (err error) {
 	runtime.LockOSThread()
 	origin, err := netns.Get()
 	if err != nil {
 		runtime.UnlockOSThread()
 		return fmt.Errorf("open the thread's network namespace: %w", err)
+	}
+	if err := enter(); err != nil {
+		runtime.UnlockOSThread()
+		return errors.Join(err, origin.Close())
 	}
 	defer func() {
 		if restore := netns.Set(origin); restore != nil {
@@ -167,5 +166,5 @@ func lockedThread(f func(origin netns.NsHandle) error) (err error) {
 		}
 		err = errors.Join(err, origin.Close())
 	}()
-	return f(origin)
+	return f()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -64,6 +65,11 @@ func (r *refusal) Unwrap() error {
 	return nil
 }
 
+// ofCommand says whether the sandbox was ready and only the command was refused.
+func (r *refusal) ofCommand() bool {
+	return strings.HasPrefix(r.Step, startCommand)
+}
+
 // knobs are the settings that forbid user namespaces to ordinary users.
 var knobs = []struct {
 	name, forbids, allows string
@@ -86,7 +92,7 @@ func (r *refusal) explain(root bool, read func(name string) (string, error)) err
 	denied := r.Errno == unix.EPERM || r.Errno == unix.EACCES
 	limited := r.Errno == unix.ENOSPC
 	switch {
-	case strings.HasPrefix(r.Step, startCommand):
+	case r.ofCommand():
 		return r
 	case r.Step == mountProc && denied:
 		return fmt.Errorf("the /proc outside is partly covered, as in a container: run this outside of it, "+
@@ -99,11 +105,16 @@ func (r *refusal) explain(root bool, read func(name string) (string, error)) err
 		instead = "give root CAP_SYS_ADMIN, which it lacks here"
 	}
 	for _, k := range knobs {
-		// A setting that this kernel does not have forbids nothing.
-		if value, err := read(k.name); err == nil && value == k.forbids {
-			return fmt.Errorf("user namespaces are forbidden here, because %s is %s: run 'sudo sysctl -w %s=%s', or %s (%w)",
-				k.name, value, k.name, k.allows, instead, r)
+		value, err := read(k.name)
+		is := "because " + k.name + " is " + value
+		switch {
+		case errors.Is(err, fs.ErrPermission): // for root's eyes, as AppArmor's in Ubuntu 23.10
+			is = "probably because " + k.name + " is " + k.forbids
+		case err != nil || value != k.forbids: // a setting that this kernel does not have forbids nothing
+			continue
 		}
+		return fmt.Errorf("user namespaces are forbidden here, %s: run 'sudo sysctl -w %s=%s', or %s (%w)",
+			is, k.name, k.allows, instead, r)
 	}
 	if limited {
 		return fmt.Errorf("this user has too many namespaces: raise user.max_user_namespaces and its like, or %s (%w)", instead, r)

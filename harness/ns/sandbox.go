@@ -80,7 +80,7 @@ func Sandbox(ctx context.Context, argv []string) (exitCode int, err error) {
 	b := box{path: path, argv: argv, foreground: inForeground()}
 	exitCode, err = b.run(ctx, unix.CLONE_NEWUSER)
 	var refused, again *refusal
-	if errors.As(err, &refused) && os.Geteuid() == 0 && ctx.Err() == nil {
+	if errors.As(err, &refused) && !refused.ofCommand() && os.Geteuid() == 0 && ctx.Err() == nil {
 		exitCode, err = b.run(ctx, 0)
 		if errors.As(err, &again) {
 			err = refused // which tells more
