@@ -16,7 +16,7 @@ import (
 
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/ns"
+	"twlab/harness/observe"
 )
 
 func TestStories(t *testing.T) {
@@ -27,12 +27,12 @@ func TestStories(t *testing.T) {
 // The suite's own surroundings, the host's when it runs as root without the
 // sandbox, must be the same afterwards. The first process looks before anybody
 // builds a lab, and after everybody is done.
-var before ns.Snapshot
+var before observe.Snapshot
 
 var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
 	preflight(ctx)
 	var err error
-	before, err = ns.SnapshotHost(ctx)
+	before, err = observe.SnapshotHost(ctx)
 	Expect(err).NotTo(HaveOccurred())
 }, func() {})
 
@@ -40,9 +40,9 @@ var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
 	if before == nil {
 		return // the suite has not begun
 	}
-	after, err := ns.SnapshotHost(ctx)
+	after, err := observe.SnapshotHost(ctx)
 	Expect(err).NotTo(HaveOccurred())
-	Expect(ns.Diff(before, after)).To(BeEmpty(), "links, routes, rules or sysctls outside the labs changed during the run")
+	Expect(observe.Diff(before, after)).To(BeEmpty(), "links, routes, rules or sysctls outside the labs changed during the run")
 })
 
 // preflight says in a line each what the machine offers, and stops the run when

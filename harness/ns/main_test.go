@@ -192,12 +192,14 @@ func holdNamespace([]string) error {
 // nobody's terminal job.
 func program(t *testing.T, role string, arguments ...string) *exec.Cmd {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // a hundred times what any takes
+	t.Cleanup(cancel)
 	// Not by name: the folder that "go test" builds in is not everybody's.
-	c := exec.CommandContext(t.Context(), "/proc/self/exe", arguments...)
+	c := exec.CommandContext(ctx, "/proc/self/exe", arguments...)
 	// A program with the race detector takes a second to end, unless told otherwise.
 	c.Env = append(os.Environ(), roleVariable+"="+role, "GORACE=atexit_sleep_ms=0")
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	c.WaitDelay = 10 * time.Second
+	c.WaitDelay = time.Second
 	return c
 }
 

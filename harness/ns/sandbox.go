@@ -146,15 +146,9 @@ func (b box) run(ctx context.Context, newUser uintptr) (exitCode int, err error)
 		Pdeathsig:  unix.SIGKILL,
 	}
 	if newUser != 0 {
-		child.SysProcAttr.UidMappings, err = idMap("uid_map", os.Geteuid())
-		if err != nil {
+		if err := becomeRoot(child.SysProcAttr); err != nil {
 			return 0, err
 		}
-		child.SysProcAttr.GidMappings, err = idMap("gid_map", os.Getegid())
-		if err != nil {
-			return 0, err
-		}
-		child.SysProcAttr.GidMappingsEnableSetgroups = os.Geteuid() == 0
 	}
 	if err := child.Start(); err != nil {
 		var errno unix.Errno
@@ -221,23 +215,40 @@ func inForeground() bool {
 	return unix.Close(terminal) == nil && err == nil && group == unix.Getpgrp()
 }
 
-// idMap makes the caller root inside. When the caller is root already, all other
-// ids stay what they are, so that root can still write to others' files and
-// start programs as somebody else; the kernel lets nobody else map more than
-// themselves (user_namespaces(7)).
-func idMap(table string, caller int) ([]syscall.SysProcIDMap, error) {
+// becomeRoot makes the caller root in the new user namespace. When the caller is
+// root already, all other ids stay what they are, so that root can still write
+// to others' files and start programs as somebody else; the kernel lets nobody
+// else map more than themselves (user_namespaces(7)).
+func becomeRoot(to *syscall.SysProcAttr) error {
 	if os.Geteuid() != 0 {
-		return []syscall.SysProcIDMap{{ContainerID: 0, HostID: caller, Size: 1}}, nil
+		to.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
+		to.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+		return nil
 	}
-	text, err := os.ReadFile("/proc/thread-self/" + table)
+	var err error
+	if to.UidMappings, err = sameIDs("/proc/thread-self/uid_map"); err != nil {
+		return err
+	}
+	if to.GidMappings, err = sameIDs("/proc/thread-self/gid_map"); err != nil {
+		return err
+	}
+	// A sandbox in an ordinary user's sandbox has to deny it as well.
+	allowed, err := os.ReadFile("/proc/thread-self/setgroups")
+	to.GidMappingsEnableSetgroups = strings.TrimSpace(string(allowed)) == "allow"
+	return err
+}
+
+// sameIDs maps every id that this process knows to itself.
+func sameIDs(table string) ([]syscall.SysProcIDMap, error) {
+	text, err := os.ReadFile(table)
 	if err != nil {
-		return nil, fmt.Errorf("read own ids: %w", err)
+		return nil, err
 	}
 	var all []syscall.SysProcIDMap
 	for line := range strings.Lines(string(text)) {
 		var id, outside, size int
 		if _, err := fmt.Sscan(line, &id, &outside, &size); err != nil {
-			return nil, fmt.Errorf("read own ids: %s: %w", table, err)
+			return nil, fmt.Errorf("read %s: %w", table, err)
 		}
 		all = append(all, syscall.SysProcIDMap{ContainerID: id, HostID: id, Size: size})
 	}

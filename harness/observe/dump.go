@@ -8,8 +8,9 @@ import (
 )
 
 // dumpTries bounds how often a netlink dump is started again after the kernel
-// said that the table changed under it (NLM_F_DUMP_INTR).
-const dumpTries = 5
+// said that the table changed under it (NLM_F_DUMP_INTR), as it does when links
+// come and go.
+const dumpTries = 50
 
 // dump calls once until it is not interrupted. When every try was, the error is
 // nl.ErrDumpInterrupted: a list that may miss entries is no witness.

@@ -15,6 +15,7 @@ import (
 	"os"
 
 	"twlab/harness/ns"
+	"twlab/harness/observe"
 )
 
 const (
@@ -39,7 +40,7 @@ func run(ctx context.Context, argv []string, stderr io.Writer) (exitCode int) {
 		fmt.Fprintln(stderr, "usage: sandbox [--] command [argument...]")
 		return notRun
 	}
-	before, err := ns.SnapshotHost(ctx)
+	before, err := observe.SnapshotHost(ctx)
 	if err != nil {
 		fmt.Fprintf(stderr, "sandbox: before the run: %v\n", err)
 		return notRun
@@ -49,12 +50,12 @@ func run(ctx context.Context, argv []string, stderr io.Writer) (exitCode int) {
 		fmt.Fprintln(stderr, err)
 		return notRun
 	}
-	after, err := ns.SnapshotHost(ctx)
+	after, err := observe.SnapshotHost(ctx)
 	if err != nil {
 		fmt.Fprintf(stderr, "sandbox: after the run, which ended with %d: %v\n", exitCode, err)
 		return hostChanged
 	}
-	difference := ns.Diff(before, after)
+	difference := observe.Diff(before, after)
 	if len(difference) == 0 {
 		return exitCode
 	}

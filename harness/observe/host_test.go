@@ -1,4 +1,4 @@
-package ns_test
+package observe_test
 
 import (
 	"errors"
@@ -16,14 +16,39 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/ns"
+	"twlab/harness/observe"
 )
 
-func snapshot(t *testing.T, space *ns.Namespace) ns.Snapshot {
+func newNamespace(t *testing.T) *ns.Namespace {
 	t.Helper()
-	var s ns.Snapshot
+	space, err := ns.New()
+	if errors.Is(err, unix.EPERM) {
+		t.Skip("needs CAP_NET_ADMIN: run it with hack/test")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := space.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return space
+}
+
+func try(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func snapshot(t *testing.T, space *ns.Namespace) observe.Snapshot {
+	t.Helper()
+	var s observe.Snapshot
 	try(t, space.Do(func() error {
 		var err error
-		s, err = ns.SnapshotHost(t.Context())
+		s, err = observe.SnapshotHost(t.Context())
 		return err
 	}))
 	return s
@@ -107,7 +132,7 @@ func TestSnapshotSeesEveryChange(t *testing.T) {
 			}))
 			before := snapshot(t, space)
 			try(t, space.Do(c.change))
-			difference := ns.Diff(before, snapshot(t, space))
+			difference := observe.Diff(before, snapshot(t, space))
 			for _, want := range c.want {
 				if !slices.ContainsFunc(difference, func(line string) bool { return strings.HasPrefix(line, want) }) {
 					t.Errorf("no line begins with %q", want)
@@ -133,7 +158,7 @@ func TestSnapshotSeesLegacyRules(t *testing.T) {
 	before := snapshot(t, space)
 	try(t, space.Do(func() error { return command(t, "iptables-legacy", "-A", "INPUT", "-p", "icmp", "-j", "DROP") }))
 	want := []string{"+ firewall iptables-legacy-save: filter: -A INPUT -p icmp -j DROP"}
-	if got := ns.Diff(before, snapshot(t, space)); !slices.Equal(got, want) {
+	if got := observe.Diff(before, snapshot(t, space)); !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
@@ -150,7 +175,7 @@ func TestSnapshotSeesNamedNamespaces(t *testing.T) {
 	try(t, errors.Join(err, file.Close()))
 	after := snapshot(t, space)
 	try(t, os.Remove(file.Name()))
-	if got, want := ns.Diff(before, after), []string{"+ namespace twlab-test"}; !slices.Equal(got, want) {
+	if got, want := observe.Diff(before, after), []string{"+ namespace twlab-test"}; !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
@@ -180,7 +205,7 @@ func TestSnapshotChangesNothing(t *testing.T) {
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("a snapshot takes %v", took)
 	}
-	if difference := ns.Diff(first, second); len(difference) > 0 {
+	if difference := observe.Diff(first, second); len(difference) > 0 {
 		t.Errorf("the first snapshot changed what the second one sees: %q", difference)
 	}
 	if now := tables(); now != legacy {
@@ -218,7 +243,7 @@ func TestSnapshotIgnoresTraffic(t *testing.T) {
 		}
 		return errors.Join(err, unix.Close(socket))
 	}))
-	if difference := ns.Diff(before, snapshot(t, space)); len(difference) > 0 {
+	if difference := observe.Diff(before, snapshot(t, space)); len(difference) > 0 {
 		t.Errorf("traffic changed: %q", difference)
 	}
 }
@@ -259,14 +284,14 @@ func TestSnapshotWithoutPrivilegeSaysSo(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("is about ordinary users")
 	}
-	s, err := ns.SnapshotHost(t.Context())
+	s, err := observe.SnapshotHost(t.Context())
 	try(t, err)
 	if !slices.ContainsFunc(s, func(line string) bool { return strings.HasPrefix(line, "firewall ") }) {
 		t.Error("no line says what is with the firewall")
 	}
-	again, err := ns.SnapshotHost(t.Context())
+	again, err := observe.SnapshotHost(t.Context())
 	try(t, err)
-	for _, line := range ns.Diff(s, again) {
+	for _, line := range observe.Diff(s, again) {
 		if strings.Contains(line, "firewall") {
 			t.Errorf("the same answer twice differs: %s", line)
 		}
@@ -274,13 +299,13 @@ func TestSnapshotWithoutPrivilegeSaysSo(t *testing.T) {
 }
 
 func TestDiff(t *testing.T) {
-	before := ns.Snapshot{"link a", "link b", "link b", "sysctl net.gone = 1", "sysctl net.set = 1", "sysctl net.same = 1"}
-	after := ns.Snapshot{"link b", "link c", "sysctl net.new = 1", "sysctl net.same = 1", "sysctl net.set = 2"}
+	before := observe.Snapshot{"link a", "link b", "link b", "sysctl net.gone = 1", "sysctl net.set = 1", "sysctl net.same = 1"}
+	after := observe.Snapshot{"link b", "link c", "sysctl net.new = 1", "sysctl net.same = 1", "sysctl net.set = 2"}
 	want := []string{"- link a", "- link b", "+ link c", "- sysctl net.set = 1", "+ sysctl net.set = 2"}
-	if got := ns.Diff(before, after); !slices.Equal(got, want) {
+	if got := observe.Diff(before, after); !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-	if got := ns.Diff(before, before); len(got) > 0 {
+	if got := observe.Diff(before, before); len(got) > 0 {
 		t.Errorf("differs from itself: %q", got)
 	}
 }

@@ -1,4 +1,4 @@
-package ns
+package observe
 
 import (
 	"bytes"
@@ -15,7 +15,6 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -108,20 +107,13 @@ func (s *Snapshot) add(words ...string) {
 	*s = append(*s, strings.Join(words, " "))
 }
 
-// dumpTries bounds how often a list is asked for again because it changed while
-// the kernel wrote it (NLM_F_DUMP_INTR), as it does when links come and go.
-const dumpTries = 50
-
-func dump[T any](what string, list func() ([]T, error)) ([]T, error) {
-	for try := 1; ; try++ {
-		all, err := list()
-		switch {
-		case err == nil:
-			return all, nil
-		case !errors.Is(err, nl.ErrDumpInterrupted) || try == dumpTries:
-			return nil, fmt.Errorf("list %s: %w", what, err)
-		}
+// listed asks for a list as dump does, and names what it could not list.
+func listed[T any](what string, list func() ([]T, error)) ([]T, error) {
+	all, err := dump(list)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", what, err)
 	}
+	return all, nil
 }
 
 // linkNames are the names of links by index.
@@ -148,7 +140,7 @@ var linkFlags = []struct {
 }
 
 func (s *Snapshot) addLinks() (linkNames, error) {
-	links, err := dump("links", netlink.LinkList)
+	links, err := listed("links", netlink.LinkList)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +168,7 @@ func (s *Snapshot) addLinks() (linkNames, error) {
 }
 
 func (s *Snapshot) addAddresses(names linkNames) error {
-	addresses, err := dump("addresses", func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	addresses, err := listed("addresses", func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return err
 	}
@@ -195,7 +187,7 @@ func (s *Snapshot) addAddresses(names linkNames) error {
 
 func (s *Snapshot) addRoutes(names linkNames) error {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := dump("routes", func() ([]netlink.Route, error) {
+		routes, err := listed("routes", func() ([]netlink.Route, error) {
 			return netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 		})
 		if err != nil {
@@ -267,7 +259,7 @@ func hop(names linkNames, link int, gateway fmt.Stringer, via netlink.Destinatio
 
 func (s *Snapshot) addRules() error {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		rules, err := dump("rules", func() ([]netlink.Rule, error) { return netlink.RuleList(family) })
+		rules, err := listed("rules", func() ([]netlink.Rule, error) { return netlink.RuleList(family) })
 		if err != nil {
 			return err
 		}
