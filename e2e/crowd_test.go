@@ -55,6 +55,6 @@ var _ = Describe("Many clients", func() {
 
 		Expect(world.Close()).To(Succeed())
 
-		Eventually(watched.Alive).WithTimeout(patience).Should(BeZero())
+		Eventually(watched.Alive).Should(BeZero())
 	})
 })

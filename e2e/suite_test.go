@@ -21,6 +21,7 @@ import (
 
 func TestStories(t *testing.T) {
 	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(patience)
 	RunSpecs(t, "twlab")
 }
 

@@ -245,14 +245,14 @@ func terminal(t *testing.T) (master, slave *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	try(t, err)
-	t.Cleanup(func() { master.Close() })
+	t.Cleanup(func() { _ = master.Close() }) // a test may have closed it
 	fd := int(master.Fd())
 	try(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
 	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
 	try(t, err)
 	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
 	try(t, err)
-	t.Cleanup(func() { slave.Close() })
+	t.Cleanup(func() { _ = slave.Close() })
 	settings, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
 	try(t, err)
 	settings.Lflag &^= unix.ECHO
@@ -419,7 +419,7 @@ func testBinary(t *testing.T) string {
 	try(t, err)
 	text, err := os.ReadFile(original)
 	try(t, err)
-	directory, err := os.MkdirTemp("", "ns-test-")
+	directory, err := os.MkdirTemp("", "ns-test-") //nolint:usetesting // t.TempDir is for its owner only
 	try(t, err)
 	t.Cleanup(func() {
 		if err := os.RemoveAll(directory); err != nil {
