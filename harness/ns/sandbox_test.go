@@ -124,6 +124,21 @@ func TestSandboxIsPrivate(t *testing.T) {
 	}
 }
 
+// Also where only the caller is known, and nobody may change groups.
+func TestSandboxInASandbox(t *testing.T) {
+	const show = "readlink /proc/thread-self/ns/user"
+	for _, c := range callers(t) {
+		t.Run(c.name, func(t *testing.T) {
+			script := show + "; exec env " + roleVariable + "=sandbox " + testBinary(t) + " " + show
+			output, complaint, code := run(t, c.sandbox(t, "sh", "-c", script))
+			spaces := strings.Fields(output)
+			if code != 0 || len(spaces) != 2 || spaces[0] == spaces[1] {
+				t.Errorf("exit code %d, user namespaces %v: %s", code, spaces, complaint)
+			}
+		})
+	}
+}
+
 func TestSandboxExitCode(t *testing.T) {
 	for _, c := range callers(t) {
 		const orphan = `(sh -c 'echo $$ >/run/orphan' &); until test -s /run/orphan; do :; done; ` +

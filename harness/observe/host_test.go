@@ -227,7 +227,8 @@ func TestSnapshotIgnoresTraffic(t *testing.T) {
 	try(t, space.Do(func() error {
 		return errors.Join(
 			netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}}),
-			command(t, "iptables", "-w", "-A", "INPUT", "-m", "conntrack", "--ctstate", "NEW", "-p", "udp", "-j", "ACCEPT"))
+			command(t, "iptables", "-w", "-A", "INPUT", "-m", "conntrack", "--ctstate", "NEW", "-p", "udp", "--dport", "1005:1010", "-j", "ACCEPT"),
+			command(t, "iptables", "-w", "-P", "INPUT", "DROP"))
 	}))
 	before := snapshot(t, space)
 	try(t, space.Do(func() error {

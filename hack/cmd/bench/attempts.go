@@ -19,6 +19,10 @@ import (
 // batch is how many attempts are under way at once when a rate is measured.
 const batch = 500
 
+// rateRounds is how many rounds a rate gets for each round of a lab: its samples
+// take a fraction of a second, which one busy neighbour spoils.
+const rateRounds = 5
+
 // attempter makes n connections from one node to another and aborts each.
 type attempter func(ctx context.Context, n int) error
 
@@ -147,7 +151,7 @@ func benchAttempts(ctx context.Context, t *table, o options) (err error) {
 
 	ways := []attempter{viaNode(client, door.at), bySystemCalls(bare.spaces[2], door.at)}
 	rates := make([]sample, len(ways))
-	for round := range o.rounds + 1 {
+	for round := range rateRounds*o.rounds + 1 {
 		for i := range ways {
 			i := (i + round) % len(ways)
 			took, err := door.measure(ctx, ways[i], o.attempts, batch, nil)
@@ -167,9 +171,9 @@ func benchAttempts(ctx context.Context, t *table, o options) (err error) {
 // client's counters read before and after, with attempts that nobody watches.
 func benchWitnesses(ctx context.Context, t *table, o options) error {
 	for _, atOnce := range []int{1, 100} {
-		total := min(o.attempts, 1000*atOnce)
+		total := min(o.attempts, 500*atOnce)
 		var plain, counted, captured sample
-		for round := range o.rounds + 1 {
+		for round := range rateRounds*o.rounds + 1 {
 			for _, side := range []struct {
 				took     *sample
 				counters bool

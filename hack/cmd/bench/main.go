@@ -61,7 +61,7 @@ func parse(arguments []string) (options, error) {
 	})
 	flags.IntVar(&o.ipClients, "ip-clients", 100, "")
 	flags.IntVar(&o.rounds, "rounds", 5, "")
-	flags.IntVar(&o.attempts, "attempts", 10000, "")
+	flags.IntVar(&o.attempts, "attempts", 2000, "")
 	flags.StringVar(&o.e2e, "e2e", "", "")
 	flags.StringVar(&o.profile, "cpuprofile", "", "")
 	if err := flags.Parse(arguments); errors.Is(err, flag.ErrHelp) {
