@@ -52,8 +52,8 @@ func (l *Lab) Nodes(role Role) []node.Node {
 	return nodes
 }
 
-// Watch counts the lab's namespaces in w, which can tell, after Close, when the
-// kernel has taken the last of them down.
+// Watch counts the lab's namespaces in w, which can tell, after Close, when
+// nothing holds the last of them any more and the kernel takes it down.
 func (l *Lab) Watch(w *ns.Watch) error {
 	for _, m := range l.machines {
 		if err := w.Add(m.space); err != nil {

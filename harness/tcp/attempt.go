@@ -96,6 +96,10 @@ func (h *Host) Attempt(ctx context.Context, attempts []Attempt) ([]Outcome, erro
 		if err != nil || t.finished() {
 			continue
 		}
+		if t.out.Verdict != "" && !t.Ending.waits() {
+			t.err = t.finish(ctx)
+			continue
+		}
 		waiting.Add(1)
 		go func() {
 			defer waiting.Done()
@@ -241,9 +245,12 @@ func (t *try) finish(ctx context.Context) error {
 	if t.socket == nil {
 		return nil
 	}
-	within, cancel := context.WithTimeout(ctx, t.Budget)
-	defer cancel()
-	if err := t.socket.end(within, t.Ending); err != nil {
+	if t.Ending.waits() {
+		within, cancel := context.WithTimeout(ctx, t.Budget)
+		defer cancel()
+		ctx = within
+	}
+	if err := t.socket.end(ctx, t.Ending); err != nil {
 		return fmt.Errorf("%s: %w", t.Ending, err)
 	}
 	if t.Ending != KeepOpen {
@@ -289,15 +296,15 @@ func (t *try) look(fd int) (done bool, err error) {
 	if info.State == unix.BPF_TCP_SYN_SENT || info.State == unix.BPF_TCP_SYN_RECV {
 		return false, nil
 	}
+	if info.State != unix.BPF_TCP_CLOSE {
+		return true, t.decide("connect", nil)
+	}
 	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
 		return false, fmt.Errorf("SO_ERROR: %w", err)
 	}
 	if errno == 0 {
-		if info.State == unix.BPF_TCP_CLOSE {
-			return false, errors.New("socket is closed and has no error")
-		}
-		return true, t.decide("connect", nil)
+		return false, errors.New("socket is closed and has no error")
 	}
 	return true, t.decide("connect", syscall.Errno(errno))
 }

@@ -31,6 +31,9 @@ const (
 	Abort Ending = "abort"
 )
 
+// waits tells whether the ending waits for the peer.
+func (e Ending) waits() bool { return e == CloseFirst || e == CloseAfterPeer }
+
 // End brings the connection to its end. For KeepOpen it does nothing. When ctx
 // ends before the peer's FIN has come, the connection stays open.
 func (h *Host) End(ctx context.Context, conn Handle, how Ending) error {
