@@ -41,6 +41,18 @@ func (t Topology) rules() []Rule {
 	return append([]Rule{nat}, t.Rules...)
 }
 
+// remedy says what to do when not the rule is at fault but what iptables finds in
+// the kernel: its exit status is then OTHER_PROBLEM (xtables_error).
+func remedy(err error) string {
+	const otherProblem = 3
+	var failed *iptables.Error
+	if errors.As(err, &failed) && failed.ExitStatus() == otherProblem {
+		return "; this backend of iptables does not work here: run hack/bootstrap as root, " +
+			"or choose the other one (update-alternatives --config iptables)"
+	}
+	return ""
+}
+
 // applyRules appends the node's rules in the calling thread's namespace.
 func (b *builder) applyRules(who member) error {
 	for _, r := range b.rules {
@@ -48,7 +60,7 @@ func (b *builder) applyRules(who member) error {
 			continue
 		}
 		if err := b.iptables.Append(r.Table, r.Chain, strings.Fields(r.Spec)...); err != nil {
-			return fmt.Errorf("iptables -t %s -A %s %s: %w", r.Table, r.Chain, r.Spec, err)
+			return fmt.Errorf("iptables -t %s -A %s %s: %w%s", r.Table, r.Chain, r.Spec, err, remedy(err))
 		}
 	}
 	return nil

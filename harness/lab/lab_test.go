@@ -185,6 +185,34 @@ func TestBuildSaysWhatItCannotDo(t *testing.T) {
 	}
 }
 
+// An iptables that is missing, or that finds no usable tables in the kernel, is
+// one error that says what to do.
+func TestBuildSaysWhatIsWrongWithIPTables(t *testing.T) {
+	privileged(t)
+	topology := lab.Topology{Clients: 1, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}}
+	for name, c := range map[string]struct{ program, want string }{
+		"missing":  {"", "run hack/bootstrap"},
+		"unusable": {"#!/bin/sh\ncase $1 in --version) echo 'iptables v1.8.9 (legacy)';; *) echo 'no table' >&2; exit 3;; esac\n", "choose the other one"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			t.Setenv("PATH", dir)
+			if c.program != "" {
+				if err := os.WriteFile(filepath.Join(dir, "iptables"), []byte(c.program), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l, err := lab.Build(t.Context(), topology)
+			if err == nil {
+				t.Fatal(errors.Join(errors.New("built it"), l.Close()))
+			}
+			if !strings.Contains(err.Error(), "iptables") || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v\ndoes not say %q", err, c.want)
+			}
+		})
+	}
+}
+
 func TestRecycleIsGoneSinceALongTime(t *testing.T) {
 	release, err := kernel.Running()
 	if err != nil || release.Before(4, 12) {
