@@ -33,8 +33,6 @@ const (
 // clients' clocks can be compared only with net.ipv4.tcp_timestamps=2 on both:
 // with 1 each pair of addresses has a random offset (secure_tcp_ts_off).
 type FiveTuple struct {
-	// Port is the source port of both clients; 0 means 40000.
-	Port uint16
 	// Clock is the second client's timestamp clock against what the first
 	// showed last: Older by 10000 s, or Newer by some milliseconds.
 	Clock Order
@@ -57,8 +55,11 @@ type FiveTupleSeen struct {
 	Client, Gateway, Balancer observe.Counters
 }
 
-// What FiveTuple sets when an order is asked for.
+// What FiveTuple sets: the source port of both clients, and the rest when an
+// order is asked for.
 const (
+	sourcePort uint16 = 40000
+
 	firstISN  uint32 = 1 << 30
 	isnGap    uint32 = 1_000_000
 	clockLead int32  = 10_000_000 // ticks: 10000 s since Linux 4.13
@@ -78,9 +79,6 @@ func (f FiveTuple) Drive(ctx context.Context, l *lab.Lab) (FiveTupleSeen, error)
 		second:    clients[1],
 		gateway:   gateways[0],
 		balancer:  l.Nodes(lab.Balancer)[0],
-	}
-	if s.Port == 0 {
-		s.Port = 40000
 	}
 	seen, err := s.drive(ctx)
 	if err != nil {
@@ -227,10 +225,12 @@ func (s fiveTuple) meet(ctx context.Context, door node.Listening, seen *FiveTupl
 }
 
 // from is where both clients connect from, outside how the balancer sees it.
-func (s fiveTuple) from() netip.AddrPort { return netip.AddrPortFrom(netip.IPv4Unspecified(), s.Port) }
+func (s fiveTuple) from() netip.AddrPort {
+	return netip.AddrPortFrom(netip.IPv4Unspecified(), sourcePort)
+}
 
 func (s fiveTuple) outside() netip.AddrPort {
-	return netip.AddrPortFrom(s.gateway.Identity().Addr, s.Port)
+	return netip.AddrPortFrom(s.gateway.Identity().Addr, sourcePort)
 }
 
 // connect makes one attempt that has to succeed for the situation to come about.

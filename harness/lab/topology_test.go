@@ -101,3 +101,19 @@ func TestMembersComeAfterTheirInnerNode(t *testing.T) {
 		}
 	}
 }
+
+func TestMasqueradeRuleSaysWhatTheGatewayAsksFor(t *testing.T) {
+	for spec, want := range map[GatewaySpec]string{
+		{Kind: Masquerade}: "-o balancer -p tcp -j MASQUERADE",
+		{Kind: Masquerade, Ports: PortRange{1024, 2047}, Random: Random}: "-o balancer -p tcp -j MASQUERADE --to-ports 1024-2047 --random",
+		{Kind: Masquerade, Random: FullyRandom}:                          "-o balancer -p tcp -j MASQUERADE --random-fully",
+	} {
+		rules := Topology{Clients: 1, Gateway: spec}.rules()
+		if len(rules) != 1 || rules[0].Spec != want {
+			t.Errorf("%+v: %+v, want one rule %q", spec, rules, want)
+		}
+	}
+	if rules := (Topology{Clients: 1, Gateway: GatewaySpec{Kind: Routed}}).rules(); len(rules) != 0 {
+		t.Errorf("a routed gateway has rules: %+v", rules)
+	}
+}

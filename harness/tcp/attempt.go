@@ -26,9 +26,6 @@ type Attempt struct {
 	From netip.AddrPort
 	// ReuseAddr sets SO_REUSEADDR before bind(2).
 	ReuseAddr bool
-	// LatePort sets IP_BIND_ADDRESS_NO_PORT (Linux 4.2): bind(2) leaves the
-	// choice of a port to connect(2).
-	LatePort bool
 	// ISN, when it is not 0, is the initial sequence number (TCP_REPAIR and
 	// TCP_QUEUE_SEQ; needs CAP_NET_ADMIN).
 	ISN uint32
@@ -182,11 +179,6 @@ func (t *try) bind() error {
 	if t.ReuseAddr {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 			return fmt.Errorf("set SO_REUSEADDR: %w", err)
-		}
-	}
-	if t.LatePort {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
-			return fmt.Errorf("set IP_BIND_ADDRESS_NO_PORT (Linux 4.2): %w", err)
 		}
 	}
 	if t.From == (netip.AddrPort{}) {
