@@ -21,33 +21,79 @@ type Order string
 const (
 	AsItComes Order = ""
 	Older     Order = "older"
+	Equal     Order = "equal"
 	Newer     Order = "newer"
+	// Wrapped is newer, and the clock has passed 2^32 in between, so that the
+	// plain number is smaller.
+	Wrapped Order = "wrapped"
+)
+
+// Left is what the first connection has left at the balancer.
+type Left string
+
+// What is left.
+const (
+	// LeftTimeWait: both have closed, the balancer first.
+	LeftTimeWait Left = "time-wait"
+	// LeftFinWait2: the balancer has closed, the client never did.
+	LeftFinWait2 Left = "fin-wait-2"
+	// LeftEstablished: nobody has closed.
+	LeftEstablished Left = "established"
+	// LeftNothing: both have closed and the TIME_WAIT has run out.
+	LeftNothing Left = "expired"
+)
+
+// Fault is what the path does to the second client's handshake.
+type Fault string
+
+// The faults. The zero value is a path without one.
+const (
+	NoFault Fault = ""
+	// DropsInvalid: the gateway drops what conntrack calls INVALID.
+	DropsInvalid Fault = "drops-invalid"
+	// EatsRST: RSTs of the client get lost.
+	EatsRST Fault = "eats-rst"
+	// UnNATedRST: the gateway forwards RSTs without translating them, as those
+	// do whose conntrack finds them INVALID.
+	UnNATedRST Fault = "un-nated-rst"
+	// EatsACK: bare ACKs of the balancer get lost.
+	EatsACK Fault = "eats-ack"
 )
 
 // FiveTuple is the situation that the document fears: a client's connection has
-// ended, the balancer closed it first and keeps it in TIME_WAIT, and the gateway
-// gives the same address and port to a second client, which connects to the
-// same door. The balancer now sees a SYN for a five-tuple that it remembers.
+// ended, the balancer keeps something of it, and the same address and port
+// connects to the same door once more. The balancer sees a SYN for a five-tuple
+// that it remembers.
 //
-// It needs a lab with at least two clients behind a masquerading gateway. The
-// clients' clocks can be compared only with net.ipv4.tcp_timestamps=2 on both:
-// with 1 each pair of addresses has a random offset (secure_tcp_ts_off).
+// It needs a lab with a gateway. With a second client there, that one connects,
+// from the address and port that the gateway gave to the first; else it is the
+// same client again, after whatever it had of the first connection has gone
+// without a word.
 type FiveTuple struct {
-	// Clock is the second client's timestamp clock against what the first
-	// showed last: Older by 10000 s, or Newer by some milliseconds.
+	Left Left // the zero value is LeftTimeWait
+	// Clock is the second connection's timestamp clock against what the first
+	// showed last: Older by 10000 s, Equal, Newer, or Wrapped. It means nothing
+	// when either side does without timestamps.
 	Clock Order
-	// ISN is the second client's initial sequence number against the one that
-	// the balancer expects next on the first client's connection: Older or Newer
-	// by a million.
-	ISN Order
+	// ISN is the second connection's initial sequence number against the one
+	// that the balancer expects next on the first: Older or Newer by a million,
+	// or Equal.
+	ISN   Order
+	Fault Fault
 }
 
-// FiveTupleSeen is what was seen while the second client connected.
+// FiveTupleSeen is what was seen while the second connection was tried.
 type FiveTupleSeen struct {
-	// First and Second are the outcomes of the two clients' attempts.
+	// First and Second are the outcomes of the two attempts.
 	First, Second tcp.Outcome
-	// TimeWait is the balancer's socket just before the second attempt.
-	TimeWait observe.Socket
+	// Left is the balancer's socket just before the second attempt, After what
+	// it was when that had its verdict. Each is zero when there was none.
+	Left, After observe.Socket
+	// Between is the time between the two looks.
+	Between time.Duration
+	// Clocks is how the second SYN's timestamp compares with the last one that
+	// the balancer saw from the first connection; AsItComes without timestamps.
+	Clocks Order
 	// SYNs accounts for the second attempt.
 	SYNs observe.SYNAccount
 	// Client, Gateway and Balancer say how the counters of the second client,
@@ -55,30 +101,40 @@ type FiveTupleSeen struct {
 	Client, Gateway, Balancer observe.Counters
 }
 
-// What FiveTuple sets: the source port of both clients, and the rest when an
+// What FiveTuple sets: the source port of both connections, and the rest when an
 // order is asked for.
 const (
 	sourcePort uint16 = 40000
 
-	firstISN  uint32 = 1 << 30
-	isnGap    uint32 = 1_000_000
-	clockLead int32  = 10_000_000 // ticks: 10000 s since Linux 4.13
+	firstISN uint32 = 1 << 30
+	isnGap   uint32 = 1_000_000
+
+	// Ticks of the clock, 1 ms each since Linux 4.13.
+	clockLead int64  = 10_000_000
+	clockStep uint32 = 1 << 30 // less than half the clock, or it would be a step back
 )
+
+// errMissed says that the clocks did not meet at the one tick that was wanted.
+var errMissed = errors.New("the second SYN left at another tick than wanted")
 
 // Drive brings the situation about, lets the second client connect once, and
 // keeps that connection open.
 func (f FiveTuple) Drive(ctx context.Context, l *lab.Lab) (FiveTupleSeen, error) {
 	clients, gateways := l.Nodes(lab.Client), l.Nodes(lab.Gateway)
-	if len(clients) < 2 || len(gateways) == 0 {
-		return FiveTupleSeen{}, errors.New("five-tuple: want two clients behind a gateway")
+	if len(gateways) == 0 {
+		return FiveTupleSeen{}, errors.New("five-tuple: want a gateway")
 	}
 	s := fiveTuple{
 		FiveTuple: f,
 		lab:       l,
 		first:     clients[0],
-		second:    clients[1],
+		second:    clients[min(1, len(clients)-1)],
 		gateway:   gateways[0],
 		balancer:  l.Nodes(lab.Balancer)[0],
+		translate: l.Topology().Gateway.Kind == lab.Masquerade,
+	}
+	if s.Left == "" {
+		s.Left = LeftTimeWait
 	}
 	seen, err := s.drive(ctx)
 	if err != nil {
@@ -92,6 +148,10 @@ type fiveTuple struct {
 	FiveTuple
 	lab                              *lab.Lab
 	first, second, gateway, balancer node.Node
+	translate                        bool // the gateway gives all clients its own address
+	door                             node.Listening
+	port                             uint16
+	ready                            time.Duration // time enough to get everything ready for an equal clock
 }
 
 func (s fiveTuple) drive(ctx context.Context) (seen FiveTupleSeen, err error) {
@@ -99,68 +159,169 @@ func (s fiveTuple) drive(ctx context.Context) (seen FiveTupleSeen, err error) {
 	if err != nil {
 		return seen, err
 	}
-	door, err := s.balancer.Listen(ctx, tcp.ListenSpec{})
-	if err != nil {
+	if s.door, err = s.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
 		return seen, err
 	}
-	if seen.First, seen.TimeWait, err = s.leaveTimeWait(ctx, door); err != nil {
-		return seen, fmt.Errorf("first client: %w", err)
+	// Only the exact tick can be missed, when this process is kept waiting.
+	const tries = 12
+	for try := range uint16(tries) {
+		s.port = sourcePort + try
+		s.ready = time.Duration(try+1) * 80 * time.Millisecond
+		seen, err = s.once(ctx)
+		if !errors.Is(err, errMissed) {
+			break
+		}
 	}
-	if err := s.forget(ctx); err != nil {
-		return seen, err
-	}
-	if err := s.meet(ctx, door, &seen); err != nil {
-		return seen, fmt.Errorf("second client: %w", err)
-	}
-	return seen, nil
+	return seen, err
 }
 
-// leaveTimeWait has the first client connect and the balancer close first.
-func (s fiveTuple) leaveTimeWait(ctx context.Context, door node.Listening) (out tcp.Outcome, left observe.Socket, err error) {
-	a := tcp.Attempt{To: door.Addr, From: s.from(), ReuseAddr: true}
+// once brings the situation about on one port.
+func (s fiveTuple) once(ctx context.Context) (seen FiveTupleSeen, err error) {
+	last, err := s.leave(ctx, &seen)
+	if err != nil {
+		return seen, fmt.Errorf("first connection: %w", err)
+	}
+	if err := s.fault(); err != nil {
+		return seen, err
+	}
+	var notBefore time.Duration
+	if s.Clock == Equal && last.known {
+		notBefore = last.moment()
+	}
+	if err := s.meet(ctx, notBefore, &seen); err != nil {
+		return seen, fmt.Errorf("second connection: %w", err)
+	}
+	if last.known && len(seen.SYNs.SYNs) > 0 {
+		seen.Clocks = compareClocks(last.value, seen.SYNs.SYNs[0].Timestamp.Value)
+	}
+	newer := s.Clock == Newer && seen.Clocks == Wrapped
+	if s.Clock == AsItComes || !last.known || seen.Clocks == s.Clock || newer {
+		return seen, nil
+	}
+	err = fmt.Errorf("the second SYN's timestamp is %s against %d, want %s", seen.Clocks, last.value, s.Clock)
+	if s.Clock == Equal {
+		err = fmt.Errorf("%w: %w", errMissed, err)
+	}
+	return seen, err
+}
+
+// shown is the last timestamp that the balancer saw on the first connection, and
+// the second client's clock.
+type shown struct {
+	known bool // false when the connection has no timestamps
+	value uint32
+	clock tcp.ClockReading
+}
+
+// moment is when the second client's clock says the same.
+func (l shown) moment() time.Duration {
+	ahead := time.Duration(int32(l.value-l.clock.Ticks)) * time.Millisecond
+	return l.clock.At.Truncate(time.Millisecond) + ahead
+}
+
+// leave has the first client connect and leaves what is wanted of that at the
+// balancer, and nothing at the gateway when another client is to come.
+func (s fiveTuple) leave(ctx context.Context, seen *FiveTupleSeen) (last shown, err error) {
+	clock, probed, err := s.secondClock(ctx)
+	if err != nil {
+		return last, err
+	}
+	a := tcp.Attempt{To: s.door.Addr, From: s.from(), ReuseAddr: true}
 	if s.ISN != AsItComes {
 		a.ISN = firstISN
 	}
-	if out, err = connect(ctx, s.first, a); err != nil {
-		return out, left, err
+	if seen.First, err = connect(ctx, s.first, a); err != nil {
+		return last, err
 	}
-	conn, err := s.balancer.Accept(ctx, door.Handle, s.outside())
+	conn, err := s.balancer.Accept(ctx, s.door.Handle, s.outside())
 	if err != nil {
-		return out, left, err
+		return last, err
 	}
-	if s.Clock == Older {
-		// Nobody's clock can be put back before a SYN, so the first client's is
-		// put forward: the balancer learns it from the client's last segments.
-		if err := s.first.AdvanceClock(ctx, out.Conn, clockLead); err != nil {
-			return out, left, err
+	if !probed {
+		// The same offset, or none for anybody.
+		if clock, err = s.first.Clock(ctx, seen.First.Conn); err != nil {
+			return last, err
 		}
 	}
-	if err := s.balancer.End(ctx, conn, tcp.CloseNow); err != nil {
-		return out, left, err
-	}
-	if err := s.first.End(ctx, out.Conn, tcp.CloseAfterPeer); err != nil {
-		return out, left, err
-	}
-	// A full millisecond passes, or ten where the clock ticks with HZ=100, so
-	// that a newer clock is newer.
-	tick := time.Now().Add(20 * time.Millisecond)
-	err = observe.Await(ctx, "the balancer's TIME_WAIT and a tick of the clock", func() (bool, error) {
-		sockets, err := s.balancer.Sockets(ctx)
-		if err != nil {
-			return false, err
+	if seen.First.Timestamps && (probed || s.Clock != Newer) {
+		if err := s.steer(ctx, clock, seen.First.Conn, conn); err != nil {
+			return last, err
 		}
-		mine := sockets.In(observe.TimeWait).Between(door.Addr, s.outside())
-		if len(mine) == 0 {
-			return false, nil
+	}
+	if err := s.end(ctx, seen.First.Conn, conn); err != nil {
+		return last, err
+	}
+	if seen.Left, err = s.awaitLeft(ctx); err != nil {
+		return last, err
+	}
+	if s.first != s.second {
+		if err := s.forget(ctx); err != nil {
+			return last, err
 		}
-		left = mine[0]
-		return time.Now().After(tick), nil
-	})
-	return out, left, err
+	}
+	if !seen.First.Timestamps {
+		return last, nil
+	}
+	value, err := s.lastShown()
+	return shown{known: true, value: value, clock: clock}, err
 }
 
-// forget makes the gateway forget the first client's connection, as a gateway
-// does whose hold time is shorter than the balancer's 60 s. Linux's own is 120 s
+// end has both sides do what leaves the wanted state.
+func (s fiveTuple) end(ctx context.Context, first, atBalancer tcp.Handle) error {
+	if s.Left != LeftEstablished {
+		if err := s.balancer.End(ctx, atBalancer, tcp.CloseNow); err != nil {
+			return err
+		}
+	}
+	switch {
+	case s.Left == LeftTimeWait || s.Left == LeftNothing:
+		return s.first.End(ctx, first, tcp.CloseAfterPeer)
+	case s.first == s.second:
+		// The balancer's FIN, if it sent one, must have been answered.
+		if _, err := s.awaitLeft(ctx); err != nil {
+			return err
+		}
+		return s.first.End(ctx, first, tcp.Vanish)
+	default:
+		return nil
+	}
+}
+
+// awaitLeft waits until the balancer's socket is as wanted.
+func (s fiveTuple) awaitLeft(ctx context.Context) (left observe.Socket, err error) {
+	// A full millisecond passes, or ten where the clock ticks with HZ=100, so
+	// that a newer clock is newer. Equal ones are waited for in another way.
+	tick := time.Now()
+	if s.Clock != Equal {
+		tick = tick.Add(20 * time.Millisecond)
+	}
+	err = observe.Await(ctx, fmt.Sprintf("what is left at the balancer to be %s", s.Left), func() (bool, error) {
+		all, err := s.balancer.Sockets(ctx)
+		if err != nil || time.Now().Before(tick) {
+			return false, err
+		}
+		mine := all.Between(s.door.Addr, s.outside())
+		if len(mine) == 0 {
+			left = observe.Socket{}
+			return s.Left == LeftNothing, nil
+		}
+		left = mine[0]
+		switch s.Left {
+		case LeftTimeWait:
+			return left.State == observe.TimeWait, nil
+		case LeftFinWait2:
+			return left.State == observe.FinWait2 && left.Mini(), nil
+		case LeftEstablished:
+			return left.State == observe.Established && left.SendQueue == 0, nil
+		default:
+			return false, nil
+		}
+	})
+	return left, err
+}
+
+// forget makes the gateway forget the connection, as a gateway does whose hold
+// time is shorter than the balancer's 60 s. Linux's own is 120 s
 // (nf_conntrack_tcp_timeout_time_wait).
 func (s fiveTuple) forget(ctx context.Context) error {
 	n, err := s.gateway.DeleteFlows(ctx, observe.FlowMatch{Reply: observe.Tuple{Dst: s.outside()}})
@@ -173,45 +334,58 @@ func (s fiveTuple) forget(ctx context.Context) error {
 	return nil
 }
 
+// fault puts the fault on the path, for this port.
+func (s fiveTuple) fault() error {
+	second := s.second.Identity().Name
+	rst := fmt.Sprintf("-i %s -p tcp --sport %d --tcp-flags RST RST", second, s.port)
+	rule := lab.Rule{Role: lab.Gateway, Table: "filter", Chain: "FORWARD"}
+	switch s.Fault {
+	case NoFault:
+		return nil
+	case DropsInvalid:
+		rule.Spec = "-m conntrack --ctstate INVALID -j DROP"
+	case EatsRST:
+		rule.Spec = rst + " -j DROP"
+	case UnNATedRST:
+		rule.Table, rule.Chain, rule.Spec = "raw", "PREROUTING", rst+" -j CT --notrack"
+	case EatsACK:
+		rule.Spec = fmt.Sprintf("-i balancer -p tcp --dport %d --tcp-flags SYN,RST,FIN,ACK ACK -j DROP", s.port)
+	default:
+		return fmt.Errorf("unknown fault %q", s.Fault)
+	}
+	return s.lab.AddRules(rule)
+}
+
 // meet has the second client connect from the same port.
-func (s fiveTuple) meet(ctx context.Context, door node.Listening, seen *FiveTupleSeen) error {
-	watched := []struct {
-		at    node.Node
-		moved *observe.Counters
-	}{{s.second, &seen.Client}, {s.gateway, &seen.Gateway}, {s.balancer, &seen.Balancer}}
-	before := make([]observe.Counters, len(watched))
-	for i, w := range watched {
-		var err error
-		if before[i], err = w.at.Counters(ctx); err != nil {
-			return err
-		}
+func (s fiveTuple) meet(ctx context.Context, notBefore time.Duration, seen *FiveTupleSeen) error {
+	count, err := countMoves(ctx, s.second, s.gateway, s.balancer)
+	if err != nil {
+		return err
 	}
 	earlier, err := s.lab.Packets()
 	if err != nil {
 		return err
 	}
-
-	a := tcp.Attempt{To: door.Addr, From: s.from(), ReuseAddr: true}
-	switch s.ISN {
-	case AsItComes:
-	case Older:
-		a.ISN = firstISN - isnGap
-	case Newer:
-		a.ISN = firstISN + isnGap
-	}
+	began := time.Now()
+	a := tcp.Attempt{To: s.door.Addr, From: s.from(), ReuseAddr: true, ISN: s.secondISN(), NotBefore: notBefore}
 	outs, err := s.second.Attempt(ctx, []tcp.Attempt{a})
 	if err != nil {
 		return err
 	}
 	seen.Second = outs[0]
-
-	for i, w := range watched {
-		after, err := w.at.Counters(ctx)
-		if err != nil {
-			return err
-		}
-		*w.moved = after.Sub(before[i])
+	all, err := s.balancer.Sockets(ctx)
+	if err != nil {
+		return err
 	}
+	seen.Between = time.Since(began)
+	if after := all.Between(s.door.Addr, s.outside()); len(after) > 0 {
+		seen.After = after[0]
+	}
+	moved, err := count(ctx)
+	if err != nil {
+		return err
+	}
+	seen.Client, seen.Gateway, seen.Balancer = moved[0], moved[1], moved[2]
 	packets, err := s.lab.Packets()
 	if err != nil {
 		return err
@@ -220,17 +394,156 @@ func (s fiveTuple) meet(ctx context.Context, door node.Listening, seen *FiveTupl
 		Client:  s.second.Identity().Name,
 		Gateway: s.gateway.Identity().Name,
 		Server:  s.balancer.Identity().Name,
-	}, seen.Second.Local, door.Addr)
+	}, seen.Second.Local, s.door.Addr)
 	return nil
 }
 
-// from is where both clients connect from, outside how the balancer sees it.
+// secondISN is chosen against the number that the balancer expects next: the
+// first client's SYN and, when it closed, its FIN count one each.
+func (s fiveTuple) secondISN() uint32 {
+	next := firstISN + 1
+	if s.Left == LeftTimeWait || s.Left == LeftNothing {
+		next++
+	}
+	switch s.ISN {
+	case Older:
+		return next - isnGap
+	case Equal:
+		return next
+	case Newer:
+		return next + isnGap
+	default:
+		return 0
+	}
+}
+
+// from is where both connect from, outside how the balancer sees it.
 func (s fiveTuple) from() netip.AddrPort {
-	return netip.AddrPortFrom(netip.IPv4Unspecified(), sourcePort)
+	return netip.AddrPortFrom(netip.IPv4Unspecified(), s.port)
 }
 
 func (s fiveTuple) outside() netip.AddrPort {
-	return netip.AddrPortFrom(s.gateway.Identity().Addr, sourcePort)
+	if s.translate {
+		return netip.AddrPortFrom(s.gateway.Identity().Addr, s.port)
+	}
+	return netip.AddrPortFrom(s.first.Identity().Addr, s.port)
+}
+
+// secondClock finds out about the second client's clock where it cannot be told
+// from the first one's: with net.ipv4.tcp_timestamps=1 each pair of addresses,
+// and on some kernels each five-tuple, has a random offset (secure_tcp_ts_off).
+// A connection of its own, reset at once, shows it.
+func (s fiveTuple) secondClock(ctx context.Context) (clock tcp.ClockReading, probed bool, err error) {
+	mode, err := s.second.Sysctl(ctx, "net.ipv4.tcp_timestamps")
+	if err != nil || s.first == s.second || s.Clock == AsItComes || mode != "1" {
+		return clock, false, err
+	}
+	out, err := connect(ctx, s.second, tcp.Attempt{To: s.door.Addr, From: s.from(), ReuseAddr: true})
+	if err != nil {
+		return clock, false, err
+	}
+	conn, err := s.balancer.Accept(ctx, s.door.Handle, s.outside())
+	if err != nil {
+		return clock, false, err
+	}
+	if clock, err = s.second.Clock(ctx, out.Conn); err != nil {
+		return clock, false, err
+	}
+	if err := s.second.End(ctx, out.Conn, tcp.Abort); err != nil {
+		return clock, false, err
+	}
+	err = observe.Await(ctx, "the reset to reach the balancer", func() (bool, error) {
+		all, err := s.balancer.Sockets(ctx)
+		return len(all.Between(s.door.Addr, s.outside())) == 0, err
+	})
+	if err != nil {
+		return clock, false, err
+	}
+	if err := s.balancer.End(ctx, conn, tcp.CloseNow); err != nil {
+		return clock, false, err
+	}
+	return clock, true, s.forget(ctx)
+}
+
+// steer puts the first connection's clock where the second one's is older,
+// equal, newer or wrapped against it. Nobody's clock can be put back before a
+// SYN, so it is the first one's that is put forward, all the way round if need
+// be; the balancer learns it step by step.
+func (s fiveTuple) steer(ctx context.Context, second tcp.ClockReading, first, atBalancer tcp.Handle) error {
+	var lead int64
+	switch s.Clock {
+	case AsItComes:
+		return nil
+	case Older:
+		lead = clockLead
+	case Equal:
+		lead = s.ready.Milliseconds()
+	case Newer:
+		lead = -clockLead
+	case Wrapped:
+		lead = -int64(clockStep)
+	}
+	now, err := s.first.Clock(ctx, first)
+	if err != nil {
+		return err
+	}
+	since := uint32(now.At.Milliseconds() - second.At.Milliseconds())
+	ahead := (second.Ticks + since + uint32(lead) - now.Ticks) &^ 1
+	for ahead > 0 {
+		step := min(ahead, clockStep)
+		if err := s.first.AdvanceClock(ctx, first, int32(step)); err != nil {
+			return err
+		}
+		if ahead -= step; ahead == 0 && s.Left != LeftEstablished {
+			return nil // the end of the connection will tell the balancer
+		}
+		if err := s.balancer.Send(ctx, atBalancer, 1); err != nil {
+			return err
+		}
+		err := observe.Await(ctx, "the first client's answer to a byte", func() (bool, error) {
+			all, err := s.balancer.Sockets(ctx)
+			mine := all.Between(s.door.Addr, s.outside())
+			return len(mine) == 1 && mine[0].SendQueue == 0, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lastShown is the last timestamp with which the first connection reached the
+// balancer.
+func (s fiveTuple) lastShown() (value uint32, err error) {
+	packets, err := s.lab.Packets()
+	if err != nil {
+		return 0, err
+	}
+	found := false
+	for _, p := range packets {
+		if p.Point == s.balancer.Identity().Name && p.Src == s.outside() && p.Timestamp.Present {
+			value, found = p.Timestamp.Value, true
+		}
+	}
+	if !found {
+		return 0, errors.New("no timestamp of the first connection reached the balancer")
+	}
+	return value, nil
+}
+
+// compareClocks compares as the kernel does, by the difference's sign
+// (tcp_paws_check).
+func compareClocks(first, second uint32) Order {
+	switch d := int32(second - first); {
+	case d < 0:
+		return Older
+	case d == 0:
+		return Equal
+	case second < first:
+		return Wrapped
+	default:
+		return Newer
+	}
 }
 
 // connect makes one attempt that has to succeed for the situation to come about.
@@ -243,4 +556,30 @@ func connect(ctx context.Context, from node.Node, a tcp.Attempt) (tcp.Outcome, e
 		return outs[0], fmt.Errorf("%s: %v, want a connection to begin with", from.Identity().Name, outs[0])
 	}
 	return outs[0], nil
+}
+
+// countMoves reads the counters of some nodes; the function that it returns tells
+// how they have moved since.
+func countMoves(ctx context.Context, nodes ...node.Node) (func(context.Context) ([]observe.Counters, error), error) {
+	read := func(ctx context.Context) ([]observe.Counters, error) {
+		all := make([]observe.Counters, len(nodes))
+		for i, n := range nodes {
+			var err error
+			if all[i], err = n.Counters(ctx); err != nil {
+				return nil, err
+			}
+		}
+		return all, nil
+	}
+	before, err := read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) ([]observe.Counters, error) {
+		after, err := read(ctx)
+		for i := range after {
+			after[i] = after[i].Sub(before[i])
+		}
+		return after, err
+	}, nil
 }

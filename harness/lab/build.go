@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime"
 
-	"github.com/coreos/go-iptables/iptables"
 	"golang.org/x/sync/errgroup"
 
 	"twlab/harness/kernel"
@@ -22,7 +21,7 @@ func Build(ctx context.Context, t Topology) (*Lab, error) {
 		return nil, err
 	}
 	members := t.members()
-	b := &builder{topology: t, rules: t.rules(), lab: &Lab{
+	b := &builder{topology: t, lab: &Lab{
 		topology: t,
 		machines: make([]*machine, len(members)),
 		byName:   make(map[string]*machine, len(members)),
@@ -40,17 +39,14 @@ func Build(ctx context.Context, t Topology) (*Lab, error) {
 // builder is a lab under construction.
 type builder struct {
 	topology Topology
-	rules    []Rule
-	iptables *iptables.IPTables // nil when there are no rules
-	baseline []Setting          // to be written on every node
+	firewall firewall
+	baseline []Setting // to be written on every node
 	lab      *Lab
 }
 
 func (b *builder) build(ctx context.Context) (err error) {
-	if len(b.rules) > 0 {
-		if b.iptables, err = newIPTables(); err != nil {
-			return err
-		}
+	if b.firewall, err = newFirewall(b.topology.rules()); err != nil {
+		return err
 	}
 	if b.baseline, err = baselineDifferences(); err != nil {
 		return err
@@ -107,7 +103,7 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 	m.local = node.NewLocal(m.Identity, m.space.Do)
 	err = m.space.Do(func() error {
 		// Rules first: they load the modules that some sysctls belong to.
-		if err := b.applyRules(m.member); err != nil {
+		if err := b.firewall.apply(m.member); err != nil {
 			return err
 		}
 		// Sysctls before links, which inherit some of them.

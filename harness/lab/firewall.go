@@ -53,13 +53,27 @@ func remedy(err error) string {
 	return ""
 }
 
-// applyRules appends the node's rules in the calling thread's namespace.
-func (b *builder) applyRules(who member) error {
-	for _, r := range b.rules {
+// firewall is rules and the program that writes them.
+type firewall struct {
+	rules    []Rule
+	iptables *iptables.IPTables // nil when there are no rules
+}
+
+func newFirewall(rules []Rule) (f firewall, err error) {
+	f.rules = rules
+	if len(rules) > 0 {
+		f.iptables, err = newIPTables()
+	}
+	return f, err
+}
+
+// apply appends the node's rules in the calling thread's namespace.
+func (f firewall) apply(who member) error {
+	for _, r := range f.rules {
 		if r.Role != who.Role && r.Node != who.Name {
 			continue
 		}
-		if err := b.iptables.Append(r.Table, r.Chain, strings.Fields(r.Spec)...); err != nil {
+		if err := f.iptables.Append(r.Table, r.Chain, strings.Fields(r.Spec)...); err != nil {
 			return fmt.Errorf("iptables -t %s -A %s %s: %w%s", r.Table, r.Chain, r.Spec, err, remedy(err))
 		}
 	}

@@ -52,6 +52,30 @@ func (l *Lab) Nodes(role Role) []node.Node {
 	return nodes
 }
 
+// AddRules adds iptables rules to the running lab, as if the topology had had
+// them from now on. The next packet meets them.
+func (l *Lab) AddRules(rules ...Rule) error {
+	roles := map[string]Role{}
+	for _, m := range l.machines {
+		roles[m.Name] = m.Role
+	}
+	for _, r := range rules {
+		if err := errors.Join(r.validate(roles)...); err != nil {
+			return fmt.Errorf("add rules: %w", err)
+		}
+	}
+	wall, err := newFirewall(rules)
+	if err != nil {
+		return err
+	}
+	for _, m := range l.machines {
+		if err := m.space.Do(func() error { return wall.apply(m.member) }); err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
 // Watch counts the lab's namespaces in w, which can tell, after Close, when
 // nothing holds the last of them any more and the kernel takes it down.
 func (l *Lab) Watch(w *ns.Watch) error {

@@ -204,17 +204,22 @@ func (t Topology) Validate() error {
 		}
 	}
 	for _, r := range t.Rules {
-		if err := target(r.Role, r.Node, roles); err != nil {
-			bad(fmt.Errorf("rule %q: %w", r.Spec, err))
-		}
-		if r.Table == "" || r.Chain == "" || strings.TrimSpace(r.Spec) == "" {
-			bad(fmt.Errorf("rule %q of chain %q in table %q: want all three", r.Spec, r.Chain, r.Table))
-		}
+		errs = append(errs, r.validate(roles)...)
 	}
 	if len(errs) > 0 {
 		return fmt.Errorf("topology: %w", errors.Join(errs...))
 	}
 	return nil
+}
+
+func (r Rule) validate(roles map[string]Role) (errs []error) {
+	if err := target(r.Role, r.Node, roles); err != nil {
+		errs = append(errs, fmt.Errorf("rule %q: %w", r.Spec, err))
+	}
+	if r.Table == "" || r.Chain == "" || strings.TrimSpace(r.Spec) == "" {
+		errs = append(errs, fmt.Errorf("rule %q of chain %q in table %q: want all three", r.Spec, r.Chain, r.Table))
+	}
+	return errs
 }
 
 func (g GatewaySpec) validate() (errs []error) {

@@ -73,6 +73,12 @@ func (l *Local) DeleteFlows(_ context.Context, match observe.FlowMatch) (int, er
 	return inside(l, func() (int, error) { return observe.DeleteFlows(match) })
 }
 
+// HasSymbol looks for a name in the running kernel's symbol table.
+func (l *Local) HasSymbol(_ context.Context, name string) (kernel.Fact, error) {
+	fact, err := kernel.HasSymbol(name)
+	return fact, l.wrap(err)
+}
+
 // Listen opens a listening socket on the node.
 func (l *Local) Listen(ctx context.Context, spec tcp.ListenSpec) (Listening, error) {
 	handle, addr, err := l.host.Listen(ctx, spec)
@@ -97,6 +103,23 @@ func (l *Local) Accept(ctx context.Context, listening tcp.Handle, peer netip.Add
 // End brings a connection of the node to its end.
 func (l *Local) End(ctx context.Context, conn tcp.Handle, how tcp.Ending) error {
 	return l.wrap(l.host.End(ctx, conn, how))
+}
+
+// Send writes n bytes to a connection of the node.
+func (l *Local) Send(_ context.Context, conn tcp.Handle, n int) error {
+	return l.wrap(l.host.Send(conn, n))
+}
+
+// Receive reads a connection of the node until the peer ends it.
+func (l *Local) Receive(ctx context.Context, conn tcp.Handle) (tcp.Received, error) {
+	got, err := l.host.Receive(ctx, conn)
+	return got, l.wrap(err)
+}
+
+// Clock reads the timestamp clock of one connection of the node.
+func (l *Local) Clock(_ context.Context, conn tcp.Handle) (tcp.ClockReading, error) {
+	reading, err := l.host.Clock(conn)
+	return reading, l.wrap(err)
 }
 
 // AdvanceClock moves the timestamp clock of one connection of the node.

@@ -57,11 +57,19 @@ type Node interface {
 	// DeleteFlows removes conntrack entries and returns how many.
 	DeleteFlows(ctx context.Context, match observe.FlowMatch) (int, error)
 
-	// Listen, Attempt, Accept, End and AdvanceClock are those of tcp.Host.
+	// HasSymbol tells whether the node's kernel has a function or variable of
+	// that name.
+	HasSymbol(ctx context.Context, name string) (kernel.Fact, error)
+
+	// Listen, Attempt, Accept and the operations on connections are those of
+	// tcp.Host.
 	Listen(ctx context.Context, spec tcp.ListenSpec) (Listening, error)
 	Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outcome, error)
 	Accept(ctx context.Context, listening tcp.Handle, peer netip.AddrPort) (tcp.Handle, error)
 	End(ctx context.Context, conn tcp.Handle, how tcp.Ending) error
+	Send(ctx context.Context, conn tcp.Handle, n int) error
+	Receive(ctx context.Context, conn tcp.Handle) (tcp.Received, error)
+	Clock(ctx context.Context, conn tcp.Handle) (tcp.ClockReading, error)
 	AdvanceClock(ctx context.Context, conn tcp.Handle, ticks int32) error
 }
 

@@ -26,9 +26,17 @@ type Attempt struct {
 	From netip.AddrPort
 	// ReuseAddr sets SO_REUSEADDR before bind(2).
 	ReuseAddr bool
+	// LatePort, with a From of port 0, leaves the choice of the port to
+	// connect(2), which knows the destination (IP_BIND_ADDRESS_NO_PORT, Linux
+	// 4.2).
+	LatePort bool
 	// ISN, when it is not 0, is the initial sequence number (TCP_REPAIR and
 	// TCP_QUEUE_SEQ; needs CAP_NET_ADMIN).
 	ISN uint32
+	// NotBefore, when it is not 0, is the moment on the machine's own
+	// CLOCK_MONOTONIC that connect(2) waits for, so that its SYN leaves in one
+	// certain millisecond. A moment that is over a second off is an error.
+	NotBefore time.Duration
 	// Budget is how long we wait for the kernel's verdict, and then again for
 	// the Ending; 0 means DefaultBudget. When it ends first, the verdict is
 	// Undecided.
@@ -157,6 +165,11 @@ func (t *try) start() error {
 	if err := t.bind(); err != nil || t.out.Verdict != "" {
 		return err
 	}
+	if t.NotBefore != 0 {
+		if err := waitFor(t.NotBefore); err != nil {
+			return err
+		}
+	}
 	t.began = time.Now()
 	err = unix.Connect(t.socket.fd, to)
 	if !errors.Is(err, unix.EINPROGRESS) {
@@ -173,6 +186,29 @@ func (t *try) start() error {
 	return err
 }
 
+// waitFor waits until the moment on CLOCK_MONOTONIC. It sleeps until shortly
+// before and then keeps the processor busy, because no sleep ends on time.
+func waitFor(moment time.Duration) error {
+	const far, close = time.Second, time.Millisecond
+	if ahead := moment - monotonic(); ahead > far {
+		return fmt.Errorf("not before a moment that is %v ahead: want at most %v", ahead, far)
+	}
+	until := unix.NsecToTimespec((moment - close).Nanoseconds())
+	for {
+		err := unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &until, nil)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("clock_nanosleep: %w", err)
+		}
+	}
+	for monotonic() < moment {
+		continue
+	}
+	return nil
+}
+
 // bind honours From. A refusal of the kernel is the attempt's verdict.
 func (t *try) bind() error {
 	fd := t.socket.fd
@@ -183,6 +219,11 @@ func (t *try) bind() error {
 	}
 	if t.From == (netip.AddrPort{}) {
 		return nil
+	}
+	if t.LatePort {
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+			return fmt.Errorf("set IP_BIND_ADDRESS_NO_PORT: %w", err)
+		}
 	}
 	from, err := toSockaddr(t.From)
 	if err != nil {

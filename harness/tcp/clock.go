@@ -3,9 +3,50 @@ package tcp
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// ClockReading is a connection's timestamp clock at one moment.
+type ClockReading struct {
+	// Ticks is what a segment sent now would say (TCP_TIMESTAMP). A tick is 1 ms
+	// since Linux 4.13 (TCP_TS_HZ) and 1/HZ s before.
+	Ticks uint32
+	// At is the moment on the machine's own CLOCK_MONOTONIC, in the same
+	// millisecond in which Ticks was read.
+	At time.Duration
+}
+
+// Clock reads the timestamp clock of one connection (Linux 3.9).
+func (h *Host) Clock(conn Handle) (ClockReading, error) {
+	s, err := h.socket(conn)
+	if err != nil {
+		return ClockReading{}, fmt.Errorf("read clock: %w", err)
+	}
+	var reading ClockReading
+	err = s.control(func(fd int) error {
+		for {
+			reading.At = monotonic()
+			ticks, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_TIMESTAMP)
+			reading.Ticks = uint32(ticks)
+			if err != nil || monotonic().Milliseconds() == reading.At.Milliseconds() {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		return ClockReading{}, fmt.Errorf("read clock of socket %d: %w", conn, err)
+	}
+	return reading, nil
+}
+
+// monotonic is CLOCK_MONOTONIC, which timestamps come from (tcp_clock_ns).
+func monotonic() time.Duration {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // cannot fail for this clock
+	return time.Duration(now.Nano())
+}
 
 // AdvanceClock moves the timestamp clock of one established connection by a
 // number of ticks, as if its host had been up for that much longer (TCP_REPAIR

@@ -29,6 +29,10 @@ const (
 	// Abort closes with SO_LINGER{1,0}: a RST, and TIME_WAIT on neither side.
 	// Data that the peer has not acknowledged is lost (tcp_disconnect).
 	Abort Ending = "abort"
+	// Vanish forgets the connection and sends nothing, as when the machine
+	// loses power: the peer still has all of it (close(2) in repair mode,
+	// tcp_close; needs CAP_NET_ADMIN).
+	Vanish Ending = "vanish"
 )
 
 // waits tells whether the ending waits for the peer.
@@ -70,6 +74,12 @@ func (s *socket) end(ctx context.Context, how Ending) error {
 		}
 	case Abort:
 		return s.close() // every socket has SO_LINGER{1,0} until here
+	case Vanish:
+		err := s.control(func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1) })
+		if err != nil {
+			return fmt.Errorf("enter repair mode: %w", err)
+		}
+		return s.close()
 	default:
 		return fmt.Errorf("unknown ending %q", how)
 	}
@@ -85,30 +95,9 @@ var ErrPeerReset = errors.New("the peer reset the connection")
 
 // awaitPeer reads until the peer's FIN and throws away what it reads.
 func (s *socket) awaitPeer(ctx context.Context) error {
-	var (
-		failure error
-		scratch [4096]byte
-	)
-	err := s.await(ctx, false, func(fd int) (done bool) {
-		for {
-			n, err := unix.Read(fd, scratch[:])
-			switch {
-			case err == unix.EAGAIN:
-				return false
-			case err == unix.EINTR:
-			case err == unix.ECONNRESET:
-				failure = ErrPeerReset
-				return true
-			case err != nil:
-				failure = fmt.Errorf("read: %w", err)
-				return true
-			case n == 0:
-				return true
-			}
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("await the peer's FIN: %w", err)
+	got, err := s.receive(ctx)
+	if err == nil && got.Errno != 0 {
+		return ErrPeerReset
 	}
-	return failure
+	return err
 }

@@ -1,0 +1,86 @@
+package tcp
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Send writes n bytes to a connection and waits for nothing: the kernel's send
+// buffer must have room for them.
+func (h *Host) Send(conn Handle, n int) error {
+	s, err := h.socket(conn)
+	if err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	data := make([]byte, n)
+	err = s.control(func(fd int) error {
+		for len(data) > 0 {
+			written, err := unix.Write(fd, data)
+			if err != nil {
+				return err
+			}
+			data = data[written:]
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("send %d bytes on socket %d, %d left: %w", n, conn, len(data), err)
+	}
+	return nil
+}
+
+// Received is what came in on a connection until the peer ended it.
+type Received struct {
+	// Bytes is how many could be read.
+	Bytes int
+	// Errno is 0 when the peer ended by FIN, ECONNRESET when it ended by RST.
+	Errno syscall.Errno
+}
+
+// Receive reads a connection until the peer ends it. The connection stays for
+// [Host.End].
+func (h *Host) Receive(ctx context.Context, conn Handle) (Received, error) {
+	s, err := h.socket(conn)
+	if err != nil {
+		return Received{}, fmt.Errorf("receive: %w", err)
+	}
+	got, err := s.receive(ctx)
+	if err != nil {
+		return got, fmt.Errorf("receive on socket %d: %w", conn, err)
+	}
+	return got, nil
+}
+
+func (s *socket) receive(ctx context.Context) (got Received, err error) {
+	var (
+		failure error
+		scratch [4096]byte
+	)
+	err = s.await(ctx, false, func(fd int) (done bool) {
+		for {
+			n, err := unix.Read(fd, scratch[:])
+			switch {
+			case err == unix.EAGAIN:
+				return false
+			case err == unix.EINTR:
+			case err == unix.ECONNRESET:
+				got.Errno = unix.ECONNRESET
+				return true
+			case err != nil:
+				failure = fmt.Errorf("read: %w", err)
+				return true
+			case n == 0:
+				return true
+			default:
+				got.Bytes += n
+			}
+		}
+	})
+	if err != nil {
+		return got, fmt.Errorf("await the peer's FIN: %w", err)
+	}
+	return got, failure
+}

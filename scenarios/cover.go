@@ -1,0 +1,113 @@
+package scenarios
+
+import "slices"
+
+// All lists every possible cell of the family.
+func (f Family) All() []Cell {
+	return f.product(func(Axis) bool { return true })
+}
+
+// Chosen lists the cells that are tried in an ordinary run: the whole product of
+// the axes that the document names, with the usual values elsewhere, and as many
+// more as it takes until every two values of any two axes have met, as far as
+// that is possible. The choice is the same each time.
+func (f Family) Chosen() []Cell {
+	chosen := f.product(func(a Axis) bool { return a.Product })
+	cover := newCover(f)
+	for _, c := range chosen {
+		cover.add(c)
+	}
+	// Of all cells, take the one that brings most new pairs along, the first of
+	// them when there are several, until none brings any.
+	all := f.All()
+	for {
+		best, most := 0, 0
+		for i, c := range all {
+			if n := cover.fresh(c); n > most {
+				best, most = i, n
+			}
+		}
+		if most == 0 {
+			return chosen
+		}
+		cover.add(all[best])
+		chosen = append(chosen, all[best])
+	}
+}
+
+// product combines the values of the axes that vary; the others have their usual
+// values. Impossible cells are left out.
+func (f Family) product(varies func(Axis) bool) []Cell {
+	cells := []Cell{f.Usual()}
+	for _, a := range f.Axes {
+		if !varies(a) {
+			continue
+		}
+		var wider []Cell
+		for _, c := range cells {
+			for _, v := range a.Values {
+				wider = append(wider, c.with(a.Name, v))
+			}
+		}
+		cells = wider
+	}
+	return slices.DeleteFunc(cells, func(c Cell) bool {
+		_, possible := f.Possible(c)
+		return !possible
+	})
+}
+
+// cover notes which pairs of values have met. Every value of every axis has a
+// number; met has a row for each number.
+type cover struct {
+	axes   []Axis
+	number []map[string]int // by axis
+	met    [][]bool
+}
+
+func newCover(f Family) *cover {
+	c := &cover{axes: f.Axes}
+	total := 0
+	for _, a := range f.Axes {
+		numbers := map[string]int{}
+		for _, v := range a.Values {
+			numbers[v] = total
+			total++
+		}
+		c.number = append(c.number, numbers)
+	}
+	for range total {
+		c.met = append(c.met, make([]bool, total))
+	}
+	return c
+}
+
+func (c *cover) numbers(cell Cell) []int {
+	numbers := make([]int, len(c.axes))
+	for i, a := range c.axes {
+		numbers[i] = c.number[i][cell.Values[a.Name]]
+	}
+	return numbers
+}
+
+func (c *cover) add(cell Cell) {
+	numbers := c.numbers(cell)
+	for i, a := range numbers {
+		for _, b := range numbers[:i] {
+			c.met[a][b] = true
+		}
+	}
+}
+
+// fresh counts the pairs of the cell that have not met.
+func (c *cover) fresh(cell Cell) (n int) {
+	numbers := c.numbers(cell)
+	for i, a := range numbers {
+		for _, b := range numbers[:i] {
+			if !c.met[a][b] {
+				n++
+			}
+		}
+	}
+	return n
+}

@@ -1,0 +1,223 @@
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"twlab/harness/lab"
+)
+
+// Family is a group of combinations that one driver brings about: its axes, the
+// combinations that cannot be, and the rules for the others.
+type Family struct {
+	// Name is one word, as in the label "family:tuple".
+	Name string
+	// About is one sentence: the situation, and the question.
+	About string
+	Axes  []Axis
+	// Impossible lists the combinations that cannot be brought about at all.
+	Impossible []Impossible
+	// Slow are the cells in which the kernel makes everybody wait for half a
+	// minute and more.
+	Slow Cells
+	// Rules are in order; the first that matches a cell counts.
+	Rules []Rule
+	// Topology is the lab that the cell needs, without the sysctls that are
+	// axes (see [Axis.Knob]); [Family.Lab] adds those.
+	Topology func(Cell) lab.Topology
+	// Drive brings the cell about and returns what was seen. An error means
+	// that the situation did not come about, and nothing about the kernel.
+	Drive func(context.Context, Cell, *lab.Lab) (Seen, error)
+}
+
+// Axis is one thing that varies.
+type Axis struct {
+	Name string
+	// Values are the values in the order of interest; the first is what a cell
+	// has that says nothing.
+	Values []string
+	// Means is what the axis is, in a few words.
+	Means string
+	// Product marks the axes that are tried in all combinations with each
+	// other: those that the document itself names. The rest is tried in all
+	// pairs.
+	Product bool
+	// Knob, when it is set, is the sysctl that the axis is.
+	Knob Knob
+}
+
+// Knob is a sysctl on all nodes of a role.
+type Knob struct {
+	Role   lab.Role
+	Sysctl string
+}
+
+// Cell is one combination of a family's axes.
+type Cell struct {
+	// Values has the value of each axis of the family, by its name.
+	Values map[string]string
+	// Extra are sysctls that are no axis, of a cell that a user asks for.
+	Extra lab.Settings
+}
+
+// Value is the cell's value of an axis. Only the family's own axes have one; a
+// name that is none of them is a mistake in the code, and panics.
+func (c Cell) Value(axis string) string {
+	v, found := c.Values[axis]
+	if !found {
+		panic(fmt.Sprintf("cell has no axis %q", axis))
+	}
+	return v
+}
+
+// Is tells whether the axis has one of the values.
+func (c Cell) Is(axis string, values ...string) bool {
+	return slices.Contains(values, c.Value(axis))
+}
+
+// with is the cell with one axis changed.
+func (c Cell) with(axis, value string) Cell {
+	values := make(map[string]string, len(c.Values))
+	for a, v := range c.Values {
+		values[a] = v
+	}
+	values[axis] = value
+	return Cell{Values: values, Extra: c.Extra}
+}
+
+// Where matches cells whose axes have one of the values named. Axes that it does
+// not name may have any.
+type Where map[string][]string
+
+func (w Where) matches(c Cell) bool {
+	for axis, values := range w {
+		if !slices.Contains(values, c.Values[axis]) {
+			return false
+		}
+	}
+	return true
+}
+
+// Cells is a set of cells: those that one of its members matches. An empty one
+// matches nothing; Cells{{}} matches all.
+type Cells []Where
+
+func (cs Cells) matches(c Cell) bool {
+	return slices.ContainsFunc(cs, func(w Where) bool { return w.matches(c) })
+}
+
+// And is the part of the set that matches more as well. An axis that both name
+// takes the values of more.
+func (cs Cells) And(more Where) Cells {
+	both := make(Cells, len(cs))
+	for i, w := range cs {
+		both[i] = Where{}
+		for axis, values := range w {
+			both[i][axis] = values
+		}
+		for axis, values := range more {
+			both[i][axis] = values
+		}
+	}
+	return both
+}
+
+// Impossible says why some combinations cannot be.
+type Impossible struct {
+	Cells   Cells
+	Because string
+}
+
+// Rule says what is to be seen in some cells on some kernels.
+type Rule struct {
+	// Name is unique among all families, as in the label "rule:paws-answered".
+	Name  string
+	Cells Cells
+	// Kernels are the conditions on the kernels of the roles; all must hold.
+	Kernels []Condition
+	// Want is what is to be seen.
+	Want []Expectation
+	// Because is the reason in one sentence, Source where it can be read:
+	// kernel function and commit, or RFC.
+	Because, Source string
+}
+
+// holds tells whether the rule is about the cell on these kernels.
+func (r Rule) holds(c Cell, k Kernels) bool {
+	if !r.Cells.matches(c) {
+		return false
+	}
+	return !slices.ContainsFunc(r.Kernels, func(q Condition) bool { return !q.holds(k) })
+}
+
+// Possible tells whether the cell can be brought about, and if not, why.
+func (f Family) Possible(c Cell) (because string, possible bool) {
+	for _, i := range f.Impossible {
+		if i.Cells.matches(c) {
+			return i.Because, false
+		}
+	}
+	return "", true
+}
+
+// Rule finds the rule for a cell: the first that holds.
+func (f Family) Rule(c Cell, k Kernels) (Rule, bool) {
+	for _, r := range f.Rules {
+		if r.holds(c, k) {
+			return r, true
+		}
+	}
+	return Rule{}, false
+}
+
+// IsSlow tells whether the kernel makes the cell wait for half a minute or more.
+func (f Family) IsSlow(c Cell) bool { return f.Slow.matches(c) }
+
+// Lab is the whole topology of a cell: the family's, the sysctls that are axes,
+// and the user's own.
+func (f Family) Lab(c Cell) lab.Topology {
+	t := f.Topology(c)
+	for _, a := range f.Axes {
+		if a.Knob != (Knob{}) {
+			t.Sysctls = t.Sysctls.On(a.Knob.Role, a.Knob.Sysctl+"="+c.Value(a.Name))
+		}
+	}
+	t.Sysctls = append(t.Sysctls, c.Extra...)
+	return t
+}
+
+// Describe lists the axes of the cell, such as "clock=older isn=newer".
+func (f Family) Describe(c Cell) string {
+	parts := make([]string, len(f.Axes))
+	for i, a := range f.Axes {
+		parts[i] = a.Name + "=" + c.Value(a.Name)
+	}
+	return strings.Join(parts, " ")
+}
+
+// axis finds an axis by name.
+func (f Family) axis(name string) (Axis, bool) {
+	i := slices.IndexFunc(f.Axes, func(a Axis) bool { return a.Name == name })
+	if i < 0 {
+		return Axis{}, false
+	}
+	return f.Axes[i], true
+}
+
+// Usual is the cell in which every axis has its first value.
+func (f Family) Usual() Cell {
+	c := Cell{Values: map[string]string{}}
+	for _, a := range f.Axes {
+		c.Values[a.Name] = a.Values[0]
+	}
+	return c
+}
+
+// Families are all families, in the order of the document.
+func Families() []Family {
+	return []Family{
+		Tuple(),
+	}
+}

@@ -1,0 +1,270 @@
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+	"twlab/harness/node"
+)
+
+// Feature is something that kernels have or do not have and that rules turn on,
+// as in the label "needs:prompt-syn".
+type Feature string
+
+// The features; [Features] says what each is and how it is found out.
+const (
+	TwRecycle        Feature = "tw-recycle"
+	TwReusePerNet    Feature = "tw-reuse-per-namespace"
+	LoopbackReuse    Feature = "tw-reuse-loopback"
+	ReuseDelay       Feature = "tw-reuse-delay"
+	TimestampsMode2  Feature = "timestamps-without-offset"
+	MillisecondClock Feature = "millisecond-clock"
+	OffsetPerPort    Feature = "clock-per-port"
+	PAWSTimewait     Feature = "paws-timewait-counter"
+	PromptSYN        Feature = "prompt-syn"
+	RecordsChallenge Feature = "nat-knows-challenge"
+	EvictsClosing    Feature = "nat-evicts-closing"
+	LatePort         Feature = "late-port"
+	CountsAtEntry    Feature = "tw-counted-at-entry"
+)
+
+// FeatureInfo says what a feature is and how to find out about it. The probes
+// decide where there is one; the releases where there is none, and for kernels
+// that are not running.
+type FeatureInfo struct {
+	Feature Feature
+	Means   string
+	Source  string
+	// Sysctl, Counter or Symbol is the probe: the kernel has the feature when
+	// it has this sysctl in a network namespace, this counter, or this symbol
+	// (/proc/kallsyms).
+	Sysctl, Counter, Symbol string
+	// In are the mainline releases that have it.
+	In []Span
+}
+
+// Span is a range of mainline releases. A zero From means since ever, a zero
+// Until means until now; Until itself is outside.
+type Span struct{ From, Until kernel.Release }
+
+func (s Span) has(r kernel.Release) bool {
+	return !r.Before(s.From.Major, s.From.Minor) &&
+		(s.Until == (kernel.Release{}) || r.Before(s.Until.Major, s.Until.Minor))
+}
+
+// String is "4.19 to 6.13", "since 6.14" or "before 4.12".
+func (s Span) String() string {
+	switch {
+	case s.Until == (kernel.Release{}):
+		return fmt.Sprintf("since %v", s.From)
+	case s.From == (kernel.Release{}):
+		return fmt.Sprintf("before %v", s.Until)
+	default:
+		return fmt.Sprintf("since %v, before %v", s.From, s.Until)
+	}
+}
+
+func mainline(major, minor int) kernel.Release { return kernel.Release{Major: major, Minor: minor} }
+
+func since(major, minor int) []Span { return []Span{{From: mainline(major, minor)}} }
+func until(major, minor int) []Span { return []Span{{Until: mainline(major, minor)}} }
+
+// Features describes all features.
+func Features() []FeatureInfo {
+	return []FeatureInfo{
+		{
+			Feature: TwRecycle, Sysctl: "net.ipv4.tcp_tw_recycle", In: until(4, 12),
+			Means:  "the sysctl tcp_tw_recycle",
+			Source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle",
+		},
+		{
+			Feature: TwReusePerNet, Sysctl: "net.ipv4.tcp_tw_reuse", In: since(4, 10),
+			Means:  "tcp_tw_reuse has a value for each network namespace",
+			Source: "net/ipv4/sysctl_net_ipv4.c of 4.9 and 4.10",
+		},
+		{
+			Feature: LoopbackReuse, In: since(4, 19),
+			Means:  "tcp_tw_reuse knows 2, loopback only, which is the default",
+			Source: "commit 79e9fed46038, net-tcp: extend tcp_tw_reuse sysctl to enable loopback only optimization",
+		},
+		{
+			Feature: ReuseDelay, Sysctl: "net.ipv4.tcp_tw_reuse_delay", In: since(6, 14),
+			Means:  "the age at which tcp_tw_reuse takes a TIME_WAIT is a sysctl, in milliseconds since its entry",
+			Source: "commit ca6a6f93867a, tcp: Add sysctl to configure TIME-WAIT reuse delay",
+		},
+		{
+			Feature: TimestampsMode2, In: since(4, 10),
+			Means:  "tcp_timestamps knows 2, without a random offset",
+			Source: "commit 95a22caee396, tcp: attach random offset",
+		},
+		{
+			Feature: MillisecondClock, In: since(4, 13),
+			Means:  "the timestamp clock ticks once a millisecond whatever HZ is",
+			Source: "commit 9a568de4818d, tcp: switch TCP TS option (RFC 7323) to 1ms clock",
+		},
+		{
+			Feature: OffsetPerPort, Symbol: "secure_tcp_seq_and_ts_off", In: since(7, 0),
+			Means:  "the random offset of the timestamp clock depends on the ports too, so that one host has many clocks",
+			Source: "commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset; in many stable kernels",
+		},
+		{
+			Feature: PAWSTimewait, Counter: "TcpExt.PAWSTimewait", In: since(6, 16),
+			Means:  "a counter of its own for segments that a TIME_WAIT rejects by timestamp; before, PAWSEstab counts them",
+			Source: "commit c449d5f3a3d7, tcp: add LINUX_MIB_PAWS_TW_REJECTED counter",
+		},
+		{
+			Feature: PromptSYN, In: since(5, 6),
+			Means:  "a client that has answered a wrong ACK by a RST sends its SYN again at once, and not after its timer",
+			Source: "commit 9603d47bad46, tcp: Reduce SYN resend delay if a suspicous ACK is received",
+		},
+		{
+			Feature: RecordsChallenge, In: []Span{{Until: mainline(5, 18)}, {From: mainline(6, 1)}},
+			Means:  "a gateway translates the RST by which a client answers a challenge with a larger number than it sent",
+			Source: "broken by commit c7aab4f17021 in 5.18, repaired by commit c410cb974f2b in 6.2 and in stable 6.1",
+		},
+		{
+			Feature: EvictsClosing, In: since(6, 5),
+			Means:  "a NAT that finds no free port takes that of a closing connection",
+			Source: "commit 4589725502871, netfilter: snat: evict closing tcp entries on reply tuple collision",
+		},
+		{
+			Feature: LatePort, In: since(4, 2),
+			Means:  "IP_BIND_ADDRESS_NO_PORT leaves the choice of the port to connect",
+			Source: "commit 90c337da1524, inet: add IP_BIND_ADDRESS_NO_PORT to overcome bind(0) limitations",
+		},
+		{
+			Feature: CountsAtEntry, In: since(5, 18),
+			Means:  "the counter TW rises when a TIME_WAIT begins; before, when it ends",
+			Source: "inet_twsk_hashdance, tcp_time_wait of 5.15 and 6.1",
+		},
+	}
+}
+
+// Facts is what is known of one kernel.
+type Facts struct {
+	Release  kernel.Release
+	Features map[Feature]kernel.Fact
+}
+
+// FactsOf is what is known of a mainline kernel by its release alone.
+func FactsOf(r kernel.Release) Facts {
+	facts := Facts{Release: r, Features: map[Feature]kernel.Fact{}}
+	for _, f := range Features() {
+		facts.Features[f.Feature] = f.byRelease(r)
+	}
+	return facts
+}
+
+func (f FeatureInfo) byRelease(r kernel.Release) kernel.Fact {
+	if slices.ContainsFunc(f.In, func(s Span) bool { return s.has(r) }) {
+		return kernel.Yes
+	}
+	return kernel.No
+}
+
+// Probe finds out about the kernel of a node. It needs no privileges there.
+func Probe(ctx context.Context, n node.Node) (Facts, error) {
+	release, err := n.Release(ctx)
+	if err != nil {
+		return Facts{}, fmt.Errorf("probe: %w", err)
+	}
+	facts := FactsOf(release)
+	for _, f := range Features() {
+		var fact kernel.Fact
+		var err error
+		switch {
+		case f.Sysctl != "":
+			fact, err = hasSysctl(ctx, n, f.Sysctl)
+		case f.Counter != "":
+			fact, err = hasCounter(ctx, n, f.Counter)
+		case f.Symbol != "":
+			fact, err = n.HasSymbol(ctx, f.Symbol)
+		}
+		if err != nil {
+			return Facts{}, fmt.Errorf("probe %s: %w", f.Feature, err)
+		}
+		if fact != kernel.Unknown {
+			facts.Features[f.Feature] = fact
+		}
+	}
+	return facts, nil
+}
+
+func hasSysctl(ctx context.Context, n node.Node, name string) (kernel.Fact, error) {
+	_, err := n.Sysctl(ctx, name)
+	for _, absent := range []error{kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, kernel.ErrSysctlUnknown} {
+		if errors.Is(err, absent) {
+			return kernel.No, nil
+		}
+	}
+	if err != nil {
+		return kernel.Unknown, err
+	}
+	return kernel.Yes, nil
+}
+
+func hasCounter(ctx context.Context, n node.Node, name string) (kernel.Fact, error) {
+	counters, err := n.Counters(ctx)
+	if err != nil {
+		return kernel.Unknown, err
+	}
+	if _, counted := counters[name]; !counted {
+		return kernel.No, nil
+	}
+	return kernel.Yes, nil
+}
+
+// Kernels is what is known of the kernel of each role.
+type Kernels map[lab.Role]Facts
+
+// Alike gives every role the same kernel.
+func Alike(facts Facts) Kernels {
+	return Kernels{lab.Client: facts, lab.Gateway: facts, lab.Balancer: facts, lab.Server: facts}
+}
+
+// Condition is something that the kernel of one role has or lacks.
+type Condition struct {
+	Role    lab.Role
+	Feature Feature
+	Lacks   bool
+}
+
+// Has wants the feature.
+func Has(role lab.Role, f Feature) Condition { return Condition{Role: role, Feature: f} }
+
+// Lacks wants its absence.
+func Lacks(role lab.Role, f Feature) Condition {
+	return Condition{Role: role, Feature: f, Lacks: true}
+}
+
+func (q Condition) holds(k Kernels) bool {
+	want := kernel.Yes
+	if q.Lacks {
+		want = kernel.No
+	}
+	return k[q.Role].Features[q.Feature] == want
+}
+
+// String is "client has prompt-syn".
+func (q Condition) String() string {
+	verb := "has"
+	if q.Lacks {
+		verb = "lacks"
+	}
+	return fmt.Sprintf("%s %s %s", q.Role, verb, q.Feature)
+}
+
+// Known are the mainline kernels that rules are checked for: the oldest that the
+// harness can run on, and those at which something changed or that are in long
+// use.
+func Known() []kernel.Release {
+	return []kernel.Release{
+		mainline(3, 2), mainline(3, 10), mainline(3, 16), mainline(4, 2), mainline(4, 9), mainline(4, 11),
+		mainline(4, 14), mainline(4, 19), mainline(5, 4), mainline(5, 10), mainline(5, 15), mainline(5, 19),
+		mainline(6, 1), mainline(6, 6), mainline(6, 12), mainline(6, 18), mainline(7, 0),
+	}
+}

@@ -1,0 +1,70 @@
+package scenarios
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+)
+
+// Result is one cell that was driven: what its rule wanted, and what was seen.
+type Result struct {
+	Family string            `json:"family"`
+	Cell   map[string]string `json:"cell"`
+	// Rule is the name of the rule; empty when no claim covers the cell.
+	Rule    string `json:"rule"`
+	Because string `json:"because"`
+	Source  string `json:"source"`
+	Lines   []Line `json:"lines"`
+	Seen    Seen   `json:"seen"`
+}
+
+// Judge puts what was seen beside what the rule wants.
+func Judge(f Family, c Cell, r Rule, seen Seen) Result {
+	return Result{
+		Family: f.Name, Cell: c.Values, Rule: r.Name, Because: r.Because, Source: r.Source,
+		Lines: Compare(r.Want, seen), Seen: seen,
+	}
+}
+
+// Agrees tells whether a rule covers the cell and everything is as it says.
+func (r Result) Agrees() bool { return r.Rule != "" && Agree(r.Lines) }
+
+// String is a table of what was wanted and what was seen, wrong lines marked,
+// and then the rule's reason and whatever else was seen.
+func (r Result) String() string {
+	var text strings.Builder
+	table := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
+	compared := map[string]bool{}
+	if len(r.Lines) > 0 {
+		fmt.Fprintf(table, "  \twanted\tgot\t\n")
+	}
+	for _, l := range r.Lines {
+		compared[l.What] = true
+		mark := ""
+		if !l.Right {
+			mark = "<-- wrong"
+		}
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", l.What, l.Wanted, l.Got, mark)
+	}
+	_ = table.Flush() // writes to memory
+	if r.Rule == "" {
+		fmt.Fprintf(&text, "no claim covers this\n")
+	} else {
+		fmt.Fprintf(&text, "rule %s: %s\n(%s)\n", r.Rule, r.Because, r.Source)
+	}
+	var rest []string
+	for _, w := range r.Seen.Witnesses {
+		if !compared[w.What] {
+			rest = append(rest, w.What+": "+w.Got)
+		}
+	}
+	if len(rest) > 0 {
+		fmt.Fprintf(&text, "also seen: %s\n", strings.Join(rest, "; "))
+	}
+	for role, moved := range r.Seen.Moved {
+		if moved = moved.Moved(); len(moved) > 0 {
+			fmt.Fprintf(&text, "%s counters: %v\n", role, moved)
+		}
+	}
+	return text.String()
+}

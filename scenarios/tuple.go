@@ -1,0 +1,291 @@
+package scenarios
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"twlab/harness/lab"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// Tuple is the family of the same five-tuple again: what the balancer does with
+// a SYN for a connection that it still remembers.
+func Tuple() Family {
+	const (
+		clientTS = "client-ts"
+		lbTS     = "lb-ts"
+		clock    = "clock"
+		isn      = "isn"
+		state    = "state"
+		rfc1337  = "rfc1337"
+		path     = "path"
+		second   = "second"
+	)
+	on, off := []string{"1", "2"}, []string{"0"}
+	// What a socket in TIME_WAIT goes by: the timestamp when the connection had
+	// timestamps and the SYN has one, else the sequence number.
+	stamped := Where{lbTS: {"1"}, clientTS: on}
+	bare := Cells{{lbTS: {"0"}}, {clientTS: off}}
+
+	timeWait := Where{state: {string(LeftTimeWait)}}
+	olderStamp := Cells{stamped}.And(Where{clock: {string(Older)}})
+	newerStamp := Cells{stamped}.And(Where{clock: {string(Newer), string(Wrapped)}})
+	equalStamp := Cells{stamped}.And(Where{clock: {string(Equal)}})
+	byNumber := append(equalStamp, bare...)
+	newerNumber := byNumber.And(Where{isn: {string(Newer)}})
+	otherNumber := byNumber.And(Where{isn: {string(Older), string(Equal)}})
+
+	// The three steps ACK, RST, SYN need a path that lets them through and a
+	// socket that minds the RST.
+	clean := Where{path: {"clean", string(DropsInvalid)}}
+	minds := Where{path: {"clean", string(DropsInvalid)}, rfc1337: {"0"}}
+	broken := Where{path: {string(EatsRST), string(UnNATedRST), string(EatsACK)}}
+
+	answered := []Expectation{
+		verdict(tcp.Connected), Is("answers", "ACK, SYN-ACK"), Is("reset", "reached"),
+		Rises(lab.Client, "TcpExt.TCPSynRetrans"), Rises(lab.Client, "Tcp.OutRsts"),
+		Stays(lab.Gateway, "Conntrack.insert_failed"), Stays(lab.Balancer, "TcpExt.ListenDrops"),
+	}
+	atOnce := []Expectation{
+		verdict(tcp.Connected), Is("answers", "SYN-ACK"), Is("reset", "none"),
+		Exactly("paws rejects", 0), Stays(lab.Client, "TcpExt.TCPSynRetrans"), Stays(lab.Client, "Tcp.OutRsts"),
+	}
+	fails := []Expectation{
+		verdict(tcp.TimedOut), Exactly("syn-acks", 0), AtLeast("syns", 2), Is("all syns reached", "yes"),
+		Stays(lab.Gateway, "Conntrack.insert_failed"), Stays(lab.Balancer, "TcpExt.ListenDrops"),
+	}
+	prompt := []Condition{Has(lab.Client, PromptSYN)}
+	byTimer := []Condition{Lacks(lab.Client, PromptSYN)}
+
+	return Family{
+		Name: "tuple",
+		About: "A connection is over, the balancer still has something of it, and a SYN comes from the same address and port: " +
+			"is it accepted, answered or ignored, and does the client get in?",
+		Axes: []Axis{
+			{Name: clock, Values: []string{"older", "newer", "equal", "wrapped"}, Product: true,
+				Means: "the second connection's timestamp against the last one of the first"},
+			{Name: isn, Values: []string{"newer", "older", "equal"}, Product: true,
+				Means: "the second connection's initial sequence number against the one that the balancer expects next"},
+			{Name: clientTS, Values: []string{"1", "2", "0"}, Product: true, Knob: Knob{lab.Client, "net.ipv4.tcp_timestamps"},
+				Means: "tcp_timestamps of the clients"},
+			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{lab.Balancer, "net.ipv4.tcp_timestamps"},
+				Means: "tcp_timestamps of the balancer"},
+			{Name: second, Values: []string{"other-host", "same-host", "direct"}, Product: true,
+				Means: "who connects the second time: another client behind the same MASQUERADE, the same client, or the same client without NAT"},
+			{Name: state, Values: []string{string(LeftTimeWait), string(LeftFinWait2), string(LeftEstablished), string(LeftNothing)},
+				Means: "what the first connection has left at the balancer"},
+			{Name: rfc1337, Values: []string{"0", "1"}, Knob: Knob{lab.Balancer, "net.ipv4.tcp_rfc1337"},
+				Means: "tcp_rfc1337 of the balancer"},
+			{Name: path, Values: []string{"clean", string(DropsInvalid), string(EatsRST), string(UnNATedRST), string(EatsACK)},
+				Means: "what the gateway does to the handshake"},
+		},
+		Impossible: []Impossible{
+			{Cells{{clientTS: off, clock: {"older", "equal", "wrapped"}}}, "a SYN without timestamp has no clock that could be older"},
+			{Cells{{lbTS: {"0"}, clock: {"equal", "wrapped"}}}, "a balancer without timestamps has shown nobody a clock to be equal to"},
+			{Cells{{clientTS: {"1"}, clock: {"wrapped"}}}, "the clock begins at a random number, so where it passes 2^32 cannot be chosen"},
+			{Cells{{second: {"direct"}, path: {string(UnNATedRST)}}}, "without NAT there is no translation to be left out"},
+		},
+		Slow: Cells{{state: {string(LeftNothing)}}},
+		Rules: []Rule{
+			{
+				Name: "tuple-free-after-60s", Cells: Cells{{state: {string(LeftNothing)}}}, Want: atOnce,
+				Because: "when the TIME_WAIT has run out nothing is left that could object",
+				Source:  "TCP_TIMEWAIT_LEN, tw_timer_handler",
+			},
+			{
+				Name: "tuple-established-challenged", Cells: Cells{{state: {string(LeftEstablished)}}}.And(clean), Kernels: prompt,
+				Want: append([]Expectation{AtMost("late ms", 900), Rises(lab.Balancer, "TcpExt.TCPSYNChallenge"),
+					Rises(lab.Balancer, "Tcp.EstabResets")}, answered...),
+				Because: "a connection that still stands answers any SYN by a challenge ACK; the newcomer's RST has the right number " +
+					"and resets the old connection, and the repeated SYN finds the listener",
+				Source: "RFC 5961 section 4, tcp_validate_incoming; commit 9603d47bad46 for the prompt repetition",
+			},
+			{
+				Name: "tuple-established-challenged-1s", Cells: Cells{{state: {string(LeftEstablished)}}}.And(clean), Kernels: byTimer,
+				Want:    append([]Expectation{AtLeast("late ms", 900), Rises(lab.Balancer, "Tcp.EstabResets")}, answered...),
+				Because: "as on later kernels, but the client sends its SYN again only when its timer fires",
+				Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
+			},
+			{
+				Name: "tuple-established-cut-off", Cells: Cells{{state: {string(LeftEstablished)}}}.And(broken),
+				Want: append([]Expectation{Stays(lab.Balancer, "Tcp.EstabResets"), Is("left after", string(observe.Established))}, fails...),
+				Because: "the challenge ACK or the RST that answers it does not arrive, so the old connection stands and " +
+					"keeps the newcomer out until it is gone",
+				Source: "RFC 5961 section 4, tcp_validate_incoming",
+			},
+			{
+				Name: "tuple-fin-wait-2-refused",
+				Cells: append(Cells{stamped}.And(Where{clock: {"newer", "equal", "wrapped"}}), bare...).
+					And(Where{state: {string(LeftFinWait2)}, isn: {string(Equal)}}),
+				Want: []Expectation{verdict(tcp.Refused), Is("answers", "RST"), Exactly("syns", 1), Is("left after", "nothing"),
+					Exactly("paws rejects", 0)},
+				Because: "a minisocket in FIN_WAIT2 takes a SYN inside its receive window for new data to a closed socket: " +
+					"it sends a RST and goes away",
+				Source: "tcp_timewait_state_process, TCP_FIN_WAIT2, TCP_TW_RST",
+			},
+			{
+				Name: "tuple-fin-wait-2-answered", Cells: Cells{{state: {string(LeftFinWait2)}}}.And(clean), Kernels: prompt,
+				Want: append([]Expectation{AtMost("late ms", 900)}, answered...),
+				Because: "outside its receive window, or with an older timestamp, FIN_WAIT2 answers by an ACK; " +
+					"the RST removes it whatever tcp_rfc1337 says, and the repeated SYN gets in",
+				Source: "tcp_timewait_state_process, TCP_FIN_WAIT2; commit 9603d47bad46 for the prompt repetition",
+			},
+			{
+				Name: "tuple-fin-wait-2-answered-1s", Cells: Cells{{state: {string(LeftFinWait2)}}}.And(clean), Kernels: byTimer,
+				Want:    append([]Expectation{AtLeast("late ms", 900)}, answered...),
+				Because: "as on later kernels, but the client sends its SYN again only when its timer fires",
+				Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
+			},
+			{
+				Name: "tuple-fin-wait-2-cut-off", Cells: Cells{{state: {string(LeftFinWait2)}}}.And(broken),
+				Want:    append([]Expectation{Is("left after", string(observe.FinWait2))}, fails...),
+				Because: "without the RST the FIN_WAIT2 stays until tcp_fin_timeout and answers every SYN by an ACK",
+				Source:  "tcp_timewait_state_process, TCP_FIN_WAIT2",
+			},
+			{
+				Name: "tuple-newer-stamp", Cells: newerStamp.And(timeWait), Want: atOnce,
+				Because: "a newer timestamp proves a new connection, whatever its sequence number; newer is by the sign of the difference, " +
+					"so a clock that passes 2^32 does no harm",
+				Source: "RFC 6191, tcp_timewait_state_process, tcp_paws_check",
+			},
+			{
+				Name: "tuple-newer-number", Cells: newerNumber.And(timeWait), Want: atOnce,
+				Because: "without a newer or older timestamp the sequence number decides, and a newer one is a new connection",
+				Source:  "RFC 1122 section 4.2.2.13, tcp_timewait_state_process",
+			},
+			{
+				Name: "tuple-older-stamp-answered", Cells: olderStamp.And(timeWait).And(minds), Kernels: prompt,
+				Want: append([]Expectation{AtMost("late ms", 900), AtLeast("paws rejects", 1)}, answered...),
+				Because: "an older timestamp is rejected (PAWS), but by an ACK; the client answers with a RST, which removes the TIME_WAIT, " +
+					"and sends its SYN again some 10 ms later",
+				Source: "RFC 7323 section 5, tcp_timewait_state_process, tcp_rcv_synsent_state_process; commit 9603d47bad46",
+			},
+			{
+				Name: "tuple-older-stamp-answered-1s", Cells: olderStamp.And(timeWait).And(minds), Kernels: byTimer,
+				Want:    append([]Expectation{AtLeast("late ms", 900), AtLeast("paws rejects", 1)}, answered...),
+				Because: "as on later kernels, but the client sends its SYN again only when its timer fires (1 s, 3 s before Linux 3.1)",
+				Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
+			},
+			{
+				Name: "tuple-older-stamp-shut-out", Cells: olderStamp.And(timeWait),
+				Want: append([]Expectation{AtLeast("paws rejects", 2), Is("left after", string(observe.TimeWait)), Is("timer", "re-armed")}, fails...),
+				Because: "the RST is ignored (tcp_rfc1337) or does not arrive, and each rejected SYN begins the 60 s anew: " +
+					"the client never gets in as long as it tries",
+				Source: "tcp_timewait_state_process: paws_reject reschedules TCP_TIMEWAIT_LEN",
+			},
+			{
+				Name: "tuple-older-number-answered", Cells: otherNumber.And(timeWait).And(minds), Kernels: append(prompt, Has(lab.Gateway, RecordsChallenge)),
+				Want: append([]Expectation{AtMost("late ms", 900), Exactly("paws rejects", 0)}, answered...),
+				Because: "without timestamps, or with equal ones, a sequence number that is not newer is rejected the same way: " +
+					"ACK, RST, and the repeated SYN gets in",
+				Source: "tcp_timewait_state_process; commit c410cb974f2b for the gateway",
+			},
+			{
+				Name: "tuple-older-number-answered-1s", Cells: otherNumber.And(timeWait).And(minds), Kernels: append(byTimer, Has(lab.Gateway, RecordsChallenge)),
+				Want:    append([]Expectation{AtLeast("late ms", 900), Exactly("paws rejects", 0)}, answered...),
+				Because: "as on later kernels, but the client sends its SYN again only when its timer fires",
+				Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
+			},
+			{
+				Name: "tuple-older-number-unhindered", Cells: otherNumber.And(timeWait).And(Where{rfc1337: {"0"}, path: {"clean"}, second: {"direct"}}),
+				Kernels: append(prompt, Lacks(lab.Gateway, RecordsChallenge)),
+				Want:    append([]Expectation{AtMost("late ms", 900), Exactly("paws rejects", 0)}, answered...),
+				Because: "a gateway that only forwards does not touch the RST",
+				Source:  "ip_forward",
+			},
+			{
+				Name: "tuple-older-number-shut-out", Cells: otherNumber.And(timeWait),
+				Want: append([]Expectation{Exactly("paws rejects", 0), Is("left after", string(observe.TimeWait)), Is("timer", "running")}, fails...),
+				Because: "the RST is ignored (tcp_rfc1337), lost or not translated; but a rejection by sequence number does not begin the 60 s anew, " +
+					"so who tries for longer than that gets in",
+				Source: "tcp_timewait_state_process: only paws_reject or an ACK reschedules",
+			},
+		},
+		Topology: func(c Cell) lab.Topology {
+			t := lab.Topology{
+				Clients: 1, Names: []string{"phone-a"},
+				Gateway: lab.GatewaySpec{Kind: lab.Masquerade},
+				// Few retries: a client that is shut out gives up after 3 s.
+				Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=2"),
+			}
+			switch c.Value(second) {
+			case "other-host":
+				t.Clients, t.Names = 2, []string{"phone-a", "phone-b"}
+			case "direct":
+				t.Gateway.Kind = lab.Routed
+			}
+			return t
+		},
+		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
+			situation := FiveTuple{
+				Left:  Left(c.Value(state)),
+				Clock: Order(c.Value(clock)),
+				ISN:   Order(c.Value(isn)),
+			}
+			if c.Value(path) != "clean" {
+				situation.Fault = Fault(c.Value(path))
+			}
+			seen, err := situation.Drive(ctx, l)
+			return seen.witnesses(), err
+		},
+	}
+}
+
+// witnesses puts what was seen into the words of the rules.
+func (f FiveTupleSeen) witnesses() Seen {
+	s := Seen{Moved: map[lab.Role]observe.Counters{lab.Client: f.Client, lab.Gateway: f.Gateway, lab.Balancer: f.Balancer}}
+	s.Note("verdict", string(f.Second.Verdict))
+	s.Count("late ms", f.Second.Took.Milliseconds())
+	s.Count("syns", int64(f.SYNs.Sent))
+	s.Count("syn-acks", int64(f.SYNs.SYNACKs))
+	answers, reset, reached := []string{}, "none", "yes"
+	for _, syn := range f.SYNs.SYNs {
+		answer := string(syn.Answer)
+		if answer == "" {
+			answer = "nothing"
+		}
+		answers = append(answers, answer)
+		switch {
+		case syn.Reset.Reached:
+			reset = "reached"
+		case syn.ResetSent && reset == "none":
+			reset = "lost"
+		}
+		if !syn.Reached {
+			reached = "no"
+		}
+	}
+	s.Note("answers", strings.Join(answers, ", "))
+	s.Note("all syns reached", reached)
+	s.Note("reset", reset)
+	clocks := string(f.Clocks)
+	if clocks == "" {
+		clocks = "none"
+	}
+	s.Note("clocks", clocks)
+	s.Note("paws rejects", strconv.FormatUint(f.Balancer[PAWSReject(f.Balancer)], 10))
+	after := string(f.After.State)
+	if after == "" {
+		after = "nothing"
+	}
+	s.Note("left after", after)
+	s.Note("timer", f.timer())
+	return s
+}
+
+// timer says what became of the TIME_WAIT's timer: begun anew, running on, or
+// gone. A timer that runs on has lost as much as the time between the two looks.
+func (f FiveTupleSeen) timer() string {
+	const slack = 500 * time.Millisecond
+	switch {
+	case f.Left.Timer != observe.TimerTimeWait || f.After.Timer != observe.TimerTimeWait:
+		return "gone"
+	case f.After.Expires > f.Left.Expires-f.Between+slack:
+		return "re-armed"
+	default:
+		return "running"
+	}
+}
