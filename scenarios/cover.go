@@ -8,14 +8,23 @@ func (f Family) All() []Cell {
 }
 
 // Chosen lists the cells that are tried in an ordinary run: the whole product of
-// the axes that the document names, with the usual values elsewhere, and as many
-// more as it takes until every two values of any two axes have met, as far as
-// that is possible. The choice is the same each time.
+// the axes that the document names and those of the crossed groups, with the
+// usual values elsewhere, and as many more as it takes until every two values of
+// any two axes have met, as far as that is possible. The choice is the same each
+// time.
 func (f Family) Chosen() []Cell {
-	chosen := f.product(func(a Axis) bool { return a.Product })
-	cover := newCover(f)
-	for _, c := range chosen {
-		cover.add(c)
+	products := f.product(func(a Axis) bool { return a.Product })
+	for _, group := range f.Crossed {
+		products = append(products, f.product(func(a Axis) bool { return slices.Contains(group, a.Name) })...)
+	}
+	var chosen []Cell
+	cover, seen := newCover(f), map[string]bool{}
+	for _, c := range products {
+		if name := f.Describe(c); !seen[name] {
+			seen[name] = true
+			chosen = append(chosen, c)
+			cover.add(c)
+		}
 	}
 	// Of all cells, take the one that brings most new pairs along, the first of
 	// them when there are several, until none brings any.

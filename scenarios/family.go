@@ -17,6 +17,9 @@ type Family struct {
 	// About is one sentence: the situation, and the question.
 	About string
 	Axes  []Axis
+	// Crossed are further groups of axes that are tried in all combinations,
+	// beside those that the document names ([Axis.Product]).
+	Crossed [][]string
 	// Impossible lists the combinations that cannot be brought about at all.
 	Impossible []Impossible
 	// Slow are the cells in which the kernel makes everybody wait for half a

@@ -82,6 +82,7 @@ func Tuple() Family {
 			{Name: path, Values: []string{"clean", string(DropsInvalid), string(EatsRST), string(UnNATedRST), string(EatsACK)},
 				Means: "what the gateway does to the handshake"},
 		},
+		Crossed: [][]string{{clock, rfc1337, path}, {isn, rfc1337, path}, {state, clock, isn}, {state, path}},
 		Impossible: []Impossible{
 			{Cells{{clientTS: off, clock: {"older", "equal", "wrapped"}}}, "a SYN without timestamp has no clock that could be older"},
 			{Cells{{lbTS: {"0"}, clock: {"equal", "wrapped"}}}, "a balancer without timestamps has shown nobody a clock to be equal to"},

@@ -1,0 +1,245 @@
+package scenarios
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"twlab/harness/lab"
+)
+
+// each runs a test for every family.
+func each(t *testing.T, test func(*testing.T, Family)) {
+	t.Helper()
+	for _, f := range Families() {
+		t.Run(f.Name, func(t *testing.T) { test(t, f) })
+	}
+}
+
+// distinctKernels picks, of all known kernels, one of each kind that the family's
+// rules can tell apart.
+func distinctKernels(f Family) []Facts {
+	told := map[Feature]bool{}
+	for _, r := range f.Rules {
+		for _, q := range r.Kernels {
+			told[q.Feature] = true
+		}
+	}
+	kinds := map[string]bool{}
+	var distinct []Facts
+	for _, release := range Known() {
+		facts := FactsOf(release)
+		kind := ""
+		for _, feature := range slices.Sorted(maps.Keys(told)) {
+			kind += facts.Features[feature].String() + " "
+		}
+		if !kinds[kind] {
+			kinds[kind] = true
+			distinct = append(distinct, facts)
+		}
+	}
+	return distinct
+}
+
+func TestEveryCellHasItsRuleAndNoRuleIsDead(t *testing.T) {
+	each(t, func(t *testing.T, f Family) {
+		driven := map[string]bool{} // rules that an ordinary run tries on some kernel
+		alive := map[string]bool{}
+		for _, facts := range distinctKernels(f) {
+			for _, c := range f.All() {
+				rule, covered := f.Rule(c, Alike(facts))
+				if !covered {
+					t.Fatalf("Linux %v: no rule for %s", facts.Release, f.Describe(c))
+				}
+				alive[rule.Name] = true
+			}
+			for _, c := range f.Chosen() {
+				rule, _ := f.Rule(c, Alike(facts))
+				driven[rule.Name] = true
+			}
+		}
+		for _, r := range f.Rules {
+			if !alive[r.Name] {
+				t.Errorf("rule %s is dead: rules before it match all its cells, or no known kernel is its own", r.Name)
+			} else if !driven[r.Name] {
+				t.Errorf("rule %s has no cell in an ordinary run", r.Name)
+			}
+		}
+	})
+}
+
+func TestRulesAreComplete(t *testing.T) {
+	names := map[string]bool{}
+	each(t, func(t *testing.T, f Family) {
+		for _, r := range f.Rules {
+			if names[r.Name] {
+				t.Errorf("two rules are named %q", r.Name)
+			}
+			names[r.Name] = true
+			if !strings.HasPrefix(r.Name, f.Name+"-") {
+				t.Errorf("rule %q: want a name that begins with %q", r.Name, f.Name+"-")
+			}
+			if r.Because == "" || r.Source == "" {
+				t.Errorf("rule %s has no reason, or no source of it", r.Name)
+			}
+			if len(r.Want) == 0 {
+				t.Errorf("rule %s wants nothing", r.Name)
+			}
+			for _, e := range r.Want {
+				if err := sound(e); err != nil {
+					t.Errorf("rule %s: %v", r.Name, err)
+				}
+			}
+			for _, q := range r.Kernels {
+				if _, known := FactsOf(mainline(6, 12)).Features[q.Feature]; !known {
+					t.Errorf("rule %s turns on the unknown feature %q", r.Name, q.Feature)
+				}
+			}
+		}
+	})
+}
+
+// sound says what is wrong with an expectation in itself.
+func sound(e Expectation) error {
+	if len(e.OneOf) == 0 && e.Most < e.Least {
+		return fmt.Errorf("%s: no number is in %d to %d", e.What, e.Least, e.Most)
+	}
+	role, counter, isCounter := strings.Cut(e.What, " ")
+	if !isCounter || !strings.Contains(counter, ".") {
+		return nil
+	}
+	if _, known := Alike(Facts{})[lab.Role(role)]; !known {
+		return fmt.Errorf("%s: no role %q", e.What, role)
+	}
+	if !slices.Contains(knownCounters, counter) {
+		return fmt.Errorf("%s: not in the list of known counters", e.What)
+	}
+	return nil
+}
+
+// knownCounters are the kernels' names of what rules count: columns of
+// /proc/net/snmp, /proc/net/netstat and /proc/net/stat/nf_conntrack.
+var knownCounters = []string{
+	"Conntrack.insert_failed",
+	"Conntrack.drop",
+	"Tcp.EstabResets",
+	"Tcp.OutRsts",
+	"TcpExt.ListenDrops",
+	"TcpExt.ListenOverflows",
+	"TcpExt.PAWSPassive",
+	"TcpExt.TCPAbortOnData",
+	"TcpExt.TCPSYNChallenge",
+	"TcpExt.TCPSynRetrans",
+	"TcpExt.TCPTimeWaitOverflow",
+	"TcpExt.TW",
+	"TcpExt.TWRecycled",
+}
+
+func TestAxesAndValuesExist(t *testing.T) {
+	each(t, func(t *testing.T, f Family) {
+		check := func(what string, cells Cells) {
+			t.Helper()
+			if len(cells) == 0 {
+				t.Errorf("%s matches no cell", what)
+			}
+			for _, w := range cells {
+				for axis, values := range w {
+					a, found := f.axis(axis)
+					if !found {
+						t.Errorf("%s: no axis %q", what, axis)
+					}
+					for _, v := range values {
+						if found && !slices.Contains(a.Values, v) {
+							t.Errorf("%s: axis %s has no value %q", what, axis, v)
+						}
+					}
+				}
+			}
+		}
+		for _, r := range f.Rules {
+			check("rule "+r.Name, r.Cells)
+		}
+		for _, i := range f.Impossible {
+			check("impossible: "+i.Because, i.Cells)
+			if i.Because == "" {
+				t.Errorf("impossible %v: no reason", i.Cells)
+			}
+		}
+		for _, w := range f.Slow {
+			check("slow", Cells{w})
+		}
+		for _, a := range f.Axes {
+			if a.Means == "" || len(a.Values) == 0 {
+				t.Errorf("axis %q: want a meaning and values", a.Name)
+			}
+		}
+		if because, possible := f.Possible(f.Usual()); !possible {
+			t.Errorf("the usual cell is impossible: %s", because)
+		}
+	})
+}
+
+// Whatever a cell asks for must be a topology that can be built.
+func TestTopologiesAreValid(t *testing.T) {
+	each(t, func(t *testing.T, f Family) {
+		for _, c := range f.Chosen() {
+			if err := f.Lab(c).Validate(); err != nil {
+				t.Errorf("%s: %v", f.Describe(c), err)
+			}
+		}
+	})
+}
+
+func TestChosenCellsMakeAllPairsMeet(t *testing.T) {
+	each(t, func(t *testing.T, f Family) {
+		cover := newCover(f)
+		seen := map[string]bool{}
+		for _, c := range f.Chosen() {
+			cover.add(c)
+			if seen[f.Describe(c)] {
+				t.Errorf("chosen twice: %s", f.Describe(c))
+			}
+			seen[f.Describe(c)] = true
+			if because, possible := f.Possible(c); !possible {
+				t.Errorf("chosen, though impossible (%s): %s", because, f.Describe(c))
+			}
+		}
+		for _, c := range f.All() {
+			if n := cover.fresh(c); n > 0 {
+				t.Fatalf("%d pairs of %s have not met", n, f.Describe(c))
+			}
+		}
+	})
+}
+
+// A rule that no flip of an axis can break proves nothing.
+func TestEveryRuleCanBeBroken(t *testing.T) {
+	each(t, func(t *testing.T, f Family) {
+		broken := map[string]bool{}
+		for _, facts := range distinctKernels(f) {
+			for _, m := range f.Mutations(Alike(facts)) {
+				broken[m.Rule.Name] = true
+			}
+		}
+		for _, r := range f.Rules {
+			if !broken[r.Name] {
+				t.Errorf("rule %s: no axis has a value at which another rule contradicts it", r.Name)
+			}
+		}
+	})
+}
+
+func TestFeaturesAreDescribed(t *testing.T) {
+	seen := map[Feature]bool{}
+	for _, f := range Features() {
+		if seen[f.Feature] {
+			t.Errorf("feature %s is described twice", f.Feature)
+		}
+		seen[f.Feature] = true
+		if f.Means == "" || f.Source == "" || len(f.In) == 0 {
+			t.Errorf("feature %s: want a meaning, a source and releases", f.Feature)
+		}
+	}
+}
