@@ -3,6 +3,9 @@ package e2e
 import (
 	"context"
 	"errors"
+	"flag"
+	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -15,25 +18,37 @@ import (
 	"twlab/scenarios"
 )
 
+// What hack/e2e --cell and hack/mutate ask for, after the "--" of Ginkgo's flags.
+var (
+	questionsFile = flag.String("cell", "", "YAML file with cells of your own; their specs have the label \"yours\"")
+	mutations     = flag.String("mutate", "", "\"all\" rules against worlds in which they must fail, or a \"sample\"; label \"mutation\"")
+)
+
 // Every combination is a spec of its own. An ordinary run has the chosen cells of
 // each family; a label filter that names "full" brings in all the others.
 var _ = Describe("Cell", func() {
 	kernels, err := runningKernels()
+	BeforeEach(func() { Expect(err).NotTo(HaveOccurred(), "what this kernel can do is not known") })
+
+	full := strings.Contains(GinkgoLabelFilter(), "full")
 	for _, f := range scenarios.Families() {
-		for _, c := range f.Chosen() {
-			cellSpec(f, c, kernels)
+		cells, labels := f.Chosen(), []string{}
+		if full {
+			cells, labels = f.All(), []string{"full"}
 		}
-		if strings.Contains(GinkgoLabelFilter(), "full") {
-			for _, c := range f.All() {
-				cellSpec(f, c, kernels, "full")
-			}
+		for _, c := range cells {
+			cellSpec(f, c, kernels, labels...)
+		}
+		for _, m := range chosenMutations(f, kernels) {
+			mutationSpec(f, m)
 		}
 	}
-	BeforeEach(func() { Expect(err).NotTo(HaveOccurred()) })
+	for _, q := range questions() {
+		questionSpec(q, kernels)
+	}
 })
 
-// runningKernels finds out about the kernel that all roles run on. Where it
-// cannot be asked, for want of privileges, the preflight says so.
+// runningKernels finds out about the kernel that all roles run on.
 func runningKernels() (scenarios.Kernels, error) {
 	here := node.NewLocal(node.Identity{Name: "this machine"}, func(f func() error) error { return f() })
 	facts, err := scenarios.Probe(context.Background(), here)
@@ -52,19 +67,94 @@ func cellSpec(f scenarios.Family, c scenarios.Cell, kernels scenarios.Kernels, l
 			labels = append(labels, "needs:"+string(k.Feature))
 		}
 	}
-	if f.IsSlow(c) {
-		labels = append(labels, "slow")
-	}
-	It(f.Name+" "+f.Describe(c)+" is "+rule.Name, Label(labels...), func(ctx SpecContext) {
+	It(f.Name+" "+f.Describe(c)+" is "+rule.Name, Label(withSlow(f, c, labels)...), func(ctx SpecContext) {
 		Expect(covered).To(BeTrue(), "no rule for this cell on this kernel")
-		result := drive(ctx, f, c, rule)
-		AddReportEntry("cell", result, ReportEntryVisibilityNever)
+		result := scenarios.Judge(f, c, rule, drive(ctx, f, c))
+		AddReportEntry(cellEntry, result, ReportEntryVisibilityNever)
 		Expect(result).To(agree())
 	})
 }
 
-// drive brings a cell about in a lab of its own and judges what is seen.
-func drive(ctx SpecContext, f scenarios.Family, c scenarios.Cell, rule scenarios.Rule) scenarios.Result {
+// mutationSpec makes the spec in which a rule must fail.
+func mutationSpec(f scenarios.Family, m scenarios.Mutation) {
+	labels := withSlow(f, m.World, []string{"mutation", "family:" + f.Name, "rule:" + m.Rule.Name})
+	It(fmt.Sprintf("%s does not survive %s=%s in %s", m.Rule.Name, m.Axis, m.To, f.Describe(m.Cell)), Label(labels...), func(ctx SpecContext) {
+		result := scenarios.Judge(f, m.Cell, m.Rule, drive(ctx, f, m.World))
+		AddReportEntry(mutationEntry, mutated{f.Name, m.Rule.Name, m.Axis, m.To, !result.Agrees()}, ReportEntryVisibilityNever)
+		Expect(result).NotTo(agree())
+	})
+}
+
+// chosenMutations lists the mutations of a family that -mutate asks for. A
+// sample has the first of each rule, unless that one is slow.
+func chosenMutations(f scenarios.Family, kernels scenarios.Kernels) []scenarios.Mutation {
+	switch *mutations {
+	case "":
+		return nil
+	case "all":
+		return f.Mutations(kernels)
+	case "sample":
+		var sample []scenarios.Mutation
+		taken := map[string]bool{}
+		for _, m := range f.Mutations(kernels) {
+			if !taken[m.Rule.Name] && !f.IsSlow(m.World) {
+				taken[m.Rule.Name] = true
+				sample = append(sample, m)
+			}
+		}
+		return sample
+	default:
+		Fail(fmt.Sprintf("-mutate=%s: want all or sample", *mutations))
+		return nil
+	}
+}
+
+// questionSpec makes the spec of a cell that a user asks for. Where no rule
+// covers the cell, whatever is seen is an answer.
+func questionSpec(q scenarios.Question, kernels scenarios.Kernels) {
+	rule, covered, reservation := q.Rule(kernels)
+	It(q.Name+": "+q.Family.Name+" "+q.Family.Describe(q.Cell), Label(withSlow(q.Family, q.Cell, []string{"yours"})...), func(ctx SpecContext) {
+		result := scenarios.Judge(q.Family, q.Cell, rule, drive(ctx, q.Family, q.Cell))
+		answer := "as the rule says"
+		switch {
+		case !covered:
+			answer = "no claim covers this: " + reservation
+		case !result.Agrees():
+			answer = "NOT as the rule says"
+		}
+		AddReportEntry(q.Name+": "+answer, "\n"+result.String())
+		if covered {
+			Expect(result).To(agree())
+		}
+	})
+}
+
+// questions reads the file that -cell names; hack/e2e has checked it before.
+func questions() []scenarios.Question {
+	if *questionsFile == "" {
+		return nil
+	}
+	file, err := os.Open(*questionsFile)
+	if err != nil {
+		Fail(err.Error())
+	}
+	defer file.Close()
+	all, err := scenarios.ReadQuestions(file)
+	if err != nil {
+		Fail(fmt.Sprintf("%s: %v", *questionsFile, err))
+	}
+	return all
+}
+
+func withSlow(f scenarios.Family, c scenarios.Cell, labels []string) []string {
+	if f.IsSlow(c) {
+		labels = append(labels, "slow")
+	}
+	return labels
+}
+
+// drive brings a cell about in a lab of its own.
+func drive(ctx SpecContext, f scenarios.Family, c scenarios.Cell) scenarios.Seen {
 	GinkgoHelper()
 	budget := patience
 	if f.IsSlow(c) {
@@ -75,11 +165,11 @@ func drive(ctx SpecContext, f scenarios.Family, c scenarios.Cell, rule scenarios
 	defer cancel()
 	seen, err := f.Drive(within, c, world.Lab)
 	Expect(err).NotTo(HaveOccurred(), "the situation did not come about; this says nothing about the kernel")
-	return scenarios.Judge(f, c, rule, seen)
+	return seen
 }
 
 // agree matches a result in which everything is as the rule says.
 func agree() types.GomegaMatcher {
 	return gcustom.MakeMatcher(func(r scenarios.Result) (bool, error) { return r.Agrees(), nil }).
-		WithTemplate("What was seen is {{if .To}}not {{end}}what the rule says:\n{{.Actual}}")
+		WithTemplate("Expected what is seen {{.To}} be what the rule says:\n{{.Actual}}")
 }

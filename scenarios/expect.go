@@ -48,6 +48,11 @@ func Rises(role lab.Role, counter string) Expectation { return AtLeast(string(ro
 // Stays wants a counter of the role to be exactly as before.
 func Stays(role lab.Role, counter string) Expectation { return Exactly(string(role)+" "+counter, 0) }
 
+// with adds to what several rules want.
+func with(common []Expectation, more ...Expectation) []Expectation {
+	return slices.Concat(common, more)
+}
+
 // Wanted is the expectation's right side for people: "connected", "at least 1".
 func (e Expectation) Wanted() string {
 	switch {

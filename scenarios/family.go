@@ -147,6 +147,15 @@ type Rule struct {
 	Because, Source string
 }
 
+// Headline is the heart of what the rule wants: its first two expectations.
+func (r Rule) Headline() string {
+	var parts []string
+	for _, e := range r.Want[:min(2, len(r.Want))] {
+		parts = append(parts, e.String())
+	}
+	return strings.Join(parts, "; ")
+}
+
 // holds tells whether the rule is about the cell on these kernels.
 func (r Rule) holds(c Cell, k Kernels) bool {
 	if !r.Cells.matches(c) {

@@ -80,6 +80,9 @@ type FiveTuple struct {
 	// or Equal.
 	ISN   Order
 	Fault Fault
+	// Aged is how old a TIME_WAIT must be when the second SYN comes, so that one
+	// can tell from its timer whether that was begun anew.
+	Aged time.Duration
 }
 
 // FiveTupleSeen is what was seen while the second connection was tried.
@@ -308,7 +311,7 @@ func (s fiveTuple) awaitLeft(ctx context.Context) (left observe.Socket, err erro
 		left = mine[0]
 		switch s.Left {
 		case LeftTimeWait:
-			return left.State == observe.TimeWait, nil
+			return left.State == observe.TimeWait && left.Expires <= TimeWaitLength-s.Aged, nil
 		case LeftFinWait2:
 			return left.State == observe.FinWait2 && left.Mini(), nil
 		case LeftEstablished:
@@ -477,7 +480,7 @@ func (s fiveTuple) steer(ctx context.Context, second tcp.ClockReading, first, at
 	case Older:
 		lead = clockLead
 	case Equal:
-		lead = s.ready.Milliseconds()
+		lead = (s.Aged + s.ready).Milliseconds()
 	case Newer:
 		lead = -clockLead
 	case Wrapped:

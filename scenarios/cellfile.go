@@ -1,0 +1,211 @@
+package scenarios
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"twlab/harness/lab"
+)
+
+// Question is a cell that somebody wants to know about.
+type Question struct {
+	// Name is what the asker calls it.
+	Name   string
+	Family Family
+	Cell   Cell
+}
+
+// Rule finds the rule that predicts the answer. Sysctls that are no axis of the
+// family are beyond every rule: reservation then names them, and says that the
+// rule is for the cell without.
+func (q Question) Rule(k Kernels) (rule Rule, covered bool, reservation string) {
+	rule, covered = q.Family.Rule(q.Cell, k)
+	if !covered {
+		return rule, false, "no rule for this cell on this kernel"
+	}
+	var beyond []string
+	for _, s := range q.Cell.Extra {
+		if !slices.ContainsFunc(lab.Baseline, func(b lab.Setting) bool { return b.Name == s.Name && b.Value == s.Value }) {
+			beyond = append(beyond, fmt.Sprintf("%s=%s on the %s", s.Name, s.Value, s.Role))
+		}
+	}
+	if len(beyond) > 0 {
+		return rule, false, "the rule knows nothing of " + strings.Join(beyond, ", ")
+	}
+	return rule, true, ""
+}
+
+// ReadQuestions reads cells from YAML: a list of mappings with
+//
+//	name: what you call it (may be left out)
+//	family: tuple
+//	axes:                 # what is left out has its usual value
+//	  clock: older
+//	sysctls:              # of any role; one that is an axis sets that axis
+//	  client: {net.ipv4.tcp_timestamps: 1}
+//	  balancer: {net.ipv4.tcp_rfc1337: 1}
+//
+// The error lists everything that is wrong, each with its line.
+func ReadQuestions(from io.Reader) ([]Question, error) {
+	var document, more yaml.Node
+	decoder := yaml.NewDecoder(from)
+	err := decoder.Decode(&document)
+	switch {
+	case errors.Is(err, io.EOF) || err == nil && len(document.Content) == 0:
+		return nil, errors.New("no cells: the file is empty")
+	case err != nil:
+		return nil, fmt.Errorf("not YAML: %w", err)
+	}
+	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("line %d: a second document begins; want one list of cells", more.Line)
+	}
+	list := document.Content[0]
+	if list.Kind != yaml.SequenceNode {
+		return nil, fmt.Errorf("line %d: want a list of cells, each beginning with \"- family: NAME\"", list.Line)
+	}
+	var (
+		questions []Question
+		errs      []error
+	)
+	for i, entry := range list.Content {
+		r := reader{}
+		q := r.question(entry)
+		if q.Name == "" {
+			q.Name = fmt.Sprintf("cell %d", i+1)
+		}
+		questions = append(questions, q)
+		errs = append(errs, r.errs...)
+	}
+	if len(questions) == 0 {
+		errs = append(errs, fmt.Errorf("line %d: no cells in the list", list.Line))
+	}
+	return questions, errors.Join(errs...)
+}
+
+// reader reads one cell and notes what is wrong with it.
+type reader struct{ errs []error }
+
+func (r *reader) wrong(at *yaml.Node, err error) {
+	r.errs = append(r.errs, fmt.Errorf("line %d: %w", at.Line, err))
+}
+
+// entries lists the keys and values of a mapping.
+func (r *reader) entries(of *yaml.Node, what string) (keys, values []*yaml.Node) {
+	if of == nil {
+		return nil, nil
+	}
+	if of.Kind != yaml.MappingNode {
+		r.wrong(of, fmt.Errorf("%s: want \"key: value\" pairs", what))
+		return nil, nil
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(of.Content); i += 2 {
+		if key := of.Content[i]; seen[key.Value] {
+			r.wrong(key, fmt.Errorf("%q is there twice", key.Value))
+		} else {
+			seen[key.Value] = true
+			keys, values = append(keys, key), append(values, of.Content[i+1])
+		}
+	}
+	return keys, values
+}
+
+func (r *reader) question(entry *yaml.Node) (q Question) {
+	parts := map[string]*yaml.Node{}
+	keys, values := r.entries(entry, "a cell")
+	for i, key := range keys {
+		switch key.Value {
+		case "name", "family", "axes", "sysctls":
+			parts[key.Value] = values[i]
+		default:
+			r.wrong(key, fmt.Errorf("unknown key %q: want name, family, axes or sysctls", key.Value))
+		}
+	}
+	if name := parts["name"]; name != nil {
+		q.Name = name.Value
+	}
+	family := parts["family"]
+	if family == nil {
+		r.wrong(entry, fmt.Errorf("a cell without family: want one of %s", familyNames()))
+		return q
+	}
+	i := slices.IndexFunc(Families(), func(f Family) bool { return f.Name == family.Value })
+	if i < 0 {
+		r.wrong(family, fmt.Errorf("no family %q: want one of %s", family.Value, familyNames()))
+		return q
+	}
+	q.Family = Families()[i]
+	q.Cell = q.Family.Usual()
+	chosen := map[string]*yaml.Node{}
+	r.axes(&q, parts["axes"], chosen)
+	r.sysctls(&q, parts["sysctls"], chosen)
+	if because, possible := q.Family.Possible(q.Cell); !possible && len(r.errs) == 0 {
+		r.wrong(entry, fmt.Errorf("this cell cannot be: %s (%s)", because, q.Family.Describe(q.Cell)))
+	}
+	return q
+}
+
+func familyNames() string {
+	var names []string
+	for _, f := range Families() {
+		names = append(names, f.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func (r *reader) axes(q *Question, node *yaml.Node, chosen map[string]*yaml.Node) {
+	keys, values := r.entries(node, "axes")
+	for i, key := range keys {
+		axis, found := q.Family.axis(key.Value)
+		switch {
+		case !found:
+			r.wrong(key, fmt.Errorf("family %s has no axis %q: want one of %s", q.Family.Name, key.Value,
+				strings.Join(slices.Sorted(maps.Keys(q.Cell.Values)), ", ")))
+		case !slices.Contains(axis.Values, values[i].Value):
+			r.wrong(values[i], fmt.Errorf("axis %s has no value %q: want one of %s", axis.Name, values[i].Value, strings.Join(axis.Values, ", ")))
+		default:
+			q.Cell.Values[axis.Name] = values[i].Value
+			chosen[axis.Name] = key
+		}
+	}
+}
+
+func (r *reader) sysctls(q *Question, node *yaml.Node, chosen map[string]*yaml.Node) {
+	topology := q.Family.Topology(q.Cell)
+	roles, settings := r.entries(node, "sysctls")
+	for i, role := range roles {
+		names, values := r.entries(settings[i], "sysctls of "+role.Value)
+		for j, name := range names {
+			setting := lab.Setting{Role: lab.Role(role.Value), Name: name.Value, Value: values[j].Value}
+			trial := topology
+			trial.Sysctls = lab.Settings{setting}
+			if err := trial.Validate(); err != nil {
+				r.wrong(name, fmt.Errorf("%s", strings.ReplaceAll(err.Error(), "\n", "; ")))
+				continue
+			}
+			r.set(q, setting, name, chosen)
+		}
+	}
+}
+
+// set applies a sysctl: to the axis that it is, or else as an extra.
+func (r *reader) set(q *Question, s lab.Setting, at *yaml.Node, chosen map[string]*yaml.Node) {
+	knob := Knob{Role: s.Role, Sysctl: s.Name}
+	i := slices.IndexFunc(q.Family.Axes, func(a Axis) bool { return a.Knob == knob })
+	if i < 0 || !slices.Contains(q.Family.Axes[i].Values, s.Value) {
+		q.Cell.Extra = append(q.Cell.Extra, s)
+		return
+	}
+	axis := q.Family.Axes[i].Name
+	if other := chosen[axis]; other != nil && q.Cell.Values[axis] != s.Value {
+		r.wrong(at, fmt.Errorf("%s=%s contradicts %s: %s above", s.Name, s.Value, axis, q.Cell.Values[axis]))
+		return
+	}
+	q.Cell.Values[axis] = s.Value
+}
