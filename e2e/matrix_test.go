@@ -30,21 +30,28 @@ var _ = Describe("Cell", func() {
 	kernels, err := runningKernels()
 	BeforeEach(func() { Expect(err).NotTo(HaveOccurred(), "what this kernel can do is not known") })
 
-	full := strings.Contains(GinkgoLabelFilter(), "full")
-	for _, f := range scenarios.Families() {
-		cells, labels := f.Chosen(), []string{}
-		if full {
-			cells, labels = f.All(), []string{"full"}
+	switch {
+	case *questionsFile != "":
+		for _, q := range questions() {
+			questionSpec(q, kernels)
 		}
-		for _, c := range cells {
-			cellSpec(f, c, kernels, labels...)
+	case *mutations != "":
+		for _, f := range scenarios.Families() {
+			for _, m := range chosenMutations(f, kernels) {
+				mutationSpec(f, m)
+			}
 		}
-		for _, m := range chosenMutations(f, kernels) {
-			mutationSpec(f, m)
+	default:
+		full := strings.Contains(GinkgoLabelFilter(), "full")
+		for _, f := range scenarios.Families() {
+			cells, labels := f.Chosen(), []string{}
+			if full {
+				cells, labels = f.All(), []string{"full"}
+			}
+			for _, c := range cells {
+				cellSpec(f, c, kernels, labels...)
+			}
 		}
-	}
-	for _, q := range questions() {
-		questionSpec(q, kernels)
 	}
 })
 
@@ -89,8 +96,6 @@ func mutationSpec(f scenarios.Family, m scenarios.Mutation) {
 // sample has the first of each rule, unless that one is slow.
 func chosenMutations(f scenarios.Family, kernels scenarios.Kernels) []scenarios.Mutation {
 	switch *mutations {
-	case "":
-		return nil
 	case "all":
 		return f.Mutations(kernels)
 	case "sample":
@@ -129,11 +134,8 @@ func questionSpec(q scenarios.Question, kernels scenarios.Kernels) {
 	})
 }
 
-// questions reads the file that -cell names; hack/e2e has checked it before.
+// questions reads the file that -cell names. hack/e2e has checked it before.
 func questions() []scenarios.Question {
-	if *questionsFile == "" {
-		return nil
-	}
 	file, err := os.Open(*questionsFile)
 	if err != nil {
 		Fail(err.Error())

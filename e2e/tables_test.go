@@ -83,11 +83,15 @@ func cellTable(report Report) string {
 	table := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
 	cells, rules := 0, 0
 	for _, f := range scenarios.Families() {
-		fmt.Fprintf(table, "%s\twhat is seen\tagree\n", strings.ToUpper(f.Name))
+		titled := false
 		for _, r := range f.Rules {
 			c := byRule[r.Name]
 			if c.cells == 0 {
 				continue
+			}
+			if !titled {
+				fmt.Fprintf(table, "%s\twhat is seen\tagree\n", strings.ToUpper(f.Name))
+				titled = true
 			}
 			mark := ""
 			if c.agree < c.cells {

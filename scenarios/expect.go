@@ -38,6 +38,11 @@ func AtLeast(what string, n int64) Expectation {
 // AtMost wants a number of up to n.
 func AtMost(what string, n int64) Expectation { return Expectation{What: what, Most: n} }
 
+// Between wants a number from least to most.
+func Between(what string, least, most int64) Expectation {
+	return Expectation{What: what, Least: least, Most: most}
+}
+
 // Exactly wants the number n.
 func Exactly(what string, n int64) Expectation { return Expectation{What: what, Least: n, Most: n} }
 

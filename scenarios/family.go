@@ -231,5 +231,7 @@ func (f Family) Usual() Cell {
 func Families() []Family {
 	return []Family{
 		Tuple(),
+		Chance(),
+		Remedies(),
 	}
 }

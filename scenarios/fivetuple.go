@@ -500,7 +500,7 @@ func (s fiveTuple) steer(ctx context.Context, second tcp.ClockReading, first, at
 		if ahead -= step; ahead == 0 && s.Left != LeftEstablished {
 			return nil // the end of the connection will tell the balancer
 		}
-		if err := s.balancer.Send(ctx, atBalancer, 1); err != nil {
+		if _, err := s.balancer.Send(ctx, atBalancer, 1); err != nil {
 			return err
 		}
 		err := observe.Await(ctx, "the first client's answer to a byte", func() (bool, error) {

@@ -2,8 +2,13 @@ package scenarios
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"twlab/harness/lab"
+	"twlab/harness/observe"
 )
 
 // Result is one cell that was driven: what its rule wanted, and what was seen.
@@ -15,14 +20,21 @@ type Result struct {
 	Because string `json:"because"`
 	Source  string `json:"source"`
 	Lines   []Line `json:"lines"`
-	Seen    Seen   `json:"seen"`
+	// Seen has only those counters that moved.
+	Seen Seen `json:"seen"`
 }
 
 // Judge puts what was seen beside what the rule wants.
 func Judge(f Family, c Cell, r Rule, seen Seen) Result {
+	lines := Compare(r.Want, seen)
+	moved := map[lab.Role]observe.Counters{}
+	for role, counters := range seen.Moved {
+		moved[role] = counters.Moved()
+	}
+	seen.Moved = moved
 	return Result{
 		Family: f.Name, Cell: c.Values, Rule: r.Name, Because: r.Because, Source: r.Source,
-		Lines: Compare(r.Want, seen), Seen: seen,
+		Lines: lines, Seen: seen,
 	}
 }
 
@@ -61,9 +73,15 @@ func (r Result) String() string {
 	if len(rest) > 0 {
 		fmt.Fprintf(&text, "also seen: %s\n", strings.Join(rest, "; "))
 	}
-	for role, moved := range r.Seen.Moved {
-		if moved = moved.Moved(); len(moved) > 0 {
-			fmt.Fprintf(&text, "%s counters: %v\n", role, moved)
+	for _, role := range slices.Sorted(maps.Keys(r.Seen.Moved)) {
+		telling := observe.Counters{}
+		for name, by := range r.Seen.Moved[role] {
+			if !strings.HasPrefix(name, "Ip") { // how many packets and octets is no news
+				telling[name] = by
+			}
+		}
+		if len(telling) > 0 {
+			fmt.Fprintf(&text, "%s counters: %v\n", role, telling)
 		}
 	}
 	return text.String()

@@ -105,9 +105,10 @@ func (l *Local) End(ctx context.Context, conn tcp.Handle, how tcp.Ending) error 
 	return l.wrap(l.host.End(ctx, conn, how))
 }
 
-// Send writes n bytes to a connection of the node.
-func (l *Local) Send(_ context.Context, conn tcp.Handle, n int) error {
-	return l.wrap(l.host.Send(conn, n))
+// Send writes up to n bytes to a connection of the node.
+func (l *Local) Send(_ context.Context, conn tcp.Handle, n int) (int, error) {
+	taken, err := l.host.Send(conn, n)
+	return taken, l.wrap(err)
 }
 
 // Receive reads a connection of the node until the peer ends it.

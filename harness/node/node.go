@@ -67,7 +67,7 @@ type Node interface {
 	Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outcome, error)
 	Accept(ctx context.Context, listening tcp.Handle, peer netip.AddrPort) (tcp.Handle, error)
 	End(ctx context.Context, conn tcp.Handle, how tcp.Ending) error
-	Send(ctx context.Context, conn tcp.Handle, n int) error
+	Send(ctx context.Context, conn tcp.Handle, n int) (taken int, err error)
 	Receive(ctx context.Context, conn tcp.Handle) (tcp.Received, error)
 	Clock(ctx context.Context, conn tcp.Handle) (tcp.ClockReading, error)
 	AdvanceClock(ctx context.Context, conn tcp.Handle, ticks int32) error

@@ -2,34 +2,40 @@ package tcp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// Send writes n bytes to a connection and waits for nothing: the kernel's send
-// buffer must have room for them.
-func (h *Host) Send(conn Handle, n int) error {
+// Send writes up to n bytes to a connection, as many as the kernel takes without
+// waiting (its send buffer and the peer's window decide), and returns how many.
+func (h *Host) Send(conn Handle, n int) (taken int, err error) {
 	s, err := h.socket(conn)
 	if err != nil {
-		return fmt.Errorf("send: %w", err)
+		return 0, fmt.Errorf("send: %w", err)
 	}
 	data := make([]byte, n)
 	err = s.control(func(fd int) error {
-		for len(data) > 0 {
-			written, err := unix.Write(fd, data)
-			if err != nil {
+		for taken < n {
+			written, err := unix.Write(fd, data[taken:])
+			switch {
+			case errors.Is(err, unix.EAGAIN):
+				return nil
+			case errors.Is(err, unix.EINTR):
+			case err != nil:
 				return err
+			default:
+				taken += written
 			}
-			data = data[written:]
 		}
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("send %d bytes on socket %d, %d left: %w", n, conn, len(data), err)
+		return taken, fmt.Errorf("send on socket %d after %d bytes: %w", conn, taken, err)
 	}
-	return nil
+	return taken, nil
 }
 
 // Received is what came in on a connection until the peer ended it.

@@ -1,0 +1,157 @@
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+
+	"twlab/harness/lab"
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// Chance is the family of what nobody controls: connections that have nothing to
+// do with each other come from the same address and port within a minute, with
+// the clocks and sequence numbers that their kernels give them. How many of
+// their SYNs does the balancer reject at first?
+func Chance() Family {
+	const (
+		hosts    = "hosts"
+		clientTS = "client-ts"
+		lbTS     = "lb-ts"
+	)
+	stamped := Where{lbTS: {"1"}, clientTS: {"1", "2"}}
+	some := []Expectation{
+		Between("rejected", 1, chanceSYNs-1), Exactly("failed", 0), Stays(lab.Balancer, "TcpExt.ListenDrops"),
+	}
+	none := []Expectation{
+		Exactly("rejected", 0), Exactly("failed", 0), Exactly("paws rejects", 0), Stays(lab.Balancer, "TcpExt.ListenDrops"),
+	}
+	return Family{
+		Name: "chance",
+		About: fmt.Sprintf("%d connections, one after the other, come out of a gateway from the same port while the balancer has "+
+			"the one before in TIME_WAIT: how many SYNs does it reject before it lets them in?", chanceSYNs),
+		Axes: []Axis{
+			{Name: hosts, Values: []string{"many", "one"}, Product: true,
+				Means: "whether each connection comes from another client behind the gateway, or all from one client's different ports"},
+			{Name: clientTS, Values: []string{"1", "2", "0"}, Product: true, Knob: Knob{lab.Client, "net.ipv4.tcp_timestamps"},
+				Means: "tcp_timestamps of the clients"},
+			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{lab.Balancer, "net.ipv4.tcp_timestamps"},
+				Means: "tcp_timestamps of the balancer"},
+		},
+		Impossible: []Impossible{{
+			Cells{{hosts: {"many"}, clientTS: {"2"}}},
+			"without offsets a clock shows the uptime, and all namespaces of one kernel have the same: that is not many hosts",
+		}},
+		Rules: []Rule{
+			{
+				Name: "chance-one-host-one-clock", Cells: Cells{stamped}.And(Where{hosts: {"one"}, clientTS: {"2"}}), Want: none,
+				Because: "with tcp_timestamps=2 a host has one clock for all its connections, which only goes forward",
+				Source:  "secure_tcp_ts_off is not used; Documentation/networking/ip-sysctl.rst",
+			},
+			{
+				Name: "chance-one-host-one-offset", Cells: Cells{stamped}.And(Where{hosts: {"one"}}),
+				Kernels: []Condition{Lacks(lab.Client, OffsetPerPort)}, Want: none,
+				Because: "the random offset is the same for all connections between two addresses, so the clock only goes forward",
+				Source:  "commit 28ee1b746f49, secure_seq: downgrade to per-host timestamp offsets",
+			},
+			{
+				Name: "chance-one-host-many-offsets", Cells: Cells{stamped}.And(Where{hosts: {"one"}}), Want: with(some, AtLeast("paws rejects", 1)),
+				Because: "the random offset depends on the client's port, so even a single host behind a gateway looks like many: " +
+					"each SYN is older by the toss of a coin",
+				Source: "commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset",
+			},
+			{
+				Name: "chance-many-hosts-one-clock", Cells: Cells{stamped}, Kernels: []Condition{Lacks(lab.Client, TimestampsMode2)}, Want: none,
+				Because: "without random offsets all namespaces of one kernel have one clock; hosts with different uptimes do not",
+				Source:  "tcp_time_stamp before commit 95a22caee396",
+			},
+			{
+				Name: "chance-many-hosts", Cells: Cells{stamped}, Want: with(some, AtLeast("paws rejects", 1)),
+				Because: "every host has its own clock: each SYN is older by the toss of a coin",
+				Source:  "RFC 7323 section 5.4; tcp_timewait_state_process",
+			},
+			{
+				Name: "chance-by-number", Cells: Cells{{}}, Want: with(some, Exactly("paws rejects", 0)),
+				Because: "without timestamps the initial sequence number decides, and between different addresses or ports that is " +
+					"random too: to turn timestamps off replaces one coin by another",
+				Source: "RFC 6528, secure_tcp_seq; tcp_timewait_state_process",
+			},
+		},
+		Topology: func(c Cell) lab.Topology {
+			t := lab.Topology{
+				Clients: 1,
+				Gateway: lab.GatewaySpec{Kind: lab.Masquerade, Ports: lab.PortRange{First: sourcePort, Last: sourcePort}},
+			}
+			if c.Is(hosts, "many") {
+				t.Clients = chanceSYNs + 1
+			}
+			return t
+		},
+		Drive: driveChance,
+	}
+}
+
+// chanceSYNs is how many SYNs meet a TIME_WAIT. That all or none of them are
+// rejected by fair coins has a probability of 1 in 8 million.
+const chanceSYNs = 24
+
+func driveChance(ctx context.Context, _ Cell, l *lab.Lab) (seen Seen, err error) {
+	clients, gateway, balancer := l.Nodes(lab.Client), l.Nodes(lab.Gateway)[0], l.Nodes(lab.Balancer)[0]
+	door, err := balancer.Listen(ctx, tcp.ListenSpec{Ending: tcp.CloseFirst})
+	if err != nil {
+		return seen, err
+	}
+	count, err := countMoves(ctx, gateway, balancer)
+	if err != nil {
+		return seen, err
+	}
+	rejected, failed := 0, 0
+	for i := range chanceSYNs + 1 {
+		from := netip.AddrPortFrom(netip.IPv4Unspecified(), 50000+uint16(i))
+		a := tcp.Attempt{To: door.Addr, From: from, Ending: tcp.CloseAfterPeer}
+		outs, err := clients[i%len(clients)].Attempt(ctx, []tcp.Attempt{a})
+		if err != nil {
+			return seen, fmt.Errorf("connection %d: %w", i, err)
+		}
+		switch {
+		case outs[0].Verdict != tcp.Connected:
+			failed++
+		case outs[0].SYNs > 1:
+			rejected++
+		}
+		if err := giveAway(ctx, gateway, balancer, door); err != nil {
+			return seen, fmt.Errorf("connection %d: %w", i, err)
+		}
+	}
+	moved, err := count(ctx)
+	if err != nil {
+		return seen, err
+	}
+	seen.Moved = map[lab.Role]observe.Counters{lab.Gateway: moved[0], lab.Balancer: moved[1]}
+	seen.Count("rejected", int64(rejected))
+	seen.Count("failed", int64(failed))
+	seen.Note("paws rejects", strconv.FormatUint(moved[1][PAWSReject(moved[1])], 10))
+	return seen, nil
+}
+
+// giveAway waits for the balancer's TIME_WAIT and makes the gateway forget the
+// connection, so that the next one gets its port.
+func giveAway(ctx context.Context, gateway, balancer node.Node, door node.Listening) error {
+	outside := netip.AddrPortFrom(gateway.Identity().Addr, sourcePort)
+	err := observe.Await(ctx, "the balancer's TIME_WAIT", func() (bool, error) {
+		all, err := balancer.Sockets(ctx)
+		return len(all.In(observe.TimeWait).Between(door.Addr, outside)) == 1, err
+	})
+	if err != nil {
+		return err
+	}
+	n, err := gateway.DeleteFlows(ctx, observe.FlowMatch{Reply: observe.Tuple{Dst: outside}})
+	if err == nil && n == 0 {
+		err = errors.New("the gateway knows nothing of the connection")
+	}
+	return err
+}
