@@ -104,3 +104,18 @@ func TestFindingSaysWhatToDo(t *testing.T) {
 		t.Errorf("optional %q counts as not met", finding)
 	}
 }
+
+func TestHasSymbol(t *testing.T) {
+	for name, want := range map[string]Fact{"tcp_v4_connect": Yes, "no_such_symbol_in_any_kernel": No} {
+		fact, err := HasSymbol(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fact == Unknown {
+			t.Skip("this kernel does not list its symbols")
+		}
+		if fact != want {
+			t.Errorf("HasSymbol(%q) = %v, want %v", name, fact, want)
+		}
+	}
+}

@@ -132,7 +132,7 @@ func TestAttemptRefusesWhatItCannotDo(t *testing.T) {
 	host := newHost(t)
 	for name, a := range map[string]tcp.Attempt{
 		"IPv6":           {To: netip.MustParseAddrPort("[::1]:80")},
-		"unknown ending": {To: mustListen(t, host), Ending: "vanish"},
+		"unknown ending": {To: mustListen(t, host), Ending: "burst"},
 	} {
 		if out, err := host.Attempt(t.Context(), []tcp.Attempt{a}); err == nil {
 			t.Errorf("%s: got %v, want an error", name, out)
