@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -11,8 +12,9 @@ import (
 
 // Capture records the TCP packets at both ends of some links, from now until
 // the lab closes. A link is named by its outer node: "client0" is the link
-// between client0 and the gateway. A link that is recorded already goes on as
-// it is.
+// between client0 and the gateway, "client0/lo" the loopback of client0, where
+// each packet is seen going out and coming in. A link that is recorded already
+// goes on as it is.
 func (l *Lab) Capture(names ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -26,12 +28,20 @@ func (l *Lab) Capture(names ...string) error {
 		if _, recorded := l.taps[name]; recorded {
 			continue
 		}
+		k := &link{}
+		if own, isLoopback := strings.CutSuffix(name, "/"+loopback); isLoopback && l.byName[own] != nil {
+			l.taps[name] = k
+			opening.Go(func() (err error) {
+				k.outer, err = l.byName[own].tap(loopback)
+				return err
+			})
+			continue
+		}
 		outer, found := l.byName[name]
 		if !found || outer.inner == "" {
 			opening.Go(func() error { return fmt.Errorf("capture: %q is no node with a link of its own", name) })
 			continue
 		}
-		k := &link{}
 		l.taps[name] = k
 		opening.Go(func() (err error) {
 			k.outer, err = outer.tap(outerLink)
@@ -45,8 +55,11 @@ func (l *Lab) Capture(names ...string) error {
 	return opening.Wait()
 }
 
+// loopback is the name of every node's own interface to itself.
+const loopback = "lo"
+
 // link is a link that is recorded at both ends. An end that could not be opened
-// is nil; the lab closes the other one.
+// is nil; the lab closes the other one. A loopback has no inner end.
 type link struct{ outer, inner *observe.Tap }
 
 func (k link) taps() []*observe.Tap {
