@@ -24,14 +24,14 @@ func Exhaustion() Family {
 		delay       = "reuse-delay"
 	)
 	client, lb, reset := string(ClientCloses), string(BalancerCloses), string(ClientResets)
-	remote, loopback := "remote", "loopback"
+	remote, loopback, own := string(AtBalancer), string(AtLoopback), string(AtOwnAddress)
 	auto, late, address := string(AutoPort), string(LatePortOf), string(EarlyPortOf)
 	fixed, fixedReuse := string(FixedPort), string(SharedPort)
 
 	// Where the TIME_WAIT is. A socket that finds the table of TIME_WAITs full
 	// has none.
 	aborted := Cells{{closer: {reset}}}
-	full := Cells{{closer: {client}, buckets: {"exceeded"}}, {closer: {lb}, destination: {loopback}, buckets: {"exceeded"}}}
+	full := Cells{{closer: {client}, buckets: {"exceeded"}}, {closer: {lb}, destination: {loopback, own}, buckets: {"exceeded"}}}
 	atBalancer := Cells{{closer: {lb}}}
 	atClient := Cells{{closer: {client}}}
 
@@ -76,8 +76,8 @@ func Exhaustion() Family {
 				Means: "who ends the first connection: the client or the balancer by FIN, or the client by RST (SO_LINGER with 0 seconds)"},
 			{Name: age, Values: []string{"younger", "older"}, Product: true,
 				Means: "the age of the TIME_WAIT when the client comes again, against the age from which tcp_tw_reuse takes it"},
-			{Name: destination, Values: []string{remote, loopback},
-				Means: "where the door is: at the balancer, or at the client itself on 127.0.0.1"},
+			{Name: destination, Values: []string{remote, loopback, own},
+				Means: "where the door is: at the balancer, or at the client itself on 127.0.0.1 or on the address of its link"},
 			{Name: port, Values: []string{auto, fixed, fixedReuse, address, late},
 				Means: "how both connections get their port: from connect, by bind to the number without or with SO_REUSEADDR, " +
 					"by bind to the address and port 0, or the same with IP_BIND_ADDRESS_NO_PORT"},
@@ -86,10 +86,13 @@ func Exhaustion() Family {
 			{Name: delay, Values: []string{"1000", "1", "60000"},
 				Means: "tcp_tw_reuse_delay of the client in milliseconds, where the kernel has it"},
 		},
-		Crossed: [][]string{{port, clientTS, lbTS, reuse}, {port, closer, age, buckets}, {destination, port, reuse, age}, {destination, closer, buckets, clientTS}, {delay, age, reuse, destination}},
+		Crossed: [][]string{
+			{port, clientTS, lbTS, reuse}, {port, closer, age, buckets}, {destination, port, reuse, age},
+			{destination, closer, buckets, clientTS}, {delay, age, reuse, destination},
+		},
 		Impossible: []Impossible{
-			{Cells{{destination: {loopback}, path: {"nat"}}}, "what a host sends to itself passes no gateway"},
-			{Cells{{destination: {loopback}, lbTS: {"0"}}}, "over loopback both ends are the client's, and the balancer has no part"},
+			{Cells{{destination: {loopback, own}, path: {"nat"}}}, "what a host sends to itself passes no gateway"},
+			{Cells{{destination: {loopback, own}, lbTS: {"0"}}}, "at a door of the client's own both ends are the client's, and the balancer has no part"},
 			{Cells{{age: {"older"}, closer: {reset}}}, "a RST leaves no TIME_WAIT that could grow older"},
 			{full.And(Where{age: {"older"}}), "without room there is no TIME_WAIT that could grow older"},
 			{Cells{{age: {"younger"}, delay: {"1"}}}, "nobody is certain to be back within a millisecond"},
@@ -149,7 +152,8 @@ func Exhaustion() Family {
 				Source: "inet_csk_bind_conflict, __inet_hash_connect, tcp_twsk_unique with twp == NULL",
 			},
 			{
-				Name: "exhaustion-bind-needs-timestamps", Cells: atClient.And(Where{port: {fixedReuse}}), Want: append([]Expectation{Is("timestamps", "no")}, noPort...),
+				Name: "exhaustion-bind-needs-timestamps", Cells: atClient.And(Where{port: {fixedReuse}}),
+				Want:    append([]Expectation{Is("timestamps", "no")}, noPort...),
 				Because: "bind succeeds, but connect takes no TIME_WAIT whose connection had no timestamps (EADDRNOTAVAIL)",
 				Source:  "tcp_twsk_unique: tw_ts_recent_stamp",
 			},
@@ -159,10 +163,11 @@ func Exhaustion() Family {
 				Source:  "__inet_check_established, tcp_twsk_unique",
 			},
 			{
-				Name: "exhaustion-reuse-loopback-only", Cells: atClient.And(connectChooses).And(Where{reuse: {"2"}, destination: {remote}}),
+				Name: "exhaustion-reuse-loopback-only", Cells: atClient.And(connectChooses).And(Where{reuse: {"2"}, destination: {remote, own}}),
 				Kernels: []Condition{Has(lab.Client, LoopbackReuse)}, Want: noPort,
-				Because: "tcp_tw_reuse=2, the default, is for loopback addresses; towards another host it is the same as 0",
-				Source:  "commit 79e9fed46038, tcp_twsk_unique",
+				Because: "tcp_tw_reuse=2, the default, is for loopback addresses; towards another host, and towards the host's own other addresses, " +
+					"it is the same as 0",
+				Source: "commit 79e9fed46038, tcp_twsk_unique",
 			},
 			{
 				Name: "exhaustion-no-timestamps", Cells: bare.And(Where{closer: {client}}).And(connectChooses),
@@ -203,10 +208,10 @@ func Exhaustion() Family {
 		},
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
 			again := SamePort{
-				Loopback: c.Is(destination, loopback),
-				Closer:   Closer(c.Value(closer)),
-				Binding:  Binding(c.Value(port)),
-				Older:    c.Is(age, "older"),
+				Door:    DoorAt(c.Value(destination)),
+				Closer:  Closer(c.Value(closer)),
+				Binding: Binding(c.Value(port)),
+				Older:   c.Is(age, "older"),
 			}
 			var err error
 			if again.Delay, err = time.ParseDuration(c.Value(delay) + "ms"); err != nil {

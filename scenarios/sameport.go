@@ -18,7 +18,7 @@ import (
 // Closer is who ends the first connection, and how.
 type Closer string
 
-// The closers. At a door of the client's own, BalancerCloses is the side that
+// The closers. At a door on the client itself, BalancerCloses is the side that
 // accepted.
 const (
 	ClientCloses   Closer = "client"
@@ -46,6 +46,19 @@ const (
 	LatePortOf Binding = "late"
 )
 
+// DoorAt is where the door is.
+type DoorAt string
+
+// Where doors are.
+const (
+	AtBalancer DoorAt = "remote"
+	// AtLoopback: on the client itself, at 127.0.0.1.
+	AtLoopback DoorAt = "loopback"
+	// AtOwnAddress: on the client itself, at the address of its link. Packets
+	// go by lo too, but the address is not a loopback one.
+	AtOwnAddress DoorAt = "own-address"
+)
+
 // The age from which tcp_tw_reuse takes a TIME_WAIT (tcp_twsk_unique).
 const (
 	// defaultReuseDelay is tcp_tw_reuse_delay's default, 1 s. It is the least
@@ -66,10 +79,9 @@ var errLate = errors.New("the second attempt came too late for a young TIME_WAIT
 // (net.ipv4.ip_local_port_range) and needs it twice for the same door: it
 // connects, the connection ends, and it connects again.
 type SamePort struct {
-	// Loopback puts the door on the client itself, at 127.0.0.1.
-	Loopback bool
-	Closer   Closer
-	Binding  Binding // of both connections
+	Door    DoorAt
+	Closer  Closer
+	Binding Binding // of both connections
 	// Older lets the TIME_WAIT, if there is one, grow older than tcp_tw_reuse
 	// wants it; otherwise it is younger, though older than a second when Delay
 	// is more than that.
@@ -136,25 +148,29 @@ func (r *samePort) prepare(ctx context.Context) (err error) {
 	if err := r.setDelay(ctx); err != nil {
 		return err
 	}
-	name := r.client.Identity().Name
-	r.path = observe.Path{Client: name, Server: r.server.Identity().Name}
-	r.from = r.client.Identity().Addr
-	r.outside = r.from
-	at, link := netip.Addr{}, name
-	if r.Loopback {
-		at, link = netip.AddrFrom4([4]byte{127, 0, 0, 1}), name+"/lo"
-		r.server, r.from, r.outside = r.client, at, at
-		r.path.Server = name
+	listen := tcp.ListenSpec{At: netip.AddrPortFrom(netip.Addr{}, 80)}
+	client := r.client.Identity()
+	r.from, r.outside = client.Addr, client.Addr
+	links := []string{client.Name}
+	if r.Door != AtBalancer {
+		r.server = r.client
+		links[0] += "/lo"
 	}
-	if gateways := r.lab.Nodes(lab.Gateway); len(gateways) > 0 {
-		r.path.Gateway, r.outside = gateways[0].Identity().Name, gateways[0].Identity().Addr
-		err = r.lab.Capture(r.server.Identity().Name)
+	if r.Door == AtLoopback {
+		r.from = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		r.outside = r.from
+		listen.At = netip.AddrPortFrom(r.from, listen.At.Port())
 	}
-	if err := errors.Join(err, r.lab.Capture(link)); err != nil {
+	server := r.server.Identity()
+	r.path = observe.Path{Client: client.Name, Server: server.Name}
+	for _, gateway := range r.lab.Nodes(lab.Gateway) {
+		r.path.Gateway, r.outside = gateway.Identity().Name, gateway.Identity().Addr
+		links = append(links, server.Name)
+	}
+	if err := r.lab.Capture(links...); err != nil {
 		return err
 	}
-	const port = 80
-	r.door, err = r.server.Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(at, port)})
+	r.door, err = r.server.Listen(ctx, listen)
 	return err
 }
 
@@ -279,19 +295,34 @@ func (r *samePort) end(ctx context.Context, atClient, atServer tcp.Handle, seen 
 	}
 	done := make(chan error, 1)
 	go func() { done <- closing.End(ctx, one, how) }()
-	got, err := closed.Receive(ctx, other)
-	if err == nil {
-		err = closed.End(ctx, other, tcp.CloseNow)
-	}
-	if err := errors.Join(err, <-done); err != nil {
-		return err
-	}
-	ending := "FIN"
-	if got.Errno != 0 {
-		ending = "RST"
-	}
+	ending, err := r.follow(ctx, closed, other)
 	seen.Note("end", ending)
-	return nil
+	return errors.Join(err, <-done)
+}
+
+// follow waits for the peer's end of a connection, says what it was, and closes.
+//
+// A FIN is acknowledged by a timer, which may run on another processor than the
+// FIN that follows it. An ACK that arrives after that FIN is answered by the
+// TIME_WAIT, and the answer by a RST, because nothing is left of the connection;
+// the RST ends the TIME_WAIT (RFC 1337). So the ACK has to be there first.
+func (r *samePort) follow(ctx context.Context, closed node.Node, conn tcp.Handle) (ending string, err error) {
+	got, err := closed.Receive(ctx, conn)
+	if err != nil {
+		return "", err
+	}
+	ending = "RST"
+	if got.Errno == 0 {
+		ending = "FIN"
+		err = observe.Await(ctx, "the FIN to be acknowledged", func() (bool, error) {
+			e, err := r.ends(ctx)
+			return len(append(e.client, e.server...).In(observe.FinWait2)) == 1, err
+		})
+	}
+	if err != nil {
+		return ending, err
+	}
+	return ending, closed.End(ctx, conn, tcp.CloseNow)
 }
 
 // ends are the sockets of the two ends of the connection.

@@ -28,42 +28,52 @@ func (l *Lab) Capture(names ...string) error {
 		if _, recorded := l.taps[name]; recorded {
 			continue
 		}
-		k := &link{}
-		if own, isLoopback := strings.CutSuffix(name, "/"+loopback); isLoopback && l.byName[own] != nil {
-			l.taps[name] = k
+		ends, err := l.ends(name)
+		if err != nil {
+			opening.Go(func() error { return err })
+			continue
+		}
+		k := &link{ends: make([]*observe.Tap, len(ends))}
+		l.taps[name] = k
+		for i, e := range ends {
 			opening.Go(func() (err error) {
-				k.outer, err = l.byName[own].tap(loopback)
+				k.ends[i], err = e.machine.tap(e.name)
 				return err
 			})
-			continue
 		}
-		outer, found := l.byName[name]
-		if !found || outer.inner == "" {
-			opening.Go(func() error { return fmt.Errorf("capture: %q is no node with a link of its own", name) })
-			continue
-		}
-		l.taps[name] = k
-		opening.Go(func() (err error) {
-			k.outer, err = outer.tap(outerLink)
-			return err
-		})
-		opening.Go(func() (err error) {
-			k.inner, err = l.byName[outer.inner].tap(name)
-			return err
-		})
 	}
 	return opening.Wait()
 }
 
-// loopback is the name of every node's own interface to itself.
-const loopback = "lo"
+// port is where a tap goes: an interface of a machine.
+type port struct {
+	machine *machine
+	name    string
+}
 
-// link is a link that is recorded at both ends. An end that could not be opened
-// is nil; the lab closes the other one. A loopback has no inner end.
-type link struct{ outer, inner *observe.Tap }
+// ends finds the interfaces of a link. A loopback has only one.
+func (l *Lab) ends(link string) ([]port, error) {
+	const loopback = "lo"
+	if name, own := strings.CutSuffix(link, "/"+loopback); own {
+		m, found := l.byName[name]
+		if !found {
+			return nil, fmt.Errorf("capture: no node %q in this lab", name)
+		}
+		return []port{{m, loopback}}, nil
+	}
+	outer, found := l.byName[link]
+	if !found || outer.inner == "" {
+		return nil, fmt.Errorf("capture: %q is no node with a link of its own", link)
+	}
+	return []port{{outer, outerLink}, {l.byName[outer.inner], link}}, nil
+}
+
+// link is a link that is recorded at its ends. An end that could not be opened
+// is nil; the lab closes the other one.
+type link struct{ ends []*observe.Tap }
 
 func (k link) taps() []*observe.Tap {
-	return slices.DeleteFunc([]*observe.Tap{k.outer, k.inner}, func(t *observe.Tap) bool { return t == nil })
+	return slices.DeleteFunc(slices.Clone(k.ends), func(t *observe.Tap) bool { return t == nil })
 }
 
 // tap opens a tap on one of the machine's interfaces.
