@@ -231,7 +231,11 @@ func (f Family) Usual() Cell {
 func Families() []Family {
 	return []Family{
 		Tuple(),
+<<<<<<< HEAD
 		Chance(),
 		Remedies(),
+=======
+		Exhaustion(),
+>>>>>>> helper-a
 	}
 }

@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -11,8 +12,9 @@ import (
 
 // Capture records the TCP packets at both ends of some links, from now until
 // the lab closes. A link is named by its outer node: "client0" is the link
-// between client0 and the gateway. A link that is recorded already goes on as
-// it is.
+// between client0 and the gateway, "client0/lo" the loopback of client0, where
+// each packet is seen going out and coming in. A link that is recorded already
+// goes on as it is.
 func (l *Lab) Capture(names ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -26,31 +28,52 @@ func (l *Lab) Capture(names ...string) error {
 		if _, recorded := l.taps[name]; recorded {
 			continue
 		}
-		outer, found := l.byName[name]
-		if !found || outer.inner == "" {
-			opening.Go(func() error { return fmt.Errorf("capture: %q is no node with a link of its own", name) })
+		ends, err := l.ends(name)
+		if err != nil {
+			opening.Go(func() error { return err })
 			continue
 		}
-		k := &link{}
+		k := &link{ends: make([]*observe.Tap, len(ends))}
 		l.taps[name] = k
-		opening.Go(func() (err error) {
-			k.outer, err = outer.tap(outerLink)
-			return err
-		})
-		opening.Go(func() (err error) {
-			k.inner, err = l.byName[outer.inner].tap(name)
-			return err
-		})
+		for i, e := range ends {
+			opening.Go(func() (err error) {
+				k.ends[i], err = e.machine.tap(e.name)
+				return err
+			})
+		}
 	}
 	return opening.Wait()
 }
 
-// link is a link that is recorded at both ends. An end that could not be opened
+// port is where a tap goes: an interface of a machine.
+type port struct {
+	machine *machine
+	name    string
+}
+
+// ends finds the interfaces of a link. A loopback has only one.
+func (l *Lab) ends(link string) ([]port, error) {
+	const loopback = "lo"
+	if name, own := strings.CutSuffix(link, "/"+loopback); own {
+		m, found := l.byName[name]
+		if !found {
+			return nil, fmt.Errorf("capture: no node %q in this lab", name)
+		}
+		return []port{{m, loopback}}, nil
+	}
+	outer, found := l.byName[link]
+	if !found || outer.inner == "" {
+		return nil, fmt.Errorf("capture: %q is no node with a link of its own", link)
+	}
+	return []port{{outer, outerLink}, {l.byName[outer.inner], link}}, nil
+}
+
+// link is a link that is recorded at its ends. An end that could not be opened
 // is nil; the lab closes the other one.
-type link struct{ outer, inner *observe.Tap }
+type link struct{ ends []*observe.Tap }
 
 func (k link) taps() []*observe.Tap {
-	return slices.DeleteFunc([]*observe.Tap{k.outer, k.inner}, func(t *observe.Tap) bool { return t == nil })
+	return slices.DeleteFunc(slices.Clone(k.ends), func(t *observe.Tap) bool { return t == nil })
 }
 
 // tap opens a tap on one of the machine's interfaces.

@@ -3,6 +3,7 @@ package lab_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -102,6 +103,35 @@ func TestEveryPathCarriesAConnection(t *testing.T) {
 				t.Errorf("the balancer sees %s, want %s", as, c.as)
 			}
 		})
+	}
+}
+
+func TestALoopbackIsRecorded(t *testing.T) {
+	l := build(t, lab.Topology{Clients: 1})
+	if err := l.Capture("client0/lo"); err != nil {
+		t.Fatal(err)
+	}
+	client := get(t, l, "client0")
+	for _, at := range []netip.Addr{netip.MustParseAddr("127.0.0.1"), client.Identity().Addr} {
+		door, err := client.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(at, 0), Ending: tcp.CloseAfterPeer})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := client.Attempt(t.Context(), []tcp.Attempt{{To: door.Addr, Ending: tcp.CloseFirst}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		packets, err := l.Packets()
+		if err != nil {
+			t.Fatal(err)
+		}
+		account := observe.AccountSYNs(packets, observe.Path{Client: "client0", Server: "client0"}, out[0].Local, door.Addr)
+		if account.Sent != 1 || account.Reached != 1 || account.SYNACKs != 1 {
+			t.Errorf("%v: account: %v", door.Addr, account)
+		}
+	}
+	if err := l.Capture("client1/lo"); err == nil {
+		t.Error("no error for the loopback of a node that is not there")
 	}
 }
 

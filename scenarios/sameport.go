@@ -1,0 +1,444 @@
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// Closer is who ends the first connection, and how.
+type Closer string
+
+// The closers. At a door on the client itself, BalancerCloses is the side that
+// accepted.
+const (
+	ClientCloses   Closer = "client"
+	BalancerCloses Closer = "lb"
+	// ClientResets: close(2) with SO_LINGER and 0 seconds.
+	ClientResets Closer = "client-rst"
+)
+
+// Binding is how a socket gets its local port.
+type Binding string
+
+// The bindings.
+const (
+	// AutoPort: connect(2) chooses it.
+	AutoPort Binding = "auto"
+	// FixedPort: bind(2) to the number, on all addresses.
+	FixedPort Binding = "bind"
+	// SharedPort: the same with SO_REUSEADDR.
+	SharedPort Binding = "bind-reuseaddr"
+	// EarlyPortOf: bind(2) to an address and port 0, which chooses the port
+	// before the destination is known.
+	EarlyPortOf Binding = "address"
+	// LatePortOf: the same with IP_BIND_ADDRESS_NO_PORT, which leaves the port
+	// to connect(2). On a kernel without that option it is EarlyPortOf.
+	LatePortOf Binding = "late"
+)
+
+// DoorAt is where the door is.
+type DoorAt string
+
+// Where doors are.
+const (
+	AtBalancer DoorAt = "remote"
+	// AtLoopback: on the client itself, at 127.0.0.1.
+	AtLoopback DoorAt = "loopback"
+	// AtOwnAddress: on the client itself, at the address of its link. Packets
+	// go by lo too, but the address is not a loopback one.
+	AtOwnAddress DoorAt = "own-address"
+)
+
+// The age from which tcp_tw_reuse takes a TIME_WAIT (tcp_twsk_unique).
+const (
+	// defaultReuseDelay is tcp_tw_reuse_delay's default, 1 s. It is the least
+	// that a TIME_WAIT waits that began with a second on Linux 4.19 to 6.13.
+	defaultReuseDelay = time.Second
+	// oldReuseDelay is enough before that sysctl: up to 2 s until Linux 4.18,
+	// and up to 1 s until 6.13.
+	oldReuseDelay = 2 * time.Second
+	// agingSlack is more than what the socket table's timer, in jiffies of up to
+	// 10 ms, and the clock may differ by.
+	agingSlack = 100 * time.Millisecond
+)
+
+// errLate says that the TIME_WAIT, which was to be young, grew too old meanwhile.
+var errLate = errors.New("the second attempt came too late for a young TIME_WAIT")
+
+// SamePort is the situation of a client that has one local port
+// (net.ipv4.ip_local_port_range) and needs it twice for the same door: it
+// connects, the connection ends, and it connects again.
+type SamePort struct {
+	Door    DoorAt
+	Closer  Closer
+	Binding Binding // of both connections
+	// Older lets the TIME_WAIT, if there is one, grow older than tcp_tw_reuse
+	// wants it; otherwise it is younger, though older than a second when Delay
+	// is more than that.
+	Older bool
+	// Delay is the client's tcp_tw_reuse_delay; it means nothing on kernels that
+	// have none (before Linux 6.14).
+	Delay time.Duration
+}
+
+// Drive brings the situation about and returns what was seen: of the counters,
+// all that moved from the end of the first connection on.
+func (p SamePort) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
+	r := samePort{SamePort: p, lab: l}
+	for _, role := range []lab.Role{lab.Client, lab.Balancer, lab.Gateway} {
+		r.nodes = append(r.nodes, l.Nodes(role)...)
+	}
+	r.client, r.server = r.nodes[0], r.nodes[1]
+	seen, err := r.drive(ctx)
+	if err != nil {
+		return seen, fmt.Errorf("same port again: %w", err)
+	}
+	return seen, nil
+}
+
+// samePort is the situation with its cast.
+type samePort struct {
+	SamePort
+	lab            *lab.Lab
+	nodes          []node.Node
+	client, server node.Node  // server is where the door is
+	from, outside  netip.Addr // the client's address as itself and the server know it
+	path           observe.Path
+	door           node.Listening
+	hasDelay       bool // the client's kernel has tcp_tw_reuse_delay
+	port           uint16
+}
+
+func (r *samePort) drive(ctx context.Context) (seen Seen, err error) {
+	if err := r.prepare(ctx); err != nil {
+		return seen, err
+	}
+	// Youth can be missed, when this process is kept waiting.
+	const tries = 12
+	for try := range uint16(tries) {
+		r.port = sourcePort + try
+		seen, err = r.once(ctx)
+		if !errors.Is(err, errLate) {
+			break
+		}
+	}
+	return seen, err
+}
+
+// prepare opens the door and the recordings, and finds out about the client's
+// kernel.
+func (r *samePort) prepare(ctx context.Context) (err error) {
+	release, err := r.client.Release(ctx)
+	if err != nil {
+		return err
+	}
+	if r.Binding == LatePortOf && FactsOf(release).Features[LatePort] == kernel.No {
+		r.Binding = EarlyPortOf
+	}
+	if err := r.setDelay(ctx); err != nil {
+		return err
+	}
+	listen := tcp.ListenSpec{At: netip.AddrPortFrom(netip.Addr{}, 80)}
+	client := r.client.Identity()
+	r.from, r.outside = client.Addr, client.Addr
+	links := []string{client.Name}
+	if r.Door != AtBalancer {
+		r.server = r.client
+		links[0] += "/lo"
+	}
+	if r.Door == AtLoopback {
+		r.from = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		r.outside = r.from
+		listen.At = netip.AddrPortFrom(r.from, listen.At.Port())
+	}
+	server := r.server.Identity()
+	r.path = observe.Path{Client: client.Name, Server: server.Name}
+	for _, gateway := range r.lab.Nodes(lab.Gateway) {
+		r.path.Gateway, r.outside = gateway.Identity().Name, gateway.Identity().Addr
+		links = append(links, server.Name)
+	}
+	if err := r.lab.Capture(links...); err != nil {
+		return err
+	}
+	r.door, err = r.server.Listen(ctx, listen)
+	return err
+}
+
+func (r *samePort) setDelay(ctx context.Context) error {
+	const sysctl = "net.ipv4.tcp_tw_reuse_delay"
+	fact, err := hasSysctl(ctx, r.client, sysctl)
+	if err != nil || fact != kernel.Yes {
+		return err
+	}
+	r.hasDelay = true
+	return r.client.SetSysctl(ctx, sysctl, fmt.Sprint(r.Delay.Milliseconds()))
+}
+
+// once brings the situation about on one port.
+func (r *samePort) once(ctx context.Context) (seen Seen, err error) {
+	only := fmt.Sprintf("%d %d", r.port, r.port)
+	if err := r.client.SetSysctl(ctx, "net.ipv4.ip_local_port_range", only); err != nil {
+		return seen, err
+	}
+	first, err := connect(ctx, r.client, r.attempt())
+	if err != nil {
+		return seen, fmt.Errorf("first connection: %w", err)
+	}
+	accepted, err := r.server.Accept(ctx, r.door.Handle, r.seenFrom())
+	if err != nil {
+		return seen, fmt.Errorf("first connection: %w", err)
+	}
+	clock, err := r.clock(ctx, first.Conn)
+	if err != nil {
+		return seen, err
+	}
+	count, err := countMoves(ctx, r.nodes...)
+	if err != nil {
+		return seen, err
+	}
+	began := time.Now()
+	seen.Note("timestamps", yesNo(first.Timestamps))
+	if err := r.end(ctx, first.Conn, accepted, &seen); err != nil {
+		return seen, fmt.Errorf("end of the first connection: %w", err)
+	}
+	if err := r.grow(ctx, &seen); err != nil {
+		return seen, err
+	}
+	earlier, err := r.lab.Packets()
+	if err != nil {
+		return seen, err
+	}
+	outs, err := r.client.Attempt(ctx, []tcp.Attempt{r.attempt()})
+	if err != nil {
+		return seen, fmt.Errorf("second connection: %w", err)
+	}
+	took := time.Since(began)
+	if !r.Older && !r.young(clock, took) {
+		return seen, fmt.Errorf("%w: after %v", errLate, took)
+	}
+	seen.Note("verdict", string(outs[0].Verdict))
+	seen.Count("syns", int64(outs[0].SYNs))
+	if err := r.after(ctx, outs[0], &seen); err != nil {
+		return seen, err
+	}
+	packets, err := r.lab.Packets()
+	if err != nil {
+		return seen, err
+	}
+	r.wire(packets[len(earlier):], &seen)
+	moved, err := count(ctx)
+	if err != nil {
+		return seen, err
+	}
+	r.moves(moved, &seen)
+	return seen, nil
+}
+
+// attempt is one connection from the client's only port.
+func (r *samePort) attempt() tcp.Attempt {
+	a := tcp.Attempt{To: r.door.Addr}
+	switch r.Binding {
+	case AutoPort:
+	case FixedPort, SharedPort:
+		a.From = netip.AddrPortFrom(netip.IPv4Unspecified(), r.port)
+		a.ReuseAddr = r.Binding == SharedPort
+	case EarlyPortOf, LatePortOf:
+		a.From = netip.AddrPortFrom(r.from, 0)
+		a.LatePort = r.Binding == LatePortOf
+	}
+	return a
+}
+
+// source is where the client connects from, seenFrom the same at the door.
+func (r *samePort) source() netip.AddrPort   { return netip.AddrPortFrom(r.from, r.port) }
+func (r *samePort) seenFrom() netip.AddrPort { return netip.AddrPortFrom(r.outside, r.port) }
+
+// clock reads the machine's clock where the age of a TIME_WAIT is counted in
+// whole seconds.
+func (r *samePort) clock(ctx context.Context, conn tcp.Handle) (at time.Duration, err error) {
+	if r.hasDelay {
+		return 0, nil
+	}
+	reading, err := r.client.Clock(ctx, conn)
+	return reading.At, err
+}
+
+// young tells whether a TIME_WAIT is certainly too young for tcp_tw_reuse so much
+// time after the clock stood at a moment before its beginning.
+func (r *samePort) young(clock, passed time.Duration) bool {
+	if r.hasDelay {
+		return passed < r.Delay
+	}
+	return clock.Truncate(time.Second) == (clock + passed).Truncate(time.Second)
+}
+
+// end has one side end the connection first, and then the other.
+func (r *samePort) end(ctx context.Context, atClient, atServer tcp.Handle, seen *Seen) error {
+	closing, closed, how := r.client, r.server, tcp.CloseFirst
+	one, other := atClient, atServer
+	switch r.Closer {
+	case ClientCloses:
+	case BalancerCloses:
+		closing, closed, one, other = closed, closing, other, one
+	case ClientResets:
+		how = tcp.Abort
+	}
+	done := make(chan error, 1)
+	go func() { done <- closing.End(ctx, one, how) }()
+	ending, err := r.follow(ctx, closed, other)
+	seen.Note("end", ending)
+	return errors.Join(err, <-done)
+}
+
+// follow waits for the peer's end of a connection, says what it was, and closes.
+//
+// A FIN is acknowledged by a timer, which may run on another processor than the
+// FIN that follows it. An ACK that arrives after that FIN is answered by the
+// TIME_WAIT, and the answer by a RST, because nothing is left of the connection;
+// the RST ends the TIME_WAIT (RFC 1337). So the ACK has to be there first.
+func (r *samePort) follow(ctx context.Context, closed node.Node, conn tcp.Handle) (ending string, err error) {
+	got, err := closed.Receive(ctx, conn)
+	if err != nil {
+		return "", err
+	}
+	ending = "RST"
+	if got.Errno == 0 {
+		ending = "FIN"
+		err = observe.Await(ctx, "the FIN to be acknowledged", func() (bool, error) {
+			e, err := r.ends(ctx)
+			return len(append(e.client, e.server...).In(observe.FinWait2)) == 1, err
+		})
+	}
+	if err != nil {
+		return ending, err
+	}
+	return ending, closed.End(ctx, conn, tcp.CloseNow)
+}
+
+// ends are the sockets of the two ends of the connection.
+type ends struct{ client, server observe.Sockets }
+
+func (r *samePort) ends(ctx context.Context) (e ends, err error) {
+	at, err := r.client.Sockets(ctx)
+	if err != nil {
+		return e, err
+	}
+	there, err := r.server.Sockets(ctx)
+	if err != nil {
+		return e, err
+	}
+	return ends{at.Between(r.source(), r.door.Addr), there.Between(r.door.Addr, r.seenFrom())}, nil
+}
+
+// timeWaits notes how many TIME_WAITs there are at each end.
+func (e ends) timeWaits(seen *Seen, when string) {
+	seen.Count("client time-wait"+when, int64(len(e.client.In(observe.TimeWait))))
+	seen.Count("balancer time-wait"+when, int64(len(e.server.In(observe.TimeWait))))
+}
+
+// grow waits until both ends are at rest, and then until the TIME_WAIT, if one
+// was left, has its age.
+func (r *samePort) grow(ctx context.Context, seen *Seen) error {
+	var left ends
+	err := observe.Await(ctx, "both ends to be closed or in TIME_WAIT", func() (rest bool, err error) {
+		left, err = r.ends(ctx)
+		all := len(left.client) + len(left.server)
+		return len(left.client.In(observe.TimeWait))+len(left.server.In(observe.TimeWait)) == all, err
+	})
+	if err != nil {
+		return err
+	}
+	left.timeWaits(seen, "")
+	age := r.age()
+	if age == 0 || len(left.client)+len(left.server) == 0 {
+		return nil
+	}
+	return observe.Await(ctx, fmt.Sprintf("the TIME_WAIT to be %v old", age), func() (bool, error) {
+		left, err := r.ends(ctx)
+		for _, s := range append(left.client, left.server...) {
+			if s.Expires > TimeWaitLength-age {
+				return false, err
+			}
+		}
+		return true, err
+	})
+}
+
+// age is how old the TIME_WAIT has to be at least when the client comes again.
+func (r *samePort) age() time.Duration {
+	switch {
+	case r.Older && r.hasDelay:
+		return r.Delay + agingSlack
+	case r.Older:
+		return oldReuseDelay + agingSlack
+	case r.hasDelay && r.Delay > defaultReuseDelay:
+		return defaultReuseDelay + agingSlack
+	default:
+		return 0
+	}
+}
+
+// after looks at what the second attempt has left. What the client takes for a
+// connection is one at the door only when that has its last ACK.
+func (r *samePort) after(ctx context.Context, second tcp.Outcome, seen *Seen) error {
+	if second.Verdict == tcp.Connected {
+		if _, err := r.server.Accept(ctx, r.door.Handle, r.seenFrom()); err != nil {
+			return fmt.Errorf("second connection: %w", err)
+		}
+	}
+	left, err := r.ends(ctx)
+	if err != nil {
+		return err
+	}
+	left.timeWaits(seen, " after")
+	return nil
+}
+
+// wire notes what was seen of the second attempt on the links.
+func (r *samePort) wire(packets []observe.Packet, seen *Seen) {
+	account := observe.AccountSYNs(packets, r.path, r.source(), r.door.Addr)
+	var answers []string
+	echo := "none"
+	for _, syn := range account.SYNs {
+		answers = append(answers, string(syn.Answer))
+		switch {
+		case !syn.Timestamp.Present:
+		case syn.Timestamp.Echo == 0:
+			echo = "zero"
+		default:
+			echo = "set"
+		}
+	}
+	seen.Count("syns seen", int64(account.Reached))
+	seen.Note("answers", strings.Join(answers, ", "))
+	seen.Note("echo", echo)
+}
+
+// moves notes how the counters of the nodes have moved.
+func (r *samePort) moves(moved []observe.Counters, seen *Seen) {
+	seen.Moved = map[lab.Role]observe.Counters{}
+	for i, n := range r.nodes {
+		seen.Moved[n.Identity().Role] = moved[i]
+	}
+	there := seen.Moved[r.server.Identity().Role]
+	seen.Count("accepted", int64(there["Tcp.PassiveOpens"]))
+	seen.Count("paws rejects", int64(there[PAWSReject(there)]))
+	seen.Count("nat clashes", int64(seen.Moved[lab.Gateway]["Conntrack.insert_failed"]))
+}
+
+func yesNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
+}
