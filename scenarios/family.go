@@ -222,5 +222,6 @@ func (f Family) Usual() Cell {
 func Families() []Family {
 	return []Family{
 		Tuple(),
+		Gateway(),
 	}
 }
