@@ -18,19 +18,22 @@ import (
 const (
 	gatewayEntry  = "entry"
 	gatewayClient = "client"
-	gatewayPorts  = "ports"
+	gatewayPool   = "pool"
 	gatewaySource = "source"
 	gatewayISN    = "isn"
 	gatewayLeft   = "left"
 	gatewayHold   = "hold"
 	gatewayClock  = "clock"
 	gatewayLBTS   = "lb-ts"
+	gatewayRandom = "random"
 
-	portsKeep   = "keep"
-	portsOne    = "one"
-	portsFew    = "few"
-	portsRandom = "random"
-	portsFully  = "random-fully"
+	poolAll = "all"
+	poolOne = "one"
+	poolFew = "few"
+
+	randomNo    = "no"
+	randomPlain = "random"
+	randomFully = "fully"
 
 	fewPorts uint16 = 4
 )
@@ -48,13 +51,16 @@ func Gateway() Family {
 				Means: "what the gateway still has of the earlier connections when the new one comes: nothing, or their conntrack entries"},
 			{Name: gatewayClient, Values: []string{"other", "same"}, Product: true,
 				Means: "who makes the new connection: another client behind the gateway, or the one that made the earlier ones"},
-			{Name: gatewayPorts, Values: []string{portsKeep, portsOne, portsFew, portsRandom, portsFully}, Product: true,
-				Means: "how the gateway chooses ports: the client's own when it is free; --to-ports with one port; with four, each of which " +
-					"has an earlier connection; --random; --random-fully"},
+			{Name: gatewayPool, Values: []string{poolAll, poolOne, poolFew}, Product: true,
+				Means: "the ports that the gateway may give: all; one (--to-ports); four, each of which has an earlier connection"},
 			{Name: gatewaySource, Values: []string{"same", "other"}, Product: true,
 				Means: "the client's source port of the new connection: that of an earlier one, or another"},
 			{Name: gatewayISN, Values: []string{string(Newer), string(Older)}, Product: true,
 				Means: "the new connection's initial sequence number against the last one of the earlier connections"},
+			{Name: gatewayLBTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{lab.Balancer, "net.ipv4.tcp_timestamps"},
+				Means: "tcp_timestamps of the balancer"},
+			{Name: gatewayRandom, Values: []string{randomNo, randomPlain, randomFully},
+				Means: "how the gateway chooses: the client's own port when it can be had; by --random; by --random-fully"},
 			{Name: gatewayLeft, Values: []string{string(LeftTimeWait), string(LeftEstablished), string(LeftNothing)},
 				Means: "what the earlier connections have left at the balancer"},
 			{Name: gatewayHold, Values: []string{"1", "30", "120"},
@@ -62,8 +68,6 @@ func Gateway() Family {
 				Means: "for how many seconds the gateway keeps the entry of an ended connection; the kernel's default is 120"},
 			{Name: gatewayClock, Values: []string{string(Newer), string(Older)},
 				Means: "the new connection's timestamp against the last one of the earlier connections"},
-			{Name: gatewayLBTS, Values: []string{"1", "0"}, Knob: Knob{lab.Balancer, "net.ipv4.tcp_timestamps"},
-				Means: "tcp_timestamps of the balancer"},
 		},
 		Impossible: []Impossible{
 			{Cells{{gatewayEntry: {"expired"}, gatewayLeft: {string(LeftEstablished)}}},
@@ -103,14 +107,16 @@ func gatewayTopology(c Cell) lab.Topology {
 	if c.Is(gatewayClient, "same") {
 		t.Clients, t.Names = 1, t.Names[:1]
 	}
-	switch c.Value(gatewayPorts) {
-	case portsOne:
+	switch c.Value(gatewayPool) {
+	case poolOne:
 		t.Gateway.Ports = lab.PortRange{First: sourcePort, Last: sourcePort}
-	case portsFew:
+	case poolFew:
 		t.Gateway.Ports = lab.PortRange{First: sourcePort, Last: sourcePort + fewPorts - 1}
-	case portsRandom:
+	}
+	switch c.Value(gatewayRandom) {
+	case randomPlain:
 		t.Gateway.Random = lab.Random
-	case portsFully:
+	case randomFully:
 		t.Gateway.Random = lab.FullyRandom
 	}
 	return t
@@ -142,9 +148,9 @@ func giveawayOf(ctx context.Context, c Cell, l *lab.Lab) (*giveaway, error) {
 		clock:    Order(c.Value(gatewayClock)),
 		isn:      Order(c.Value(gatewayISN)),
 		from:     sourcePort,
-		draws:    c.Is(gatewayPorts, portsRandom, portsFully),
+		draws:    c.Is(gatewayPool, poolAll) && !c.Is(gatewayRandom, randomNo),
 	}
-	if c.Is(gatewayPorts, portsFew) {
+	if c.Is(gatewayPool, poolFew) {
 		g.earlier = fewPorts
 	}
 	if c.Is(gatewaySource, "other") {
@@ -163,40 +169,42 @@ func gatewayRules() []Rule {
 	kept := Cells{{gatewayEntry: {"kept"}}}
 	expired := Cells{{gatewayEntry: {"expired"}}}
 	again := Cells{{gatewayClient: {"same"}, gatewaySource: {"same"}}} // an earlier connection's own address and port
-	// A pool of one or four is exhausted while its entries are there: the client
-	// who comes again has one of them itself.
+	small := []string{poolOne, poolFew}
+	random := []string{randomPlain, randomFully}
+	// Where the client's own port is asked for first, and where a port is searched
+	// for: a pool of one that is asked for its port is not searched.
+	keeps := Cells{{gatewayPool: {poolAll}, gatewayRandom: {randomNo}}}
+	draws := Cells{{gatewayPool: {poolAll}, gatewayRandom: random}}
+	searched := Cells{
+		{gatewayPool: {poolFew}}, {gatewayPool: {poolOne}, gatewaySource: {"other"}}, {gatewayPool: {poolOne}, gatewayRandom: random},
+	}
+	// A small pool is exhausted while its entries are there, but not for the
+	// client who comes again: that one has an entry to give.
 	exhausted := both(kept, Cells{
-		{gatewayPorts: {portsOne, portsFew}, gatewaySource: {"other"}},
-		{gatewayPorts: {portsOne, portsFew}, gatewayClient: {"other"}},
+		{gatewayPool: small, gatewaySource: {"other"}},
+		{gatewayPool: small, gatewayClient: {"other"}},
 	})
-	// With one port and that the client's own, the search for a free one is left
-	// out, and so is eviction.
-	searched := Cells{{gatewayPorts: {portsFew}}, {gatewayPorts: {portsOne}, gatewaySource: {"other"}}}
 	evictable := both(both(exhausted, searched), Cells{over}).And(Where{gatewayISN: {string(Newer)}})
+	reopened := both(both(kept, again), Cells{over})
+	unknown := Cells{{gatewayPool: {poolAll}, gatewayRandom: {randomFully}}}
 
 	timeWait := Cells{{gatewayLeft: {string(LeftTimeWait)}}}
-	accepts := Cells{
-		{gatewayLBTS: {"1"}, gatewayClock: {string(Newer)}},
-		{gatewayLBTS: {"0"}, gatewayISN: {string(Newer)}},
-	}
-	rejects := Cells{
+	rejects := both(timeWait, Cells{
 		{gatewayLBTS: {"1"}, gatewayClock: {string(Older)}},
 		{gatewayLBTS: {"0"}, gatewayISN: {string(Older)}},
-	}
-	outlived := both(both(exhausted, timeWait), Cells{{gatewayHold: {"1"}}})
-	redrawn := Cells{{gatewayPorts: {portsFew}, gatewaySource: {"other"}}}
-	given := Is("port", portSame)
-	unclashed := Stays(lab.Gateway, "Conntrack.insert_failed")
-	metTimeWait := Is("met", string(observe.TimeWait))
+	})
+	outlived := both(exhausted, Cells{{gatewayLeft: {string(LeftTimeWait)}, gatewayHold: {"1"}}})
+	redrawn := Cells{{gatewayPool: {poolFew}, gatewaySource: {"other"}}, {gatewayPool: {poolFew}, gatewayRandom: random}}
 
-	// What is wanted when the SYN of a new connection dies once and the one after
-	// it comes through, or does not die and is drawn another port each time.
+	given, metTimeWait := Is("port", portSame), Is("met", string(observe.TimeWait))
+	inOrOut := Is("verdict", string(tcp.Connected), string(tcp.TimedOut))
+	unclashed := Stays(lab.Gateway, "Conntrack.insert_failed")
 	diedOnce := []Expectation{
 		given, metTimeWait, Is("first answer", "nothing"), AtLeast("syns", 2), Exactly("gateway Conntrack.insert_failed", 1),
 	}
 	drawnAgain := []Expectation{
-		given, metTimeWait, Is("first answer", string(observe.AnswerACK)), AtLeast("syns", 2), unclashed,
-		Is("verdict", string(tcp.Connected), string(tcp.TimedOut)), Rises(lab.Client, "Tcp.OutRsts"),
+		given, metTimeWait, Is("first answer", string(observe.AnswerACK)), AtLeast("syns", 2), inOrOut, unclashed,
+		Rises(lab.Client, "Tcp.OutRsts"),
 	}
 	free := func(port string) []Expectation {
 		return []Expectation{
@@ -219,7 +227,7 @@ func gatewayRules() []Rule {
 		},
 		{
 			Name: "gateway-evicts-draws-again", Kernels: []Condition{Has(lab.Gateway, EvictsClosing)},
-			Cells: both(both(both(evictable, timeWait), rejects), Cells{{gatewayPorts: {portsFew}}}),
+			Cells: both(both(evictable, rejects), Cells{{gatewayPool: {poolFew}}}),
 			Want:  drawnAgain,
 			Because: "an exhausted pool gives the port of a closing connection; when the balancer rejects that, the RST ends the gateway's " +
 				"entry too, and the next SYN is drawn a port anew, which may be that of another TIME_WAIT",
@@ -227,55 +235,56 @@ func gatewayRules() []Rule {
 		},
 		{
 			Name:  "gateway-pool-draws-again",
-			Cells: both(both(both(expired, redrawn), timeWait), rejects),
+			Cells: both(both(append(expired, reopened...), redrawn), rejects),
 			Want:  drawnAgain,
-			Because: "in a small pool every free port is in TIME_WAIT at the balancer; when that rejects the SYN, the RST ends the gateway's " +
+			Because: "in a small pool every port is in TIME_WAIT at the balancer; when that rejects the SYN, the RST ends the gateway's " +
 				"entry too, and the next SYN is drawn a port anew, which may be that of another TIME_WAIT",
 			Source: "nf_nat_l4proto_unique_tuple; nf_conntrack_tcp_packet: a SYN after the same side's RST makes a new entry",
 		},
 	}
 
-	rules = append(rules, gift{
-		name: "gateway-forgot",
-		cells: both(expired, Cells{
-			{gatewayPorts: {portsKeep}, gatewaySource: {"same"}}, {gatewayPorts: {portsOne, portsFew}},
-		}),
-		because: "a gateway whose entry has run out gives the port to whoever asks for it",
-		source:  "nf_conntrack_tcp_timeout_time_wait; get_unique_tuple",
-	}.rules()...)
-	rules = append(rules, gift{
-		name:  "gateway-reopens",
-		cells: both(both(kept, again), Cells{over}).And(Where{gatewayPorts: {portsKeep, portsOne, portsFew}}),
-		because: "a SYN of the same client and port replaces the entry of its own closed connection, whatever the pool, " +
-			"and the port that this sets free is given to it",
-		source: "nf_conntrack_tcp_packet: nf_ct_kill and NF_REPEAT for a SYN in TIME_WAIT",
-	}.rules()...)
-	rules = append(rules, gift{
-		name: "gateway-evicts", cells: evictable, kernels: []Condition{Has(lab.Gateway, EvictsClosing)},
-		because: "a gateway that finds no free port takes that of a closing connection whose last sequence number is older than the new one",
-		source:  "commit 4589725502871, nf_nat_used_tuple_harder, nf_seq_has_advanced",
-	}.rules()...)
-	rules = append(rules, gift{
-		name: "gateway-hash", kernels: []Condition{Has(lab.Gateway, DrawsByHash)},
-		cells: append(both(expired, Cells{{gatewayPorts: {portsRandom}}}),
-			both(both(kept, again), Cells{over}).And(Where{gatewayPorts: {portsRandom}})...),
-		because: "--random begins its search at a hash of the addresses and the door, the same for all clients, " +
-			"so that a port that is free again is the first to be found",
-		source: "nf_nat_l4proto_unique_tuple and secure_ipv4_port_ephemeral before commit 203f2e78200c",
-	}.rules()...)
-	rules = append(rules, gift{
-		name: "gateway-fully-unknown", kernels: []Condition{Lacks(lab.Gateway, DrawsFully)},
-		cells: append(both(expired, Cells{{gatewayPorts: {portsFully}, gatewaySource: {"same"}}}),
-			both(both(kept, again), Cells{over}).And(Where{gatewayPorts: {portsFully}})...),
-		because: "a kernel that does not know --random-fully ignores it and keeps the client's port when it is free",
-		source:  "get_unique_tuple before commit 34ce324019e7",
-	}.rules()...)
+	for _, g := range []gift{
+		{
+			name:    "gateway-forgot",
+			cells:   both(expired, append(keeps.And(Where{gatewaySource: {"same"}}), Where{gatewayPool: small})),
+			because: "a gateway whose entry has run out gives the port to whoever asks for it",
+			source:  "nf_conntrack_tcp_timeout_time_wait; get_unique_tuple",
+		},
+		{
+			name:  "gateway-reopens",
+			cells: both(reopened, append(keeps, Where{gatewayPool: small})),
+			because: "a SYN of the same client and port replaces the entry of its own closed connection, whatever the pool, " +
+				"and the port that this sets free is given to it",
+			source: "nf_conntrack_tcp_packet: nf_ct_kill and NF_REPEAT for a SYN in TIME_WAIT",
+		},
+		{
+			name: "gateway-evicts", cells: evictable, kernels: []Condition{Has(lab.Gateway, EvictsClosing)},
+			because: "a gateway that searches and finds no free port takes that of a closing connection " +
+				"whose last sequence number is older than the new one",
+			source: "commit 4589725502871, nf_nat_used_tuple_harder, nf_seq_has_advanced",
+		},
+		{
+			name: "gateway-hash", kernels: []Condition{Has(lab.Gateway, DrawsByHash)},
+			cells: both(append(expired, reopened...), Cells{{gatewayPool: {poolAll}, gatewayRandom: {randomPlain}}}),
+			because: "--random begins its search at a hash of the addresses and the door, the same for all clients, " +
+				"so that a port that is free again is the first to be found",
+			source: "nf_nat_l4proto_unique_tuple and secure_ipv4_port_ephemeral before commit 203f2e78200c",
+		},
+		{
+			name: "gateway-fully-unknown", kernels: []Condition{Lacks(lab.Gateway, DrawsFully)},
+			cells:   both(append(both(expired, Cells{{gatewaySource: {"same"}}}), reopened...), unknown),
+			because: "a kernel that does not know --random-fully ignores it and keeps the client's port when it is free",
+			source:  "get_unique_tuple before commit 34ce324019e7",
+		},
+	} {
+		rules = append(rules, g.rules()...)
+	}
 
 	return append(rules, []Rule{
 		{
 			Name:  "gateway-clash-outlived-draws-again",
 			Cells: both(both(outlived, redrawn), rejects),
-			Want:  append([]Expectation{Is("verdict", string(tcp.Connected), string(tcp.TimedOut))}, diedOnce...),
+			Want:  append([]Expectation{inOrOut}, diedOnce...),
 			Because: "the first SYN dies on the gateway, the second comes after the entries have run out and meets a TIME_WAIT, " +
 				"and when that rejects it, the third is drawn a port anew",
 			Source: "nf_nat_l4proto_unique_tuple; __nf_conntrack_confirm",
@@ -290,7 +299,7 @@ func gatewayRules() []Rule {
 		},
 		{
 			Name:  "gateway-clash-outlived",
-			Cells: both(outlived, accepts),
+			Cells: outlived,
 			Want:  append([]Expectation{verdict(tcp.Connected), Is("answers", "nothing, SYN-ACK"), Exactly("paws rejects", 0)}, diedOnce...),
 			Because: "the first SYN dies on the gateway, the second comes a second later, when the entry has run out, " +
 				"is given the port, and the balancer's TIME_WAIT accepts it",
@@ -303,40 +312,40 @@ func gatewayRules() []Rule {
 				verdict(tcp.TimedOut), Is("port", portNone), AtLeast("syns", 2), Exactly("syns past the gateway", 0),
 				AtLeast("gateway Conntrack.insert_failed", 2), Stays(lab.Balancer, "Tcp.InSegs"), Is("owner", "an earlier connection"),
 			},
-			Because: "a gateway without a free port, that must not or cannot evict, settles on a taken one, notices it when the packet leaves, " +
+			Because: "a gateway that has no free port and must not or cannot evict settles on a taken one, notices it when the packet leaves, " +
 				"and drops it: the SYN dies on the gateway and the balancer never sees it",
 			Source: "nf_nat_l4proto_unique_tuple gives up with a duplicate; __nf_conntrack_confirm, insert_failed; " +
 				"get_unique_tuple takes a range of one port unseen",
 		},
 		{
 			Name: "gateway-fully-unknown-another-port", Kernels: []Condition{Lacks(lab.Gateway, DrawsFully)},
-			Cells:   both(kept, Cells{{gatewayPorts: {portsFully}, gatewayClient: {"other"}, gatewaySource: {"same"}}}),
+			Cells:   both(both(kept, unknown), Cells{{gatewayClient: {"other"}, gatewaySource: {"same"}}}),
 			Want:    free(portNew),
 			Because: "a kernel that does not know --random-fully ignores it and goes on to another port when the client's own is taken",
 			Source:  "get_unique_tuple before commit 34ce324019e7",
 		},
 		{
 			Name: "gateway-fully-unknown-own-port", Kernels: []Condition{Lacks(lab.Gateway, DrawsFully)},
-			Cells:   Cells{{gatewayPorts: {portsFully}, gatewaySource: {"other"}}},
+			Cells:   unknown.And(Where{gatewaySource: {"other"}}),
 			Want:    free(portOwn),
 			Because: "a kernel that does not know --random-fully ignores it and keeps the client's port when it is free",
 			Source:  "get_unique_tuple before commit 34ce324019e7",
 		},
 		{
 			Name:  "gateway-another-port",
-			Cells: both(kept, Cells{{gatewayPorts: {portsKeep}, gatewayClient: {"other"}, gatewaySource: {"same"}}}),
+			Cells: both(both(kept, keeps), Cells{{gatewayClient: {"other"}, gatewaySource: {"same"}}}),
 			Want:  free(portNew),
 			Because: "as long as the gateway has the entry, open or closed, another client with the same port is given another one, " +
 				"and the balancer sees a five-tuple that it does not know",
 			Source: "get_unique_tuple, nf_nat_used_tuple",
 		},
 		{
-			Name: "gateway-own-port", Cells: Cells{{gatewayPorts: {portsKeep}, gatewaySource: {"other"}}}, Want: free(portOwn),
+			Name: "gateway-own-port", Cells: keeps.And(Where{gatewaySource: {"other"}}), Want: free(portOwn),
 			Because: "a client whose port nobody has keeps it",
 			Source:  "get_unique_tuple",
 		},
 		{
-			Name: "gateway-draws", Cells: Cells{{gatewayPorts: {portsRandom, portsFully}}}, Want: free(portNew),
+			Name: "gateway-draws", Cells: draws, Want: free(portNew),
 			Because: "a port drawn out of 64512 is that of an earlier connection once in 64512 times",
 			Source:  "nf_nat_l4proto_unique_tuple; commit 203f2e78200c for --random",
 		},

@@ -56,8 +56,8 @@ var errUnlucky = errors.New("unlucky")
 type giveawaySeen struct {
 	outcome tcp.Outcome
 	syns    observe.SYNAccount
-	// sockets are the balancer's just before the new connection, flows the
-	// gateway's entries when that had its verdict.
+	// sockets are the balancer's of the earlier connections just before the new
+	// one, flows the gateway's entries when that had its verdict.
 	sockets observe.Sockets
 	flows   []observe.Flow
 	moved   map[lab.Role]observe.Counters
@@ -69,7 +69,7 @@ func (g *giveaway) drive(ctx context.Context) (Seen, error) {
 	if err != nil {
 		return Seen{}, err
 	}
-	const tries = 5
+	const tries = 12
 	var seen giveawaySeen
 	for range tries {
 		// A door of its own each time, so that nothing is left of the last try.
@@ -247,9 +247,11 @@ func (g *giveaway) meet(ctx context.Context) (seen giveawaySeen, err error) {
 	if err != nil {
 		return seen, err
 	}
-	if seen.sockets, err = g.balancer.Sockets(ctx); err != nil {
+	sockets, err := g.balancer.Sockets(ctx)
+	if err != nil {
 		return seen, err
 	}
+	seen.sockets = sockets.Between(g.door.Addr, netip.AddrPort{})
 	outs, err := g.second.Attempt(ctx, []tcp.Attempt{{
 		To: g.door.Addr, From: netip.AddrPortFrom(netip.IPv4Unspecified(), g.from), ReuseAddr: true, ISN: g.secondISN(),
 	}})
@@ -367,10 +369,8 @@ func (s giveawaySeen) met(as netip.AddrPort) string {
 	if !as.IsValid() {
 		return "nobody"
 	}
-	for _, socket := range s.sockets {
-		if socket.Remote == as {
-			return string(socket.State)
-		}
+	for _, earlier := range s.sockets.Between(netip.AddrPort{}, as) {
+		return string(earlier.State)
 	}
 	return "nothing"
 }
