@@ -232,10 +232,14 @@ func Families() []Family {
 	return []Family{
 		Tuple(),
 <<<<<<< HEAD
+<<<<<<< HEAD
 		Chance(),
 		Remedies(),
 =======
 		Exhaustion(),
 >>>>>>> helper-a
+=======
+		Gateway(),
+>>>>>>> helper-b
 	}
 }

@@ -30,6 +30,8 @@ const (
 	EvictsClosing    Feature = "nat-evicts-closing"
 	LatePort         Feature = "late-port"
 	CountsAtEntry    Feature = "tw-counted-at-entry"
+	DrawsByHash      Feature = "nat-random-by-hash"
+	DrawsFully       Feature = "nat-random-fully"
 )
 
 // FeatureInfo says what a feature is and how to find out about it. The probes
@@ -140,6 +142,16 @@ func Features() []FeatureInfo {
 			Feature: CountsAtEntry, In: since(5, 18),
 			Means:  "the counter TW rises when a TIME_WAIT begins; before, when it ends",
 			Source: "inet_twsk_hashdance, tcp_time_wait of 5.15 and 6.1",
+		},
+		{
+			Feature: DrawsByHash, In: until(5, 0),
+			Means:  "MASQUERADE --random begins its search at the same port for all clients that connect to the same door",
+			Source: "commit 203f2e78200c, netfilter: remove NF_NAT_RANGE_PROTO_RANDOM support",
+		},
+		{
+			Feature: DrawsFully, In: since(3, 14),
+			Means:  "MASQUERADE knows --random-fully; before, the flag is ignored",
+			Source: "commit 34ce324019e7, netfilter: nf_nat: add full port randomization support",
 		},
 	}
 }
