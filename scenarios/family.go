@@ -230,16 +230,10 @@ func (f Family) Usual() Cell {
 // Families are all families, in the order of the document.
 func Families() []Family {
 	return []Family{
-		Tuple(),
-<<<<<<< HEAD
-<<<<<<< HEAD
-		Chance(),
-		Remedies(),
-=======
 		Exhaustion(),
->>>>>>> helper-a
-=======
+		Tuple(),
+		Chance(),
 		Gateway(),
->>>>>>> helper-b
+		Remedies(),
 	}
 }
