@@ -233,5 +233,7 @@ func Families() []Family {
 		Tuple(),
 		Chance(),
 		Remedies(),
+		Negotiation(),
+		Length(),
 	}
 }
