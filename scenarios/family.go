@@ -234,6 +234,7 @@ func Families() []Family {
 		Chance(),
 		Remedies(),
 		Negotiation(),
+		Defaults(),
 		Clock(),
 		Length(),
 	}
