@@ -237,5 +237,6 @@ func Families() []Family {
 		Defaults(),
 		Clock(),
 		Length(),
+		Recycle(),
 	}
 }
