@@ -100,10 +100,10 @@ func negotiate(ctx context.Context, l *lab.Lab, from, to node.Node) (seen Seen, 
 	if err != nil {
 		return seen, err
 	}
-	if err := from.Send(ctx, out.Conn, 1); err != nil {
+	if _, err := from.Send(ctx, out.Conn, 1); err != nil {
 		return seen, err
 	}
-	if err := to.Send(ctx, accepted, 1); err != nil {
+	if _, err := to.Send(ctx, accepted, 1); err != nil {
 		return seen, err
 	}
 	seen.Note("in use", yesNo(out.Timestamps))
