@@ -122,6 +122,13 @@ func (s *Seen) Note(what, got string) { s.Witnesses = append(s.Witnesses, Witnes
 // Count adds a witness that is a number.
 func (s *Seen) Count(what string, n int64) { s.Note(what, strconv.FormatInt(n, 10)) }
 
+func yesNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
+}
+
 // Get is what a witness or counter gave.
 func (s Seen) Get(what string) (got string, found bool) {
 	for _, w := range s.Witnesses {

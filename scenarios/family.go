@@ -230,7 +230,12 @@ func (f Family) Usual() Cell {
 // Families are all families, in the order of the document.
 func Families() []Family {
 	return []Family{
+		Defaults(),
+		Negotiation(),
+		Clock(),
 		Exhaustion(),
+		Length(),
+		Recycle(),
 		Tuple(),
 		Chance(),
 		Gateway(),

@@ -32,6 +32,14 @@ const (
 	CountsAtEntry    Feature = "tw-counted-at-entry"
 	DrawsByHash      Feature = "nat-random-by-hash"
 	DrawsFully       Feature = "nat-random-fully"
+	PassivePAWS      Feature = "paws-passive-counter"
+	StrictRecycle    Feature = "tw-recycle-wants-timestamps"
+	SharedSysctls    Feature = "sysctls-shared-by-namespaces"
+	EvenPorts        Feature = "even-ports-first"
+	EhashEntries     Feature = "hash-size-shown"
+	SixSYNRetries    Feature = "six-syn-retries"
+	ACKRatelimit     Feature = "ack-ratelimit"
+	LongBacklog      Feature = "long-accept-queue"
 )
 
 // FeatureInfo says what a feature is and how to find out about it. The probes
@@ -77,11 +85,22 @@ func until(major, minor int) []Span { return []Span{{Until: mainline(major, mino
 
 // Features describes all features.
 func Features() []FeatureInfo {
-	return []FeatureInfo{
+	return append(knobFeatures(), []FeatureInfo{
 		{
-			Feature: TwRecycle, Sysctl: "net.ipv4.tcp_tw_recycle", In: until(4, 12),
-			Means:  "the sysctl tcp_tw_recycle",
+			Feature: TwRecycle, Sysctl: "net.ipv4.tcp_tw_recycle",
+			In:     []Span{{Until: mainline(3, 5)}, {From: mainline(4, 11), Until: mainline(4, 12)}},
+			Means:  "the sysctl tcp_tw_recycle, in a network namespace; from 3.5 to 4.10 only a machine of its own shows it",
+			Source: "commit 1946e672c173, and commit 4396e46187ca, tcp: remove tcp_tw_recycle",
+		},
+		{
+			Feature: PassivePAWS, Counter: "TcpExt.PAWSPassive", In: until(4, 12),
+			Means:  "the code behind tcp_tw_recycle, whose counter says which SYNs it drops",
 			Source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle",
+		},
+		{
+			Feature: StrictRecycle, In: []Span{{From: mainline(3, 17), Until: mainline(4, 12)}},
+			Means:  "tcp_tw_recycle drops a SYN without timestamps too, from an address whose last connection had them",
+			Source: "commit a26552afe894, tcp: don't allow syn packets without timestamps to pass tcp_tw_recycle logic",
 		},
 		{
 			Feature: TwReusePerNet, Sysctl: "net.ipv4.tcp_tw_reuse", In: since(4, 10),
@@ -153,7 +172,37 @@ func Features() []FeatureInfo {
 			Means:  "MASQUERADE knows --random-fully; before, the flag is ignored",
 			Source: "commit 34ce324019e7, netfilter: nf_nat: add full port randomization support",
 		},
-	}
+		{
+			Feature: SharedSysctls, In: until(3, 5),
+			Means:  "every network namespace shows, and may set, the sysctls that are one for the whole machine",
+			Source: "net/ipv4/sysctl_net_ipv4.c of 3.2: register_sysctl_paths; of 3.10: register_net_sysctl(&init_net)",
+		},
+		{
+			Feature: EvenPorts, In: since(4, 2),
+			Means:  "connect takes ports of one parity first, and the range of ports ends at 60999",
+			Source: "commit 07f4c90062f8, tcp/dccp: try to not exhaust ip_local_port_range in connect()",
+		},
+		{
+			Feature: EhashEntries, Sysctl: "net.ipv4.tcp_ehash_entries", In: since(6, 1),
+			Means:  "the size of the socket hash can be read",
+			Source: "commit d1e5e6408b30, tcp: Introduce optional per-netns ehash",
+		},
+		{
+			Feature: SixSYNRetries, In: since(3, 7),
+			Means:  "a SYN is repeated six times instead of five",
+			Source: "commit 6c9ff979d192, tcp: Increase timeout for SYN segments",
+		},
+		{
+			Feature: ACKRatelimit, Counter: "TcpExt.TCPACKSkippedTimeWait", In: since(4, 0),
+			Means:  "ACKs that answer out-of-window segments are limited in number, and counted when left out",
+			Source: "commits 032ee4236954 and 4fb17a609167, tcp: mitigate ACK loops for connections as tcp_timewait_sock",
+		},
+		{
+			Feature: LongBacklog, In: since(5, 4),
+			Means:  "somaxconn is 4096 by default instead of 128",
+			Source: "commit 19f92a030ca6, net: increase SOMAXCONN to 4096",
+		},
+	}...)
 }
 
 // Facts is what is known of one kernel.

@@ -441,6 +441,14 @@ func (s fiveTuple) secondClock(ctx context.Context) (clock tcp.ClockReading, pro
 	if err != nil || s.first == s.second || s.Clock == AsItComes || mode != "1" {
 		return clock, false, err
 	}
+	clock, _, err = s.probe(ctx)
+	return clock, true, err
+}
+
+// probe opens a connection from the second client, reads its clock and resets it,
+// and sees to it that nothing is left of it. Shared tells whether the balancer
+// agreed to timestamps.
+func (s fiveTuple) probe(ctx context.Context) (clock tcp.ClockReading, shared bool, err error) {
 	out, err := connect(ctx, s.second, tcp.Attempt{To: s.door.Addr, From: s.from(), ReuseAddr: true})
 	if err != nil {
 		return clock, false, err
@@ -465,7 +473,10 @@ func (s fiveTuple) secondClock(ctx context.Context) (clock tcp.ClockReading, pro
 	if err := s.balancer.End(ctx, conn, tcp.CloseNow); err != nil {
 		return clock, false, err
 	}
-	return clock, true, s.forget(ctx)
+	if s.translate {
+		err = s.forget(ctx)
+	}
+	return clock, out.Timestamps, err
 }
 
 // steer puts the first connection's clock where the second one's is older,

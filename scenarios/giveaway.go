@@ -114,11 +114,11 @@ func (g *giveaway) once(ctx context.Context) (giveawaySeen, error) {
 	return seen, g.inTime(began, seen)
 }
 
-// pair is both ends of an earlier connection.
-type pair struct{ client, balancer tcp.Handle }
+// earlierConn is both ends of an earlier connection.
+type earlierConn struct{ client, balancer tcp.Handle }
 
 // open makes the earlier connections and sets their clocks.
-func (g *giveaway) open(ctx context.Context) (conns []pair, err error) {
+func (g *giveaway) open(ctx context.Context) (conns []earlierConn, err error) {
 	g.outs = nil
 	for i := range g.earlier {
 		from := netip.AddrPortFrom(netip.IPv4Unspecified(), sourcePort+i)
@@ -135,7 +135,7 @@ func (g *giveaway) open(ctx context.Context) (conns []pair, err error) {
 		if err != nil {
 			return nil, err
 		}
-		conns = append(conns, pair{out.Conn, conn})
+		conns = append(conns, earlierConn{out.Conn, conn})
 		if g.clock == Older && out.Timestamps {
 			if err := g.first.AdvanceClock(ctx, out.Conn, int32(clockLead)); err != nil {
 				return nil, err
@@ -166,7 +166,7 @@ func (g *giveaway) flows(ctx context.Context) ([]observe.Flow, error) {
 }
 
 // end has both sides do what leaves the wanted state.
-func (g *giveaway) end(ctx context.Context, c pair) error {
+func (g *giveaway) end(ctx context.Context, c earlierConn) error {
 	if g.left != LeftEstablished {
 		if err := g.balancer.End(ctx, c.balancer, tcp.CloseNow); err != nil {
 			return err

@@ -325,10 +325,10 @@ func (r *samePort) follow(ctx context.Context, closed node.Node, conn tcp.Handle
 	return ending, closed.End(ctx, conn, tcp.CloseNow)
 }
 
-// ends are the sockets of the two ends of the connection.
-type ends struct{ client, server observe.Sockets }
+// bothEnds are the sockets of the two ends of the connection.
+type bothEnds struct{ client, server observe.Sockets }
 
-func (r *samePort) ends(ctx context.Context) (e ends, err error) {
+func (r *samePort) ends(ctx context.Context) (e bothEnds, err error) {
 	at, err := r.client.Sockets(ctx)
 	if err != nil {
 		return e, err
@@ -337,11 +337,11 @@ func (r *samePort) ends(ctx context.Context) (e ends, err error) {
 	if err != nil {
 		return e, err
 	}
-	return ends{at.Between(r.source(), r.door.Addr), there.Between(r.door.Addr, r.seenFrom())}, nil
+	return bothEnds{at.Between(r.source(), r.door.Addr), there.Between(r.door.Addr, r.seenFrom())}, nil
 }
 
 // timeWaits notes how many TIME_WAITs there are at each end.
-func (e ends) timeWaits(seen *Seen, when string) {
+func (e bothEnds) timeWaits(seen *Seen, when string) {
 	seen.Count("client time-wait"+when, int64(len(e.client.In(observe.TimeWait))))
 	seen.Count("balancer time-wait"+when, int64(len(e.server.In(observe.TimeWait))))
 }
@@ -349,7 +349,7 @@ func (e ends) timeWaits(seen *Seen, when string) {
 // grow waits until both ends are at rest, and then until the TIME_WAIT, if one
 // was left, has its age.
 func (r *samePort) grow(ctx context.Context, seen *Seen) error {
-	var left ends
+	var left bothEnds
 	err := observe.Await(ctx, "both ends to be closed or in TIME_WAIT", func() (rest bool, err error) {
 		left, err = r.ends(ctx)
 		all := len(left.client) + len(left.server)
@@ -434,11 +434,4 @@ func (r *samePort) moves(moved []observe.Counters, seen *Seen) {
 	seen.Count("accepted", int64(there["Tcp.PassiveOpens"]))
 	seen.Count("paws rejects", int64(there[PAWSReject(there)]))
 	seen.Count("nat clashes", int64(seen.Moved[lab.Gateway]["Conntrack.insert_failed"]))
-}
-
-func yesNo(yes bool) string {
-	if yes {
-		return "yes"
-	}
-	return "no"
 }

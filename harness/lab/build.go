@@ -48,8 +48,10 @@ func (b *builder) build(ctx context.Context) (err error) {
 	if b.firewall, err = newFirewall(b.topology.rules()); err != nil {
 		return err
 	}
-	if b.baseline, err = baselineDifferences(); err != nil {
-		return err
+	if !b.topology.NoBaseline {
+		if b.baseline, err = baselineDifferences(); err != nil {
+			return err
+		}
 	}
 	// Gateway and balancer come first, because the links of the others end
 	// there. The others are made side by side: the kernel's one lock for links

@@ -42,6 +42,9 @@ type Topology struct {
 	Servers int
 	// Sysctls are the differences from [Baseline]; later ones win.
 	Sysctls Settings
+	// NoBaseline leaves every node as the kernel makes a new namespace, but for
+	// Sysctls: what is read there is the kernel's own default.
+	NoBaseline bool
 	// Rules are iptables rules in addition to those that the gateway needs.
 	Rules []Rule
 }

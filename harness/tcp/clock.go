@@ -11,7 +11,9 @@ import (
 // ClockReading is a connection's timestamp clock at one moment.
 type ClockReading struct {
 	// Ticks is what a segment sent now would say (TCP_TIMESTAMP). A tick is 1 ms
-	// since Linux 4.13 (TCP_TS_HZ) and 1/HZ s before.
+	// since Linux 4.13 (TCP_TS_HZ) and 1/HZ s before. Since Linux 6.7 the lowest
+	// bit tells the unit of the clock instead and is 0 (do_tcp_getsockopt), so
+	// that an odd number of ticks reads as one less.
 	Ticks uint32
 	// At is the moment on the machine's own CLOCK_MONOTONIC, in the same
 	// millisecond in which Ticks was read.

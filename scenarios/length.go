@@ -1,0 +1,310 @@
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"twlab/harness/lab"
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// Length is the family of how long TIME_WAIT lasts, and whether tcp_fin_timeout
+// has a say in it.
+func Length() Family {
+	const (
+		fin    = "fin-timeout"
+		closer = "closer"
+		ts     = "ts"
+		look   = "look"
+		client = "client"
+		lb     = "lb"
+		early  = "beginning"
+		late   = "end"
+	)
+	// The one constant, and what changes beside it.
+	lasts := func(more ...Expectation) []Expectation {
+		return append([]Expectation{Is("time-wait", "60 s"), Is("peer", "nothing"), Is("at the end", "not waited for")}, more...)
+	}
+	over := func(more ...Expectation) []Expectation {
+		return append([]Expectation{
+			Is("time-wait", "60 s"), Is("peer", "nothing"), Is("at the end", "gone"),
+			AtLeast("after s", 59), AtMost("after s", 75), AtLeast("time-waits counted", 1), Is("verdict afterwards", string(tcp.Connected)),
+			Exactly("ports taken over", 0),
+		}, more...)
+	}
+	minisocket := "minisocket"
+	const constant = "TCP_TIMEWAIT_LEN, tcp_time_wait"
+	return Family{
+		Name:  "length",
+		About: "A connection is closed, and tcp_fin_timeout has some value: how long does the socket that closed first stay in TIME_WAIT?",
+		Axes: []Axis{
+			{Name: fin, Values: []string{"60", "1", "5", "120"}, Product: true, Means: "tcp_fin_timeout of the side that closes first, in seconds"},
+			{Name: closer, Values: []string{client, lb}, Product: true, Means: "who closes first"},
+			{Name: ts, Values: []string{"1", "0"}, Product: true, Knob: Knob{lab.Client, "net.ipv4.tcp_timestamps"},
+				Means: "tcp_timestamps of the client: whether the connection has timestamps"},
+			{Name: look, Values: []string{early, late}, Means: "whether the kernel's own timer is read when TIME_WAIT begins, or its end is waited for"},
+		},
+		Slow: Cells{{look: {late}}},
+		Rules: []Rule{
+			{
+				Name: "length-over-port-free", Cells: Cells{{look: {late}, closer: {client}}},
+				Want: over(Is("verdict before", string(tcp.NoPort))),
+				Because: "the client's only port is taken until its TIME_WAIT has run for 60 s, whatever tcp_fin_timeout says, " +
+					"and free from then on",
+				Source: constant + ", __inet_check_established",
+			},
+			{
+				Name: "length-over", Cells: Cells{{look: {late}, closer: {lb}}}, Want: over(Is("verdict before", "not tried")),
+				Because: "the balancer's TIME_WAIT has run for 60 s, whatever tcp_fin_timeout says, and the five-tuple is new again",
+				Source:  constant,
+			},
+			{
+				Name: "length-fin-timeout-60", Cells: Cells{{fin: {"60"}}},
+				Want:    lasts(Is("fin-wait-2", minisocket), Is("fin-wait-2 lasts", "60 s")),
+				Because: "both are 60 s by default, which is why tcp_fin_timeout is taken for the length of TIME_WAIT",
+				Source:  "TCP_TIMEWAIT_LEN and TCP_FIN_TIMEOUT, include/net/tcp.h",
+			},
+			{
+				Name: "length-fin-timeout-1", Cells: Cells{{fin: {"1"}}},
+				Want:    lasts(Is("fin-wait-2", minisocket), Is("fin-wait-2 lasts", "1 s")),
+				Because: "tcp_fin_timeout=1 shortens FIN_WAIT2 of a socket that nobody owns to 1 s; TIME_WAIT is a constant",
+				Source:  constant + ", tcp_fin_time",
+			},
+			{
+				Name: "length-fin-timeout-5", Cells: Cells{{fin: {"5"}}},
+				Want:    lasts(Is("fin-wait-2", minisocket), Is("fin-wait-2 lasts", "5 s")),
+				Because: "tcp_fin_timeout=5 shortens FIN_WAIT2 of a socket that nobody owns to 5 s; TIME_WAIT is a constant",
+				Source:  constant + ", tcp_fin_time",
+			},
+			{
+				Name: "length-fin-timeout-120", Cells: Cells{{fin: {"120"}}},
+				Want: lasts(Is("fin-wait-2", "full socket"), Is("fin-wait-2 lasts", "60 s")),
+				Because: "tcp_fin_timeout=120 does not lengthen TIME_WAIT; what it has above 60 s FIN_WAIT2 spends as a full socket, " +
+					"whose timer says 120 s - 60 s, before a minisocket takes the other 60 s",
+				Source: constant + "; tcp_rcv_state_process: tmo > TCP_TIMEWAIT_LEN",
+			},
+		},
+		Topology: func(c Cell) lab.Topology {
+			role := lab.Client
+			if c.Is(closer, lb) {
+				role = lab.Balancer
+			}
+			t := lab.Topology{Clients: 1, Sysctls: lab.On(role, "net.ipv4.tcp_fin_timeout="+c.Value(fin))}
+			if c.Is(look, late) {
+				// One port, so that it is the same one that is wanted again.
+				t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.ip_local_port_range=40000 40000", "net.ipv4.tcp_tw_reuse=0")
+			}
+			return t
+		},
+		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
+			s := sides{client: l.Nodes(lab.Client)[0], balancer: l.Nodes(lab.Balancer)[0], byClient: c.Is(closer, client)}
+			drive := s.beginning
+			if c.Is(look, late) {
+				drive = s.end
+			}
+			seen, err := drive(ctx)
+			if err != nil {
+				return seen, fmt.Errorf("length: %w", err)
+			}
+			return seen, nil
+		},
+	}
+}
+
+// sides are the two sides of the connections of the family Length.
+type sides struct {
+	client, balancer node.Node
+	byClient         bool // the client closes first
+	door             node.Listening
+}
+
+// closer is the node that closes first, other the other one.
+func (e sides) closer() node.Node {
+	if e.byClient {
+		return e.client
+	}
+	return e.balancer
+}
+
+func (e sides) other() node.Node {
+	if e.byClient {
+		return e.balancer
+	}
+	return e.client
+}
+
+// sidesConn is one connection: the closer's socket with its two addresses, and the
+// other side's.
+type sidesConn struct {
+	mine, theirs  tcp.Handle
+	local, remote netip.AddrPort
+}
+
+// open connects, from a port that the client's kernel chooses.
+func (e sides) open(ctx context.Context) (sidesConn, error) {
+	out, err := connect(ctx, e.client, tcp.Attempt{To: e.door.Addr})
+	if err != nil {
+		return sidesConn{}, err
+	}
+	accepted, err := e.balancer.Accept(ctx, e.door.Handle, out.Local)
+	if err != nil {
+		return sidesConn{}, err
+	}
+	if e.byClient {
+		return sidesConn{mine: out.Conn, theirs: accepted, local: out.Local, remote: e.door.Addr}, nil
+	}
+	return sidesConn{mine: accepted, theirs: out.Conn, local: e.door.Addr, remote: out.Local}, nil
+}
+
+// beginning leaves a TIME_WAIT and a FIN_WAIT2 and reads the timers of both.
+func (e sides) beginning(ctx context.Context) (seen Seen, err error) {
+	if e.door, err = e.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
+		return seen, err
+	}
+	if _, err := e.timeWait(ctx, &seen); err != nil {
+		return seen, err
+	}
+	seen.Note("at the end", "not waited for")
+	half, err := e.open(ctx)
+	if err != nil {
+		return seen, err
+	}
+	began := time.Now()
+	if err := e.closer().End(ctx, half.mine, tcp.CloseNow); err != nil {
+		return seen, err
+	}
+	left, err := e.await(ctx, half, observe.FinWait2)
+	if err != nil {
+		return seen, err
+	}
+	kind := "full socket"
+	if left.Mini() {
+		kind = "minisocket"
+	}
+	seen.Note("fin-wait-2", kind)
+	seen.Note("fin-wait-2 lasts", lasting(left.Expires, time.Since(began)))
+	return seen, nil
+}
+
+// end leaves a TIME_WAIT, waits until it is gone, and connects again.
+func (e sides) end(ctx context.Context) (seen Seen, err error) {
+	if e.door, err = e.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
+		return seen, err
+	}
+	count, err := countMoves(ctx, e.closer(), e.client)
+	if err != nil {
+		return seen, err
+	}
+	began := time.Now()
+	over, err := e.timeWait(ctx, &seen)
+	if err != nil {
+		return seen, err
+	}
+	before := "not tried"
+	if e.byClient {
+		if before, err = e.verdictNow(ctx); err != nil {
+			return seen, err
+		}
+	}
+	seen.Note("verdict before", before)
+	err = observe.Await(ctx, "the end of TIME_WAIT", func() (bool, error) {
+		all, err := e.closer().Sockets(ctx)
+		return len(all.Between(over.local, over.remote)) == 0, err
+	})
+	if err != nil {
+		return seen, err
+	}
+	seen.Note("at the end", "gone")
+	seen.Count("after s", int64(time.Since(began).Seconds()))
+	afterwards, err := e.verdictNow(ctx)
+	if err != nil {
+		return seen, err
+	}
+	seen.Note("verdict afterwards", afterwards)
+	moved, err := count(ctx)
+	if err != nil {
+		return seen, err
+	}
+	seen.Count("time-waits counted", int64(moved[0]["TcpExt.TW"]))
+	seen.Count("ports taken over", int64(moved[1]["TcpExt.TWRecycled"]))
+	return seen, nil
+}
+
+// verdictNow is what comes of a connection now. It is reset at once.
+func (e sides) verdictNow(ctx context.Context) (string, error) {
+	outs, err := e.client.Attempt(ctx, []tcp.Attempt{{To: e.door.Addr, Ending: tcp.Abort}})
+	if err != nil {
+		return "", err
+	}
+	return string(outs[0].Verdict), nil
+}
+
+// timeWait has both sides close a connection and notes what the closer has of it
+// then, and what the other side has.
+func (e sides) timeWait(ctx context.Context, seen *Seen) (sidesConn, error) {
+	closed, err := e.open(ctx)
+	if err != nil {
+		return closed, err
+	}
+	if err := e.closer().End(ctx, closed.mine, tcp.CloseNow); err != nil {
+		return closed, err
+	}
+	began := time.Now() // TIME_WAIT begins with the other side's FIN, not before
+	if err := e.other().End(ctx, closed.theirs, tcp.CloseAfterPeer); err != nil {
+		return closed, err
+	}
+	left, err := e.await(ctx, closed, observe.TimeWait)
+	if err != nil {
+		return closed, err
+	}
+	seen.Note("time-wait", lasting(left.Expires, time.Since(began)))
+	return closed, e.notePeer(ctx, closed, seen)
+}
+
+// await waits until the closer's socket is in a state.
+func (e sides) await(ctx context.Context, of sidesConn, state observe.State) (left observe.Socket, err error) {
+	err = observe.Await(ctx, fmt.Sprintf("%s at %s", state, e.closer().Identity().Name), func() (bool, error) {
+		all, err := e.closer().Sockets(ctx)
+		mine := all.Between(of.local, of.remote).In(state)
+		if len(mine) > 0 {
+			left = mine[0]
+		}
+		return len(mine) > 0, err
+	})
+	return left, err
+}
+
+// notePeer notes what the other side has of a connection that both have closed:
+// its last ACK has brought the closer into TIME_WAIT, the closer's last ACK takes
+// it out of LAST_ACK.
+func (e sides) notePeer(ctx context.Context, of sidesConn, seen *Seen) error {
+	peer := "nothing"
+	err := observe.Await(ctx, "the other side to get the last ACK", func() (bool, error) {
+		all, err := e.other().Sockets(ctx)
+		theirs := all.Between(of.remote, of.local)
+		if err != nil || len(theirs) == 0 {
+			return true, err
+		}
+		peer = string(theirs[0].State)
+		return theirs[0].State != observe.LastAck, nil
+	})
+	seen.Note("peer", peer)
+	return err
+}
+
+// lasting tells which of the lengths that a TIME_WAIT or FIN_WAIT2 may have here
+// a timer has, that was set at most elapsed ago and still has left to run. It is
+// left itself when none fits.
+func lasting(left, elapsed time.Duration) string {
+	const jiffies = 100 * time.Millisecond // timers are rounded up to them
+	for _, length := range []time.Duration{time.Second, 5 * time.Second, TimeWaitLength, 120 * time.Second} {
+		if left <= length+jiffies && length <= left+elapsed+jiffies {
+			return fmt.Sprintf("%.0f s", length.Seconds())
+		}
+	}
+	return left.String()
+}

@@ -1,0 +1,179 @@
+package scenarios
+
+import (
+	"context"
+	"fmt"
+
+	"twlab/harness/lab"
+	"twlab/harness/tcp"
+)
+
+// Recycle is the family of tcp_tw_recycle: who can set it, how long TIME_WAIT
+// lasts then, and whom the balancer turns away.
+func Recycle() Family {
+	const (
+		role     = "role"
+		recycle  = "recycle"
+		gap      = "gap"
+		clock    = "clock"
+		clientTS = "client-ts"
+		lbTS     = "lb-ts"
+		closer   = "closer"
+		path     = "path"
+		client   = "client"
+		lb       = "lb"
+		balancer = "balancer"
+		outside  = "outside"
+		first    = "first-only"
+	)
+	acting := []struct {
+		value string
+		role  lab.Role
+	}{{balancer, lab.Balancer}, {client, lab.Client}}
+
+	accepted := func(knob string, timeWait ...string) []Expectation {
+		return []Expectation{
+			Is("knob", knob), verdict(tcp.Connected), Is("answers", "SYN-ACK"), Exactly("passive rejects", 0),
+			Stays(lab.Client, "TcpExt.TCPSynRetrans"), Stays(lab.Gateway, "Conntrack.insert_failed"), Is("time-wait", timeWait...),
+		}
+	}
+	const set, full = "set", "60 s"
+	short := []string{"short", "over"} // over when we come too late to see it
+	dropped := []Expectation{
+		Is("knob", set), verdict(tcp.TimedOut), Exactly("syn-acks", 0), AtLeast("syns", 2), Is("all syns reached", "yes"),
+		AtLeast("passive rejects", 2), Is("reset", "none"), Stays(lab.Gateway, "Conntrack.insert_failed"), Is("time-wait", short...),
+	}
+	// The balancer has closed first a connection with timestamps, so that it
+	// remembers the last one of that address.
+	remembers := Where{role: {balancer}, closer: {lb}, recycle: {"1"}, clientTS: {"1", first}, lbTS: {"1"}}
+	inside := Where{gap: {"inside"}}
+	const source = "tcp_v4_conn_request, tcp_conn_request, tcp_peer_is_proven before commit 4396e46187ca"
+
+	rules := []Rule{{
+		Name: "recycle-untouched", Cells: Cells{{recycle: {"untouched"}}}, Want: accepted("untouched", full),
+		Because: "nobody has set tcp_tw_recycle, and off is the default of every kernel that has it: TIME_WAIT lasts 60 s, " +
+			"and a SYN from another port of the same address may have any timestamp",
+		Source: "tcp_time_wait; tcp_timewait_state_process looks at its own five-tuple only",
+	}}
+	for _, who := range acting {
+		its := Where{role: {who.value}}
+		rules = append(rules,
+			Rule{
+				Name: "recycle-gone-" + who.value, Cells: Cells{its},
+				Kernels: []Condition{Lacks(who.role, TwRecycle), Lacks(who.role, PassivePAWS)},
+				Want:    append(accepted(knobGone, full), Is("passive counter", "none")),
+				Because: "tcp_tw_recycle is no more since Linux 4.12, nor is its counter: it cannot be set, shortens nothing, and drops nothing",
+				Source:  "commit 4396e46187ca, tcp: remove tcp_tw_recycle",
+			},
+			Rule{
+				Name: "recycle-not-here-" + who.value, Cells: Cells{its},
+				Kernels: []Condition{Lacks(who.role, TwRecycle), Has(who.role, PassivePAWS)},
+				Want:    append(accepted(knobNotHere, full), Is("passive counter", "there")),
+				Because: "from Linux 3.5 to 4.10 only the first network namespace of a machine shows tcp_tw_recycle",
+				Source:  "net/ipv4/sysctl_net_ipv4.c: register_net_sysctl(&init_net); commit 1946e672c173",
+			},
+			Rule{
+				Name: "recycle-off-" + who.value, Cells: Cells{its}.And(Where{recycle: {"0"}}), Kernels: []Condition{Has(who.role, TwRecycle)},
+				Want:    accepted(set, full),
+				Because: "tcp_tw_recycle=0 remembers no address, and TIME_WAIT lasts 60 s",
+				Source:  "tcp_time_wait: recycle_ok",
+			})
+	}
+	rules = append(rules,
+		Rule{
+			Name: "recycle-older-dropped", Cells: Cells{remembers}.And(inside).And(Where{clock: {"older"}}),
+			Kernels: []Condition{Has(lab.Balancer, TwRecycle)}, Want: dropped,
+			Because: "the balancer remembers the last timestamp of the address for 60 s after a connection that it closed first, and drops " +
+				"every SYN from there that is older by more than one tick, without a word: whoever shares the address waits in vain",
+			Source: source,
+		},
+		Rule{
+			Name: "recycle-bare-dropped", Cells: Cells{remembers}.And(inside).And(Where{clientTS: {first}}),
+			Kernels: []Condition{Has(lab.Balancer, TwRecycle), Has(lab.Balancer, StrictRecycle)}, Want: dropped,
+			Because: "since Linux 3.17 a SYN without timestamps is dropped too while the address is remembered",
+			Source:  source + "; commit a26552afe894",
+		},
+		Rule{
+			Name: "recycle-forgotten", Cells: Cells{remembers}.And(Where{gap: {outside}}), Kernels: []Condition{Has(lab.Balancer, TwRecycle)},
+			Want:    accepted(set, short...),
+			Because: "60 s after the last connection the address is forgotten (TCP_PAWS_MSL)",
+			Source:  source,
+		},
+		Rule{
+			Name: "recycle-newer", Cells: Cells{remembers}, Kernels: []Condition{Has(lab.Balancer, TwRecycle)}, Want: accepted(set, short...),
+			Because: "a newer timestamp passes, and before Linux 3.17 a SYN without one as well; " +
+				"the balancer's TIME_WAIT lasts for 3.5 retransmission timeouts only",
+			Source: source + "; tcp_time_wait",
+		},
+		Rule{
+			Name:  "recycle-client-short",
+			Cells: Cells{{role: {client}, closer: {client}, recycle: {"1"}, clientTS: {"1", first}, lbTS: {"1"}}}, Kernels: []Condition{Has(lab.Client, TwRecycle)},
+			Want:    accepted(set, short...),
+			Because: "a client with tcp_tw_recycle keeps its own TIME_WAITs for 3.5 retransmission timeouts only, if the connection had timestamps",
+			Source:  "tcp_time_wait: tw_timeout = rto",
+		})
+	for _, who := range acting {
+		rules = append(rules, Rule{
+			Name: "recycle-useless-" + who.value, Cells: Cells{{role: {who.value}}}, Kernels: []Condition{Has(who.role, TwRecycle)},
+			Want: accepted(set, full),
+			Because: "without timestamps, or when the other side has closed first, tcp_tw_recycle neither shortens TIME_WAIT " +
+				"nor remembers the address",
+			Source: "tcp_time_wait: tw_recycle && ts_recent_stamp",
+		})
+	}
+	return Family{
+		Name: "recycle",
+		About: "tcp_tw_recycle is set, a connection ends, and the same address connects from another port: " +
+			"is that possible at all, how long is TIME_WAIT, and does the client get in?",
+		Axes: []Axis{
+			{Name: recycle, Values: []string{"1", "0", "untouched"}, Product: true, Means: "tcp_tw_recycle"},
+			{Name: clientTS, Values: []string{"1", "0", first}, Product: true,
+				Means: "tcp_timestamps of the clients; or the first connection has them, and the second SYN does not"},
+			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{lab.Balancer, "net.ipv4.tcp_timestamps"},
+				Means: "tcp_timestamps of the balancer"},
+			{Name: clock, Values: []string{"older", "newer"}, Product: true,
+				Means: "the second connection's timestamp against the last one of the first"},
+			{Name: role, Values: []string{balancer, client}, Means: "who sets tcp_tw_recycle"},
+			{Name: closer, Values: []string{lb, client}, Means: "who closes the first connection first"},
+			{Name: path, Values: []string{"nat", "direct"}, Means: "whether another client behind the same address comes next, or the same one"},
+			{Name: gap, Values: []string{"inside", outside}, Means: "whether it comes within 60 s"},
+		},
+		Crossed: [][]string{{role, closer}, {path, gap}},
+		Impossible: []Impossible{
+			{Cells{{clientTS: {"0", first}, clock: {"older"}}}, "a SYN without timestamp has no clock that could be older"},
+			{Cells{{lbTS: {"0"}, clock: {"older"}}}, "a balancer without timestamps has been shown no clock to be older than"},
+		},
+		Slow:  Cells{{gap: {outside}}},
+		Rules: rules,
+		Topology: func(c Cell) lab.Topology {
+			t := lab.Topology{
+				Clients: 1, Names: []string{"phone-a"},
+				Gateway: lab.GatewaySpec{Kind: lab.Routed},
+				// Few retries: a client that is shut out gives up after 3 s.
+				Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=1"),
+			}
+			if c.Is(clientTS, "0") {
+				t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.tcp_timestamps=0")
+			}
+			if c.Is(path, "nat") {
+				t.Clients, t.Names = 2, []string{"phone-a", "phone-b"}
+				t.Gateway.Kind = lab.Masquerade
+			}
+			return t
+		},
+		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
+			s := sameAddress{
+				Recycle: c.Value(recycle), Role: lab.Balancer, ClientCloses: c.Is(closer, client),
+				Clock: Order(c.Value(clock)), SecondBare: c.Is(clientTS, first), Outside: c.Is(gap, outside),
+			}
+			if c.Is(role, client) {
+				s.Role = lab.Client
+			}
+			seen, err := s.Drive(ctx, l)
+			if err != nil {
+				return seen, fmt.Errorf("recycle: %w", err)
+			}
+			return seen, nil
+		},
+	}
+}
