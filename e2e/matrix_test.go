@@ -44,7 +44,7 @@ var _ = Describe("Cell", func() {
 	default:
 		full := strings.Contains(GinkgoLabelFilter(), "full")
 		for _, f := range scenarios.Families() {
-			cells, labels := f.Chosen(), []string{}
+			cells, labels := f.Chosen(kernels), []string{}
 			if full {
 				cells, labels = f.All(), []string{"full"}
 			}

@@ -10,9 +10,9 @@ func (f Family) All() []Cell {
 // Chosen lists the cells that are tried in an ordinary run: the whole product of
 // the axes that the document names and those of the crossed groups, with the
 // usual values elsewhere, and as many more as it takes until every two values of
-// any two axes have met, as far as that is possible. The choice is the same each
-// time.
-func (f Family) Chosen() []Cell {
+// any two axes have met, as far as that is possible, and each rule that is of any
+// use on the kernels has a cell. The choice is the same each time.
+func (f Family) Chosen(k Kernels) []Cell {
 	products := f.product(func(a Axis) bool { return a.Product })
 	for _, group := range f.Crossed {
 		products = append(products, f.product(func(a Axis) bool { return slices.Contains(group, a.Name) })...)
@@ -37,27 +37,25 @@ func (f Family) Chosen() []Cell {
 			}
 		}
 		if most == 0 {
-			return append(chosen, f.unseen(chosen, all)...)
+			return append(chosen, f.untried(chosen, all, k)...)
 		}
 		cover.add(all[best])
 		chosen = append(chosen, all[best])
 	}
 }
 
-// unseen finds a cell, a fast one if there is any, for each rule that holds
-// somewhere on the latest kernel but in none of the chosen cells.
-func (f Family) unseen(chosen, all []Cell) (more []Cell) {
-	known := Known()
-	latest := Alike(FactsOf(known[len(known)-1]))
-	seen := map[string]bool{}
+// untried finds a cell, a fast one if there is any, for each rule that holds
+// somewhere but in none of the chosen cells.
+func (f Family) untried(chosen, all []Cell, k Kernels) (more []Cell) {
+	tried := map[string]bool{}
 	for _, c := range chosen {
-		r, _ := f.Rule(c, latest)
-		seen[r.Name] = true
+		r, _ := f.Rule(c, k)
+		tried[r.Name] = true
 	}
 	for _, slow := range []bool{false, true} {
 		for _, c := range all {
-			if r, covered := f.Rule(c, latest); covered && !seen[r.Name] && f.IsSlow(c) == slow {
-				seen[r.Name] = true
+			if r, covered := f.Rule(c, k); covered && !tried[r.Name] && f.IsSlow(c) == slow {
+				tried[r.Name] = true
 				more = append(more, c)
 			}
 		}

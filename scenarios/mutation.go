@@ -19,7 +19,7 @@ type Mutation struct {
 // for which the kernels' own rule contradicts this one. Fast cells come before
 // slow ones.
 func (f Family) Mutations(k Kernels) []Mutation {
-	cells := f.Chosen()
+	cells := f.Chosen(k)
 	slices.SortStableFunc(cells, func(a, b Cell) int { return order(f.IsSlow(a)) - order(f.IsSlow(b)) })
 	var all []Mutation
 	for _, r := range f.Rules {

@@ -1,0 +1,194 @@
+package scenarios
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Mark says how a sentence of the document stands up.
+type Mark string
+
+// The marks.
+const (
+	Right     Mark = "right"
+	Imprecise Mark = "imprecise" // true in part, or under conditions that it does not name
+	Wrong     Mark = "wrong"
+	Dated     Mark = "dated" // of kernels that are no longer in use
+)
+
+// Claim is a sentence and what is true of it.
+type Claim struct {
+	// Chinese is the document's own wording; empty where it says nothing.
+	Chinese string
+	// English is the same in English, or the question that the document leaves open.
+	English string
+	Mark    Mark
+	// Truth is what the kernel really does, Since on which kernels.
+	Truth, Since string
+	// Rules name the rules whose cells prove it. A name that ends in "*" stands
+	// for all that begin so.
+	Rules []string
+}
+
+// proofs lists the rules of a claim.
+func (c Claim) proofs() []string {
+	var names []string
+	for _, f := range Families() {
+		for _, r := range f.Rules {
+			if slices.ContainsFunc(c.Rules, func(pattern string) bool {
+				prefix, group := strings.CutSuffix(pattern, "*")
+				return r.Name == pattern || group && strings.HasPrefix(r.Name, prefix)
+			}) {
+				names = append(names, r.Name)
+			}
+		}
+	}
+	return names
+}
+
+// RenderClaims writes CLAIMS.md: every claim with its proof, and all rules by
+// family.
+func RenderClaims(to io.Writer) error {
+	var out strings.Builder
+	out.WriteString(claimsIntroduction)
+	fmt.Fprintf(&out, "\n| | the document says | mark |\n|---|---|---|\n")
+	number := 0
+	for _, section := range Document() {
+		for _, c := range section.Claims {
+			number++
+			fmt.Fprintf(&out, "| [%d](#%d) | %s | %s |\n", number, number, c.English, c.Mark)
+		}
+	}
+	number = 0
+	for _, section := range Document() {
+		fmt.Fprintf(&out, "\n## %s\n", section.Title)
+		for _, c := range section.Claims {
+			number++
+			renderClaim(&out, number, c)
+		}
+	}
+	fmt.Fprintf(&out, "\n# Families and rules\n\n")
+	fmt.Fprintf(&out, "The first rule that matches a cell and its kernels counts. A feature is probed on the kernel where a probe exists.\n")
+	for _, f := range Families() {
+		renderFamily(&out, f)
+	}
+	renderFeatures(&out)
+	_, err := io.WriteString(to, out.String())
+	return err
+}
+
+const claimsIntroduction = `<!-- Generated from scenarios/*.go by go test ./scenarios -update. Edit those. -->
+
+# What the document says, and what the kernel does
+
+*The document* is a cloud vendor's advice on clients with too many connections in TIME_WAIT behind a HAProxy load balancer
+(「客户端 timewait 过多解决方案」, 2021). Each of its sentences about sysctls, TIME_WAIT, NAT, SYNs and remedies is quoted
+here, with what is true instead, and with the rules that prove it: each is tried on the running kernel in all its cells, and
+fails when the kernel does something else. To see for yourself:
+
+    hack/e2e --label-filter 'rule:tuple-older-stamp-answered'
+
+Words: a *five-tuple* is protocol, both addresses and both ports; the *balancer* stands for HAProxy's side, *client* and
+*gateway* for the others. A *cell* is one combination that is tried; how many an ordinary run tries is in brackets, on the newest kernel
+that the rules know. **right**, **imprecise** (true in part, or under conditions that are not named), **wrong**, **dated** (of kernels no longer in use).
+`
+
+func renderClaim(out *strings.Builder, number int, c Claim) {
+	fmt.Fprintf(out, "\n### %d\n\n", number)
+	if c.Chinese != "" {
+		fmt.Fprintf(out, "> %s\n>\n> *%s*\n\n", c.Chinese, c.English)
+	} else {
+		fmt.Fprintf(out, "*%s*\n\n", c.English)
+	}
+	fmt.Fprintf(out, "**%s.** %s\n\n", c.Mark, c.Truth)
+	fmt.Fprintf(out, "Kernels: %s\n\nProved by: ", c.Since)
+	var links []string
+	for _, name := range c.proofs() {
+		links = append(links, fmt.Sprintf("[`%s`](#%s)", name, name))
+	}
+	fmt.Fprintf(out, "%s\n", strings.Join(links, ", "))
+}
+
+func renderFamily(out *strings.Builder, f Family) {
+	newest := Alike(FactsOf(Known()[len(Known())-1]))
+	slow := 0
+	chosen := f.Chosen(newest)
+	for _, c := range chosen {
+		if f.IsSlow(c) {
+			slow++
+		}
+	}
+	fmt.Fprintf(out, "\n## %s\n\n%s\n\n", f.Name, f.About)
+	fmt.Fprintf(out, "%d cells of %d possible ones are tried in an ordinary run, %d of them slow. Axes, the usual value first:\n\n",
+		len(chosen), len(f.All()), slow)
+	for _, a := range f.Axes {
+		fmt.Fprintf(out, "- `%s` {%s}: %s\n", a.Name, strings.Join(a.Values, ", "), a.Means)
+	}
+	if len(f.Impossible) > 0 {
+		out.WriteString("\nImpossible:\n\n")
+	}
+	for _, i := range f.Impossible {
+		fmt.Fprintf(out, "- %s: %s\n", f.where(i.Cells), i.Because)
+	}
+	tried := map[string]int{}
+	for _, c := range chosen {
+		if r, covered := f.Rule(c, newest); covered {
+			tried[r.Name]++
+		}
+	}
+	for _, r := range f.Rules {
+		fmt.Fprintf(out, "\n#### %s\n\n", r.Name)
+		var when []string
+		if where := f.where(r.Cells); where != "" {
+			when = append(when, "when "+where)
+		}
+		for _, q := range r.Kernels {
+			when = append(when, "the "+q.String())
+		}
+		if len(when) > 0 {
+			fmt.Fprintf(out, "%s: ", capital(strings.Join(when, ", ")))
+		} else {
+			out.WriteString("Otherwise: ")
+		}
+		fmt.Fprintf(out, "%s. (%s) [%d]\n\n", r.Because, r.Source, tried[r.Name])
+		for _, e := range r.Want {
+			fmt.Fprintf(out, "- %s\n", e)
+		}
+	}
+}
+
+// where puts a set of cells into words, axes in the family's order.
+func (f Family) where(cells Cells) string {
+	var all []string
+	for _, w := range cells {
+		var one []string
+		for _, a := range f.Axes {
+			if values, named := w[a.Name]; named {
+				one = append(one, fmt.Sprintf("`%s=%s`", a.Name, strings.Join(values, "|")))
+			}
+		}
+		all = append(all, strings.Join(one, " "))
+	}
+	return strings.Join(all, " or ")
+}
+
+func renderFeatures(out *strings.Builder) {
+	out.WriteString("\n## Features of kernels\n\n| feature | what it is | mainline kernels | probe | source |\n|---|---|---|---|---|\n")
+	for _, f := range Features() {
+		var spans []string
+		for _, s := range f.In {
+			spans = append(spans, s.String())
+		}
+		probe := "release"
+		for _, p := range []struct{ kind, name string }{{"sysctl", f.Sysctl}, {"counter", f.Counter}, {"symbol", f.Symbol}} {
+			if p.name != "" {
+				probe = fmt.Sprintf("%s `%s`", p.kind, p.name)
+			}
+		}
+		fmt.Fprintf(out, "| %s | %s | %s | %s | %s |\n", f.Feature, f.Means, strings.Join(spans, "; "), probe, f.Source)
+	}
+}
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

@@ -1,0 +1,66 @@
+package scenarios
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write CLAIMS.md anew")
+
+// CLAIMS.md is generated; what is committed must be what the code says.
+func TestClaimsAreUpToDate(t *testing.T) {
+	var want strings.Builder
+	if err := RenderClaims(&want); err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile("CLAIMS.md", []byte(want.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile("CLAIMS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want.String() {
+		t.Error("CLAIMS.md is stale: run go test ./scenarios -update and read the difference")
+	}
+}
+
+func TestClaimsAreProved(t *testing.T) {
+	rules := map[string]bool{} // whether a claim names it
+	for _, f := range Families() {
+		for _, r := range f.Rules {
+			rules[r.Name] = false
+		}
+	}
+	for _, section := range Document() {
+		for _, c := range section.Claims {
+			if c.English == "" || c.Truth == "" || c.Since == "" || len(c.Rules) == 0 {
+				t.Errorf("claim %q: want English, truth, kernels and rules", c.English)
+			}
+			switch c.Mark {
+			case Right, Imprecise, Wrong, Dated:
+			default:
+				t.Errorf("claim %q: unknown mark %q", c.English, c.Mark)
+			}
+			for _, pattern := range c.Rules {
+				named := Claim{Rules: []string{pattern}}.proofs()
+				if len(named) == 0 {
+					t.Errorf("claim %q: no rule %q", c.English, pattern)
+				}
+				for _, name := range named {
+					rules[name] = true
+				}
+			}
+		}
+	}
+	for name, named := range rules {
+		if !named {
+			t.Errorf("rule %s is behind no claim", name)
+		}
+	}
+}
