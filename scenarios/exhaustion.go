@@ -92,7 +92,7 @@ func Exhaustion() Family {
 		},
 		Impossible: []Impossible{
 			{Cells{{destination: {loopback, own}, path: {"nat"}}}, "what a host sends to itself passes no gateway"},
-			{Cells{{destination: {loopback, own}, lbTS: {"0"}}}, "at a door of the client's own both ends are the client's, and the balancer has no part"},
+			{Cells{{destination: {loopback, own}, lbTS: {"0"}}}, "at a door of the client's own the balancer has no part"},
 			{Cells{{age: {"older"}, closer: {reset}}}, "a RST leaves no TIME_WAIT that could grow older"},
 			{full.And(Where{age: {"older"}}), "without room there is no TIME_WAIT that could grow older"},
 			{Cells{{age: {"younger"}, delay: {"1"}}}, "nobody is certain to be back within a millisecond"},
@@ -110,8 +110,9 @@ func Exhaustion() Family {
 				Name: "exhaustion-overflow", Cells: full,
 				Want: append([]Expectation{Is("end", "FIN"), Exactly("balancer time-wait", 0), Rises(lab.Client, "TcpExt.TCPTimeWaitOverflow"),
 					Stays(lab.Client, "TcpExt.TCPAbortOnData")}, fresh...),
-				Because: "a host that has tcp_max_tw_buckets of TIME_WAITs makes no more of them: the connection is gone at once, and its port free",
-				Source:  "tcp_time_wait, inet_twsk_alloc",
+				Because: "a host that has tcp_max_tw_buckets of TIME_WAITs makes no more of them: the connection is gone at " +
+					"once, and its port free",
+				Source: "tcp_time_wait, inet_twsk_alloc",
 			},
 			{
 				Name: "exhaustion-balancer-newer-stamp", Cells: atBalancer.And(stamped),
@@ -131,13 +132,15 @@ func Exhaustion() Family {
 			},
 			{
 				Name: "exhaustion-bind-refused", Cells: atClient.And(Where{port: {fixed}}), Want: portInUse,
-				Because: "bind does not know where the connection will go, so without SO_REUSEADDR any TIME_WAIT on the port refuses it (EADDRINUSE)",
-				Source:  "inet_csk_get_port, inet_csk_bind_conflict",
+				Because: "bind does not know where the connection will go, so without SO_REUSEADDR any TIME_WAIT on the port " +
+					"refuses it (EADDRINUSE)",
+				Source: "inet_csk_get_port, inet_csk_bind_conflict",
 			},
 			{
 				Name: "exhaustion-address-refused", Cells: atClient.And(Where{port: {address}}), Want: portInUse,
-				Because: "bind to an address and port 0 chooses the port at once and wants one without any TIME_WAIT; tcp_tw_reuse is not asked",
-				Source:  "inet_csk_find_open_port, inet_csk_bind_conflict",
+				Because: "bind to an address and port 0 chooses the port at once and wants one without any TIME_WAIT; " +
+					"tcp_tw_reuse is not asked",
+				Source: "inet_csk_find_open_port, inet_csk_bind_conflict",
 			},
 			{
 				Name: "exhaustion-late-unknown", Cells: atClient.And(Where{port: {late}}),
