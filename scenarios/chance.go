@@ -101,7 +101,7 @@ const chanceSYNs = 24
 
 func driveChance(ctx context.Context, _ Cell, l *lab.Lab) (seen Seen, err error) {
 	clients, gateway, balancer := l.Nodes(lab.Client), l.Nodes(lab.Gateway)[0], l.Nodes(lab.Balancer)[0]
-	door, err := balancer.Listen(ctx, tcp.ListenSpec{Ending: tcp.CloseFirst})
+	door, err := balancer.Listen(ctx, tcp.ListenSpec{})
 	if err != nil {
 		return seen, err
 	}
@@ -112,18 +112,19 @@ func driveChance(ctx context.Context, _ Cell, l *lab.Lab) (seen Seen, err error)
 	rejected, failed := 0, 0
 	for i := range chanceSYNs + 1 {
 		from := netip.AddrPortFrom(netip.IPv4Unspecified(), 50000+uint16(i))
-		a := tcp.Attempt{To: door.Addr, From: from, Ending: tcp.CloseAfterPeer}
-		outs, err := clients[i%len(clients)].Attempt(ctx, []tcp.Attempt{a})
+		client := clients[i%len(clients)]
+		outs, err := client.Attempt(ctx, []tcp.Attempt{{To: door.Addr, From: from}})
 		if err != nil {
 			return seen, fmt.Errorf("connection %d: %w", i, err)
 		}
-		switch {
-		case outs[0].Verdict != tcp.Connected:
+		if outs[0].Verdict != tcp.Connected {
 			failed++
-		case outs[0].SYNs > 1:
+			continue
+		}
+		if outs[0].SYNs > 1 {
 			rejected++
 		}
-		if err := giveAway(ctx, gateway, balancer, door); err != nil {
+		if err := giveAway(ctx, client, outs[0].Conn, gateway, balancer, door); err != nil {
 			return seen, fmt.Errorf("connection %d: %w", i, err)
 		}
 	}
@@ -138,11 +139,24 @@ func driveChance(ctx context.Context, _ Cell, l *lab.Lab) (seen Seen, err error)
 	return seen, nil
 }
 
-// giveAway waits for the balancer's TIME_WAIT and makes the gateway forget the
+// giveAway has the balancer close first and makes the gateway forget the
 // connection, so that the next one gets its port.
-func giveAway(ctx context.Context, gateway, balancer node.Node, door node.Listening) error {
+func giveAway(ctx context.Context, client node.Node, conn tcp.Handle, gateway, balancer node.Node, door node.Listening) error {
 	outside := netip.AddrPortFrom(gateway.Identity().Addr, sourcePort)
-	err := observe.Await(ctx, "the balancer's TIME_WAIT", func() (bool, error) {
+	accepted, err := balancer.Accept(ctx, door.Handle, outside)
+	if err != nil {
+		return err
+	}
+	if err := balancer.End(ctx, accepted, tcp.CloseNow); err != nil {
+		return err
+	}
+	if err := awaitFinWait2(ctx, balancer, door.Addr, outside); err != nil {
+		return err
+	}
+	if err := client.End(ctx, conn, tcp.CloseAfterPeer); err != nil {
+		return err
+	}
+	err = observe.Await(ctx, "the balancer's TIME_WAIT", func() (bool, error) {
 		all, err := balancer.Sockets(ctx)
 		return len(all.In(observe.TimeWait).Between(door.Addr, outside)) == 1, err
 	})

@@ -275,19 +275,29 @@ func (s fiveTuple) end(ctx context.Context, first, atBalancer tcp.Handle) error 
 		if err := s.balancer.End(ctx, atBalancer, tcp.CloseNow); err != nil {
 			return err
 		}
+		if err := awaitFinWait2(ctx, s.balancer, s.door.Addr, s.outside()); err != nil {
+			return err
+		}
 	}
 	switch {
 	case s.Left == LeftTimeWait || s.Left == LeftNothing:
 		return s.first.End(ctx, first, tcp.CloseAfterPeer)
 	case s.first == s.second:
-		// The balancer's FIN, if it sent one, must have been answered.
-		if _, err := s.awaitLeft(ctx); err != nil {
-			return err
-		}
 		return s.first.End(ctx, first, tcp.Vanish)
 	default:
 		return nil
 	}
+}
+
+// awaitFinWait2 waits until a FIN has been acknowledged. Only then may the other
+// side close: its FIN could overtake its ACK on another processor, the ACK would
+// come to a TIME_WAIT, and the RST that answers the TIME_WAIT's own ACK would end
+// it (RFC 1337).
+func awaitFinWait2(ctx context.Context, closed node.Node, local, remote netip.AddrPort) error {
+	return observe.Await(ctx, "the FIN to be acknowledged", func() (bool, error) {
+		all, err := closed.Sockets(ctx)
+		return len(all.In(observe.FinWait2).Between(local, remote)) == 1, err
+	})
 }
 
 // awaitLeft waits until the balancer's socket is as wanted.

@@ -246,10 +246,22 @@ func (r *remedyRun) once(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	if r.kind == "lb-closes" {
-		return r.balancerFirst(ctx, to, outs[0].Conn, accepted)
+	conn := remedyConn{
+		client: outs[0].Conn, accepted: accepted, to: to,
+		local: netip.AddrPortFrom(r.client.Identity().Addr, outs[0].Local.Port()), seenFrom: peer,
 	}
-	return r.clientFirst(ctx, to, outs[0].Conn, accepted)
+	if r.kind == "lb-closes" {
+		return r.balancerFirst(ctx, conn)
+	}
+	return r.clientFirst(ctx, conn)
+}
+
+// remedyConn is one connection: its two ends, and the client's address as itself
+// and as the door knows it.
+type remedyConn struct {
+	client, accepted tcp.Handle
+	to               door
+	local, seenFrom  netip.AddrPort
 }
 
 // outside is the address that the client has at the door.
@@ -261,12 +273,12 @@ func (r *remedyRun) outside(to door) netip.Addr {
 }
 
 // clientFirst has the client send and end the connection as the remedy says.
-func (r *remedyRun) clientFirst(ctx context.Context, to door, conn, accepted tcp.Handle) error {
+func (r *remedyRun) clientFirst(ctx context.Context, c remedyConn) error {
 	size := remedyBytes
 	if r.unsent {
 		size = unsentBytes
 	}
-	sent, err := r.client.Send(ctx, conn, size)
+	sent, err := r.client.Send(ctx, c.client, size)
 	if err != nil {
 		return err
 	}
@@ -275,46 +287,59 @@ func (r *remedyRun) clientFirst(ctx context.Context, to door, conn, accepted tcp
 			return err
 		}
 	}
+	if r.kind == "linger" {
+		if err := r.client.End(ctx, c.client, tcp.Abort); err != nil {
+			return err
+		}
+		// What was under way has arrived, or never will, when the RST has.
+		if err := r.awaitReset(ctx, c.to); err != nil {
+			return err
+		}
+		if err := r.read(ctx, c.to.at, c.accepted, sent); err != nil {
+			return err
+		}
+		return c.to.at.End(ctx, c.accepted, tcp.CloseNow)
+	}
 	// The reader reads while the client closes: a FIN comes after the last byte.
 	var both errgroup.Group
+	both.Go(func() error { return r.client.End(ctx, c.client, tcp.CloseFirst) })
 	both.Go(func() error {
-		if r.kind == "linger" {
-			return r.client.End(ctx, conn, tcp.Abort)
+		if err := r.read(ctx, c.to.at, c.accepted, sent); err != nil {
+			return err
 		}
-		return r.client.End(ctx, conn, tcp.CloseFirst)
-	})
-	both.Go(func() error {
-		if r.kind == "linger" {
-			// What was under way has arrived, or never will, when the RST has.
-			if err := r.awaitReset(ctx, to); err != nil {
-				return err
-			}
+		if err := awaitFinWait2(ctx, r.client, c.local, c.to.Addr); err != nil {
+			return err
 		}
-		return r.read(ctx, to.at, accepted, sent)
+		return c.to.at.End(ctx, c.accepted, tcp.CloseNow)
 	})
 	return both.Wait()
 }
 
 // balancerFirst has the balancer send an answer and close.
-func (r *remedyRun) balancerFirst(ctx context.Context, to door, conn, accepted tcp.Handle) error {
-	sent, err := to.at.Send(ctx, accepted, remedyBytes)
+func (r *remedyRun) balancerFirst(ctx context.Context, c remedyConn) error {
+	sent, err := c.to.at.Send(ctx, c.accepted, remedyBytes)
 	if err != nil {
 		return err
 	}
-	if err := to.at.End(ctx, accepted, tcp.CloseNow); err != nil {
+	if err := c.to.at.End(ctx, c.accepted, tcp.CloseNow); err != nil {
 		return err
 	}
-	if err := r.read(ctx, r.client, conn, sent); err != nil {
+	if err := r.read(ctx, r.client, c.client, sent); err != nil {
+		return err
+	}
+	if err := awaitFinWait2(ctx, c.to.at, c.to.Addr, c.seenFrom); err != nil {
+		return err
+	}
+	if err := r.client.End(ctx, c.client, tcp.CloseNow); err != nil {
 		return err
 	}
 	return observe.Await(ctx, "the balancer's TIME_WAIT", func() (bool, error) {
-		all, err := to.at.Sockets(ctx)
-		open := all.In(observe.FinWait1)
-		return len(open)+len(all.In(observe.FinWait2)) == 0, err
+		all, err := c.to.at.Sockets(ctx)
+		return len(all.In(observe.FinWait2)) == 0, err
 	})
 }
 
-// read reads to the end, notes what is missing, and closes.
+// read reads to the end and notes what is missing.
 func (r *remedyRun) read(ctx context.Context, at node.Node, conn tcp.Handle, sent int) error {
 	got, err := at.Receive(ctx, conn)
 	if err != nil {
@@ -324,7 +349,7 @@ func (r *remedyRun) read(ctx context.Context, at node.Node, conn tcp.Handle, sen
 	if got.Errno != 0 {
 		r.readerReset = true
 	}
-	return at.End(ctx, conn, tcp.CloseNow)
+	return nil
 }
 
 func (r *remedyRun) awaitAcknowledged(ctx context.Context) error {

@@ -11,36 +11,56 @@ import (
 // ClockReading is a connection's timestamp clock at one moment.
 type ClockReading struct {
 	// Ticks is what a segment sent now would say (TCP_TIMESTAMP). A tick is 1 ms
-	// since Linux 4.13 (TCP_TS_HZ) and 1/HZ s before. Since Linux 6.7 the lowest
-	// bit tells the unit of the clock instead and is 0 (do_tcp_getsockopt), so
-	// that an odd number of ticks reads as one less.
+	// since Linux 4.13 (TCP_TS_HZ) and 1/HZ s before.
 	Ticks uint32
 	// At is the moment on the machine's own CLOCK_MONOTONIC, in the same
 	// millisecond in which Ticks was read.
 	At time.Duration
 }
 
-// Clock reads the timestamp clock of one connection (Linux 3.9).
+// Clock reads the timestamp clock of one connection (Linux 3.9). That takes one
+// to two milliseconds: since Linux 6.7 the lowest bit tells the unit of the clock
+// (do_tcp_getsockopt), so that an odd number reads as one less, and only two
+// readings in successive milliseconds show which one is even.
 func (h *Host) Clock(conn Handle) (ClockReading, error) {
 	s, err := h.socket(conn)
 	if err != nil {
 		return ClockReading{}, fmt.Errorf("read clock: %w", err)
 	}
-	var reading ClockReading
-	err = s.control(func(fd int) error {
+	var first, second ClockReading
+	err = s.control(func(fd int) (err error) {
 		for {
-			reading.At = monotonic()
-			ticks, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_TIMESTAMP)
-			reading.Ticks = uint32(ticks)
-			if err != nil || monotonic().Milliseconds() == reading.At.Milliseconds() {
+			if first, err = readClock(fd); err != nil {
 				return err
+			}
+			for second = first; second.At.Milliseconds() == first.At.Milliseconds(); {
+				if second, err = readClock(fd); err != nil {
+					return err
+				}
+			}
+			if second.At.Milliseconds() == first.At.Milliseconds()+1 {
+				return nil // nobody kept us waiting in between
 			}
 		}
 	})
 	if err != nil {
 		return ClockReading{}, fmt.Errorf("read clock of socket %d: %w", conn, err)
 	}
-	return reading, nil
+	if second.Ticks == first.Ticks {
+		return first, nil // even, and now odd
+	}
+	return second, nil
+}
+
+// readClock reads both clocks within one millisecond.
+func readClock(fd int) (ClockReading, error) {
+	for {
+		at := monotonic()
+		ticks, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_TIMESTAMP)
+		if err != nil || monotonic().Milliseconds() == at.Milliseconds() {
+			return ClockReading{Ticks: uint32(ticks), At: at}, err
+		}
+	}
 }
 
 // monotonic is CLOCK_MONOTONIC, which timestamps come from (tcp_clock_ns).
