@@ -23,23 +23,27 @@ func (f Family) Chosen(k Kernels) []Cell {
 		if name := f.Describe(c); !seen[name] {
 			seen[name] = true
 			chosen = append(chosen, c)
-			cover.add(c)
+			cover.add(cover.numbers(c))
 		}
 	}
 	// Of all cells, take the one that brings most new pairs along, the first of
 	// them when there are several, until none brings any.
 	all := f.All()
+	numbers := make([][]int, len(all))
+	for i, c := range all {
+		numbers[i] = cover.numbers(c)
+	}
 	for {
 		best, most := 0, 0
-		for i, c := range all {
-			if n := cover.fresh(c); n > most {
-				best, most = i, n
+		for i, n := range numbers {
+			if fresh := cover.fresh(n); fresh > most {
+				best, most = i, fresh
 			}
 		}
 		if most == 0 {
 			return append(chosen, f.untried(chosen, all, k)...)
 		}
-		cover.add(all[best])
+		cover.add(numbers[best])
 		chosen = append(chosen, all[best])
 	}
 }
@@ -110,6 +114,7 @@ func newCover(f Family) *cover {
 	return c
 }
 
+// numbers are those of the cell's values.
 func (c *cover) numbers(cell Cell) []int {
 	numbers := make([]int, len(c.axes))
 	for i, a := range c.axes {
@@ -118,8 +123,7 @@ func (c *cover) numbers(cell Cell) []int {
 	return numbers
 }
 
-func (c *cover) add(cell Cell) {
-	numbers := c.numbers(cell)
+func (c *cover) add(numbers []int) {
 	for i, a := range numbers {
 		for _, b := range numbers[:i] {
 			c.met[a][b] = true
@@ -127,9 +131,8 @@ func (c *cover) add(cell Cell) {
 	}
 }
 
-// fresh counts the pairs of the cell that have not met.
-func (c *cover) fresh(cell Cell) (n int) {
-	numbers := c.numbers(cell)
+// fresh counts the pairs of a cell's values that have not met.
+func (c *cover) fresh(numbers []int) (n int) {
 	for i, a := range numbers {
 		for _, b := range numbers[:i] {
 			if !c.met[a][b] {

@@ -204,7 +204,7 @@ func TestChosenCellsMakeAllPairsMeet(t *testing.T) {
 		cover := newCover(f)
 		seen := map[string]bool{}
 		for _, c := range f.Chosen(newest) {
-			cover.add(c)
+			cover.add(cover.numbers(c))
 			if seen[f.Describe(c)] {
 				t.Errorf("chosen twice: %s", f.Describe(c))
 			}
@@ -214,7 +214,7 @@ func TestChosenCellsMakeAllPairsMeet(t *testing.T) {
 			}
 		}
 		for _, c := range f.All() {
-			if n := cover.fresh(c); n > 0 {
+			if n := cover.fresh(cover.numbers(c)); n > 0 {
 				t.Fatalf("%d pairs of %s have not met", n, f.Describe(c))
 			}
 		}
