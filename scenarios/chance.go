@@ -163,7 +163,7 @@ func giveAway(ctx context.Context, client node.Node, conn tcp.Handle, gateway, b
 	if err != nil {
 		return err
 	}
-	n, err := gateway.DeleteFlows(ctx, observe.FlowMatch{Reply: observe.Tuple{Dst: outside}})
+	n, err := gateway.DeleteFlows(ctx, observe.FlowMatch{Reply: observe.Tuple{Src: door.Addr, Dst: outside}})
 	if err == nil && n == 0 {
 		err = errors.New("the gateway knows nothing of the connection")
 	}

@@ -337,7 +337,7 @@ func (s fiveTuple) awaitLeft(ctx context.Context) (left observe.Socket, err erro
 // time is shorter than the balancer's 60 s. Linux's own is 120 s
 // (nf_conntrack_tcp_timeout_time_wait).
 func (s fiveTuple) forget(ctx context.Context) error {
-	n, err := s.gateway.DeleteFlows(ctx, observe.FlowMatch{Reply: observe.Tuple{Dst: s.outside()}})
+	n, err := s.gateway.DeleteFlows(ctx, observe.FlowMatch{Reply: observe.Tuple{Src: s.door.Addr, Dst: s.outside()}})
 	if err != nil {
 		return err
 	}

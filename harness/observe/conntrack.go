@@ -86,8 +86,11 @@ func ReadFlows() ([]Flow, error) {
 // TCP connections over IPv4 that match, and says how many it forgot. A NAT that
 // forgets is how an address and port come back while the server still keeps
 // them in TIME_WAIT.
+//
+// A match with all of Original or all of Reply is looked up, any other makes the
+// kernel walk the table of all namespaces, which takes some 10 ms.
 func DeleteFlows(match FlowMatch) (int, error) {
-	entries, err := dumpConntrack()
+	entries, err := selectConntrack(match)
 	if err != nil {
 		return 0, err
 	}
@@ -120,6 +123,45 @@ type entry struct {
 	identity []attribute
 }
 
+// selectConntrack finds the entries that may match: the one with a tuple that is
+// given in full, or all.
+func selectConntrack(match FlowMatch) ([]entry, error) {
+	for _, direction := range []struct {
+		kind  int
+		tuple Tuple
+	}{{nl.CTA_TUPLE_ORIG, match.Original}, {nl.CTA_TUPLE_REPLY, match.Reply}} {
+		if complete(direction.tuple.Src) && complete(direction.tuple.Dst) {
+			return lookUpConntrack(direction.kind, direction.tuple)
+		}
+	}
+	return dumpConntrack()
+}
+
+func complete(end netip.AddrPort) bool {
+	return end.Addr().Is4() && !end.Addr().IsUnspecified() && end.Port() != 0
+}
+
+func lookUpConntrack(kind int, tuple Tuple) ([]entry, error) {
+	request := conntrackRequest(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_ACK)
+	attribute := nl.NewRtAttr(kind|unix.NLA_F_NESTED, nil)
+	ip := attribute.AddRtAttr(nl.CTA_TUPLE_IP|unix.NLA_F_NESTED, nil)
+	ip.AddRtAttr(nl.CTA_IP_V4_SRC, tuple.Src.Addr().AsSlice())
+	ip.AddRtAttr(nl.CTA_IP_V4_DST, tuple.Dst.Addr().AsSlice())
+	transport := attribute.AddRtAttr(nl.CTA_TUPLE_PROTO|unix.NLA_F_NESTED, nil)
+	transport.AddRtAttr(nl.CTA_PROTO_NUM, []byte{unix.IPPROTO_TCP})
+	transport.AddRtAttr(nl.CTA_PROTO_SRC_PORT, binary.BigEndian.AppendUint16(nil, tuple.Src.Port()))
+	transport.AddRtAttr(nl.CTA_PROTO_DST_PORT, binary.BigEndian.AppendUint16(nil, tuple.Dst.Port()))
+	request.AddData(attribute)
+	messages, err := request.Execute(unix.NETLINK_NETFILTER, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up conntrack entry %s > %s: %w", tuple.Src, tuple.Dst, err)
+	}
+	return parseEntries(messages)
+}
+
 // dumpConntrack is not netlink.ConntrackTableList because that does not tell
 // the status bits and loses its place in an entry with a zone.
 func dumpConntrack() ([]entry, error) {
@@ -129,6 +171,10 @@ func dumpConntrack() ([]entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dump conntrack entries: %w", err)
 	}
+	return parseEntries(messages)
+}
+
+func parseEntries(messages [][]byte) ([]entry, error) {
 	entries := make([]entry, 0, len(messages))
 	for _, message := range messages {
 		e, ok, err := parseEntry(message)

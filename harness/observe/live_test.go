@@ -363,6 +363,9 @@ func (w *world) forget() {
 	}{
 		{FlowMatch{Original: Tuple{clientAt(40002), anyEnd}}, 0},
 		{FlowMatch{Original: Tuple{anyEnd, private}}, 0},
+		{FlowMatch{Original: Tuple{clientAt(40002), door}}, 0},
+		{FlowMatch{Reply: Tuple{door, private}}, 0},
+		{FlowMatch{Original: Tuple{private, door}, Reply: Tuple{anyEnd, private}}, 0},
 		{FlowMatch{Original: Tuple{private, door}, Reply: Tuple{anyEnd, public}}, 1},
 		{FlowMatch{}, 0},
 	} {
