@@ -37,32 +37,11 @@ func (f Family) Chosen() []Cell {
 			}
 		}
 		if most == 0 {
-			return append(chosen, f.unseen(chosen, all)...)
+			return chosen
 		}
 		cover.add(all[best])
 		chosen = append(chosen, all[best])
 	}
-}
-
-// unseen finds a cell, a fast one if there is any, for each rule that holds
-// somewhere on the latest kernel but in none of the chosen cells.
-func (f Family) unseen(chosen, all []Cell) (more []Cell) {
-	known := Known()
-	latest := Alike(FactsOf(known[len(known)-1]))
-	seen := map[string]bool{}
-	for _, c := range chosen {
-		r, _ := f.Rule(c, latest)
-		seen[r.Name] = true
-	}
-	for _, slow := range []bool{false, true} {
-		for _, c := range all {
-			if r, covered := f.Rule(c, latest); covered && !seen[r.Name] && f.IsSlow(c) == slow {
-				seen[r.Name] = true
-				more = append(more, c)
-			}
-		}
-	}
-	return more
 }
 
 // product combines the values of the axes that vary; the others have their usual

@@ -125,6 +125,7 @@ var knownCounters = []string{
 	"Conntrack.insert_failed",
 	"Conntrack.drop",
 	"Tcp.EstabResets",
+	"Tcp.InSegs",
 	"Tcp.OutRsts",
 	"TcpExt.ListenDrops",
 	"TcpExt.ListenOverflows",
