@@ -110,7 +110,7 @@ func gatewayTopology(c Cell) lab.Topology {
 	t := lab.Topology{
 		Clients: 2, Names: []string{"phone-a", "phone-b"},
 		Gateway: lab.GatewaySpec{Kind: lab.Masquerade},
-		// Few retries: a client that is shut out gives up after 3 s. One clock
+		// Few retries: a client that is shut out soon gives up. One clock
 		// for all, without offsets, so that it says what is newer.
 		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=2", "net.ipv4.tcp_timestamps=2").
 			// The RST by which a client removes a TIME_WAIT is out of the window
