@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"twlab/harness/lab"
 	"twlab/harness/node"
@@ -156,9 +157,10 @@ func giveAway(ctx context.Context, client node.Node, conn tcp.Handle, gateway, b
 	if err := client.End(ctx, conn, tcp.CloseAfterPeer); err != nil {
 		return err
 	}
-	err = observe.Await(ctx, "the balancer's TIME_WAIT", func() (bool, error) {
+	tick := time.Now().Add(tickAtMost)
+	err = observe.Await(ctx, "the balancer's TIME_WAIT and a tick of the clock", func() (bool, error) {
 		all, err := balancer.Sockets(ctx)
-		return len(all.In(observe.TimeWait).Between(door.Addr, outside)) == 1, err
+		return len(all.In(observe.TimeWait).Between(door.Addr, outside)) == 1 && time.Now().After(tick), err
 	})
 	if err != nil {
 		return err

@@ -117,6 +117,10 @@ const (
 	clockStep uint32 = 1 << 30 // less than half the clock, or it would be a step back
 )
 
+// tickAtMost is longer than any tick of the timestamp clock: 1 ms since Linux
+// 4.13, a jiffy before. A clock that is to be newer must have gone on.
+const tickAtMost = 20 * time.Millisecond
+
 // errMissed says that the clocks did not meet at the one tick that was wanted.
 var errMissed = errors.New("the second SYN left at another tick than wanted")
 
@@ -302,11 +306,10 @@ func awaitFinWait2(ctx context.Context, closed node.Node, local, remote netip.Ad
 
 // awaitLeft waits until the balancer's socket is as wanted.
 func (s fiveTuple) awaitLeft(ctx context.Context) (left observe.Socket, err error) {
-	// A full millisecond passes, or ten where the clock ticks with HZ=100, so
-	// that a newer clock is newer. Equal ones are waited for in another way.
+	// Equal clocks are waited for in another way.
 	tick := time.Now()
 	if s.Clock != Equal {
-		tick = tick.Add(20 * time.Millisecond)
+		tick = tick.Add(tickAtMost)
 	}
 	err = observe.Await(ctx, fmt.Sprintf("what is left at the balancer to be %s", s.Left), func() (bool, error) {
 		all, err := s.balancer.Sockets(ctx)
