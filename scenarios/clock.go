@@ -170,8 +170,7 @@ func (s twoClocks) drive(ctx context.Context) (seen Seen, err error) {
 		return seen, nil
 	}
 	seen.Count("ticks in 100 ms", ticks)
-	// The lowest bit of a reading may be missing, see tcp.ClockReading.
-	seen.Note("uptime", yesNo(uint32(before.reading.At.Milliseconds())-before.reading.Ticks <= 1))
+	seen.Note("uptime", yesNo(before.reading.Ticks == uint32(before.reading.At.Milliseconds())))
 	seen.Note("offset", sameClock(before.reading.Ticks, after.reading.Ticks, after.reading.At-before.reading.At))
 	one, other := before.syn, after.syn
 	seen.Note("offset on the wire", sameClock(one.Timestamp.Value, other.Timestamp.Value, other.Time.Sub(one.Time)))
