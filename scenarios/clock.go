@@ -170,16 +170,18 @@ func (s twoClocks) drive(ctx context.Context) (seen Seen, err error) {
 		return seen, nil
 	}
 	seen.Count("ticks in 100 ms", ticks)
-	// The lowest bit of a reading may be missing, see tcp.ClockReading.
-	seen.Note("uptime", yesNo(uint32(before.reading.At.Milliseconds())-before.reading.Ticks <= 1))
+	seen.Note("uptime", yesNo(before.reading.Ticks == uint32(before.reading.At.Milliseconds())))
 	seen.Note("offset", sameClock(before.reading.Ticks, after.reading.Ticks, after.reading.At-before.reading.At))
-	seen.Note("offset on the wire", sameClock(before.syn.Timestamp.Value, after.syn.Timestamp.Value, after.syn.Time.Sub(before.syn.Time)))
+	one, other := before.syn, after.syn
+	seen.Note("offset on the wire", sameClock(one.Timestamp.Value, other.Timestamp.Value, other.Time.Sub(one.Time)))
 	return seen, nil
 }
 
 // show opens a connection, reads its clock, resets it, and finds its SYN. The
 // ticks are how many went by in 100 ms.
-func (s twoClocks) show(ctx context.Context, from node.Node, port uint16, to netip.AddrPort) (c shownClock, ticks int64, err error) {
+func (s twoClocks) show(
+	ctx context.Context, from node.Node, port uint16, to netip.AddrPort,
+) (c shownClock, ticks int64, err error) {
 	out, err := connect(ctx, from, tcp.Attempt{To: to, From: netip.AddrPortFrom(from.Identity().Addr, port)})
 	if err != nil {
 		return c, 0, err

@@ -106,8 +106,9 @@ func tunables() []tunable {
 		},
 		{
 			sysctl: "net.ipv4.tcp_tw_reuse_delay", feature: "knob-tcp-tw-reuse-delay", in: since(6, 14), other: "500",
-			absent: []absence{notYet("not-yet", "6.14")}, source: "commit ca6a6f93867a, tcp: Add sysctl to configure TIME-WAIT reuse delay",
-			usual: always("1000", "the document's one second is the default of a sysctl since Linux 6.14, in milliseconds"),
+			absent: []absence{notYet("not-yet", "6.14")},
+			source: "commit ca6a6f93867a, tcp: Add sysctl to configure TIME-WAIT reuse delay",
+			usual:  always("1000", "the document's one second is the default of a sysctl since Linux 6.14, in milliseconds"),
 		},
 		{
 			sysctl: "net.ipv4.tcp_tw_recycle", feature: TwRecycle, other: "1",
@@ -297,8 +298,9 @@ func Defaults() Family {
 		rules = append(rules, t.defaults(Cells{{sysctl: {t.sysctl}, what: {value}}})...)
 	}
 	return Family{
-		Name:  "defaults",
-		About: "A network namespace in which nobody has set anything: which of the sysctls are there, what do they say, and whose are they?",
+		Name: "defaults",
+		About: "A network namespace in which nobody has set anything: which of the sysctls are there, what do they say, " +
+			"and whose are they?",
 		Axes: []Axis{
 			{Name: sysctl, Values: names, Product: true, Means: "the sysctl"},
 			{Name: what, Values: []string{value, own, exists}, Product: true,

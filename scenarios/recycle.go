@@ -62,8 +62,9 @@ func Recycle() Family {
 				Name: "recycle-gone-" + who.value, Cells: Cells{its},
 				Kernels: []Condition{Lacks(who.role, TwRecycle), Lacks(who.role, PassivePAWS)},
 				Want:    append(accepted(knobGone, full), Is("passive counter", "none")),
-				Because: "tcp_tw_recycle is no more since Linux 4.12, nor is its counter: it cannot be set, shortens nothing, and drops nothing",
-				Source:  "commit 4396e46187ca, tcp: remove tcp_tw_recycle",
+				Because: "tcp_tw_recycle is no more since Linux 4.12, nor is its counter: " +
+					"it cannot be set, shortens nothing, and drops nothing",
+				Source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle",
 			},
 			Rule{
 				Name: "recycle-not-here-" + who.value, Cells: Cells{its},
@@ -73,7 +74,8 @@ func Recycle() Family {
 				Source:  "net/ipv4/sysctl_net_ipv4.c: register_net_sysctl(&init_net); commit 1946e672c173",
 			},
 			Rule{
-				Name: "recycle-off-" + who.value, Cells: Cells{its}.And(Where{recycle: {"0"}}), Kernels: []Condition{Has(who.role, TwRecycle)},
+				Name: "recycle-off-" + who.value, Cells: Cells{its}.And(Where{recycle: {"0"}}),
+				Kernels: []Condition{Has(who.role, TwRecycle)},
 				Want:    accepted(set, full),
 				Because: "tcp_tw_recycle=0 remembers no address, and TIME_WAIT lasts 60 s",
 				Source:  "tcp_time_wait: recycle_ok",
@@ -83,8 +85,8 @@ func Recycle() Family {
 		Rule{
 			Name: "recycle-older-dropped", Cells: Cells{remembers}.And(inside).And(Where{clock: {"older"}}),
 			Kernels: []Condition{Has(lab.Balancer, TwRecycle)}, Want: dropped,
-			Because: "the balancer remembers the last timestamp of the address for 60 s after a connection that it closed first, and drops " +
-				"every SYN from there that is older by more than one tick, without a word: whoever shares the address waits in vain",
+			Because: "the balancer remembers the last timestamp of the address for 60 s after a connection that it closed first, " +
+				"and drops every SYN from there that is older by more than one tick, without a word: whoever shares the address waits in vain",
 			Source: source,
 		},
 		Rule{
@@ -94,23 +96,27 @@ func Recycle() Family {
 			Source:  source + "; commit a26552afe894",
 		},
 		Rule{
-			Name: "recycle-forgotten", Cells: Cells{remembers}.And(Where{gap: {outside}}), Kernels: []Condition{Has(lab.Balancer, TwRecycle)},
+			Name: "recycle-forgotten", Cells: Cells{remembers}.And(Where{gap: {outside}}),
+			Kernels: []Condition{Has(lab.Balancer, TwRecycle)},
 			Want:    accepted(set, short...),
 			Because: "60 s after the last connection the address is forgotten (TCP_PAWS_MSL)",
 			Source:  source,
 		},
 		Rule{
-			Name: "recycle-newer", Cells: Cells{remembers}, Kernels: []Condition{Has(lab.Balancer, TwRecycle)}, Want: accepted(set, short...),
+			Name: "recycle-newer", Cells: Cells{remembers}, Kernels: []Condition{Has(lab.Balancer, TwRecycle)},
+			Want: accepted(set, short...),
 			Because: "a newer timestamp passes, and before Linux 3.17 a SYN without one as well; " +
 				"the balancer's TIME_WAIT lasts for 3.5 retransmission timeouts only",
 			Source: source + "; tcp_time_wait",
 		},
 		Rule{
-			Name:  "recycle-client-short",
-			Cells: Cells{{role: {client}, closer: {client}, recycle: {"1"}, clientTS: {"1", first}, lbTS: {"1"}}}, Kernels: []Condition{Has(lab.Client, TwRecycle)},
+			Name:    "recycle-client-short",
+			Cells:   Cells{{role: {client}, closer: {client}, recycle: {"1"}, clientTS: {"1", first}, lbTS: {"1"}}},
+			Kernels: []Condition{Has(lab.Client, TwRecycle)},
 			Want:    accepted(set, short...),
-			Because: "a client with tcp_tw_recycle keeps its own TIME_WAITs for 3.5 retransmission timeouts only, if the connection had timestamps",
-			Source:  "tcp_time_wait: tw_timeout = rto",
+			Because: "a client with tcp_tw_recycle keeps its own TIME_WAITs for 3.5 retransmission timeouts only, " +
+				"if the connection had timestamps",
+			Source: "tcp_time_wait: tw_timeout = rto",
 		})
 	for _, who := range acting {
 		rules = append(rules, Rule{
@@ -135,7 +141,8 @@ func Recycle() Family {
 				Means: "the second connection's timestamp against the last one of the first"},
 			{Name: role, Values: []string{balancer, client}, Means: "who sets tcp_tw_recycle"},
 			{Name: closer, Values: []string{lb, client}, Means: "who closes the first connection first"},
-			{Name: path, Values: []string{"nat", "direct"}, Means: "whether another client behind the same address comes next, or the same one"},
+			{Name: path, Values: []string{"nat", "direct"},
+				Means: "whether another client behind the same address comes next, or the same one"},
 			{Name: gap, Values: []string{"inside", outside}, Means: "whether it comes within 60 s"},
 		},
 		Crossed: [][]string{{role, closer}, {path, gap}},
