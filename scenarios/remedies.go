@@ -241,7 +241,7 @@ func (r *remedyRun) once(ctx context.Context, i int) error {
 		return nil
 	}
 	// No gateway here changes the port, and only its address hides the client's.
-	peer := netip.AddrPortFrom(r.outside(to), outs[0].Local.Port())
+	peer := netip.AddrPortFrom(r.outside(), outs[0].Local.Port())
 	accepted, err := to.at.Accept(ctx, to.Handle, peer)
 	if err != nil {
 		return err
@@ -264,8 +264,8 @@ type remedyConn struct {
 	local, seenFrom  netip.AddrPort
 }
 
-// outside is the address that the client has at the door.
-func (r *remedyRun) outside(to door) netip.Addr {
+// outside is the address that the client has at every door.
+func (r *remedyRun) outside() netip.Addr {
 	if r.gateway != nil {
 		return r.gateway.Identity().Addr
 	}

@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,7 +35,7 @@ func Tuple() Family {
 	olderStamp := Cells{stamped}.And(Where{clock: {string(Older)}})
 	newerStamp := Cells{stamped}.And(Where{clock: {string(Newer), string(Wrapped)}})
 	equalStamp := Cells{stamped}.And(Where{clock: {string(Equal)}})
-	byNumber := append(equalStamp, bare...)
+	byNumber := slices.Concat(equalStamp, bare)
 	newerNumber := byNumber.And(Where{isn: {string(Newer)}})
 	otherNumber := byNumber.And(Where{isn: {string(Older), string(Equal)}})
 
@@ -87,6 +88,7 @@ func Tuple() Family {
 			{Cells{{clientTS: off, clock: {"older", "equal", "wrapped"}}}, "a SYN without timestamp has no clock that could be older"},
 			{Cells{{lbTS: {"0"}, clock: {"equal", "wrapped"}}}, "a balancer without timestamps has shown nobody a clock to be equal to"},
 			{Cells{{clientTS: {"1"}, clock: {"wrapped"}}}, "the clock begins at a random number, so where it passes 2^32 cannot be chosen"},
+			{Cells{{state: {string(LeftNothing)}, clock: {"equal"}}}, "when the TIME_WAIT has run out the clocks have gone on for a minute"},
 			{Cells{{second: {"direct"}, path: {string(UnNATedRST)}}}, "without NAT there is no translation to be left out"},
 		},
 		Slow: Cells{{state: {string(LeftNothing)}}},
