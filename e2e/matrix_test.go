@@ -74,7 +74,7 @@ func cellSpec(f scenarios.Family, c scenarios.Cell, kernels scenarios.Kernels, l
 			labels = append(labels, "needs:"+string(k.Feature))
 		}
 	}
-	It(f.Name+" "+f.Describe(c)+" is "+rule.Name, Label(withSlow(f, c, labels)...), func(ctx SpecContext) {
+	It(f.Name+" "+f.Describe(c)+" is "+rule.Name, withSlow(f, c, labels), priority(f, c), func(ctx SpecContext) {
 		Expect(covered).To(BeTrue(), "no rule for this cell on this kernel")
 		result := scenarios.Judge(f, c, rule, drive(ctx, f, c))
 		AddReportEntry(cellEntry, result, ReportEntryVisibilityNever)
@@ -84,8 +84,8 @@ func cellSpec(f scenarios.Family, c scenarios.Cell, kernels scenarios.Kernels, l
 
 // mutationSpec makes the spec in which a rule must fail.
 func mutationSpec(f scenarios.Family, m scenarios.Mutation) {
-	labels := withSlow(f, m.World, []string{"mutation", "family:" + f.Name, "rule:" + m.Rule.Name})
-	It(fmt.Sprintf("%s does not survive %s=%s in %s", m.Rule.Name, m.Axis, m.To, f.Describe(m.Cell)), Label(labels...), func(ctx SpecContext) {
+	labels := []string{"mutation", "family:" + f.Name, "rule:" + m.Rule.Name}
+	It(fmt.Sprintf("%s does not survive %s=%s in %s", m.Rule.Name, m.Axis, m.To, f.Describe(m.Cell)), withSlow(f, m.World, labels), priority(f, m.World), func(ctx SpecContext) {
 		result := scenarios.Judge(f, m.Cell, m.Rule, drive(ctx, f, m.World))
 		AddReportEntry(mutationEntry, mutated{f.Name, m.Rule.Name, m.Axis, m.To, !result.Agrees()}, ReportEntryVisibilityNever)
 		Expect(result).NotTo(agree())
@@ -118,7 +118,7 @@ func chosenMutations(f scenarios.Family, kernels scenarios.Kernels) []scenarios.
 // covers the cell, whatever is seen is an answer.
 func questionSpec(q scenarios.Question, kernels scenarios.Kernels) {
 	rule, covered, reservation := q.Rule(kernels)
-	It(q.Name+": "+q.Family.Name+" "+q.Family.Describe(q.Cell), Label(withSlow(q.Family, q.Cell, []string{"yours"})...), func(ctx SpecContext) {
+	It(q.Name+": "+q.Family.Name+" "+q.Family.Describe(q.Cell), withSlow(q.Family, q.Cell, Labels{"yours"}), priority(q.Family, q.Cell), func(ctx SpecContext) {
 		result := scenarios.Judge(q.Family, q.Cell, rule, drive(ctx, q.Family, q.Cell))
 		answer := "as the rule says"
 		switch {
@@ -148,11 +148,19 @@ func questions() []scenarios.Question {
 	return all
 }
 
-func withSlow(f scenarios.Family, c scenarios.Cell, labels []string) []string {
+func withSlow(f scenarios.Family, c scenarios.Cell, labels Labels) Labels {
 	if f.IsSlow(c) {
-		labels = append(labels, "slow")
+		return append(labels, "slow")
 	}
 	return labels
+}
+
+// priority lets slow specs begin before the others, which run while they wait.
+func priority(f scenarios.Family, c scenarios.Cell) SpecPriority {
+	if f.IsSlow(c) {
+		return 1
+	}
+	return 0
 }
 
 // drive brings a cell about in a lab of its own.
