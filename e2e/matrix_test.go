@@ -14,6 +14,7 @@ import (
 	"github.com/onsi/gomega/gcustom"
 	"github.com/onsi/gomega/types"
 
+	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/scenarios"
 )
@@ -119,9 +120,12 @@ func chosenMutations(f scenarios.Family, kernels scenarios.Kernels) []scenarios.
 func questionSpec(q scenarios.Question, kernels scenarios.Kernels) {
 	rule, covered, reservation := q.Rule(kernels)
 	It(q.Name+": "+q.Family.Name+" "+q.Family.Describe(q.Cell), withSlow(q.Family, q.Cell, Labels{"yours"}), priority(q.Family, q.Cell), func(ctx SpecContext) {
-		result := scenarios.Judge(q.Family, q.Cell, rule, drive(ctx, q.Family, q.Cell))
+		seen, world := driveIn(ctx, q.Family, q.Cell)
+		result := scenarios.Judge(q.Family, q.Cell, rule, seen)
 		answer := "as the rule says"
-		switch {
+		switch lost := world.overwritten(ctx, q.Cell.Extra); {
+		case len(lost) > 0:
+			Fail("the situation needs other values of its own: " + strings.Join(lost, "; ") + ". Leave them out, or choose another family.")
 		case !covered:
 			answer = "no claim covers this: " + reservation
 		case !result.Agrees():
@@ -166,16 +170,38 @@ func priority(f scenarios.Family, c scenarios.Cell) SpecPriority {
 // drive brings a cell about in a lab of its own.
 func drive(ctx SpecContext, f scenarios.Family, c scenarios.Cell) scenarios.Seen {
 	GinkgoHelper()
+	seen, _ := driveIn(ctx, f, c)
+	return seen
+}
+
+func driveIn(ctx SpecContext, f scenarios.Family, c scenarios.Cell) (scenarios.Seen, world) {
+	GinkgoHelper()
 	budget := patience
 	if f.IsSlow(c) {
 		budget += 3 * time.Minute
 	}
-	world := up(ctx, f.Lab(c))
+	w := up(ctx, f.Lab(c))
 	within, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	seen, err := f.Drive(within, c, world.Lab)
+	seen, err := f.Drive(within, c, w.Lab)
 	Expect(err).NotTo(HaveOccurred(), "the situation did not come about; this says nothing about the kernel")
-	return seen
+	return seen, w
+}
+
+// overwritten lists the sysctls that are no longer as they were set, because the
+// situation is made by setting them otherwise.
+func (w world) overwritten(ctx context.Context, wanted lab.Settings) (lost []string) {
+	GinkgoHelper()
+	for _, s := range wanted {
+		for _, n := range w.Nodes(s.Role) {
+			got, err := n.Sysctl(ctx, s.Name)
+			Expect(err).NotTo(HaveOccurred())
+			if got != strings.Join(strings.Fields(s.Value), " ") {
+				lost = append(lost, fmt.Sprintf("%s=%s on %s, not %s", s.Name, got, n.Identity().Name, s.Value))
+			}
+		}
+	}
+	return lost
 }
 
 // agree matches a result in which everything is as the rule says.

@@ -144,7 +144,8 @@ func (b *builder) applySysctls(who member) error {
 		if s.Role != who.Role && s.Node != who.Name {
 			continue
 		}
-		if err := kernel.WriteSysctl(s.Name, s.Value); err != nil {
+		err := kernel.WriteSysctl(s.Name, s.Value)
+		if err != nil && !(s.IfPresent && absent(err)) {
 			return err
 		}
 	}
