@@ -145,7 +145,10 @@ func (b *builder) applySysctls(who member) error {
 			continue
 		}
 		err := kernel.WriteSysctl(s.Name, s.Value)
-		if err != nil && !(s.IfPresent && absent(err)) {
+		if s.IfPresent && absent(err) {
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}
