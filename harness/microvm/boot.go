@@ -20,16 +20,24 @@ const DefaultMemory = 192
 // MostCards is how many network cards a machine has slots for.
 const MostCards = 24
 
-// Config describes a machine.
-type Config struct {
-	Node   node.Identity
-	Kernel Kernel
+// Host is what is the same for all machines that somebody boots here.
+type Host struct {
 	// Agent is the path of the guest agent, built from hack/cmd/agent.
 	Agent string
 	// Accelerator is usually the answer of [Accelerate]; Automatic asks it.
 	Accelerator Accelerator
-	// MemoryMiB is the machine's memory; 0 means DefaultMemory.
+	// MemoryMiB is the memory of a machine; 0 means DefaultMemory.
 	MemoryMiB int
+	// Patience is how long a machine may be silent while it is asked something;
+	// 0 means line.DefaultPatience.
+	Patience time.Duration
+}
+
+// Config describes a machine.
+type Config struct {
+	Host
+	Node   node.Identity
+	Kernel Kernel
 	// Cards are its network cards, Gateway where it sends what they do not lead
 	// to. Without cards it has its address on lo.
 	Cards   []Card
@@ -43,9 +51,9 @@ type Card struct {
 	Tap  *os.File
 }
 
-// How long a machine may take from its first instruction to its first answer. It
-// takes two seconds where nobody else computes.
-const bootPatience = time.Minute
+// bootPatience is how long a machine may take until its network is up. It takes
+// two seconds, and ten times as long where many others compute.
+const bootPatience = 2 * time.Minute
 
 // models are the network cards to try: virtio-net, because there a packet passes
 // as over veth, and e1000, whose driver is in many kernels that lack the other.
@@ -111,7 +119,7 @@ func (c *Config) boot(ctx context.Context, p plan, release kernel.Release) (*Mac
 	}
 	m := &Machine{
 		id: c.Node, release: release, qemu: q, accelerator: c.Accelerator,
-		caller: line.NewCaller(q.line, agent.Sentinels(), 0),
+		caller: line.NewCaller(q.line, agent.Sentinels(), c.Patience),
 	}
 	within, stop := context.WithTimeoutCause(ctx, bootPatience, fmt.Errorf("no sign of life for %v", bootPatience))
 	defer stop()
@@ -152,4 +160,3 @@ func (c *Config) remedy(err error) string {
 	}
 	return ""
 }
-

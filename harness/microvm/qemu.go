@@ -198,4 +198,3 @@ func enoughOf(meminfo string, wantMiB int) error {
 	}
 	return nil
 }
-
