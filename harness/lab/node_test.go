@@ -332,7 +332,8 @@ func testMany(t *testing.T, client, balancer node.Node) {
 		t.Fatal(err)
 	}
 	if waiting := len(sockets.In(observe.TimeWait).Between(netip.AddrPort{}, door.Addr)); len(ports) != many || waiting != many {
-		t.Errorf("%d ports and %d TIME_WAIT, want %d of both", len(ports), waiting, many)
+		t.Errorf("%d ports and %d TIME_WAIT, want %d of both; %d sockets, TCPTimeWaitOverflow %d",
+			len(ports), waiting, many, len(sockets), counters(t, client)["TcpExt.TCPTimeWaitOverflow"])
 	}
 }
 
