@@ -62,6 +62,9 @@ func (w world) keepEvidence(ctx context.Context, start map[string]observe.Counte
 	for _, p := range packets {
 		fmt.Fprintf(text, "%v\n", p)
 	}
+	for name, console := range w.Consoles() {
+		fmt.Fprintf(text, "== console of %s\n%s\n", name, console)
+	}
 	AddReportEntry("evidence", dir)
 	if err := writeEvidence(dir, text.String(), packets); err != nil {
 		AddReportEntry("evidence could not be written", fmt.Sprintf("%v\n%s", err, text))

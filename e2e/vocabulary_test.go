@@ -135,11 +135,7 @@ func (w world) syns(from node.Node, out tcp.Outcome, to netip.AddrPort) observe.
 	GinkgoHelper()
 	packets, err := w.Packets()
 	Expect(err).NotTo(HaveOccurred())
-	path := observe.Path{Client: from.Identity().Name, Server: string(lab.Balancer)}
-	if w.Topology().Gateway.Kind != lab.NoGateway {
-		path.Gateway = string(lab.Gateway)
-	}
-	return observe.AccountSYNs(packets, path, out.Local, to)
+	return observe.AccountSYNs(packets, w.Path(from.Identity().Name), out.Local, to)
 }
 
 // meet drives the five-tuple situation in the lab.

@@ -406,11 +406,8 @@ func (s fiveTuple) meet(ctx context.Context, notBefore time.Duration, seen *Five
 	if err != nil {
 		return err
 	}
-	seen.SYNs = observe.AccountSYNs(packets[len(earlier):], observe.Path{
-		Client:  s.second.Identity().Name,
-		Gateway: s.gateway.Identity().Name,
-		Server:  s.balancer.Identity().Name,
-	}, seen.Second.Local, s.door.Addr)
+	path := s.lab.Path(s.second.Identity().Name)
+	seen.SYNs = observe.AccountSYNs(packets[len(earlier):], path, seen.Second.Local, s.door.Addr)
 	return nil
 }
 

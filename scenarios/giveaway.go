@@ -271,11 +271,8 @@ func (g *giveaway) meet(ctx context.Context) (seen giveawaySeen, err error) {
 	if err != nil {
 		return seen, err
 	}
-	seen.syns = observe.AccountSYNs(packets[len(earlier):], observe.Path{
-		Client:  g.second.Identity().Name,
-		Gateway: g.gateway.Identity().Name,
-		Server:  g.balancer.Identity().Name,
-	}, seen.outcome.Local, g.door.Addr)
+	path := g.lab.Path(g.second.Identity().Name)
+	seen.syns = observe.AccountSYNs(packets[len(earlier):], path, seen.outcome.Local, g.door.Addr)
 	if seen.syns.Sent == 0 {
 		return seen, fmt.Errorf("no SYN was seen: %v", seen.outcome)
 	}

@@ -163,9 +163,12 @@ func (r *samePort) prepare(ctx context.Context) (err error) {
 		listen.At = netip.AddrPortFrom(r.from, listen.At.Port())
 	}
 	server := r.server.Identity()
-	r.path = observe.Path{Client: client.Name, Server: server.Name}
+	r.path = r.lab.Path(client.Name)
+	if r.Door != AtBalancer {
+		r.path = observe.Path{Client: client.Name, Server: server.Name}
+	}
 	for _, gateway := range r.lab.Nodes(lab.Gateway) {
-		r.path.Gateway, r.outside = gateway.Identity().Name, gateway.Identity().Addr
+		r.outside = gateway.Identity().Addr
 		links = append(links, server.Name)
 	}
 	if err := r.lab.Capture(links...); err != nil {

@@ -61,6 +61,9 @@ func (b *builder) build(ctx context.Context) (err error) {
 	building, stop := context.WithCancel(ctx)
 	defer stop()
 	for _, m := range b.lab.machines {
+		if m.apart() {
+			continue // see boot
+		}
 		if m.Role == Gateway || m.Role == Balancer {
 			if err := b.add(ctx, m); err != nil {
 				return err
@@ -84,7 +87,13 @@ func (b *builder) build(ctx context.Context) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := b.plug(); err != nil {
+		return err
+	}
 	if err := b.awaitLinks(ctx); err != nil {
+		return err
+	}
+	if err := b.boot(ctx); err != nil {
 		return err
 	}
 	for _, m := range b.lab.machines {
@@ -117,7 +126,7 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 		}
 		return m.links.loopback(m.member)
 	})
-	if err == nil && m.inner != "" {
+	if err == nil && m.inner != "" && !b.lab.byName[m.inner].apart() {
 		err = join(m, b.lab.byName[m.inner])
 	}
 	if m.Role == Client || m.Role == Server {
@@ -135,15 +144,7 @@ func (b *builder) applySysctls(who member) error {
 			return fmt.Errorf("baseline: %w", err)
 		}
 	}
-	if who.Role == Gateway {
-		if err := kernel.WriteSysctl("net.ipv4.ip_forward", "1"); err != nil {
-			return err
-		}
-	}
-	for _, s := range b.topology.Sysctls {
-		if s.Role != who.Role && s.Node != who.Name {
-			continue
-		}
+	for _, s := range b.topology.sysctls(who) {
 		err := kernel.WriteSysctl(s.Name, s.Value)
 		if s.IfPresent && absent(err) {
 			continue
@@ -153,6 +154,19 @@ func (b *builder) applySysctls(who member) error {
 		}
 	}
 	return nil
+}
+
+// sysctls are the node's own, after the baseline.
+func (t Topology) sysctls(who member) (own []Setting) {
+	if who.Role == Gateway {
+		own = append(own, Setting{Name: "net.ipv4.ip_forward", Value: "1"})
+	}
+	for _, s := range t.Sysctls {
+		if s.Role == who.Role || s.Node == who.Name {
+			own = append(own, s)
+		}
+	}
+	return own
 }
 
 // absent tells whether a sysctl is missing, rather than refused.

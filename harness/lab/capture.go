@@ -14,7 +14,8 @@ import (
 // the lab closes. A link is named by its outer node: "client0" is the link
 // between client0 and the gateway, "client0/lo" the loopback of client0, where
 // each packet is seen going out and coming in. A link that is recorded already
-// goes on as it is.
+// goes on as it is. An end at a node with a kernel of its own is not recorded: the
+// clocks of two kernels are not in step. See [Lab.Path].
 func (l *Lab) Capture(names ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -59,13 +60,17 @@ func (l *Lab) ends(link string) ([]port, error) {
 		if !found {
 			return nil, fmt.Errorf("capture: no node %q in this lab", name)
 		}
+		if m.apart() {
+			return nil, fmt.Errorf("capture: %s has a kernel of its own, and nobody else sees its loopback", name)
+		}
 		return []port{{m, loopback}}, nil
 	}
 	outer, found := l.byName[link]
 	if !found || outer.inner == "" {
 		return nil, fmt.Errorf("capture: %q is no node with a link of its own", link)
 	}
-	return []port{{outer, outerLink}, {l.byName[outer.inner], link}}, nil
+	both := []port{{outer, outerLink}, {l.byName[outer.inner], link}}
+	return slices.DeleteFunc(both, func(p port) bool { return p.machine.apart() }), nil
 }
 
 // link is a link that is recorded at its ends. An end that could not be opened

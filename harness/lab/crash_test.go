@@ -27,7 +27,15 @@ func TestMain(m *testing.M) {
 		fmt.Println(buildUntilKilled(context.Background()))
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) (exitCode int) {
+	exitCode = m.Run()
+	if dir, err := scratch(); err != nil || os.RemoveAll(dir) != nil {
+		exitCode = max(exitCode, 1)
+	}
+	return exitCode
 }
 
 func buildUntilKilled(ctx context.Context) error {

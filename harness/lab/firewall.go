@@ -70,7 +70,7 @@ func newFirewall(rules []Rule) (f firewall, err error) {
 // apply appends the node's rules in the calling thread's namespace.
 func (f firewall) apply(who member) error {
 	for _, r := range f.rules {
-		if r.Role != who.Role && r.Node != who.Name {
+		if !r.on(who.Name, who.Role) {
 			continue
 		}
 		if err := f.iptables.Append(r.Table, r.Chain, strings.Fields(r.Spec)...); err != nil {

@@ -73,8 +73,12 @@ func join(outer, inner *machine) error {
 	if err := outerEnd.configure(outerLink, innerEnd); err != nil {
 		return err
 	}
-	if err := outer.links.RouteAdd(&netlink.Route{Gw: outer.innerAddr.AsSlice()}); err != nil {
-		return fmt.Errorf("add default route via %v: %w", outer.innerAddr, err)
+	return outer.links.defaultRoute(outer.innerAddr)
+}
+
+func (l *links) defaultRoute(via netip.Addr) error {
+	if err := l.RouteAdd(&netlink.Route{Gw: via.AsSlice()}); err != nil {
+		return fmt.Errorf("add default route via %v: %w", via, err)
 	}
 	return nil
 }
@@ -116,7 +120,7 @@ func (e end) configure(name string, far end) error {
 // drops what is sent before that; the operational state tells.
 func (b *builder) awaitLinks(ctx context.Context) error {
 	for _, m := range b.lab.machines {
-		if m.inner == "" {
+		if m.inner == "" || m.apart() || b.lab.byName[m.inner].apart() {
 			continue
 		}
 		event := fmt.Sprintf("the link of %s to come up at %s", m.Name, m.inner)

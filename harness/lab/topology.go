@@ -14,16 +14,22 @@
 // no ARP, and as many clients as there are addresses (a Linux bridge ends at
 // 1023 ports, the kernel's neighbour table at 1024 learnt entries for the whole
 // machine).
+//
+// A node may have a kernel of its own ([Topology].Kernels). It then is a machine of
+// package microvm, and the end of its link at the neighbour is a tap device.
 package lab
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 
+	"twlab/harness/microvm"
 	"twlab/harness/node"
 )
 
@@ -47,6 +53,12 @@ type Topology struct {
 	NoBaseline bool
 	// Rules are iptables rules in addition to those that the gateway needs.
 	Rules []Rule
+	// Kernels gives all nodes of a role a kernel of their own, each in a
+	// machine of its own (package microvm). Of two nodes with a link between
+	// them, one at least has the running kernel; so has a node with rules.
+	Kernels map[Role]microvm.Kernel
+	// Machines says how those machines are run; without Kernels it is not used.
+	Machines microvm.Host
 }
 
 // Role and the roles are those of package node.
@@ -212,11 +224,60 @@ func (t Topology) Validate() error {
 	for _, r := range t.Rules {
 		errs = append(errs, r.validate(roles)...)
 	}
+	errs = append(errs, t.validateKernels(roles)...)
 	if len(errs) > 0 {
 		return fmt.Errorf("topology: %w", errors.Join(errs...))
 	}
 	return nil
 }
+
+// validateKernels says which kernels cannot be where they are wanted.
+func (t Topology) validateKernels(roles map[string]Role) (errs []error) {
+	bad := func(err error) { errs = append(errs, fmt.Errorf("kernels: %w", err)) }
+	for _, role := range slices.Sorted(maps.Keys(t.Kernels)) {
+		if err := target(role, "", roles); err != nil {
+			bad(err)
+		}
+		if k := t.Kernels[role]; k.Image == "" {
+			bad(fmt.Errorf("%s: no kernel image; leave the role out for the running kernel", role))
+		}
+	}
+	if len(t.Kernels) == 0 {
+		return errs
+	}
+	if t.Machines.Agent == "" {
+		bad(errors.New("no guest agent: build hack/cmd/agent and give its path in Machines.Agent"))
+	}
+	apart := map[string]bool{}
+	cards := map[string]int{}
+	for _, m := range t.members() {
+		apart[m.Name] = m.apart()
+		if m.inner == "" {
+			continue
+		}
+		if m.apart() && apart[m.inner] {
+			bad(fmt.Errorf("%s and %s both have a kernel of their own and a link in between: put a gateway there", m.Name, m.inner))
+		}
+		cards[m.inner]++
+		cards[m.Name]++
+	}
+	for _, name := range slices.Sorted(maps.Keys(cards)) {
+		if n := cards[name]; apart[name] && n > microvm.MostCards {
+			bad(fmt.Errorf("%s has %d links: a kernel of its own has at most %d", name, n, microvm.MostCards))
+		}
+	}
+	for _, r := range t.rules() {
+		for name, role := range roles {
+			if apart[name] && r.on(name, role) {
+				bad(fmt.Errorf("%s: no iptables rules there: %q", name, r.Spec))
+			}
+		}
+	}
+	return errs
+}
+
+// on tells whether the rule is for a node.
+func (r Rule) on(name string, role Role) bool { return r.Role == role || r.Node == name }
 
 func (r Rule) validate(roles map[string]Role) (errs []error) {
 	if err := target(r.Role, r.Node, roles); err != nil {
@@ -277,7 +338,11 @@ type member struct {
 	node.Identity
 	inner     string     // name of the inner node; "" for a node without a link of its own
 	innerAddr netip.Addr // the inner node's address on that link
+	kernel    microvm.Kernel
 }
+
+// apart tells whether the node has a kernel of its own.
+func (m member) apart() bool { return m.kernel != microvm.Kernel{} }
 
 // members lists who is in the lab, each after the node that its link ends at.
 func (t Topology) members() []member {
@@ -301,6 +366,9 @@ func (t Topology) members() []member {
 	for i := range min(t.Servers, capacity(serverNet)) {
 		id := node.Identity{Name: fmt.Sprintf("server%d", i), Role: Server, Addr: outer(serverNet, i)}
 		all = append(all, member{Identity: id, inner: string(Balancer), innerAddr: inner(serverNet)})
+	}
+	for i := range all {
+		all[i].kernel = t.Kernels[all[i].Role]
 	}
 	return all
 }

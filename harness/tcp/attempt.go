@@ -248,20 +248,36 @@ func setISN(fd int, isn uint32) error {
 		{"TCP_REPAIR", unix.TCP_REPAIR, 1},
 		{"TCP_REPAIR_QUEUE", unix.TCP_REPAIR_QUEUE, tcpSendQueue},
 		{"TCP_QUEUE_SEQ", unix.TCP_QUEUE_SEQ, int(int32(isn))},
-		{"TCP_REPAIR", unix.TCP_REPAIR, repairOff},
 	} {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, step.option, step.value); err != nil {
 			return fmt.Errorf("set ISN: %s: %w", step.name, err)
 		}
 	}
+	if err := leaveRepair(fd); err != nil {
+		return fmt.Errorf("set ISN: %w", err)
+	}
 	return nil
 }
 
-// Values of TCP_REPAIR_QUEUE and TCP_REPAIR (include/uapi/linux/tcp.h). Leaving
-// repair mode by -1 sends no window probe.
+// leaveRepair ends repair mode without a window probe where the kernel can
+// (TCP_REPAIR_OFF_NO_WP, Linux 4.19). Before, an established connection sends one,
+// which bears the connection's new clock.
+func leaveRepair(fd int) error {
+	err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, repairOffNoProbe)
+	if errors.Is(err, unix.EINVAL) {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, repairOff)
+	}
+	if err != nil {
+		return fmt.Errorf("leave repair mode: %w", err)
+	}
+	return nil
+}
+
+// Values of TCP_REPAIR_QUEUE and TCP_REPAIR (include/uapi/linux/tcp.h).
 const (
-	tcpSendQueue = 2
-	repairOff    = -1
+	tcpSendQueue     = 2
+	repairOff        = 0
+	repairOffNoProbe = -1
 )
 
 func (t *try) finished() bool {

@@ -91,10 +91,7 @@ func (h *Host) AdvanceClock(conn Handle, ticks int32) error {
 		if err == nil {
 			err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_TIMESTAMP, int(int32(uint32(now)+uint32(ticks))))
 		}
-		if leave := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, repairOff); leave != nil {
-			err = errors.Join(err, fmt.Errorf("leave repair mode: %w", leave))
-		}
-		return err
+		return errors.Join(err, leaveRepair(fd))
 	})
 	if err != nil {
 		return fmt.Errorf("advance clock of socket %d: %w", conn, err)

@@ -1,0 +1,20 @@
+// Command agent is /init of machines with a kernel of their own: a static
+// program that serves node calls over the second serial port (package
+// harness/microvm/agent). It is of no use anywhere else.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"twlab/harness/microvm/agent"
+)
+
+func main() {
+	if os.Getpid() != 1 {
+		fmt.Fprintln(os.Stderr, "agent: this is /init of a machine that twlab starts; see harness/microvm")
+		os.Exit(2)
+	}
+	agent.Init(context.Background(), os.Stdout)
+}

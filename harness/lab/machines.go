@@ -1,0 +1,168 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
+
+	"twlab/harness/kernel"
+	"twlab/harness/microvm"
+	"twlab/harness/microvm/agent"
+)
+
+// plug makes the near ends of all links that lead to a node with a kernel of its
+// own: a tap device in the namespace of the neighbour.
+func (b *builder) plug() error {
+	for _, outer := range b.lab.machines {
+		if outer.inner == "" {
+			continue
+		}
+		inner := b.lab.byName[outer.inner]
+		var err error
+		switch {
+		case outer.apart():
+			err = plugOuter(outer, inner)
+		case inner.apart():
+			err = plugInner(outer, inner)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", outer.Name, err)
+		}
+	}
+	return nil
+}
+
+// plugOuter makes the link of an outer node that is apart.
+func plugOuter(outer, inner *machine) error {
+	near := end{inner.links, outer.innerAddr, hardwareAddr(1, outer.Addr)}
+	far := end{addr: outer.Addr, hardware: hardwareAddr(0, outer.Addr)}
+	if err := outer.plugInto(inner, outer.Name, near, far, outerLink); err != nil {
+		return fmt.Errorf("%s: %w", inner.Name, err)
+	}
+	return nil
+}
+
+// plugInner makes the link of an outer node whose inner node is apart.
+func plugInner(outer, inner *machine) (err error) {
+	defer outer.closeLinks()
+	err = outer.space.Do(func() (err error) {
+		outer.links, err = openLinks()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	near := end{outer.links, outer.Addr, hardwareAddr(0, outer.Addr)}
+	far := end{addr: outer.innerAddr, hardware: hardwareAddr(1, outer.Addr)}
+	if err := inner.plugInto(outer, outerLink, near, far, outer.Name); err != nil {
+		return err
+	}
+	return outer.links.defaultRoute(outer.innerAddr)
+}
+
+// plugInto makes a tap device of a neighbour's, configures it as the near end of a
+// link, and keeps it for the card that m will have at the far end.
+func (m *machine) plugInto(neighbour *machine, tap string, near, far end, card string) error {
+	c := microvm.Card{Link: agent.Link{
+		Name: card, Hardware: far.hardware.String(), Addr: far.addr,
+		Peer: near.addr, PeerHardwareAddr: near.hardware.String(),
+	}}
+	err := neighbour.space.Do(func() (err error) {
+		c.Tap, err = microvm.OpenTap(tap)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	m.cards = append(m.cards, c)
+	device := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: tap}}
+	if err := near.links.LinkSetHardwareAddr(device, near.hardware); err != nil {
+		return fmt.Errorf("set hardware address of %s: %w", tap, err)
+	}
+	return near.configure(tap, far)
+}
+
+// boot boots the nodes that are apart, side by side, and sets their sysctls.
+func (b *builder) boot(ctx context.Context) error {
+	host := b.topology.Machines
+	var booting errgroup.Group
+	building, stop := context.WithCancel(ctx)
+	defer stop()
+	for _, m := range b.lab.machines {
+		if !m.apart() {
+			continue
+		}
+		if host.Accelerator == microvm.Automatic {
+			var err error
+			if host.Accelerator, err = microvm.Accelerate(ctx, m.kernel); err != nil {
+				return errors.Join(fmt.Errorf("%s: %w", m.Name, err), booting.Wait())
+			}
+		}
+		booting.Go(func() error {
+			err := b.bootOne(building, m, host)
+			if err != nil {
+				stop()
+				return fmt.Errorf("%s: %w", m.Name, err)
+			}
+			return nil
+		})
+	}
+	return booting.Wait()
+}
+
+func (b *builder) bootOne(ctx context.Context, m *machine, host microvm.Host) (err error) {
+	cards := m.cards
+	m.cards = nil // Boot closes them
+	m.own, err = microvm.Boot(ctx, microvm.Config{
+		Host: host, Node: m.Identity, Kernel: m.kernel, Cards: cards, Gateway: m.innerAddr,
+	})
+	if err != nil {
+		return err
+	}
+	if !b.topology.NoBaseline {
+		if err := setBaseline(ctx, m.own); err != nil {
+			return fmt.Errorf("baseline: %w", err)
+		}
+	}
+	for _, s := range b.topology.sysctls(m.member) {
+		err := m.own.SetSysctl(ctx, s.Name, s.Value)
+		if s.IfPresent && absent(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// setBaseline writes all of Baseline that the kernel has.
+func setBaseline(ctx context.Context, m *microvm.Machine) error {
+	release, err := m.Release(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range baselineFor(release) {
+		if err := m.SetSysctl(ctx, s.Name, s.Value); err != nil && !absent(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// baselineFor is Baseline with the meaning that its values have on that kernel.
+func baselineFor(release kernel.Release) []Setting {
+	all := slices.Clone(Baseline)
+	for i, s := range all {
+		// 2, loopback only, is the default since Linux 4.19 (commit 79e9fed46038).
+		// Before, every value but 0 is 1, and 0 is the default.
+		if s.Name == "net.ipv4.tcp_tw_reuse" && release.Before(4, 19) {
+			all[i].Value = "0"
+		}
+	}
+	return all
+}

@@ -1,0 +1,372 @@
+package lab_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+	"twlab/harness/microvm"
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// kernelVariable names a kernel image for the tests of nodes with a kernel of
+// their own, and modulesVariable its modules if it needs some. Several images are
+// separated by colons, and so are the directories.
+const (
+	kernelVariable  = "TWLAB_TEST_KERNEL"
+	modulesVariable = "TWLAB_TEST_MODULES"
+)
+
+// kernels are those to test with.
+func kernels() (all []microvm.Kernel) {
+	modules := filepath.SplitList(os.Getenv(modulesVariable))
+	for i, image := range filepath.SplitList(os.Getenv(kernelVariable)) {
+		k := microvm.Kernel{Image: image}
+		if i < len(modules) {
+			k.Modules = modules[i]
+		}
+		all = append(all, k)
+	}
+	return all
+}
+
+// scratch is a directory of the whole run, which TestMain removes.
+var scratch = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "twlab-lab-test-") })
+
+// machines builds the guest agent, once, and finds out about KVM.
+var machines = sync.OnceValues(func() (microvm.Host, error) {
+	dir, err := scratch()
+	if err != nil {
+		return microvm.Host{}, err
+	}
+	path := filepath.Join(dir, "agent")
+	c := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", path, "twlab/hack/cmd/agent") //nolint:noctx // of the whole run
+	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64")
+	if out, err := c.CombinedOutput(); err != nil {
+		return microvm.Host{}, errors.Join(err, errors.New(string(out)))
+	}
+	accelerator, err := microvm.Accelerate(context.Background(), kernels()[0])
+	return microvm.Host{Agent: path, Accelerator: accelerator}, err
+})
+
+// onEveryKind runs a test with a client and a balancer, of every kind of node.
+func onEveryKind(t *testing.T, test func(t *testing.T, client, balancer node.Node)) {
+	privileged(t)
+	routed := lab.Topology{Clients: 1, Gateway: lab.GatewaySpec{Kind: lab.Routed}}
+	t.Run("namespace", func(t *testing.T) {
+		l := build(t, routed)
+		test(t, get(t, l, "client0"), get(t, l, "balancer"))
+	})
+	for _, k := range kernels() {
+		t.Run("machine with "+filepath.Base(k.Image), func(t *testing.T) {
+			host, err := machines()
+			if err != nil {
+				t.Fatal(err)
+			}
+			apart := routed
+			apart.Kernels = map[lab.Role]microvm.Kernel{lab.Client: k, lab.Balancer: k}
+			apart.Machines = host
+			l := build(t, apart)
+			test(t, get(t, l, "client0"), get(t, l, "balancer"))
+		})
+	}
+}
+
+// A node does the same whatever it is.
+func TestNode(t *testing.T) {
+	onEveryKind(t, func(t *testing.T, client, balancer node.Node) {
+		for _, c := range []struct {
+			name string
+			test func(t *testing.T, client, balancer node.Node)
+		}{
+			{"says who it is", testIdentity},
+			{"reads and sets sysctls, and says why not", testSysctls},
+			{"finds symbols", testSymbols},
+			{"connects, and leaves its witnesses", testConnect},
+			{"reports the kernel's errors", testVerdicts},
+			{"keeps connections open", testKept},
+			{"moves data", testData},
+			{"controls clocks", testClocks},
+			{"ends calls with their context", testContexts},
+			{"answers many calls at a time", testConcurrency},
+			{"makes many attempts in one call", testMany},
+		} {
+			t.Run(c.name, func(t *testing.T) { c.test(t, client, balancer) })
+		}
+	})
+}
+
+func testIdentity(t *testing.T, client, balancer node.Node) {
+	for n, want := range map[node.Node]node.Identity{
+		client:   {Name: "client0", Role: node.Client, Addr: netip.MustParseAddr("10.10.0.2")},
+		balancer: {Name: "balancer", Role: node.Balancer, Addr: netip.MustParseAddr("10.20.0.2")},
+	} {
+		if got := n.Identity(); got != want {
+			t.Errorf("identity %+v, want %+v", got, want)
+		}
+		release, err := n.Release(t.Context())
+		if err != nil || release.Major == 0 || !strings.HasPrefix(release.Text, (kernel.Release{Major: release.Major, Minor: release.Minor}).String()) {
+			t.Errorf("release %+v, %v", release, err)
+		}
+	}
+}
+
+func testSysctls(t *testing.T, client, _ node.Node) {
+	const name = "net.ipv4.ip_local_port_range"
+	if err := client.SetSysctl(t.Context(), name, "40000 40999"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := client.Sysctl(t.Context(), name); err != nil || got != "40000 40999" {
+		t.Errorf("%s = %q, %v", name, got, err)
+	}
+	for _, c := range []struct {
+		name, value string
+		is          error
+	}{
+		{"net.ipv4.tcp_tw_reuze", "1", kernel.ErrSysctlUnknown},
+		{name, "5000 4000", kernel.ErrSysctlValue},
+	} {
+		err := client.SetSysctl(t.Context(), c.name, c.value)
+		var explained *kernel.SysctlError
+		if !errors.Is(err, c.is) || !errors.As(err, &explained) {
+			t.Fatalf("%s=%s: %v, want a SysctlError that is %v", c.name, c.value, err, c.is)
+		}
+		if explained.Name != c.name || explained.Value != c.value || !errors.Is(explained.Reason, c.is) ||
+			!strings.HasPrefix(err.Error(), "client0: sysctl "+c.name) {
+			t.Errorf("%v: %+v", err, explained)
+		}
+	}
+}
+
+func testSymbols(t *testing.T, client, _ node.Node) {
+	for name, want := range map[string]kernel.Fact{"tcp_v4_connect": kernel.Yes, "no_such_symbol_in_any_kernel": kernel.No} {
+		if fact, err := client.HasSymbol(t.Context(), name); err != nil || fact != want && fact != kernel.Unknown {
+			t.Errorf("HasSymbol(%q) = %v, %v, want %v", name, fact, err, want)
+		}
+	}
+}
+
+func testConnect(t *testing.T, client, balancer node.Node) {
+	before := counters(t, client)
+	door := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+	if door.Addr.Addr() != balancer.Identity().Addr {
+		t.Errorf("listens at %v, want an address of %v", door.Addr, balancer.Identity().Addr)
+	}
+	out := attemptFrom(t, client, tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst})[0]
+	if out.Verdict != tcp.Connected || out.SYNs != 1 || !out.Timestamps || out.Local.Addr() != client.Identity().Addr {
+		t.Fatalf("%v, timestamps %v: want Connected with the first SYN", out, out.Timestamps)
+	}
+	rose := counters(t, client).Sub(before)
+	if rose["Tcp.ActiveOpens"] != 1 || rose["Tcp.OutSegs"] < 3 {
+		t.Errorf("counters: %v", rose.Moved())
+	}
+	if _, counted := rose["TcpExt.TW"]; !counted {
+		t.Error("no counter TcpExt.TW")
+	}
+	sockets, err := client.Sockets(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting := sockets.In(observe.TimeWait).Between(out.Local, door.Addr)
+	if len(waiting) != 1 || waiting[0].Expires < 50*time.Second || waiting[0].Expires > time.Minute {
+		t.Errorf("want one TIME_WAIT that has almost 60 s to go: %v", sockets)
+	}
+	sockets, err = balancer.Sockets(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	listening := sockets.In(observe.Listen)
+	if len(listening) == 0 || len(sockets.In(observe.TimeWait).Between(door.Addr, out.Local)) != 0 {
+		t.Errorf("want a listener and no TIME_WAIT: %v", sockets)
+	}
+}
+
+func testVerdicts(t *testing.T, client, balancer node.Node) {
+	nobody := netip.AddrPortFrom(balancer.Identity().Addr, 9)
+	out := attemptFrom(t, client, tcp.Attempt{To: nobody})[0]
+	if out.Verdict != tcp.Refused || out.Errno != unix.ECONNREFUSED {
+		t.Errorf("%v, want Refused", out)
+	}
+	door := listenOn(t, balancer, tcp.ListenSpec{})
+	from := netip.AddrPortFrom(client.Identity().Addr, 41234)
+	first := attemptFrom(t, client, tcp.Attempt{To: door.Addr, From: from})[0]
+	second := attemptFrom(t, client, tcp.Attempt{To: door.Addr, From: from})[0]
+	if first.Verdict != tcp.Connected || second.Verdict != tcp.PortInUse {
+		t.Errorf("%v and %v, want Connected and PortInUse", first, second)
+	}
+	err := client.End(t.Context(), first.Conn, "somehow")
+	if err == nil || !strings.Contains(err.Error(), `client0: socket`) || !strings.Contains(err.Error(), `unknown ending "somehow"`) {
+		t.Errorf("unknown ending: %v", err)
+	}
+	endOn(t, client, first.Conn, tcp.Abort)
+	if err := client.End(t.Context(), first.Conn, tcp.Abort); !errors.Is(err, tcp.ErrNoHandle) {
+		t.Errorf("ended twice: %v, want ErrNoHandle", err)
+	}
+}
+
+func testKept(t *testing.T, client, balancer node.Node) {
+	door := listenOn(t, balancer, tcp.ListenSpec{})
+	out := attemptFrom(t, client, tcp.Attempt{To: door.Addr})[0]
+	conn, err := balancer.Accept(t.Context(), door.Handle, out.Local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	endOn(t, client, out.Conn, tcp.Abort)
+	if err := balancer.End(t.Context(), conn, tcp.CloseAfterPeer); !errors.Is(err, tcp.ErrPeerReset) {
+		t.Errorf("%v, want ErrPeerReset", err)
+	}
+}
+
+func testData(t *testing.T, client, balancer node.Node) {
+	door := listenOn(t, balancer, tcp.ListenSpec{})
+	out := attemptFrom(t, client, tcp.Attempt{To: door.Addr})[0]
+	conn, err := balancer.Accept(t.Context(), door.Handle, out.Local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent, err := client.Send(t.Context(), out.Conn, 10_000)
+	if err != nil || sent != 10_000 {
+		t.Fatalf("sent %d, %v", sent, err)
+	}
+	endOn(t, client, out.Conn, tcp.CloseNow)
+	got, err := balancer.Receive(t.Context(), conn)
+	if err != nil || got != (tcp.Received{Bytes: sent}) {
+		t.Errorf("received %+v, %v, want %d bytes", got, err, sent)
+	}
+	endOn(t, balancer, conn, tcp.CloseNow)
+}
+
+func testClocks(t *testing.T, client, balancer node.Node) {
+	door := listenOn(t, balancer, tcp.ListenSpec{})
+	out := attemptFrom(t, client, tcp.Attempt{To: door.Addr})[0]
+	before, err := client.Clock(t.Context(), out.Conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ticks = 100_000_000 // more than a day, even at 1000 Hz
+	if err := client.AdvanceClock(t.Context(), out.Conn, ticks); err != nil {
+		t.Fatal(err)
+	}
+	after, err := client.Clock(t.Context(), out.Conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rose := int64(int32(after.Ticks - before.Ticks)); rose < ticks || rose > ticks+600_000 || after.At <= before.At {
+		t.Errorf("from %+v to %+v: %d ticks, want a little over %d", before, after, rose, ticks)
+	}
+}
+
+func testContexts(t *testing.T, client, balancer node.Node) {
+	door := listenOn(t, balancer, tcp.ListenSpec{})
+	short, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer stop()
+	nobody := netip.AddrPortFrom(client.Identity().Addr, 1)
+	if _, err := balancer.Accept(short, door.Handle, nobody); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want DeadlineExceeded", err)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := balancer.Accept(cancelled, door.Handle, nobody); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want Canceled", err)
+	}
+	// The listener is still of use.
+	out := attemptFrom(t, client, tcp.Attempt{To: door.Addr})[0]
+	if _, err := balancer.Accept(t.Context(), door.Handle, out.Local); err != nil {
+		t.Error(err)
+	}
+}
+
+func testConcurrency(t *testing.T, client, balancer node.Node) {
+	door := listenOn(t, balancer, tcp.ListenSpec{})
+	from := netip.AddrPortFrom(client.Identity().Addr, 42345)
+	var calls errgroup.Group
+	calls.Go(func() error { // waits until the last of all has begun
+		_, err := balancer.Accept(t.Context(), door.Handle, from)
+		return err
+	})
+	for range 20 {
+		calls.Go(func() error {
+			_, err := balancer.Counters(t.Context())
+			return err
+		})
+	}
+	out := attemptFrom(t, client, tcp.Attempt{To: door.Addr, From: from})[0]
+	if out.Verdict != tcp.Connected {
+		t.Error(out)
+	}
+	if err := calls.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func testMany(t *testing.T, client, balancer node.Node) {
+	const many = 500
+	door := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+	attempts := make([]tcp.Attempt, many)
+	for i := range attempts {
+		attempts[i] = tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst}
+	}
+	ports := map[uint16]bool{}
+	for i, out := range attemptFrom(t, client, attempts...) {
+		if out.Verdict != tcp.Connected {
+			t.Fatalf("attempt %d: %v", i, out)
+		}
+		ports[out.Local.Port()] = true
+	}
+	sockets, err := client.Sockets(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if waiting := len(sockets.In(observe.TimeWait).Between(netip.AddrPort{}, door.Addr)); len(ports) != many || waiting != many {
+		t.Errorf("%d ports and %d TIME_WAIT, want %d of both; %d sockets, TCPTimeWaitOverflow %d",
+			len(ports), waiting, many, len(sockets), counters(t, client)["TcpExt.TCPTimeWaitOverflow"])
+	}
+}
+
+func counters(t *testing.T, n node.Node) observe.Counters {
+	t.Helper()
+	c, err := n.Counters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func listenOn(t *testing.T, n node.Node, spec tcp.ListenSpec) node.Listening {
+	t.Helper()
+	door, err := n.Listen(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return door
+}
+
+func attemptFrom(t *testing.T, n node.Node, attempts ...tcp.Attempt) []tcp.Outcome {
+	t.Helper()
+	outs, err := n.Attempt(t.Context(), attempts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return outs
+}
+
+func endOn(t *testing.T, n node.Node, conn tcp.Handle, how tcp.Ending) {
+	t.Helper()
+	if err := n.End(t.Context(), conn, how); err != nil {
+		t.Error(err)
+	}
+}

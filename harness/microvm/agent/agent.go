@@ -1,0 +1,28 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	"twlab/harness/node"
+)
+
+// Agent is one machine, seen from inside. Its zero value is ready for
+// [NewServer].
+type Agent struct {
+	node atomic.Pointer[node.Local] // nil until setUp
+}
+
+// setUp loads the modules that were brought along, configures the links, and
+// becomes the node.
+func (a *Agent) setUp(ctx context.Context, s Setup) error {
+	if err := loadModules(); err != nil {
+		return fmt.Errorf("%s: %w", s.Node.Name, err)
+	}
+	if err := configure(ctx, s); err != nil {
+		return fmt.Errorf("%s: %w", s.Node.Name, err)
+	}
+	a.node.Store(node.NewLocal(s.Node, func(f func() error) error { return f() }))
+	return nil
+}

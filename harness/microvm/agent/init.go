@@ -1,0 +1,85 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+)
+
+// Port is the serial port that carries the calls. The first one is the console.
+const Port = "/dev/ttyS1"
+
+// Init is the whole life of process 1 of a machine: it serves the port until
+// that ends, and powers the machine off. What it has to say goes to out, the
+// console.
+func Init(ctx context.Context, out io.Writer) {
+	go reap()
+	err := serve(ctx)
+	fmt.Fprintln(out, "twlab agent: power off:", err)
+	unix.Sync()
+	// Power off wants ACPI; a machine that was told -no-reboot ends by this too.
+	err = errors.Join(unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF), unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART))
+	fmt.Fprintln(out, "twlab agent: the machine stays on:", err) // and the kernel panics, because process 1 ends
+}
+
+func serve(ctx context.Context) error {
+	for _, m := range []struct{ kind, at string }{{"proc", "/proc"}, {"sysfs", "/sys"}} {
+		if err := os.MkdirAll(m.at, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount("twlab", m.at, m.kind, 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", m.at, err)
+		}
+	}
+	port, err := openPort()
+	if err != nil {
+		return fmt.Errorf("open %s: %w", Port, err)
+	}
+	return errors.Join(NewServer(&Agent{}).Serve(ctx, port), port.Close())
+}
+
+// openPort opens the port as a plain channel of bytes: without it, the kernel
+// would echo, edit lines, and take some bytes for signals.
+func openPort() (*os.File, error) {
+	const ttyMajor, secondPort = 4, 65
+	err := unix.Mknod(Port, unix.S_IFCHR|0o600, int(unix.Mkdev(ttyMajor, secondPort)))
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, err
+	}
+	port, err := os.OpenFile(Port, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	raw := unix.Termios{Cflag: unix.CS8 | unix.CREAD | unix.CLOCAL | unix.B115200, Ispeed: unix.B115200, Ospeed: unix.B115200}
+	raw.Cc[unix.VMIN] = 1
+	control, err := port.SyscallConn()
+	if err == nil {
+		var refused error
+		err = control.Control(func(fd uintptr) { refused = unix.IoctlSetTermios(int(fd), unix.TCSETS, &raw) })
+		err = errors.Join(err, refused)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("set raw mode: %w", err), port.Close())
+	}
+	return port, nil
+}
+
+// reap waits for orphans, which are process 1's to wait for. The machine has no
+// programs of its own, so that there is nobody else to wait for a child.
+func reap() {
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
+	for range children {
+		for {
+			pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil)
+			if pid <= 0 && !errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
+	}
+}

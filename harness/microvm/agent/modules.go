@@ -1,0 +1,50 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// ModuleList names, one a line and in the order in which they are to be loaded,
+// the files of the modules that were brought along.
+const ModuleList = "/modules/order"
+
+// loadModules loads them. Those that are there already are no matter.
+func loadModules() error {
+	list, err := os.ReadFile(ModuleList)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list of modules: %w", err)
+	}
+	for file := range strings.FieldsSeq(string(list)) {
+		if err := loadModule(file); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("load module %s: %w", file, err)
+		}
+	}
+	return nil
+}
+
+// loadModule asks finit_module (Linux 3.8), or else init_module.
+func loadModule(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = unix.FinitModule(int(f.Fd()), "", 0)
+	if !errors.Is(err, unix.ENOSYS) {
+		return err
+	}
+	image, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	return unix.InitModule(image, "")
+}

@@ -1,0 +1,162 @@
+package microvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"twlab/harness/kernel"
+	"twlab/harness/microvm/agent"
+	"twlab/harness/microvm/line"
+	"twlab/harness/node"
+)
+
+// DefaultMemory is how many MiB a machine has unless it says otherwise.
+const DefaultMemory = 192
+
+// MostCards is how many network cards a machine has slots for.
+const MostCards = 24
+
+// Host is what is the same for all machines that somebody boots here.
+type Host struct {
+	// Agent is the path of the guest agent, built from hack/cmd/agent.
+	Agent string
+	// Accelerator is usually the answer of [Accelerate]; Automatic asks it.
+	Accelerator Accelerator
+	// MemoryMiB is the memory of a machine; 0 means DefaultMemory.
+	MemoryMiB int
+	// Patience is how long a machine may be silent while it is asked something;
+	// 0 means line.DefaultPatience.
+	Patience time.Duration
+}
+
+// Config describes a machine.
+type Config struct {
+	Host
+	Node   node.Identity
+	Kernel Kernel
+	// Cards are its network cards, Gateway where it sends what they do not lead
+	// to. Without cards it has its address on lo.
+	Cards   []Card
+	Gateway netip.Addr
+}
+
+// Card is a network card of a machine and the tap device at the other end of its
+// wire. Boot takes the tap over and closes it.
+type Card struct {
+	Link agent.Link
+	Tap  *os.File
+}
+
+// bootPatience is how long a machine may take until its network is up. It takes
+// two seconds, and ten times as long where many others compute.
+const bootPatience = 2 * time.Minute
+
+// models are the network cards to try: virtio-net, because there a packet passes
+// as over veth, and e1000, whose driver is in many kernels that lack the other.
+func models() []string { return []string{"virtio-net-pci", "e1000"} }
+
+// Boot boots a kernel and returns when the machine is a node: its network is up.
+// When it fails, the error says what happened and ends with the last lines of the
+// console; nothing is left then.
+func Boot(ctx context.Context, c Config) (m *Machine, err error) {
+	defer func() {
+		errs := []error{err}
+		for _, card := range c.Cards {
+			errs = append(errs, card.Tap.Close())
+		}
+		if err = errors.Join(errs...); err != nil {
+			err = fmt.Errorf("boot %s: %w", c.Kernel, err)
+		}
+	}()
+	release, err := c.check()
+	if err != nil {
+		return nil, err
+	}
+	files, err := initramfs(c.Agent, c.Kernel)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, files.Close()) }()
+	if c.Accelerator == Automatic {
+		if c.Accelerator, err = Accelerate(ctx, c.Kernel); err != nil {
+			return nil, err
+		}
+	}
+	for _, model := range models() {
+		p := plan{
+			image: c.Kernel.Image, initramfs: files, accelerator: c.Accelerator,
+			memory: c.MemoryMiB, card: model, cards: c.Cards,
+		}
+		if m, err = c.boot(ctx, p, release); !errors.Is(err, agent.ErrNoCard) {
+			break
+		}
+	}
+	return m, err
+}
+
+// check finds what is wrong before anything is started.
+func (c *Config) check() (kernel.Release, error) {
+	if c.MemoryMiB == 0 {
+		c.MemoryMiB = DefaultMemory
+	}
+	if len(c.Cards) > MostCards {
+		return kernel.Release{}, fmt.Errorf("%d network cards: a machine has room for %d", len(c.Cards), MostCards)
+	}
+	release, err := c.Kernel.check()
+	return release, errors.Join(err, enoughMemory(c.MemoryMiB))
+}
+
+// boot starts the machine once.
+func (c *Config) boot(ctx context.Context, p plan, release kernel.Release) (*Machine, error) {
+	began := time.Now()
+	q, err := p.start()
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{
+		id: c.Node, release: release, qemu: q, accelerator: c.Accelerator,
+		caller: line.NewCaller(q.line, agent.Sentinels(), c.Patience),
+	}
+	within, stop := context.WithTimeoutCause(ctx, bootPatience, fmt.Errorf("no sign of life for %v", bootPatience))
+	defer stop()
+	if err := m.caller.Greet(within, agent.Fingerprint()); err != nil {
+		if within.Err() != nil {
+			err = fmt.Errorf("%w: %w", context.Cause(within), err)
+		}
+		err = m.autopsy(fmt.Errorf("no first word of the agent: %w%s", err, c.remedy(err)))
+		m.kill()
+		return nil, err
+	}
+	m.boot = time.Since(began)
+	s := agent.Setup{Node: c.Node, Gateway: c.Gateway}
+	for _, card := range c.Cards {
+		s.Links = append(s.Links, card.Link)
+	}
+	if _, err := agent.SetUp.Call(within, m.caller, s); err != nil {
+		err = m.autopsy(fmt.Errorf("set up: %w%s", err, c.remedy(err)))
+		m.kill()
+		return nil, err
+	}
+	return m, nil
+}
+
+// remedy says what to try.
+func (c *Config) remedy(err error) string {
+	switch {
+	case errors.Is(err, line.ErrVersion):
+		return "; build the agent from the same sources as this program: " +
+			"CGO_ENABLED=0 GOARCH=amd64 go build -o " + c.Agent + " ./hack/cmd/agent"
+	case errors.Is(err, agent.ErrNoCard) && c.Kernel.Modules == "":
+		return "; neither virtio_net nor e1000 is built in: give the kernel's modules directory too"
+	case errors.Is(err, agent.ErrNoCard):
+		return "; neither virtio_net nor e1000 is among its modules"
+	case errors.Is(err, line.ErrLost), errors.Is(err, context.DeadlineExceeded):
+		return "; try the image by hand with -serial stdio, or another one; it must be for x86-64 and have " +
+			"CONFIG_BLK_DEV_INITRD, CONFIG_BINFMT_ELF and CONFIG_SERIAL_8250_CONSOLE"
+	}
+	return ""
+}

@@ -1,0 +1,67 @@
+package microvm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/u-root/u-root/pkg/cpio"
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/microvm/agent"
+)
+
+// initramfs makes the file system of a machine in memory: nothing is left on
+// disk. It is not compressed, because not every kernel can unpack, and every one
+// is slow at it where it is emulated.
+func initramfs(agentPath string, k Kernel) (*os.File, error) {
+	program, err := os.ReadFile(agentPath)
+	if err != nil {
+		return nil, fmt.Errorf("guest agent: %w; build it: CGO_ENABLED=0 GOARCH=amd64 go build -o %[2]s ./hack/cmd/agent", err, agentPath)
+	}
+	const executable, readable = 0o755, 0o644
+	records := []cpio.Record{
+		cpio.StaticFile("init", string(program), executable),
+		// Process 1 has its standard input and output here, and makes the other
+		// devices itself.
+		cpio.CharDev("dev/console", 0o600, 5, 1),
+		cpio.CharDev("dev/null", 0o666, 1, 3),
+	}
+	if k.Modules != "" {
+		available, err := openModules(k.Modules)
+		if err != nil {
+			return nil, fmt.Errorf("modules: %w", err)
+		}
+		loaded, err := available.load(wanted())
+		if err != nil {
+			return nil, fmt.Errorf("modules in %s: %w", k.Modules, err)
+		}
+		var order strings.Builder
+		for _, m := range loaded {
+			file := path.Join(path.Dir(agent.ModuleList), m.name+".ko")
+			fmt.Fprintln(&order, file)
+			records = append(records, cpio.StaticFile(file[1:], string(m.image), readable))
+		}
+		records = append(records, cpio.StaticFile(agent.ModuleList[1:], order.String(), readable))
+	}
+	return inMemory("initramfs", func(w io.Writer) error {
+		out := cpio.Newc.Writer(w)
+		return errors.Join(cpio.WriteRecordsAndDirs(out, records), cpio.WriteTrailer(out))
+	})
+}
+
+// inMemory makes a file that has no name.
+func inMemory(title string, write func(io.Writer) error) (*os.File, error) {
+	fd, err := unix.MemfdCreate(title, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("%s: memfd_create: %w", title, err)
+	}
+	file := os.NewFile(uintptr(fd), title)
+	if err := write(file); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", title, err), file.Close())
+	}
+	return file, nil
+}

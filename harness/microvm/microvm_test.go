@@ -1,0 +1,373 @@
+package microvm_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/microvm"
+	"twlab/harness/microvm/line"
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+const (
+	// kernelVariable and modulesVariable name a kernel to test with, and its
+	// modules, as for the tests of package lab; the first of each is taken.
+	kernelVariable  = "TWLAB_TEST_KERNEL"
+	modulesVariable = "TWLAB_TEST_MODULES"
+
+	// bootVariable makes this test program boot machines until it is killed. It
+	// is the path of the agent.
+	bootVariable = "TWLAB_TEST_BOOT_UNTIL_KILLED"
+)
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(bootVariable); path != "" {
+		fmt.Println(bootUntilKilled(context.Background(), path))
+		os.Exit(1)
+	}
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) (exitCode int) {
+	exitCode = m.Run()
+	if dir, err := scratch(); err != nil || os.RemoveAll(dir) != nil {
+		exitCode = max(exitCode, 1)
+	}
+	return exitCode
+}
+
+// scratch is a directory of the whole run, which TestMain removes.
+var scratch = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "twlab-microvm-test-") })
+
+// agentPath builds the guest agent, once.
+var agentPath = sync.OnceValues(func() (string, error) {
+	dir, err := scratch()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "agent")
+	c := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", path, "twlab/hack/cmd/agent") //nolint:noctx // of the whole run
+	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64")
+	if out, err := c.CombinedOutput(); err != nil {
+		return "", errors.Join(err, errors.New(string(out)))
+	}
+	return path, nil
+})
+
+func testKernel(t *testing.T) microvm.Kernel {
+	t.Helper()
+	first := func(list string) string {
+		if all := filepath.SplitList(list); len(all) > 0 {
+			return all[0]
+		}
+		return ""
+	}
+	k := microvm.Kernel{Image: first(os.Getenv(kernelVariable)), Modules: first(os.Getenv(modulesVariable))}
+	if k.Image == "" {
+		t.Skip("needs a kernel image: name one in " + kernelVariable)
+	}
+	return k
+}
+
+func config(t *testing.T, k microvm.Kernel) microvm.Config {
+	t.Helper()
+	path, err := agentPath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return microvm.Config{
+		Node:   node.Identity{Name: "alone", Role: node.Server, Addr: netip.MustParseAddr("10.0.0.1")},
+		Kernel: k,
+		Host:   microvm.Host{Agent: path, Accelerator: microvm.TCG},
+	}
+}
+
+func boot(t *testing.T, c microvm.Config) *microvm.Machine {
+	t.Helper()
+	m, err := microvm.Boot(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// A machine without cards is a node that talks to itself.
+func TestMachineAlone(t *testing.T) {
+	k := testKernel(t)
+	m := boot(t, config(t, k))
+	door, err := m.Listen(t.Context(), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := m.Attempt(t.Context(), []tcp.Attempt{{To: door.Addr, Ending: tcp.CloseFirst}})
+	if err != nil || out[0].Verdict != tcp.Connected {
+		t.Errorf("%v, %v", out, err)
+	}
+	want, err := k.Release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := m.Release(t.Context()); err != nil || got != want {
+		t.Errorf("release %v, %v; its image says %v", got, err, want)
+	}
+	if !strings.Contains(m.Console(), want.Text) {
+		t.Errorf("the console does not name kernel %v:\n%s", want, m.Console())
+	}
+	t.Logf("first word after %v by %s", m.BootTime(), m.Accelerator())
+	if err := errors.Join(m.Close(), m.Close()); err != nil {
+		t.Errorf("close, twice: %v", err)
+	}
+	if _, err := m.Counters(t.Context()); !errors.Is(err, line.ErrLost) {
+		t.Errorf("after Close: %v, want ErrLost", err)
+	}
+}
+
+// What is wrong is said in one error, soon, and nothing is left.
+func TestBootSaysWhatIsWrong(t *testing.T) {
+	k := testKernel(t)
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	foreign := filepath.Join(dir, "foreign")
+	other := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", foreign, "twlab/harness/microvm/testdata/foreign")
+	other.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64")
+	if out, err := other.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for name, c := range map[string]struct {
+		change func(*microvm.Config)
+		is     error
+		says   []string
+	}{
+		"modules of nobody": {
+			func(c *microvm.Config) { c.Kernel.Modules = dir }, os.ErrNotExist, []string{"modules.builtin", "/lib/modules/"},
+		},
+		"no agent": {
+			func(c *microvm.Config) { c.Agent = filepath.Join(dir, "none") }, os.ErrNotExist, []string{"go build -o"},
+		},
+		"agent that is no program": {
+			func(c *microvm.Config) { c.Agent = write("text", "hello", 0o755) }, line.ErrLost,
+			[]string{"Kernel panic", "QEMU has ended"},
+		},
+		"agent of another version": {
+			func(c *microvm.Config) { c.Agent = foreign }, line.ErrVersion, []string{"from the same sources", "go build -o " + foreign},
+		},
+		"more memory than there is": {
+			func(c *microvm.Config) { c.MemoryMiB = 1 << 24 }, microvm.ErrNoMemory, []string{"are available"},
+		},
+		"memory that is not enough for a kernel": {
+			func(c *microvm.Config) { c.MemoryMiB = 24 }, nil, []string{"console"},
+		},
+		"more cards than slots": {
+			func(c *microvm.Config) { c.Cards = manyCards(t) }, nil, []string{"25 network cards: a machine has room for 24"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := config(t, k)
+			c.change(&bad)
+			ctx, stop := context.WithTimeout(t.Context(), 45*time.Second)
+			defer stop()
+			m, err := microvm.Boot(ctx, bad)
+			if err == nil {
+				t.Fatalf("it boots; close: %v", m.Close())
+			}
+			if c.is != nil && !errors.Is(err, c.is) {
+				t.Errorf("%v, want it to be %v", err, c.is)
+			}
+			for _, says := range append(c.says, "boot "+bad.Kernel.Image) {
+				if !strings.Contains(err.Error(), says) {
+					t.Errorf("%v\ndoes not say %q", err, says)
+				}
+			}
+			if left := qemusOf(t, os.Getpid()); len(left) > 0 {
+				t.Errorf("QEMU runs on: %v", left)
+			}
+		})
+	}
+}
+
+// manyCards are more than there is room for. No machine gets them.
+func manyCards(t *testing.T) (cards []microvm.Card) {
+	t.Helper()
+	for range microvm.MostCards + 1 {
+		file, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cards = append(cards, microvm.Card{Tap: file})
+	}
+	return cards
+}
+
+func TestQEMUMissing(t *testing.T) {
+	k := testKernel(t)
+	c := config(t, k)
+	t.Setenv("PATH", t.TempDir())
+	if _, err := microvm.Boot(t.Context(), c); !errors.Is(err, microvm.ErrNoQEMU) || !strings.Contains(err.Error(), "hack/bootstrap") {
+		t.Errorf("%v, want ErrNoQEMU", err)
+	}
+}
+
+// A machine that dies or hangs in the middle of a call fails the call by an error
+// that shows its console.
+func TestMachineLostInTheMiddleOfACall(t *testing.T) {
+	for name, signal := range map[string]unix.Signal{"dies": unix.SIGKILL, "hangs": unix.SIGSTOP} {
+		t.Run(name, func(t *testing.T) {
+			c := config(t, testKernel(t))
+			c.Patience = 2 * time.Second
+			m := boot(t, c)
+			door, err := m.Listen(t.Context(), tcp.ListenSpec{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			failed := make(chan error, 1)
+			go func() {
+				_, err := m.Accept(t.Context(), door.Handle, netip.MustParseAddrPort("10.9.9.9:9"))
+				failed <- err
+			}()
+			if _, err := m.Counters(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for _, pid := range qemusOf(t, os.Getpid()) {
+				if err := unix.Kill(pid, signal); err != nil {
+					t.Fatal(err)
+				}
+			}
+			select {
+			case err = <-failed:
+			case <-time.After(10 * time.Second):
+				t.Fatal("no error within 10 s")
+			}
+			if !errors.Is(err, line.ErrLost) || !strings.Contains(err.Error(), "alone: ") || !strings.Contains(err.Error(), "the end of its console:\n\t[") {
+				t.Errorf("%v, want ErrLost, the node and the console", err)
+			}
+			if err := m.Close(); !errors.Is(err, line.ErrLost) {
+				t.Errorf("close: %v, want ErrLost: it did not end well", err)
+			}
+			if left := qemusOf(t, os.Getpid()); len(left) > 0 {
+				t.Errorf("QEMU runs on: %v", left)
+			}
+		})
+	}
+}
+
+func bootUntilKilled(ctx context.Context, agent string) error {
+	first := func(list string) string { return strings.Split(list, ":")[0] }
+	fmt.Println("ready")
+	for {
+		m, err := microvm.Boot(ctx, microvm.Config{
+			Node:   node.Identity{Name: "victim", Addr: netip.MustParseAddr("10.0.0.1")},
+			Kernel: microvm.Kernel{Image: first(os.Getenv(kernelVariable)), Modules: first(os.Getenv(modulesVariable))},
+			Host:   microvm.Host{Agent: agent, Accelerator: microvm.TCG},
+		})
+		if err != nil {
+			return err
+		}
+		if err := m.Close(); err != nil {
+			return err
+		}
+	}
+}
+
+// A killed process cannot end its machines, so the kernel must.
+func TestKilledProcessLeavesNoMachine(t *testing.T) {
+	testKernel(t)
+	path, err := agentPath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("seed %d", seed)
+	seen := 0
+	for range 20 {
+		child := exec.CommandContext(t.Context(), os.Args[0])
+		child.Env = append(os.Environ(), bootVariable+"="+path)
+		out, err := child.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		text, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil || text != "ready\n" {
+			t.Fatalf("child says %q, %v", text, err)
+		}
+		moment := time.Now().Add(time.Duration(random.IntN(3000)) * time.Millisecond)
+		if err := observe.Await(t.Context(), "a random moment", func() (bool, error) { return time.Now().After(moment), nil }); err != nil {
+			t.Fatal(err)
+		}
+		machines := qemusOf(t, child.Process.Pid)
+		seen += len(machines)
+		if err := child.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = child.Wait() // it was killed, and says so
+		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+		err = observe.Await(ctx, "the machines of a killed process to end", func() (bool, error) {
+			for _, pid := range machines {
+				if isQEMU(pid) {
+					return false, nil
+				}
+			}
+			return true, nil
+		})
+		stop()
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if seen == 0 {
+		t.Error("no machine ran at any of the moments: this test has seen nothing")
+	}
+	t.Logf("%d machines ran at the 20 moments", seen)
+}
+
+// qemusOf lists the QEMU processes that are children of a process.
+func qemusOf(t *testing.T, parent int) (pids []int) {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for word := range strings.FieldsSeq(string(text)) {
+			if pid, err := strconv.Atoi(word); err == nil && isQEMU(pid) {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// isQEMU tells whether a process is there, runs QEMU, and is no zombie.
+func isQEMU(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && strings.Contains(string(stat), "(qemu-system") && !strings.Contains(string(stat), ") Z ")
+}

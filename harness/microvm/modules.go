@@ -1,0 +1,167 @@
+package microvm
+
+import (
+	"bytes"
+	"compress/gzip"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+)
+
+// ErrNoModule is wrapped when a module that another one depends on is not in the
+// directory.
+var ErrNoModule = errors.New("module missing")
+
+// wanted are the modules that a machine has use for, each if it is there. A
+// kernel without tcp_diag lists its sockets in /proc/net/tcp.
+func wanted() []string { return []string{"virtio_pci", "virtio_net", "e1000", "tcp_diag"} }
+
+// module is a module as it goes into the initramfs: not compressed.
+type module struct {
+	name  string
+	image []byte
+}
+
+// modules is a directory of modules.
+type modules struct {
+	files   map[string]string // path by name, compressed or not
+	builtin map[string]bool
+}
+
+// openModules lists a directory such as /lib/modules/6.1.0-1-amd64. It does
+// without modules.dep, which packages leave to depmod(8) to make: modules say
+// themselves what they depend on.
+func openModules(dir string) (modules, error) {
+	m := modules{files: map[string]string{}, builtin: map[string]bool{}}
+	builtin, err := os.ReadFile(filepath.Join(dir, "modules.builtin"))
+	if err != nil {
+		return m, err
+	}
+	for file := range strings.FieldsSeq(string(builtin)) {
+		m.builtin[moduleName(file)] = true
+	}
+	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() && strings.Contains(entry.Name(), ".ko") {
+			m.files[moduleName(path)] = path
+		}
+		return err
+	})
+	return m, err
+}
+
+// moduleName is the kernel's name of a module: "nf_nat" for nf-nat.ko.xz.
+func moduleName(file string) string {
+	base, _, _ := strings.Cut(filepath.Base(file), ".ko")
+	return strings.ReplaceAll(base, "-", "_")
+}
+
+// load reads the modules of these names that are there, and all that they depend
+// on, each after what it depends on.
+func (m modules) load(names []string) ([]module, error) {
+	var loaded []module
+	seen := map[string]bool{}
+	var add func(name string) error
+	add = func(name string) error {
+		if seen[name] || m.builtin[name] {
+			return nil
+		}
+		seen[name] = true
+		file, found := m.files[name]
+		if !found {
+			return fmt.Errorf("%w: %s", ErrNoModule, name)
+		}
+		image, err := readModule(file)
+		if err != nil {
+			return fmt.Errorf("module %s: %w", file, err)
+		}
+		needed, err := dependencies(image)
+		if err != nil {
+			return fmt.Errorf("module %s: %w", file, err)
+		}
+		for _, n := range needed {
+			if err := add(n); err != nil {
+				return fmt.Errorf("module %s needs another: %w", name, err)
+			}
+		}
+		loaded = append(loaded, module{name, image})
+		return nil
+	}
+	for _, name := range names {
+		if _, found := m.files[name]; !found {
+			continue
+		}
+		if err := add(name); err != nil {
+			return nil, err
+		}
+	}
+	return loaded, nil
+}
+
+// readModule reads a module, however it is compressed.
+func readModule(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	var plain io.Reader = file
+	switch filepath.Ext(path) {
+	case ".xz":
+		plain, err = xz.NewReader(file)
+	case ".gz":
+		plain, err = gzip.NewReader(file)
+	case ".zst":
+		var unpack *zstd.Decoder
+		if unpack, err = zstd.NewReader(file); err == nil {
+			defer unpack.Close()
+			plain = unpack
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(plain)
+}
+
+// dependencies reads what a module says of itself ("depends=virtio,virtio_ring"
+// in .modinfo).
+func dependencies(image []byte) ([]string, error) {
+	file, err := elf.NewFile(bytes.NewReader(image))
+	if err != nil {
+		return nil, err
+	}
+	if file.Machine != elf.EM_X86_64 {
+		return nil, fmt.Errorf("it is for %v, and machines are x86-64", file.Machine)
+	}
+	section := file.Section(".modinfo")
+	if section == nil {
+		return nil, errors.New("no section .modinfo: not a kernel module")
+	}
+	info, err := section.Data()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for field := range strings.SplitSeq(string(info), "\x00") {
+		list, found := strings.CutPrefix(field, "depends=")
+		if !found {
+			continue
+		}
+		for name := range strings.SplitSeq(list, ",") {
+			if name != "" {
+				names = append(names, strings.ReplaceAll(name, "-", "_"))
+			}
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}

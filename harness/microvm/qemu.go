@@ -1,0 +1,200 @@
+package microvm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/ns"
+)
+
+// Accelerator is what runs a machine's instructions.
+type Accelerator string
+
+// The accelerators. The zero value leaves the choice to [Boot].
+const (
+	Automatic Accelerator = ""
+	// KVM is the processor itself.
+	KVM Accelerator = "kvm"
+	// TCG is software emulation, which works everywhere.
+	TCG Accelerator = "tcg"
+)
+
+const qemuProgram = "qemu-system-x86_64"
+
+var (
+	// ErrNoQEMU: the program is not installed.
+	ErrNoQEMU = errors.New(qemuProgram + " is not installed: run hack/bootstrap, or install qemu-system-x86")
+	// ErrNoMemory: the host has too little memory left for another machine.
+	ErrNoMemory = errors.New("not enough memory")
+)
+
+// qemu is a QEMU process.
+type qemu struct {
+	console *console
+	line    net.Conn // to the second serial port
+	stop    context.CancelFunc
+	ended   chan struct{} // closed when it has ended
+	err     error         // how, once it has
+}
+
+// plan is what QEMU is to run.
+type plan struct {
+	image       string
+	initramfs   *os.File // nil for none
+	accelerator Accelerator
+	memory      int    // MiB
+	card        string // QEMU's name of the network cards' model
+	cards       []Card
+	extra       []string // further arguments
+}
+
+// commandLine is what the kernel is told. A panic ends QEMU, because it is told not
+// to start the machine again.
+const commandLine = "console=ttyS0 earlyprintk=ttyS0 loglevel=6 panic=-1 reboot=t rdinit=/init " +
+	"ipv6.disable=1 mitigations=off nokaslr random.trust_cpu=on audit=0 selinux=0"
+
+// start starts QEMU. The caller must end it.
+func (p plan) start() (*qemu, error) {
+	program, err := exec.LookPath(qemuProgram)
+	if err != nil {
+		return nil, fmt.Errorf("%w (%w)", ErrNoQEMU, err)
+	}
+	ours, theirs, err := linePair()
+	if err != nil {
+		return nil, fmt.Errorf("serial line: %w", err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	q := &qemu{console: &console{began: make(chan struct{})}, line: ours, stop: stop, ended: make(chan struct{})}
+	c := exec.CommandContext(ctx, program)
+	c.Stdout, c.Stderr = q.console, q.console
+	p.arguments(c, theirs)
+	wait, err := ns.Start(c)
+	if err != nil {
+		stop()
+		return nil, errors.Join(fmt.Errorf("start QEMU: %w", err), ours.Close(), theirs.Close())
+	}
+	go func() {
+		defer close(q.ended)
+		q.err = wait()
+	}()
+	if err := theirs.Close(); err != nil { // QEMU has its own
+		q.end()
+		return nil, errors.Join(err, ours.Close())
+	}
+	return q, nil
+}
+
+// arguments says everything to QEMU, and hands it its files.
+func (p plan) arguments(c *exec.Cmd, line *os.File) {
+	give := func(f *os.File) string {
+		c.ExtraFiles = append(c.ExtraFiles, f)
+		return strconv.Itoa(2 + len(c.ExtraFiles))
+	}
+	processor := "host"
+	if p.accelerator == TCG {
+		processor = "max,la57=off" // four levels of page tables are quicker to walk than five
+	}
+	c.Args = append(c.Args,
+		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+		"-machine", "pc,accel="+string(p.accelerator), "-cpu", processor, "-smp", "1", "-m", strconv.Itoa(p.memory),
+		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+		"-chardev", "socket,id=line,fd="+give(line), "-serial", "chardev:line",
+		"-kernel", p.image, "-append", commandLine)
+	if p.initramfs != nil {
+		c.Args = append(c.Args, "-initrd", "/proc/self/fd/"+give(p.initramfs))
+	}
+	for i, card := range p.cards {
+		id := "card" + strconv.Itoa(i)
+		c.Args = append(c.Args,
+			"-netdev", "tap,id="+id+",fd="+give(card.Tap),
+			"-device", p.card+",netdev="+id+",romfile=,mac="+card.Link.Hardware)
+	}
+	c.Args = append(c.Args, p.extra...)
+}
+
+// end kills QEMU, once, and waits until it is gone. The line is its user's to
+// close.
+func (q *qemu) end() {
+	q.stop()
+	<-q.ended
+}
+
+// linePair is a socket for each end of the serial line.
+func linePair() (ours net.Conn, theirs *os.File, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair: %w", err)
+	}
+	near, far := os.NewFile(uintptr(pair[0]), "line"), os.NewFile(uintptr(pair[1]), "line")
+	ours, err = net.FileConn(near)
+	if err = errors.Join(err, near.Close()); err != nil {
+		return nil, nil, errors.Join(err, far.Close())
+	}
+	return ours, far, nil
+}
+
+// Accelerate finds out whether KVM really works here: it lets a kernel begin to
+// boot. /dev/kvm alone proves little; inside of another virtual machine, KVM may
+// refuse the processor's features, or get stuck.
+func Accelerate(ctx context.Context, k Kernel) (Accelerator, error) {
+	device, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil {
+		return TCG, nil //nolint:nilerr // no KVM is an answer
+	}
+	if err := device.Close(); err != nil {
+		return "", fmt.Errorf("close /dev/kvm: %w", err)
+	}
+	q, err := plan{image: k.Image, accelerator: KVM, memory: DefaultMemory, extra: []string{"-snapshot"}}.start()
+	if err != nil {
+		return "", err
+	}
+	// The kernel's first words, which it says before it looks at anything, come
+	// within a fraction of a second.
+	const patience = 3 * time.Second
+	within, stop := context.WithTimeout(ctx, patience)
+	defer stop()
+	found := TCG
+	select {
+	case <-q.console.began:
+		if strings.Contains(q.console.String(), "Linux version") {
+			found = KVM
+		}
+	case <-q.ended:
+	case <-within.Done():
+	}
+	q.end()
+	if err := errors.Join(q.line.Close(), ctx.Err()); err != nil {
+		return "", fmt.Errorf("try KVM: %w", err)
+	}
+	return found, nil
+}
+
+// enoughMemory looks before a machine makes the host swap, or kill somebody.
+func enoughMemory(wantMiB int) error {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return fmt.Errorf("memory of the host: %w", err)
+	}
+	return enoughOf(string(text), wantMiB)
+}
+
+func enoughOf(meminfo string, wantMiB int) error {
+	const reserve = 128 // MiB: for QEMU, and for whoever else is here
+	for text := range strings.Lines(meminfo) {
+		var kB int
+		if n, _ := fmt.Sscanf(text, "MemAvailable: %d kB", &kB); n == 1 && kB>>10 < wantMiB+reserve {
+			return fmt.Errorf("%w for another machine: it takes %d MiB, and %d are available; run fewer at a time",
+				ErrNoMemory, wantMiB+reserve, kB>>10)
+		}
+	}
+	return nil
+}
