@@ -28,7 +28,7 @@ var (
 // Every combination is a spec of its own. An ordinary run has the chosen cells of
 // each family; a label filter that names "full" brings in all the others.
 var _ = Describe("Cell", func() {
-	kernels, err := runningKernels()
+	kernels, err := expectedKernels()
 	BeforeEach(func() { Expect(err).NotTo(HaveOccurred(), "what this kernel can do is not known") })
 
 	switch {
@@ -66,7 +66,7 @@ func runningKernels() (scenarios.Kernels, error) {
 // cellSpec makes the spec of one cell.
 func cellSpec(f scenarios.Family, c scenarios.Cell, kernels scenarios.Kernels, labels ...string) {
 	rule, covered := f.Rule(c, kernels)
-	labels = append(labels, "family:"+f.Name, "rule:"+rule.Name)
+	labels = append(labels, "cell", "family:"+f.Name, "rule:"+rule.Name)
 	for _, a := range f.Axes {
 		labels = append(labels, a.Name+":"+c.Value(a.Name))
 	}
@@ -77,7 +77,10 @@ func cellSpec(f scenarios.Family, c scenarios.Cell, kernels scenarios.Kernels, l
 	}
 	It(f.Name+" "+f.Describe(c)+" is "+rule.Name, withSlow(f, c, labels), priority(f, c), func(ctx SpecContext) {
 		Expect(covered).To(BeTrue(), "no rule for this cell on this kernel")
-		result := scenarios.Judge(f, c, rule, drive(ctx, f, c))
+		seen, world := drive(ctx, f, c)
+		rule, covered = f.Rule(c, world.kernels(ctx, kernels))
+		Expect(covered).To(BeTrue(), "no rule for this cell on this kernel")
+		result := scenarios.Judge(f, c, rule, seen)
 		AddReportEntry(cellEntry, result, ReportEntryVisibilityNever)
 		Expect(result).To(agree())
 	})
@@ -87,7 +90,8 @@ func cellSpec(f scenarios.Family, c scenarios.Cell, kernels scenarios.Kernels, l
 func mutationSpec(f scenarios.Family, m scenarios.Mutation) {
 	labels := []string{"mutation", "family:" + f.Name, "rule:" + m.Rule.Name}
 	It(fmt.Sprintf("%s does not survive %s=%s in %s", m.Rule.Name, m.Axis, m.To, f.Describe(m.Cell)), withSlow(f, m.World, labels), priority(f, m.World), func(ctx SpecContext) {
-		result := scenarios.Judge(f, m.Cell, m.Rule, drive(ctx, f, m.World))
+		seen, _ := drive(ctx, f, m.World)
+		result := scenarios.Judge(f, m.Cell, m.Rule, seen)
 		AddReportEntry(mutationEntry, mutated{f.Name, m.Rule.Name, m.Axis, m.To, !result.Agrees()}, ReportEntryVisibilityNever)
 		Expect(result).NotTo(agree())
 	})
@@ -118,9 +122,9 @@ func chosenMutations(f scenarios.Family, kernels scenarios.Kernels) []scenarios.
 // questionSpec makes the spec of a cell that a user asks for. Where no rule
 // covers the cell, whatever is seen is an answer.
 func questionSpec(q scenarios.Question, kernels scenarios.Kernels) {
-	rule, covered, reservation := q.Rule(kernels)
 	It(q.Name+": "+q.Family.Name+" "+q.Family.Describe(q.Cell), withSlow(q.Family, q.Cell, Labels{"yours"}), priority(q.Family, q.Cell), func(ctx SpecContext) {
-		seen, world := driveIn(ctx, q.Family, q.Cell)
+		seen, world := drive(ctx, q.Family, q.Cell)
+		rule, covered, reservation := q.Rule(world.kernels(ctx, kernels))
 		result := scenarios.Judge(q.Family, q.Cell, rule, seen)
 		answer := "as the rule says"
 		switch lost := world.overwritten(ctx, q.Cell.Extra); {
@@ -168,13 +172,7 @@ func priority(f scenarios.Family, c scenarios.Cell) SpecPriority {
 }
 
 // drive brings a cell about in a lab of its own.
-func drive(ctx SpecContext, f scenarios.Family, c scenarios.Cell) scenarios.Seen {
-	GinkgoHelper()
-	seen, _ := driveIn(ctx, f, c)
-	return seen
-}
-
-func driveIn(ctx SpecContext, f scenarios.Family, c scenarios.Cell) (scenarios.Seen, world) {
+func drive(ctx SpecContext, f scenarios.Family, c scenarios.Cell) (scenarios.Seen, world) {
 	GinkgoHelper()
 	budget := patience
 	if f.IsSlow(c) {

@@ -545,7 +545,10 @@ func (s fiveTuple) lastShown() (value uint32, err error) {
 	}
 	found := false
 	for _, p := range packets {
-		if p.Point == s.balancer.Identity().Name && p.Src == s.outside() && p.Timestamp.Present {
+		// A balancer with a kernel of its own is not recorded; the gateway's side
+		// of its link is.
+		there := p.Point == s.balancer.Identity().Name || p.Point == s.gateway.Identity().Name && p.Direction == observe.Out
+		if there && p.Src == s.outside() && p.Timestamp.Present {
 			value, found = p.Timestamp.Value, true
 		}
 	}
