@@ -325,7 +325,7 @@ func omittedClaims() []Claim {
 			Truth: "It challenges the SYN by an ACK, the newcomer's RST resets the old connection, and the repeated SYN gets in. Where that exchange is broken " +
 				"the newcomer is shut out as long as the old connection stands.",
 			Since: "all",
-			Rules: []string{"tuple-established-challenged", "tuple-established-challenged-1s", "tuple-established-cut-off"},
+			Rules: []string{"tuple-established-challenged", "tuple-established-older-stamp", "tuple-established-challenged-1s", "tuple-established-cut-off"},
 		},
 		{
 			English: "Which of the other sysctls named in such advice exist, and with which defaults?",

@@ -73,9 +73,13 @@ func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
 	seen, err := s.judgeClocks(met, last)
 	seen.Note("knob", knob)
 	seen.Note("time-wait", timeWait)
-	rejects, counted := met.Balancer[passiveRejects]
-	seen.Count("passive rejects", int64(rejects))
+	seen.Count("passive rejects", int64(met.Balancer[passiveRejects]))
+	has := met.Balancer
+	if s.Role == lab.Client {
+		has = met.Client
+	}
 	counter := "none"
+	_, counted := has[passiveRejects]
 	if counted {
 		counter = "there"
 	}

@@ -99,6 +99,13 @@ func Tuple() Family {
 				Source:  "TCP_TIMEWAIT_LEN, tw_timer_handler",
 			},
 			{
+				Name: "tuple-established-older-stamp", Cells: olderStamp.And(Where{state: {string(LeftEstablished)}}).And(clean), Kernels: prompt,
+				Want: with(answered, AtMost("late ms", 900), AtLeast("challenges", 1), Rises(lab.Balancer, "Tcp.EstabResets")),
+				Because: "a SYN with an older timestamp is answered by an ACK as well: on later kernels it is a challenge ACK and counted as that, " +
+					"on older ones a duplicate ACK of PAWS, counted by PAWSEstab",
+				Source: "tcp_validate_incoming; seen to be PAWSEstab on 4.2",
+			},
+			{
 				Name: "tuple-established-challenged", Cells: Cells{{state: {string(LeftEstablished)}}}.And(clean), Kernels: prompt,
 				Want: with(answered, AtMost("late ms", 900), Rises(lab.Balancer, "TcpExt.TCPSYNChallenge"),
 					Rises(lab.Balancer, "Tcp.EstabResets")),
@@ -273,6 +280,7 @@ func (f FiveTupleSeen) witnesses() Seen {
 	}
 	s.Note("clocks", clocks)
 	s.Note("paws rejects", strconv.FormatUint(f.Balancer[PAWSReject(f.Balancer)], 10))
+	s.Count("challenges", int64(f.Balancer["TcpExt.TCPSYNChallenge"]+f.Balancer["TcpExt.PAWSEstab"]))
 	after := string(f.After.State)
 	if after == "" {
 		after = "nothing"
