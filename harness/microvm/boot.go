@@ -39,7 +39,7 @@ type Config struct {
 	Node   node.Identity
 	Kernel Kernel
 	// Cards are its network cards, Gateway where it sends what they do not lead
-	// to. Without cards it has its address on lo.
+	// to. When none of them has the node's address, lo has it.
 	Cards   []Card
 	Gateway netip.Addr
 }
