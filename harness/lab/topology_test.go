@@ -4,11 +4,23 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"twlab/harness/kernel"
+	"twlab/harness/microvm"
 )
 
 // Each wrong description has its own sentence, and each sentence names the thing.
 func TestValidateNamesWhatIsWrong(t *testing.T) {
-	masquerade := GatewaySpec{Kind: Masquerade}
+	masquerade, routed := GatewaySpec{Kind: Masquerade}, GatewaySpec{Kind: Routed}
+	old := microvm.Kernel{Image: "/boot/old"}
+	host := microvm.Host{Agent: "agent"}
+	apart := func(roles ...Role) map[Role]microvm.Kernel {
+		kernels := map[Role]microvm.Kernel{}
+		for _, r := range roles {
+			kernels[r] = old
+		}
+		return kernels
+	}
 	for _, c := range []struct {
 		name     string
 		topology Topology
@@ -35,6 +47,13 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"sysctl for a missing role", Topology{Clients: 1, Sysctls: On(Gateway, "net.a=1")}, "sysctl net.a: no gateway in this topology"},
 		{"sysctl for a missing node", Topology{Clients: 1, Sysctls: OnNode("client1", "net.a=1")}, `sysctl net.a: no node "client1" in this topology`},
 		{"rule without table", Topology{Clients: 1, Gateway: masquerade, Rules: []Rule{{Role: Gateway, Chain: "INPUT", Spec: "-j DROP"}}}, `rule "-j DROP" of chain "INPUT" in table ""`},
+		{"kernel without agent", Topology{Clients: 1, Kernels: apart(Balancer)}, "kernels: no guest agent: build hack/cmd/agent"},
+		{"kernel of nobody", Topology{Clients: 1, Kernels: apart(Server), Machines: host}, "kernels: no server in this topology"},
+		{"kernel without image", Topology{Clients: 1, Kernels: map[Role]microvm.Kernel{Client: {Modules: "/lib"}}, Machines: host}, "kernels: client: no kernel image"},
+		{"neighbours with kernels", Topology{Clients: 1, Kernels: apart(Client, Balancer), Machines: host}, "client0 and balancer both have a kernel of their own"},
+		{"gateway with rules and a kernel", Topology{Clients: 1, Gateway: masquerade, Kernels: apart(Gateway), Machines: host}, "kernels: gateway: no iptables rules there: "},
+		{"client with rules and a kernel", Topology{Clients: 1, Gateway: routed, Kernels: apart(Client), Machines: host, Rules: []Rule{{Node: "client0", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, "kernels: client0: no iptables rules there: "},
+		{"too many links", Topology{Clients: 25, Kernels: apart(Balancer), Machines: host}, "balancer has 25 links: a kernel of its own has at most 24"},
 		{"rule for a missing node", Topology{Clients: 1, Rules: []Rule{{Node: "nobody", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, `rule "-j DROP": no node "nobody"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -59,9 +78,14 @@ func TestValidateSaysEverythingAtOnce(t *testing.T) {
 }
 
 func TestValidateAcceptsWhatCanBeBuilt(t *testing.T) {
+	old := microvm.Kernel{Image: "/boot/old"}
 	for name, topology := range map[string]Topology{
 		"direct": {Clients: 1},
-		"full":   {Clients: capacity(clientNet), Servers: capacity(serverNet), Gateway: GatewaySpec{Kind: Routed}},
+		"other kernels": {
+			Clients: 50, Servers: 2, Gateway: GatewaySpec{Kind: Masquerade}, Machines: microvm.Host{Agent: "agent"},
+			Kernels: map[Role]microvm.Kernel{Client: old, Balancer: old},
+		},
+		"full": {Clients: capacity(clientNet), Servers: capacity(serverNet), Gateway: GatewaySpec{Kind: Routed}},
 		"one port": {
 			Clients: 2, Names: []string{"old", "young"},
 			Gateway: GatewaySpec{Kind: Masquerade, Ports: PortRange{1, 1}, Random: FullyRandom},
@@ -98,6 +122,17 @@ func TestMembersComeAfterTheirInnerNode(t *testing.T) {
 				t.Errorf("gateway %q: %s comes before %s", kind, m.Name, m.inner)
 			}
 			seen[m.Name] = true
+		}
+	}
+}
+
+// A value has another meaning on a kernel that does not know it.
+func TestBaselineKnowsTheKernel(t *testing.T) {
+	for release, want := range map[kernel.Release]string{{Major: 4, Minor: 2}: "0", {Major: 4, Minor: 19}: "2", {Major: 6, Minor: 1}: "2"} {
+		for _, s := range baselineFor(release) {
+			if s.Name == "net.ipv4.tcp_tw_reuse" && s.Value != want {
+				t.Errorf("on %v: %s=%s, want %s", release, s.Name, s.Value, want)
+			}
 		}
 	}
 }

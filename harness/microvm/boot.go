@@ -39,7 +39,7 @@ type Config struct {
 	Node   node.Identity
 	Kernel Kernel
 	// Cards are its network cards, Gateway where it sends what they do not lead
-	// to. Without cards it has its address on lo.
+	// to. When none of them has the node's address, lo has it.
 	Cards   []Card
 	Gateway netip.Addr
 }
@@ -57,7 +57,13 @@ const bootPatience = 2 * time.Minute
 
 // models are the network cards to try: virtio-net, because there a packet passes
 // as over veth, and e1000, whose driver is in many kernels that lack the other.
-func models() []string { return []string{"virtio-net-pci", "e1000"} }
+// Only booting it tells what is built into an image without modules.
+func (c *Config) models(available modules) []string {
+	if c.Kernel.Modules != "" && !available.has("virtio_net") {
+		return []string{"e1000"}
+	}
+	return []string{"virtio-net-pci", "e1000"}
+}
 
 // Boot boots a kernel and returns when the machine is a node: its network is up.
 // When it fails, the error says what happened and ends with the last lines of the
@@ -76,7 +82,11 @@ func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := initramfs(c.Agent, c.Kernel)
+	available, err := openModules(c.Kernel.Modules)
+	if err != nil {
+		return nil, fmt.Errorf("modules of kernel %v: %w; want a directory such as /lib/modules/%[1]v", release, err)
+	}
+	files, err := initramfs(c.Agent, available)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +96,7 @@ func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 			return nil, err
 		}
 	}
-	for _, model := range models() {
+	for _, model := range c.models(available) {
 		p := plan{
 			image: c.Kernel.Image, initramfs: files, accelerator: c.Accelerator,
 			memory: c.MemoryMiB, card: model, cards: c.Cards,
@@ -106,7 +116,7 @@ func (c *Config) check() (kernel.Release, error) {
 	if len(c.Cards) > MostCards {
 		return kernel.Release{}, fmt.Errorf("%d network cards: a machine has room for %d", len(c.Cards), MostCards)
 	}
-	release, err := c.Kernel.check()
+	release, err := c.Kernel.Release()
 	return release, errors.Join(err, enoughMemory(c.MemoryMiB))
 }
 

@@ -17,7 +17,7 @@ import (
 // initramfs makes the file system of a machine in memory: nothing is left on
 // disk. It is not compressed, because not every kernel can unpack, and every one
 // is slow at it where it is emulated.
-func initramfs(agentPath string, k Kernel) (*os.File, error) {
+func initramfs(agentPath string, available modules) (*os.File, error) {
 	program, err := os.ReadFile(agentPath)
 	if err != nil {
 		return nil, fmt.Errorf("guest agent: %w; build it: CGO_ENABLED=0 GOARCH=amd64 go build -o %[2]s ./hack/cmd/agent", err, agentPath)
@@ -30,23 +30,17 @@ func initramfs(agentPath string, k Kernel) (*os.File, error) {
 		cpio.CharDev("dev/console", 0o600, 5, 1),
 		cpio.CharDev("dev/null", 0o666, 1, 3),
 	}
-	if k.Modules != "" {
-		available, err := openModules(k.Modules)
-		if err != nil {
-			return nil, fmt.Errorf("modules: %w", err)
-		}
-		loaded, err := available.load(wanted())
-		if err != nil {
-			return nil, fmt.Errorf("modules in %s: %w", k.Modules, err)
-		}
-		var order strings.Builder
-		for _, m := range loaded {
-			file := path.Join(path.Dir(agent.ModuleList), m.name+".ko")
-			fmt.Fprintln(&order, file)
-			records = append(records, cpio.StaticFile(file[1:], string(m.image), readable))
-		}
-		records = append(records, cpio.StaticFile(agent.ModuleList[1:], order.String(), readable))
+	loaded, err := available.load(wanted())
+	if err != nil {
+		return nil, err
 	}
+	var order strings.Builder
+	for _, m := range loaded {
+		file := path.Join(path.Dir(agent.ModuleList), m.name+".ko")
+		fmt.Fprintln(&order, file)
+		records = append(records, cpio.StaticFile(file[1:], string(m.image), readable))
+	}
+	records = append(records, cpio.StaticFile(agent.ModuleList[1:], order.String(), readable))
 	return inMemory("initramfs", func(w io.Writer) error {
 		out := cpio.Newc.Writer(w)
 		return errors.Join(cpio.WriteRecordsAndDirs(out, records), cpio.WriteTrailer(out))

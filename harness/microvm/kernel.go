@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"twlab/harness/kernel"
@@ -88,16 +87,4 @@ func checkHeader(header []byte) error {
 		return fmt.Errorf("%w: it is for 32-bit x86, and machines are x86-64", ErrNotKernel)
 	}
 	return nil
-}
-
-// check looks at all that can be known without booting.
-func (k Kernel) check() (kernel.Release, error) {
-	release, err := k.Release()
-	if err != nil || k.Modules == "" {
-		return release, err
-	}
-	if _, err := os.Stat(filepath.Join(k.Modules, "modules.builtin")); err != nil {
-		return release, fmt.Errorf("modules of kernel %s: %w; want a directory such as /lib/modules/%[1]v", release, err)
-	}
-	return release, nil
 }

@@ -39,9 +39,12 @@ type modules struct {
 
 // openModules lists a directory such as /lib/modules/6.1.0-1-amd64. It does
 // without modules.dep, which packages leave to depmod(8) to make: modules say
-// themselves what they depend on.
+// themselves what they depend on. No directory has no modules.
 func openModules(dir string) (modules, error) {
 	m := modules{files: map[string]string{}, builtin: map[string]bool{}}
+	if dir == "" {
+		return m, nil
+	}
 	builtin, err := os.ReadFile(filepath.Join(dir, "modules.builtin"))
 	if err != nil {
 		return m, err
@@ -57,6 +60,9 @@ func openModules(dir string) (modules, error) {
 	})
 	return m, err
 }
+
+// has tells whether there is a module of this name, or the image contains it.
+func (m modules) has(name string) bool { return m.builtin[name] || m.files[name] != "" }
 
 // moduleName is the kernel's name of a module: "nf_nat" for nf-nat.ko.xz.
 func moduleName(file string) string {

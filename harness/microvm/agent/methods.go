@@ -41,7 +41,8 @@ type Setup struct {
 	Node node.Identity
 	// Gateway is where packets go that no link leads to; invalid is nowhere.
 	Gateway netip.Addr
-	// Links are the links of the machine. Without any, it has its address on lo.
+	// Links are the links of the machine. When none of them has the node's
+	// address, lo has it.
 	Links []Link
 }
 

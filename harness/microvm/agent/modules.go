@@ -3,7 +3,6 @@ package agent
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 
@@ -17,9 +16,6 @@ const ModuleList = "/modules/order"
 // loadModules loads them. Those that are there already are no matter.
 func loadModules() error {
 	list, err := os.ReadFile(ModuleList)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
 		return fmt.Errorf("list of modules: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 
@@ -21,7 +22,7 @@ func configure(ctx context.Context, s Setup) error {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		return fmt.Errorf("set lo up: %w", err)
 	}
-	if len(s.Links) == 0 {
+	if !slices.ContainsFunc(s.Links, func(l Link) bool { return l.Addr == s.Node.Addr }) {
 		if err := netlink.AddrAdd(lo, &netlink.Addr{IPNet: host(s.Node.Addr)}); err != nil {
 			return fmt.Errorf("add address %v to lo: %w", s.Node.Addr, err)
 		}
