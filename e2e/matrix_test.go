@@ -18,9 +18,10 @@ import (
 	"twlab/scenarios"
 )
 
-// What hack/e2e --cell and hack/mutate ask for, after the "--" of Ginkgo's flags.
+// What hack/e2e --cell and --kernel and hack/mutate ask for, after the "--" of Ginkgo's flags.
 var (
 	questionsFile = flag.String("cell", "", "YAML file with cells of your own; their specs have the label \"yours\"")
+	kernelsFile   = flag.String("kernels", "", "what hack/cmd/probe has written of the roles with a kernel of their own")
 	mutations     = flag.String("mutate", "", "\"all\" rules against worlds in which they must fail, or a \"sample\"; label \"mutation\"")
 )
 
@@ -55,11 +56,20 @@ var _ = Describe("Cell", func() {
 	}
 })
 
-// runningKernels finds out about the kernel that all roles run on.
+// runningKernels finds out about the kernels that the roles run on.
 func runningKernels() (scenarios.Kernels, error) {
 	here := node.NewLocal(node.Identity{Name: "this machine"}, func(f func() error) error { return f() })
 	facts, err := scenarios.Probe(context.Background(), here)
-	return scenarios.Alike(facts), errors.Join(err, here.Close())
+	assigned, unreadable := otherKernels()
+	return assigned.Known(facts), errors.Join(err, here.Close(), unreadable)
+}
+
+// otherKernels says which roles do not run on the running kernel.
+func otherKernels() (scenarios.Assignment, error) {
+	if *kernelsFile == "" {
+		return scenarios.Assignment{}, nil
+	}
+	return scenarios.ReadAssignment(*kernelsFile)
 }
 
 // cellSpec makes the spec of one cell.
