@@ -29,7 +29,9 @@ type world struct{ *lab.Lab }
 // evidence is kept when the spec fails and that everything is taken down.
 func up(ctx SpecContext, topology lab.Topology) world {
 	GinkgoHelper()
-	l, err := lab.Build(ctx, withKernels(topology))
+	assigned, err := otherKernels()
+	Expect(err).NotTo(HaveOccurred())
+	l, err := lab.Build(ctx, assigned.On(topology))
 	Expect(err).NotTo(HaveOccurred())
 	w := world{l}
 	start := w.counters(ctx)
