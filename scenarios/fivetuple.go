@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -537,15 +538,17 @@ func (s fiveTuple) steer(ctx context.Context, second tcp.ClockReading, first, at
 }
 
 // lastShown is the last timestamp with which the first connection reached the
-// balancer.
+// balancer, or the wire to it.
 func (s fiveTuple) lastShown() (value uint32, err error) {
 	packets, err := s.lab.Packets()
 	if err != nil {
 		return 0, err
 	}
 	found := false
+	path := s.lab.Path(s.first.Identity().Name)
+	last := cmp.Or(path.Server, path.Gateway, path.Client)
 	for _, p := range packets {
-		if p.Point == s.balancer.Identity().Name && p.Src == s.outside() && p.Timestamp.Present {
+		if p.Point == last && p.Src == s.outside() && p.Timestamp.Present {
 			value, found = p.Timestamp.Value, true
 		}
 	}
