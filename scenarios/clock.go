@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -200,8 +201,10 @@ func (s twoClocks) show(
 	if err != nil {
 		return c, 0, err
 	}
+	path := s.lab.Path(from.Identity().Name)
+	first := cmp.Or(path.Client, path.Gateway, path.Server)
 	for _, p := range packets {
-		if p.Point == from.Identity().Name && p.Direction == observe.Out && p.Src == out.Local && p.Flags == observe.FlagSYN {
+		if p.Point == first && p.Src == out.Local && p.Flags == observe.FlagSYN {
 			c.syn = p // the last one is this connection's
 		}
 	}

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -537,18 +538,17 @@ func (s fiveTuple) steer(ctx context.Context, second tcp.ClockReading, first, at
 }
 
 // lastShown is the last timestamp with which the first connection reached the
-// balancer.
+// balancer, or the wire to it.
 func (s fiveTuple) lastShown() (value uint32, err error) {
 	packets, err := s.lab.Packets()
 	if err != nil {
 		return 0, err
 	}
 	found := false
+	path := s.lab.Path(s.first.Identity().Name)
+	last := cmp.Or(path.Server, path.Gateway, path.Client)
 	for _, p := range packets {
-		// A balancer with a kernel of its own is not recorded; the gateway's side
-		// of its link is.
-		there := p.Point == s.balancer.Identity().Name || p.Point == s.gateway.Identity().Name && p.Direction == observe.Out
-		if there && p.Src == s.outside() && p.Timestamp.Present {
+		if p.Point == last && p.Src == s.outside() && p.Timestamp.Present {
 			value, found = p.Timestamp.Value, true
 		}
 	}

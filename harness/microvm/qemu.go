@@ -58,8 +58,9 @@ type plan struct {
 }
 
 // commandLine is what the kernel is told. A panic ends QEMU, because it is told not
-// to start the machine again.
-const commandLine = "console=ttyS0 earlyprintk=ttyS0 loglevel=6 panic=-1 reboot=t rdinit=/init " +
+// to start the machine again. Without no_timer_check, a kernel that is emulated on a
+// busy host may miss interrupts of its timer and panic.
+const commandLine = "console=ttyS0 earlyprintk=ttyS0 loglevel=6 panic=-1 reboot=t rdinit=/init no_timer_check " +
 	"ipv6.disable=1 mitigations=off nokaslr random.trust_cpu=on audit=0 selinux=0"
 
 // start starts QEMU. The caller must end it.
