@@ -159,7 +159,7 @@ func TestFingerprintKnowsNamesAndTypes(t *testing.T) {
 		}
 		prints[server.Fingerprint()] = name
 	}
-	if newServer().Fingerprint() != newServer().Fingerprint() {
+	if one, other := newServer().Fingerprint(), newServer().Fingerprint(); one != other {
 		t.Error("one server, two fingerprints")
 	}
 }
