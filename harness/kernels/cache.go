@@ -1,0 +1,273 @@
+package kernels
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// CacheVariable names the environment variable with the cache's directory.
+const CacheVariable = "TWLAB_KERNELS"
+
+// Cache is a directory with a subdirectory for each fetched kernel.
+type Cache struct {
+	// Dir need not exist before something is fetched.
+	Dir string
+}
+
+// Kernel is one that has been fetched.
+type Kernel struct {
+	Name    string `json:"-"`
+	Release string `json:"release"` // as uname(2) gives it when it runs
+	// Architecture is Debian's name of it.
+	Architecture string `json:"architecture"`
+	// Packages are those it was taken from, as NAME VERSION.
+	Packages []string `json:"packages"`
+	// Origin says where the packages came from: a mirror and suite, or files.
+	Origin string `json:"origin"`
+	// Image is the path of the kernel image.
+	Image string `json:"-"`
+	// Modules is the directory with the modules and modules.dep; empty when
+	// the packages had none.
+	Modules string `json:"-"`
+	// Size is what it takes in the cache, in bytes.
+	Size int64 `json:"size"`
+}
+
+// What a kernel's directory holds. Below lib/modules it looks like the root of a
+// file system, which is what depmod and modprobe expect.
+const (
+	recordFile = "kernel.json"
+	imageFile  = "vmlinuz"
+	configFile = "config"
+	modulesDir = "lib/modules"
+)
+
+// Names in the cache that begin with a dot are not kernels.
+const (
+	lockFile   = ".lock"
+	unfinished = ".unfinished-"
+)
+
+// DefaultCache is the cache that the environment chooses: $TWLAB_KERNELS, or
+// twlab/kernels in the user's cache directory.
+func DefaultCache() (Cache, error) {
+	if dir := os.Getenv(CacheVariable); dir != "" {
+		absolute, err := filepath.Abs(dir)
+		return Cache{Dir: absolute}, err
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return Cache{}, fmt.Errorf("kernel cache: %w; name a directory with %s", err, CacheVariable)
+	}
+	return Cache{Dir: filepath.Join(dir, "twlab", "kernels")}, nil
+}
+
+// Find gives a fetched kernel. The error wraps ErrNotFetched or ErrUnknown when
+// there is none.
+func (c Cache) Find(name string) (Kernel, error) {
+	if err := checkName(name); err != nil {
+		return Kernel{}, fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	if k, present, err := c.load(name); present || err != nil {
+		return k, err
+	}
+	if _, known := Lookup(name); known {
+		return Kernel{}, fmt.Errorf("%s: %w: nothing in %s; run hack/kernels fetch %[1]s", name, ErrNotFetched, c.Dir)
+	}
+	return Kernel{}, fmt.Errorf("%s: %w", name, c.unknown())
+}
+
+// unknown says which names there are.
+func (c Cache) unknown() error {
+	known := Names()
+	fetched, err := c.List()
+	for _, k := range fetched {
+		if !slices.Contains(known, k.Name) {
+			known = append(known, k.Name)
+		}
+	}
+	return errors.Join(fmt.Errorf("%w: known are %s", ErrUnknown, strings.Join(known, ", ")), err)
+}
+
+// load reads a kernel's record, when there is one.
+func (c Cache) load(name string) (k Kernel, present bool, err error) {
+	dir := filepath.Join(c.Dir, name)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return Kernel{}, false, nil
+	} else if err != nil {
+		return Kernel{}, false, fmt.Errorf("kernel %s: %w", name, err)
+	}
+	k, err = readKernel(dir)
+	if err != nil {
+		return Kernel{}, false, fmt.Errorf("kernel %s is damaged: %w; run hack/kernels remove %[1]s and fetch it again", name, err)
+	}
+	return k, true, nil
+}
+
+func readKernel(dir string) (Kernel, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, recordFile))
+	if err != nil {
+		return Kernel{}, err
+	}
+	var k Kernel
+	if err := json.Unmarshal(raw, &k); err != nil {
+		return Kernel{}, fmt.Errorf("%s: %w", recordFile, err)
+	}
+	k.Name = filepath.Base(dir)
+	k.Image = filepath.Join(dir, imageFile)
+	if _, err := os.Stat(k.Image); err != nil {
+		return Kernel{}, err
+	}
+	modules := filepath.Join(dir, modulesDir, k.Release)
+	if _, err := os.Stat(modules); err == nil {
+		k.Modules = modules
+	}
+	return k, nil
+}
+
+// List gives all fetched kernels by name. Those that are damaged are left out,
+// and the error, beside the others, says which.
+func (c Cache) List() ([]Kernel, error) {
+	entries, err := os.ReadDir(c.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kernel cache: %w", err)
+	}
+	var kernels []Kernel
+	var damaged []error
+	for _, e := range entries {
+		if !e.IsDir() || checkName(e.Name()) != nil {
+			continue
+		}
+		k, present, err := c.load(e.Name())
+		if err != nil {
+			damaged = append(damaged, err)
+		}
+		if present { // and not removed in between
+			kernels = append(kernels, k)
+		}
+	}
+	slices.SortFunc(kernels, func(a, b Kernel) int { return cmp.Compare(a.Name, b.Name) })
+	return kernels, errors.Join(damaged...)
+}
+
+// Remove takes a kernel out of the cache, a damaged one too. It is gone at once,
+// whatever happens while its files are deleted. The error wraps ErrNotFetched or
+// ErrUnknown when there is none.
+func (c Cache) Remove(name string) (err error) {
+	if _, found := c.Find(name); errors.Is(found, ErrNotFetched) || errors.Is(found, ErrUnknown) {
+		return found
+	}
+	s, err := c.scratch()
+	if err != nil {
+		return advise(fmt.Errorf("remove kernel %s: %w", name, err))
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := os.Rename(filepath.Join(c.Dir, name), filepath.Join(s.dir, name)); err != nil {
+		return fmt.Errorf("remove kernel %s: %w", name, err)
+	}
+	return nil
+}
+
+// scratch is a directory in the cache for what is not finished.
+type scratch struct {
+	dir  string
+	lock *os.File // held on dir by the process that uses it
+}
+
+// scratch makes a directory that goes when it is closed, or, when its process
+// dies before, the next time that somebody makes one.
+func (c Cache) scratch() (scratch, error) {
+	s, err := c.makeScratch()
+	if err != nil {
+		return scratch{}, fmt.Errorf("kernel cache: %w", err)
+	}
+	return s, nil
+}
+
+func (c Cache) makeScratch() (scratch, error) {
+	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+		return scratch{}, err
+	}
+	// One at a time, so that nobody sweeps a directory between its making and its lock.
+	turn, err := os.OpenFile(filepath.Join(c.Dir, lockFile), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return scratch{}, err
+	}
+	defer turn.Close()
+	if err := unix.Flock(int(turn.Fd()), unix.LOCK_EX); err != nil {
+		return scratch{}, fmt.Errorf("lock %s: %w", turn.Name(), err)
+	}
+	if err := c.sweep(); err != nil {
+		return scratch{}, err
+	}
+	dir, err := os.MkdirTemp(c.Dir, unfinished)
+	if err != nil {
+		return scratch{}, err
+	}
+	lock, err := lockDirectory(dir)
+	if err != nil {
+		return scratch{}, errors.Join(err, os.Remove(dir))
+	}
+	return scratch{dir: dir, lock: lock}, nil
+}
+
+func (s scratch) close() error {
+	return errors.Join(os.RemoveAll(s.dir), s.lock.Close())
+}
+
+// sweep removes what processes that died have left. Whoever lives holds a lock.
+func (c Cache) sweep() error {
+	left, err := filepath.Glob(filepath.Join(c.Dir, unfinished+"*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range left {
+		lock, err := lockDirectory(dir)
+		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(os.RemoveAll(dir), lock.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lockDirectory fails with EWOULDBLOCK when somebody else has it.
+func lockDirectory(dir string) (*os.File, error) {
+	file, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), file.Close())
+	}
+	return file, nil
+}
+
+// advise adds what to do about a cache that cannot be written.
+func advise(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%w; make room, or choose another directory (--cache DIR or %s)", err, CacheVariable)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS), errors.Is(err, unix.ENOTDIR):
+		return fmt.Errorf("%w; choose a directory that can be written (--cache DIR or %s)", err, CacheVariable)
+	default:
+		return err
+	}
+}
