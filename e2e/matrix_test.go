@@ -14,6 +14,7 @@ import (
 	"github.com/onsi/gomega/gcustom"
 	"github.com/onsi/gomega/types"
 
+	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/scenarios"
 )
@@ -74,7 +75,7 @@ func cellSpec(f scenarios.Family, c scenarios.Cell, kernels scenarios.Kernels, l
 			labels = append(labels, "needs:"+string(k.Feature))
 		}
 	}
-	It(f.Name+" "+f.Describe(c)+" is "+rule.Name, Label(withSlow(f, c, labels)...), func(ctx SpecContext) {
+	It(f.Name+" "+f.Describe(c)+" is "+rule.Name, withSlow(f, c, labels), priority(f, c), func(ctx SpecContext) {
 		Expect(covered).To(BeTrue(), "no rule for this cell on this kernel")
 		result := scenarios.Judge(f, c, rule, drive(ctx, f, c))
 		AddReportEntry(cellEntry, result, ReportEntryVisibilityNever)
@@ -84,8 +85,8 @@ func cellSpec(f scenarios.Family, c scenarios.Cell, kernels scenarios.Kernels, l
 
 // mutationSpec makes the spec in which a rule must fail.
 func mutationSpec(f scenarios.Family, m scenarios.Mutation) {
-	labels := withSlow(f, m.World, []string{"mutation", "family:" + f.Name, "rule:" + m.Rule.Name})
-	It(fmt.Sprintf("%s does not survive %s=%s in %s", m.Rule.Name, m.Axis, m.To, f.Describe(m.Cell)), Label(labels...), func(ctx SpecContext) {
+	labels := []string{"mutation", "family:" + f.Name, "rule:" + m.Rule.Name}
+	It(fmt.Sprintf("%s does not survive %s=%s in %s", m.Rule.Name, m.Axis, m.To, f.Describe(m.Cell)), withSlow(f, m.World, labels), priority(f, m.World), func(ctx SpecContext) {
 		result := scenarios.Judge(f, m.Cell, m.Rule, drive(ctx, f, m.World))
 		AddReportEntry(mutationEntry, mutated{f.Name, m.Rule.Name, m.Axis, m.To, !result.Agrees()}, ReportEntryVisibilityNever)
 		Expect(result).NotTo(agree())
@@ -118,10 +119,13 @@ func chosenMutations(f scenarios.Family, kernels scenarios.Kernels) []scenarios.
 // covers the cell, whatever is seen is an answer.
 func questionSpec(q scenarios.Question, kernels scenarios.Kernels) {
 	rule, covered, reservation := q.Rule(kernels)
-	It(q.Name+": "+q.Family.Name+" "+q.Family.Describe(q.Cell), Label(withSlow(q.Family, q.Cell, []string{"yours"})...), func(ctx SpecContext) {
-		result := scenarios.Judge(q.Family, q.Cell, rule, drive(ctx, q.Family, q.Cell))
+	It(q.Name+": "+q.Family.Name+" "+q.Family.Describe(q.Cell), withSlow(q.Family, q.Cell, Labels{"yours"}), priority(q.Family, q.Cell), func(ctx SpecContext) {
+		seen, world := driveIn(ctx, q.Family, q.Cell)
+		result := scenarios.Judge(q.Family, q.Cell, rule, seen)
 		answer := "as the rule says"
-		switch {
+		switch lost := world.overwritten(ctx, q.Cell.Extra); {
+		case len(lost) > 0:
+			Fail("the situation needs other values of its own: " + strings.Join(lost, "; ") + ". Leave them out, or choose another family.")
 		case !covered:
 			answer = "no claim covers this: " + reservation
 		case !result.Agrees():
@@ -148,26 +152,56 @@ func questions() []scenarios.Question {
 	return all
 }
 
-func withSlow(f scenarios.Family, c scenarios.Cell, labels []string) []string {
+func withSlow(f scenarios.Family, c scenarios.Cell, labels Labels) Labels {
 	if f.IsSlow(c) {
-		labels = append(labels, "slow")
+		return append(labels, "slow")
 	}
 	return labels
+}
+
+// priority lets slow specs begin before the others, which run while they wait.
+func priority(f scenarios.Family, c scenarios.Cell) SpecPriority {
+	if f.IsSlow(c) {
+		return 1
+	}
+	return 0
 }
 
 // drive brings a cell about in a lab of its own.
 func drive(ctx SpecContext, f scenarios.Family, c scenarios.Cell) scenarios.Seen {
 	GinkgoHelper()
+	seen, _ := driveIn(ctx, f, c)
+	return seen
+}
+
+func driveIn(ctx SpecContext, f scenarios.Family, c scenarios.Cell) (scenarios.Seen, world) {
+	GinkgoHelper()
 	budget := patience
 	if f.IsSlow(c) {
 		budget += 3 * time.Minute
 	}
-	world := up(ctx, f.Lab(c))
+	w := up(ctx, f.Lab(c))
 	within, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	seen, err := f.Drive(within, c, world.Lab)
+	seen, err := f.Drive(within, c, w.Lab)
 	Expect(err).NotTo(HaveOccurred(), "the situation did not come about; this says nothing about the kernel")
-	return seen
+	return seen, w
+}
+
+// overwritten lists the sysctls that are no longer as they were set, because the
+// situation is made by setting them otherwise.
+func (w world) overwritten(ctx context.Context, wanted lab.Settings) (lost []string) {
+	GinkgoHelper()
+	for _, s := range wanted {
+		for _, n := range w.Nodes(s.Role) {
+			got, err := n.Sysctl(ctx, s.Name)
+			Expect(err).NotTo(HaveOccurred())
+			if got != strings.Join(strings.Fields(s.Value), " ") {
+				lost = append(lost, fmt.Sprintf("%s=%s on %s, not %s", s.Name, got, n.Identity().Name, s.Value))
+			}
+		}
+	}
+	return lost
 }
 
 // agree matches a result in which everything is as the rule says.

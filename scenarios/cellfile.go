@@ -196,8 +196,7 @@ func (r *reader) sysctls(q *Question, node *yaml.Node, chosen map[string]*yaml.N
 
 // set applies a sysctl: to the axis that it is, or else as an extra.
 func (r *reader) set(q *Question, s lab.Setting, at *yaml.Node, chosen map[string]*yaml.Node) {
-	knob := Knob{Role: s.Role, Sysctl: s.Name}
-	i := slices.IndexFunc(q.Family.Axes, func(a Axis) bool { return a.Knob == knob })
+	i := slices.IndexFunc(q.Family.Axes, func(a Axis) bool { return a.Knob.Role == s.Role && a.Knob.Sysctl == s.Name })
 	if i < 0 || !slices.Contains(q.Family.Axes[i].Values, s.Value) {
 		q.Cell.Extra = append(q.Cell.Extra, s)
 		return

@@ -38,9 +38,9 @@ func Chance() Family {
 		Axes: []Axis{
 			{Name: hosts, Values: []string{"many", "one"}, Product: true,
 				Means: "whether each connection comes from another client behind the gateway, or all from one client's different ports"},
-			{Name: clientTS, Values: []string{"1", "2", "0"}, Product: true, Knob: Knob{lab.Client, "net.ipv4.tcp_timestamps"},
+			{Name: clientTS, Values: []string{"1", "2", "0"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 				Means: "tcp_timestamps of the clients"},
-			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{lab.Balancer, "net.ipv4.tcp_timestamps"},
+			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 				Means: "tcp_timestamps of the balancer"},
 		},
 		Impossible: []Impossible{{

@@ -52,6 +52,7 @@ func (c Claim) proofs() []string {
 // family.
 func RenderClaims(to io.Writer) error {
 	var out strings.Builder
+	tried := triedByRule()
 	out.WriteString(claimsIntroduction)
 	fmt.Fprintf(&out, "\n| | the document says | mark |\n|---|---|---|\n")
 	number := 0
@@ -66,13 +67,13 @@ func RenderClaims(to io.Writer) error {
 		fmt.Fprintf(&out, "\n## %s\n", section.Title)
 		for _, c := range section.Claims {
 			number++
-			renderClaim(&out, number, c)
+			renderClaim(&out, number, c, tried)
 		}
 	}
 	fmt.Fprintf(&out, "\n# Families and rules\n\n")
 	fmt.Fprintf(&out, "The first rule that matches a cell and its kernels counts. A feature is probed on the kernel where a probe exists.\n")
 	for _, f := range Families() {
-		renderFamily(&out, f)
+		renderFamily(&out, f, tried)
 	}
 	renderFeatures(&out)
 	_, err := io.WriteString(to, out.String())
@@ -91,11 +92,30 @@ fails when the kernel does something else. To see for yourself:
     hack/e2e --label-filter 'rule:tuple-older-stamp-answered'
 
 Words: a *five-tuple* is protocol, both addresses and both ports; the *balancer* stands for HAProxy's side, *client* and
-*gateway* for the others. A *cell* is one combination that is tried; how many an ordinary run tries is in brackets, on the newest kernel
-that the rules know. **right**, **imprecise** (true in part, or under conditions that are not named), **wrong**, **dated** (of kernels no longer in use).
+*gateway* for the others. A *cell* is one combination that is tried; in brackets is how many of them an ordinary run tries for a rule
+on the newest kernel that the rules know. Rules for older kernels are declared from the kernels' sources and tried where such a kernel runs.
+
+Marks: **right**, **imprecise** (true in part, or under conditions that are not named), **wrong**, **dated** (of kernels no
+longer in use).
 `
 
-func renderClaim(out *strings.Builder, number int, c Claim) {
+// newestKernel is the one that the numbers of cells in CLAIMS.md are for.
+func newestKernel() Kernels { return Alike(FactsOf(Known()[len(Known())-1])) }
+
+// triedByRule counts the cells of each rule in an ordinary run.
+func triedByRule() map[string]int {
+	tried := map[string]int{}
+	for _, f := range Families() {
+		for _, c := range f.Chosen(newestKernel()) {
+			if r, covered := f.Rule(c, newestKernel()); covered {
+				tried[r.Name]++
+			}
+		}
+	}
+	return tried
+}
+
+func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]int) {
 	fmt.Fprintf(out, "\n### %d\n\n", number)
 	if c.Chinese != "" {
 		fmt.Fprintf(out, "> %s\n>\n> *%s*\n\n", c.Chinese, c.English)
@@ -103,18 +123,27 @@ func renderClaim(out *strings.Builder, number int, c Claim) {
 		fmt.Fprintf(out, "*%s*\n\n", c.English)
 	}
 	fmt.Fprintf(out, "**%s.** %s\n\n", c.Mark, c.Truth)
-	fmt.Fprintf(out, "Kernels: %s\n\nProved by: ", c.Since)
-	var links []string
+	fmt.Fprintf(out, "Kernels: %s\n", c.Since)
+	var proofs, others []string
 	for _, name := range c.proofs() {
-		links = append(links, fmt.Sprintf("[`%s`](#%s)", name, name))
+		link := fmt.Sprintf("[`%s`](#%s)", name, name)
+		if n := tried[name]; n > 0 {
+			proofs = append(proofs, fmt.Sprintf("%s (%d)", link, n))
+		} else {
+			others = append(others, link)
+		}
 	}
-	fmt.Fprintf(out, "%s\n", strings.Join(links, ", "))
+	if len(proofs) > 0 {
+		fmt.Fprintf(out, "\nProved by: %s\n", strings.Join(proofs, ", "))
+	}
+	if len(others) > 0 {
+		fmt.Fprintf(out, "\nDeclared for older kernels, from their sources: %s\n", strings.Join(others, ", "))
+	}
 }
 
-func renderFamily(out *strings.Builder, f Family) {
-	newest := Alike(FactsOf(Known()[len(Known())-1]))
+func renderFamily(out *strings.Builder, f Family, tried map[string]int) {
 	slow := 0
-	chosen := f.Chosen(newest)
+	chosen := f.Chosen(newestKernel())
 	for _, c := range chosen {
 		if f.IsSlow(c) {
 			slow++
@@ -131,12 +160,6 @@ func renderFamily(out *strings.Builder, f Family) {
 	}
 	for _, i := range f.Impossible {
 		fmt.Fprintf(out, "- %s: %s\n", f.where(i.Cells), i.Because)
-	}
-	tried := map[string]int{}
-	for _, c := range chosen {
-		if r, covered := f.Rule(c, newest); covered {
-			tried[r.Name]++
-		}
 	}
 	for _, r := range f.Rules {
 		fmt.Fprintf(out, "\n#### %s\n\n", r.Name)

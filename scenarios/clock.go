@@ -40,7 +40,7 @@ func Clock() Family {
 		About: "Two connections are opened one after the other: have their timestamps the same clock behind them, " +
 			"so that the later one's are newer, and how fast does it tick?",
 		Axes: []Axis{
-			{Name: mode, Values: []string{"1", "2", "0"}, Product: true, Knob: Knob{lab.Client, "net.ipv4.tcp_timestamps"},
+			{Name: mode, Values: []string{"1", "2", "0"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 				Means: "tcp_timestamps of the clients"},
 			{Name: compared, Values: []string{sameport, port, host}, Product: true,
 				Means: "who opens the second connection: the same five-tuple again, the same host from another port, or another host"},

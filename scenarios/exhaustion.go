@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"context"
-	"time"
 
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
@@ -66,11 +65,11 @@ func Exhaustion() Family {
 		Axes: []Axis{
 			{Name: path, Values: []string{"direct", "nat"}, Product: true,
 				Means: "whether the client reaches the balancer directly or through MASQUERADE"},
-			{Name: clientTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{lab.Client, "net.ipv4.tcp_timestamps"},
+			{Name: clientTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 				Means: "tcp_timestamps of the client"},
-			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{lab.Balancer, "net.ipv4.tcp_timestamps"},
+			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 				Means: "tcp_timestamps of the balancer"},
-			{Name: reuse, Values: []string{"1", "2", "0"}, Product: true, Knob: Knob{lab.Client, "net.ipv4.tcp_tw_reuse"},
+			{Name: reuse, Values: []string{"1", "2", "0"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_tw_reuse"},
 				Means: "tcp_tw_reuse of the client"},
 			{Name: closer, Values: []string{client, lb, reset}, Product: true,
 				Means: "who ends the first connection: the client or the balancer by FIN, or the client by RST (SO_LINGER with 0 seconds)"},
@@ -84,6 +83,7 @@ func Exhaustion() Family {
 			{Name: buckets, Values: []string{"default", "exceeded"},
 				Means: "whether the client's tcp_max_tw_buckets has room for a TIME_WAIT"},
 			{Name: delay, Values: []string{"1000", "1", "60000"},
+				Knob:  Knob{Role: lab.Client, Sysctl: reuseDelay, IfPresent: true},
 				Means: "tcp_tw_reuse_delay of the client in milliseconds, where the kernel has it"},
 		},
 		Crossed: [][]string{
@@ -215,10 +215,6 @@ func Exhaustion() Family {
 				Closer:  Closer(c.Value(closer)),
 				Binding: Binding(c.Value(port)),
 				Older:   c.Is(age, "older"),
-			}
-			var err error
-			if again.Delay, err = time.ParseDuration(c.Value(delay) + "ms"); err != nil {
-				return Seen{}, err
 			}
 			return again.Drive(ctx, l)
 		},

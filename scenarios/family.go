@@ -55,6 +55,8 @@ type Axis struct {
 type Knob struct {
 	Role   lab.Role
 	Sysctl string
+	// IfPresent says that the axis means nothing on kernels without the sysctl.
+	IfPresent bool
 }
 
 // Cell is one combination of a family's axes.
@@ -193,7 +195,9 @@ func (f Family) Lab(c Cell) lab.Topology {
 	t := f.Topology(c)
 	for _, a := range f.Axes {
 		if a.Knob != (Knob{}) {
-			t.Sysctls = t.Sysctls.On(a.Knob.Role, a.Knob.Sysctl+"="+c.Value(a.Name))
+			t.Sysctls = append(t.Sysctls, lab.Setting{
+				Role: a.Knob.Role, Name: a.Knob.Sysctl, Value: c.Value(a.Name), IfPresent: a.Knob.IfPresent,
+			})
 		}
 	}
 	t.Sysctls = append(t.Sysctls, c.Extra...)

@@ -49,7 +49,7 @@ func Length() Family {
 			{Name: fin, Values: []string{"60", "1", "5", "120"}, Product: true,
 				Means: "tcp_fin_timeout of the side that closes first, in seconds"},
 			{Name: closer, Values: []string{client, lb}, Product: true, Means: "who closes first"},
-			{Name: ts, Values: []string{"1", "0"}, Product: true, Knob: Knob{lab.Client, "net.ipv4.tcp_timestamps"},
+			{Name: ts, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 				Means: "tcp_timestamps of the client: whether the connection has timestamps"},
 			{Name: look, Values: []string{early, late},
 				Means: "whether the kernel's own timer is read when TIME_WAIT begins, or its end is waited for"},

@@ -25,9 +25,9 @@ func Negotiation() Family {
 		Name:  "negotiation",
 		About: "One side has timestamps, or the other, or both, and either of them connects: does the connection have timestamps?",
 		Axes: []Axis{
-			{Name: clientTS, Values: []string{"1", "0", "2"}, Product: true, Knob: Knob{lab.Client, "net.ipv4.tcp_timestamps"},
+			{Name: clientTS, Values: []string{"1", "0", "2"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 				Means: "tcp_timestamps of the client"},
-			{Name: lbTS, Values: []string{"1", "0", "2"}, Product: true, Knob: Knob{lab.Balancer, "net.ipv4.tcp_timestamps"},
+			{Name: lbTS, Values: []string{"1", "0", "2"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 				Means: "tcp_timestamps of the balancer"},
 			{Name: opener, Values: []string{client, balancer}, Product: true,
 				Means: "who connects: the client to the balancer, or the balancer to the client as to a server"},

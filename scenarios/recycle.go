@@ -135,7 +135,7 @@ func Recycle() Family {
 			{Name: recycle, Values: []string{"1", "0", "untouched"}, Product: true, Means: "tcp_tw_recycle"},
 			{Name: clientTS, Values: []string{"1", "0", first}, Product: true,
 				Means: "tcp_timestamps of the clients; or the first connection has them, and the second SYN does not"},
-			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{lab.Balancer, "net.ipv4.tcp_timestamps"},
+			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 				Means: "tcp_timestamps of the balancer"},
 			{Name: clock, Values: []string{"older", "newer"}, Product: true,
 				Means: "the second connection's timestamp against the last one of the first"},

@@ -37,9 +37,9 @@ func Remedies() Family {
 				Means: "none; the balancer closes first (Connection: close); SO_LINGER with 0 seconds; twice the local ports; " +
 					"a second port, or a second address, to connect to; bind to each port in turn with SO_REUSEADDR"},
 			{Name: path, Values: []string{"direct", "nat"}, Product: true, Means: "whether a MASQUERADE gateway is in between"},
-			{Name: clientTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{lab.Client, "net.ipv4.tcp_timestamps"},
+			{Name: clientTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 				Means: "tcp_timestamps of the client"},
-			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{lab.Balancer, "net.ipv4.tcp_timestamps"},
+			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 				Means: "tcp_timestamps of the balancer"},
 			{Name: unsent, Values: []string{"no", "yes"}, Means: "whether the client still has data to send when it closes"},
 		},
@@ -241,7 +241,7 @@ func (r *remedyRun) once(ctx context.Context, i int) error {
 		return nil
 	}
 	// No gateway here changes the port, and only its address hides the client's.
-	peer := netip.AddrPortFrom(r.outside(to), outs[0].Local.Port())
+	peer := netip.AddrPortFrom(r.outside(), outs[0].Local.Port())
 	accepted, err := to.at.Accept(ctx, to.Handle, peer)
 	if err != nil {
 		return err
@@ -264,8 +264,8 @@ type remedyConn struct {
 	local, seenFrom  netip.AddrPort
 }
 
-// outside is the address that the client has at the door.
-func (r *remedyRun) outside(to door) netip.Addr {
+// outside is the address that the client has at every door.
+func (r *remedyRun) outside() netip.Addr {
 	if r.gateway != nil {
 		return r.gateway.Identity().Addr
 	}

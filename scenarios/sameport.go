@@ -83,13 +83,14 @@ type SamePort struct {
 	Closer  Closer
 	Binding Binding // of both connections
 	// Older lets the TIME_WAIT, if there is one, grow older than tcp_tw_reuse
-	// wants it; otherwise it is younger, though older than a second when Delay
-	// is more than that.
+	// wants it; otherwise it is younger, though older than a second when
+	// tcp_tw_reuse_delay is more than that.
 	Older bool
-	// Delay is the client's tcp_tw_reuse_delay; it means nothing on kernels that
-	// have none (before Linux 6.14).
-	Delay time.Duration
 }
+
+// reuseDelay is the age in milliseconds from which tcp_tw_reuse takes a
+// TIME_WAIT, since Linux 6.14.
+const reuseDelay = "net.ipv4.tcp_tw_reuse_delay"
 
 // Drive brings the situation about and returns what was seen: of the counters,
 // all that moved from the end of the first connection on.
@@ -115,7 +116,7 @@ type samePort struct {
 	from, outside  netip.Addr // the client's address as itself and the server know it
 	path           observe.Path
 	door           node.Listening
-	hasDelay       bool // the client's kernel has tcp_tw_reuse_delay
+	delay          time.Duration // the client's tcp_tw_reuse_delay; 0 on a kernel without it
 	port           uint16
 }
 
@@ -145,7 +146,7 @@ func (r *samePort) prepare(ctx context.Context) (err error) {
 	if r.Binding == LatePortOf && FactsOf(release).Features[LatePort] == kernel.No {
 		r.Binding = EarlyPortOf
 	}
-	if err := r.setDelay(ctx); err != nil {
+	if err := r.readDelay(ctx); err != nil {
 		return err
 	}
 	listen := tcp.ListenSpec{At: netip.AddrPortFrom(netip.Addr{}, 80)}
@@ -177,14 +178,17 @@ func (r *samePort) prepare(ctx context.Context) (err error) {
 	return err
 }
 
-func (r *samePort) setDelay(ctx context.Context) error {
-	const sysctl = "net.ipv4.tcp_tw_reuse_delay"
-	fact, err := hasSysctl(ctx, r.client, sysctl)
+func (r *samePort) readDelay(ctx context.Context) error {
+	fact, err := hasSysctl(ctx, r.client, reuseDelay)
 	if err != nil || fact != kernel.Yes {
 		return err
 	}
-	r.hasDelay = true
-	return r.client.SetSysctl(ctx, sysctl, fmt.Sprint(r.Delay.Milliseconds()))
+	value, err := r.client.Sysctl(ctx, reuseDelay)
+	if err != nil {
+		return err
+	}
+	r.delay, err = time.ParseDuration(value + "ms")
+	return err
 }
 
 // once brings the situation about on one port.
@@ -269,7 +273,7 @@ func (r *samePort) seenFrom() netip.AddrPort { return netip.AddrPortFrom(r.outsi
 // clock reads the machine's clock where the age of a TIME_WAIT is counted in
 // whole seconds.
 func (r *samePort) clock(ctx context.Context, conn tcp.Handle) (at time.Duration, err error) {
-	if r.hasDelay {
+	if r.delay > 0 {
 		return 0, nil
 	}
 	reading, err := r.client.Clock(ctx, conn)
@@ -279,8 +283,8 @@ func (r *samePort) clock(ctx context.Context, conn tcp.Handle) (at time.Duration
 // young tells whether a TIME_WAIT is certainly too young for tcp_tw_reuse so much
 // time after the clock stood at a moment before its beginning.
 func (r *samePort) young(clock, passed time.Duration) bool {
-	if r.hasDelay {
-		return passed < r.Delay
+	if r.delay > 0 {
+		return passed < r.delay
 	}
 	return clock.Truncate(time.Second) == (clock + passed).Truncate(time.Second)
 }
@@ -380,11 +384,11 @@ func (r *samePort) grow(ctx context.Context, seen *Seen) error {
 // age is how old the TIME_WAIT has to be at least when the client comes again.
 func (r *samePort) age() time.Duration {
 	switch {
-	case r.Older && r.hasDelay:
-		return r.Delay + agingSlack
+	case r.Older && r.delay > 0:
+		return r.delay + agingSlack
 	case r.Older:
 		return oldReuseDelay + agingSlack
-	case r.hasDelay && r.Delay > defaultReuseDelay:
+	case r.delay > defaultReuseDelay:
 		return defaultReuseDelay + agingSlack
 	default:
 		return 0

@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,7 +35,7 @@ func Tuple() Family {
 	olderStamp := Cells{stamped}.And(Where{clock: {string(Older)}})
 	newerStamp := Cells{stamped}.And(Where{clock: {string(Newer), string(Wrapped)}})
 	equalStamp := Cells{stamped}.And(Where{clock: {string(Equal)}})
-	byNumber := append(equalStamp, bare...)
+	byNumber := slices.Concat(equalStamp, bare)
 	newerNumber := byNumber.And(Where{isn: {string(Newer)}})
 	otherNumber := byNumber.And(Where{isn: {string(Older), string(Equal)}})
 
@@ -69,15 +70,15 @@ func Tuple() Family {
 				Means: "the second connection's timestamp against the last one of the first"},
 			{Name: isn, Values: []string{"newer", "older", "equal"}, Product: true,
 				Means: "the second connection's initial sequence number against the one that the balancer expects next"},
-			{Name: clientTS, Values: []string{"1", "2", "0"}, Product: true, Knob: Knob{lab.Client, "net.ipv4.tcp_timestamps"},
+			{Name: clientTS, Values: []string{"1", "2", "0"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 				Means: "tcp_timestamps of the clients"},
-			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{lab.Balancer, "net.ipv4.tcp_timestamps"},
+			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 				Means: "tcp_timestamps of the balancer"},
 			{Name: second, Values: []string{"other-host", "same-host", "direct"}, Product: true,
 				Means: "who connects the second time: another client behind the same MASQUERADE, the same client, or the same client without NAT"},
 			{Name: state, Values: []string{string(LeftTimeWait), string(LeftFinWait2), string(LeftEstablished), string(LeftNothing)},
 				Means: "what the first connection has left at the balancer"},
-			{Name: rfc1337, Values: []string{"0", "1"}, Knob: Knob{lab.Balancer, "net.ipv4.tcp_rfc1337"},
+			{Name: rfc1337, Values: []string{"0", "1"}, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_rfc1337"},
 				Means: "tcp_rfc1337 of the balancer"},
 			{Name: path, Values: []string{"clean", string(DropsInvalid), string(EatsRST), string(UnNATedRST), string(EatsACK)},
 				Means: "what the gateway does to the handshake"},
@@ -87,6 +88,7 @@ func Tuple() Family {
 			{Cells{{clientTS: off, clock: {"older", "equal", "wrapped"}}}, "a SYN without timestamp has no clock that could be older"},
 			{Cells{{lbTS: {"0"}, clock: {"equal", "wrapped"}}}, "a balancer without timestamps has shown nobody a clock to be equal to"},
 			{Cells{{clientTS: {"1"}, clock: {"wrapped"}}}, "the clock begins at a random number, so where it passes 2^32 cannot be chosen"},
+			{Cells{{state: {string(LeftNothing)}, clock: {"equal"}}}, "when the TIME_WAIT has run out the clocks have gone on for a minute"},
 			{Cells{{second: {"direct"}, path: {string(UnNATedRST)}}}, "without NAT there is no translation to be left out"},
 		},
 		Slow: Cells{{state: {string(LeftNothing)}}},

@@ -145,7 +145,11 @@ func (b *builder) applySysctls(who member) error {
 		}
 	}
 	for _, s := range b.topology.sysctls(who) {
-		if err := kernel.WriteSysctl(s.Name, s.Value); err != nil {
+		err := kernel.WriteSysctl(s.Name, s.Value)
+		if s.IfPresent && absent(err) {
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}

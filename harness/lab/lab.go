@@ -66,7 +66,7 @@ func (l *Lab) Nodes(role Role) []node.Node {
 	return nodes
 }
 
-// AddRules adds iptables rules to the running lab, as if the topology had had
+// AddRules adds iptables rules to the running lab, as if the topology asked for
 // them from now on. The next packet meets them.
 func (l *Lab) AddRules(rules ...Rule) error {
 	roles := map[string]Role{}

@@ -129,7 +129,11 @@ func (b *builder) bootOne(ctx context.Context, m *machine, host microvm.Host) (e
 		}
 	}
 	for _, s := range b.topology.sysctls(m.member) {
-		if err := m.own.SetSysctl(ctx, s.Name, s.Value); err != nil {
+		err := m.own.SetSysctl(ctx, s.Name, s.Value)
+		if s.IfPresent && absent(err) {
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -127,6 +127,9 @@ type Setting struct {
 	Node  string
 	Name  string
 	Value string
+	// IfPresent passes the setting over on a kernel that does not have the
+	// sysctl; otherwise that is an error.
+	IfPresent bool
 }
 
 // Settings is a list of sysctls, made by [On] and [OnNode].

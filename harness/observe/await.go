@@ -6,15 +6,21 @@ import (
 	"time"
 )
 
-// Interval between two looks of [Await]: short against everything that a kernel
-// timer does (a jiffy is 1 to 10 ms), long against the cost of a look.
-const awaitInterval = 2 * time.Millisecond
+// The interval between two looks of [Await] begins short against everything that
+// a kernel timer does (a jiffy is 1 to 10 ms), and then grows with the time that
+// has passed, so that what takes a minute is not looked at 30000 times.
+const (
+	shortestInterval = 2 * time.Millisecond
+	longestInterval  = 100 * time.Millisecond
+	lateness         = 32 // an event is seen late by at most 1/32 of its time
+)
 
 // Await looks at a witness until it shows the event, or says that it cannot be
 // asked, or ctx ends. It is the one place that waits by the clock; the error on
 // the end of ctx wraps ctx.Err() and says what was awaited, so that our own
 // patience never passes for something that the kernel said.
 func Await(ctx context.Context, event string, seen func() (bool, error)) error {
+	began := time.Now()
 	for {
 		ok, err := seen()
 		if err != nil {
@@ -26,6 +32,6 @@ func Await(ctx context.Context, event string, seen func() (bool, error)) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("await %s: %w", event, ctx.Err())
 		}
-		time.Sleep(awaitInterval)
+		time.Sleep(min(max(shortestInterval, time.Since(began)/lateness), longestInterval))
 	}
 }

@@ -189,11 +189,11 @@ func (t *try) start() error {
 // waitFor waits until the moment on CLOCK_MONOTONIC. It sleeps until shortly
 // before and then keeps the processor busy, because no sleep ends on time.
 func waitFor(moment time.Duration) error {
-	const far, close = time.Second, time.Millisecond
+	const far, near = time.Second, time.Millisecond
 	if ahead := moment - monotonic(); ahead > far {
 		return fmt.Errorf("not before a moment that is %v ahead: want at most %v", ahead, far)
 	}
-	until := unix.NsecToTimespec((moment - close).Nanoseconds())
+	until := unix.NsecToTimespec((moment - near).Nanoseconds())
 	for {
 		err := unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &until, nil)
 		if err == nil {
