@@ -76,7 +76,7 @@ func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := initramfs(c.Agent, c.Kernel)
+	files, err := initramfs(c.Agent, c.Kernel, wanted())
 	if err != nil {
 		return nil, err
 	}

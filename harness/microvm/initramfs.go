@@ -15,9 +15,10 @@ import (
 )
 
 // initramfs makes the file system of a machine in memory: nothing is left on
-// disk. It is not compressed, because not every kernel can unpack, and every one
-// is slow at it where it is emulated.
-func initramfs(agentPath string, k Kernel) (*os.File, error) {
+// disk. It has the agent, the modules of these names that there are, and more. It
+// is not compressed, because not every kernel can unpack, and every one is slow at
+// it where it is emulated.
+func initramfs(agentPath string, k Kernel, names []string, more ...cpio.Record) (*os.File, error) {
 	program, err := os.ReadFile(agentPath)
 	if err != nil {
 		return nil, fmt.Errorf("guest agent: %w; build it: CGO_ENABLED=0 GOARCH=amd64 go build -o %[2]s ./hack/cmd/agent", err, agentPath)
@@ -35,7 +36,7 @@ func initramfs(agentPath string, k Kernel) (*os.File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("modules: %w", err)
 		}
-		loaded, err := available.load(wanted())
+		loaded, err := available.load(names)
 		if err != nil {
 			return nil, fmt.Errorf("modules in %s: %w", k.Modules, err)
 		}
@@ -47,6 +48,7 @@ func initramfs(agentPath string, k Kernel) (*os.File, error) {
 		}
 		records = append(records, cpio.StaticFile(agent.ModuleList[1:], order.String(), readable))
 	}
+	records = append(records, more...)
 	return inMemory("initramfs", func(w io.Writer) error {
 		out := cpio.Newc.Writer(w)
 		return errors.Join(cpio.WriteRecordsAndDirs(out, records), cpio.WriteTrailer(out))

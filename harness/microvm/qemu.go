@@ -52,6 +52,8 @@ type plan struct {
 	initramfs   *os.File // nil for none
 	accelerator Accelerator
 	memory      int    // MiB
+	processors  int    // 0 is one
+	virtio      bool   // the line is a virtio port, which is quick, and no serial port
 	card        string // QEMU's name of the network cards' model
 	cards       []Card
 	extra       []string // further arguments
@@ -105,10 +107,15 @@ func (p plan) arguments(c *exec.Cmd, line *os.File) {
 	}
 	c.Args = append(c.Args,
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-		"-machine", "pc,accel="+string(p.accelerator), "-cpu", processor, "-smp", "1", "-m", strconv.Itoa(p.memory),
+		"-machine", "pc,accel="+string(p.accelerator), "-cpu", processor, "-smp", strconv.Itoa(max(1, p.processors)), "-m", strconv.Itoa(p.memory),
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-		"-chardev", "socket,id=line,fd="+give(line), "-serial", "chardev:line",
+		"-chardev", "socket,id=line,fd="+give(line),
 		"-kernel", p.image, "-append", commandLine)
+	if p.virtio {
+		c.Args = append(c.Args, "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=line")
+	} else {
+		c.Args = append(c.Args, "-serial", "chardev:line")
+	}
 	if p.initramfs != nil {
 		c.Args = append(c.Args, "-initrd", "/proc/self/fd/"+give(p.initramfs))
 	}
