@@ -117,7 +117,10 @@ func (j Job) patience() time.Duration {
 
 // plan collects what the machine is made of.
 func (j Job) plan(ctx context.Context) (p plan, err error) {
-	p = plan{image: j.Kernel.Image, memory: j.MemoryMiB, processors: j.Processors, accelerator: j.Accelerator}
+	p = plan{
+		image: j.Kernel.Image, memory: j.MemoryMiB, processors: j.Processors, accelerator: j.Accelerator,
+		ipv6: true, // the witnesses of the host's network look at it too
+	}
 	if p.memory == 0 {
 		p.memory = JobMemory
 	}

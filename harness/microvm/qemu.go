@@ -56,13 +56,21 @@ type plan struct {
 	virtio      bool   // the line is a virtio port, which is quick, and no serial port
 	card        string // QEMU's name of the network cards' model
 	cards       []Card
+	ipv6        bool // whether the kernel is to have it
 	extra       []string // further arguments
 }
 
 // commandLine is what the kernel is told. A panic ends QEMU, because it is told not
 // to start the machine again.
 const commandLine = "console=ttyS0 earlyprintk=ttyS0 loglevel=6 panic=-1 reboot=t rdinit=/init " +
-	"ipv6.disable=1 mitigations=off nokaslr random.trust_cpu=on audit=0 selinux=0"
+	"mitigations=off nokaslr random.trust_cpu=on audit=0 selinux=0"
+
+func (p plan) commandLine() string {
+	if p.ipv6 {
+		return commandLine
+	}
+	return commandLine + " ipv6.disable=1"
+}
 
 // start starts QEMU. The caller must end it.
 func (p plan) start() (*qemu, error) {
@@ -110,7 +118,7 @@ func (p plan) arguments(c *exec.Cmd, line *os.File) {
 		"-machine", "pc,accel="+string(p.accelerator), "-cpu", processor, "-smp", strconv.Itoa(max(1, p.processors)), "-m", strconv.Itoa(p.memory),
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-chardev", "socket,id=line,fd="+give(line),
-		"-kernel", p.image, "-append", commandLine)
+		"-kernel", p.image, "-append", p.commandLine())
 	if p.virtio {
 		c.Args = append(c.Args, "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=line")
 	} else {
