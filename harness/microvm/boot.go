@@ -86,7 +86,7 @@ func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("modules of kernel %v: %w; want a directory such as /lib/modules/%[1]v", release, err)
 	}
-	files, err := initramfs(c.Agent, available)
+	files, err := initramfs(c.Agent, available, wanted())
 	if err != nil {
 		return nil, err
 	}

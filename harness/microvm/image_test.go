@@ -215,7 +215,7 @@ func TestInitramfsHasTheAgentAndItsModules(t *testing.T) {
 	if err := os.WriteFile(program, []byte("the agent"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	file, err := initramfs(program, m)
+	file, err := initramfs(program, m, wanted())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,9 +15,10 @@ import (
 )
 
 // initramfs makes the file system of a machine in memory: nothing is left on
-// disk. It is not compressed, because not every kernel can unpack, and every one
-// is slow at it where it is emulated.
-func initramfs(agentPath string, available modules) (*os.File, error) {
+// disk. It has the agent, the modules of these names that there are, and more. It
+// is not compressed, because not every kernel can unpack, and every one is slow at
+// it where it is emulated.
+func initramfs(agentPath string, available modules, names []string, more ...cpio.Record) (*os.File, error) {
 	program, err := os.ReadFile(agentPath)
 	if err != nil {
 		return nil, fmt.Errorf("guest agent: %w; build it: CGO_ENABLED=0 GOARCH=amd64 go build -o %[2]s ./hack/cmd/agent", err, agentPath)
@@ -30,7 +31,7 @@ func initramfs(agentPath string, available modules) (*os.File, error) {
 		cpio.CharDev("dev/console", 0o600, 5, 1),
 		cpio.CharDev("dev/null", 0o666, 1, 3),
 	}
-	loaded, err := available.load(wanted())
+	loaded, err := available.load(names)
 	if err != nil {
 		return nil, err
 	}
@@ -41,6 +42,7 @@ func initramfs(agentPath string, available modules) (*os.File, error) {
 		records = append(records, cpio.StaticFile(file[1:], string(m.image), readable))
 	}
 	records = append(records, cpio.StaticFile(agent.ModuleList[1:], order.String(), readable))
+	records = append(records, more...)
 	return inMemory("initramfs", func(w io.Writer) error {
 		out := cpio.Newc.Writer(w)
 		return errors.Join(cpio.WriteRecordsAndDirs(out, records), cpio.WriteTrailer(out))

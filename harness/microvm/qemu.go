@@ -52,8 +52,11 @@ type plan struct {
 	initramfs   *os.File // nil for none
 	accelerator Accelerator
 	memory      int    // MiB
+	processors  int    // 0 is one
+	virtio      bool   // the line is a virtio port, which is quick, and no serial port
 	card        string // QEMU's name of the network cards' model
 	cards       []Card
+	ipv6        bool     // whether the kernel is to have it
 	extra       []string // further arguments
 }
 
@@ -61,7 +64,14 @@ type plan struct {
 // to start the machine again. Without no_timer_check, a kernel that is emulated on a
 // busy host may miss interrupts of its timer and panic.
 const commandLine = "console=ttyS0 earlyprintk=ttyS0 loglevel=6 panic=-1 reboot=t rdinit=/init no_timer_check " +
-	"ipv6.disable=1 mitigations=off nokaslr random.trust_cpu=on audit=0 selinux=0"
+	"mitigations=off nokaslr random.trust_cpu=on audit=0 selinux=0"
+
+func (p plan) commandLine() string {
+	if p.ipv6 {
+		return commandLine
+	}
+	return commandLine + " ipv6.disable=1"
+}
 
 // start starts QEMU. The caller must end it.
 func (p plan) start() (*qemu, error) {
@@ -106,10 +116,15 @@ func (p plan) arguments(c *exec.Cmd, line *os.File) {
 	}
 	c.Args = append(c.Args,
 		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
-		"-machine", "pc,accel="+string(p.accelerator), "-cpu", processor, "-smp", "1", "-m", strconv.Itoa(p.memory),
+		"-machine", "pc,accel="+string(p.accelerator), "-cpu", processor, "-smp", strconv.Itoa(max(1, p.processors)), "-m", strconv.Itoa(p.memory),
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-		"-chardev", "socket,id=line,fd="+give(line), "-serial", "chardev:line",
-		"-kernel", p.image, "-append", commandLine)
+		"-chardev", "socket,id=line,fd="+give(line),
+		"-kernel", p.image, "-append", p.commandLine())
+	if p.virtio {
+		c.Args = append(c.Args, "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=line")
+	} else {
+		c.Args = append(c.Args, "-serial", "chardev:line")
+	}
 	if p.initramfs != nil {
 		c.Args = append(c.Args, "-initrd", "/proc/self/fd/"+give(p.initramfs))
 	}

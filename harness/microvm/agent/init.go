@@ -16,10 +16,9 @@ const Port = "/dev/ttyS1"
 
 // Init is the whole life of process 1 of a machine: it serves the port until
 // that ends, and powers the machine off. What it has to say goes to out, the
-// console.
+// console. Where it finds a [Job], it does that and nothing else.
 func Init(ctx context.Context, out io.Writer) {
-	go reap()
-	err := serve(ctx)
+	err := live(ctx)
 	fmt.Fprintln(out, "twlab agent: power off:", err)
 	unix.Sync()
 	// Power off wants ACPI; a machine that was told -no-reboot ends by this too.
@@ -27,15 +26,36 @@ func Init(ctx context.Context, out io.Writer) {
 	fmt.Fprintln(out, "twlab agent: the machine stays on:", err) // and the kernel panics, because process 1 ends
 }
 
-func serve(ctx context.Context) error {
-	for _, m := range []struct{ kind, at string }{{"proc", "/proc"}, {"sysfs", "/sys"}} {
-		if err := os.MkdirAll(m.at, 0o755); err != nil {
-			return err
-		}
-		if err := unix.Mount("twlab", m.at, m.kind, 0, ""); err != nil {
-			return fmt.Errorf("mount %s: %w", m.at, err)
-		}
+func live(ctx context.Context) error {
+	if err := mount("proc", "/proc"); err != nil {
+		return err
 	}
+	if err := mount("sysfs", "/sys"); err != nil {
+		return err
+	}
+	j, found, err := readJob()
+	switch {
+	case err != nil:
+		return fmt.Errorf("read %s: %w", jobFile, err)
+	case found:
+		return j.do()
+	default:
+		go reap()
+		return serve(ctx)
+	}
+}
+
+func mount(kind, at string) error {
+	if err := os.MkdirAll(at, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("twlab", at, kind, 0, ""); err != nil {
+		return fmt.Errorf("mount %s: %w", at, err)
+	}
+	return nil
+}
+
+func serve(ctx context.Context) error {
 	port, err := openPort()
 	if err != nil {
 		return fmt.Errorf("open %s: %w", Port, err)

@@ -1,0 +1,266 @@
+package agent
+
+import (
+	"archive/tar"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Job is a command that a machine runs instead of serving calls: that machine is
+// no node, but has labs of its own.
+//
+// What comes of it goes over the line as a tar archive, written while it happens:
+// first [OutputEntry] entries, each a piece of what the command prints, at least
+// one every [Heartbeat]; then the files of the directory of results, below
+// [ResultsEntry]; in the end [StatusEntry], with the exit status in decimal. Each
+// byte that comes over the line in the other direction interrupts the command.
+type Job struct {
+	// Argv is the command, a path first; Dir is where it runs.
+	Argv []string
+	Env  []string
+	Dir  string
+	// Results is the directory of files to bring back; it is made.
+	Results string
+	// Virtio says that the line is a virtio port and not the second serial port.
+	Virtio bool
+}
+
+// The entries of the archive.
+const (
+	OutputEntry  = "output"
+	ResultsEntry = "results/"
+	StatusEntry  = "status"
+)
+
+// Heartbeat is how often a machine with a job says something, in its own time.
+const Heartbeat = time.Second
+
+const jobFile = "/job.json"
+
+// File is the job as a file of the machine: its path without the slash, and what
+// is in it.
+func (j Job) File() (path string, content []byte, err error) {
+	content, err = json.Marshal(j)
+	return jobFile[1:], content, err
+}
+
+func readJob() (j Job, found bool, err error) {
+	text, err := os.ReadFile(jobFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return j, false, nil
+	}
+	if err != nil {
+		return j, false, err
+	}
+	return j, true, json.Unmarshal(text, &j)
+}
+
+// do does the job and tells of it. It returns when the line has ended: whoever is
+// at its other end has read all by then.
+func (j Job) do() error {
+	if err := j.prepare(); err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	line, err := j.openLine()
+	if err != nil {
+		return fmt.Errorf("open the line: %w", err)
+	}
+	report := &archive{tar: tar.NewWriter(line)}
+	status, err := j.run(line, report)
+	if err != nil {
+		return errors.Join(fmt.Errorf("run %s: %w", j.Argv[0], err), line.Close())
+	}
+	if err := report.directory(j.Results); err != nil {
+		return errors.Join(fmt.Errorf("bring back %s: %w", j.Results, err), line.Close())
+	}
+	if err := errors.Join(report.entry(StatusEntry, []byte(strconv.Itoa(status))), report.tar.Close()); err != nil {
+		return errors.Join(err, line.Close())
+	}
+	select {} // what was written may not have arrived: the machine is ended from outside
+}
+
+// prepare makes a system of the machine: modules, devices, directories, lo.
+func (j Job) prepare() error {
+	if err := loadModules(); err != nil {
+		return err
+	}
+	if err := mount("devtmpfs", "/dev"); err != nil {
+		return err
+	}
+	for _, dir := range []string{"/tmp", "/run", j.Dir, j.Results} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	// As many as the kernel allows by default: labs live by descriptors.
+	const most = 1 << 20
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: most}); err != nil {
+		return fmt.Errorf("allow %d descriptors: %w", most, err)
+	}
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return fmt.Errorf("find lo: %w", err)
+	}
+	return netlink.LinkSetUp(lo)
+}
+
+func (j Job) openLine() (*os.File, error) {
+	if !j.Virtio {
+		return openPort()
+	}
+	ports, err := filepath.Glob("/sys/class/virtio-ports/*")
+	if err != nil {
+		return nil, err
+	}
+	if len(ports) != 1 {
+		return nil, fmt.Errorf("%d virtio ports: %q", len(ports), ports)
+	}
+	return os.OpenFile(filepath.Join("/dev", filepath.Base(ports[0])), os.O_RDWR, 0)
+}
+
+// run runs the command, and waits for it and all orphans.
+func (j Job) run(line io.Reader, report *archive) (status int, err error) {
+	near, far, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	command, err := os.StartProcess(j.Argv[0], j.Argv, &os.ProcAttr{
+		Dir: j.Dir, Env: j.Env, Files: []*os.File{nil, far, far},
+	})
+	if err != nil {
+		return 0, errors.Join(err, far.Close(), near.Close())
+	}
+	if err := far.Close(); err != nil {
+		return 0, err
+	}
+	go interrupt(line, command)
+	ended := make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() { report.output(near) })
+	telling.Go(func() { report.heartbeat(ended) })
+	status, err = waitAll(command.Pid)
+	close(ended)
+	telling.Wait()
+	return status, errors.Join(err, report.failed(), near.Close())
+}
+
+// waitAll waits for process first, ends all others, and waits for them too.
+func waitAll(first int) (status int, err error) {
+	for {
+		var how unix.WaitStatus
+		pid, err := unix.Wait4(-1, &how, 0, nil)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.ECHILD):
+			return status, nil
+		case err != nil:
+			return 0, fmt.Errorf("wait: %w", err)
+		case pid == first:
+			if status = how.ExitStatus(); how.Signaled() {
+				status = 128 + int(how.Signal())
+			}
+			if err := unix.Kill(-1, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+				return 0, fmt.Errorf("end what is left: %w", err)
+			}
+		}
+	}
+}
+
+// interrupt passes on what comes over the line until that ends.
+func interrupt(line io.Reader, command *os.Process) {
+	one := make([]byte, 1)
+	for {
+		if n, err := line.Read(one); err != nil || n == 0 {
+			return
+		}
+		if err := command.Signal(unix.SIGINT); err != nil {
+			return
+		}
+	}
+}
+
+// archive writes entries, several at a time, until the first failure.
+type archive struct {
+	mu  sync.Mutex
+	tar *tar.Writer
+	err error
+}
+
+func (a *archive) entry(name string, content []byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.err == nil {
+		a.err = a.tar.WriteHeader(&tar.Header{Name: name, Size: int64(len(content)), Mode: 0o644})
+	}
+	if a.err == nil {
+		_, a.err = a.tar.Write(content)
+	}
+	if a.err == nil {
+		a.err = a.tar.Flush()
+	}
+	return a.err
+}
+
+func (a *archive) failed() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.err
+}
+
+// output writes what comes until the end of it, which is also when nobody is left
+// who could write.
+func (a *archive) output(from io.Reader) {
+	piece := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(piece)
+		if n > 0 && a.entry(OutputEntry, piece[:n]) != nil {
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// heartbeat says that the machine is alive.
+func (a *archive) heartbeat(ended <-chan struct{}) {
+	every := time.NewTicker(Heartbeat)
+	defer every.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-every.C:
+			if a.entry(OutputEntry, nil) != nil {
+				return
+			}
+		}
+	}
+}
+
+// directory writes the files below it.
+func (a *archive) directory(root string) error {
+	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		below := strings.TrimPrefix(strings.TrimPrefix(path, root), "/")
+		return a.entry(ResultsEntry+below, content)
+	})
+}

@@ -1,0 +1,259 @@
+package microvm
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/u-root/u-root/pkg/cpio"
+
+	"twlab/harness/microvm/agent"
+)
+
+// Job is a command that runs in a machine of its own, with labs of its own: the
+// suite on another kernel.
+type Job struct {
+	Host
+	Kernel Kernel
+	// Processors is how many the machine has; 0 is one.
+	Processors int
+	// Warp lets idle time pass at once: the machine is emulated, and its clock
+	// counts instructions and jumps to the next timer when there are none. It
+	// has one processor then.
+	Warp bool
+	// Argv is the command, the path of a program here that becomes its path in
+	// the machine. Files are further files that it needs, at the same paths.
+	// Programs that are linked dynamically bring their libraries.
+	Argv  []string
+	Files []string
+	Env   []string
+	// Results is a directory here, and the path of it there: its files are
+	// written when the command has ended.
+	Results string
+	// Output gets what the command prints, as it comes.
+	Output io.Writer
+	// Interrupts are passed on to the command; nil is none.
+	Interrupts <-chan os.Signal
+}
+
+// JobMemory is how many MiB a machine with a job has unless it says otherwise.
+const JobMemory = 2048
+
+// jobPatience is how long a machine with a job may be silent: its agent says
+// something every second, which takes longer where much else is computed.
+const jobPatience = time.Minute
+
+// jobModules are the modules that labs and their witnesses have use for, each if
+// it is there.
+func jobModules() []string {
+	return []string{
+		"virtio_pci", "virtio_console",
+		"veth", "tun", "af_packet", "packet_diag", "inet_diag", "tcp_diag",
+		"nf_conntrack", "nf_conntrack_netlink", "nf_nat",
+		"nf_tables", "nft_compat", "nft_chain_nat", "nft_chain_nat_ipv4", "nft_counter", "nft_ct", "nft_nat", "nft_masq", "nft_log",
+		"ip_tables", "iptable_filter", "iptable_nat", "iptable_raw", "iptable_mangle",
+		"xt_MASQUERADE", "ipt_MASQUERADE", "xt_nat", "xt_conntrack", "xt_statistic", "xt_tcpudp", "xt_CT", "xt_multiport",
+		"xt_comment", "xt_connlimit", "xt_hashlimit", "xt_limit", "xt_mark", "xt_LOG", "xt_u32", "xt_tcpmss",
+		"ipt_REJECT", "nf_reject_ipv4", "xt_addrtype", "xt_connmark", "xt_state",
+		"sch_netem", "sch_ingress", "cls_bpf", "act_bpf", "dummy",
+	}
+}
+
+// Run does the job and returns the exit status of its command. The error says
+// that there is none, and shows the end of the machine's console when it died.
+func Run(ctx context.Context, j Job) (status int, err error) {
+	release, err := j.Kernel.Release()
+	if err != nil {
+		return 0, fmt.Errorf("boot %s: %w", j.Kernel, err)
+	}
+	p, err := j.plan(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, p.initramfs.Close()) }()
+	q, err := p.start()
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		q.end()
+		err = errors.Join(err, q.line.Close())
+	}()
+	stop := context.AfterFunc(ctx, q.stop)
+	defer stop()
+	finished := make(chan struct{})
+	defer close(finished)
+	go passOn(j.Interrupts, q.line, finished)
+
+	results, err := os.OpenRoot(j.Results)
+	if err != nil {
+		return 0, fmt.Errorf("directory of results: %w", err)
+	}
+	defer func() { err = errors.Join(err, results.Close()) }()
+	status, err = receive(tar.NewReader(&patient{from: q.line, patience: j.patience()}), j.Output, results)
+	if err != nil {
+		m := Machine{release: release, accelerator: p.accelerator, qemu: q}
+		return 0, m.autopsy(errors.Join(err, context.Cause(ctx)))
+	}
+	return status, nil
+}
+
+func (j Job) patience() time.Duration {
+	if j.Patience != 0 {
+		return j.Patience
+	}
+	return jobPatience
+}
+
+// plan collects what the machine is made of.
+func (j Job) plan(ctx context.Context) (p plan, err error) {
+	p = plan{
+		image: j.Kernel.Image, memory: j.MemoryMiB, processors: j.Processors, accelerator: j.Accelerator,
+		ipv6: true, // the witnesses of the host's network look at it too
+	}
+	if p.memory == 0 {
+		p.memory = JobMemory
+	}
+	if err := enoughMemory(p.memory); err != nil {
+		return p, err
+	}
+	switch {
+	case j.Warp:
+		p.accelerator, p.processors = TCG, 1
+		// Two nanoseconds an instruction, about as many as the emulation takes
+		// when it is quick, so that work lasts about as long as it seems to.
+		p.extra = []string{"-icount", "shift=1,sleep=off"}
+	case p.accelerator == Automatic:
+		if p.accelerator, err = Accelerate(ctx, j.Kernel); err != nil {
+			return p, err
+		}
+	}
+	if p.virtio, err = j.Kernel.hasModule("virtio_console"); err != nil {
+		return p, err
+	}
+	files, err := j.files(p.virtio)
+	if err != nil {
+		return p, err
+	}
+	available, err := openModules(j.Kernel.Modules)
+	if err != nil {
+		return p, fmt.Errorf("modules: %w", err)
+	}
+	p.initramfs, err = initramfs(j.Agent, available, jobModules(), files...)
+	return p, err
+}
+
+// files are what the command needs, and the job itself.
+func (j Job) files(virtio bool) ([]cpio.Record, error) {
+	var all programs
+	for _, path := range append(slices.Clip(j.Files), j.Argv[0]) {
+		if err := all.add(path, path); err != nil {
+			return nil, fmt.Errorf("a file for the machine: %w", err)
+		}
+	}
+	if err := all.addIPTables(exec.LookPath); err != nil {
+		return nil, err
+	}
+	path, content, err := agent.Job{
+		Argv: j.Argv, Env: j.Env, Dir: filepath.Dir(j.Argv[0]), Results: j.Results, Virtio: virtio,
+	}.File()
+	if err != nil {
+		return nil, err
+	}
+	return append(all.records, cpio.StaticFile(path, string(content), 0o644)), nil
+}
+
+// hasModule tells whether the kernel has a module, built in or not.
+func (k Kernel) hasModule(name string) (bool, error) {
+	if k.Modules == "" {
+		return false, nil
+	}
+	all, err := openModules(k.Modules)
+	if err != nil {
+		return false, fmt.Errorf("modules: %w", err)
+	}
+	return all.builtin[name] || all.files[name] != "", nil
+}
+
+// errNoStatus is what a job ends by whose machine says nothing of its command.
+var errNoStatus = errors.New("the machine ended before its command did")
+
+// receive reads what a job tells of itself.
+func receive(from *tar.Reader, output io.Writer, results *os.Root) (status int, err error) {
+	for {
+		entry, err := from.Next()
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return 0, errNoStatus
+		case err != nil:
+			return 0, fmt.Errorf("line: %w", err)
+		case entry.Name == agent.OutputEntry:
+			_, err = io.Copy(output, from)
+		case entry.Name == agent.StatusEntry:
+			text, err := io.ReadAll(from)
+			if err != nil {
+				return 0, fmt.Errorf("line: %w", err)
+			}
+			return strconv.Atoi(string(text))
+		default:
+			err = keep(strings.TrimPrefix(entry.Name, agent.ResultsEntry), from, results)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", entry.Name, err)
+		}
+	}
+}
+
+// keep writes one of the results.
+func keep(name string, from io.Reader, results *os.Root) (err error) {
+	if err := results.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	file, err := results.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, from)
+	return errors.Join(err, file.Close())
+}
+
+// patient reads from a line on which something comes every now and then.
+type patient struct {
+	from     net.Conn
+	patience time.Duration
+}
+
+func (p *patient) Read(into []byte) (int, error) {
+	if err := p.from.SetReadDeadline(time.Now().Add(p.patience)); err != nil {
+		return 0, err
+	}
+	n, err := p.from.Read(into)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("silent for %v", p.patience)
+	}
+	return n, err
+}
+
+// passOn tells the machine of interrupts until the job is finished.
+func passOn(interrupts <-chan os.Signal, line io.Writer, finished <-chan struct{}) {
+	for {
+		select {
+		case <-finished:
+			return
+		case <-interrupts:
+			if _, err := line.Write([]byte{'i'}); err != nil {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,135 @@
+package microvm
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/u-root/u-root/pkg/cpio"
+)
+
+// programs collects files for a machine, each at the path that it has here, with
+// the shared libraries that they need.
+type programs struct {
+	records []cpio.Record
+	seen    map[string]bool
+}
+
+// libraryDirs are where the dynamic linker looks by itself, on Debian and on
+// Fedora.
+func libraryDirs() []string {
+	return []string{
+		"/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu",
+		"/lib64", "/usr/lib64", "/lib", "/usr/lib",
+	}
+}
+
+// add collects a file, whatever links lead to it, under the name at.
+func (p *programs) add(at, path string) error {
+	if p.seen[at] {
+		return nil
+	}
+	if p.seen == nil {
+		p.seen = map[string]bool{}
+	}
+	p.seen[at] = true
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	p.records = append(p.records, cpio.StaticFile(strings.TrimPrefix(at, "/"), string(content), 0o755))
+	if err := p.addLibraries(path); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// addLibraries collects what an ELF file is linked with; other files need nothing.
+func (p *programs) addLibraries(path string) error {
+	file, err := elf.Open(path)
+	var format *elf.FormatError
+	if errors.As(err, &format) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	names, err := file.ImportedLibraries()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		library, err := findLibrary(name)
+		if err != nil {
+			return err
+		}
+		if err := p.add(library, library); err != nil {
+			return err
+		}
+	}
+	if section := file.Section(".interp"); section != nil {
+		interpreter, err := section.Data()
+		if err != nil {
+			return err
+		}
+		linker := strings.TrimRight(string(interpreter), "\x00")
+		return p.add(linker, linker)
+	}
+	return nil
+}
+
+func findLibrary(name string) (string, error) {
+	for _, dir := range libraryDirs() {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	return "", fmt.Errorf("no library %s in %s", name, strings.Join(libraryDirs(), ", "))
+}
+
+// iptablesNames are the programs that labs and witnesses call.
+func iptablesNames() []string {
+	return []string{"iptables", "iptables-save", "iptables-restore", "iptables-legacy-save", "iptables-nft-save"}
+}
+
+// addIPTables collects iptables, as this system has chosen it, and its extensions.
+func (p *programs) addIPTables(lookPath func(string) (string, error)) error {
+	for _, name := range iptablesNames() {
+		path, err := lookPath(name)
+		if err != nil && name != iptablesNames()[0] {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("iptables is not installed (%w): run hack/bootstrap", err)
+		}
+		if err := p.add("/usr/sbin/"+name, path); err != nil {
+			return err
+		}
+	}
+	var extensions []string
+	for _, dir := range libraryDirs() {
+		found, err := filepath.Glob(filepath.Join(dir, "xtables", "lib*.so"))
+		if err != nil {
+			return err
+		}
+		extensions = append(extensions, found...)
+	}
+	if len(extensions) == 0 {
+		return fmt.Errorf("no extensions of iptables (xtables/lib*.so) in %s", strings.Join(libraryDirs(), ", "))
+	}
+	for _, path := range slices.Compact(extensions) {
+		if err := p.add(path, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
