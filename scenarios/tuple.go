@@ -101,9 +101,9 @@ func Tuple() Family {
 			{
 				Name: "tuple-established-older-stamp", Cells: olderStamp.And(Where{state: {string(LeftEstablished)}}).And(clean), Kernels: prompt,
 				Want: with(answered, AtMost("late ms", 900), AtLeast("challenges", 1), Rises(lab.Balancer, "Tcp.EstabResets")),
-				Because: "a SYN with an older timestamp is answered by an ACK as well: on later kernels it is a challenge ACK and counted as that, " +
-					"on older ones a duplicate ACK of PAWS, counted by PAWSEstab",
-				Source: "tcp_validate_incoming; seen to be PAWSEstab on 4.2",
+				Because: "a SYN with an older timestamp is answered by an ACK as well: since 6.4 it is a challenge ACK and counted as that, " +
+					"before a duplicate ACK of PAWS, counted by PAWSEstab",
+				Source: "tcp_validate_incoming; commit ee05d90d0ac7, tcp: Refine SYN handling for PAWS; seen to be PAWSEstab on 4.2 and 5.10",
 			},
 			{
 				Name: "tuple-established-challenged", Cells: Cells{{state: {string(LeftEstablished)}}}.And(clean), Kernels: prompt,
