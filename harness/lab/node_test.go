@@ -54,7 +54,7 @@ var machines = sync.OnceValues(func() (microvm.Host, error) {
 		return microvm.Host{}, err
 	}
 	path := filepath.Join(dir, "agent")
-	c := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", path, "twlab/hack/cmd/agent") //nolint:noctx // of the whole run
+	c := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", path, "twlab/hack/cmd/agent")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64")
 	if out, err := c.CombinedOutput(); err != nil {
 		return microvm.Host{}, errors.Join(err, errors.New(string(out)))

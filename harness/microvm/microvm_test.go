@@ -62,7 +62,7 @@ var agentPath = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "agent")
-	c := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", path, "twlab/hack/cmd/agent") //nolint:noctx // of the whole run
+	c := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", path, "twlab/hack/cmd/agent")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64")
 	if out, err := c.CombinedOutput(); err != nil {
 		return "", errors.Join(err, errors.New(string(out)))

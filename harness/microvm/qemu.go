@@ -31,9 +31,9 @@ const (
 const qemuProgram = "qemu-system-x86_64"
 
 var (
-	// ErrNoQEMU: the program is not installed.
+	// ErrNoQEMU says that the program is not installed.
 	ErrNoQEMU = errors.New(qemuProgram + " is not installed: run hack/bootstrap, or install qemu-system-x86")
-	// ErrNoMemory: the host has too little memory left for another machine.
+	// ErrNoMemory says that the host has too little memory left for another machine.
 	ErrNoMemory = errors.New("not enough memory")
 )
 
@@ -149,7 +149,7 @@ func linePair() (ours net.Conn, theirs *os.File, err error) {
 func Accelerate(ctx context.Context, k Kernel) (Accelerator, error) {
 	device, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {
-		return TCG, nil //nolint:nilerr // no KVM is an answer
+		return TCG, nil // no KVM is an answer
 	}
 	if err := device.Close(); err != nil {
 		return "", fmt.Errorf("close /dev/kvm: %w", err)

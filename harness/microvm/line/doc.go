@@ -13,7 +13,7 @@ var (
 	// stream ended, carried something that is no message, or the other side was
 	// silent for too long.
 	ErrLost = errors.New("line lost")
-	// ErrVersion: the other side has other methods, or other types in them.
+	// ErrVersion says that the other side has other methods, or other types in them.
 	ErrVersion = errors.New("the two ends of the line are of different versions")
 )
 
