@@ -159,8 +159,8 @@ func TestFingerprintKnowsNamesAndTypes(t *testing.T) {
 		}
 		prints[server.Fingerprint()] = name
 	}
-	if one, other := newServer().Fingerprint(), newServer().Fingerprint(); one != other {
-		t.Error("one server, two fingerprints")
+	if first, second := newServer().Fingerprint(), newServer().Fingerprint(); first != second {
+		t.Errorf("two servers alike, and fingerprints %s and %s", first, second)
 	}
 }
 
