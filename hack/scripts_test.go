@@ -23,6 +23,9 @@ func TestE2ESaysWhyItCannotBegin(t *testing.T) {
 		"directory without a name":      {[]string{"--output-dir", ""}, "--output-dir wants a directory"},
 		"flag without its value":        {[]string{"--procs"}, "--procs needs a value"},
 		"no processes":                  {[]string{"--procs", "0"}, "--procs wants a number of at least 1"},
+		"warp without a machine":        {[]string{"--warp"}, "give a kernel with --kernel all=NAME"},
+		"kernel that is no file":        {[]string{"--kernel", "all=/nowhere/vmlinuz"}, "cannot read the kernel image '/nowhere/vmlinuz'"},
+		"race on another kernel":        {[]string{"--kernel", "all=debian-6.1", "--race"}, "--race needs libraries"},
 		"word that belongs to no flag":  {[]string{"-v", "timewait"}, "'timewait' belongs to no flag"},
 	} {
 		t.Run(name, func(t *testing.T) {

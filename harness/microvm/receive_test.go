@@ -1,0 +1,75 @@
+package microvm
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"twlab/harness/microvm/agent"
+)
+
+type told struct{ name, content string }
+
+func archived(t *testing.T, entries ...told) *bytes.Buffer {
+	t.Helper()
+	var line bytes.Buffer
+	out := tar.NewWriter(&line)
+	for _, e := range entries {
+		if err := out.WriteHeader(&tar.Header{Name: e.name, Size: int64(len(e.content)), Mode: 0o644}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := out.Write([]byte(e.content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := out.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return &line
+}
+
+func TestReceiveAJob(t *testing.T) {
+	whole := []told{
+		{agent.OutputEntry, "hel"}, {agent.OutputEntry, ""}, {agent.OutputEntry, "lo\n"},
+		{agent.ResultsEntry + "evidence/cell/state.txt", "text"}, {agent.StatusEntry, "197"},
+	}
+	for name, c := range map[string]struct {
+		line *bytes.Buffer
+		says string
+	}{
+		"all of it":           {archived(t, whole...), ""},
+		"no status":           {archived(t, whole[:4]...), errNoStatus.Error()},
+		"nothing":             {&bytes.Buffer{}, errNoStatus.Error()},
+		"half an entry":       {bytes.NewBuffer(archived(t, whole...).Bytes()[:700]), errNoStatus.Error()},
+		"file outside":        {archived(t, told{agent.ResultsEntry + "../outside", "x"}), "escapes"},
+		"status that is none": {archived(t, told{agent.StatusEntry, "well"}), "well"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "results")
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			results, err := os.OpenRoot(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer results.Close()
+			var output strings.Builder
+			status, err := receive(tar.NewReader(c.line), &output, results)
+			if c.says != "" {
+				if err == nil || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("%v, want %q", err, c.says)
+				}
+				return
+			}
+			text, readErr := os.ReadFile(filepath.Join(dir, "evidence/cell/state.txt"))
+			if err := errors.Join(err, readErr); err != nil || status != 197 || output.String() != "hello\n" || string(text) != "text" {
+				t.Errorf("status %d, output %q, file %q, %v", status, output.String(), text, err)
+			}
+		})
+	}
+}
