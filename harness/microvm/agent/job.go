@@ -145,7 +145,7 @@ func (j Job) run(line io.Reader, report *archive) (status int, err error) {
 	if err := far.Close(); err != nil {
 		return 0, err
 	}
-	go interrupt(line, command)
+	go interrupt(line)
 	ended := make(chan struct{})
 	var telling sync.WaitGroup
 	telling.Go(func() { report.output(near) })
@@ -178,14 +178,15 @@ func waitAll(first int) (status int, err error) {
 	}
 }
 
-// interrupt passes on what comes over the line until that ends.
-func interrupt(line io.Reader, command *os.Process) {
+// interrupt passes on what comes over the line until that ends: to all processes,
+// as a terminal does.
+func interrupt(line io.Reader) {
 	one := make([]byte, 1)
 	for {
 		if n, err := line.Read(one); err != nil || n == 0 {
 			return
 		}
-		if err := command.Signal(unix.SIGINT); err != nil {
+		if err := unix.Kill(-1, unix.SIGINT); err != nil {
 			return
 		}
 	}
