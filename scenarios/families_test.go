@@ -239,13 +239,24 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 	})
 }
 
-func TestFeaturesAreDescribed(t *testing.T) {
+func TestFeaturesAreDescribedAndUsed(t *testing.T) {
+	used := map[Feature]bool{}
+	for _, f := range Families() {
+		for _, r := range f.Rules {
+			for _, q := range r.Kernels {
+				used[q.Feature] = true
+			}
+		}
+	}
 	seen := map[Feature]bool{}
 	for _, f := range Features() {
 		if seen[f.Feature] {
 			t.Errorf("feature %s is described twice", f.Feature)
 		}
 		seen[f.Feature] = true
+		if !used[f.Feature] {
+			t.Errorf("no rule turns on feature %s", f.Feature)
+		}
 		if f.Means == "" || f.Source == "" || len(f.In) == 0 {
 			t.Errorf("feature %s: want a meaning, a source and releases", f.Feature)
 		}

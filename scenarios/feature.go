@@ -18,18 +18,15 @@ type Feature string
 // The features; [Features] says what each is and how it is found out.
 const (
 	TwRecycle        Feature = "tw-recycle"
-	TwReusePerNet    Feature = "tw-reuse-per-namespace"
 	LoopbackReuse    Feature = "tw-reuse-loopback"
 	ReuseDelay       Feature = "tw-reuse-delay"
 	TimestampsMode2  Feature = "timestamps-without-offset"
 	MillisecondClock Feature = "millisecond-clock"
 	OffsetPerPort    Feature = "clock-per-port"
-	PAWSTimewait     Feature = "paws-timewait-counter"
 	PromptSYN        Feature = "prompt-syn"
 	RecordsChallenge Feature = "nat-knows-challenge"
 	EvictsClosing    Feature = "nat-evicts-closing"
 	LatePort         Feature = "late-port"
-	CountsAtEntry    Feature = "tw-counted-at-entry"
 	DrawsByHash      Feature = "nat-random-by-hash"
 	DrawsFully       Feature = "nat-random-fully"
 	PassivePAWS      Feature = "paws-passive-counter"
@@ -103,11 +100,6 @@ func Features() []FeatureInfo {
 			Source: "commit a26552afe894, tcp: don't allow syn packets without timestamps to pass tcp_tw_recycle logic",
 		},
 		{
-			Feature: TwReusePerNet, Sysctl: "net.ipv4.tcp_tw_reuse", In: since(4, 10),
-			Means:  "tcp_tw_reuse has a value for each network namespace",
-			Source: "net/ipv4/sysctl_net_ipv4.c of 4.9 and 4.10",
-		},
-		{
 			Feature: LoopbackReuse, In: since(4, 19),
 			Means:  "tcp_tw_reuse knows 2, loopback only, which is the default",
 			Source: "commit 79e9fed46038, net-tcp: extend tcp_tw_reuse sysctl to enable loopback only optimization",
@@ -133,11 +125,6 @@ func Features() []FeatureInfo {
 			Source: "commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset; in many stable kernels",
 		},
 		{
-			Feature: PAWSTimewait, Counter: "TcpExt.PAWSTimewait", In: since(6, 16),
-			Means:  "a counter of its own for segments that a TIME_WAIT rejects by timestamp; before, PAWSEstab counts them",
-			Source: "commit c449d5f3a3d7, tcp: add LINUX_MIB_PAWS_TW_REJECTED counter",
-		},
-		{
 			Feature: PromptSYN, In: since(5, 6),
 			Means:  "a client that has answered a wrong ACK by a RST sends its SYN again at once, and not after its timer",
 			Source: "commit 9603d47bad46, tcp: Reduce SYN resend delay if a suspicous ACK is received",
@@ -156,11 +143,6 @@ func Features() []FeatureInfo {
 			Feature: LatePort, In: since(4, 2),
 			Means:  "IP_BIND_ADDRESS_NO_PORT leaves the choice of the port to connect",
 			Source: "commit 90c337da1524, inet: add IP_BIND_ADDRESS_NO_PORT to overcome bind(0) limitations",
-		},
-		{
-			Feature: CountsAtEntry, In: since(5, 18),
-			Means:  "the counter TW rises when a TIME_WAIT begins; before, when it ends",
-			Source: "inet_twsk_hashdance, tcp_time_wait of 5.15 and 6.1",
 		},
 		{
 			Feature: DrawsByHash, In: until(5, 0),
