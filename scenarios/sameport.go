@@ -281,12 +281,13 @@ func (r *samePort) clock(ctx context.Context, conn tcp.Handle) (at time.Duration
 }
 
 // young tells whether a TIME_WAIT is certainly too young for tcp_tw_reuse so much
-// time after the clock stood at a moment before its beginning.
+// time after the clock stood at a moment before its beginning. The kernel counts
+// seconds by ticks (ktime_get_seconds), and may be one tick behind the clock.
 func (r *samePort) young(clock, passed time.Duration) bool {
 	if r.delay > 0 {
 		return passed < r.delay
 	}
-	return clock.Truncate(time.Second) == (clock + passed).Truncate(time.Second)
+	return (clock - tickAtMost).Truncate(time.Second) == (clock + passed).Truncate(time.Second)
 }
 
 // end has one side end the connection first, and then the other.
