@@ -25,11 +25,8 @@ func Clock() Family {
 		host     = "other-host"
 	)
 	ticks := Exactly("ticks in 100 ms", 100)
-	same := []Expectation{Is("offset", "same"), Is("offset on the wire", "same")}
-	different := []Expectation{Is("offset", "different"), Is("offset on the wire", "different")}
-	with := func(offset []Expectation, more ...Expectation) []Expectation {
-		return append(append([]Expectation{Is("timestamps", "yes")}, offset...), more...)
-	}
+	same := []Expectation{Is("timestamps", "yes"), Is("offset", "same"), Is("offset on the wire", "same")}
+	different := []Expectation{Is("timestamps", "yes"), Is("offset", "different"), Is("offset on the wire", "different")}
 	random, fixed := Where{mode: {"1"}}, Where{mode: {"2"}}
 	perPort := []Condition{Has(lab.Client, OffsetPerPort)}
 	perHost := []Condition{Has(lab.Client, TimestampsMode2), Has(lab.Client, MillisecondClock), Lacks(lab.Client, OffsetPerPort)}

@@ -350,7 +350,7 @@ func (t tunable) defaults(cells Cells) (rules []Rule) {
 	for _, u := range t.usual {
 		rules = append(rules, Rule{
 			Name: "defaults-" + t.short() + "-" + strings.TrimPrefix(u.name, "default-"), Cells: cells, Kernels: u.kernels,
-			Want:    append([]Expectation{Is("file", knobThere)}, u.want...),
+			Want:    with([]Expectation{Is("file", knobThere)}, u.want...),
 			Because: u.because, Source: t.source,
 		})
 	}

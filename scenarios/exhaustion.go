@@ -44,10 +44,10 @@ func Exhaustion() Family {
 		Stays(lab.Client, "TcpExt.TCPSynRetrans"), Exactly("client time-wait after", 0), Exactly("balancer time-wait after", 0),
 	}
 	// A port that nobody holds: an ordinary new connection.
-	fresh := append([]Expectation{Stays(lab.Client, "TcpExt.TWRecycled"), Is("echo", "none", "zero"),
+	fresh := with([]Expectation{Stays(lab.Client, "TcpExt.TWRecycled"), Is("echo", "none", "zero"),
 		Exactly("client time-wait", 0)}, connected...)
 	// A port that is taken from a TIME_WAIT of the client's own.
-	taken := append([]Expectation{Rises(lab.Client, "TcpExt.TWRecycled"), Is("echo", "set"), Is("end", "FIN"), Is("timestamps", "yes"),
+	taken := with([]Expectation{Rises(lab.Client, "TcpExt.TWRecycled"), Is("echo", "set"), Is("end", "FIN"), Is("timestamps", "yes"),
 		Exactly("client time-wait", 1), Exactly("balancer time-wait", 0),
 		Stays(lab.Client, "TcpExt.TCPTimeWaitOverflow")}, connected...)
 	refused := []Expectation{
@@ -55,8 +55,8 @@ func Exhaustion() Family {
 		Exactly("client time-wait", 1), Exactly("client time-wait after", 1), Exactly("balancer time-wait", 0),
 		Stays(lab.Client, "TcpExt.TWRecycled"), Stays(lab.Client, "TcpExt.TCPTimeWaitOverflow"),
 	}
-	noPort := append([]Expectation{verdict(tcp.NoPort)}, refused...)
-	portInUse := append([]Expectation{verdict(tcp.PortInUse)}, refused...)
+	noPort := with([]Expectation{verdict(tcp.NoPort)}, refused...)
+	portInUse := with([]Expectation{verdict(tcp.PortInUse)}, refused...)
 
 	return Family{
 		Name: "exhaustion",
@@ -101,14 +101,14 @@ func Exhaustion() Family {
 		Rules: []Rule{
 			{
 				Name: "exhaustion-reset", Cells: aborted,
-				Want: append([]Expectation{Is("end", "RST"), Exactly("balancer time-wait", 0), Rises(lab.Client, "TcpExt.TCPAbortOnData"),
+				Want: with([]Expectation{Is("end", "RST"), Exactly("balancer time-wait", 0), Rises(lab.Client, "TcpExt.TCPAbortOnData"),
 					Stays(lab.Client, "TcpExt.TCPTimeWaitOverflow")}, fresh...),
 				Because: "a connection that is ended by RST leaves no TIME_WAIT on either side, and its port is free at once",
 				Source:  "RFC 9293 section 3.10.7.4, tcp_close, tcp_disconnect, tcp_reset",
 			},
 			{
 				Name: "exhaustion-overflow", Cells: full,
-				Want: append([]Expectation{Is("end", "FIN"), Exactly("balancer time-wait", 0), Rises(lab.Client, "TcpExt.TCPTimeWaitOverflow"),
+				Want: with([]Expectation{Is("end", "FIN"), Exactly("balancer time-wait", 0), Rises(lab.Client, "TcpExt.TCPTimeWaitOverflow"),
 					Stays(lab.Client, "TcpExt.TCPAbortOnData")}, fresh...),
 				Because: "a host that has tcp_max_tw_buckets of TIME_WAITs makes no more of them: the connection is gone at " +
 					"once, and its port free",
@@ -116,7 +116,7 @@ func Exhaustion() Family {
 			},
 			{
 				Name: "exhaustion-balancer-newer-stamp", Cells: atBalancer.And(stamped),
-				Want: append([]Expectation{Is("end", "FIN"), Is("timestamps", "yes"), Exactly("balancer time-wait", 1),
+				Want: with([]Expectation{Is("end", "FIN"), Is("timestamps", "yes"), Exactly("balancer time-wait", 1),
 					Stays(lab.Client, "TcpExt.TCPTimeWaitOverflow")}, fresh...),
 				Because: "who closes first has the TIME_WAIT; when it is the balancer, the client's port is free, and the balancer gives its " +
 					"TIME_WAIT up for the SYN of the same host, whose clock has gone on",
@@ -124,7 +124,7 @@ func Exhaustion() Family {
 			},
 			{
 				Name: "exhaustion-balancer-newer-number", Cells: atBalancer,
-				Want: append([]Expectation{Is("end", "FIN"), Is("timestamps", "no"), Exactly("balancer time-wait", 1),
+				Want: with([]Expectation{Is("end", "FIN"), Is("timestamps", "no"), Exactly("balancer time-wait", 1),
 					Stays(lab.Client, "TcpExt.TCPTimeWaitOverflow")}, fresh...),
 				Because: "without timestamps the balancer goes by the sequence number, and the initial one of the same host for the same " +
 					"five-tuple goes on with the time",
@@ -156,7 +156,7 @@ func Exhaustion() Family {
 			},
 			{
 				Name: "exhaustion-bind-needs-timestamps", Cells: atClient.And(Where{port: {fixedReuse}}),
-				Want:    append([]Expectation{Is("timestamps", "no")}, noPort...),
+				Want:    with([]Expectation{Is("timestamps", "no")}, noPort...),
 				Because: "bind succeeds, but connect takes no TIME_WAIT whose connection had no timestamps (EADDRNOTAVAIL)",
 				Source:  "tcp_twsk_unique: tw_ts_recent_stamp",
 			},
@@ -174,19 +174,19 @@ func Exhaustion() Family {
 			},
 			{
 				Name: "exhaustion-no-timestamps", Cells: bare.And(Where{closer: {client}}).And(connectChooses),
-				Want:    append([]Expectation{Is("timestamps", "no")}, noPort...),
+				Want:    with([]Expectation{Is("timestamps", "no")}, noPort...),
 				Because: "when either side does without timestamps the connection has none, and tcp_tw_reuse never takes its TIME_WAIT",
 				Source:  "RFC 7323 section 1.3, tcp_twsk_unique: tw_ts_recent_stamp",
 			},
 			{
 				Name: "exhaustion-too-young", Cells: atClient.And(connectChooses).And(Where{age: {"younger"}}),
-				Kernels: []Condition{Has(lab.Client, ReuseDelay)}, Want: append([]Expectation{Is("timestamps", "yes")}, noPort...),
+				Kernels: []Condition{Has(lab.Client, ReuseDelay)}, Want: with([]Expectation{Is("timestamps", "yes")}, noPort...),
 				Because: "tcp_tw_reuse takes a TIME_WAIT only when tcp_tw_reuse_delay, 1 s by default, has passed since it began",
 				Source:  "tcp_twsk_unique: tw_entry_stamp; commits 19ce8cd30465 and ca6a6f93867a",
 			},
 			{
 				Name: "exhaustion-too-young-1s", Cells: atClient.And(connectChooses).And(Where{age: {"younger"}}),
-				Kernels: []Condition{Lacks(lab.Client, ReuseDelay)}, Want: append([]Expectation{Is("timestamps", "yes")}, noPort...),
+				Kernels: []Condition{Lacks(lab.Client, ReuseDelay)}, Want: with([]Expectation{Is("timestamps", "yes")}, noPort...),
 				Because: "tcp_tw_reuse takes a TIME_WAIT only when a new second has begun since its last timestamp came, and two " +
 					"before Linux 4.19: after 0 to 1 s, or 1 to 2 s",
 				Source: "tcp_twsk_unique: tw_ts_recent_stamp; commit cca9bab1b72c",

@@ -53,9 +53,10 @@ func Rises(role lab.Role, counter string) Expectation { return AtLeast(string(ro
 // Stays wants a counter of the role to be exactly as before.
 func Stays(role lab.Role, counter string) Expectation { return Exactly(string(role)+" "+counter, 0) }
 
-// with adds to what several rules want.
-func with(common []Expectation, more ...Expectation) []Expectation {
-	return slices.Concat(common, more)
+// with joins what a rule wants, in this order: the first two are its headline. What
+// several rules want is left as it is.
+func with(first []Expectation, more ...Expectation) []Expectation {
+	return slices.Concat(first, more)
 }
 
 // Wanted is the expectation's right side for people: "connected", "at least 1".

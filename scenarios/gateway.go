@@ -298,7 +298,7 @@ func gatewayRules() []Rule {
 		{
 			Name:  "gateway-clash-outlived-draws-again",
 			Cells: both(both(outlived, redrawn), rejects),
-			Want:  append([]Expectation{inOrOut}, diedOnce...),
+			Want:  with([]Expectation{inOrOut}, diedOnce...),
 			Because: "the first SYN dies on the gateway, the second comes after the entries have run out and meets a TIME_WAIT, " +
 				"and when that rejects it, the third is drawn a port anew",
 			Source: "nf_nat_l4proto_unique_tuple; __nf_conntrack_confirm",
@@ -306,7 +306,7 @@ func gatewayRules() []Rule {
 		{
 			Name:  "gateway-clash-outlived-rejected",
 			Cells: both(outlived, rejects),
-			Want:  append([]Expectation{verdict(tcp.Connected), Is("answers", "nothing, ACK, SYN-ACK")}, diedOnce...),
+			Want:  with([]Expectation{verdict(tcp.Connected), Is("answers", "nothing, ACK, SYN-ACK")}, diedOnce...),
 			Because: "the first SYN dies on the gateway, the second comes a second later, when the entry has run out, " +
 				"and is rejected by the balancer's TIME_WAIT; the third gets in",
 			Source: "__nf_conntrack_confirm; TCP_TIMEOUT_INIT; tcp_timewait_state_process",
@@ -314,7 +314,7 @@ func gatewayRules() []Rule {
 		{
 			Name:  "gateway-clash-outlived",
 			Cells: outlived,
-			Want:  append([]Expectation{verdict(tcp.Connected), Is("answers", "nothing, SYN-ACK"), Exactly("paws rejects", 0)}, diedOnce...),
+			Want:  with([]Expectation{verdict(tcp.Connected), Is("answers", "nothing, SYN-ACK"), Exactly("paws rejects", 0)}, diedOnce...),
 			Because: "the first SYN dies on the gateway, the second comes a second later, when the entry has run out, " +
 				"is given the port, and the balancer's TIME_WAIT accepts it",
 			Source: "__nf_conntrack_confirm; TCP_TIMEOUT_INIT",
@@ -393,27 +393,27 @@ func (g gift) rules() []Rule {
 	want := []Expectation{
 		verdict(tcp.Connected), Is("port", portSame), Is("owner", "the new connection"), Stays(lab.Gateway, "Conntrack.insert_failed"),
 	}
-	atOnce := append([]Expectation{Is("answers", "SYN-ACK"), Exactly("paws rejects", 0), Stays(lab.Client, "Tcp.OutRsts")}, want...)
-	inTheEnd := append([]Expectation{Is("answers", "ACK, SYN-ACK"), Rises(lab.Client, "Tcp.OutRsts")}, want...)
+	atOnce := with([]Expectation{Is("answers", "SYN-ACK"), Exactly("paws rejects", 0), Stays(lab.Client, "Tcp.OutRsts")}, want...)
+	inTheEnd := with([]Expectation{Is("answers", "ACK, SYN-ACK"), Rises(lab.Client, "Tcp.OutRsts")}, want...)
 	met := Is("met", string(observe.TimeWait))
 
 	var rules []Rule
 	for _, r := range []Rule{
 		{
 			Name: "-nothing-left", Cells: Cells{{gatewayLeft: {string(LeftNothing)}}},
-			Want:    append([]Expectation{Is("met", "nothing")}, atOnce...),
+			Want:    with([]Expectation{Is("met", "nothing")}, atOnce...),
 			Because: "after 60 s the balancer has nothing left of the earlier connection",
 			Source:  "TCP_TIMEWAIT_LEN",
 		},
 		{
 			Name: "-older-stamp", Cells: Cells{{gatewayLeft: timeWait, gatewayLBTS: {"1"}, gatewayClock: {string(Older)}}},
-			Want:    append([]Expectation{met, AtLeast("paws rejects", 1)}, inTheEnd...),
+			Want:    with([]Expectation{met, AtLeast("paws rejects", 1)}, inTheEnd...),
 			Because: "the balancer's TIME_WAIT rejects the older timestamp by an ACK, the client's RST removes it, and the next SYN gets in",
 			Source:  "tcp_timewait_state_process, RFC 7323 section 5",
 		},
 		{
 			Name: "-older-number", Cells: Cells{{gatewayLeft: timeWait, gatewayLBTS: {"0"}, gatewayISN: {string(Older)}}},
-			Want: append([]Expectation{met, Exactly("paws rejects", 0)}, inTheEnd...),
+			Want: with([]Expectation{met, Exactly("paws rejects", 0)}, inTheEnd...),
 			Because: "without timestamps the balancer's TIME_WAIT rejects the older sequence number by an ACK, the client's RST removes it, " +
 				"and the next SYN gets in",
 			Source: "tcp_timewait_state_process, RFC 1122 section 4.2.2.13",
@@ -423,7 +423,7 @@ func (g gift) rules() []Rule {
 				{gatewayLeft: timeWait, gatewayLBTS: {"1"}, gatewayClock: {string(Newer)}},
 				{gatewayLeft: timeWait, gatewayLBTS: {"0"}, gatewayISN: {string(Newer)}},
 			},
-			Want:    append([]Expectation{met}, atOnce...),
+			Want:    with([]Expectation{met}, atOnce...),
 			Because: "the balancer's TIME_WAIT accepts the newer timestamp, or without timestamps the newer sequence number",
 			Source:  "tcp_timewait_state_process, RFC 6191",
 		},
