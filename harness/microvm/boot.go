@@ -78,13 +78,12 @@ func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 			err = fmt.Errorf("boot %s: %w", c.Kernel, err)
 		}
 	}()
-	release, err := c.check()
-	if err != nil {
+	if err := c.check(); err != nil {
 		return nil, err
 	}
-	available, err := openModules(c.Kernel.Modules)
+	release, available, err := c.Kernel.open()
 	if err != nil {
-		return nil, fmt.Errorf("modules of kernel %v: %w; want a directory such as /lib/modules/%[1]v", release, err)
+		return nil, err
 	}
 	files, err := initramfs(c.Agent, available, wanted())
 	if err != nil {
@@ -109,15 +108,14 @@ func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 }
 
 // check finds what is wrong before anything is started.
-func (c *Config) check() (kernel.Release, error) {
+func (c *Config) check() error {
 	if c.MemoryMiB == 0 {
 		c.MemoryMiB = DefaultMemory
 	}
 	if len(c.Cards) > MostCards {
-		return kernel.Release{}, fmt.Errorf("%d network cards: a machine has room for %d", len(c.Cards), MostCards)
+		return fmt.Errorf("%d network cards: a machine has room for %d", len(c.Cards), MostCards)
 	}
-	release, err := c.Kernel.Release()
-	return release, errors.Join(err, enoughMemory(c.MemoryMiB))
+	return enoughMemory(c.MemoryMiB)
 }
 
 // boot starts the machine once.

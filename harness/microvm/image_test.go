@@ -19,6 +19,7 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"twlab/harness/kernel"
+	"twlab/harness/kernels"
 )
 
 // bzImage is the header of one, with its version text.
@@ -74,6 +75,42 @@ func TestReleaseOfAnImage(t *testing.T) {
 	if _, err := (Kernel{Image: filepath.Dir(path)}).Release(); !errors.Is(err, ErrNotKernel) {
 		t.Errorf("directory: %v", err)
 	}
+}
+
+func TestFindKernel(t *testing.T) {
+	dir := t.TempDir()
+	image := filepath.Join(dir, "vmlinuz")
+	if err := os.WriteFile(image, bzImage(nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(kernels.CacheVariable, filepath.Join(dir, "cache"))
+	for which, c := range map[string]struct {
+		is   error
+		says string
+	}{
+		"debian-6.1": {kernels.ErrNotFetched, "run hack/kernels fetch debian-6.1"},
+		"vmlinuz":    {kernels.ErrUnknown, "has a slash"},
+		"":           {kernels.ErrUnknown, "has a slash"},
+		dir + "/no":  {fs.ErrNotExist, dir + "/no"},
+		dir + "/":    {ErrNotKernel, "no file"},
+	} {
+		if _, err := FindKernel(which); !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%q: %v, want %v and %q", which, err, c.is, c.says)
+		}
+	}
+	finds := func(which string, want Kernel) {
+		t.Helper()
+		if got, err := FindKernel(which); err != nil || got != want {
+			t.Errorf("%q: %+v, %v, want %+v", which, got, err, want)
+		}
+	}
+	finds(image, Kernel{Image: image})
+	finds(image+",/lib/x", Kernel{Image: image, Modules: "/lib/x"})
+	modules := filepath.Join(dir, "lib/modules/4.9.0-13-amd64")
+	if err := errors.Join(os.MkdirAll(modules, 0o700), os.WriteFile(filepath.Join(modules, "modules.builtin"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	finds(image, Kernel{Image: image, Modules: modules})
 }
 
 // moduleImage is the least that is a module: ELF with a section .modinfo.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/u-root/u-root/pkg/cpio"
 
+	"twlab/harness/kernel"
 	"twlab/harness/microvm/agent"
 )
 
@@ -69,14 +70,34 @@ func jobModules() []string {
 	}
 }
 
+// CheckJob finds what must fail a job, before anything is started or built: an
+// image that is no kernel, modules that are none, no QEMU, too little memory.
+func CheckJob(j Job) error {
+	_, _, err := j.check()
+	return err
+}
+
+func (j *Job) check() (release kernel.Release, available modules, err error) {
+	if j.MemoryMiB == 0 {
+		j.MemoryMiB = JobMemory
+	}
+	if release, available, err = j.Kernel.open(); err != nil {
+		return release, available, fmt.Errorf("boot %s: %w", j.Kernel, err)
+	}
+	if _, err := findQEMU(); err != nil {
+		return release, available, err
+	}
+	return release, available, enoughMemory(j.MemoryMiB)
+}
+
 // Run does the job and returns the exit status of its command. The error says
 // that there is none, and shows the end of the machine's console when it died.
 func Run(ctx context.Context, j Job) (status int, err error) {
-	release, err := j.Kernel.Release()
+	release, available, err := j.check()
 	if err != nil {
-		return 0, fmt.Errorf("boot %s: %w", j.Kernel, err)
+		return 0, err
 	}
-	p, err := j.plan(ctx)
+	p, err := j.plan(ctx, available)
 	if err != nil {
 		return 0, err
 	}
@@ -116,16 +137,11 @@ func (j Job) patience() time.Duration {
 }
 
 // plan collects what the machine is made of.
-func (j Job) plan(ctx context.Context) (p plan, err error) {
+func (j Job) plan(ctx context.Context, available modules) (p plan, err error) {
 	p = plan{
 		image: j.Kernel.Image, memory: j.MemoryMiB, processors: j.Processors, accelerator: j.Accelerator,
-		ipv6: true, // the witnesses of the host's network look at it too
-	}
-	if p.memory == 0 {
-		p.memory = JobMemory
-	}
-	if err := enoughMemory(p.memory); err != nil {
-		return p, err
+		virtio: available.has("virtio_console"),
+		ipv6:   true, // the witnesses of the host's network look at it too
 	}
 	switch {
 	case j.Warp:
@@ -138,16 +154,9 @@ func (j Job) plan(ctx context.Context) (p plan, err error) {
 			return p, err
 		}
 	}
-	if p.virtio, err = j.Kernel.hasModule("virtio_console"); err != nil {
-		return p, err
-	}
 	files, err := j.files(p.virtio)
 	if err != nil {
 		return p, err
-	}
-	available, err := openModules(j.Kernel.Modules)
-	if err != nil {
-		return p, fmt.Errorf("modules: %w", err)
 	}
 	p.initramfs, err = initramfs(j.Agent, available, jobModules(), files...)
 	return p, err
@@ -171,18 +180,6 @@ func (j Job) files(virtio bool) ([]cpio.Record, error) {
 		return nil, err
 	}
 	return append(all.records, cpio.StaticFile(path, string(content), 0o644)), nil
-}
-
-// hasModule tells whether the kernel has a module, built in or not.
-func (k Kernel) hasModule(name string) (bool, error) {
-	if k.Modules == "" {
-		return false, nil
-	}
-	all, err := openModules(k.Modules)
-	if err != nil {
-		return false, fmt.Errorf("modules: %w", err)
-	}
-	return all.builtin[name] || all.files[name] != "", nil
 }
 
 // errNoStatus is what a job ends by whose machine says nothing of its command.

@@ -58,6 +58,19 @@ func (k Kernel) Release() (kernel.Release, error) {
 	return r, nil
 }
 
+// open looks at the image and at the modules.
+func (k Kernel) open() (kernel.Release, modules, error) {
+	release, err := k.Release()
+	if err != nil {
+		return release, modules{}, err
+	}
+	available, err := openModules(k.Modules)
+	if err != nil {
+		return release, modules{}, fmt.Errorf("modules of kernel %v: %w; want a directory such as /lib/modules/%[1]v", release, err)
+	}
+	return release, available, nil
+}
+
 // Where things are in a bzImage (Documentation/x86/boot.rst).
 const (
 	bootFlagAt   = 0x1fe // 0xaa55

@@ -32,7 +32,7 @@ const qemuProgram = "qemu-system-x86_64"
 
 var (
 	// ErrNoQEMU says that the program is not installed.
-	ErrNoQEMU = errors.New(qemuProgram + " is not installed: run hack/bootstrap, or install qemu-system-x86")
+	ErrNoQEMU = errors.New(qemuProgram + " is not installed: run hack/bootstrap --with-qemu, or install qemu-system-x86")
 	// ErrNoMemory says that the host has too little memory left for another machine.
 	ErrNoMemory = errors.New("not enough memory")
 )
@@ -73,11 +73,19 @@ func (p plan) commandLine() string {
 	return commandLine + " ipv6.disable=1"
 }
 
-// start starts QEMU. The caller must end it.
-func (p plan) start() (*qemu, error) {
+func findQEMU() (string, error) {
 	program, err := exec.LookPath(qemuProgram)
 	if err != nil {
-		return nil, fmt.Errorf("%w (%w)", ErrNoQEMU, err)
+		return "", fmt.Errorf("%w (%w)", ErrNoQEMU, err)
+	}
+	return program, nil
+}
+
+// start starts QEMU. The caller must end it.
+func (p plan) start() (*qemu, error) {
+	program, err := findQEMU()
+	if err != nil {
+		return nil, err
 	}
 	ours, theirs, err := linePair()
 	if err != nil {

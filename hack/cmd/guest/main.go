@@ -1,9 +1,11 @@
 // Command guest runs a command in a machine that has another kernel, and brings
 // its results back:
 //
-//	guest --kernel NAME|IMAGE --agent FILE --results DIR [--modules DIR] [--warp] [--file FILE]... -- command [argument...]
+//	guest --kernel NAME|IMAGE[,MODULES] --agent FILE --results DIR [--warp] [--file FILE]... -- command [argument...]
+//	guest --kernel NAME|IMAGE[,MODULES] --check
 //
 // The exit code is the command's, or 125 when the machine did not come so far.
+// With --check nothing is run: it is 125 when what can be known before is wrong.
 package main
 
 import (
@@ -14,13 +16,11 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"twlab/harness/kernels"
 	"twlab/harness/microvm"
 )
 
@@ -31,7 +31,7 @@ func main() {
 	signal.Notify(interrupts, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	status, err := run(context.Background(), os.Args[1:], interrupts, os.Stdout, os.Stderr)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "guest:", err)
+		fmt.Fprintln(os.Stderr, "hack/e2e:", err)
 		os.Exit(notRun)
 	}
 	os.Exit(status)
@@ -39,11 +39,12 @@ func main() {
 
 func run(ctx context.Context, arguments []string, interrupts <-chan os.Signal, stdout, stderr io.Writer) (status int, err error) {
 	job := microvm.Job{Processors: runtime.NumCPU(), Env: environment(os.Environ()), Output: stdout, Interrupts: interrupts}
-	var name, modules, accelerator string
+	var which, accelerator string
+	var check bool
 	flags := flag.NewFlagSet("guest", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&name, "kernel", "", "`NAME` of a fetched kernel, or path of an image")
-	flags.StringVar(&modules, "modules", "", "`directory` of the image's modules, when it is not where they usually are")
+	flags.StringVar(&which, "kernel", "", "`NAME` of a fetched kernel, or IMAGE or IMAGE,MODULES, paths")
+	flags.BoolVar(&check, "check", false, "only see whether it could be booted")
 	flags.StringVar(&accelerator, "accelerator", "", "kvm or tcg; without, KVM where it works")
 	flags.StringVar(&job.Agent, "agent", "", "`path` of hack/cmd/agent, built")
 	flags.StringVar(&job.Results, "results", "", "`directory` to bring back, the same here and there")
@@ -56,41 +57,17 @@ func run(ctx context.Context, arguments []string, interrupts <-chan os.Signal, s
 	if err := flags.Parse(arguments); err != nil {
 		return 0, err
 	}
+	job.Accelerator = microvm.Accelerator(accelerator)
+	if job.Kernel, err = microvm.FindKernel(which); err != nil {
+		return 0, err
+	}
+	if check {
+		return 0, microvm.CheckJob(job)
+	}
 	if job.Argv = flags.Args(); len(job.Argv) == 0 {
 		return 0, errors.New("no command")
 	}
-	job.Accelerator = microvm.Accelerator(accelerator)
-	if job.Kernel, err = find(name, modules); err != nil {
-		return 0, err
-	}
 	return microvm.Run(ctx, job)
-}
-
-// find gives a kernel by its name in the cache, or by the path of its image,
-// which has a slash. Modules are looked for where packages put them.
-func find(name, modules string) (microvm.Kernel, error) {
-	if !strings.Contains(name, "/") {
-		cache, err := kernels.DefaultCache()
-		if err != nil {
-			return microvm.Kernel{}, err
-		}
-		found, err := cache.Find(name)
-		if err != nil {
-			return microvm.Kernel{}, fmt.Errorf("kernel %w", err)
-		}
-		return microvm.Kernel{Image: found.Image, Modules: found.Modules}, nil
-	}
-	k := microvm.Kernel{Image: name, Modules: modules}
-	release, err := k.Release()
-	if err != nil || modules != "" {
-		return k, err
-	}
-	for _, dir := range []string{filepath.Join(filepath.Dir(name), "lib/modules"), "/lib/modules"} {
-		if _, err := os.Stat(filepath.Join(dir, release.String(), "modules.builtin")); err == nil {
-			k.Modules = filepath.Join(dir, release.String())
-		}
-	}
-	return k, nil
 }
 
 // environment is what the command is to know of ours.

@@ -14,12 +14,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"twlab/harness/kernels"
 	"twlab/harness/lab"
 	"twlab/harness/microvm"
 	"twlab/scenarios"
@@ -41,9 +39,15 @@ func run(ctx context.Context, arguments []string, out io.Writer) error {
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	wanted, err := parse(flags.Args())
+	words, err := parse(flags.Args())
 	if err != nil {
 		return err
+	}
+	wanted := map[lab.Role]microvm.Kernel{}
+	for role, which := range words {
+		if wanted[role], err = microvm.FindKernel(which); err != nil {
+			return fmt.Errorf("--kernel for the role %s: %w", role, err)
+		}
 	}
 	assignment, err := scenarios.ProbeKernels(ctx, microvm.Host{Agent: *agent}, wanted)
 	if err != nil {
@@ -54,12 +58,12 @@ func run(ctx context.Context, arguments []string, out io.Writer) error {
 
 // parse reads "lb=/boot/vmlinuz-5.10,/lib/modules/5.10", "lb=debian-5.10" and the
 // like.
-func parse(words []string) (map[lab.Role]microvm.Kernel, error) {
+func parse(words []string) (map[lab.Role]string, error) {
 	roles := map[string]lab.Role{"lb": lab.Balancer}
 	for _, r := range []lab.Role{lab.Client, lab.Gateway, lab.Balancer, lab.Server} {
 		roles[string(r)] = r
 	}
-	wanted := map[lab.Role]microvm.Kernel{}
+	wanted := map[lab.Role]string{}
 	for _, word := range words {
 		name, which, _ := strings.Cut(word, "=")
 		role, known := roles[name]
@@ -69,36 +73,7 @@ func parse(words []string) (map[lab.Role]microvm.Kernel, error) {
 		if _, twice := wanted[role]; twice {
 			return nil, fmt.Errorf("--kernel %s: two kernels for one role", word)
 		}
-		k, err := find(which)
-		if err != nil {
-			return nil, fmt.Errorf("--kernel %s: %w", word, err)
-		}
-		wanted[role] = k
+		wanted[role] = which
 	}
 	return wanted, nil
-}
-
-// find takes what has a slash for paths, and anything else for a name of the
-// catalogue.
-func find(which string) (microvm.Kernel, error) {
-	if !strings.Contains(which, "/") {
-		cache, err := kernels.DefaultCache()
-		if err != nil {
-			return microvm.Kernel{}, err
-		}
-		k, err := cache.Find(which)
-		return microvm.Kernel{Image: k.Image, Modules: k.Modules}, err
-	}
-	image, modules, _ := strings.Cut(which, ",")
-	k := microvm.Kernel{Image: image, Modules: modules}
-	for _, path := range []*string{&k.Image, &k.Modules} {
-		if *path == "" {
-			continue
-		}
-		var err error
-		if *path, err = filepath.Abs(*path); err != nil {
-			return k, err
-		}
-	}
-	return k, nil
 }

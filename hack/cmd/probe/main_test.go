@@ -1,21 +1,22 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"strings"
 	"testing"
 
+	"twlab/harness/kernels"
 	"twlab/harness/lab"
 	"twlab/harness/microvm"
 )
 
 func TestParse(t *testing.T) {
-	got, err := parse([]string{"lb=/boot/old,/lib/modules/old", "client=/boot/new"})
-	if err != nil || len(got) != 2 || got[lab.Client] != (microvm.Kernel{Image: "/boot/new"}) ||
-		got[lab.Balancer] != (microvm.Kernel{Image: "/boot/old", Modules: "/lib/modules/old"}) {
+	got, err := parse([]string{"lb=/boot/old,/lib/modules/old", "client=debian-6.1"})
+	if err != nil || len(got) != 2 || got[lab.Client] != "debian-6.1" || got[lab.Balancer] != "/boot/old,/lib/modules/old" {
 		t.Errorf("%v, %v", got, err)
 	}
-	for _, words := range [][]string{{"lb"}, {"lb="}, {"=x"}, {"proxy=x"}, {"lb=/a", "balancer=/b"}, {"lb=no-such-name"}} {
+	for _, words := range [][]string{{"lb"}, {"lb="}, {"=x"}, {"proxy=x"}, {"lb=/a", "balancer=/b"}} {
 		if _, err := parse(words); err == nil || !strings.Contains(err.Error(), "--kernel "+words[len(words)-1]) {
 			t.Errorf("%q: %v", words, err)
 		}
@@ -23,8 +24,10 @@ func TestParse(t *testing.T) {
 }
 
 func TestWhatIsNoKernel(t *testing.T) {
-	err := run(t.Context(), []string{"-agent", "agent", "lb=./main.go"}, io.Discard)
-	if err == nil || !strings.HasPrefix(err.Error(), "balancer: ") || !strings.Contains(err.Error(), "no kernel") {
-		t.Error(err)
+	for which, is := range map[string]error{"./main.go": microvm.ErrNotKernel, "no-such-name": kernels.ErrUnknown} {
+		err := run(t.Context(), []string{"-agent", "agent", "lb=" + which}, io.Discard)
+		if !errors.Is(err, is) || !strings.HasPrefix(err.Error(), "--kernel for the role balancer: ") {
+			t.Errorf("%s: %v, want the role and %v", which, err, is)
+		}
 	}
 }
