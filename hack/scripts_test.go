@@ -9,32 +9,46 @@ import (
 	"testing"
 )
 
-func TestE2ESaysWhyItCannotBegin(t *testing.T) {
+func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
+		script    string
 		arguments []string
 		want      string
 	}{
-		"directory that cannot be made": {[]string{"--output-dir", "/proc/twlab"}, "cannot write to the output directory"},
-		"directory that is a file":      {[]string{"--output-dir", file}, "cannot write to the output directory"},
-		"directory without a name":      {[]string{"--output-dir", ""}, "--output-dir wants a directory"},
-		"flag without its value":        {[]string{"--procs"}, "--procs needs a value"},
-		"no processes":                  {[]string{"--procs", "0"}, "--procs wants a number of at least 1"},
-		"warp without a machine":        {[]string{"--warp"}, "give a kernel with --kernel all=NAME"},
-		"kernel that is no file":        {[]string{"--kernel", "all=/nowhere/vmlinuz"}, "cannot read the kernel image '/nowhere/vmlinuz'"},
-		"race on another kernel":        {[]string{"--kernel", "all=debian-6.1", "--race"}, "--race needs libraries"},
-		"word that belongs to no flag":  {[]string{"-v", "timewait"}, "'timewait' belongs to no flag"},
+		"directory that cannot be made": {"e2e", []string{"--output-dir", "/proc/twlab"}, "cannot write to the output directory"},
+		"directory that is a file":      {"e2e", []string{"--output-dir", file}, "cannot write to the output directory"},
+		"directory without a name":      {"e2e", []string{"--output-dir", ""}, "--output-dir wants a directory"},
+		"flag without its value":        {"e2e", []string{"--procs"}, "--procs needs a value"},
+		"no processes":                  {"e2e", []string{"--procs", "0"}, "--procs wants a number of at least 1"},
+		"warp without a machine":        {"e2e", []string{"--warp"}, "give a kernel with --kernel all=NAME"},
+		"kernel that is no file":        {"e2e", []string{"--kernel", "all=/nowhere/vmlinuz"}, "cannot read the kernel image '/nowhere/vmlinuz'"},
+		"modules that are nowhere":      {"e2e", []string{"--kernel", "all=debian-6.1,/nowhere"}, "directory of modules '/nowhere'"},
+		"two kernels for all":           {"e2e", []string{"--kernel", "all=debian-6.1", "--kernel=all=debian-6.12"}, "hack/matrix runs the suite on several"},
+		"kernels for all and for one":   {"e2e", []string{"--kernel", "all=debian-6.1", "--kernel", "lb=debian-6.12"}, "do not go together"},
+		"race on another kernel":        {"e2e", []string{"--kernel", "all=debian-6.1", "--race"}, "--race needs libraries"},
+		"word that belongs to no flag":  {"e2e", []string{"-v", "timewait"}, "'timewait' belongs to no flag"},
+
+		"matrix of nothing":              {"matrix", nil, "which kernels?"},
+		"matrix with a flag of the run":  {"matrix", []string{"--label-filter", "!slow"}, "flags of hack/e2e go behind --"},
+		"matrix that cannot write":       {"matrix", []string{"--output-dir", "/proc/twlab", "running"}, "cannot write to '/proc/twlab'"},
+		"matrix with one kernel twice":   {"matrix", []string{"--output-dir", t.TempDir(), "running", "running"}, "'running' is given twice"},
+		"matrix of no jobs":              {"matrix", []string{"--output-dir", t.TempDir(), "--jobs", "0", "running"}, "--jobs wants a number of at least 1"},
+		"matrix of no results":           {"matrix", []string{"--results"}, "--results wants directories"},
+		"matrix of results that is run":  {"matrix", []string{"--results", "--warp", "results"}, "--results runs nothing"},
+		"matrix of results with filters": {"matrix", []string{"--results", "results", "--", "-v"}, "--results runs nothing"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out, err := exec.CommandContext(t.Context(), "./e2e", c.arguments...).CombinedOutput()
+			script := "hack/" + c.script
+			out, err := exec.CommandContext(t.Context(), "./"+c.script, c.arguments...).CombinedOutput()
 			if err == nil {
 				t.Fatalf("it ran:\n%s", out)
 			}
 			said := strings.TrimSpace(string(out))
-			if !strings.HasPrefix(said, "hack/e2e: ") || !strings.Contains(said, c.want) || strings.Contains(said, "\n") {
+			if !strings.HasPrefix(said, script+": ") || !strings.Contains(said, c.want) || strings.Contains(said, "\n") {
 				t.Errorf("%q\nis not one line with %q", said, c.want)
 			}
 		})

@@ -32,8 +32,8 @@ type Claim struct {
 	Rules []string
 }
 
-// proofs lists the rules of a claim.
-func (c Claim) proofs() []string {
+// Proofs are the names of the rules whose cells prove it.
+func (c Claim) Proofs() []string {
 	var names []string
 	for _, f := range Families() {
 		for _, r := range f.Rules {
@@ -125,7 +125,7 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]int
 	fmt.Fprintf(out, "**%s.** %s\n\n", c.Mark, c.Truth)
 	fmt.Fprintf(out, "Kernels: %s\n", c.Since)
 	var proofs, others []string
-	for _, name := range c.proofs() {
+	for _, name := range c.Proofs() {
 		link := fmt.Sprintf("[`%s`](#%s)", name, name)
 		if n := tried[name]; n > 0 {
 			proofs = append(proofs, fmt.Sprintf("%s (%d)", link, n))

@@ -48,7 +48,7 @@ func TestClaimsAreProved(t *testing.T) {
 				t.Errorf("claim %q: unknown mark %q", c.English, c.Mark)
 			}
 			for _, pattern := range c.Rules {
-				named := Claim{Rules: []string{pattern}}.proofs()
+				named := Claim{Rules: []string{pattern}}.Proofs()
 				if len(named) == 0 {
 					t.Errorf("claim %q: no rule %q", c.English, pattern)
 				}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,9 +29,15 @@ func run1(t *testing.T, release string, one scenarios.Result, skipped string) st
 	if err != nil {
 		t.Fatal(err)
 	}
-	report := fmt.Sprintf(`[{"SpecReports": [
-		{"LeafNodeText": "negotiation a=1 is %s", "State": "passed", "ReportEntries": [{"Name": "cell", "Value": {"AsJSON": %s}}]},
-		{"LeafNodeText": "negotiation a=2 is x", "State": "skipped", "Failure": {"Message": %q}}]}]`, one.Rule, entry, skipped)
+	state := "passed"
+	if !one.Agrees() {
+		state = "failed"
+	}
+	report := fmt.Sprintf(`[{"SuiteSucceeded": %t, "SpecReports": [
+		{"LeafNodeType": "SynchronizedBeforeSuite", "State": "passed"},
+		{"LeafNodeType": "It", "LeafNodeText": "negotiation a=1 is %s", "State": %q, "ReportEntries": [{"Name": "cell", "Value": {"AsJSON": %s}}]},
+		{"LeafNodeType": "It", "LeafNodeText": "negotiation a=2 is x", "State": "skipped", "Failure": {"Message": %q}}]}]`,
+		one.Agrees(), one.Rule, state, entry, skipped)
 	for name, text := range map[string]string{"report.json": report, "preflight.txt": "kernel: Linux " + release + "\nmore\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -45,39 +52,70 @@ func result(rule string, right bool) scenarios.Result {
 
 func TestMatrixNamesTheKernelOfAChange(t *testing.T) {
 	newer := run1(t, "6.12.1", result("negotiation-agreed", true), "")
-	older := run1(t, "5.10.9", result("negotiation-not-taken", false), "")
-	var out strings.Builder
-	if err := run([]string{newer, older}, &out); err != nil {
-		t.Fatal(err)
-	}
+	older := run1(t, "5.10.9", result("negotiation-not-taken", true), "")
+	out := printed(t, nil, newer, older)
 	for _, want := range []string{
-		"5.10       6.12",
-		"0/1 WRONG",
-		"at 6.12.1, after 5.10.9: negotiation-not-taken becomes negotiation-agreed in 1 cells",
+		"5.10  Linux 5.10.9  results in 5.10.9  specs passed: 1\n",
+		"     5.10  6.12  changes at  the document says",
+		"  3  1/1   1/1   6.12        [right] Timestamps are negotiated",
+		"not tried in these runs: 1, 2, 4,",
+		"negotiation              5.10  6.12",
+		"  negotiation-agreed     -     1/1   verdict: Connected; in use: yes\n",
+		"  6.12, and not yet 5.10 (cells: 1)\n" +
+			"    before: negotiation-not-taken: in use: no; option in the SYN-ACK: no; ",
+		"\n    since:  negotiation-agreed: in use: yes; option in the SYN-ACK: yes; ",
 	} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("no %q in\n%s", want, out.String())
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}
+
+func TestMatrixOfKernelsThatAreAlike(t *testing.T) {
+	out := printed(t, nil, run1(t, "6.12.1-a", result("negotiation-agreed", true), ""), run1(t, "6.12.1-b", result("negotiation-agreed", true), ""))
+	for _, want := range []string{"6.12.1-a  6.12.1-b", "none between these kernels"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}
+
+func TestARunThatFailedFailsTheMatrix(t *testing.T) {
+	wrong := run1(t, "6.12.1", result("negotiation-agreed", false), "")
+	out := printed(t, errFailed, run1(t, "5.10.9", result("negotiation-agreed", true), ""), wrong)
+	for _, want := range []string{"specs passed: 0, FAILED: 1", "1/1   0/1 WRONG", "FAILED in 6.12.1: negotiation a=1 is negotiation-agreed\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
 }
 
 func TestACellThatNobodyDroveIsAFailure(t *testing.T) {
-	dirs := []string{
+	out := printed(t, errNeverDriven,
 		run1(t, "6.1.1", result("negotiation-agreed", true), "needs an old kernel"),
-		run1(t, "6.12.1", result("negotiation-agreed", true), "needs an old kernel"),
-	}
-	var out strings.Builder
-	err := run(dirs, &out)
-	if !errors.Is(err, errNeverDriven) || !strings.Contains(out.String(), "negotiation a=2: needs an old kernel") {
-		t.Errorf("%v, after\n%s", err, out.String())
-	}
-	if !strings.Contains(out.String(), "NO CHANGES") {
-		t.Errorf("what is the same is a change:\n%s", out.String())
+		run1(t, "6.12.1", result("negotiation-agreed", true), "needs an old kernel"))
+	if !strings.Contains(out, "SKIPPED ON EVERY KERNEL: negotiation a=2: needs an old kernel\n") {
+		t.Errorf("it does not say which:\n%s", out)
 	}
 }
 
+// What the others say is told all the same.
 func TestARunWithoutResults(t *testing.T) {
-	if err := run([]string{t.TempDir()}, &strings.Builder{}); err == nil || !strings.Contains(err.Error(), "left no results") {
-		t.Error(err)
+	empty := t.TempDir()
+	if out := printed(t, errNothing, empty); out != "" {
+		t.Errorf("a matrix of nothing:\n%s", out)
 	}
+	if out := printed(t, fs.ErrNotExist, empty, run1(t, "6.1.1", result("negotiation-agreed", true), "")); !strings.Contains(out, "specs passed: 1") {
+		t.Errorf("the results that there are are not told:\n%s", out)
+	}
+}
+
+// printed is what is said about directories, with an error that is want.
+func printed(t *testing.T, want error, dirs ...string) string {
+	t.Helper()
+	var out strings.Builder
+	if err := run(dirs, &out); !errors.Is(err, want) {
+		t.Errorf("%v, want %v, after\n%s", err, want, out.String())
+	}
+	return out.String()
 }

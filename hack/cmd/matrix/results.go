@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,23 +16,31 @@ import (
 
 // results are those of one run.
 type results struct {
-	name    string
+	name    string // of the directory, which hack/matrix calls by the kernel
 	release kernel.Release
 	// cells are the driven cells, by family and cell; skipped are those that were
 	// left out with a reason, which Ginkgo's filters do not give.
 	cells   map[string]scenarios.Result
 	skipped map[string]string
+	// passed counts specs, cells and stories alike; failed names them.
+	passed int
+	failed []string
+	// broken says what else was wrong with the run; empty when nothing was.
+	broken string
 }
 
 // matrix are the results of several kernels, the oldest first.
 type matrix []results
 
+// read reads all that can be read. The error names the others.
 func read(dirs []string) (matrix, error) {
 	var m matrix
+	var unread []error
 	for _, dir := range dirs {
 		r, err := readOne(dir)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", dir, err)
+			unread = append(unread, fmt.Errorf("%s: the run left no results: %w", dir, err))
+			continue
 		}
 		m = append(m, r)
 	}
@@ -42,19 +51,24 @@ func read(dirs []string) (matrix, error) {
 			cmp.Compare(a.release.Patch, b.release.Patch),
 		)
 	})
-	return m, nil
+	return m, errors.Join(unread...)
 }
 
 // report is what is of interest in Ginkgo's report.json.
 type report []struct {
-	SpecReports []struct {
-		LeafNodeText  string
-		State         string
-		Failure       struct{ Message string }
-		ReportEntries []struct {
-			Name  string
-			Value struct{ AsJSON string }
-		}
+	SuiteSucceeded             bool
+	SpecialSuiteFailureReasons []string
+	SpecReports                []spec
+}
+
+type spec struct {
+	LeafNodeType  string // "It" when it is a spec, and no part of the suite's own
+	LeafNodeText  string
+	State         string
+	Failure       struct{ Message string }
+	ReportEntries []struct {
+		Name  string
+		Value struct{ AsJSON string }
 	}
 }
 
@@ -62,7 +76,7 @@ func readOne(dir string) (results, error) {
 	r := results{name: filepath.Base(dir), cells: map[string]scenarios.Result{}, skipped: map[string]string{}}
 	preflight, err := os.ReadFile(filepath.Join(dir, "preflight.txt"))
 	if err != nil {
-		return r, fmt.Errorf("the run left no results: %w", err)
+		return r, err
 	}
 	first, _, _ := strings.Cut(string(preflight), "\n")
 	if r.release, err = kernel.ParseRelease(strings.TrimPrefix(first, "kernel: Linux ")); err != nil {
@@ -70,30 +84,50 @@ func readOne(dir string) (results, error) {
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "report.json"))
 	if err != nil {
-		return r, fmt.Errorf("the run left no results: %w", err)
+		return r, err
 	}
 	var suites report
 	if err := json.Unmarshal(text, &suites); err != nil {
 		return r, fmt.Errorf("report.json: %w", err)
 	}
 	for _, suite := range suites {
-		for _, spec := range suite.SpecReports {
-			if spec.State == "skipped" && spec.Failure.Message != "" {
-				cell, _, _ := strings.Cut(spec.LeafNodeText, " is ")
-				r.skipped[cell] = spec.Failure.Message
+		for _, s := range suite.SpecReports {
+			if err := r.add(s); err != nil {
+				return r, fmt.Errorf("report.json: %s: %w", s.LeafNodeText, err)
 			}
-			for _, entry := range spec.ReportEntries {
-				if entry.Name != "cell" {
-					continue
-				}
-				var one scenarios.Result
-				if err := json.Unmarshal([]byte(entry.Value.AsJSON), &one); err != nil {
-					return r, fmt.Errorf("report.json: %s: %w", spec.LeafNodeText, err)
-				}
-				cell, _, _ := strings.Cut(spec.LeafNodeText, " is ")
-				r.cells[cell] = one
-			}
+		}
+		if !suite.SuiteSucceeded && len(r.failed) == 0 {
+			r.broken = cmp.Or(strings.Join(suite.SpecialSuiteFailureReasons, "; "), "the suite failed")
 		}
 	}
 	return r, nil
+}
+
+// add notes how a spec ended, and what came of its cell.
+func (r *results) add(s spec) error {
+	cell, _, _ := strings.Cut(s.LeafNodeText, " is ")
+	switch s.State {
+	case "passed":
+		if s.LeafNodeType == "It" {
+			r.passed++
+		}
+	case "skipped":
+		if s.Failure.Message != "" {
+			r.skipped[cell] = s.Failure.Message
+		}
+	case "pending":
+	default:
+		r.failed = append(r.failed, cmp.Or(s.LeafNodeText, s.LeafNodeType))
+	}
+	for _, entry := range s.ReportEntries {
+		if entry.Name != "cell" {
+			continue
+		}
+		var one scenarios.Result
+		if err := json.Unmarshal([]byte(entry.Value.AsJSON), &one); err != nil {
+			return err
+		}
+		r.cells[cell] = one
+	}
+	return nil
 }
