@@ -122,6 +122,16 @@ func (m *Machine) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Ou
 	return ask(ctx, m, agent.Attempt, attempts)
 }
 
+// Exchange makes HTTP exchanges from the machine, at most so many at once.
+func (m *Machine) Exchange(ctx context.Context, exchanges []tcp.Exchange, atOnce int) ([]tcp.Exchanged, error) {
+	return ask(ctx, m, agent.Exchange, agent.Exchanges{All: exchanges, AtOnce: atOnce})
+}
+
+// Served tells what an HTTP listener of the machine has done so far.
+func (m *Machine) Served(ctx context.Context, listening tcp.Handle) (tcp.Served, error) {
+	return ask(ctx, m, agent.Served, listening)
+}
+
 // Accept waits for a connection from peer on a listening socket of the machine.
 func (m *Machine) Accept(ctx context.Context, listening tcp.Handle, peer netip.AddrPort) (tcp.Handle, error) {
 	return ask(ctx, m, agent.Accept, agent.Acceptance{Listening: listening, Peer: peer})

@@ -94,6 +94,18 @@ func (l *Local) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outc
 	return outcomes, l.wrap(err)
 }
 
+// Exchange makes HTTP exchanges from the node, at most so many at once.
+func (l *Local) Exchange(ctx context.Context, exchanges []tcp.Exchange, atOnce int) ([]tcp.Exchanged, error) {
+	exchanged, err := l.host.Exchange(ctx, exchanges, atOnce)
+	return exchanged, l.wrap(err)
+}
+
+// Served tells what an HTTP listener of the node has done so far.
+func (l *Local) Served(_ context.Context, listening tcp.Handle) (tcp.Served, error) {
+	served, err := l.host.Served(listening)
+	return served, l.wrap(err)
+}
+
 // Accept waits for a connection from peer on a listening socket of the node.
 func (l *Local) Accept(ctx context.Context, listening tcp.Handle, peer netip.AddrPort) (tcp.Handle, error) {
 	conn, err := l.host.Accept(ctx, listening, peer)

@@ -61,10 +61,12 @@ type Node interface {
 	// that name.
 	HasSymbol(ctx context.Context, name string) (kernel.Fact, error)
 
-	// Listen, Attempt, Accept and the operations on connections are those of
+	// Listen, Attempt, Exchange and the operations on sockets are those of
 	// tcp.Host.
 	Listen(ctx context.Context, spec tcp.ListenSpec) (Listening, error)
 	Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outcome, error)
+	Exchange(ctx context.Context, exchanges []tcp.Exchange, atOnce int) ([]tcp.Exchanged, error)
+	Served(ctx context.Context, listening tcp.Handle) (tcp.Served, error)
 	Accept(ctx context.Context, listening tcp.Handle, peer netip.AddrPort) (tcp.Handle, error)
 	End(ctx context.Context, conn tcp.Handle, how tcp.Ending) error
 	Send(ctx context.Context, conn tcp.Handle, n int) (taken int, err error)

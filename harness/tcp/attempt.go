@@ -149,12 +149,17 @@ type try struct {
 }
 
 // start opens the socket in the calling thread's namespace and calls connect(2).
-func (t *try) start() error {
-	to, err := toSockaddr(t.To)
-	if err != nil {
+func (t *try) start() (err error) {
+	if t.socket, err = openSocket(); err != nil {
 		return err
 	}
-	if t.socket, err = openSocket(); err != nil {
+	return t.connect()
+}
+
+// connect calls connect(2) on the socket, from anywhere.
+func (t *try) connect() error {
+	to, err := toSockaddr(t.To)
+	if err != nil {
 		return err
 	}
 	if t.ISN != 0 {

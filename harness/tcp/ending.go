@@ -35,6 +35,16 @@ const (
 	Vanish Ending = "vanish"
 )
 
+// check tells an ending from other words.
+func (e Ending) check() error {
+	switch e {
+	case KeepOpen, CloseNow, CloseFirst, CloseAfterPeer, Abort, Vanish:
+		return nil
+	default:
+		return fmt.Errorf("unknown ending %q", e)
+	}
+}
+
 // waits tells whether the ending waits for the peer.
 func (e Ending) waits() bool { return e == CloseFirst || e == CloseAfterPeer }
 
@@ -62,8 +72,8 @@ func (s *socket) end(ctx context.Context, how Ending) error {
 		return nil
 	case CloseNow:
 	case CloseFirst:
-		if err := s.control(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) }); err != nil {
-			return fmt.Errorf("shutdown: %w", err)
+		if err := s.shutdown(); err != nil {
+			return err
 		}
 		if err := s.awaitPeer(ctx); err != nil {
 			return err
@@ -81,12 +91,20 @@ func (s *socket) end(ctx context.Context, how Ending) error {
 		}
 		return s.close()
 	default:
-		return fmt.Errorf("unknown ending %q", how)
+		return how.check()
 	}
 	if err := s.resetOnClose(false); err != nil {
 		return err
 	}
 	return s.close()
+}
+
+// shutdown sends a FIN after what is still to be sent.
+func (s *socket) shutdown() error {
+	if err := s.control(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) }); err != nil {
+		return fmt.Errorf("shutdown: %w", err)
+	}
+	return nil
 }
 
 // ErrPeerReset says that the peer ended a connection by RST where its FIN was

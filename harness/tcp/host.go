@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"twlab/harness/observe"
 )
 
 // ErrNoHandle is returned for a handle that the host never gave out, or whose
@@ -29,8 +31,10 @@ type Host struct {
 	closed  bool
 	last    Handle
 	sockets map[Handle]*socket
-	failed  []error        // what went wrong where nobody waited for it
-	running sync.WaitGroup // goroutines that serve listeners
+	failed  []error         // what went wrong where nobody waited for it
+	running sync.WaitGroup  // goroutines that serve listeners
+	buffers sync.Pool       // of streams
+	lookup  *observe.Lookup // nil until it is wanted
 }
 
 // NewHost makes a host whose sockets are opened by functions given to inside,
@@ -55,6 +59,10 @@ func (h *Host) CloseAll() error {
 		errs = append(errs, s.close())
 	}
 	h.running.Wait()
+	if h.lookup != nil {
+		errs = append(errs, h.lookup.Close())
+		h.lookup = nil
+	}
 	return errors.Join(append(errs, h.failed...)...)
 }
 
@@ -219,6 +227,22 @@ func (s *socket) local() (netip.AddrPort, error) {
 	})
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("getsockname: %w", err)
+	}
+	return fromSockaddr(sa), nil
+}
+
+// remote is the address of the peer; zero when the connection is over.
+func (s *socket) remote() (netip.AddrPort, error) {
+	var sa unix.Sockaddr
+	err := s.control(func(fd int) (err error) {
+		sa, err = unix.Getpeername(fd)
+		return err
+	})
+	if errors.Is(err, unix.ENOTCONN) {
+		return netip.AddrPort{}, nil
+	}
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("getpeername: %w", err)
 	}
 	return fromSockaddr(sa), nil
 }

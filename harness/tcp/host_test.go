@@ -23,6 +23,13 @@ var loopback = netip.MustParseAddr("127.0.0.1")
 // sysctls set.
 func newHost(t *testing.T, sysctls ...string) *tcp.Host {
 	t.Helper()
+	host, _ := newHostIn(t, sysctls...)
+	return host
+}
+
+// newHostIn is newHost, and also returns the way into the namespace.
+func newHostIn(t *testing.T, sysctls ...string) (*tcp.Host, func(func() error) error) {
+	t.Helper()
 	space, err := ns.New()
 	if errors.Is(err, unix.EPERM) {
 		t.Skip("needs CAP_SYS_ADMIN: run it with hack/test")
@@ -51,7 +58,7 @@ func newHost(t *testing.T, sysctls ...string) *tcp.Host {
 			t.Error(err)
 		}
 	})
-	return host
+	return host, space.Do
 }
 
 func listen(t *testing.T, host *tcp.Host, spec tcp.ListenSpec) (tcp.Handle, netip.AddrPort) {

@@ -23,6 +23,10 @@ type ListenSpec struct {
 	// Ending is what happens to each accepted connection at once. With
 	// KeepOpen, it can be had by [Host.Accept].
 	Ending Ending
+	// HTTP, when it is not nil, answers requests on each connection. Ending is
+	// then how a connection ends whose turn it is to end, and KeepOpen stands
+	// for CloseNow.
+	HTTP *Responder
 }
 
 // listener is the serving half of a listening socket.
@@ -31,12 +35,16 @@ type listener struct {
 	accepted map[netip.AddrPort]Handle // by the peer's address, KeepOpen only
 	arrived  chan struct{}             // closed and replaced at each arrival
 	stop     context.CancelFunc
+	served   served
 }
 
 // Listen opens a listening socket and serves it until it is ended or the host
 // closes. It returns the address the socket really has.
 func (h *Host) Listen(_ context.Context, spec ListenSpec) (Handle, netip.AddrPort, error) {
 	at, err := toSockaddr(spec.At)
+	if err == nil && spec.HTTP != nil {
+		err = spec.HTTP.check()
+	}
 	if err != nil {
 		return 0, netip.AddrPort{}, fmt.Errorf("listen: %w", err)
 	}
@@ -85,13 +93,17 @@ func (h *Host) listen(s *socket, at *unix.SockaddrInet4, spec ListenSpec) (Handl
 		return 0, netip.AddrPort{}, err
 	}
 	if !spec.NeverAccepts {
-		h.spawn(func() { h.serve(serving, s, spec.Ending) })
+		h.spawn(func() { h.serve(serving, s, spec) })
 	}
 	return handle, bound, nil
 }
 
 // serve accepts until the listening socket is closed.
-func (h *Host) serve(ctx context.Context, s *socket, ending Ending) {
+func (h *Host) serve(ctx context.Context, s *socket, spec ListenSpec) {
+	var answers map[kind]answer
+	if spec.HTTP != nil {
+		answers = spec.HTTP.answers()
+	}
 	for {
 		conn, peer, err := s.accept(ctx)
 		if ctx.Err() != nil {
@@ -101,11 +113,15 @@ func (h *Host) serve(ctx context.Context, s *socket, ending Ending) {
 			h.report(err)
 			return
 		}
-		if ending != KeepOpen {
+		if answers != nil {
+			h.spawn(func() { h.respond(ctx, conn, peer, spec, answers, &s.listener.served) })
+			continue
+		}
+		if spec.Ending != KeepOpen {
 			h.spawn(func() {
 				// A connection whose peer goes another way (RST, never closes)
 				// is reset when the listener is closed.
-				if conn.end(ctx, ending) != nil {
+				if conn.end(ctx, spec.Ending) != nil {
 					_ = conn.close()
 				}
 			})

@@ -28,6 +28,8 @@ const (
 	HasSymbol   line.Method[string, kernel.Fact]            = "has symbol"
 	Listen      line.Method[tcp.ListenSpec, node.Listening] = "listen"
 	Attempt     line.Method[[]tcp.Attempt, []tcp.Outcome]   = "attempt"
+	Exchange    line.Method[Exchanges, []tcp.Exchanged]     = "exchange"
+	Served      line.Method[tcp.Handle, tcp.Served]         = "served"
 	Accept      line.Method[Acceptance, tcp.Handle]         = "accept"
 	End         line.Method[Termination, line.None]         = "end"
 	Send        line.Method[Transmission, int]              = "send"
@@ -63,6 +65,11 @@ var ErrNoCard = errors.New("no network card with this address")
 type (
 	// SysctlValue is what a sysctl is to be set to.
 	SysctlValue struct{ Name, Value string }
+	// Exchanges is what Exchange makes.
+	Exchanges struct {
+		All    []tcp.Exchange
+		AtOnce int
+	}
 	// Acceptance is what Accept waits for.
 	Acceptance struct {
 		Listening tcp.Handle
@@ -144,6 +151,12 @@ func serveSockets(s *line.Server, a *Agent) {
 	}))
 	Attempt.Serve(s, ask(a, func(ctx context.Context, n *node.Local, attempts []tcp.Attempt) ([]tcp.Outcome, error) {
 		return n.Attempt(ctx, attempts)
+	}))
+	Exchange.Serve(s, ask(a, func(ctx context.Context, n *node.Local, in Exchanges) ([]tcp.Exchanged, error) {
+		return n.Exchange(ctx, in.All, in.AtOnce)
+	}))
+	Served.Serve(s, ask(a, func(ctx context.Context, n *node.Local, listening tcp.Handle) (tcp.Served, error) {
+		return n.Served(ctx, listening)
 	}))
 	Accept.Serve(s, ask(a, func(ctx context.Context, n *node.Local, in Acceptance) (tcp.Handle, error) {
 		return n.Accept(ctx, in.Listening, in.Peer)

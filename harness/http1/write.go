@@ -1,0 +1,61 @@
+package http1
+
+import "strconv"
+
+// AppendGet appends a GET request. The connection field is left out when the
+// text for it is empty.
+func AppendGet(to []byte, host, path, connection string) []byte {
+	to = append(to, "GET "...)
+	to = append(to, path...)
+	to = append(to, " HTTP/1.1\r\nHost: "...)
+	to = append(to, host...)
+	to = append(to, "\r\n"...)
+	return endHead(to, connection)
+}
+
+// Framing is how the end of a response is told.
+type Framing string
+
+// The framings.
+const (
+	// ByLength is Content-Length.
+	ByLength Framing = ""
+	// Chunked is Transfer-Encoding: chunked, in a single chunk.
+	Chunked Framing = "chunked"
+	// ToTheEnd is neither: the body ends with the connection.
+	ToTheEnd Framing = "to the end"
+)
+
+// ResponseHead is the head of a response, and what frames a body of so many bytes
+// from before and after. The connection field is left out when the text for it is
+// empty.
+func ResponseHead(status, bytes int, framing Framing, connection string) (before, after []byte) {
+	before = append(before, "HTTP/1.1 "...)
+	before = strconv.AppendInt(before, int64(status), 10)
+	before = append(before, " \r\n"...) // the reason may be empty (RFC 9112, 4)
+	switch framing {
+	case Chunked:
+		before = endHead(append(before, "Transfer-Encoding: chunked\r\n"...), connection)
+		if bytes > 0 {
+			before = append(strconv.AppendInt(before, int64(bytes), 16), "\r\n"...)
+			after = append(after, "\r\n"...)
+		}
+		after = append(after, "0\r\n\r\n"...)
+	case ToTheEnd:
+		before = endHead(before, connection)
+	default:
+		before = append(before, "Content-Length: "...)
+		before = append(strconv.AppendInt(before, int64(bytes), 10), "\r\n"...)
+		before = endHead(before, connection)
+	}
+	return before, after
+}
+
+func endHead(to []byte, connection string) []byte {
+	if connection != "" {
+		to = append(to, "Connection: "...)
+		to = append(to, connection...)
+		to = append(to, "\r\n"...)
+	}
+	return append(to, "\r\n"...)
+}

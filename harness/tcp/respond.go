@@ -1,0 +1,304 @@
+package tcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"twlab/harness/http1"
+)
+
+// Responder answers HTTP/1.1 requests, each with a body of the same size. The
+// zero value answers with an empty one, keeps connections open, and closes those
+// whose client says `Connection: close` (RFC 9112, 9.6).
+type Responder struct {
+	// Status is the status code of all responses; 0 means 200.
+	Status int
+	// Body is the size of the body of each response in bytes.
+	Body int
+	// Framing is how the end of the body is told. A client of HTTP/1.0 gets a
+	// length instead of chunks.
+	Framing http1.Framing
+	// Last is which response on a connection is the last: the connection ends
+	// after it, and it says `Connection: close`. 0 means none.
+	Last int
+	// Silent leaves `Connection: close` out.
+	Silent bool
+	// IgnoreClose overlooks `Connection: close` in requests, and so leaves the
+	// closing to the client.
+	IgnoreClose bool
+	// Idle is how long a connection may wait for a request, or for the rest of
+	// one, before it is ended; 0 means for ever.
+	Idle time.Duration
+	// Cut, when it is not 0, is after how many bytes of its body a last response
+	// breaks off: with an Ending of CloseNow it is truncated, with Abort reset.
+	Cut int
+}
+
+func (r *Responder) check() error {
+	switch {
+	case r.Status != 0 && (r.Status < 200 || r.Status > 999):
+		return fmt.Errorf("responder: status %d: want 200 to 999", r.Status)
+	case r.Body < 0 || r.Last < 0 || r.Idle < 0 || r.Cut < 0:
+		return fmt.Errorf("responder: negative number in %+v", *r)
+	case r.Cut > 0 && r.Cut >= r.Body:
+		return fmt.Errorf("responder: cut after %d bytes of %d: want fewer", r.Cut, r.Body)
+	}
+	switch r.Framing {
+	case http1.ByLength, http1.Chunked, http1.ToTheEnd:
+		return nil
+	default:
+		return fmt.Errorf("responder: unknown framing %q", r.Framing)
+	}
+}
+
+// Served is what a listener with a [Responder] has done so far.
+type Served struct {
+	// Connections is how many it has accepted, Open how many of them are open.
+	Connections, Open int
+	// Peers is how many connections came from each address and port, as they are
+	// after any NAT.
+	Peers map[netip.AddrPort]int
+	// Requests is how many have come in full, Responses how many of the answers
+	// the kernel has taken in full, Bytes the bodies of all answers, also of those
+	// that were cut.
+	Requests, Responses int
+	Bytes               int64
+	// ClosedFirst and PeerFirst are how many connections this side ended first,
+	// and how many the peer, as [End] tells it. PeerResets are those of them that
+	// the peer ended by RST.
+	ClosedFirst, PeerFirst, PeerResets int
+	// Idled is how many were ended because no request came in time.
+	Idled int
+	// Malformed is how many were reset because something came that is no
+	// request, and Problem what that was, the last time.
+	Malformed int
+	Problem   string
+}
+
+// served is a Served under way.
+type served struct {
+	mu  sync.Mutex
+	now Served
+}
+
+func (s *served) note(f func(now *Served)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(&s.now)
+}
+
+// Served tells what a listener with a [Responder] has done so far.
+func (h *Host) Served(listening Handle) (Served, error) {
+	s, err := h.socket(listening)
+	if err != nil {
+		return Served{}, fmt.Errorf("served: %w", err)
+	}
+	if s.listener == nil {
+		return Served{}, fmt.Errorf("served: socket %d does not listen", listening)
+	}
+	var now Served
+	s.listener.served.note(func(n *Served) {
+		now = *n
+		now.Peers = maps.Clone(n.Peers)
+	})
+	return now, nil
+}
+
+// kind is what the answers of a Responder differ in.
+type kind struct {
+	last bool // it is the last of its connection
+	head bool // to HEAD: no body
+	old  bool // to HTTP/1.0: no chunks
+}
+
+// answer is the bytes of a response: what is written first, how many of filling
+// after it, and the end.
+type answer struct {
+	first   []byte
+	filling int
+	end     []byte
+	body    int  // how many bytes of the body there are in all of it
+	cut     bool // it breaks off
+}
+
+// filling is how much of a body is written at once.
+var filling [64 << 10]byte
+
+// answers are made once, because all responses of a kind are the same.
+func (r *Responder) answers() map[kind]answer {
+	all := map[kind]answer{}
+	for _, last := range []bool{false, true} {
+		for _, head := range []bool{false, true} {
+			for _, old := range []bool{false, true} {
+				k := kind{last, head, old}
+				all[k] = r.answer(k)
+			}
+		}
+	}
+	return all
+}
+
+func (r *Responder) answer(k kind) answer {
+	status, framing, connection := r.Status, r.Framing, ""
+	if status == 0 {
+		status = 200
+	}
+	if k.old {
+		connection = "keep-alive" // else the client would not know (RFC 9112, 9.3)
+		if framing == http1.Chunked {
+			framing = http1.ByLength
+		}
+	}
+	if k.last {
+		connection = "close"
+		if r.Silent {
+			connection = ""
+		}
+	}
+	var a answer
+	a.first, a.end = http1.ResponseHead(status, r.Body, framing, connection)
+	if k.head {
+		return answer{first: a.first}
+	}
+	a.body = r.Body
+	if k.last && r.Cut > 0 {
+		a.body, a.end, a.cut = r.Cut, nil, true
+	}
+	// A body that is not large goes out with its head.
+	now := min(a.body, len(filling))
+	a.first, a.filling = append(a.first, filling[:now]...), a.body-now
+	if a.filling == 0 {
+		a.first, a.end = append(a.first, a.end...), nil
+	}
+	return a
+}
+
+// respond serves a connection until one side ends it, or ctx, or what comes is no
+// request: it is reset then.
+func (h *Host) respond(ctx context.Context, s *socket, peer netip.AddrPort, spec ListenSpec, answers map[kind]answer, counts *served) {
+	counts.note(func(now *Served) {
+		if now.Peers == nil {
+			now.Peers = map[netip.AddrPort]int{}
+		}
+		now.Connections++
+		now.Open++
+		now.Peers[peer]++
+	})
+	end, err := h.converse(ctx, s, peer, spec, answers, counts)
+	counts.note(func(now *Served) {
+		now.Open--
+		switch end.First {
+		case Here:
+			now.ClosedFirst++
+		case Peer:
+			now.PeerFirst++
+			if end.Errno != 0 {
+				now.PeerResets++
+			}
+		}
+	})
+	if err != nil && ctx.Err() == nil {
+		h.report(fmt.Errorf("respond to %v: %w", peer, err))
+	}
+}
+
+// converse answers the requests of a connection and ends it. Whatever happens,
+// the socket is closed.
+func (h *Host) converse(ctx context.Context, s *socket, peer netip.AddrPort, spec ListenSpec, answers map[kind]answer, counts *served) (End, error) {
+	st, err := h.stream(ctx, s, peer)
+	if err != nil {
+		return End{}, errors.Join(err, s.close())
+	}
+	defer st.letGo()
+	r, ending := spec.HTTP, spec.Ending
+	if ending == KeepOpen {
+		ending = CloseNow
+	}
+	var came []byte
+	for n := 1; ; n++ {
+		var request http1.Request
+		if came, err = st.request(ctx, r.Idle, &request, came); err != nil {
+			break
+		}
+		k := kind{last: n == r.Last || request.Close && !r.IgnoreClose || r.Framing == http1.ToTheEnd, head: request.Head, old: request.Old}
+		a := answers[k]
+		counts.note(func(now *Served) { now.Requests++ })
+		if err = st.answer(ctx, a); err != nil {
+			break
+		}
+		counts.note(func(now *Served) {
+			if !a.cut {
+				now.Responses++
+			}
+			now.Bytes += int64(a.body)
+		})
+		if k.last {
+			return st.finish(ctx, ending, 0)
+		}
+	}
+	var errno syscall.Errno
+	switch {
+	case errors.Is(err, io.EOF):
+		return st.finish(ctx, CloseNow, 0)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		counts.note(func(now *Served) { now.Idled++ })
+		return st.finish(ctx, ending, 0)
+	case errors.As(err, &errno):
+		return End{First: Peer, Errno: errno}, s.close()
+	case errors.Is(err, errMalformed):
+		counts.note(func(now *Served) {
+			now.Malformed++
+			now.Problem = err.Error()
+		})
+		return st.finish(ctx, Abort, 0)
+	default:
+		return End{}, errors.Join(err, s.close())
+	}
+}
+
+// errMalformed says that what came is no request.
+var errMalformed = errors.New("malformed")
+
+// request reads a request. It begins with what came before, and returns what came
+// after.
+func (st *stream) request(ctx context.Context, idle time.Duration, request *http1.Request, came []byte) (rest []byte, err error) {
+	if err := st.within(ctx, idle); err != nil {
+		return nil, err
+	}
+	for {
+		used, err := request.Feed(came)
+		if err != nil {
+			return nil, fmt.Errorf("%w %w", errMalformed, err)
+		}
+		if came = came[used:]; request.Done() {
+			return came, nil
+		}
+		if came, err = st.read(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// answer writes an answer; a client that is slow to read is waited for.
+func (st *stream) answer(ctx context.Context, a answer) error {
+	if err := st.within(ctx, 0); err != nil {
+		return err
+	}
+	if err := st.write(ctx, a.first); err != nil {
+		return err
+	}
+	for left := a.filling; left > 0; left -= len(filling) {
+		if err := st.write(ctx, filling[:min(left, len(filling))]); err != nil {
+			return err
+		}
+	}
+	return st.write(ctx, a.end)
+}
