@@ -99,6 +99,11 @@ func (b *builder) build(ctx context.Context) (err error) {
 	for _, m := range b.lab.machines {
 		m.closeLinks()
 	}
+	// Last, so that its sockets begin with the sysctls of the topology.
+	balancer := b.lab.byName[string(Balancer)]
+	if b.lab.program, err = b.topology.Balancer.start(ctx, balancer.space, b.topology.behind()); err != nil {
+		return fmt.Errorf("%s: %w", balancer.Name, err)
+	}
 	return nil
 }
 
@@ -158,7 +163,7 @@ func (b *builder) applySysctls(who member) error {
 
 // sysctls are the node's own, after the baseline.
 func (t Topology) sysctls(who member) (own []Setting) {
-	if who.Role == Gateway {
+	if who.Role == Gateway || who.Role == Balancer && t.Balancer.Kind == DNAT {
 		own = append(own, Setting{Name: "net.ipv4.ip_forward", Value: "1"})
 	}
 	for _, s := range t.Sysctls {

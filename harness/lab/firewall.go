@@ -25,20 +25,26 @@ func newIPTables() (*iptables.IPTables, error) {
 	return ipt, nil
 }
 
-// rules lists the gateway's own rule and those of the topology.
+// rules lists the rules of the gateway and of the balancer, and those of the
+// topology.
 func (t Topology) rules() []Rule {
-	if t.Gateway.Kind != Masquerade {
-		return t.Rules
+	own := append(t.Gateway.masquerade(), t.Balancer.dnat(t.behind())...)
+	return append(own, t.Rules...)
+}
+
+// masquerade is the rule of the kind Masquerade.
+func (g GatewaySpec) masquerade() []Rule {
+	if g.Kind != Masquerade {
+		return nil
 	}
 	spec := []string{"-o", string(Balancer), "-p", "tcp", "-j", "MASQUERADE"}
-	if p := t.Gateway.Ports; p != (PortRange{}) {
+	if p := g.Ports; p != (PortRange{}) {
 		spec = append(spec, "--to-ports", fmt.Sprintf("%d-%d", p.First, p.Last))
 	}
-	if t.Gateway.Random != KeepPort {
-		spec = append(spec, string(t.Gateway.Random))
+	if g.Random != KeepPort {
+		spec = append(spec, string(g.Random))
 	}
-	nat := Rule{Role: Gateway, Table: "nat", Chain: "POSTROUTING", Spec: strings.Join(spec, " ")}
-	return append([]Rule{nat}, t.Rules...)
+	return []Rule{{Role: Gateway, Table: "nat", Chain: "POSTROUTING", Spec: strings.Join(spec, " ")}}
 }
 
 // remedy says what to do when not the rule is at fault but what iptables finds in

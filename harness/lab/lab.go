@@ -18,6 +18,7 @@ type Lab struct {
 	topology Topology
 	machines []*machine // in the order of Topology.members
 	byName   map[string]*machine
+	program  Program // nil when the balancer is none
 
 	mu   sync.Mutex
 	taps map[string]*link // by the outer node of the link
@@ -135,11 +136,15 @@ func (l *Lab) Path(client string) observe.Path {
 	return observe.Path{Client: recorded(client), Gateway: recorded(string(Gateway)), Server: recorded(string(Balancer))}
 }
 
-// Close takes everything down: captures, sockets, machines, namespaces, and with
-// them links, routes and rules. It tries all of it whatever fails, and joins the
+// Close takes everything down: captures, the balancer's program, sockets, machines,
+// namespaces, and with them links, routes and rules. It tries all of it whatever fails, and joins the
 // errors. A second Close does nothing.
 func (l *Lab) Close() error {
 	errs := []error{l.stopCaptures()}
+	// Before anybody whom it could still have something to say to.
+	if l.program != nil {
+		errs = append(errs, l.program.Close())
+	}
 	// Machines first, side by side: each says good-bye.
 	goodbyes := make([]error, len(l.machines))
 	var leaving sync.WaitGroup

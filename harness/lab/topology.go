@@ -44,6 +44,8 @@ type Topology struct {
 	// Gateway stands between the clients and the balancer; its zero value is
 	// none.
 	Gateway GatewaySpec
+	// Balancer is what clients connect to; its zero value is an end point.
+	Balancer BalancerSpec
 	// Servers is the number of servers behind the balancer.
 	Servers int
 	// Sysctls are the differences from [Baseline]; later ones win.
@@ -51,7 +53,8 @@ type Topology struct {
 	// NoBaseline leaves every node as the kernel makes a new namespace, but for
 	// Sysctls: what is read there is the kernel's own default.
 	NoBaseline bool
-	// Rules are iptables rules in addition to those that the gateway needs.
+	// Rules are iptables rules in addition to those that the gateway and the
+	// balancer need.
 	Rules []Rule
 	// Kernels gives all nodes of a role a kernel of their own, each in a
 	// machine of its own (package microvm). Of two nodes with a link between
@@ -205,6 +208,7 @@ func (t Topology) Validate() error {
 		}
 	}
 	errs = append(errs, t.Gateway.validate()...)
+	errs = append(errs, t.Balancer.validate(t.behind())...)
 
 	roles := map[string]Role{}
 	for _, n := range t.members() {
@@ -265,6 +269,9 @@ func (t Topology) validateKernels(roles map[string]Role) (errs []error) {
 		if n := cards[name]; apart[name] && n > microvm.MostCards {
 			bad(fmt.Errorf("%s has %d links: a kernel of its own has at most %d", name, n, microvm.MostCards))
 		}
+	}
+	if t.Balancer.Kind == HAProxy && apart[string(Balancer)] {
+		bad(fmt.Errorf("%s: no %s there: a kernel of its own runs no programs", Balancer, t.Balancer.Kind))
 	}
 	for _, r := range t.rules() {
 		for name, role := range roles {

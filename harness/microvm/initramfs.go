@@ -9,9 +9,8 @@ import (
 	"strings"
 
 	"github.com/u-root/u-root/pkg/cpio"
-	"golang.org/x/sys/unix"
-
 	"twlab/harness/microvm/agent"
+	"twlab/harness/program"
 )
 
 // initramfs makes the file system of a machine in memory: nothing is left on
@@ -19,13 +18,13 @@ import (
 // is not compressed, because not every kernel can unpack, and every one is slow at
 // it where it is emulated.
 func initramfs(agentPath string, available modules, names []string, more ...cpio.Record) (*os.File, error) {
-	program, err := os.ReadFile(agentPath)
+	image, err := os.ReadFile(agentPath)
 	if err != nil {
 		return nil, fmt.Errorf("guest agent: %w; build it: CGO_ENABLED=0 GOARCH=amd64 go build -o %[2]s ./hack/cmd/agent", err, agentPath)
 	}
 	const executable, readable = 0o755, 0o644
 	records := []cpio.Record{
-		cpio.StaticFile("init", string(program), executable),
+		cpio.StaticFile("init", string(image), executable),
 		// Process 1 has its standard input and output here, and makes the other
 		// devices itself.
 		cpio.CharDev("dev/console", 0o600, 5, 1),
@@ -43,21 +42,8 @@ func initramfs(agentPath string, available modules, names []string, more ...cpio
 	}
 	records = append(records, cpio.StaticFile(agent.ModuleList[1:], order.String(), readable))
 	records = append(records, more...)
-	return inMemory("initramfs", func(w io.Writer) error {
+	return program.InMemory("initramfs", func(w io.Writer) error {
 		out := cpio.Newc.Writer(w)
 		return errors.Join(cpio.WriteRecordsAndDirs(out, records), cpio.WriteTrailer(out))
 	})
-}
-
-// inMemory makes a file that has no name.
-func inMemory(title string, write func(io.Writer) error) (*os.File, error) {
-	fd, err := unix.MemfdCreate(title, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("%s: memfd_create: %w", title, err)
-	}
-	file := os.NewFile(uintptr(fd), title)
-	if err := write(file); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", title, err), file.Close())
-	}
-	return file, nil
 }

@@ -1,0 +1,152 @@
+// Package program runs one server program inside a namespace: without a file
+// anywhere, and no longer than this process.
+//
+// What the program is to read, and what it has to say, are files in memory
+// ([InMemory]) that have no name and end with their last descriptor. So a killed
+// process leaves neither programs nor files behind.
+package program
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/ns"
+)
+
+// ErrEnded says that a program is not there any more, though nobody ended it.
+var ErrEnded = errors.New("program has ended")
+
+// Spec is a program to be run.
+type Spec struct {
+	// Path is the program, Args are its arguments, without its name.
+	Path string
+	Args []string
+	// Files are handed to it, as descriptors from [FirstFile] on. They stay the
+	// caller's.
+	Files []*os.File
+}
+
+// FirstFile is the descriptor that the first of the Files has in the program.
+const FirstFile = 3
+
+// FilePath is the path at which a program finds a descriptor of its own.
+func FilePath(descriptor int) string { return "/proc/self/fd/" + strconv.Itoa(descriptor) }
+
+// Program is a program that was started. Its methods may be called from any
+// goroutine. The caller of [Start] must Close it.
+type Program struct {
+	name  string
+	log   *os.File
+	stop  context.CancelFunc
+	ended chan struct{} // closed when it has ended
+	how   error         // how, once it has
+
+	closing sync.Once
+}
+
+// Start starts a program inside the namespace. Its standard output and error are
+// its log, its standard input is empty.
+func Start(space *ns.Namespace, s Spec) (*Program, error) {
+	name := filepath.Base(s.Path)
+	log, err := InMemory("log of "+name, func(io.Writer) error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	// It may be opened again by its path, and then has another offset.
+	if _, err := unix.FcntlInt(log.Fd(), unix.F_SETFL, unix.O_APPEND); err != nil {
+		return nil, errors.Join(fmt.Errorf("log of %s: O_APPEND: %w", name, err), log.Close())
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	c := exec.CommandContext(ctx, s.Path, s.Args...)
+	c.Stdout, c.Stderr = log, log
+	c.ExtraFiles = s.Files
+	wait, err := space.Start(c)
+	if err != nil {
+		stop()
+		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), log.Close())
+	}
+	p := &Program{name: name, log: log, stop: stop, ended: make(chan struct{})}
+	go func() {
+		defer close(p.ended)
+		p.how = wait()
+	}()
+	return p, nil
+}
+
+// Ended is closed when the program has ended.
+func (p *Program) Ended() <-chan struct{} { return p.ended }
+
+// Failure is nil while the program runs. Afterwards it wraps [ErrEnded] and says
+// how it ended, with the last lines of its log.
+func (p *Program) Failure() error {
+	select {
+	case <-p.ended:
+	default:
+		return nil
+	}
+	how := "exit status 0"
+	if p.how != nil {
+		how = p.how.Error()
+	}
+	log, err := p.Log()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s (%w)", p.name, ErrEnded, how, err)
+	}
+	return fmt.Errorf("%s: %w: %s; %s", p.name, ErrEnded, how, tail(log))
+}
+
+// Log is what the program has said so far.
+func (p *Program) Log() (string, error) {
+	text, err := io.ReadAll(io.NewSectionReader(p.log, 0, 1<<62))
+	if err != nil {
+		return "", fmt.Errorf("log of %s: %w", p.name, err)
+	}
+	return string(text), nil
+}
+
+// Close kills the program and waits until it is gone. The error is that of
+// [Program.Failure] when it was gone before. A second Close does nothing.
+func (p *Program) Close() (err error) {
+	p.closing.Do(func() {
+		early := p.Failure()
+		p.stop()
+		<-p.ended
+		err = errors.Join(early, p.log.Close())
+	})
+	return err
+}
+
+// tailLines is how much of a log an error shows.
+const tailLines = 10
+
+func tail(log string) string {
+	lines := slices.Collect(strings.Lines(strings.TrimSpace(log)))
+	if len(lines) == 0 {
+		return "its log is empty"
+	}
+	return "the end of its log:\n\t" + strings.Join(lines[max(0, len(lines)-tailLines):], "\t")
+}
+
+// InMemory makes a file that has no name, for a child process to read.
+func InMemory(title string, write func(io.Writer) error) (*os.File, error) {
+	fd, err := unix.MemfdCreate(title, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("%s: memfd_create: %w", title, err)
+	}
+	file := os.NewFile(uintptr(fd), title)
+	if err := write(file); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", title, err), file.Close())
+	}
+	return file, nil
+}
