@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -55,6 +56,25 @@ type Exchanged struct {
 	End End
 }
 
+// String is one line: the attempt, the fates, and the end.
+func (x Exchanged) String() string {
+	var b strings.Builder
+	b.WriteString(x.Outcome.String())
+	for _, r := range x.Replies {
+		b.WriteString("; " + r.String())
+	}
+	if x.End.First != Nobody {
+		fmt.Fprintf(&b, "; first to end: %s", x.End.First)
+	}
+	if x.End.Errno != 0 {
+		fmt.Fprintf(&b, " (%s)", unix.ErrnoName(x.End.Errno))
+	}
+	if x.End.Undecided {
+		b.WriteString(" (our budget ended before the peer's FIN)")
+	}
+	return b.String()
+}
+
 // Reply is what came in answer to one request.
 type Reply struct {
 	Fate Fate
@@ -73,6 +93,24 @@ type Reply struct {
 	// FirstByte and Took are the time from the start of sending the request to
 	// the first byte of the answer, and to its fate.
 	FirstByte, Took time.Duration
+}
+
+// String is one line: fate, status and bytes.
+func (r Reply) String() string {
+	s := string(r.Fate)
+	if r.Status != 0 {
+		s += fmt.Sprintf(" %d with %d bytes", r.Status, r.Bytes)
+	}
+	if r.Length >= 0 {
+		s += fmt.Sprintf(" of %d", r.Length)
+	}
+	if r.Errno != 0 {
+		s += fmt.Sprintf(" (%s)", unix.ErrnoName(r.Errno))
+	}
+	if r.Problem != "" {
+		s += ": " + r.Problem
+	}
+	return s
 }
 
 // Fate is what became of a request.

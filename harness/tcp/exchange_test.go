@@ -321,7 +321,10 @@ func TestResponderCountsWhatIsNoRequest(t *testing.T) {
 	const zeros = 100_000 // more than any head
 	_, err := host.Send(out.Conn, zeros)
 	must(t, err)
-	await(t, "the responder to give up", func() bool { return served(t, host, door).Open == 0 })
+	await(t, "the responder to give up", func() bool {
+		s := served(t, host, door)
+		return s.Connections == 1 && s.Open == 0
+	})
 	if s := served(t, host, door); s.Malformed != 1 || s.Requests != 0 || s.Problem == "" {
 		t.Errorf("%+v, want one malformed", s)
 	}
