@@ -295,11 +295,7 @@ func (c *exchangeCall) one(ctx context.Context, x *Exchange, out *Exchanged) err
 	if err != nil {
 		return errors.Join(err, s.close())
 	}
-	budget := x.Budget
-	if budget == 0 {
-		budget = DefaultBudget
-	}
-	ending := x.Ending
+	budget, ending := x.budget(), x.Ending
 	for i := range x.Requests {
 		reply := &out.Replies[i]
 		if err := st.ask(ctx, &x.Requests[i], budget, reply); err != nil {
@@ -346,9 +342,7 @@ func (c *exchangeCall) connect(ctx context.Context, x *Exchange, out *Exchanged)
 		return nil, x.To, err
 	}
 	t := &try{Attempt: x.Attempt, socket: s}
-	if t.Budget == 0 {
-		t.Budget = DefaultBudget
-	}
+	t.Budget = x.budget()
 	err = errors.Join(t.connect(), t.dropFailed())
 	if err == nil && t.out.Verdict == "" {
 		err = t.awaitVerdict(ctx)

@@ -260,7 +260,7 @@ func TestExchangeWithoutAConnection(t *testing.T) {
 
 // speak is a server that answers the first bytes of its one connection with a
 // text, and closes when the client has.
-func speak(t *testing.T, host *tcp.Host, inside func(func() error) error, text string) netip.AddrPort {
+func speak(t *testing.T, inside func(func() error) error, text string) netip.AddrPort {
 	t.Helper()
 	var fd int
 	var at netip.AddrPort
@@ -305,7 +305,7 @@ func TestExchangeSaysWhatIsNoResponse(t *testing.T) {
 		"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n":                   `no length: "Content-Length: many"`,
 	} {
 		host, inside := newHostIn(t)
-		at := speak(t, host, inside, text)
+		at := speak(t, inside, text)
 		got := exchange(t, host, tcp.Exchange{Attempt: tcp.Attempt{To: at, Ending: tcp.CloseAfterPeer}, Requests: make([]tcp.Request, 2)})[0]
 		r := got.Replies[0]
 		if r.Fate != tcp.Malformed || !strings.Contains(r.Problem, want) || got.Replies[1].Fate != tcp.Unsent || got.End.First != tcp.Here {
@@ -368,6 +368,24 @@ func TestExchangeBeginsWhenToldTo(t *testing.T) {
 	})
 	if took := time.Since(began); took < after+rest {
 		t.Errorf("took %v, want at least %v", took, after+rest)
+	}
+}
+
+func TestResponderTakesItsTime(t *testing.T) {
+	host := newHost(t)
+	const delay = 40 * time.Millisecond
+	_, at := listen(t, host, tcp.ListenSpec{HTTP: &tcp.Responder{Delay: delay}})
+	got := exchange(t, host, tcp.Exchange{Attempt: tcp.Attempt{To: at, Ending: tcp.CloseFirst}, Requests: make([]tcp.Request, 1)})[0]
+	if r := got.Replies[0]; r.Fate != tcp.Whole || r.FirstByte < delay {
+		t.Errorf("%v, first byte after %v, want at least %v", got, r.FirstByte, delay)
+	}
+}
+
+func TestServedIsOfResponders(t *testing.T) {
+	host := newHost(t)
+	door, _ := listen(t, host, tcp.ListenSpec{})
+	if s, err := host.Served(door); err == nil {
+		t.Errorf("Served of a listener without a responder = %+v, want an error", s)
 	}
 }
 
