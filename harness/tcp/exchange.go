@@ -156,6 +156,7 @@ func (h *Host) Exchange(ctx context.Context, exchanges []Exchange, atOnce int) (
 		}
 	}
 	call := exchangeCall{host: h, began: time.Now(), all: exchanges, done: make([]Exchanged, len(exchanges))}
+	call.more = sync.NewCond(&call.mu)
 	for i := range exchanges {
 		if exchanges[i].Conn == 0 {
 			call.unopened++
@@ -208,9 +209,14 @@ type exchangeCall struct {
 	next   atomic.Int64
 	failed atomic.Pointer[error]
 
+	visits sync.WaitGroup
+
 	mu       sync.Mutex
-	spare    []*socket // opened in the namespace, and not used yet
-	unopened int
+	more     *sync.Cond // there are more spare sockets, or an error
+	spare    []*socket  // opened in the namespace, and not used yet
+	unopened int        // how many are still to be opened
+	visiting bool
+	visitErr error
 }
 
 // work does one exchange after the other until none is left.
@@ -230,27 +236,25 @@ func (c *exchangeCall) work(ctx context.Context) error {
 }
 
 // spareSockets is how many sockets are opened at a time: a visit to the namespace
-// costs as much as some of them.
-const spareSockets = 32
+// costs as much as some of them. When half of them are used, the next visit begins,
+// so that nobody waits for it.
+const spareSockets = 64
 
 func (c *exchangeCall) open() (*socket, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.spare) == 0 {
-		err := c.host.inside(func() error {
-			for range min(spareSockets, c.unopened) {
-				s, err := openSocket()
-				if err != nil {
-					return err
-				}
-				c.spare = append(c.spare, s)
-				c.unopened--
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
+	for {
+		if len(c.spare) <= spareSockets/2 && c.unopened > 0 && !c.visiting {
+			c.visiting = true
+			c.visits.Go(c.visit)
 		}
+		if len(c.spare) > 0 {
+			break
+		}
+		if c.visitErr != nil {
+			return nil, c.visitErr
+		}
+		c.more.Wait()
 	}
 	last := len(c.spare) - 1
 	s := c.spare[last]
@@ -258,7 +262,34 @@ func (c *exchangeCall) open() (*socket, error) {
 	return s, nil
 }
 
+// visit opens more sockets in the namespace.
+func (c *exchangeCall) visit() {
+	c.mu.Lock()
+	wanted := min(spareSockets, c.unopened)
+	c.mu.Unlock()
+	var opened []*socket
+	err := c.host.inside(func() error {
+		for range wanted {
+			s, err := openSocket()
+			if err != nil {
+				return err
+			}
+			opened = append(opened, s)
+		}
+		return nil
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spare = append(c.spare, opened...)
+	c.unopened -= wanted
+	c.visitErr = err
+	c.visiting = err != nil // one that failed is the last
+	c.more.Broadcast()
+}
+
+// closeSpare closes what an error left over.
 func (c *exchangeCall) closeSpare() error {
+	c.visits.Wait()
 	var errs []error
 	for _, s := range c.spare {
 		errs = append(errs, s.close())
