@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"context"
+
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"golang.org/x/sys/unix"
 
 	"twlab/harness/haproxy"
 	"twlab/harness/lab"
@@ -35,6 +38,38 @@ func (w world) timeWaits(ctx SpecContext) (found hops) {
 		}
 	}
 	return found
+}
+
+// resetInTheMiddle lets a byte of the client's come to the server, which then
+// resets the connection, and tells what the client gets to see of that.
+func (w world) resetInTheMiddle(ctx SpecContext) tcp.Received {
+	GinkgoHelper()
+	within, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	listening, err := w.server().Listen(within, tcp.ListenSpec{At: w.Behind()[0]})
+	Expect(err).NotTo(HaveOccurred())
+	outcomes := attempt(ctx, w.client(0), 1, tcp.Attempt{To: w.Door()})
+	Expect(outcomes).To(HaveVerdicts(tcp.Connected, 1))
+	_, err = w.client(0).Send(within, outcomes[0].Conn, 1)
+	Expect(err).NotTo(HaveOccurred())
+
+	arrived := func() observe.Sockets { return sockets(within, w.server()).In(observe.Established) }
+	Eventually(arrived).Should(ConsistOf(HaveField("RecvQueue", uint32(1))))
+	conn, err := w.server().Accept(within, listening.Handle, arrived()[0].Remote)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(w.server().End(within, conn, tcp.Abort)).To(Succeed())
+	got, err := w.client(0).Receive(within, outcomes[0].Conn)
+	Expect(err).NotTo(HaveOccurred())
+	return got
+}
+
+// programLog is what the balancer's program has said.
+func (w world) programLog() (string, error) {
+	program, err := w.Program()
+	if err != nil {
+		return "", err
+	}
+	return program.Log()
 }
 
 // The document's client closes first and keeps the TIME_WAITs. What there is
@@ -80,6 +115,21 @@ var _ = Describe("Behind a balancer", func() {
 		listen(ctx, world.balancer(), tcp.ListenSpec{At: world.Door(), Ending: tcp.CloseAfterPeer})
 		loop(ctx, world, clientFirst)
 		Eventually(world.timeWaits).WithArguments(ctx).Should(Equal(hops{Client: connects}))
+	})
+})
+
+var _ = Describe("A server that resets in the middle", func() {
+	It("resets the client's connection behind DNAT", func(ctx SpecContext) {
+		world := up(ctx, lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Kind: lab.DNAT}})
+		Expect(world.resetInTheMiddle(ctx)).To(Equal(tcp.Received{Errno: unix.ECONNRESET}))
+	})
+
+	It("is an ordinary end to the client behind HAProxy, whose log knows better", func(ctx SpecContext) {
+		world := up(ctx, lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Kind: lab.HAProxy}})
+		moved := world.watchProgram(ctx)
+		Expect(world.resetInTheMiddle(ctx)).To(Equal(tcp.Received{}))
+		Eventually(world.programLog).Should(ContainSubstring("end=SD"))
+		Expect(moved()).To(Rise("server0.srv_abrt"))
 	})
 })
 
