@@ -35,12 +35,16 @@ func TestBalancersReachAllServers(t *testing.T) {
 		"haproxy behind masquerade": {lab.Masquerade, lab.BalancerSpec{Kind: lab.HAProxy}, balancer},
 		"haproxy alone":             {lab.NoGateway, lab.BalancerSpec{Kind: lab.HAProxy, Port: 8000, ServerPort: 9000}, balancer},
 		"haproxy behind a router":   {lab.Routed, lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: haproxy.Config{Balance: "leastconn"}}, balancer},
+		"nginx behind masquerade":   {lab.Masquerade, lab.BalancerSpec{Kind: lab.Nginx}, balancer},
 		"dnat behind masquerade":    {lab.Masquerade, lab.BalancerSpec{Kind: lab.DNAT, Statistic: lab.InTurn}, gateway},
 		"dnat behind a router":      {lab.Routed, lab.BalancerSpec{Kind: lab.DNAT, Port: 8000, ServerPort: 9000}, client},
 		"dnat alone":                {lab.NoGateway, lab.BalancerSpec{Kind: lab.DNAT}, client},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if _, err := exec.LookPath(string(c.balancer.Kind)); err != nil && c.balancer.Kind != lab.DNAT {
+				t.Skip(err)
+			}
 			ctx := t.Context()
 			l := build(t, lab.Topology{Clients: 1, Servers: 3, Gateway: lab.GatewaySpec{Kind: c.gateway}, Balancer: c.balancer})
 			serve(ctx, t, l)
