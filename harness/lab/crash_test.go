@@ -1,21 +1,18 @@
 package lab_test
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"twlab/harness/lab"
+	"twlab/harness/labtest"
 	"twlab/harness/ns"
-	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )
 
@@ -39,7 +36,7 @@ func runTests(m *testing.M) (exitCode int) {
 }
 
 func buildUntilKilled(ctx context.Context) error {
-	fmt.Println("ready")
+	fmt.Println(labtest.Ready)
 	for {
 		l, err := lab.Build(ctx, lab.Topology{Clients: 20, Servers: 2, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}})
 		if err != nil {
@@ -68,60 +65,26 @@ func buildUntilKilled(ctx context.Context) error {
 // and with it every link, rule and socket inside.
 func TestKilledProcessLeavesNothing(t *testing.T) {
 	privileged(t)
-	seed := uint64(time.Now().UnixNano())
-	random := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("seed %d", seed)
-	held := 0
-	for range 20 {
+	labtest.KilledAtRandom(t, crashVariable+"=1", 150*time.Millisecond, func(pid int) (int, func() (bool, error)) {
 		watched, err := ns.NewWatch()
 		if err != nil {
 			t.Fatal(err)
 		}
-		child := exec.CommandContext(t.Context(), os.Args[0])
-		child.Env = append(os.Environ(), crashVariable+"=1")
-		out, err := child.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := child.Start(); err != nil {
-			t.Fatal(err)
-		}
-		line, err := bufio.NewReader(out).ReadString('\n')
-		if err != nil || line != "ready\n" {
-			t.Fatalf("child says %q, %v", line, err)
-		}
-		moment := time.Now().Add(time.Duration(random.IntN(150)) * time.Millisecond)
-		if err := observe.Await(t.Context(), "a random moment", func() (bool, error) { return time.Now().After(moment), nil }); err != nil {
-			t.Fatal(err)
-		}
-		watchNamespacesOf(t, child.Process.Pid, watched)
-		alive, err := watched.Alive()
-		if err != nil {
-			t.Fatal(err)
-		}
-		held += alive
-		if err := child.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		_ = child.Wait() // it was killed, and says so
-
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		err = observe.Await(ctx, "the namespaces of a killed process to go", func() (bool, error) {
-			alive, err := watched.Alive()
-			return alive == 0, err
+		t.Cleanup(func() {
+			if err := watched.Close(); err != nil {
+				t.Error(err)
+			}
 		})
-		cancel()
+		watchNamespacesOf(t, pid, watched)
+		held, err := watched.Alive()
 		if err != nil {
-			t.Error(err)
+			t.Fatal(err)
 		}
-		if err := watched.Close(); err != nil {
-			t.Error(err)
+		return held, func() (bool, error) {
+			alive, err := watched.Alive()
+			return alive > 0, err
 		}
-	}
-	if held == 0 {
-		t.Error("no namespace was held at any of the moments: this test has seen nothing")
-	}
-	t.Logf("%d namespaces were held at the 20 moments", held)
+	})
 }
 
 // watchNamespacesOf watches the namespaces that a process holds now, but for the
