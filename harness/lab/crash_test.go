@@ -1,11 +1,9 @@
 package lab_test
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -16,8 +14,8 @@ import (
 	"time"
 
 	"twlab/harness/lab"
+	"twlab/harness/labtest"
 	"twlab/harness/ns"
-	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )
 
@@ -42,7 +40,7 @@ func runTests(m *testing.M) (exitCode int) {
 }
 
 func buildUntilKilled(ctx context.Context, kind lab.BalancerKind) error {
-	fmt.Println("ready")
+	fmt.Println(labtest.Ready)
 	for {
 		l, err := lab.Build(ctx, lab.Topology{
 			Clients: 20, Servers: 2, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}, Balancer: lab.BalancerSpec{Kind: kind},
@@ -80,82 +78,47 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 	for _, kind := range []lab.BalancerKind{lab.Endpoint, lab.HAProxy} {
 		t.Run(cmp.Or(string(kind), "endpoint"), func(t *testing.T) {
 			privileged(t)
-			if _, err := exec.LookPath(string(kind)); kind != lab.Endpoint && err != nil {
-				t.Skipf("needs %s: run hack/bootstrap", kind)
+			within := 150 * time.Millisecond // a few labs
+			if kind != lab.Endpoint {
+				within = time.Second
+				if _, err := exec.LookPath(string(kind)); err != nil {
+					t.Skipf("needs %s: run hack/bootstrap", kind)
+				}
 			}
-			killAtRandomMoments(t, kind)
+			killAtRandomMoments(t, kind, within)
 		})
 	}
 }
 
-func killAtRandomMoments(t *testing.T, kind lab.BalancerKind) {
+func killAtRandomMoments(t *testing.T, kind lab.BalancerKind, within time.Duration) {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	random := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("seed %d", seed)
-	held, ran := 0, 0
-	within := map[bool]int{true: 150, false: 1000}[kind == lab.Endpoint] // a few labs, in ms
-	for range 20 {
+	ran := 0
+	labtest.KilledAtRandom(t, crashVariable+"="+string(kind), within, func(pid int) (int, func() (bool, error)) {
 		watched, err := ns.NewWatch()
 		if err != nil {
 			t.Fatal(err)
 		}
-		child := exec.CommandContext(t.Context(), os.Args[0])
-		child.Env = append(os.Environ(), crashVariable+"="+string(kind))
-		out, err := child.StdoutPipe()
+		t.Cleanup(func() {
+			if err := watched.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		watchNamespacesOf(t, pid, watched)
+		held, err := watched.Alive()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := child.Start(); err != nil {
-			t.Fatal(err)
-		}
-		line, err := bufio.NewReader(out).ReadString('\n')
-		if err != nil || line != "ready\n" {
-			t.Fatalf("child says %q, %v", line, err)
-		}
-		moment := time.Now().Add(time.Duration(random.IntN(within)) * time.Millisecond)
-		if err := observe.Await(t.Context(), "a random moment", func() (bool, error) { return time.Now().After(moment), nil }); err != nil {
-			t.Fatal(err)
-		}
-		watchNamespacesOf(t, child.Process.Pid, watched)
-		alive, err := watched.Alive()
-		if err != nil {
-			t.Fatal(err)
-		}
-		held += alive
-		programs := programsOf(t, child.Process.Pid, string(kind))
+		programs := programsOf(t, pid, string(kind))
 		ran += len(programs)
-		if err := child.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		_ = child.Wait() // it was killed, and says so
-
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		err = observe.Await(ctx, "the namespaces of a killed process to go", func() (bool, error) {
+		return held, func() (bool, error) {
 			alive, err := watched.Alive()
-			return alive == 0, err
-		})
-		if err != nil {
-			t.Error(err)
+			running := slices.ContainsFunc(programs, func(pid string) bool { return runs(pid, string(kind)) })
+			return alive > 0 || running, err
 		}
-		err = observe.Await(ctx, "the programs of a killed process to end", func() (bool, error) {
-			return !slices.ContainsFunc(programs, func(pid string) bool { return runs(pid, string(kind)) }), nil
-		})
-		cancel()
-		if err != nil {
-			t.Error(err)
-		}
-		if err := watched.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	if held == 0 {
-		t.Error("no namespace was held at any of the moments: this test has seen nothing")
-	}
+	})
 	if ran == 0 && kind != lab.Endpoint {
 		t.Errorf("no %s ran at any of the moments: this test has seen nothing", kind)
 	}
-	t.Logf("%d namespaces were held and %d programs ran at the 20 moments", held, ran)
 }
 
 // programsOf lists the processes of that name that are children of a process.

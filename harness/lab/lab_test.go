@@ -10,12 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
-	"twlab/harness/ns"
+	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )
@@ -23,14 +21,7 @@ import (
 // privileged skips a test that builds labs where they cannot be built.
 func privileged(t *testing.T) {
 	t.Helper()
-	space, err := ns.New()
-	if errors.Is(err, unix.EPERM) {
-		t.Skip("needs CAP_NET_ADMIN: run it with hack/test")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := space.Close(); err != nil {
+	if err := nstest.New(t).Close(); err != nil {
 		t.Error(err)
 	}
 }

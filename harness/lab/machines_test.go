@@ -8,6 +8,7 @@ import (
 
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
+	"twlab/harness/labtest"
 	"twlab/harness/microvm"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -18,10 +19,7 @@ import (
 func apart(t *testing.T, topology lab.Topology, roles ...lab.Role) lab.Topology {
 	t.Helper()
 	privileged(t)
-	all := kernels()
-	if len(all) == 0 {
-		t.Skip("needs a kernel image: name one in " + kernelVariable)
-	}
+	k := labtest.Kernel(t)
 	host, err := machines()
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +27,7 @@ func apart(t *testing.T, topology lab.Topology, roles ...lab.Role) lab.Topology 
 	topology.Machines = host
 	topology.Kernels = map[lab.Role]microvm.Kernel{}
 	for _, r := range roles {
-		topology.Kernels[r] = all[0]
+		topology.Kernels[r] = k
 	}
 	return topology
 }

@@ -40,12 +40,20 @@ func (c *console) String() string {
 	return strings.ReplaceAll(string(c.text), "\r", "")
 }
 
-// tail is the last lines, indented, for an error message.
+// tail is the last lines, indented, for an error message, after the last line that
+// says why the kernel died: a dump of its stack may follow that.
 func (c *console) tail() string {
 	lines := strings.Split(strings.TrimRight(c.String(), "\n"), "\n")
-	lines = lines[max(0, len(lines)-tailLines):]
 	if len(lines) == 1 && lines[0] == "" {
 		return "its console is empty"
 	}
-	return "the end of its console:\n\t" + strings.Join(lines, "\n\t")
+	from := max(0, len(lines)-tailLines)
+	end := lines[from:]
+	for i := from - 1; i >= 0; i-- {
+		if strings.Contains(lines[i], "Kernel panic - ") {
+			end = append([]string{lines[i], "..."}, end...)
+			break
+		}
+	}
+	return "the end of its console:\n\t" + strings.Join(end, "\n\t")
 }

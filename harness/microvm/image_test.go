@@ -223,19 +223,24 @@ func TestModulesThatCannotBe(t *testing.T) {
 		says  string
 	}{
 		"missing": {map[string]string{"virtio_net.ko": "net_failover"}, ErrNoModule, "module virtio_net needs another: module missing: net_failover"},
+		"foreign": {
+			map[string]string{"virtio_net.ko": "\x00vermagic=5.10.0-1 SMP mod_unload "}, ErrForeignModule,
+			"virtio_net.ko: module of another kernel: of 5.10.0-1, and this is 6.1.0-1",
+		},
 	} {
 		m, err := openModules(modulesDir(t, "", c.files))
 		if err != nil {
 			t.Fatal(err)
 		}
+		m.release = "6.1.0-1"
 		if _, err := m.load(wanted()); !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want %q", name, err, c.says)
 		}
 	}
-	if _, err := dependencies(moduleImage(t, elf.EM_AARCH64, "depends=\x00")); err == nil || !strings.Contains(err.Error(), "EM_AARCH64") {
+	if _, _, err := modinfo(moduleImage(t, elf.EM_AARCH64, "depends=\x00")); err == nil || !strings.Contains(err.Error(), "EM_AARCH64") {
 		t.Errorf("arm64 module: %v", err)
 	}
-	if _, err := dependencies([]byte("no module")); err == nil {
+	if _, _, err := modinfo([]byte("no module")); err == nil {
 		t.Error("text is taken for a module")
 	}
 	if _, err := openModules(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
@@ -292,13 +297,14 @@ func TestConsoleKeepsTheEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.Write([]byte("Kernel panic - not syncing\r\n")); err != nil {
+	if _, err := c.Write([]byte("Kernel panic - not syncing: why\r\n" + strings.Repeat("stack\r\n", tailLines-1) + "the end\r\n")); err != nil {
 		t.Fatal(err)
 	}
 	if got := len(c.String()); got > consoleSize || got < consoleSize/2 {
 		t.Errorf("keeps %d bytes", got)
 	}
-	if tail := c.tail(); !strings.HasSuffix(tail, "\n\tKernel panic - not syncing") || strings.Count(tail, "\n") != tailLines {
+	if tail := c.tail(); !strings.Contains(tail, ":\n\tKernel panic - not syncing: why\n\t...\n\tstack\n") ||
+		!strings.HasSuffix(tail, "\n\tthe end") || strings.Count(tail, "\n") != tailLines+2 {
 		t.Errorf("tail: %s", tail)
 	}
 }

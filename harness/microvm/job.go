@@ -38,12 +38,13 @@ type Job struct {
 	Argv  []string
 	Files []string
 	Env   []string
-	// Results is a directory here, and the path of it there: its files are
-	// written when the command has ended.
+	// Results is a directory here, and the path of it there: what the command has
+	// written there is brought back when it has ended.
 	Results string
 	// Output gets what the command prints, as it comes.
 	Output io.Writer
-	// Interrupts are passed on to the command; nil is none.
+	// Interrupts are passed on to the command, up to the third, which ends the
+	// machine; nil is none.
 	Interrupts <-chan os.Signal
 }
 
@@ -114,7 +115,7 @@ func Run(ctx context.Context, j Job) (status int, err error) {
 	defer stop()
 	finished := make(chan struct{})
 	defer close(finished)
-	go passOn(j.Interrupts, q.line, finished)
+	go passOn(j.Interrupts, q, finished)
 
 	results, err := os.OpenRoot(j.Results)
 	if err != nil {
@@ -231,27 +232,41 @@ func keep(name string, from io.Reader, results *os.Root) (err error) {
 type patient struct {
 	from     net.Conn
 	patience time.Duration
+	begun    bool // it has said its first word, before which it boots
 }
 
 func (p *patient) Read(into []byte) (int, error) {
-	if err := p.from.SetReadDeadline(time.Now().Add(p.patience)); err != nil {
+	patience := p.patience
+	if !p.begun {
+		patience += bootPatience
+	}
+	if err := p.from.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return 0, err
 	}
 	n, err := p.from.Read(into)
+	p.begun = p.begun || n > 0
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("silent for %v", p.patience)
+		err = fmt.Errorf("silent for %v", patience)
 	}
 	return n, err
 }
 
+// mostInterrupts is how many interrupts it takes to end a machine that does not end
+// by itself. The suite ends in good order at the first and at once at the second.
+const mostInterrupts = 3
+
 // passOn tells the machine of interrupts until the job is finished.
-func passOn(interrupts <-chan os.Signal, line io.Writer, finished <-chan struct{}) {
-	for {
+func passOn(interrupts <-chan os.Signal, q *qemu, finished <-chan struct{}) {
+	for n := 1; ; n++ {
 		select {
 		case <-finished:
 			return
 		case <-interrupts:
-			if _, err := line.Write([]byte{'i'}); err != nil {
+			if n == mostInterrupts {
+				q.stop()
+				return
+			}
+			if _, err := q.line.Write([]byte{'i'}); err != nil {
 				return
 			}
 		}

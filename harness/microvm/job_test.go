@@ -1,18 +1,20 @@
 package microvm_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"twlab/harness/labtest"
 	"twlab/harness/microvm"
 )
 
 func job(t *testing.T, script string) (microvm.Job, *strings.Builder) {
 	t.Helper()
-	c := config(t, testKernel(t))
+	c := config(t, labtest.Kernel(t))
 	output := &strings.Builder{}
 	return microvm.Job{
 		Host: c.Host, Kernel: c.Kernel,
@@ -28,6 +30,11 @@ func job(t *testing.T, script string) (microvm.Job, *strings.Builder) {
 func TestJob(t *testing.T) {
 	j, output := job(t, "uname -r; iptables -t nat -L >/dev/null || exit 1; sleep 1000000 & echo done >\"$0\"; exit 7")
 	j.Argv = append(j.Argv, filepath.Join(j.Results, "file"))
+	brought, long := filepath.Join(j.Results, "brought"), time.Unix(1_000_000_000, 0)
+	if err := errors.Join(os.WriteFile(brought, nil, 0o600), os.Chtimes(brought, long, long)); err != nil {
+		t.Fatal(err)
+	}
+	j.Files = append(j.Files, brought)
 	status, err := microvm.Run(t.Context(), j)
 	if err != nil || status != 7 {
 		t.Fatalf("status %d, %v\n%s", status, err, output)
@@ -39,15 +46,18 @@ func TestJob(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(j.Results, "file")); string(text) != "done\n" {
 		t.Errorf("file %q, %v", text, err)
 	}
+	if info, err := os.Stat(brought); err != nil || !info.ModTime().Equal(long) {
+		t.Errorf("what the machine was given is written again: %v, %v", info, err)
+	}
 }
 
 func TestWarp(t *testing.T) {
-	j, output := job(t, "sleep 3600")
+	j, output := job(t, "sleep 600")
 	j.Warp = true
 	began := time.Now()
 	status, err := microvm.Run(t.Context(), j)
-	if took := time.Since(began); err != nil || status != 0 || took > 10*time.Minute {
-		t.Errorf("an hour took %v: status %d, %v\n%s", took, status, err, output)
+	if took := time.Since(began); err != nil || status != 0 || took > 5*time.Minute {
+		t.Errorf("ten minutes took %v: status %d, %v\n%s", took, status, err, output)
 	}
 }
 

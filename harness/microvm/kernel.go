@@ -68,6 +68,7 @@ func (k Kernel) open() (kernel.Release, modules, error) {
 	if err != nil {
 		return release, modules{}, fmt.Errorf("modules of kernel %v: %w; want a directory such as /lib/modules/%[1]v", release, err)
 	}
+	available.release = release.Text
 	return release, available, nil
 }
 

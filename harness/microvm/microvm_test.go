@@ -1,15 +1,14 @@
 package microvm_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,23 +17,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/labtest"
 	"twlab/harness/microvm"
 	"twlab/harness/microvm/line"
 	"twlab/harness/node"
-	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )
 
-const (
-	// kernelVariable and modulesVariable name a kernel to test with, and its
-	// modules, as for the tests of package lab; the first of each is taken.
-	kernelVariable  = "TWLAB_TEST_KERNEL"
-	modulesVariable = "TWLAB_TEST_MODULES"
-
-	// bootVariable makes this test program boot machines until it is killed. It
-	// is the path of the agent.
-	bootVariable = "TWLAB_TEST_BOOT_UNTIL_KILLED"
-)
+// bootVariable makes this test program boot machines until it is killed. It is the
+// path of the agent.
+const bootVariable = "TWLAB_TEST_BOOT_UNTIL_KILLED"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(bootVariable); path != "" {
@@ -61,29 +53,8 @@ var agentPath = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "agent")
-	c := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", path, "twlab/hack/cmd/agent")
-	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64")
-	if out, err := c.CombinedOutput(); err != nil {
-		return "", errors.Join(err, errors.New(string(out)))
-	}
-	return path, nil
+	return labtest.BuildAgent(context.Background(), dir)
 })
-
-func testKernel(t *testing.T) microvm.Kernel {
-	t.Helper()
-	first := func(list string) string {
-		if all := filepath.SplitList(list); len(all) > 0 {
-			return all[0]
-		}
-		return ""
-	}
-	k := microvm.Kernel{Image: first(os.Getenv(kernelVariable)), Modules: first(os.Getenv(modulesVariable))}
-	if k.Image == "" {
-		t.Skip("needs a kernel image: name one in " + kernelVariable)
-	}
-	return k
-}
 
 func config(t *testing.T, k microvm.Kernel) microvm.Config {
 	t.Helper()
@@ -109,7 +80,7 @@ func boot(t *testing.T, c microvm.Config) *microvm.Machine {
 
 // A machine without cards is a node that talks to itself.
 func TestMachineAlone(t *testing.T) {
-	k := testKernel(t)
+	k := labtest.Kernel(t)
 	m := boot(t, config(t, k))
 	door, err := m.Listen(t.Context(), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
 	if err != nil {
@@ -140,7 +111,7 @@ func TestMachineAlone(t *testing.T) {
 
 // What is wrong is said in one error, soon, and nothing is left.
 func TestBootSaysWhatIsWrong(t *testing.T) {
-	k := testKernel(t)
+	k := labtest.Kernel(t)
 	dir := t.TempDir()
 	write := func(name, text string, mode os.FileMode) string {
 		path := filepath.Join(dir, name)
@@ -221,7 +192,7 @@ func manyCards(t *testing.T) (cards []microvm.Card) {
 }
 
 func TestQEMUMissing(t *testing.T) {
-	k := testKernel(t)
+	k := labtest.Kernel(t)
 	c := config(t, k)
 	t.Setenv("PATH", t.TempDir())
 	if _, err := microvm.Boot(t.Context(), c); !errors.Is(err, microvm.ErrNoQEMU) || !strings.Contains(err.Error(), "hack/bootstrap") {
@@ -234,8 +205,8 @@ func TestQEMUMissing(t *testing.T) {
 func TestMachineLostInTheMiddleOfACall(t *testing.T) {
 	for name, signal := range map[string]unix.Signal{"dies": unix.SIGKILL, "hangs": unix.SIGSTOP} {
 		t.Run(name, func(t *testing.T) {
-			c := config(t, testKernel(t))
-			c.Patience = 2 * time.Second
+			c := config(t, labtest.Kernel(t))
+			c.Patience = 5 * time.Second
 			m := boot(t, c)
 			door, err := m.Listen(t.Context(), tcp.ListenSpec{})
 			if err != nil {
@@ -256,8 +227,8 @@ func TestMachineLostInTheMiddleOfACall(t *testing.T) {
 			}
 			select {
 			case err = <-failed:
-			case <-time.After(10 * time.Second):
-				t.Fatal("no error within 10 s")
+			case <-time.After(20 * time.Second):
+				t.Fatal("no error within 20 s")
 			}
 			if !errors.Is(err, line.ErrLost) || !strings.Contains(err.Error(), "alone: ") || !strings.Contains(err.Error(), "the end of its console:\n\t[") {
 				t.Errorf("%v, want ErrLost, the node and the console", err)
@@ -273,12 +244,11 @@ func TestMachineLostInTheMiddleOfACall(t *testing.T) {
 }
 
 func bootUntilKilled(ctx context.Context, agent string) error {
-	first := func(list string) string { return strings.Split(list, ":")[0] }
-	fmt.Println("ready")
+	fmt.Println(labtest.Ready)
 	for {
 		m, err := microvm.Boot(ctx, microvm.Config{
 			Node:   node.Identity{Name: "victim", Addr: netip.MustParseAddr("10.0.0.1")},
-			Kernel: microvm.Kernel{Image: first(os.Getenv(kernelVariable)), Modules: first(os.Getenv(modulesVariable))},
+			Kernel: labtest.Kernels()[0],
 			Host:   microvm.Host{Agent: agent, Accelerator: microvm.TCG},
 		})
 		if err != nil {
@@ -292,57 +262,15 @@ func bootUntilKilled(ctx context.Context, agent string) error {
 
 // A killed process cannot end its machines, so the kernel must.
 func TestKilledProcessLeavesNoMachine(t *testing.T) {
-	testKernel(t)
+	labtest.Kernel(t)
 	path, err := agentPath()
 	if err != nil {
 		t.Fatal(err)
 	}
-	seed := uint64(time.Now().UnixNano())
-	random := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("seed %d", seed)
-	seen := 0
-	for range 20 {
-		child := exec.CommandContext(t.Context(), os.Args[0])
-		child.Env = append(os.Environ(), bootVariable+"="+path)
-		out, err := child.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := child.Start(); err != nil {
-			t.Fatal(err)
-		}
-		text, err := bufio.NewReader(out).ReadString('\n')
-		if err != nil || text != "ready\n" {
-			t.Fatalf("child says %q, %v", text, err)
-		}
-		moment := time.Now().Add(time.Duration(random.IntN(3000)) * time.Millisecond)
-		if err := observe.Await(t.Context(), "a random moment", func() (bool, error) { return time.Now().After(moment), nil }); err != nil {
-			t.Fatal(err)
-		}
-		machines := qemusOf(t, child.Process.Pid)
-		seen += len(machines)
-		if err := child.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		_ = child.Wait() // it was killed, and says so
-		ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
-		err = observe.Await(ctx, "the machines of a killed process to end", func() (bool, error) {
-			for _, pid := range machines {
-				if isQEMU(pid) {
-					return false, nil
-				}
-			}
-			return true, nil
-		})
-		stop()
-		if err != nil {
-			t.Error(err)
-		}
-	}
-	if seen == 0 {
-		t.Error("no machine ran at any of the moments: this test has seen nothing")
-	}
-	t.Logf("%d machines ran at the 20 moments", seen)
+	labtest.KilledAtRandom(t, bootVariable+"="+path, time.Second, func(pid int) (int, func() (bool, error)) {
+		machines := qemusOf(t, pid)
+		return len(machines), func() (bool, error) { return slices.ContainsFunc(machines, isQEMU), nil }
+	})
 }
 
 // qemusOf lists the QEMU processes that are children of a process.

@@ -17,9 +17,13 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// ErrNoModule is wrapped when a module that another one depends on is not in the
-// directory.
-var ErrNoModule = errors.New("module missing")
+// What can be wrong with a directory of modules.
+var (
+	// ErrNoModule is wrapped when a module that another one depends on is not there.
+	ErrNoModule = errors.New("module missing")
+	// ErrForeignModule is wrapped when a module says that it is another kernel's.
+	ErrForeignModule = errors.New("module of another kernel")
+)
 
 // wanted are the modules that a machine has use for, each if it is there. A
 // kernel without tcp_diag lists its sockets in /proc/net/tcp.
@@ -33,6 +37,7 @@ type module struct {
 
 // modules is a directory of modules.
 type modules struct {
+	release string            // of the kernel that they are for; empty when that does not matter
 	files   map[string]string // path by name, compressed or not
 	builtin map[string]bool
 }
@@ -89,9 +94,12 @@ func (m modules) load(names []string) ([]module, error) {
 		if err != nil {
 			return fmt.Errorf("module %s: %w", file, err)
 		}
-		needed, err := dependencies(image)
+		needed, release, err := modinfo(image)
 		if err != nil {
 			return fmt.Errorf("module %s: %w", file, err)
+		}
+		if m.release != "" && release != "" && release != m.release {
+			return fmt.Errorf("module %s: %w: of %s, and this is %s", file, ErrForeignModule, release, m.release)
 		}
 		for _, n := range needed {
 			if err := add(n); err != nil {
@@ -138,36 +146,38 @@ func readModule(path string) ([]byte, error) {
 	return io.ReadAll(plain)
 }
 
-// dependencies reads what a module says of itself ("depends=virtio,virtio_ring"
-// in .modinfo).
-func dependencies(image []byte) ([]string, error) {
+// modinfo reads what a module says of itself in .modinfo: what it depends on
+// ("depends=virtio,virtio_ring"), and the kernel that it was built for ("vermagic=
+// 6.1.0-1-amd64 SMP"), empty when it does not say.
+func modinfo(image []byte) (depends []string, release string, err error) {
 	file, err := elf.NewFile(bytes.NewReader(image))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if file.Machine != elf.EM_X86_64 {
-		return nil, fmt.Errorf("it is for %v, and machines are x86-64", file.Machine)
+		return nil, "", fmt.Errorf("it is for %v, and machines are x86-64", file.Machine)
 	}
 	section := file.Section(".modinfo")
 	if section == nil {
-		return nil, errors.New("no section .modinfo: not a kernel module")
+		return nil, "", errors.New("no section .modinfo: not a kernel module")
 	}
 	info, err := section.Data()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	var names []string
 	for field := range strings.SplitSeq(string(info), "\x00") {
-		list, found := strings.CutPrefix(field, "depends=")
-		if !found {
-			continue
-		}
-		for name := range strings.SplitSeq(list, ",") {
-			if name != "" {
-				names = append(names, strings.ReplaceAll(name, "-", "_"))
+		key, value, _ := strings.Cut(field, "=")
+		switch key {
+		case "vermagic":
+			release, _, _ = strings.Cut(value, " ")
+		case "depends":
+			for name := range strings.SplitSeq(value, ",") {
+				if name != "" {
+					depends = append(depends, strings.ReplaceAll(name, "-", "_"))
+				}
 			}
 		}
 	}
-	slices.Sort(names)
-	return names, nil
+	slices.Sort(depends)
+	return depends, release, nil
 }

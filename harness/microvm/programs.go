@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -53,7 +54,7 @@ func (p *programs) add(at, path string) error {
 func (p *programs) addLibraries(path string) error {
 	file, err := elf.Open(path)
 	var format *elf.FormatError
-	if errors.As(err, &format) {
+	if errors.As(err, &format) || errors.Is(err, io.EOF) { // EOF: shorter than what ELF begins with
 		return nil
 	}
 	if err != nil {

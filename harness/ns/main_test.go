@@ -215,23 +215,6 @@ func run(t *testing.T, c *exec.Cmd) (output, complaint string, exitCode int) {
 	return stdout.String(), strings.TrimSpace(stderr.String()), c.ProcessState.ExitCode()
 }
 
-func newNamespace(t *testing.T) *ns.Namespace {
-	t.Helper()
-	space, err := ns.New()
-	if errors.Is(err, unix.EPERM) {
-		t.Skip("needs CAP_NET_ADMIN: run it with hack/test")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := space.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return space
-}
-
 func try(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {

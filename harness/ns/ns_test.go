@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/ns"
+	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
 )
 
@@ -25,7 +26,7 @@ func here() (string, error) {
 func TestNewNamespaceIsEmptyAndNew(t *testing.T) {
 	home, err := here()
 	try(t, err)
-	a, b := newNamespace(t), newNamespace(t)
+	a, b := nstest.New(t), nstest.New(t)
 	seen := map[string]bool{home: true}
 	for _, space := range []*ns.Namespace{a, b} {
 		var name string
@@ -58,7 +59,7 @@ func TestNewNamespaceIsEmptyAndNew(t *testing.T) {
 func TestNoThreadStaysInside(t *testing.T) {
 	home, err := here()
 	try(t, err)
-	space := newNamespace(t)
+	space := nstest.New(t)
 	inside, err := space.Inode()
 	try(t, err)
 
@@ -103,7 +104,7 @@ func TestNoThreadStaysInside(t *testing.T) {
 
 func TestDoReturnsTheErrorOfItsFunction(t *testing.T) {
 	want := errors.New("from inside")
-	if err := newNamespace(t).Do(func() error { return want }); !errors.Is(err, want) {
+	if err := nstest.New(t).Do(func() error { return want }); !errors.Is(err, want) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -111,7 +112,7 @@ func TestDoReturnsTheErrorOfItsFunction(t *testing.T) {
 func TestDoTransportsPanicAndGoexit(t *testing.T) {
 	home, err := here()
 	try(t, err)
-	space := newNamespace(t)
+	space := nstest.New(t)
 	for name, c := range map[string]struct {
 		leave func()
 		want  string
@@ -154,7 +155,7 @@ func TestDoTransportsPanicAndGoexit(t *testing.T) {
 }
 
 func TestNestedDo(t *testing.T) {
-	outer, inner := newNamespace(t), newNamespace(t)
+	outer, inner := nstest.New(t), nstest.New(t)
 	var path []string
 	step := func() error {
 		name, err := here()
@@ -181,7 +182,7 @@ func TestGoroutineStartedInsideRunsOutside(t *testing.T) {
 	home, err := here()
 	try(t, err)
 	var name string
-	try(t, newNamespace(t).Do(func() error {
+	try(t, nstest.New(t).Do(func() error {
 		var err error
 		var started sync.WaitGroup
 		started.Go(func() { name, err = here() })
@@ -194,7 +195,7 @@ func TestGoroutineStartedInsideRunsOutside(t *testing.T) {
 }
 
 func TestClosedNamespace(t *testing.T) {
-	space := newNamespace(t)
+	space := nstest.New(t)
 	try(t, space.Close())
 	if err := space.Close(); err != nil {
 		t.Errorf("second Close: %v", err)
@@ -214,7 +215,7 @@ func TestClosedNamespace(t *testing.T) {
 // Close from elsewhere must neither pull the namespace away from a running
 // function, nor wait for it while that function waits for Close.
 func TestCloseDuringNestedDo(t *testing.T) {
-	newNamespace(t)        // for its skip
+	nstest.New(t)          // for its skip
 	space, err := ns.New() // not to be closed again while it hangs
 	try(t, err)
 	home, err := here()
@@ -258,7 +259,7 @@ func TestCloseDuringNestedDo(t *testing.T) {
 }
 
 func TestWatchSeesWhoHoldsANamespace(t *testing.T) {
-	newNamespace(t) // for its skip
+	nstest.New(t) // for its skip
 	watch, err := ns.NewWatch()
 	try(t, err)
 	defer watch.Close()
@@ -283,7 +284,7 @@ func TestWatchSeesWhoHoldsANamespace(t *testing.T) {
 	}
 
 	alive(0)
-	plain, withSocket := newNamespace(t), newNamespace(t)
+	plain, withSocket := nstest.New(t), nstest.New(t)
 	try(t, errors.Join(watch.Add(plain), watch.Add(withSocket), watch.Add(plain)))
 	alive(2)
 

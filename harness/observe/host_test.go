@@ -16,25 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/ns"
+	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
 )
-
-func newNamespace(t *testing.T) *ns.Namespace {
-	t.Helper()
-	space, err := ns.New()
-	if errors.Is(err, unix.EPERM) {
-		t.Skip("needs CAP_NET_ADMIN: run it with hack/test")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := space.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return space
-}
 
 func try(t *testing.T, err error) {
 	t.Helper()
@@ -116,7 +100,7 @@ func TestSnapshotSeesEveryChange(t *testing.T) {
 		}, []string{"+ firewall ip6tables-save: filter: -A INPUT -p tcp -m tcp --dport 80 -j DROP", "+ firewall nft: table ip6 filter:"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			space := newNamespace(t)
+			space := nstest.New(t)
 			try(t, space.Do(func() error {
 				// Without it the links get addresses some time after they are up.
 				if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0); err != nil {
@@ -151,7 +135,7 @@ func TestSnapshotSeesEveryChange(t *testing.T) {
 }
 
 func TestSnapshotSeesLegacyRules(t *testing.T) {
-	space := newNamespace(t)
+	space := nstest.New(t)
 	if os.Getenv(ns.SandboxVariable) == "" {
 		t.Skip("the legacy tools leave a lock file in /run: run it with hack/test")
 	}
@@ -167,7 +151,7 @@ func TestSnapshotSeesLegacyRules(t *testing.T) {
 }
 
 func TestSnapshotSeesNamedNamespaces(t *testing.T) {
-	space := newNamespace(t)
+	space := nstest.New(t)
 	if os.Getenv(ns.SandboxVariable) == "" {
 		t.Skip("it would change /run/netns: run it with hack/test")
 	}
@@ -186,7 +170,7 @@ func TestSnapshotSeesNamedNamespaces(t *testing.T) {
 // Reading the firewall must not make the tables that it reads, for these come
 // with connection tracking.
 func TestSnapshotChangesNothing(t *testing.T) {
-	space := newNamespace(t)
+	space := nstest.New(t)
 	tables := func() string {
 		var all []string
 		try(t, space.Do(func() error {
@@ -226,7 +210,7 @@ func TestSnapshotChangesNothing(t *testing.T) {
 
 // Traffic is no change: counters, connections and caches are left out.
 func TestSnapshotIgnoresTraffic(t *testing.T) {
-	space := newNamespace(t)
+	space := nstest.New(t)
 	try(t, space.Do(func() error {
 		return errors.Join(
 			netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}}),
@@ -253,7 +237,7 @@ func TestSnapshotIgnoresTraffic(t *testing.T) {
 }
 
 func TestSnapshotWhileLinksComeAndGo(t *testing.T) {
-	space := newNamespace(t)
+	space := nstest.New(t)
 	var handle *netlink.Handle
 	try(t, space.Do(func() error {
 		var err error

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/ns"
+	"twlab/harness/ns/nstest"
 )
 
 // world is a client (eth0, 10.0.0.2) behind a gateway (interfaces client0 and
@@ -32,13 +33,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t}
 	for _, n := range []**ns.Namespace{&w.client, &w.gateway, &w.balancer} {
-		made, err := ns.New()
-		if errors.Is(err, unix.EPERM) {
-			t.Skip("needs CAP_NET_ADMIN: run it with hack/test")
-		}
-		w.check(err)
-		t.Cleanup(func() { _ = made.Close() })
-		*n = made
+		*n = nstest.New(t)
 	}
 	w.wire(w.client, "eth0", "10.0.0.2/24", "client0", "10.0.0.1/24")
 	w.wire(w.balancer, "eth0", "10.20.0.3/24", "balancer", "10.20.0.1/24")

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/kernel"
-	"twlab/harness/ns"
+	"twlab/harness/ns/nstest"
 	"twlab/harness/tcp"
 )
 
@@ -30,14 +30,8 @@ func newHost(t *testing.T, sysctls ...string) *tcp.Host {
 // newHostIn is newHost, and also returns the way into the namespace.
 func newHostIn(t *testing.T, sysctls ...string) (*tcp.Host, func(func() error) error) {
 	t.Helper()
-	space, err := ns.New()
-	if errors.Is(err, unix.EPERM) {
-		t.Skip("needs CAP_SYS_ADMIN: run it with hack/test")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = space.Do(func() error {
+	space := nstest.New(t)
+	err := space.Do(func() error {
 		lo, err := netlink.LinkByName("lo")
 		if err != nil {
 			return err
@@ -54,7 +48,7 @@ func newHostIn(t *testing.T, sysctls ...string) (*tcp.Host, func(func() error) e
 	}
 	host := tcp.NewHost(space.Do)
 	t.Cleanup(func() {
-		if err := errors.Join(host.CloseAll(), space.Close()); err != nil {
+		if err := host.CloseAll(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -5,7 +5,8 @@
 //	guest --kernel NAME|IMAGE[,MODULES] --check
 //
 // The exit code is the command's, or 125 when the machine did not come so far.
-// With --check nothing is run: it is 125 when what can be known before is wrong.
+// With --check nothing is run: it is 125 when what can be known before is wrong,
+// and what accelerates machines here (kvm or tcg) is printed when nothing is.
 package main
 
 import (
@@ -62,12 +63,25 @@ func run(ctx context.Context, arguments []string, interrupts <-chan os.Signal, s
 		return 0, err
 	}
 	if check {
-		return 0, microvm.CheckJob(job)
+		return 0, look(ctx, job, stdout)
 	}
 	if job.Argv = flags.Args(); len(job.Argv) == 0 {
 		return 0, errors.New("no command")
 	}
 	return microvm.Run(ctx, job)
+}
+
+// look says what accelerates the job's machine, unless that cannot be made.
+func look(ctx context.Context, job microvm.Job, stdout io.Writer) error {
+	if err := microvm.CheckJob(job); err != nil {
+		return err
+	}
+	accelerator, err := microvm.Accelerate(ctx, job.Kernel)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(stdout, accelerator)
+	return err
 }
 
 // environment is what the command is to know of ours.

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,8 +25,8 @@ import (
 //
 // What comes of it goes over the line as a tar archive, written while it happens:
 // first [OutputEntry] entries, each a piece of what the command prints, at least
-// one every [Heartbeat]; then the files of the directory of results, below
-// [ResultsEntry]; in the end [StatusEntry], with the exit status in decimal. Each
+// one every [Heartbeat]; then the files that the command has written to the
+// directory of results, below [ResultsEntry]; in the end [StatusEntry], with the exit status in decimal. Each
 // byte that comes over the line in the other direction interrupts the command.
 type Job struct {
 	// Argv is the command, a path first; Dir is where it runs.
@@ -78,11 +80,15 @@ func (j Job) do() error {
 		return fmt.Errorf("open the line: %w", err)
 	}
 	report := &archive{tar: tar.NewWriter(line)}
+	brought, err := modified(j.Results)
+	if err != nil {
+		return errors.Join(err, line.Close())
+	}
 	status, err := j.run(line, report)
 	if err != nil {
 		return errors.Join(fmt.Errorf("run %s: %w", j.Argv[0], err), line.Close())
 	}
-	if err := report.directory(j.Results); err != nil {
+	if err := report.directory(j.Results, brought); err != nil {
 		return errors.Join(fmt.Errorf("bring back %s: %w", j.Results, err), line.Close())
 	}
 	if err := errors.Join(report.entry(StatusEntry, []byte(strconv.Itoa(status))), report.tar.Close()); err != nil {
@@ -251,17 +257,42 @@ func (a *archive) heartbeat(ended <-chan struct{}) {
 	}
 }
 
-// directory writes the files below it.
-func (a *archive) directory(root string) error {
-	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+// modified says when each file below a directory was written.
+func modified(root string) (map[string]time.Time, error) {
+	at := map[string]time.Time{}
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		at[path] = info.ModTime()
+		return nil
+	})
+	return at, err
+}
+
+// directory writes the files below it, without those that came with the machine: a
+// suite's programs would take ten minutes on a serial line.
+func (a *archive) directory(root string, brought map[string]time.Time) error {
+	files, err := modified(root)
+	if err != nil {
+		return err
+	}
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		if came, found := brought[path]; found && came.Equal(files[path]) {
+			continue
 		}
 		content, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
 		below := strings.TrimPrefix(strings.TrimPrefix(path, root), "/")
-		return a.entry(ResultsEntry+below, content)
-	})
+		if err := a.entry(ResultsEntry+below, content); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -1,0 +1,30 @@
+// Package nstest gives tests network namespaces that end with them.
+package nstest
+
+import (
+	"errors"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/ns"
+)
+
+// New makes a namespace that is closed when the test has ended. It skips the test
+// where there is no privilege to make one.
+func New(t *testing.T) *ns.Namespace {
+	t.Helper()
+	space, err := ns.New()
+	if errors.Is(err, unix.EPERM) {
+		t.Skip("needs CAP_SYS_ADMIN: run it with hack/test")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := space.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return space
+}
