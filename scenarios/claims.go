@@ -5,6 +5,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"twlab/harness/lab"
 )
 
 // Mark says how a sentence of the document stands up.
@@ -33,19 +35,19 @@ type Claim struct {
 }
 
 // proofs lists the rules of a claim.
-func (c Claim) proofs() []string {
-	var names []string
+func (c Claim) proofs() []Rule {
+	var rules []Rule
 	for _, f := range Families() {
 		for _, r := range f.Rules {
 			if slices.ContainsFunc(c.Rules, func(pattern string) bool {
 				prefix, group := strings.CutSuffix(pattern, "*")
 				return r.Name == pattern || group && strings.HasPrefix(r.Name, prefix)
 			}) {
-				names = append(names, r.Name)
+				rules = append(rules, r)
 			}
 		}
 	}
-	return names
+	return rules
 }
 
 // RenderClaims writes CLAIMS.md: every claim with its proof, and all rules by
@@ -124,12 +126,15 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]int
 	}
 	fmt.Fprintf(out, "**%s.** %s\n\n", c.Mark, c.Truth)
 	fmt.Fprintf(out, "Kernels: %s\n", c.Since)
-	var proofs, others []string
-	for _, name := range c.proofs() {
-		link := fmt.Sprintf("[`%s`](#%s)", name, name)
-		if n := tried[name]; n > 0 {
+	var proofs, others, apart []string
+	for _, r := range c.proofs() {
+		link := fmt.Sprintf("[`%s`](#%s)", r.Name, r.Name)
+		switch n := tried[r.Name]; {
+		case n > 0:
 			proofs = append(proofs, fmt.Sprintf("%s (%d)", link, n))
-		} else {
+		case slices.Contains(r.Kernels, Has(lab.Client, OwnMachine)):
+			apart = append(apart, link)
+		default:
 			others = append(others, link)
 		}
 	}
@@ -138,6 +143,9 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]int
 	}
 	if len(others) > 0 {
 		fmt.Fprintf(out, "\nDeclared for older kernels, from their sources: %s\n", strings.Join(others, ", "))
+	}
+	if len(apart) > 0 {
+		fmt.Fprintf(out, "\nTried with clients on machines of their own (`hack/e2e --kernel client=KERNEL`): %s\n", strings.Join(apart, ", "))
 	}
 }
 
@@ -205,6 +213,9 @@ func renderFeatures(out *strings.Builder) {
 			spans = append(spans, s.String())
 		}
 		probe := "release"
+		if f.Apart {
+			spans, probe = []string{"any"}, "a machine of its own for each node (`--kernel ROLE=`)"
+		}
 		for _, p := range []struct{ kind, name string }{{"sysctl", f.Sysctl}, {"counter", f.Counter}, {"symbol", f.Symbol}} {
 			if p.name != "" {
 				probe = fmt.Sprintf("%s `%s`", p.kind, p.name)

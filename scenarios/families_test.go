@@ -21,8 +21,8 @@ func each(t *testing.T, test func(*testing.T, Family)) {
 	}
 }
 
-// distinctKernels picks, of all known kernels, one of each kind that the family's
-// rules can tell apart.
+// distinctKernels picks, of all known kernels, in machines and in namespaces, one
+// of each kind that the family's rules can tell apart.
 func distinctKernels(f Family) []Facts {
 	told := map[Feature]bool{}
 	for _, r := range f.Rules {
@@ -33,14 +33,15 @@ func distinctKernels(f Family) []Facts {
 	kinds := map[string]bool{}
 	var distinct []Facts
 	for _, release := range Known() {
-		facts := FactsOf(release)
-		kind := ""
-		for _, feature := range slices.Sorted(maps.Keys(told)) {
-			kind += facts.Features[feature].String() + " "
-		}
-		if !kinds[kind] {
-			kinds[kind] = true
-			distinct = append(distinct, facts)
+		for _, facts := range []Facts{FactsOf(release), FactsOf(release).apart()} {
+			kind := ""
+			for _, feature := range slices.Sorted(maps.Keys(told)) {
+				kind += facts.Features[feature].String() + " "
+			}
+			if !kinds[kind] {
+				kinds[kind] = true
+				distinct = append(distinct, facts)
+			}
 		}
 	}
 	return distinct
@@ -257,8 +258,8 @@ func TestFeaturesAreDescribedAndUsed(t *testing.T) {
 		if !used[f.Feature] {
 			t.Errorf("no rule turns on feature %s", f.Feature)
 		}
-		if f.Means == "" || f.Source == "" || len(f.In) == 0 {
-			t.Errorf("feature %s: want a meaning, a source and releases", f.Feature)
+		if f.Means == "" || f.Source == "" || (len(f.In) == 0) != f.Apart {
+			t.Errorf("feature %s: want a meaning, a source, and either releases or Apart", f.Feature)
 		}
 	}
 }

@@ -240,6 +240,7 @@ func Families() []Family {
 		Exhaustion(),
 		Length(),
 		Recycle(),
+		Uptimes(),
 		Tuple(),
 		Chance(),
 		Gateway(),

@@ -152,6 +152,11 @@ func (m *Machine) AdvanceClock(ctx context.Context, conn tcp.Handle, ticks int32
 	return tell(ctx, m, agent.Advance, agent.Advancement{Conn: conn, Ticks: ticks})
 }
 
+// RTO reads the retransmission timeout of one connection of the machine.
+func (m *Machine) RTO(ctx context.Context, conn tcp.Handle) (time.Duration, error) {
+	return ask(ctx, m, agent.RTO, conn)
+}
+
 func tell[In any](ctx context.Context, m *Machine, method line.Method[In, line.None], in In) error {
 	_, err := ask(ctx, m, method, in)
 	return err
