@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -55,14 +57,14 @@ func closeInTurn(ctx context.Context, first, then side) (timeWait string, err er
 		return "", err
 	}
 	began := time.Now()
-	if err := first.node.End(ctx, first.conn, tcp.CloseNow); err != nil {
-		return "", err
-	}
+	var closing errgroup.Group
+	closing.Go(func() error { return first.node.End(ctx, first.conn, tcp.CloseFirst) })
 	if err := awaitFinWait2(ctx, first.node, first.local, first.remote); err != nil {
-		return "", err
+		return "", errors.Join(err, closing.Wait())
 	}
 	last := time.Now()
-	if err := then.node.End(ctx, then.conn, tcp.CloseAfterPeer); err != nil {
+	closing.Go(func() error { return then.node.End(ctx, then.conn, tcp.CloseAfterPeer) })
+	if err := closing.Wait(); err != nil {
 		return "", err
 	}
 	var left, ended time.Duration
