@@ -233,11 +233,12 @@ func tupleClaims() []Claim {
 			Chinese: "24天内收过包（时间戳字段是32位，Linux 默认1ms更新一次时间戳，24天会发生时间戳回绕）。",
 			English: "A packet came within 24 days (the field has 32 bits, Linux advances it by 1 each millisecond, so it wraps in 24 days).",
 			Mark:    Imprecise,
-			Truth: "The condition is always met: a TIME_WAIT lives for 60 s. (Elsewhere it is 24 days up to Linux 6.6, 2147 s since.) One tick is 1 ms since Linux 4.13 " +
+			Truth: "The condition is always met: a TIME_WAIT lives for 60 s. (On an established connection it is 24 days up to Linux 6.6, 2147 s since: after that an " +
+				"older timestamp is accepted.) One tick is 1 ms since Linux 4.13 " +
 				"and a timer interrupt (1 to 10 ms) before. The sign of a difference turns after 24.8 days, the clock wraps after 49.7, and a wrap does no harm. " +
 				"With tcp_timestamps=1 the clock begins at a random offset anyway.",
 			Since: "tick of 1 ms since 4.13",
-			Rules: []string{"clock-*", "tuple-newer-stamp"},
+			Rules: []string{"clock-*", "tuple-newer-stamp", "idle-*"},
 		},
 		{
 			Chinese: "在移动端该问题更为明显，因为客户端都是在运营商NAT网关下面共享有限的公网 IP，五元组还可能在2MSL内被复用，" +

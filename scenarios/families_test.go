@@ -134,8 +134,10 @@ var knownCounters = []string{
 	"Tcp.EstabResets",
 	"Tcp.InSegs",
 	"Tcp.OutRsts",
+	"Tcp.RetransSegs",
 	"TcpExt.ListenDrops",
 	"TcpExt.ListenOverflows",
+	"TcpExt.PAWSEstab",
 	"TcpExt.PAWSPassive",
 	"TcpExt.TCPAbortOnData",
 	"TcpExt.TCPSYNChallenge",
@@ -175,8 +177,13 @@ func TestAxesAndValuesExist(t *testing.T) {
 				t.Errorf("impossible %v: no reason", i.Cells)
 			}
 		}
-		for _, w := range f.Slow {
+		for _, w := range slices.Concat(f.Slow, f.Warp) {
 			check("slow", Cells{w})
+		}
+		for _, c := range f.All() {
+			if f.IsWarp(c) && !f.IsSlow(c) {
+				t.Errorf("%s takes hours, and is not slow", f.Describe(c))
+			}
 		}
 		for _, a := range f.Axes {
 			if a.Means == "" || len(a.Values) == 0 {

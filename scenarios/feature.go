@@ -39,6 +39,7 @@ const (
 	ACKRatelimit     Feature = "ack-ratelimit"
 	LongBacklog      Feature = "long-accept-queue"
 	OwnMachine       Feature = "machine-of-its-own"
+	ForgetsSooner    Feature = "paws-forgets-sooner"
 )
 
 // FeatureInfo says what a feature is and how to find out about it. The probes
@@ -188,6 +189,11 @@ func Features() []FeatureInfo {
 			Feature: LongBacklog, In: since(5, 4),
 			Means:  "somaxconn is 4096 by default instead of 128",
 			Source: "commit 19f92a030ca6, net: increase SOMAXCONN to 4096",
+		},
+		{
+			Feature: ForgetsSooner, In: since(6, 7),
+			Means:  "a connection that was idle for 2147 s, and not only one that was for 24 days, accepts an older timestamp",
+			Source: "TCP_PAWS_WRAP of include/net/tcp.h; the series of commit 614e8316aa4c, tcp: add support for usec resolution in TCP TS values",
 		},
 		{
 			Feature: OwnMachine, Apart: true,

@@ -49,9 +49,12 @@ type Job struct {
 // JobMemory is how many MiB a machine with a job has unless it says otherwise.
 const JobMemory = 2048
 
-// jobPatience is how long a machine with a job may be silent: its agent says
-// something every second, which takes longer where much else is computed.
-const jobPatience = time.Minute
+// jobPatience is how long a machine with a job may be silent, while it boots and
+// later, when it is asked every second whether it is alive.
+const (
+	jobPatience = 2 * time.Minute
+	askEvery    = time.Second
+)
 
 // jobModules are the modules that labs and their witnesses have use for, each if
 // it is there.
@@ -93,7 +96,7 @@ func Run(ctx context.Context, j Job) (status int, err error) {
 	defer stop()
 	finished := make(chan struct{})
 	defer close(finished)
-	go passOn(j.Interrupts, q.line, finished)
+	go talk(j.Interrupts, q.line, finished)
 
 	results, err := os.OpenRoot(j.Results)
 	if err != nil {
@@ -133,6 +136,7 @@ func (j Job) plan(ctx context.Context) (p plan, err error) {
 		// Two nanoseconds an instruction, about as many as the emulation takes
 		// when it is quick, so that work lasts about as long as it seems to.
 		p.extra = []string{"-icount", "shift=1,sleep=off"}
+		p.calm = true
 	case p.accelerator == Automatic:
 		if p.accelerator, err = Accelerate(ctx, j.Kernel); err != nil {
 			return p, err
@@ -165,7 +169,7 @@ func (j Job) files(virtio bool) ([]cpio.Record, error) {
 		return nil, err
 	}
 	path, content, err := agent.Job{
-		Argv: j.Argv, Env: j.Env, Dir: filepath.Dir(j.Argv[0]), Results: j.Results, Virtio: virtio,
+		Argv: j.Argv, Env: j.Env, Dir: filepath.Dir(j.Argv[0]), Results: j.Results, Virtio: virtio, Warp: j.Warp,
 	}.File()
 	if err != nil {
 		return nil, err
@@ -244,16 +248,22 @@ func (p *patient) Read(into []byte) (int, error) {
 	return n, err
 }
 
-// passOn tells the machine of interrupts until the job is finished.
-func passOn(interrupts <-chan os.Signal, line io.Writer, finished <-chan struct{}) {
+// talk tells the machine of interrupts, and asks it whether it is alive, until the
+// job is finished.
+func talk(interrupts <-chan os.Signal, line io.Writer, finished <-chan struct{}) {
+	asking := time.NewTicker(askEvery)
+	defer asking.Stop()
 	for {
+		word := byte(agent.Ping)
 		select {
 		case <-finished:
 			return
+		case <-asking.C:
 		case <-interrupts:
-			if _, err := line.Write([]byte{'i'}); err != nil {
-				return
-			}
+			word = agent.Interrupt
+		}
+		if _, err := line.Write([]byte{word}); err != nil {
+			return
 		}
 	}
 }
