@@ -111,6 +111,21 @@ func Run(ctx context.Context, j Job) (status int, err error) {
 	return status, nil
 }
 
+// InitramfsSize is how many bytes the machine of the job would unpack in the
+// beginning.
+func (j Job) InitramfsSize(ctx context.Context) (bytes int64, err error) {
+	p, err := j.plan(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, p.initramfs.Close()) }()
+	files, err := p.initramfs.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return files.Size(), nil
+}
+
 func (j Job) patience() time.Duration {
 	if j.Patience != 0 {
 		return j.Patience

@@ -24,6 +24,7 @@ type Machine struct {
 	release     kernel.Release // as its image says
 	accelerator Accelerator
 	boot        time.Duration
+	initramfs   int64
 	qemu        *qemu
 	caller      *line.Caller
 
@@ -44,6 +45,9 @@ func (m *Machine) Accelerator() Accelerator { return m.accelerator }
 
 // BootTime is how long it took from the start of QEMU to the agent's first word.
 func (m *Machine) BootTime() time.Duration { return m.boot }
+
+// InitramfsSize is how many bytes the machine unpacked in the beginning.
+func (m *Machine) InitramfsSize() int64 { return m.initramfs }
 
 // farewell is how long a machine has to say what its listeners ran into.
 const farewell = 5 * time.Second
