@@ -23,11 +23,19 @@ import (
 var (
 	questionsFile = flag.String("cell", "", "YAML file with cells of your own; their specs have the label \"yours\"")
 	kernelsFile   = flag.String("kernels", "", "what hack/cmd/probe has written of the roles with a kernel of their own")
+	warped        = flag.Bool("warped", false, "idle time passes at once here, so that cells with the label \"warp\" can be waited for")
 	mutations     = flag.String("mutate", "", "\"all\" rules against worlds in which they must fail, or a \"sample\"; label \"mutation\"")
 )
 
+// leftOut is how many cells an ordinary run leaves out because they take hours.
+var leftOut int
+
+// wantsWarp tells whether the run is for the cells that take hours and days.
+func wantsWarp() bool { return strings.Contains(GinkgoLabelFilter(), "warp") }
+
 // Every combination is a spec of its own. An ordinary run has the chosen cells of
-// each family; a label filter that names "full" brings in all the others.
+// each family; a label filter that names "full" brings in all the others, one that
+// names "warp" those that take hours.
 var _ = Describe("Cell", func() {
 	kernels, err := runningKernels()
 	BeforeEach(func() { Expect(err).NotTo(HaveOccurred(), "what this kernel can do is not known") })
@@ -40,7 +48,9 @@ var _ = Describe("Cell", func() {
 	case *mutations != "":
 		for _, f := range scenarios.Families() {
 			for _, m := range chosenMutations(f, kernels) {
-				mutationSpec(f, m)
+				if !f.IsWarp(m.World) {
+					mutationSpec(f, m)
+				}
 			}
 		}
 	default:
@@ -51,6 +61,10 @@ var _ = Describe("Cell", func() {
 				cells, labels = f.All(), []string{"full"}
 			}
 			for _, c := range cells {
+				if f.IsWarp(c) && !wantsWarp() {
+					leftOut++
+					continue
+				}
 				cellSpec(f, c, kernels, labels...)
 			}
 		}
@@ -87,6 +101,7 @@ func cellSpec(f scenarios.Family, c scenarios.Cell, kernels scenarios.Kernels, l
 	}
 	It(f.Name+" "+f.Describe(c)+" is "+rule.Name, withSlow(f, c, labels), priority(f, c), func(ctx SpecContext) {
 		Expect(covered).To(BeTrue(), "no rule for this cell on this kernel")
+		Expect(f.IsWarp(c) && !*warped).To(BeFalse(), "this cell takes hours or days: run it by hack/e2e --kernel all=NAME --warp --label-filter warp")
 		seen, _ := drive(ctx, f, c)
 		result := scenarios.Judge(f, c, rule, seen)
 		AddReportEntry(cellEntry, result, ReportEntryVisibilityNever)
@@ -165,8 +180,11 @@ func questions() []scenarios.Question {
 }
 
 func withSlow(f scenarios.Family, c scenarios.Cell, labels Labels) Labels {
+	if f.IsWarp(c) {
+		labels = append(labels, "warp")
+	}
 	if f.IsSlow(c) {
-		return append(labels, "slow")
+		labels = append(labels, "slow")
 	}
 	return labels
 }
@@ -185,6 +203,9 @@ func drive(ctx SpecContext, f scenarios.Family, c scenarios.Cell) (scenarios.See
 	budget := patience
 	if f.IsSlow(c) {
 		budget += 3 * time.Minute
+	}
+	if f.IsWarp(c) {
+		budget += 100 * 24 * time.Hour
 	}
 	w := up(ctx, f.Lab(c))
 	within, cancel := context.WithTimeout(ctx, budget)

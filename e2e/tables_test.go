@@ -104,6 +104,9 @@ func cellTable(report Report) string {
 	}
 	Expect(table.Flush()).To(Succeed())
 	fmt.Fprintf(&text, "%d cells, %d rules; the longest cell took %v\n", cells, rules, longest.Round(10*time.Millisecond))
+	if leftOut > 0 {
+		fmt.Fprintf(&text, "%d more cells take hours or days: hack/e2e --kernel all=NAME --warp --label-filter warp\n", leftOut)
+	}
 	return text.String()
 }
 

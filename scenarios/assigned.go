@@ -21,7 +21,8 @@ type Assignment struct {
 	Facts    map[lab.Role]Facts
 }
 
-// ProbeKernels boots each kernel once, alone, and finds out about it.
+// ProbeKernels boots each kernel once, alone, and finds out about it as the kernel
+// of machines.
 func ProbeKernels(ctx context.Context, machines microvm.Host, kernels map[lab.Role]microvm.Kernel) (Assignment, error) {
 	a := Assignment{Machines: machines, Kernels: kernels, Facts: map[lab.Role]Facts{}}
 	known := map[microvm.Kernel]Facts{}
@@ -53,7 +54,7 @@ func probeKernel(ctx context.Context, machines microvm.Host, k microvm.Kernel) (
 		return Facts{}, err
 	}
 	facts, err := Probe(ctx, m)
-	return facts, errors.Join(err, m.Close())
+	return facts.apart(), errors.Join(err, m.Close())
 }
 
 // ReadAssignment reads what somebody else has written as JSON.

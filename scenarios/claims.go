@@ -5,6 +5,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"twlab/harness/lab"
 )
 
 // Mark says how a sentence of the document stands up.
@@ -32,20 +34,20 @@ type Claim struct {
 	Rules []string
 }
 
-// Proofs are the names of the rules whose cells prove it.
-func (c Claim) Proofs() []string {
-	var names []string
+// Proofs are the rules whose cells prove it.
+func (c Claim) Proofs() []Rule {
+	var rules []Rule
 	for _, f := range Families() {
 		for _, r := range f.Rules {
 			if slices.ContainsFunc(c.Rules, func(pattern string) bool {
 				prefix, group := strings.CutSuffix(pattern, "*")
 				return r.Name == pattern || group && strings.HasPrefix(r.Name, prefix)
 			}) {
-				names = append(names, r.Name)
+				rules = append(rules, r)
 			}
 		}
 	}
-	return names
+	return rules
 }
 
 // RenderClaims writes CLAIMS.md: every claim with its proof, and all rules by
@@ -102,20 +104,29 @@ longer in use).
 // newestKernel is the one that the numbers of cells in CLAIMS.md are for.
 func newestKernel() Kernels { return Alike(FactsOf(Known()[len(Known())-1])) }
 
-// triedByRule counts the cells of each rule in an ordinary run.
-func triedByRule() map[string]int {
-	tried := map[string]int{}
+// trials are the cells of a rule that are tried: in an ordinary run, and only where
+// idle time passes at once.
+type trials struct{ ordinary, warped int }
+
+// triedByRule counts the cells of each rule.
+func triedByRule() map[string]trials {
+	tried := map[string]trials{}
 	for _, f := range Families() {
 		for _, c := range f.Chosen(newestKernel()) {
-			if r, covered := f.Rule(c, newestKernel()); covered {
-				tried[r.Name]++
+			r, _ := f.Rule(c, newestKernel())
+			n := tried[r.Name]
+			if f.IsWarp(c) {
+				n.warped++
+			} else {
+				n.ordinary++
 			}
+			tried[r.Name] = n
 		}
 	}
 	return tried
 }
 
-func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]int) {
+func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]trials) {
 	fmt.Fprintf(out, "\n### %d\n\n", number)
 	if c.Chinese != "" {
 		fmt.Fprintf(out, "> %s\n>\n> *%s*\n\n", c.Chinese, c.English)
@@ -124,12 +135,17 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]int
 	}
 	fmt.Fprintf(out, "**%s.** %s\n\n", c.Mark, c.Truth)
 	fmt.Fprintf(out, "Kernels: %s\n", c.Since)
-	var proofs, others []string
-	for _, name := range c.Proofs() {
-		link := fmt.Sprintf("[`%s`](#%s)", name, name)
-		if n := tried[name]; n > 0 {
-			proofs = append(proofs, fmt.Sprintf("%s (%d)", link, n))
-		} else {
+	var proofs, others, apart, warped []string
+	for _, r := range c.Proofs() {
+		link := fmt.Sprintf("[`%s`](#%s)", r.Name, r.Name)
+		switch n := tried[r.Name]; {
+		case n.ordinary > 0:
+			proofs = append(proofs, fmt.Sprintf("%s (%d)", link, n.ordinary))
+		case n.warped > 0:
+			warped = append(warped, fmt.Sprintf("%s (%d)", link, n.warped))
+		case slices.Contains(r.Kernels, Has(lab.Client, OwnMachine)):
+			apart = append(apart, link)
+		default:
 			others = append(others, link)
 		}
 	}
@@ -139,19 +155,32 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]int
 	if len(others) > 0 {
 		fmt.Fprintf(out, "\nDeclared for older kernels, from their sources: %s\n", strings.Join(others, ", "))
 	}
+	if len(warped) > 0 {
+		fmt.Fprintf(out, "\nProved where idle time passes at once (`hack/e2e --kernel all=NAME --warp --label-filter warp`): %s\n", strings.Join(warped, ", "))
+	}
+	if len(apart) > 0 {
+		fmt.Fprintf(out, "\nTried with clients on machines of their own (`hack/e2e --kernel client=KERNEL`): %s\n", strings.Join(apart, ", "))
+	}
 }
 
-func renderFamily(out *strings.Builder, f Family, tried map[string]int) {
-	slow := 0
-	chosen := f.Chosen(newestKernel())
-	for _, c := range chosen {
-		if f.IsSlow(c) {
+func renderFamily(out *strings.Builder, f Family, tried map[string]trials) {
+	ordinary, slow, warped := 0, 0, 0
+	for _, c := range f.Chosen(newestKernel()) {
+		switch {
+		case f.IsWarp(c):
+			warped++
+			continue
+		case f.IsSlow(c):
 			slow++
 		}
+		ordinary++
 	}
 	fmt.Fprintf(out, "\n## %s\n\n%s\n\n", f.Name, f.About)
-	fmt.Fprintf(out, "%d cells of %d possible ones are tried in an ordinary run, %d of them slow. Axes, the usual value first:\n\n",
-		len(chosen), len(f.All()), slow)
+	fmt.Fprintf(out, "%d cells of %d possible ones are tried in an ordinary run, %d of them slow. ", ordinary, len(f.All()), slow)
+	if warped > 0 {
+		fmt.Fprintf(out, "%d more take hours or days and want a machine in which idle time passes at once. ", warped)
+	}
+	out.WriteString("Axes, the usual value first:\n\n")
 	for _, a := range f.Axes {
 		fmt.Fprintf(out, "- `%s` {%s}: %s\n", a.Name, strings.Join(a.Values, ", "), a.Means)
 	}
@@ -175,7 +204,7 @@ func renderFamily(out *strings.Builder, f Family, tried map[string]int) {
 		} else {
 			out.WriteString("Otherwise: ")
 		}
-		fmt.Fprintf(out, "%s. (%s) [%d]\n\n", r.Because, r.Source, tried[r.Name])
+		fmt.Fprintf(out, "%s. (%s) [%d]\n\n", r.Because, r.Source, tried[r.Name].ordinary+tried[r.Name].warped)
 		for _, e := range r.Want {
 			fmt.Fprintf(out, "- %s\n", e)
 		}
@@ -205,6 +234,9 @@ func renderFeatures(out *strings.Builder) {
 			spans = append(spans, s.String())
 		}
 		probe := "release"
+		if f.Apart {
+			spans, probe = []string{"any"}, "a machine of its own for each node (`--kernel ROLE=`)"
+		}
 		for _, p := range []struct{ kind, name string }{{"sysctl", f.Sysctl}, {"counter", f.Counter}, {"symbol", f.Symbol}} {
 			if p.name != "" {
 				probe = fmt.Sprintf("%s `%s`", p.kind, p.name)

@@ -52,8 +52,8 @@ func TestClaimsAreProved(t *testing.T) {
 				if len(named) == 0 {
 					t.Errorf("claim %q: no rule %q", c.English, pattern)
 				}
-				for _, name := range named {
-					rules[name] = true
+				for _, r := range named {
+					rules[r.Name] = true
 				}
 			}
 		}

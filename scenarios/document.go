@@ -177,9 +177,10 @@ func recycleClaims() []Claim {
 			English: "With both on, the timestamps in the connect requests of one source address must increase within 60 s.",
 			Mark:    Dated,
 			Truth: "Right but for two details. The memory is filled only by connections that this host itself closed first; " +
-				"where clients always close first the server learns nothing and drops nothing. And since Linux 3.17 a SYN without timestamps is dropped too.",
+				"where clients always close first the server learns nothing and drops nothing. And since Linux 3.17 a SYN without timestamps is dropped too. " +
+				"With clients of different uptimes the younger never gets in as long as the older keeps connecting.",
 			Since: "up to 4.11",
-			Rules: []string{"recycle-*"},
+			Rules: []string{"recycle-*", "uptimes-*"},
 		},
 		{
 			Chinese: "TCP_PAWS_MSL：60s，该条件判断表示该源 IP 的上次 tcp 通讯发生在60s内。TCP_PAWS_WINDOW：1，" +
@@ -232,11 +233,12 @@ func tupleClaims() []Claim {
 			Chinese: "24天内收过包（时间戳字段是32位，Linux 默认1ms更新一次时间戳，24天会发生时间戳回绕）。",
 			English: "A packet came within 24 days (the field has 32 bits, Linux advances it by 1 each millisecond, so it wraps in 24 days).",
 			Mark:    Imprecise,
-			Truth: "The condition is always met: a TIME_WAIT lives for 60 s. (Elsewhere it is 24 days up to Linux 6.6, 2147 s since.) One tick is 1 ms since Linux 4.13 " +
+			Truth: "The condition is always met: a TIME_WAIT lives for 60 s. (On an established connection it is 24 days up to Linux 6.6, 2147 s since: after that an " +
+				"older timestamp is accepted.) One tick is 1 ms since Linux 4.13 " +
 				"and a timer interrupt (1 to 10 ms) before. The sign of a difference turns after 24.8 days, the clock wraps after 49.7, and a wrap does no harm. " +
 				"With tcp_timestamps=1 the clock begins at a random offset anyway.",
 			Since: "tick of 1 ms since 4.13",
-			Rules: []string{"clock-*", "tuple-newer-stamp"},
+			Rules: []string{"clock-*", "tuple-newer-stamp", "idle-*"},
 		},
 		{
 			Chinese: "在移动端该问题更为明显，因为客户端都是在运营商NAT网关下面共享有限的公网 IP，五元组还可能在2MSL内被复用，" +
@@ -245,11 +247,12 @@ func tupleClaims() []Claim {
 				"different clients' timestamps do not increase.",
 			Mark: Right,
 			Truth: "Between different hosts it is the toss of a coin. Since Linux 7.0, and in many stable kernels, it is so even for a single host, because the random " +
-				"offset depends on the port again; tcp_timestamps=2 on the clients takes the offset away.",
+				"offset depends on the port again; tcp_timestamps=2 on the clients takes the offset away. Where timestamps are uptimes, with that and before " +
+				"Linux 4.10, there is no coin: who was booted later is always the older one to the balancer.",
 			Since: "all; one host alone since 7.0 and in stable kernels with commit 165573e41f2f",
 			Rules: []string{
 				"chance-many-hosts", "chance-many-hosts-one-clock", "chance-one-host-many-offsets", "chance-one-host-one-offset",
-				"chance-one-host-one-clock", "clock-per-port", "clock-per-host",
+				"chance-one-host-one-clock", "clock-per-port", "clock-per-host", "uptimes-*",
 			},
 		},
 		{

@@ -21,8 +21,8 @@ func each(t *testing.T, test func(*testing.T, Family)) {
 	}
 }
 
-// distinctKernels picks, of all known kernels, one of each kind that the family's
-// rules can tell apart.
+// distinctKernels picks, of all known kernels, in machines and in namespaces, one
+// of each kind that the family's rules can tell apart.
 func distinctKernels(f Family) []Facts {
 	told := map[Feature]bool{}
 	for _, r := range f.Rules {
@@ -33,14 +33,15 @@ func distinctKernels(f Family) []Facts {
 	kinds := map[string]bool{}
 	var distinct []Facts
 	for _, release := range Known() {
-		facts := FactsOf(release)
-		kind := ""
-		for _, feature := range slices.Sorted(maps.Keys(told)) {
-			kind += facts.Features[feature].String() + " "
-		}
-		if !kinds[kind] {
-			kinds[kind] = true
-			distinct = append(distinct, facts)
+		for _, facts := range []Facts{FactsOf(release), FactsOf(release).apart()} {
+			kind := ""
+			for _, feature := range slices.Sorted(maps.Keys(told)) {
+				kind += facts.Features[feature].String() + " "
+			}
+			if !kinds[kind] {
+				kinds[kind] = true
+				distinct = append(distinct, facts)
+			}
 		}
 	}
 	return distinct
@@ -133,8 +134,10 @@ var knownCounters = []string{
 	"Tcp.EstabResets",
 	"Tcp.InSegs",
 	"Tcp.OutRsts",
+	"Tcp.RetransSegs",
 	"TcpExt.ListenDrops",
 	"TcpExt.ListenOverflows",
+	"TcpExt.PAWSEstab",
 	"TcpExt.PAWSPassive",
 	"TcpExt.TCPAbortOnData",
 	"TcpExt.TCPSYNChallenge",
@@ -174,8 +177,13 @@ func TestAxesAndValuesExist(t *testing.T) {
 				t.Errorf("impossible %v: no reason", i.Cells)
 			}
 		}
-		for _, w := range f.Slow {
+		for _, w := range slices.Concat(f.Slow, f.Warp) {
 			check("slow", Cells{w})
+		}
+		for _, c := range f.All() {
+			if f.IsWarp(c) && !f.IsSlow(c) {
+				t.Errorf("%s takes hours, and is not slow", f.Describe(c))
+			}
 		}
 		for _, a := range f.Axes {
 			if a.Means == "" || len(a.Values) == 0 {
@@ -257,8 +265,8 @@ func TestFeaturesAreDescribedAndUsed(t *testing.T) {
 		if !used[f.Feature] {
 			t.Errorf("no rule turns on feature %s", f.Feature)
 		}
-		if f.Means == "" || f.Source == "" || len(f.In) == 0 {
-			t.Errorf("feature %s: want a meaning, a source and releases", f.Feature)
+		if f.Means == "" || f.Source == "" || (len(f.In) == 0) != f.Apart {
+			t.Errorf("feature %s: want a meaning, a source, and either releases or Apart", f.Feature)
 		}
 	}
 }

@@ -25,6 +25,9 @@ type Family struct {
 	// Slow are the cells in which the kernel makes everybody wait for half a
 	// minute and more.
 	Slow Cells
+	// Warp are the cells that take hours and more, which nobody waits for: they are
+	// for machines in which idle time passes at once. They are slow too.
+	Warp Cells
 	// Rules are in order; the first that matches a cell counts.
 	Rules []Rule
 	// Topology is the lab that the cell needs, without the sysctls that are
@@ -189,6 +192,9 @@ func (f Family) Rule(c Cell, k Kernels) (Rule, bool) {
 // IsSlow tells whether the kernel makes the cell wait for half a minute or more.
 func (f Family) IsSlow(c Cell) bool { return f.Slow.matches(c) }
 
+// IsWarp tells whether the cell takes hours or days.
+func (f Family) IsWarp(c Cell) bool { return f.Warp.matches(c) }
+
 // Lab is the whole topology of a cell: the family's, the sysctls that are axes,
 // and the user's own.
 func (f Family) Lab(c Cell) lab.Topology {
@@ -239,7 +245,9 @@ func Families() []Family {
 		Clock(),
 		Exhaustion(),
 		Length(),
+		Idle(),
 		Recycle(),
+		Uptimes(),
 		Tuple(),
 		Chance(),
 		Gateway(),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"twlab/harness/kernel"
@@ -37,6 +38,8 @@ const (
 	SixSYNRetries    Feature = "six-syn-retries"
 	ACKRatelimit     Feature = "ack-ratelimit"
 	LongBacklog      Feature = "long-accept-queue"
+	OwnMachine       Feature = "machine-of-its-own"
+	ForgetsSooner    Feature = "paws-forgets-sooner"
 )
 
 // FeatureInfo says what a feature is and how to find out about it. The probes
@@ -52,6 +55,9 @@ type FeatureInfo struct {
 	Sysctl, Counter, Symbol string
 	// In are the mainline releases that have it.
 	In []Span
+	// Apart says that it is no matter of releases: the nodes of a role have it
+	// when each is a machine of its own, and lack it as namespaces.
+	Apart bool
 }
 
 // Span is a range of mainline releases. A zero From means since ever, a zero
@@ -184,6 +190,16 @@ func Features() []FeatureInfo {
 			Means:  "somaxconn is 4096 by default instead of 128",
 			Source: "commit 19f92a030ca6, net: increase SOMAXCONN to 4096",
 		},
+		{
+			Feature: ForgetsSooner, In: since(6, 7),
+			Means:  "a connection that was idle for 2147 s, and not only one that was for 24 days, accepts an older timestamp",
+			Source: "TCP_PAWS_WRAP of include/net/tcp.h; the series of commit 614e8316aa4c, tcp: add support for usec resolution in TCP TS values",
+		},
+		{
+			Feature: OwnMachine, Apart: true,
+			Means:  "each node of the role has been up for a time of its own; namespaces have the uptime of their kernel",
+			Source: "timens_offsets concern what processes read, not tcp_clock_ms and jiffies",
+		},
 	}...)
 }
 
@@ -200,6 +216,17 @@ func FactsOf(r kernel.Release) Facts {
 		facts.Features[f.Feature] = f.byRelease(r)
 	}
 	return facts
+}
+
+// apart is the same kernel where each node of the role is a machine of its own.
+func (f Facts) apart() Facts {
+	features := maps.Clone(f.Features)
+	for _, info := range Features() {
+		if info.Apart {
+			features[info.Feature] = kernel.Yes
+		}
+	}
+	return Facts{Release: f.Release, Features: features}
 }
 
 func (f FeatureInfo) byRelease(r kernel.Release) kernel.Fact {

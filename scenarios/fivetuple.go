@@ -98,6 +98,8 @@ type FiveTupleSeen struct {
 	// Clocks is how the second SYN's timestamp compares with the last one that
 	// the balancer saw from the first connection; AsItComes without timestamps.
 	Clocks Order
+	// Behind is by how many ticks it is older; negative when it is newer.
+	Behind int32
 	// SYNs accounts for the second attempt.
 	SYNs observe.SYNAccount
 	// Client, Gateway and Balancer say how the counters of the second client,
@@ -200,7 +202,8 @@ func (s fiveTuple) once(ctx context.Context) (seen FiveTupleSeen, err error) {
 		return seen, fmt.Errorf("second connection: %w", err)
 	}
 	if last.known && len(seen.SYNs.SYNs) > 0 {
-		seen.Clocks = compareClocks(last.value, seen.SYNs.SYNs[0].Timestamp.Value)
+		second := seen.SYNs.SYNs[0].Timestamp.Value
+		seen.Clocks, seen.Behind = compareClocks(last.value, second), int32(last.value-second)
 	}
 	newer := s.Clock == Newer && seen.Clocks == Wrapped
 	if s.Clock == AsItComes || !last.known || seen.Clocks == s.Clock || newer {

@@ -31,17 +31,16 @@ func Recycle() Family {
 		role  lab.Role
 	}{{balancer, lab.Balancer}, {client, lab.Client}}
 
-	accepted := func(knob string, timeWait ...string) []Expectation {
+	accepted := func(knob, timeWait string) []Expectation {
 		return []Expectation{
 			Is("knob", knob), verdict(tcp.Connected), Is("answers", "SYN-ACK"), Exactly("passive rejects", 0),
-			Stays(lab.Client, "TcpExt.TCPSynRetrans"), Stays(lab.Gateway, "Conntrack.insert_failed"), Is("time-wait", timeWait...),
+			Stays(lab.Client, "TcpExt.TCPSynRetrans"), Stays(lab.Gateway, "Conntrack.insert_failed"), Is("time-wait", timeWait),
 		}
 	}
-	const set, full = "set", "60 s"
-	short := []string{"short", "over"} // over when we come too late to see it
+	const set, full, short = "set", fullTimeWait, recycledTimeWait
 	dropped := []Expectation{
 		Is("knob", set), verdict(tcp.TimedOut), Exactly("syn-acks", 0), AtLeast("syns", 2), Is("all syns reached", "yes"),
-		AtLeast("passive rejects", 2), Is("reset", "none"), Stays(lab.Gateway, "Conntrack.insert_failed"), Is("time-wait", short...),
+		AtLeast("passive rejects", 2), Is("reset", "none"), Stays(lab.Gateway, "Conntrack.insert_failed"), Is("time-wait", short),
 	}
 	// The balancer has closed first a connection with timestamps, so that it
 	// remembers the last one of that address.
@@ -98,13 +97,13 @@ func Recycle() Family {
 		Rule{
 			Name: "recycle-forgotten", Cells: Cells{remembers}.And(Where{gap: {outside}}),
 			Kernels: []Condition{Has(lab.Balancer, TwRecycle)},
-			Want:    accepted(set, short...),
+			Want:    accepted(set, short),
 			Because: "60 s after the last connection the address is forgotten (TCP_PAWS_MSL)",
 			Source:  source,
 		},
 		Rule{
 			Name: "recycle-newer", Cells: Cells{remembers}, Kernels: []Condition{Has(lab.Balancer, TwRecycle)},
-			Want: accepted(set, short...),
+			Want: accepted(set, short),
 			Because: "a newer timestamp passes, and before Linux 3.17 a SYN without one as well; " +
 				"the balancer's TIME_WAIT lasts for 3.5 retransmission timeouts only",
 			Source: source + "; tcp_time_wait",
@@ -113,7 +112,7 @@ func Recycle() Family {
 			Name:    "recycle-client-short",
 			Cells:   Cells{{role: {client}, closer: {client}, recycle: {"1"}, clientTS: {"1", first}, lbTS: {"1"}}},
 			Kernels: []Condition{Has(lab.Client, TwRecycle)},
-			Want:    accepted(set, short...),
+			Want:    accepted(set, short),
 			Because: "a client with tcp_tw_recycle keeps its own TIME_WAITs for 3.5 retransmission timeouts only, " +
 				"if the connection had timestamps",
 			Source: "tcp_time_wait: tw_timeout = rto",

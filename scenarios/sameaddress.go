@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -54,6 +52,7 @@ func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
 		return Seen{}, err
 	}
 	second.door = first.door
+	began := time.Now()
 	timeWait, last, err := s.leave(ctx, first, second)
 	if err != nil {
 		return Seen{}, fmt.Errorf("first connection: %w", err)
@@ -69,6 +68,9 @@ func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
 	var met FiveTupleSeen
 	if err := second.meet(ctx, 0, &met); err != nil {
 		return Seen{}, fmt.Errorf("second connection: %w", err)
+	}
+	if took := time.Since(began); !s.Outside && took > TimeWaitLength-time.Second {
+		return Seen{}, fmt.Errorf("second connection: %w: %v after the first began, when its address may be forgotten", errTooLate, took)
 	}
 	seen, err := s.judgeClocks(met, last)
 	seen.Note("knob", knob)
@@ -137,43 +139,11 @@ func (s sameAddress) leave(ctx context.Context, first, second fiveTuple) (timeWa
 			return "", nil, err
 		}
 	}
-	if timeWait, err = s.end(ctx, first, out, conn); err != nil || !shared {
+	if timeWait, err = first.part(ctx, s.ClientCloses, out, conn); err != nil || !shared {
 		return timeWait, nil, err
 	}
 	value, err := first.lastShown()
 	return timeWait, &value, err
-}
-
-// end closes the connection at both sides and reads the timer of the TIME_WAIT:
-// "60 s", "short", or "over" when it is gone already.
-func (s sameAddress) end(ctx context.Context, first fiveTuple, out tcp.Outcome, conn tcp.Handle) (string, error) {
-	closer, mine, local, remote := first.balancer, conn, first.door.Addr, first.outside()
-	other, theirs := first.first, out.Conn
-	if s.ClientCloses {
-		closer, mine, other, theirs = other, theirs, closer, mine
-		local, remote = out.Local, first.door.Addr
-	}
-	began := time.Now()
-	var both errgroup.Group
-	both.Go(func() error { return closer.End(ctx, mine, tcp.CloseFirst) })
-	both.Go(func() error { return other.End(ctx, theirs, tcp.CloseAfterPeer) })
-	if err := both.Wait(); err != nil {
-		return "", err
-	}
-	timeWait := "over"
-	err := observe.Await(ctx, "TIME_WAIT at "+closer.Identity().Name, func() (bool, error) {
-		all, err := closer.Sockets(ctx)
-		mine := all.Between(local, remote)
-		if err != nil || len(mine) == 0 {
-			return true, err
-		}
-		timeWait = "short"
-		if length := lasting(mine[0].Expires, time.Since(began)); length == "60 s" {
-			timeWait = length
-		}
-		return mine[0].State == observe.TimeWait, nil
-	})
-	return timeWait, err
 }
 
 // pause waits until the address is forgotten, if it is to be.

@@ -1,7 +1,109 @@
 package scenarios
 
-import "time"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
 
 // TimeWaitLength is how long a socket stays in TIME_WAIT: TCP_TIMEWAIT_LEN, a
-// constant of every Linux kernel (include/net/tcp.h), which no sysctl changes.
+// constant of every Linux kernel (include/net/tcp.h), which no sysctl changes but
+// tcp_tw_recycle.
 const TimeWaitLength = 60 * time.Second
+
+// The two lengths of a TIME_WAIT: always the same, or that of tcp_tw_recycle.
+const (
+	fullTimeWait     = "60 s"
+	recycledTimeWait = "3.5 RTO"
+)
+
+// shortestRTO is TCP_RTO_MIN of include/net/tcp.h.
+const shortestRTO = 200 * time.Millisecond
+
+// errTooLate says that too much time went by to tell one length from the other.
+var errTooLate = errors.New("looked too late")
+
+// side is one end of a connection.
+type side struct {
+	node          node.Node
+	conn          tcp.Handle
+	local, remote netip.AddrPort // as its own kernel knows them
+}
+
+// part closes the first connection at both sides, the client or the balancer
+// first, and tells how long the TIME_WAIT lasts that this leaves there.
+func (s fiveTuple) part(ctx context.Context, clientFirst bool, out tcp.Outcome, conn tcp.Handle) (timeWait string, err error) {
+	atBalancer := side{node: s.balancer, conn: conn, local: s.door.Addr, remote: s.outside()}
+	atClient := side{node: s.first, conn: out.Conn, local: out.Local, remote: s.door.Addr}
+	if clientFirst {
+		return closeInTurn(ctx, atClient, atBalancer)
+	}
+	return closeInTurn(ctx, atBalancer, atClient)
+}
+
+// closeInTurn has one side close and, when its FIN is acknowledged, the other: the
+// TIME_WAIT is at the first. It tells how long that lasts.
+func closeInTurn(ctx context.Context, first, then side) (timeWait string, err error) {
+	rto, err := first.node.RTO(ctx, first.conn)
+	if err != nil {
+		return "", err
+	}
+	began := time.Now()
+	var closing errgroup.Group
+	closing.Go(func() error { return first.node.End(ctx, first.conn, tcp.CloseFirst) })
+	if err := awaitFinWait2(ctx, first.node, first.local, first.remote); err != nil {
+		return "", errors.Join(err, closing.Wait())
+	}
+	last := time.Now()
+	closing.Go(func() error { return then.node.End(ctx, then.conn, tcp.CloseAfterPeer) })
+	if err := closing.Wait(); err != nil {
+		return "", err
+	}
+	var left, ended time.Duration
+	err = observe.Await(ctx, "TIME_WAIT at "+first.node.Identity().Name, func() (bool, error) {
+		all, err := first.node.Sockets(ctx)
+		mine := all.Between(first.local, first.remote)
+		ended = time.Since(last)
+		if err != nil || len(mine) == 0 {
+			left = 0
+			return true, err
+		}
+		left = mine[0].Expires
+		return mine[0].State == observe.TimeWait, nil
+	})
+	if err != nil {
+		return "", err
+	}
+	// The answers to the FINs are samples for the timeout too: none of them took
+	// longer than all of this (tcp_rtt_estimator weighs them by less than 9/8).
+	return timeWaitLength(left, ended, rto+(ended+last.Sub(began))*9/8)
+}
+
+// timeWaitLength tells which length a TIME_WAIT has that began at most elapsed ago
+// and still has left to run, nothing when it is over. The connection's
+// retransmission timeout was at most rto.
+func timeWaitLength(left, elapsed, rto time.Duration) (string, error) {
+	const slack = 250 * time.Millisecond // timers are rounded up to jiffies, and before Linux 4.1 to larger units
+	may := func(least, most time.Duration) bool { return left <= most+slack && least <= left+elapsed+slack }
+	full := may(TimeWaitLength, TimeWaitLength)
+	short := may(shortestRTO*7/2, rto*7/2)
+	switch {
+	case full && short:
+		return "", fmt.Errorf("%w: a TIME_WAIT that began up to %v ago and has %v left may be of %s or %s",
+			errTooLate, elapsed, left, fullTimeWait, recycledTimeWait)
+	case full:
+		return fullTimeWait, nil
+	case short:
+		return recycledTimeWait, nil
+	default:
+		return fmt.Sprintf("%v to %v", left, left+elapsed), nil
+	}
+}

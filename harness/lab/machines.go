@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sync/errgroup"
@@ -12,6 +13,7 @@ import (
 	"twlab/harness/kernel"
 	"twlab/harness/microvm"
 	"twlab/harness/microvm/agent"
+	"twlab/harness/observe"
 )
 
 // plug makes the near ends of all links that lead to a node with a kernel of its
@@ -86,32 +88,65 @@ func (m *machine) plugInto(neighbour *machine, tap string, near, far end, card s
 	return near.configure(tap, far)
 }
 
-// boot boots the nodes that are apart, side by side, and sets their sysctls.
+// boot boots the nodes that are apart and sets their sysctls.
 func (b *builder) boot(ctx context.Context) error {
 	host := b.topology.Machines
 	var booting errgroup.Group
 	building, stop := context.WithCancel(ctx)
 	defer stop()
-	for _, m := range b.lab.machines {
-		if !m.apart() {
-			continue
-		}
+	for _, row := range b.rows() {
 		if host.Accelerator == microvm.Automatic {
 			var err error
-			if host.Accelerator, err = microvm.Accelerate(ctx, m.kernel); err != nil {
-				return errors.Join(fmt.Errorf("%s: %w", m.Name, err), booting.Wait())
+			if host.Accelerator, err = microvm.Accelerate(ctx, row[0].kernel); err != nil {
+				return errors.Join(fmt.Errorf("%s: %w", row[0].Name, err), booting.Wait())
 			}
 		}
 		booting.Go(func() error {
-			err := b.bootOne(building, m, host)
+			err := b.bootRow(building, row, host)
 			if err != nil {
 				stop()
-				return fmt.Errorf("%s: %w", m.Name, err)
 			}
-			return nil
+			return err
 		})
 	}
 	return booting.Wait()
+}
+
+// rows are the nodes that are apart: those of a row are booted one after the
+// other, the rows side by side.
+func (b *builder) rows() (rows [][]*machine) {
+	var byAge []*machine
+	for _, m := range b.lab.machines {
+		switch {
+		case !m.apart():
+		case m.Role == Client && b.topology.BootGap > 0:
+			byAge = append(byAge, m)
+		default:
+			rows = append(rows, []*machine{m})
+		}
+	}
+	if len(byAge) > 0 {
+		rows = append(rows, byAge)
+	}
+	return rows
+}
+
+// bootRow boots machines one after the other, each BootGap after the one before it.
+func (b *builder) bootRow(ctx context.Context, row []*machine, host microvm.Host) error {
+	for i, m := range row {
+		if i > 0 {
+			up := time.Now()
+			event := fmt.Sprintf("%s to be %v old", row[i-1].Name, b.topology.BootGap)
+			err := observe.Await(ctx, event, func() (bool, error) { return time.Since(up) >= b.topology.BootGap, nil })
+			if err != nil {
+				return err
+			}
+		}
+		if err := b.bootOne(ctx, m, host); err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+	}
+	return nil
 }
 
 func (b *builder) bootOne(ctx context.Context, m *machine, host microvm.Host) (err error) {

@@ -28,6 +28,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"twlab/harness/microvm"
 	"twlab/harness/node"
@@ -62,6 +63,11 @@ type Topology struct {
 	Kernels map[Role]microvm.Kernel
 	// Machines says how those machines are run; without Kernels it is not used.
 	Machines microvm.Host
+	// BootGap gives clients with a kernel of their own different ages: each is
+	// booted that long after the one before it is up, so that its clocks are
+	// behind by that much and more. Zero boots all machines side by side. Clients
+	// on the running kernel are namespaces and have one clock, whatever it says.
+	BootGap time.Duration
 }
 
 // Role and the roles are those of package node.
@@ -209,6 +215,9 @@ func (t Topology) Validate() error {
 	}
 	errs = append(errs, t.Gateway.validate()...)
 	errs = append(errs, t.Balancer.validate(t.behind())...)
+	if t.BootGap < 0 {
+		bad(fmt.Errorf("boot gap %v: want 0 or more", t.BootGap))
+	}
 
 	roles := map[string]Role{}
 	for _, n := range t.members() {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"twlab/harness/haproxy"
 	"twlab/harness/kernel"
@@ -48,6 +49,7 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"sysctl for a missing role", Topology{Clients: 1, Sysctls: On(Gateway, "net.a=1")}, "sysctl net.a: no gateway in this topology"},
 		{"sysctl for a missing node", Topology{Clients: 1, Sysctls: OnNode("client1", "net.a=1")}, `sysctl net.a: no node "client1" in this topology`},
 		{"rule without table", Topology{Clients: 1, Gateway: masquerade, Rules: []Rule{{Role: Gateway, Chain: "INPUT", Spec: "-j DROP"}}}, `rule "-j DROP" of chain "INPUT" in table ""`},
+		{"machines booted before others", Topology{Clients: 1, BootGap: -time.Second}, "boot gap -1s: want 0 or more"},
 		{"kernel without agent", Topology{Clients: 1, Kernels: apart(Balancer)}, "kernels: no guest agent: build hack/cmd/agent"},
 		{"kernel of nobody", Topology{Clients: 1, Kernels: apart(Server), Machines: host}, "kernels: no server in this topology"},
 		{"kernel without image", Topology{Clients: 1, Kernels: map[Role]microvm.Kernel{Client: {Modules: "/lib"}}, Machines: host}, "kernels: client: no kernel image"},

@@ -140,6 +140,12 @@ func (c *Config) boot(ctx context.Context, p plan, release kernel.Release) (*Mac
 		return nil, err
 	}
 	m.boot = time.Since(began)
+	files, err := p.initramfs.Stat()
+	if err != nil {
+		m.kill()
+		return nil, err
+	}
+	m.initramfs = files.Size()
 	s := agent.Setup{Node: c.Node, Gateway: c.Gateway}
 	for _, card := range c.Cards {
 		s.Links = append(s.Links, card.Link)

@@ -51,9 +51,12 @@ type Job struct {
 // JobMemory is how many MiB a machine with a job has unless it says otherwise.
 const JobMemory = 2048
 
-// jobPatience is how long a machine with a job may be silent: its agent says
-// something every second, which takes longer where much else is computed.
-const jobPatience = time.Minute
+// jobPatience is how long a machine with a job may be silent, while it boots and
+// later, when it is asked every second whether it is alive.
+const (
+	jobPatience = 2 * time.Minute
+	askEvery    = time.Second
+)
 
 // jobModules are the modules that labs and their witnesses have use for, each if
 // it is there.
@@ -115,7 +118,7 @@ func Run(ctx context.Context, j Job) (status int, err error) {
 	defer stop()
 	finished := make(chan struct{})
 	defer close(finished)
-	go passOn(j.Interrupts, q, finished)
+	go talk(j.Interrupts, q, finished)
 
 	results, err := os.OpenRoot(j.Results)
 	if err != nil {
@@ -128,6 +131,25 @@ func Run(ctx context.Context, j Job) (status int, err error) {
 		return 0, m.autopsy(errors.Join(err, context.Cause(ctx)))
 	}
 	return status, nil
+}
+
+// InitramfsSize is how many bytes the machine of the job would unpack in the
+// beginning.
+func (j Job) InitramfsSize(ctx context.Context) (bytes int64, err error) {
+	_, available, err := j.check()
+	if err != nil {
+		return 0, err
+	}
+	p, err := j.plan(ctx, available)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, p.initramfs.Close()) }()
+	files, err := p.initramfs.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return files.Size(), nil
 }
 
 func (j Job) patience() time.Duration {
@@ -150,6 +172,7 @@ func (j Job) plan(ctx context.Context, available modules) (p plan, err error) {
 		// Two nanoseconds an instruction, about as many as the emulation takes
 		// when it is quick, so that work lasts about as long as it seems to.
 		p.extra = []string{"-icount", "shift=1,sleep=off"}
+		p.calm = true
 	case p.accelerator == Automatic:
 		if p.accelerator, err = Accelerate(ctx, j.Kernel); err != nil {
 			return p, err
@@ -178,7 +201,7 @@ func (j Job) files(virtio bool) ([]cpio.Record, error) {
 		return nil, err
 	}
 	path, content, err := agent.Job{
-		Argv: j.Argv, Env: j.Env, Dir: filepath.Dir(j.Argv[0]), Results: j.Results, Virtio: virtio,
+		Argv: j.Argv, Env: j.Env, Dir: filepath.Dir(j.Argv[0]), Results: j.Results, Virtio: virtio, Warp: j.Warp,
 	}.File()
 	if err != nil {
 		return nil, err
@@ -255,20 +278,26 @@ func (p *patient) Read(into []byte) (int, error) {
 // by itself. The suite ends in good order at the first and at once at the second.
 const mostInterrupts = 3
 
-// passOn tells the machine of interrupts until the job is finished.
-func passOn(interrupts <-chan os.Signal, q *qemu, finished <-chan struct{}) {
-	for n := 1; ; n++ {
+// talk tells the machine of interrupts, and asks it whether it is alive, until the
+// job is finished.
+func talk(interrupts <-chan os.Signal, q *qemu, finished <-chan struct{}) {
+	asking := time.NewTicker(askEvery)
+	defer asking.Stop()
+	for interrupted := 0; ; {
+		word := byte(agent.Ping)
 		select {
 		case <-finished:
 			return
+		case <-asking.C:
 		case <-interrupts:
-			if n == mostInterrupts {
+			if interrupted++; interrupted == mostInterrupts {
 				q.stop()
 				return
 			}
-			if _, err := q.line.Write([]byte{'i'}); err != nil {
-				return
-			}
+			word = agent.Interrupt
+		}
+		if _, err := q.line.Write([]byte{word}); err != nil {
+			return
 		}
 	}
 }

@@ -24,6 +24,7 @@ type Machine struct {
 	release     kernel.Release // as its image says
 	accelerator Accelerator
 	boot        time.Duration
+	initramfs   int64
 	qemu        *qemu
 	caller      *line.Caller
 
@@ -44,6 +45,9 @@ func (m *Machine) Accelerator() Accelerator { return m.accelerator }
 
 // BootTime is how long it took from the start of QEMU to the agent's first word.
 func (m *Machine) BootTime() time.Duration { return m.boot }
+
+// InitramfsSize is how many bytes the machine unpacked in the beginning.
+func (m *Machine) InitramfsSize() int64 { return m.initramfs }
 
 // farewell is how long a machine has to say what its listeners ran into.
 const farewell = 5 * time.Second
@@ -160,6 +164,11 @@ func (m *Machine) Clock(ctx context.Context, conn tcp.Handle) (tcp.ClockReading,
 // AdvanceClock moves the timestamp clock of one connection of the machine.
 func (m *Machine) AdvanceClock(ctx context.Context, conn tcp.Handle, ticks int32) error {
 	return tell(ctx, m, agent.Advance, agent.Advancement{Conn: conn, Ticks: ticks})
+}
+
+// RTO reads the retransmission timeout of one connection of the machine.
+func (m *Machine) RTO(ctx context.Context, conn tcp.Handle) (time.Duration, error) {
+	return ask(ctx, m, agent.RTO, conn)
 }
 
 func tell[In any](ctx context.Context, m *Machine, method line.Method[In, line.None], in In) error {

@@ -57,6 +57,7 @@ type plan struct {
 	card        string // QEMU's name of the network cards' model
 	cards       []Card
 	ipv6        bool     // whether the kernel is to have it
+	calm        bool     // whether it is to do without the timers that it can do without
 	extra       []string // further arguments
 }
 
@@ -67,10 +68,14 @@ const commandLine = "console=ttyS0 earlyprintk=ttyS0 loglevel=6 panic=-1 reboot=
 	"mitigations=off nokaslr random.trust_cpu=on audit=0 selinux=0"
 
 func (p plan) commandLine() string {
-	if p.ipv6 {
-		return commandLine
+	words := commandLine
+	if !p.ipv6 {
+		words += " ipv6.disable=1"
 	}
-	return commandLine + " ipv6.disable=1"
+	if p.calm {
+		words += " tsc=reliable nowatchdog transparent_hugepage=never"
+	}
+	return words
 }
 
 func findQEMU() (string, error) {

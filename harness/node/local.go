@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"twlab/harness/kernel"
 	"twlab/harness/observe"
@@ -138,6 +139,12 @@ func (l *Local) Clock(_ context.Context, conn tcp.Handle) (tcp.ClockReading, err
 // AdvanceClock moves the timestamp clock of one connection of the node.
 func (l *Local) AdvanceClock(_ context.Context, conn tcp.Handle, ticks int32) error {
 	return l.wrap(l.host.AdvanceClock(conn, ticks))
+}
+
+// RTO reads the retransmission timeout of one connection of the node.
+func (l *Local) RTO(_ context.Context, conn tcp.Handle) (time.Duration, error) {
+	rto, err := l.host.RTO(conn)
+	return rto, l.wrap(err)
 }
 
 func (l *Local) wrap(err error) error {

@@ -11,6 +11,7 @@ package node
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"twlab/harness/kernel"
 	"twlab/harness/observe"
@@ -73,6 +74,7 @@ type Node interface {
 	Receive(ctx context.Context, conn tcp.Handle) (tcp.Received, error)
 	Clock(ctx context.Context, conn tcp.Handle) (tcp.ClockReading, error)
 	AdvanceClock(ctx context.Context, conn tcp.Handle, ticks int32) error
+	RTO(ctx context.Context, conn tcp.Handle) (time.Duration, error)
 }
 
 // Listening is an open listening socket of a node.

@@ -8,12 +8,19 @@ import (
 
 // The interval between two looks of [Await] begins short against everything that
 // a kernel timer does (a jiffy is 1 to 10 ms), and then grows with the time that
-// has passed, so that what takes a minute is not looked at 30000 times.
+// has passed, so that what takes a minute is not looked at 30000 times, and what
+// takes days not a million times.
 const (
 	shortestInterval = 2 * time.Millisecond
 	longestInterval  = 100 * time.Millisecond
-	lateness         = 32 // an event is seen late by at most 1/32 of its time
+	lateness         = 32   // an event is seen late by at most 1/32 of its time,
+	latenessOfDays   = 1000 // and after 100 s by 1/1000
 )
+
+func interval(elapsed time.Duration) time.Duration {
+	longest := max(longestInterval, elapsed/latenessOfDays)
+	return min(max(shortestInterval, elapsed/lateness), longest)
+}
 
 // Await looks at a witness until it shows the event, or says that it cannot be
 // asked, or ctx ends. It is the one place that waits by the clock; the error on
@@ -32,6 +39,6 @@ func Await(ctx context.Context, event string, seen func() (bool, error)) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("await %s: %w", event, ctx.Err())
 		}
-		time.Sleep(min(max(shortestInterval, time.Since(began)/lateness), longestInterval))
+		time.Sleep(interval(time.Since(began)))
 	}
 }

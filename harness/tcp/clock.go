@@ -52,6 +52,27 @@ func (h *Host) Clock(conn Handle) (ClockReading, error) {
 	return second, nil
 }
 
+// RTO is the retransmission timeout of one connection now (tcpi_rto of TCP_INFO).
+// Each acknowledgement may change it (tcp_set_rto); it is never below 200 ms
+// (TCP_RTO_MIN).
+func (h *Host) RTO(conn Handle) (rto time.Duration, err error) {
+	s, err := h.socket(conn)
+	if err != nil {
+		return 0, fmt.Errorf("read retransmission timeout: %w", err)
+	}
+	err = s.control(func(fd int) error {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil {
+			rto = time.Duration(info.Rto) * time.Microsecond
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read retransmission timeout of socket %d: %w", conn, err)
+	}
+	return rto, nil
+}
+
 // readClock reads both clocks within one millisecond.
 func readClock(fd int) (ClockReading, error) {
 	for {

@@ -4,7 +4,7 @@
 // alternate, medians are reported, and no time is ever a failure: a goal that was
 // missed is a word in the table.
 //
-//	bench [flags]                 labs and attempts; needs the sandbox
+//	bench [flags]                 labs, attempts and machines; needs the sandbox
 //	bench -e2e DIR [flags]        hack/e2e, which enters a sandbox of its own
 //
 // hack/bench builds it and runs both.
@@ -48,6 +48,9 @@ type options struct {
 	attempts  int    // connects in each sample of a rate; 0 skips them
 	e2e       string // output directory for hack/e2e; "" measures the rest
 	profile   string // file for a CPU profile
+	agent     string // hack/cmd/agent, built; "" measures no machine
+	kernel    string // name of the kernel of machines; "" takes the first that was fetched
+	job       string // the suite, built
 }
 
 func parse(arguments []string) (options, error) {
@@ -64,6 +67,9 @@ func parse(arguments []string) (options, error) {
 	flags.IntVar(&o.attempts, "attempts", 2000, "")
 	flags.StringVar(&o.e2e, "e2e", "", "")
 	flags.StringVar(&o.profile, "cpuprofile", "", "")
+	flags.StringVar(&o.agent, "agent", "", "")
+	flags.StringVar(&o.kernel, "kernel", "", "")
+	flags.StringVar(&o.job, "job", "", "")
 	if err := flags.Parse(arguments); errors.Is(err, flag.ErrHelp) {
 		return o, errors.New("see hack/bench --help")
 	} else if err != nil {
@@ -127,16 +133,21 @@ func run(ctx context.Context, arguments []string, out io.Writer) (err error) {
 	if err := benchLabs(ctx, t, o); err != nil {
 		return err
 	}
-	if o.attempts == 0 {
+	if o.attempts > 0 {
+		if err := benchAttempts(ctx, t, o); err != nil {
+			return err
+		}
+		if err := benchExchanges(ctx, t, o); err != nil {
+			return err
+		}
+		if err := benchWitnesses(ctx, t, o); err != nil {
+			return err
+		}
+	}
+	if o.agent == "" {
 		return nil
 	}
-	if err := benchAttempts(ctx, t, o); err != nil {
-		return err
-	}
-	if err := benchExchanges(ctx, t, o); err != nil {
-		return err
-	}
-	return benchWitnesses(ctx, t, o)
+	return benchMachines(ctx, t, o)
 }
 
 // printMachine says what the numbers depend on.

@@ -59,6 +59,13 @@ func (t *table) compare(what string, ours, other sample, format func(float64) st
 	fmt.Fprintf(t.out, layout, what, format(ours.median()), format(other.median()), fmt.Sprintf("%.2f", ratio), bound, met)
 }
 
+// bounded prints a value that has nothing to be compared with but a bound, in
+// seconds.
+func (t *table) bounded(what string, ours sample, format func(float64) string, atMost float64) {
+	_, met := goal{atMost: atMost}.words(ours.median())
+	fmt.Fprintf(t.out, layout, what, format(ours.median()), "-", "-", fmt.Sprintf("<= %.0f s", atMost), met)
+}
+
 // alone prints a value that has nothing to be compared with.
 func (t *table) alone(what string, ours sample, format func(float64) string) {
 	fmt.Fprintf(t.out, layout, what, format(ours.median()), "-", "-", "-", "-")

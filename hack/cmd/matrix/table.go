@@ -67,7 +67,10 @@ func (m matrix) claims(out io.Writer) {
 	for _, section := range scenarios.Document() {
 		for _, c := range section.Claims {
 			number++
-			rules := c.Proofs()
+			var rules []string
+			for _, r := range c.Proofs() {
+				rules = append(rules, r.Name)
+			}
 			scores, tried := m.scores(rules...)
 			if !tried {
 				untried = append(untried, fmt.Sprint(number))

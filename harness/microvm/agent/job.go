@@ -24,10 +24,11 @@ import (
 // no node, but has labs of its own.
 //
 // What comes of it goes over the line as a tar archive, written while it happens:
-// first [OutputEntry] entries, each a piece of what the command prints, at least
-// one every [Heartbeat]; then the files that the command has written to the
-// directory of results, below [ResultsEntry]; in the end [StatusEntry], with the exit status in decimal. Each
-// byte that comes over the line in the other direction interrupts the command.
+// first [OutputEntry] entries, each a piece of what the command prints; then the
+// files that the command has written to the directory of results, below
+// [ResultsEntry]; in the end [StatusEntry], with the exit status in decimal. Of the
+// bytes that come over the line in the other direction, each [Interrupt] interrupts
+// the command, and each [Ping] is answered by an empty piece of output.
 type Job struct {
 	// Argv is the command, a path first; Dir is where it runs.
 	Argv []string
@@ -37,6 +38,8 @@ type Job struct {
 	Results string
 	// Virtio says that the line is a virtio port and not the second serial port.
 	Virtio bool
+	// Warp says that idle time passes at once.
+	Warp bool
 }
 
 // The entries of the archive.
@@ -46,8 +49,12 @@ const (
 	StatusEntry  = "status"
 )
 
-// Heartbeat is how often a machine with a job says something, in its own time.
-const Heartbeat = time.Second
+// What a machine with a job is told. It is asked whether it is alive, and does not
+// say so by itself, because in its own time idle days may pass in a minute.
+const (
+	Interrupt = 'i'
+	Ping      = 'p'
+)
 
 const jobFile = "/job.json"
 
@@ -115,11 +122,31 @@ func (j Job) prepare() error {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: most}); err != nil {
 		return fmt.Errorf("allow %d descriptors: %w", most, err)
 	}
+	if j.Warp {
+		if err := calm(); err != nil {
+			return err
+		}
+	}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("find lo: %w", err)
 	}
 	return netlink.LinkSetUp(lo)
+}
+
+// calm makes the kernel's own housekeeping rare, as far as it has these sysctls.
+// Where idle time passes at once, days are as long as the timers in them are many.
+func calm() error {
+	for path, value := range map[string]string{
+		"/proc/sys/vm/compaction_proactiveness": "0",    // kcompactd, twice a second
+		"/proc/sys/vm/stat_interval":            "3600", // vmstat_update, once a second
+	} {
+		err := os.WriteFile(path, []byte(value), 0)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (j Job) openLine() (*os.File, error) {
@@ -151,13 +178,10 @@ func (j Job) run(line io.Reader, report *archive) (status int, err error) {
 	if err := far.Close(); err != nil {
 		return 0, err
 	}
-	go interrupt(line)
-	ended := make(chan struct{})
+	go report.listen(line)
 	var telling sync.WaitGroup
 	telling.Go(func() { report.output(near) })
-	telling.Go(func() { report.heartbeat(ended) })
 	status, err = waitAll(command.Pid)
-	close(ended)
 	telling.Wait()
 	return status, errors.Join(err, report.failed(), near.Close())
 }
@@ -180,20 +204,6 @@ func waitAll(first int) (status int, err error) {
 			if err := unix.Kill(-1, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 				return 0, fmt.Errorf("end what is left: %w", err)
 			}
-		}
-	}
-}
-
-// interrupt passes on what comes over the line until that ends: to all processes,
-// as a terminal does.
-func interrupt(line io.Reader) {
-	one := make([]byte, 1)
-	for {
-		if n, err := line.Read(one); err != nil || n == 0 {
-			return
-		}
-		if err := unix.Kill(-1, unix.SIGINT); err != nil {
-			return
 		}
 	}
 }
@@ -241,18 +251,23 @@ func (a *archive) output(from io.Reader) {
 	}
 }
 
-// heartbeat says that the machine is alive.
-func (a *archive) heartbeat(ended <-chan struct{}) {
-	every := time.NewTicker(Heartbeat)
-	defer every.Stop()
+// listen does what it is told over the line until that ends. An interrupt goes to
+// all processes, as a terminal's does.
+func (a *archive) listen(line io.Reader) {
+	one := make([]byte, 1)
 	for {
-		select {
-		case <-ended:
+		if n, err := line.Read(one); err != nil || n == 0 {
 			return
-		case <-every.C:
-			if a.entry(OutputEntry, nil) != nil {
-				return
-			}
+		}
+		var err error
+		switch one[0] {
+		case Interrupt:
+			err = unix.Kill(-1, unix.SIGINT)
+		case Ping:
+			err = a.entry(OutputEntry, nil)
+		}
+		if err != nil {
+			return
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"time"
 
 	"twlab/harness/kernel"
 	"twlab/harness/microvm/line"
@@ -36,6 +37,7 @@ const (
 	Receive     line.Method[tcp.Handle, tcp.Received]       = "receive"
 	Clock       line.Method[tcp.Handle, tcp.ClockReading]   = "read clock"
 	Advance     line.Method[Advancement, line.None]         = "advance clock"
+	RTO         line.Method[tcp.Handle, time.Duration]      = "read retransmission timeout"
 )
 
 // Setup makes a node of a machine that has just come up.
@@ -175,6 +177,9 @@ func serveSockets(s *line.Server, a *Agent) {
 	}))
 	Advance.Serve(s, tell(a, func(ctx context.Context, n *node.Local, in Advancement) error {
 		return n.AdvanceClock(ctx, in.Conn, in.Ticks)
+	}))
+	RTO.Serve(s, ask(a, func(ctx context.Context, n *node.Local, conn tcp.Handle) (time.Duration, error) {
+		return n.RTO(ctx, conn)
 	}))
 }
 

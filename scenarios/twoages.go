@@ -1,0 +1,283 @@
+package scenarios
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"twlab/harness/lab"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// twoAges is the situation of two clients behind one address that have been up
+// for different times: one connects, the other tries to. The clocks are as they
+// are.
+type twoAges struct {
+	fiveTuple
+	// SameTuple: each try is from the first client's port, whose connection is in
+	// TIME_WAIT at the balancer. Otherwise all ports are others, and the first
+	// client keeps connecting while the second tries.
+	SameTuple bool
+	// Recycle is what tcp_tw_recycle of the balancer is set to then.
+	Recycle string
+	// ClientCloses: the first client closes its connections first.
+	ClientCloses bool
+	// Tries is how often the second client tries.
+	Tries int
+}
+
+// secondTry is one try of the second client.
+type secondTry struct {
+	FiveTupleSeen
+	// stamped says that both clients have shown a timestamp, so that Behind means
+	// something: from other ports, the second one's last SYN against the first
+	// one's last FIN before that.
+	stamped bool
+}
+
+// secondPort is the first port of the second client where the first has others.
+const secondPort uint16 = 50000
+
+// pace is how long the first client waits between two connections.
+const pace = 100 * time.Millisecond
+
+func (s twoAges) drive(ctx context.Context) (seen Seen, err error) {
+	err = s.lab.Capture(s.first.Identity().Name, s.second.Identity().Name, s.balancer.Identity().Name)
+	if err != nil {
+		return seen, err
+	}
+	knob, timeWait := "not asked", ""
+	if !s.SameTuple {
+		knob, err = sameAddress{Recycle: s.Recycle, Role: lab.Balancer}.turn(ctx, s.lab)
+		if err != nil {
+			return seen, err
+		}
+	}
+	if s.door, err = s.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
+		return seen, err
+	}
+	count, err := countMoves(ctx, s.second, s.gateway, s.balancer)
+	if err != nil {
+		return seen, err
+	}
+	began := time.Now()
+	var tries []secondTry
+	if s.SameTuple {
+		tries, err = s.sameTuples(ctx)
+	} else {
+		tries, timeWait, err = s.otherPorts(ctx)
+	}
+	if err != nil {
+		return seen, err
+	}
+	tried := time.Since(began)
+	moved, err := count(ctx)
+	if err != nil {
+		return seen, err
+	}
+	seen = summary(tries)
+	seen.Moved = map[lab.Role]observe.Counters{lab.Client: moved[0], lab.Gateway: moved[1], lab.Balancer: moved[2]}
+	seen.Note("knob", knob)
+	seen.Note("time-wait", timeWait)
+	seen.Count("passive rejects", int64(moved[2][passiveRejects]))
+	seen.Count("paws rejects", int64(moved[2][PAWSReject(moved[2])]))
+	seen.Count("tried s", int64(tried.Seconds()))
+	if last := tries[len(tries)-1]; !s.SameTuple && s.Tries > 3 && last.Second.Verdict == tcp.TimedOut {
+		return seen, s.afterwards(ctx, &seen)
+	}
+	return seen, nil
+}
+
+// sameTuples has the second client try again and again, each time from a port
+// that the first one has just used.
+func (s twoAges) sameTuples(ctx context.Context) (tries []secondTry, err error) {
+	for i := range uint16(s.Tries) {
+		s.port = sourcePort + i
+		seen, err := s.once(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if seen.Second.Conn != 0 {
+			if err := s.second.End(ctx, seen.Second.Conn, tcp.Abort); err != nil {
+				return nil, err
+			}
+		}
+		tries = append(tries, secondTry{FiveTupleSeen: seen, stamped: seen.Clocks != AsItComes})
+	}
+	return tries, nil
+}
+
+// otherPorts has the second client try while the first one keeps connecting, and
+// tells how long a TIME_WAIT of the first one's lasts.
+func (s twoAges) otherPorts(ctx context.Context) (tries []secondTry, timeWait string, err error) {
+	if timeWait, err = s.visit(ctx, 0); err != nil {
+		return nil, "", fmt.Errorf("first connection: %w", err)
+	}
+	going, stop := context.WithCancel(ctx)
+	defer stop()
+	var visits errgroup.Group
+	visits.Go(func() error { return s.keepVisiting(ctx, going) })
+	for i := range uint16(s.Tries) {
+		t, failed := s.try(ctx, i)
+		if err = failed; err != nil {
+			break
+		}
+		tries = append(tries, t)
+	}
+	stop()
+	return tries, timeWait, errors.Join(err, visits.Wait())
+}
+
+// keepVisiting has the first client connect until going ends.
+func (s twoAges) keepVisiting(ctx, going context.Context) error {
+	for i := uint16(1); ; i++ {
+		until := time.Now().Add(pace)
+		err := observe.Await(going, "the next connection", func() (bool, error) { return time.Now().After(until), nil })
+		if going.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil {
+			_, err = s.visit(ctx, i)
+		}
+		if err != nil {
+			return fmt.Errorf("connection %d of the first client: %w", i+1, err)
+		}
+	}
+}
+
+// visit is one connection of the first client, from its opening to its end.
+func (s twoAges) visit(ctx context.Context, number uint16) (timeWait string, err error) {
+	s.port = sourcePort + number
+	out, err := connect(ctx, s.first, tcp.Attempt{To: s.door.Addr, From: s.from(), ReuseAddr: true})
+	if err != nil {
+		return "", err
+	}
+	conn, err := s.balancer.Accept(ctx, s.door.Handle, s.outside())
+	if err != nil {
+		return "", err
+	}
+	return s.part(ctx, s.ClientCloses, out, conn)
+}
+
+// try is one try of the second client, from a port of its own. A connection is
+// reset at once, which nobody remembers.
+func (s twoAges) try(ctx context.Context, number uint16) (t secondTry, err error) {
+	earlier, err := s.lab.Packets()
+	if err != nil {
+		return t, err
+	}
+	from := netip.AddrPortFrom(netip.IPv4Unspecified(), secondPort+number)
+	outs, err := s.second.Attempt(ctx, []tcp.Attempt{{To: s.door.Addr, From: from, ReuseAddr: true, Ending: tcp.Abort}})
+	if err != nil {
+		return t, fmt.Errorf("second client: %w", err)
+	}
+	packets, err := s.lab.Packets()
+	if err != nil {
+		return t, err
+	}
+	t.Second = outs[0]
+	t.SYNs = observe.AccountSYNs(packets, s.lab.Path(s.second.Identity().Name), t.Second.Local, s.door.Addr)
+	if len(t.SYNs.SYNs) == 0 {
+		return t, errors.New("no SYN of the second client was recorded")
+	}
+	last := t.SYNs.SYNs[len(t.SYNs.SYNs)-1].Timestamp
+	if goodbye, found := s.lastFIN(earlier); found && last.Present {
+		t.stamped, t.Behind = true, int32(goodbye-last.Value)
+	}
+	return t, nil
+}
+
+// lastFIN is the timestamp of the first client's last FIN that reached the
+// balancer, or the wire to it: when the TIME_WAIT begins, that is remembered.
+func (s twoAges) lastFIN(packets []observe.Packet) (value uint32, found bool) {
+	path := s.lab.Path(s.first.Identity().Name)
+	point := cmp.Or(path.Server, path.Gateway)
+	for _, p := range packets {
+		if p.Point == point && p.Src.Addr() == s.outside().Addr() && p.Src.Port() < secondPort &&
+			p.Flags.Has(observe.FlagFIN) && p.Timestamp.Present {
+			value, found = p.Timestamp.Value, true
+		}
+	}
+	return value, found
+}
+
+// afterwards has the second client try, when the first has stopped, until it gets
+// in, and notes why it does.
+func (s twoAges) afterwards(ctx context.Context, seen *Seen) error {
+	began := time.Now()
+	for i := uint16(s.Tries); ; i++ {
+		t, err := s.try(ctx, i)
+		if err != nil {
+			return err
+		}
+		silence := time.Since(began)
+		if t.Second.Verdict == tcp.TimedOut && silence < 2*TimeWaitLength {
+			continue
+		}
+		why := fmt.Sprintf("nothing: %d ticks behind", t.Behind)
+		switch {
+		case t.Behind <= tickOfPAWS:
+			why = "caught up"
+		case silence > TimeWaitLength:
+			why = "forgotten"
+		}
+		seen.Note("afterwards", string(t.Second.Verdict))
+		seen.Note("let in because", why)
+		seen.Count("silence s", int64(silence.Seconds()))
+		return nil
+	}
+}
+
+// tickOfPAWS is by how many ticks a SYN may be older than what is remembered of
+// its address: TCP_PAWS_WINDOW.
+const tickOfPAWS = 1
+
+// clocks compares the second client's timestamp with the first one's.
+func (t secondTry) clocks() string {
+	switch {
+	case !t.stamped:
+		return "none"
+	case t.Behind > tickOfPAWS:
+		return "older"
+	default:
+		return "not older"
+	}
+}
+
+// summary says what was the same in all tries, and lists what was not.
+func summary(tries []secondTry) (seen Seen) {
+	common := func(what string, of func(secondTry) string) {
+		var all []string
+		for _, t := range tries {
+			if got := of(t); !slices.Contains(all, got) {
+				all = append(all, got)
+			}
+		}
+		seen.Note(what, strings.Join(all, " / "))
+	}
+	for _, what := range []string{"verdict", "answers", "all syns reached", "reset"} {
+		common(what, func(t secondTry) string {
+			got, _ := t.witnesses().Get(what)
+			return got
+		})
+	}
+	common("clocks", secondTry.clocks)
+	soonest, latest, synAcks := tries[0].Second.Took, tries[0].Second.Took, 0
+	for _, t := range tries {
+		soonest, latest = min(soonest, t.Second.Took), max(latest, t.Second.Took)
+		synAcks += t.SYNs.SYNACKs
+	}
+	seen.Count("soonest ms", soonest.Milliseconds())
+	seen.Count("latest ms", latest.Milliseconds())
+	seen.Count("syn-acks", int64(synAcks))
+	seen.Count("ticks behind", int64(tries[len(tries)-1].Behind))
+	return seen
+}
