@@ -44,6 +44,23 @@ var _ = ReportAfterSuite("tables", func(report Report) {
 	}
 })
 
+// Where roles have kernels that no situation can have, all is skipped, which is no
+// success.
+var _ = ReportAfterSuite("kernels of roles", func(report Report) {
+	why, ran := "", false
+	for _, spec := range report.SpecReports.WithLeafNodeType(gtypes.NodeTypeIt) {
+		switch {
+		case spec.State != gtypes.SpecStateSkipped && spec.State != gtypes.SpecStatePending:
+			ran = true
+		case spec.Failure.Message != "":
+			why = spec.Failure.Message
+		}
+	}
+	if !ran && why != "" {
+		Fail("nothing could be tried: " + why)
+	}
+})
+
 // entries finds the report entries of a name. Of specs that other processes ran
 // only their JSON is left.
 func entries[T any](report Report, name string, each func(T, gtypes.SpecReport)) {

@@ -31,7 +31,11 @@ func up(ctx SpecContext, topology lab.Topology) world {
 	GinkgoHelper()
 	assigned, err := otherKernels()
 	Expect(err).NotTo(HaveOccurred())
-	l, err := lab.Build(ctx, assigned.On(topology))
+	topology = assigned.On(topology)
+	if err := topology.Validate(); err != nil && len(assigned.Kernels) > 0 {
+		Skip("not with these kernels: " + err.Error())
+	}
+	l, err := lab.Build(ctx, topology)
 	Expect(err).NotTo(HaveOccurred())
 	w := world{l}
 	start := w.counters(ctx)

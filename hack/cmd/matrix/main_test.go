@@ -110,6 +110,14 @@ func TestARunWithoutResults(t *testing.T) {
 	}
 }
 
+func TestARunOfSeveralKernelsIsNoColumn(t *testing.T) {
+	mixed := run1(t, "6.1.1", result("negotiation-agreed", true), "")
+	if err := os.WriteFile(filepath.Join(mixed, "kernels.json"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	printed(t, errMixed, mixed)
+}
+
 // printed is what is said about directories, with an error that is want.
 func printed(t *testing.T, want error, dirs ...string) string {
 	t.Helper()

@@ -39,7 +39,7 @@ func read(dirs []string) (matrix, error) {
 	for _, dir := range dirs {
 		r, err := readOne(dir)
 		if err != nil {
-			unread = append(unread, fmt.Errorf("%s: the run left no results: %w", dir, err))
+			unread = append(unread, fmt.Errorf("%s: no results for the table: %w", dir, err))
 			continue
 		}
 		m = append(m, r)
@@ -53,6 +53,9 @@ func read(dirs []string) (matrix, error) {
 	})
 	return m, errors.Join(unread...)
 }
+
+// errMixed is what is wrong with the results of hack/e2e --kernel ROLE=.
+var errMixed = errors.New("roles had kernels of their own, and a column is for one kernel")
 
 // report is what is of interest in Ginkgo's report.json.
 type report []struct {
@@ -74,6 +77,9 @@ type spec struct {
 
 func readOne(dir string) (results, error) {
 	r := results{name: filepath.Base(dir), cells: map[string]scenarios.Result{}, skipped: map[string]string{}}
+	if _, err := os.Stat(filepath.Join(dir, "kernels.json")); err == nil {
+		return r, errMixed
+	}
 	preflight, err := os.ReadFile(filepath.Join(dir, "preflight.txt"))
 	if err != nil {
 		return r, err
