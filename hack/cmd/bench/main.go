@@ -133,6 +133,9 @@ func run(ctx context.Context, arguments []string, out io.Writer) (err error) {
 	if err := benchAttempts(ctx, t, o); err != nil {
 		return err
 	}
+	if err := benchExchanges(ctx, t, o); err != nil {
+		return err
+	}
 	return benchWitnesses(ctx, t, o)
 }
 
