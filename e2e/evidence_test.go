@@ -42,6 +42,7 @@ func (w world) counters(ctx context.Context) map[string]observe.Counters {
 // witnesses are the nodes that evidence is kept of.
 func (w world) witnesses() []node.Node {
 	nodes := append(w.Nodes(lab.Gateway), w.Nodes(lab.Balancer)...)
+	nodes = append(nodes, w.Nodes(lab.Server)...)
 	nodes = append(nodes, w.Nodes(lab.Client)...)
 	return nodes[:min(len(nodes), evidenceNodes)]
 }
@@ -64,6 +65,9 @@ func (w world) keepEvidence(ctx context.Context, start map[string]observe.Counte
 	}
 	for name, console := range w.Consoles() {
 		fmt.Fprintf(text, "== console of %s\n%s\n", name, console)
+	}
+	if program, err := w.Program(); err == nil {
+		describeProgram(ctx, text, program)
 	}
 	AddReportEntry("evidence", dir)
 	if err := writeEvidence(dir, text.String(), packets); err != nil {
@@ -102,6 +106,21 @@ func describe(ctx context.Context, out *strings.Builder, n node.Node, start obse
 	list(out, "conntrack", flows, err)
 	rules, err := n.Rules(ctx)
 	list(out, "rules", rules, err)
+}
+
+// describeProgram writes what the balancer's program was told, counts and says.
+func describeProgram(ctx context.Context, out *strings.Builder, program lab.Program) {
+	fmt.Fprintf(out, "== the balancer's configuration\n%s", program.Configuration())
+	if stats, err := program.Stats(ctx); err != nil {
+		fmt.Fprintf(out, "== the balancer's statistics: %v\n", err)
+	} else {
+		fmt.Fprintf(out, "== the balancer's statistics\n%v\n", stats.Moved())
+	}
+	if log, err := program.Log(); err != nil {
+		fmt.Fprintf(out, "== the balancer's log: %v\n", err)
+	} else {
+		fmt.Fprintf(out, "== the balancer's log\n%s", log)
+	}
 }
 
 func list[T fmt.Stringer](out *strings.Builder, what string, items []T, err error) {

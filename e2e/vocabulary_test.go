@@ -46,16 +46,18 @@ func up(ctx SpecContext, topology lab.Topology) world {
 }
 
 // mainLinks names the links worth recording: the balancer's, if it has one, and
-// those of the first clients.
+// those of the first clients and of the first servers.
 func (w world) mainLinks() []string {
 	const enough = 4
 	var links []string
 	if w.Topology().Gateway.Kind != lab.NoGateway {
 		links = append(links, string(lab.Balancer))
 	}
-	clients := w.Nodes(lab.Client)
-	for _, c := range clients[:min(len(clients), enough)] {
-		links = append(links, c.Identity().Name)
+	for _, role := range []lab.Role{lab.Client, lab.Server} {
+		nodes := w.Nodes(role)
+		for _, n := range nodes[:min(len(nodes), enough)] {
+			links = append(links, n.Identity().Name)
+		}
 	}
 	return links
 }
@@ -63,6 +65,7 @@ func (w world) mainLinks() []string {
 func (w world) client(i int) node.Node { return w.Nodes(lab.Client)[i] }
 func (w world) gateway() node.Node     { return w.Nodes(lab.Gateway)[0] }
 func (w world) balancer() node.Node    { return w.Nodes(lab.Balancer)[0] }
+func (w world) server() node.Node      { return w.Nodes(lab.Server)[0] }
 
 // serve listens on port 80 of a node, or on the port given, and ends each
 // connection as said. It returns where others connect to.
@@ -119,9 +122,14 @@ func flows(ctx context.Context, at node.Node) []observe.Flow {
 // counters have moved since.
 func watch(ctx SpecContext, at node.Node) func() observe.Counters {
 	GinkgoHelper()
+	return watching(ctx, at.Counters)
+}
+
+func watching(ctx SpecContext, counters func(context.Context) (observe.Counters, error)) func() observe.Counters {
+	GinkgoHelper()
 	read := func() observe.Counters {
 		GinkgoHelper()
-		c, err := at.Counters(ctx)
+		c, err := counters(ctx)
 		Expect(err).NotTo(HaveOccurred())
 		return c
 	}
@@ -130,6 +138,14 @@ func watch(ctx SpecContext, at node.Node) func() observe.Counters {
 		GinkgoHelper()
 		return read().Sub(before)
 	}
+}
+
+// watchProgram starts counting what the balancer's program counts; see watch.
+func (w world) watchProgram(ctx SpecContext) func() observe.Counters {
+	GinkgoHelper()
+	program, err := w.Program()
+	Expect(err).NotTo(HaveOccurred())
+	return watching(ctx, program.Stats)
 }
 
 // syns accounts for the SYNs of one outcome of a client's attempt.

@@ -47,12 +47,12 @@ const (
 	CloseBoth Connections = "httpclose"
 )
 
-// Source is where connections towards servers come from ("source").
+// Source is where connections towards servers come from ("source" of a server).
 type Source struct {
 	// Addr is the address; the zero value leaves it to the kernel.
 	Addr netip.Addr
-	// First and Last are the ports, which HAProxy then gives out itself; 0 and 0
-	// leave the port to the kernel.
+	// First and Last are the ports, which HAProxy then gives out itself, in turn,
+	// and for each server apart; 0 and 0 leave the port to the kernel.
 	First, Last uint16
 }
 
@@ -213,12 +213,10 @@ backend servers
 	http-reuse {{.}}{{end}}
 {{- if .NoLingerServers}}
 	option nolinger{{end}}
-{{- with .SourceAddress}}
-	source {{.}}{{end}}
 {{- range .BackendLines}}
 	{{.}}{{end}}
 {{- range $i, $addr := .Servers}}
-	server server{{$i}} {{$addr}}{{with $.ServerMaxConn}} maxconn {{.}}{{end}}{{with ms $.Check ""}} check inter {{.}}{{end}}{{end}}
+	server server{{$i}} {{$addr}}{{with $.SourceAddress}} source {{.}}{{end}}{{with $.ServerMaxConn}} maxconn {{.}}{{end}}{{with ms $.Check ""}} check inter {{.}}{{end}}{{end}}
 `))
 
 // LogFormat is what HAProxy writes when a connection, or a request in mode HTTP,

@@ -1,13 +1,23 @@
 package haproxy_test
 
 import (
+	"context"
+	"errors"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"twlab/harness/haproxy"
 	"twlab/harness/ns"
+	"twlab/harness/observe"
+	"twlab/harness/program"
 	"twlab/harness/tcp"
 )
 
@@ -18,51 +28,213 @@ func loopback(t *testing.T) (*ns.Namespace, *tcp.Host) {
 	if err != nil {
 		t.Skipf("needs root or the sandbox: %v", err)
 	}
-	t.Cleanup(func() { closed(t, space.Close()) })
-	err = space.Do(func() error {
+	t.Cleanup(func() { noError(t, space.Close()) })
+	noError(t, space.Do(func() error {
 		return netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	host := tcp.NewHost(space.Do)
-	t.Cleanup(func() { closed(t, host.CloseAll()) })
+	t.Cleanup(func() { noError(t, host.CloseAll()) })
 	return space, host
 }
 
-func closed(t *testing.T, err error) {
+func noError(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
 }
 
-var server = netip.MustParseAddrPort("127.0.0.1:8080")
+var (
+	door   = netip.MustParseAddrPort("127.0.0.1:80")
+	server = netip.MustParseAddrPort("127.0.0.1:8080")
+	simple = haproxy.Config{Servers: []netip.AddrPort{server}}
+)
 
-func TestBalancesAndCounts(t *testing.T) {
+// start starts a HAProxy that ends with the test.
+func start(t *testing.T, space *ns.Namespace, c haproxy.Config) *haproxy.HAProxy {
+	t.Helper()
+	if _, err := exec.LookPath("haproxy"); err != nil {
+		t.Skip("needs haproxy: run hack/bootstrap")
+	}
+	h, err := haproxy.Start(t.Context(), space, c)
+	noError(t, err)
+	t.Cleanup(func() { _ = h.Close() }) // some tests kill it, and see what that says
+	return h
+}
+
+func stats(t *testing.T, h *haproxy.HAProxy) observe.Counters {
+	t.Helper()
+	all, err := h.Stats(t.Context())
+	noError(t, err)
+	return all
+}
+
+// connect connects once, and sees the connection's end.
+func connect(t *testing.T, host *tcp.Host) {
+	t.Helper()
+	outs, err := host.Attempt(t.Context(), []tcp.Attempt{{To: door, Ending: tcp.CloseFirst}})
+	noError(t, err)
+	if outs[0].Verdict != tcp.Connected {
+		t.Fatal(outs[0])
+	}
+}
+
+func TestCountsAndLogsWhatItDid(t *testing.T) {
 	space, host := loopback(t)
-	if _, _, err := host.Listen(t.Context(), tcp.ListenSpec{At: server, Ending: tcp.CloseAfterPeer}); err != nil {
-		t.Fatal(err)
+	_, _, err := host.Listen(t.Context(), tcp.ListenSpec{At: server, Ending: tcp.CloseAfterPeer})
+	noError(t, err)
+	h := start(t, space, haproxy.Config{
+		Servers: []netip.AddrPort{server}, Source: haproxy.Source{Addr: netip.MustParseAddr("127.0.0.7"), First: 5000, Last: 5001},
+	})
+	before := stats(t, h)
+	connect(t, host)
+	connect(t, host)
+	moved := stats(t, h).Sub(before)
+	for name, want := range map[string]uint64{
+		"frontend.conn_tot": 2, "frontend.stot": 2, "backend.connect": 2, "server0.stot": 2, "server0.econ": 0, "server0.wretr": 0,
+	} {
+		if got, counted := moved[name]; !counted || got != want {
+			t.Errorf("%s moved by %d (counted: %v), want %d", name, got, counted, want)
+		}
 	}
-	h, err := haproxy.Start(t.Context(), space, haproxy.Config{Servers: []netip.AddrPort{server}})
-	if err != nil {
-		t.Fatal(err)
+	if n, counted := moved["frontend.econ"]; counted {
+		t.Errorf("a frontend has %d failed connects, and HAProxy does not count those there", n)
 	}
-	defer func() { closed(t, h.Close()) }()
-	before, err := h.Stats(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := host.Attempt(t.Context(), []tcp.Attempt{{To: netip.MustParseAddrPort("127.0.0.1:80"), Ending: tcp.CloseFirst}})
-	if err != nil || out[0].Verdict != tcp.Connected {
-		t.Fatal(out, err)
-	}
-	after, err := h.Stats(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Log(after.Sub(before).Moved())
 	log, err := h.Log()
-	t.Log(log, err)
-	t.Log(h.Configuration())
+	noError(t, err)
+	for _, want := range []string{"server=server0 from=127.0.0.7:5000 to=127.0.0.1:8080 ", "from=127.0.0.7:5001 ", " end=-- "} {
+		if !strings.Contains(log, want) {
+			t.Errorf("log %q does not say %q", log, want)
+		}
+	}
+}
+
+// Everything that Config can say is understood by the HAProxy that is installed.
+func TestUnderstandsEveryField(t *testing.T) {
+	if _, err := exec.LookPath("haproxy"); err != nil {
+		t.Skip("needs haproxy: run hack/bootstrap")
+	}
+	second := time.Second
+	noError(t, haproxy.Check(t.Context(), haproxy.Config{
+		Mode: haproxy.HTTP, Bind: door, Servers: []netip.AddrPort{server, door}, Balance: "leastconn",
+		Reuse: haproxy.ReuseAlways, NoLingerClients: true, NoLingerServers: true,
+		Source:   haproxy.Source{First: 1024, Last: 2047},
+		Timeouts: haproxy.Timeouts{second, second, second, second, second, second, second},
+		MaxConn:  100, ServerMaxConn: 10, Retries: 1, Redispatch: true, Check: second, Threads: 2, Shards: 2,
+		GlobalLines: []string{"tune.bufsize 16384"}, FrontendLines: []string{"option dontlog-normal"}, BackendLines: []string{"option abortonclose"},
+	}))
+	for _, mode := range []haproxy.Connections{haproxy.KeepAlive, haproxy.ServerClose, haproxy.CloseBoth} {
+		noError(t, haproxy.Check(t.Context(), haproxy.Config{Mode: haproxy.HTTP, Servers: []netip.AddrPort{server}, Connections: mode}))
+	}
+}
+
+func TestSaysWhatIsWrong(t *testing.T) {
+	space, host := loopback(t)
+	_, _, err := host.Listen(t.Context(), tcp.ListenSpec{At: netip.MustParseAddrPort("127.0.0.1:81")})
+	noError(t, err)
+	for name, c := range map[string]struct {
+		program string // instead of HAProxy; "" is the real one, "none" is none
+		change  func(*haproxy.Config)
+		is      error
+		says    []string
+	}{
+		"not installed":      {"none", func(*haproxy.Config) {}, haproxy.ErrMissing, []string{"run hack/bootstrap"}},
+		"rejected":           {"", func(c *haproxy.Config) { c.BackendLines = []string{"option nolinge"} }, haproxy.ErrRejected, []string{"unknown option 'nolinge'"}},
+		"rejected algorithm": {"", func(c *haproxy.Config) { c.Balance = "fairly" }, haproxy.ErrRejected, []string{"balance only supports"}},
+		"port in use":        {"", func(c *haproxy.Config) { c.Bind = netip.MustParseAddrPort("127.0.0.1:81") }, program.ErrEnded, []string{"cannot bind socket (Address already in use)", "127.0.0.1:81"}},
+		"no such address":    {"", func(c *haproxy.Config) { c.Bind = netip.MustParseAddrPort("192.0.2.1:80") }, program.ErrEnded, []string{"cannot bind socket (Cannot assign requested address)"}},
+		"too old for all": {
+			"HA-Proxy version 1.8.19-1+deb10u3 2020/08/01", func(*haproxy.Config) {}, haproxy.ErrTooOld, []string{"needs HAProxy 2.0, and this is 1.8"},
+		},
+		"too old for an option": {
+			"HAProxy version 2.4.22 2023/02/14", func(c *haproxy.Config) { c.Shards = 2 }, haproxy.ErrTooOld, []string{"bind ... shards needs HAProxy 2.5, and this is 2.4"},
+		},
+		"old enough": {
+			"HAProxy version 2.4.22 2023/02/14", func(*haproxy.Config) {}, haproxy.ErrRejected, []string{"no idea"},
+		},
+		"unknown mode":      {"", func(c *haproxy.Config) { c.Mode = "udp" }, nil, []string{`unknown mode "udp": want "tcp" or "http"`}},
+		"no servers":        {"", func(c *haproxy.Config) { c.Servers = nil }, nil, []string{"no servers to balance over"}},
+		"http in mode tcp":  {"", func(c *haproxy.Config) { c.Connections = haproxy.CloseBoth }, nil, []string{`option httpclose needs mode "http"`}},
+		"ports reversed":    {"", func(c *haproxy.Config) { c.Source = haproxy.Source{First: 9, Last: 8} }, nil, []string{"source ports 9-8"}},
+		"negative timeout":  {"", func(c *haproxy.Config) { c.Timeouts.Client = -time.Second }, nil, []string{"a timeout of -1s"}},
+		"negative maximum":  {"", func(c *haproxy.Config) { c.ServerMaxConn = -1 }, nil, []string{"negative"}},
+		"two at the same t": {"", func(c *haproxy.Config) { c.Mode = "udp"; c.Servers = nil }, nil, []string{"unknown mode", "no servers"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.program == "" {
+				if _, err := exec.LookPath("haproxy"); err != nil {
+					t.Skip("needs haproxy: run hack/bootstrap")
+				}
+			} else {
+				t.Setenv("PATH", pretend(t, c.program))
+			}
+			bad := simple
+			c.change(&bad)
+			h, err := haproxy.Start(t.Context(), space, bad)
+			if err == nil {
+				t.Fatal(errors.Join(errors.New("it starts"), h.Close()))
+			}
+			if c.is != nil && !errors.Is(err, c.is) {
+				t.Errorf("%v\nis not %v", err, c.is)
+			}
+			for _, says := range c.says {
+				if !strings.Contains(err.Error(), says) {
+					t.Errorf("%v\ndoes not say %q", err, says)
+				}
+			}
+		})
+	}
+}
+
+// pretend makes a directory with a HAProxy of another version, which rejects every
+// configuration, or with none.
+func pretend(t *testing.T, version string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if version != "none" {
+		script := "#!/bin/sh\ncase $1 in -v) echo '" + version + "';; *) echo 'no idea' >&2; exit 1;; esac\n"
+		noError(t, os.WriteFile(filepath.Join(dir, "haproxy"), []byte(script), 0o755))
+	}
+	return dir
+}
+
+// A HAProxy that dies says so at the next question and when it is closed, with its
+// last words, and only once.
+func TestDeathIsToldWithItsLastWords(t *testing.T) {
+	space, host := loopback(t)
+	h := start(t, space, simple)
+	connect(t, host)
+	noError(t, unix.Kill(h.PID(), unix.SIGSEGV))
+	within, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	select {
+	case <-h.Ended():
+	case <-within.Done():
+		t.Fatal("it lives on")
+	}
+	_, asked := h.Stats(t.Context())
+	for name, err := range map[string]error{"Stats": asked, "Failure": h.Failure(), "Close": h.Close()} {
+		for _, want := range []string{"signal: segmentation fault", "the end of its log:\n\tclient=127.0.0.1:"} {
+			if !errors.Is(err, program.ErrEnded) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v\nwant ErrEnded and %q", name, err, want)
+			}
+		}
+	}
+	noError(t, h.Close())
+}
+
+// A question ends with its context, also when HAProxy does not answer.
+func TestAQuestionEndsWithItsContext(t *testing.T) {
+	space, _ := loopback(t)
+	h := start(t, space, simple)
+	noError(t, unix.Kill(h.PID(), unix.SIGSTOP))
+	within, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := h.Stats(within); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want the end of the context", err)
+	}
+	noError(t, h.Close())
+	if err := unix.Kill(h.PID(), 0); !errors.Is(err, unix.ESRCH) {
+		t.Errorf("kill 0 says %v: it is still there", err)
+	}
 }

@@ -69,6 +69,25 @@ func Requirements() []kernel.Requirement {
 			}),
 		},
 		{
+			Name:     "HAProxy",
+			Remedy:   "run hack/bootstrap, which installs it; stories with a real HAProxy fail without",
+			Optional: true,
+			Probe: func(ctx context.Context) (kernel.Fact, string) {
+				out, err := exec.CommandContext(ctx, "haproxy", "-v").Output()
+				line, _, _ := strings.Cut(string(out), "\n")
+				return fact(line, err)
+			},
+		},
+		{
+			Name:     "iptables DNAT to a share of the connections",
+			Remedy:   "load xt_statistic and xt_nat; stories with a balancer that is DNAT fail without",
+			Optional: true,
+			Probe: func(ctx context.Context) (kernel.Fact, string) {
+				topology := Topology{Clients: 1, Servers: 2, Balancer: BalancerSpec{Kind: DNAT}}
+				return fact("", inLab(ctx, topology, func(*Lab) error { return nil }))
+			},
+		},
+		{
 			Name:     "PAWS rejects of TIME_WAIT counted apart",
 			Remedy:   "Linux before 6.16 counts them in TcpExt.PAWSEstab, and so do the stories then",
 			Optional: true,

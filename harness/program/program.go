@@ -47,6 +47,7 @@ func FilePath(descriptor int) string { return "/proc/self/fd/" + strconv.Itoa(de
 // goroutine. The caller of [Start] must Close it.
 type Program struct {
 	name  string
+	pid   int
 	log   *os.File
 	stop  context.CancelFunc
 	ended chan struct{} // closed when it has ended
@@ -76,13 +77,16 @@ func Start(space *ns.Namespace, s Spec) (*Program, error) {
 		stop()
 		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), log.Close())
 	}
-	p := &Program{name: name, log: log, stop: stop, ended: make(chan struct{})}
+	p := &Program{name: name, pid: c.Process.Pid, log: log, stop: stop, ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
 		p.how = wait()
 	}()
 	return p, nil
 }
+
+// PID is the process's number.
+func (p *Program) PID() int { return p.pid }
 
 // Ended is closed when the program has ended.
 func (p *Program) Ended() <-chan struct{} { return p.ended }
