@@ -244,5 +244,8 @@ func Families() []Family {
 		Chance(),
 		Gateway(),
 		Remedies(),
+		Proxy(),
+		ProxyPorts(),
+		ProxyLoss(),
 	}
 }
