@@ -81,7 +81,7 @@ func Proxy() Family {
 					"option httpclose or http-server-close of HAProxy; a client that waits while a timeout ends the idle connection (timeout http-keep-alive, " +
 					"in mode tcp timeout client, without HAProxy the server's); the client closes with SO_LINGER of 0 seconds"},
 			{Name: nolinger, Values: []string{"no", "clients", "servers"}, Means: "option nolinger of HAProxy's frontend or backend"},
-			{Name: reuse, Values: []string{"safe", "never", "always"}, Means: "http-reuse"},
+			{Name: reuse, Values: []string{"safe", "always"}, Means: "http-reuse"},
 			{Name: server, Values: []string{"first", "waits"},
 				Means: "whether a server that has said Connection: close closes at once or when the other side has"},
 			{Name: clientTS, Values: []string{"1", "0"}, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
@@ -91,7 +91,7 @@ func Proxy() Family {
 		},
 		Impossible: []Impossible{
 			{Cells{{balancer: {"tcp", "dnat", "endpoint"}, ends: {"httpclose", "http-server-close"}}}, "only mode http knows where a response ends"},
-			{Cells{{balancer: {"tcp", "dnat", "endpoint"}, reuse: {"never", "always"}}}, "only mode http knows where a response ends"},
+			{Cells{{balancer: {"tcp", "dnat", "endpoint"}, reuse: {"always"}}}, "only mode http knows where a response ends"},
 			{Cells{{balancer: {"dnat", "endpoint"}, nolinger: {"clients", "servers"}}}, "there is no HAProxy"},
 			{Cells{{balancer: {"tcp", "dnat", "endpoint"}, server: {"waits"}}}, "who passes bytes on closes for nobody: both sides would wait for ever"},
 		},

@@ -45,8 +45,7 @@ func ProxyLoss() Family {
 			{Name: window, Values: []string{"large", "small"},
 				Means: "whether a whole response fits into the client's receive window, or tcp_rmem is 4096"},
 		},
-		Crossed: [][]string{{cut, framing}, {mode, nolinger, window}},
-		Rules: []Rule{
+				Rules: []Rule{
 			{
 				Name: "proxyloss-client-http", Cells: Cells{{cut: {"client-rst"}}}.And(inHTTP),
 				Want: []Expectation{Exactly("given up", lossRequests), Is("log", "sD--"), Exactly("srv_abrt", lossRequests), Exactly("cli_abrt", 0),
