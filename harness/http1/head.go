@@ -31,7 +31,7 @@ type head struct {
 // take returns the whole head once it is there, without the empty line at its
 // end, and how many bytes of p belong to it. The head may be a part of p.
 func (h *head) take(p []byte) (whole []byte, used int, err error) {
-	if len(h.came) == 0 {
+	if len(h.came) == 0 && len(p) <= maxHead {
 		if end := bytes.Index(p, endOfHead); end >= 0 {
 			return p[:end], end + len(endOfHead), nil
 		}

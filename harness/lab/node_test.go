@@ -100,6 +100,7 @@ func TestNode(t *testing.T) {
 			{"reports the kernel's errors", testVerdicts},
 			{"keeps connections open", testKept},
 			{"moves data", testData},
+			{"exchanges HTTP", testExchange},
 			{"controls clocks", testClocks},
 			{"ends calls with their context", testContexts},
 			{"answers many calls at a time", testConcurrency},
@@ -248,6 +249,53 @@ func testData(t *testing.T, client, balancer node.Node) {
 		t.Errorf("received %+v, %v, want %d bytes", got, err, sent)
 	}
 	endOn(t, balancer, conn, tcp.CloseNow)
+}
+
+func testExchange(t *testing.T, client, balancer node.Node) {
+	door := listenOn(t, balancer, tcp.ListenSpec{HTTP: &tcp.Responder{Body: 1000}})
+	to := tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst}
+	done, err := client.Exchange(t.Context(), []tcp.Exchange{
+		{Attempt: to, Requests: []tcp.Request{{}, {Path: "/again"}}},
+		{Attempt: tcp.Attempt{To: door.Addr, Ending: tcp.CloseAfterPeer}, Requests: []tcp.Request{{Connection: "close"}}},
+		{Attempt: tcp.Attempt{To: netip.AddrPortFrom(balancer.Identity().Addr, 9)}, Requests: []tcp.Request{{}}},
+	}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []tcp.End{{First: tcp.Here}, {First: tcp.Peer}} {
+		for _, r := range done[i].Replies {
+			if r.Fate != tcp.Whole || r.Status != 200 || r.Bytes != 1000 || r.Length != 1000 || r.Close != (i == 1) {
+				t.Errorf("%+v, want a whole response", r)
+			}
+		}
+		if done[i].Verdict != tcp.Connected || done[i].End != want || done[i].Conn != 0 {
+			t.Errorf("%v, want %+v", done[i], want)
+		}
+	}
+	if len(done[0].Replies) != 2 || done[2].Verdict != tcp.Refused || done[2].Replies[0].Fate != tcp.Unsent {
+		t.Errorf("%v and %v", done[0], done[2])
+	}
+	var served tcp.Served
+	err = observe.Await(t.Context(), "the end of the connections", func() (bool, error) {
+		served, err = balancer.Served(t.Context(), door.Handle)
+		return served.Open == 0, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if served.Connections != 2 || served.Requests != 3 || served.Responses != 3 || served.Bytes != 3000 ||
+		served.ClosedFirst != 1 || served.PeerFirst != 1 || served.Peers[done[0].Local] != 1 || served.Peers[done[1].Local] != 1 {
+		t.Errorf("%+v", served)
+	}
+	for i, side := range []struct {
+		at            node.Node
+		local, remote netip.AddrPort
+	}{{client, done[0].Local, door.Addr}, {balancer, door.Addr, done[1].Local}} {
+		sockets, err := side.at.Sockets(t.Context())
+		if err != nil || len(sockets.In(observe.TimeWait).Between(side.local, side.remote)) != 1 {
+			t.Errorf("exchange %d: want its TIME_WAIT at %s: %v, %v", i, side.at.Identity().Name, sockets, err)
+		}
+	}
 }
 
 func testClocks(t *testing.T, client, balancer node.Node) {

@@ -45,6 +45,13 @@ type Attempt struct {
 	Ending Ending
 }
 
+func (a *Attempt) budget() time.Duration {
+	if a.Budget == 0 {
+		return DefaultBudget
+	}
+	return a.Budget
+}
+
 // Outcome is what came of an Attempt.
 type Outcome struct {
 	Verdict Verdict
@@ -83,9 +90,7 @@ func (h *Host) Attempt(ctx context.Context, attempts []Attempt) ([]Outcome, erro
 	tries := make([]try, len(attempts))
 	for i, a := range attempts {
 		tries[i] = try{Attempt: a}
-		if tries[i].Budget == 0 {
-			tries[i].Budget = DefaultBudget
-		}
+		tries[i].Budget = a.budget()
 	}
 	err := h.inside(func() error {
 		for i := range tries {

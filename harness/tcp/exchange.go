@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -55,6 +56,25 @@ type Exchanged struct {
 	End End
 }
 
+// String is one line: the attempt, the fates, and the end.
+func (x Exchanged) String() string {
+	var b strings.Builder
+	b.WriteString(x.Outcome.String())
+	for _, r := range x.Replies {
+		b.WriteString("; " + r.String())
+	}
+	if x.End.First != Nobody {
+		fmt.Fprintf(&b, "; first to end: %s", x.End.First)
+	}
+	if x.End.Errno != 0 {
+		fmt.Fprintf(&b, " (%s)", unix.ErrnoName(x.End.Errno))
+	}
+	if x.End.Undecided {
+		b.WriteString(" (our budget ended before the peer's FIN)")
+	}
+	return b.String()
+}
+
 // Reply is what came in answer to one request.
 type Reply struct {
 	Fate Fate
@@ -73,6 +93,24 @@ type Reply struct {
 	// FirstByte and Took are the time from the start of sending the request to
 	// the first byte of the answer, and to its fate.
 	FirstByte, Took time.Duration
+}
+
+// String is one line: fate, status and bytes.
+func (r Reply) String() string {
+	s := string(r.Fate)
+	if r.Status != 0 {
+		s += fmt.Sprintf(" %d with %d bytes", r.Status, r.Bytes)
+	}
+	if r.Length >= 0 {
+		s += fmt.Sprintf(" of %d", r.Length)
+	}
+	if r.Errno != 0 {
+		s += fmt.Sprintf(" (%s)", unix.ErrnoName(r.Errno))
+	}
+	if r.Problem != "" {
+		s += ": " + r.Problem
+	}
+	return s
 }
 
 // Fate is what became of a request.
@@ -118,6 +156,7 @@ func (h *Host) Exchange(ctx context.Context, exchanges []Exchange, atOnce int) (
 		}
 	}
 	call := exchangeCall{host: h, began: time.Now(), all: exchanges, done: make([]Exchanged, len(exchanges))}
+	call.more = sync.NewCond(&call.mu)
 	for i := range exchanges {
 		if exchanges[i].Conn == 0 {
 			call.unopened++
@@ -170,9 +209,14 @@ type exchangeCall struct {
 	next   atomic.Int64
 	failed atomic.Pointer[error]
 
+	visits sync.WaitGroup
+
 	mu       sync.Mutex
-	spare    []*socket // opened in the namespace, and not used yet
-	unopened int
+	more     *sync.Cond // there are more spare sockets, or an error
+	spare    []*socket  // opened in the namespace, and not used yet
+	unopened int        // how many are still to be opened
+	visiting bool
+	visitErr error
 }
 
 // work does one exchange after the other until none is left.
@@ -192,27 +236,25 @@ func (c *exchangeCall) work(ctx context.Context) error {
 }
 
 // spareSockets is how many sockets are opened at a time: a visit to the namespace
-// costs as much as some of them.
-const spareSockets = 32
+// costs as much as some of them. When half of them are used, the next visit begins,
+// so that nobody waits for it.
+const spareSockets = 64
 
 func (c *exchangeCall) open() (*socket, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.spare) == 0 {
-		err := c.host.inside(func() error {
-			for range min(spareSockets, c.unopened) {
-				s, err := openSocket()
-				if err != nil {
-					return err
-				}
-				c.spare = append(c.spare, s)
-				c.unopened--
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
+	for {
+		if len(c.spare) <= spareSockets/2 && c.unopened > 0 && !c.visiting {
+			c.visiting = true
+			c.visits.Go(c.visit)
 		}
+		if len(c.spare) > 0 {
+			break
+		}
+		if c.visitErr != nil {
+			return nil, c.visitErr
+		}
+		c.more.Wait()
 	}
 	last := len(c.spare) - 1
 	s := c.spare[last]
@@ -220,7 +262,34 @@ func (c *exchangeCall) open() (*socket, error) {
 	return s, nil
 }
 
+// visit opens more sockets in the namespace.
+func (c *exchangeCall) visit() {
+	c.mu.Lock()
+	wanted := min(spareSockets, c.unopened)
+	c.mu.Unlock()
+	var opened []*socket
+	err := c.host.inside(func() error {
+		for range wanted {
+			s, err := openSocket()
+			if err != nil {
+				return err
+			}
+			opened = append(opened, s)
+		}
+		return nil
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spare = append(c.spare, opened...)
+	c.unopened -= wanted
+	c.visitErr = err
+	c.visiting = err != nil // one that failed is the last
+	c.more.Broadcast()
+}
+
+// closeSpare closes what an error left over.
 func (c *exchangeCall) closeSpare() error {
+	c.visits.Wait()
 	var errs []error
 	for _, s := range c.spare {
 		errs = append(errs, s.close())
@@ -257,11 +326,7 @@ func (c *exchangeCall) one(ctx context.Context, x *Exchange, out *Exchanged) err
 	if err != nil {
 		return errors.Join(err, s.close())
 	}
-	budget := x.Budget
-	if budget == 0 {
-		budget = DefaultBudget
-	}
-	ending := x.Ending
+	budget, ending := x.budget(), x.Ending
 	for i := range x.Requests {
 		reply := &out.Replies[i]
 		if err := st.ask(ctx, &x.Requests[i], budget, reply); err != nil {
@@ -308,9 +373,7 @@ func (c *exchangeCall) connect(ctx context.Context, x *Exchange, out *Exchanged)
 		return nil, x.To, err
 	}
 	t := &try{Attempt: x.Attempt, socket: s}
-	if t.Budget == 0 {
-		t.Budget = DefaultBudget
-	}
+	t.Budget = x.budget()
 	err = errors.Join(t.connect(), t.dropFailed())
 	if err == nil && t.out.Verdict == "" {
 		err = t.awaitVerdict(ctx)

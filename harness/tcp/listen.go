@@ -35,7 +35,7 @@ type listener struct {
 	accepted map[netip.AddrPort]Handle // by the peer's address, KeepOpen only
 	arrived  chan struct{}             // closed and replaced at each arrival
 	stop     context.CancelFunc
-	served   served
+	served   *served // with a Responder only
 }
 
 // Listen opens a listening socket and serves it until it is ended or the host
@@ -88,6 +88,14 @@ func (h *Host) listen(s *socket, at *unix.SockaddrInet4, spec ListenSpec) (Handl
 	}
 	serving, stop := context.WithCancel(context.Background())
 	s.listener = &listener{accepted: map[netip.AddrPort]Handle{}, arrived: make(chan struct{}), stop: stop}
+	if spec.HTTP != nil {
+		s.listener.served = new(served)
+		// As web servers do: the end of a response is not to wait for the
+		// acknowledgement of what is before it. Accepted connections inherit it.
+		if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+			return 0, netip.AddrPort{}, fmt.Errorf("set TCP_NODELAY: %w", err)
+		}
+	}
 	handle, err := h.keep(s)
 	if err != nil {
 		return 0, netip.AddrPort{}, err
@@ -114,7 +122,7 @@ func (h *Host) serve(ctx context.Context, s *socket, spec ListenSpec) {
 			return
 		}
 		if answers != nil {
-			h.spawn(func() { h.respond(ctx, conn, peer, spec, answers, &s.listener.served) })
+			h.spawn(func() { h.respond(ctx, conn, peer, spec, answers, s.listener.served) })
 			continue
 		}
 		if spec.Ending != KeepOpen {

@@ -23,6 +23,8 @@ type Responder struct {
 	Status int
 	// Body is the size of the body of each response in bytes.
 	Body int
+	// Delay is how long it works on each response before it sends any of it.
+	Delay time.Duration
 	// Framing is how the end of the body is told. A client of HTTP/1.0 gets a
 	// length instead of chunks.
 	Framing http1.Framing
@@ -46,7 +48,7 @@ func (r *Responder) check() error {
 	switch {
 	case r.Status != 0 && (r.Status < 200 || r.Status > 999):
 		return fmt.Errorf("responder: status %d: want 200 to 999", r.Status)
-	case r.Body < 0 || r.Last < 0 || r.Idle < 0 || r.Cut < 0:
+	case r.Body < 0 || r.Delay < 0 || r.Last < 0 || r.Idle < 0 || r.Cut < 0:
 		return fmt.Errorf("responder: negative number in %+v", *r)
 	case r.Cut > 0 && r.Cut >= r.Body:
 		return fmt.Errorf("responder: cut after %d bytes of %d: want fewer", r.Cut, r.Body)
@@ -72,8 +74,8 @@ type Served struct {
 	Requests, Responses int
 	Bytes               int64
 	// ClosedFirst and PeerFirst are how many connections this side ended first,
-	// and how many the peer, as [End] tells it. PeerResets are those of them that
-	// the peer ended by RST.
+	// and how many the peer, as [End] tells it; those of which it is Unclear are in
+	// neither. PeerResets are those of them that the peer ended by RST.
 	ClosedFirst, PeerFirst, PeerResets int
 	// Idled is how many were ended because no request came in time.
 	Idled int
@@ -101,8 +103,8 @@ func (h *Host) Served(listening Handle) (Served, error) {
 	if err != nil {
 		return Served{}, fmt.Errorf("served: %w", err)
 	}
-	if s.listener == nil {
-		return Served{}, fmt.Errorf("served: socket %d does not listen", listening)
+	if s.listener == nil || s.listener.served == nil {
+		return Served{}, fmt.Errorf("served: socket %d has no responder", listening)
 	}
 	var now Served
 	s.listener.served.note(func(n *Served) {
@@ -203,6 +205,7 @@ func (h *Host) respond(ctx context.Context, s *socket, peer netip.AddrPort, spec
 			if end.Errno != 0 {
 				now.PeerResets++
 			}
+		default: // lost with the listener, or nobody can tell
 		}
 	})
 	if err != nil && ctx.Err() == nil {
@@ -231,6 +234,9 @@ func (h *Host) converse(ctx context.Context, s *socket, peer netip.AddrPort, spe
 		k := kind{last: n == r.Last || request.Close && !r.IgnoreClose || r.Framing == http1.ToTheEnd, head: request.Head, old: request.Old}
 		a := answers[k]
 		counts.note(func(now *Served) { now.Requests++ })
+		if err = pause(ctx, r.Delay); err != nil {
+			break
+		}
 		if err = st.answer(ctx, a); err != nil {
 			break
 		}

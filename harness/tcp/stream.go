@@ -109,9 +109,9 @@ func (st *stream) readNow(fd uintptr) (done bool) {
 	for {
 		n, err := unix.Read(int(fd), st.buffer[:])
 		switch {
-		case err == unix.EAGAIN:
+		case errors.Is(err, unix.EAGAIN):
 			return false
-		case err == unix.EINTR:
+		case errors.Is(err, unix.EINTR):
 			continue
 		case err == nil && n == 0:
 			err = io.EOF
@@ -125,9 +125,9 @@ func (st *stream) writeNow(fd uintptr) (done bool) {
 	for len(st.left) > 0 {
 		n, err := unix.Write(int(fd), st.left)
 		switch {
-		case err == unix.EAGAIN:
+		case errors.Is(err, unix.EAGAIN):
 			return false
-		case err == unix.EINTR:
+		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			st.err = err
 			return true
@@ -157,11 +157,12 @@ const (
 // End is how a connection ended.
 type End struct {
 	// First is who ended it first, by FIN or RST: Peer when the peer's had
-	// arrived before ours was sent. It is read from the socket's own state, just
-	// before close(2) and both before and after shutdown(2): a FIN_WAIT state
-	// says that no FIN had come when ours was sent, CLOSE_WAIT and LAST_ACK that
-	// one had (RFC 9293, 3.3.2). When all was over before the second look, a
-	// TIME_WAIT on this side says that ours was the first.
+	// arrived before ours was sent. It is read from the socket's own state before
+	// and after shutdown(2): FIN_WAIT1, FIN_WAIT2 and CLOSING say that no FIN had
+	// come when ours was sent, CLOSE_WAIT and LAST_ACK that one had (RFC 9293,
+	// 3.3.2). When all was over before the second look, a TIME_WAIT on this side
+	// says that ours was the first. With CloseNow and Abort there is no second
+	// look: an end that comes in the microsecond before close(2) is missed.
 	First Side
 	// Errno is the kernel's error that came instead of the peer's FIN:
 	// ECONNRESET for a RST. Else 0.

@@ -1,0 +1,89 @@
+package observe
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/ns"
+)
+
+// A lookup finds what a dump shows, and nothing else.
+func TestLookup(t *testing.T) {
+	space, err := ns.New()
+	if errors.Is(err, unix.EPERM) {
+		t.Skip("needs CAP_SYS_ADMIN: run it with hack/test")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer space.Close()
+	var (
+		lookup *Lookup
+		listed Sockets
+		fds    [3]int
+	)
+	err = space.Do(func() (err error) {
+		if err := up("lo", "127.0.0.2/8"); err != nil {
+			return err
+		}
+		for i := range fds {
+			if i < 2 {
+				if fds[i], err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+					return err
+				}
+			}
+		}
+		if err := errors.Join(unix.Bind(fds[0], &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fds[0], 1)); err != nil {
+			return err
+		}
+		at, err := unix.Getsockname(fds[0])
+		if err != nil {
+			return err
+		}
+		if err := unix.Connect(fds[1], at); err != nil {
+			return err
+		}
+		if fds[2], _, err = unix.Accept(fds[0]); err != nil {
+			return err
+		}
+		if lookup, err = OpenLookup(); err != nil {
+			return err
+		}
+		// The client closes first: its end is a minisocket, the other waits.
+		if err := unix.Close(fds[1]); err != nil {
+			return err
+		}
+		if err := unix.Close(fds[2]); err != nil {
+			return err
+		}
+		listed, err = ReadSockets()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lookup.Close()
+	waiting := listed.In(TimeWait)
+	if len(waiting) != 1 {
+		t.Fatalf("%v, want one TIME_WAIT", listed)
+	}
+	want := waiting[0]
+	got, found, err := lookup.Find(want.Local, want.Remote)
+	got.Expires = want.Expires // runs on
+	if err != nil || !found || got != want {
+		t.Errorf("found %v: %v, %v, want %v", found, got, err, want)
+	}
+	// The listener is at the other end, and is no connection.
+	if got, found, err := lookup.Find(want.Remote, want.Local); err != nil || found {
+		t.Errorf("found %v: %v, %v, want nothing", found, got, err)
+	}
+	if got, found, err := lookup.Find(want.Local, netip.AddrPortFrom(want.Remote.Addr(), 1)); err != nil || found {
+		t.Errorf("found %v: %v, %v, want nothing", found, got, err)
+	}
+	if _, _, err := lookup.Find(netip.MustParseAddrPort("[::1]:1"), want.Remote); err == nil {
+		t.Error("looks for IPv6")
+	}
+}
