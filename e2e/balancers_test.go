@@ -1,22 +1,75 @@
 package e2e
 
 import (
+	"context"
+	"net/netip"
+
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"golang.org/x/sys/unix"
 
 	"twlab/harness/haproxy"
 	"twlab/harness/lab"
+	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )
 
 // behind builds a lab of one client and one server with the balancer in between.
-// The server ends its connections as said.
-func behind(ctx SpecContext, balancer lab.BalancerSpec, ending tcp.Ending) world {
+func behind(ctx SpecContext, balancer lab.BalancerSpec) world {
 	GinkgoHelper()
-	w := up(ctx, lab.Topology{Clients: 1, Servers: 1, Balancer: balancer})
-	listen(ctx, w.server(), tcp.ListenSpec{At: w.Behind()[0], Ending: ending})
-	return w
+	return up(ctx, lab.Topology{Clients: 1, Servers: 1, Balancer: balancer})
+}
+
+// side is one end of some connections.
+type side struct {
+	node.Node
+	conns []tcp.Handle
+}
+
+// through connects the client to the balancer's door n times, and returns the ends
+// of the connections: at the client, and at the node where they come out.
+func (w world) through(ctx context.Context, end node.Node, n int) (client, server side) {
+	GinkgoHelper()
+	client, server = side{Node: w.client(0)}, side{Node: end}
+	listening, err := end.Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(end.Identity().Addr, w.Door().Port())})
+	Expect(err).NotTo(HaveOccurred())
+	for range n {
+		outcomes, err := client.Attempt(ctx, []tcp.Attempt{{To: w.Door()}})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(outcomes).To(HaveVerdicts(tcp.Connected, 1))
+		client.conns = append(client.conns, outcomes[0].Conn)
+	}
+	Eventually(sockets).WithArguments(ctx, end).Should(HaveSockets(n, observe.Established))
+	for _, s := range sockets(ctx, end).In(observe.Established) {
+		conn, err := end.Accept(ctx, listening.Handle, s.Remote)
+		Expect(err).NotTo(HaveOccurred())
+		server.conns = append(server.conns, conn)
+	}
+	return client, server
+}
+
+// tell sends a byte on each connection, and waits until the other side has it:
+// everything in between has both of its connections then.
+func (s side) tell(ctx context.Context, other side) {
+	GinkgoHelper()
+	for _, conn := range s.conns {
+		Expect(s.Send(ctx, conn, 1)).To(Equal(1))
+	}
+	Eventually(sockets).WithArguments(ctx, other.Node).Should(HaveUnread(len(other.conns)))
+}
+
+// closeBefore closes the side's ends of the connections, and then the other's.
+func (s side) closeBefore(ctx context.Context, other side) {
+	GinkgoHelper()
+	s.tell(ctx, other)
+	for _, conn := range s.conns {
+		Expect(s.End(ctx, conn, tcp.CloseNow)).To(Succeed())
+	}
+	for _, conn := range other.conns {
+		Expect(other.Receive(ctx, conn)).To(Equal(tcp.Received{Bytes: 1}))
+		Expect(other.End(ctx, conn, tcp.CloseNow)).To(Succeed())
+	}
 }
 
 // hops is how many sockets there are at every hop from the client to the server.
@@ -41,57 +94,74 @@ func (w world) timeWaits(ctx SpecContext) (found hops) {
 // between it and the server decides who else has some.
 var _ = Describe("Behind a balancer", func() {
 	const connects = 10
-	clientFirst := tcp.Attempt{Ending: tcp.CloseFirst}
-	serverFirst := tcp.Attempt{Ending: tcp.CloseAfterPeer}
-	loop := func(ctx SpecContext, w world, example tcp.Attempt) {
-		GinkgoHelper()
-		example.To = w.Door()
-		Expect(attempt(ctx, w.client(0), connects, example)).To(HaveVerdicts(tcp.Connected, connects))
-	}
 
-	It("that is HAProxy, a client that closes first makes HAProxy close first towards the server: both have the TIME_WAITs", func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Kind: lab.HAProxy}, tcp.CloseAfterPeer)
-		loop(ctx, world, clientFirst)
+	It("that is HAProxy, a client that closes first makes HAProxy close first towards the server: both have the TIME_WAITs", SpecTimeout(2*patience), func(ctx SpecContext) {
+		world := behind(ctx, lab.BalancerSpec{Kind: lab.HAProxy})
+		client, server := world.through(ctx, world.server(), connects)
+		client.closeBefore(ctx, server)
 		Eventually(world.timeWaits).WithArguments(ctx).Should(Equal(hops{Client: connects, BalancerToServer: connects}))
 	})
 
-	It("that is HAProxy, a server that closes first makes HAProxy close first towards the client", func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Kind: lab.HAProxy}, tcp.CloseFirst)
-		loop(ctx, world, serverFirst)
+	It("that is HAProxy, a server that closes first makes HAProxy close first towards the client: both have them", SpecTimeout(2*patience), func(ctx SpecContext) {
+		world := behind(ctx, lab.BalancerSpec{Kind: lab.HAProxy})
+		client, server := world.through(ctx, world.server(), connects)
+		server.closeBefore(ctx, client)
 		Eventually(world.timeWaits).WithArguments(ctx).Should(Equal(hops{BalancerToClient: connects, Server: connects}))
 	})
 
-	It("that is DNAT, a client that closes first has them alone: the balancer has no sockets, only a conntrack table", func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT}, tcp.CloseAfterPeer)
-		loop(ctx, world, clientFirst)
+	It("that is DNAT, a client that closes first has them alone: the balancer has no sockets, only a conntrack table", SpecTimeout(2*patience), func(ctx SpecContext) {
+		world := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
+		client, server := world.through(ctx, world.server(), connects)
+		client.closeBefore(ctx, server)
 		Eventually(world.timeWaits).WithArguments(ctx).Should(Equal(hops{Client: connects}))
 		Expect(sockets(ctx, world.balancer())).To(BeEmpty())
 		Expect(flows(ctx, world.balancer())).To(HaveLen(connects))
 	})
 
-	It("that is DNAT, a server that closes first has them alone, and the client's ports are free", func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT}, tcp.CloseFirst)
-		loop(ctx, world, serverFirst)
+	It("that is DNAT, a server that closes first has them alone, and the client's ports are free", SpecTimeout(2*patience), func(ctx SpecContext) {
+		world := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
+		client, server := world.through(ctx, world.server(), connects)
+		server.closeBefore(ctx, client)
 		Eventually(world.timeWaits).WithArguments(ctx).Should(Equal(hops{Server: connects}))
 	})
 
-	It("that is the end itself, a client that closes first has them alone", func(ctx SpecContext) {
-		world := up(ctx, lab.Topology{Clients: 1, Servers: 1})
-		listen(ctx, world.balancer(), tcp.ListenSpec{At: world.Door(), Ending: tcp.CloseAfterPeer})
-		loop(ctx, world, clientFirst)
+	It("that is the end itself, a client that closes first has them alone", SpecTimeout(2*patience), func(ctx SpecContext) {
+		world := behind(ctx, lab.BalancerSpec{})
+		client, server := world.through(ctx, world.balancer(), connects)
+		client.closeBefore(ctx, server)
 		Eventually(world.timeWaits).WithArguments(ctx).Should(Equal(hops{Client: connects}))
+	})
+})
+
+var _ = Describe("A server that resets in the middle", func() {
+	It("resets the client's connection behind DNAT", SpecTimeout(2*patience), func(ctx SpecContext) {
+		world := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
+		client, server := world.through(ctx, world.server(), 1)
+		client.tell(ctx, server)
+		Expect(server.End(ctx, server.conns[0], tcp.Abort)).To(Succeed())
+		Expect(client.Receive(ctx, client.conns[0])).To(Equal(tcp.Received{Errno: unix.ECONNRESET}))
+	})
+
+	It("is an ordinary end to the client behind HAProxy, whose log knows better", SpecTimeout(2*patience), func(ctx SpecContext) {
+		world := behind(ctx, lab.BalancerSpec{Kind: lab.HAProxy})
+		moved := world.watchProgram(ctx)
+		client, server := world.through(ctx, world.server(), 1)
+		client.tell(ctx, server)
+		Expect(server.End(ctx, server.conns[0], tcp.Abort)).To(Succeed())
+		Expect(client.Receive(ctx, client.conns[0])).To(Equal(tcp.Received{}))
+		Eventually(world.programLog).Should(ContainSubstring("end=SD"))
+		Expect(moved()).To(Rise("server0.srv_abrt"))
 	})
 })
 
 var _ = Describe("A server that does not listen", func() {
 	It("is a refusal to the client behind DNAT", func(ctx SpecContext) {
-		world := up(ctx, lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Kind: lab.DNAT}})
+		world := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
 		Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: world.Door()})).To(HaveVerdicts(tcp.Refused, 1))
 	})
 
 	It("is a connection to the client behind HAProxy, which counts it and hangs up", func(ctx SpecContext) {
-		never := haproxy.Config{Retries: -1}
-		world := up(ctx, lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: never}})
+		world := behind(ctx, lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: haproxy.Config{Retries: -1}})
 		moved := world.watchProgram(ctx)
 
 		outcomes := attempt(ctx, world.client(0), 1, tcp.Attempt{To: world.Door(), Ending: tcp.CloseAfterPeer})

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	. "github.com/onsi/gomega"
@@ -31,6 +32,14 @@ func HaveVerdicts(want tcp.Verdict, n int) types.GomegaMatcher {
 // HaveSockets matches a socket table with exactly n sockets in the state.
 func HaveSockets(n int, in observe.State) types.GomegaMatcher {
 	return WithTransform(func(all observe.Sockets) observe.Sockets { return all.In(in) }, HaveLen(n))
+}
+
+// HaveUnread matches a socket table in which exactly n connections have data that
+// nobody has read yet.
+func HaveUnread(n int) types.GomegaMatcher {
+	return WithTransform(func(all observe.Sockets) observe.Sockets {
+		return slices.DeleteFunc(all.In(observe.Established), func(s observe.Socket) bool { return s.RecvQueue == 0 })
+	}, HaveLen(n))
 }
 
 // HaveTimeWait matches a socket table with exactly n sockets in TIME_WAIT.

@@ -148,6 +148,15 @@ func (w world) watchProgram(ctx SpecContext) func() observe.Counters {
 	return watching(ctx, program.Stats)
 }
 
+// programLog is what the balancer's program has said.
+func (w world) programLog() (string, error) {
+	program, err := w.Program()
+	if err != nil {
+		return "", err
+	}
+	return program.Log()
+}
+
 // syns accounts for the SYNs of one outcome of a client's attempt.
 func (w world) syns(from node.Node, out tcp.Outcome, to netip.AddrPort) observe.SYNAccount {
 	GinkgoHelper()

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 
 	"twlab/harness/haproxy"
+	"twlab/harness/nginx"
 	"twlab/harness/ns"
 	"twlab/harness/observe"
 )
@@ -21,6 +23,8 @@ const (
 	Endpoint BalancerKind = ""
 	// HAProxy is the program: two connections for each of the clients'.
 	HAProxy BalancerKind = "haproxy"
+	// Nginx is the program, with its stream module: two connections as well.
+	Nginx BalancerKind = "nginx"
 	// DNAT rewrites the address of the balancer to that of a server, and lets
 	// the rest of the connection through (iptables DNAT under the statistic
 	// match, as kube-proxy does). The balancer has no socket in it.
@@ -45,6 +49,8 @@ type BalancerSpec struct {
 	// HAProxy, for the kind HAProxy, is what that is told. Where it listens and
 	// which servers it has is for the lab to say.
 	HAProxy haproxy.Config
+	// NginxLines, for the kind Nginx, are nginx.Config.Lines.
+	NginxLines []string
 	// Statistic, for DNAT, is how a server is chosen.
 	Statistic StatisticMode
 }
@@ -64,6 +70,9 @@ type Program interface {
 	Close() error
 }
 
+// runs tells whether the kind is a program.
+func (k BalancerKind) runs() bool { return k == HAProxy || k == Nginx }
+
 // start starts the program of the kind inside the balancer's namespace, and
 // returns when it listens. A kind without a program has none.
 func (s BalancerSpec) start(ctx context.Context, space *ns.Namespace, servers []netip.AddrPort) (Program, error) {
@@ -73,6 +82,8 @@ func (s BalancerSpec) start(ctx context.Context, space *ns.Namespace, servers []
 		c := s.HAProxy
 		c.Bind, c.Servers = door, servers
 		return started(haproxy.Start(ctx, space, c))
+	case Nginx:
+		return started(nginx.Start(ctx, space, nginx.Config{Bind: door, Servers: servers, Lines: s.NginxLines}))
 	case Endpoint, DNAT:
 	}
 	return nil, nil //nolint:nilnil // no program, and nothing wrong with that
@@ -95,12 +106,12 @@ func (s BalancerSpec) validate(servers []netip.AddrPort) (errs []error) {
 	bad := func(err error) { errs = append(errs, fmt.Errorf("balancer: %w", err)) }
 	switch s.Kind {
 	case Endpoint:
-	case HAProxy, DNAT:
+	case HAProxy, Nginx, DNAT:
 		if len(servers) == 0 {
 			bad(fmt.Errorf("kind %q needs servers", s.Kind))
 		}
 	default:
-		bad(fmt.Errorf("unknown kind %q: want %q, %q or none", s.Kind, HAProxy, DNAT))
+		bad(fmt.Errorf("unknown kind %q: want %q, %q, %q or none", s.Kind, HAProxy, Nginx, DNAT))
 	}
 	switch s.Statistic {
 	case ByChance, InTurn:
@@ -110,7 +121,13 @@ func (s BalancerSpec) validate(servers []netip.AddrPort) (errs []error) {
 	if s.Statistic != ByChance && s.Kind != DNAT {
 		bad(fmt.Errorf("statistic mode needs kind %q", DNAT))
 	}
+	if len(s.NginxLines) > 0 && s.Kind != Nginx {
+		bad(fmt.Errorf("lines for nginx need kind %q", Nginx))
+	}
 	c := s.HAProxy
+	if s.Kind != HAProxy && !reflect.ValueOf(c).IsZero() {
+		bad(fmt.Errorf("a configuration of HAProxy needs kind %q", HAProxy))
+	}
 	if c.Bind.IsValid() || len(c.Servers) > 0 {
 		bad(errors.New("HAProxy: where it listens and its servers are said by Port, ServerPort and the topology's Servers"))
 	}

@@ -2,15 +2,23 @@ package lab_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
+	"os"
+	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"twlab/harness/haproxy"
 	"twlab/harness/lab"
 	"twlab/harness/observe"
+	"twlab/harness/program"
 	"twlab/harness/tcp"
 )
 
@@ -27,12 +35,16 @@ func TestBalancersReachAllServers(t *testing.T) {
 		"haproxy behind masquerade": {lab.Masquerade, lab.BalancerSpec{Kind: lab.HAProxy}, balancer},
 		"haproxy alone":             {lab.NoGateway, lab.BalancerSpec{Kind: lab.HAProxy, Port: 8000, ServerPort: 9000}, balancer},
 		"haproxy behind a router":   {lab.Routed, lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: haproxy.Config{Balance: "leastconn"}}, balancer},
+		"nginx behind masquerade":   {lab.Masquerade, lab.BalancerSpec{Kind: lab.Nginx}, balancer},
 		"dnat behind masquerade":    {lab.Masquerade, lab.BalancerSpec{Kind: lab.DNAT, Statistic: lab.InTurn}, gateway},
 		"dnat behind a router":      {lab.Routed, lab.BalancerSpec{Kind: lab.DNAT, Port: 8000, ServerPort: 9000}, client},
 		"dnat alone":                {lab.NoGateway, lab.BalancerSpec{Kind: lab.DNAT}, client},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if _, err := exec.LookPath(string(c.balancer.Kind)); err != nil && c.balancer.Kind != lab.DNAT {
+				t.Skip(err)
+			}
 			ctx := t.Context()
 			l := build(t, lab.Topology{Clients: 1, Servers: 3, Gateway: lab.GatewaySpec{Kind: c.gateway}, Balancer: c.balancer})
 			serve(ctx, t, l)
@@ -94,4 +106,105 @@ func atServers(ctx context.Context, l *lab.Lab) (established observe.Sockets, er
 		established = append(established, all.In(observe.Established)...)
 	}
 	return established, nil
+}
+
+// A program that ends in the middle says so, with its last words, until the lab is
+// closed, which says so too.
+func TestProgramThatDiesIsTold(t *testing.T) {
+	privileged(t)
+	l, err := lab.Build(t.Context(), lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Kind: lab.HAProxy}})
+	if errors.Is(err, haproxy.ErrMissing) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := l.Program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range programsOf(t, os.Getpid(), "haproxy") {
+		if err := exec.CommandContext(t.Context(), "kill", "-SEGV", pid).Run(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	within, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := observe.Await(within, "HAProxy's end", func() (bool, error) { return p.Failure() != nil, nil }); err != nil {
+		t.Fatal(err)
+	}
+	_, asked := p.Stats(t.Context())
+	for name, err := range map[string]error{"Stats": asked, "Close": l.Close()} {
+		if !errors.Is(err, program.ErrEnded) || !strings.Contains(err.Error(), "segmentation fault") {
+			t.Errorf("%s: %v, want ErrEnded and how", name, err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Errorf("close again: %v", err)
+	}
+}
+
+// Labs side by side have the same addresses and ports, and each its own HAProxy,
+// which sees its own connections only, and is gone with its lab.
+func TestLabsWithHAProxySideBySide(t *testing.T) {
+	privileged(t)
+	if _, err := exec.LookPath("haproxy"); err != nil {
+		t.Skip(haproxy.ErrMissing)
+	}
+	const labs = 48
+	var all errgroup.Group
+	for i := range labs {
+		all.Go(func() (err error) {
+			l, err := lab.Build(t.Context(), lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Kind: lab.HAProxy}})
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, l.Close(), l.Close()) }()
+			if _, err := l.Nodes(lab.Server)[0].Listen(t.Context(), tcp.ListenSpec{At: l.Behind()[0]}); err != nil {
+				return err
+			}
+			outs, err := l.Nodes(lab.Client)[0].Attempt(t.Context(), slices.Repeat([]tcp.Attempt{{To: l.Door()}}, i))
+			if err != nil {
+				return err
+			}
+			if n := len(outs); n != i || slices.ContainsFunc(outs, func(o tcp.Outcome) bool { return o.Verdict != tcp.Connected }) {
+				return fmt.Errorf("lab %d: %v", i, outs)
+			}
+			p, err := l.Program()
+			if err != nil {
+				return err
+			}
+			within, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			return observe.Await(within, fmt.Sprintf("exactly %d connections", i), func() (bool, error) {
+				stats, err := p.Stats(within)
+				return stats["frontend.conn_tot"] == uint64(i) && stats["server0.stot"] == uint64(i), err
+			})
+		})
+	}
+	if err := all.Wait(); err != nil {
+		t.Error(err)
+	}
+	if left := programsOf(t, os.Getpid(), "haproxy"); len(left) > 0 {
+		t.Errorf("HAProxy runs on: %v", left)
+	}
+}
+
+func TestBuildSaysWhatTheBalancerCannotDo(t *testing.T) {
+	privileged(t)
+	build := func(c haproxy.Config) error {
+		l, err := lab.Build(t.Context(), lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: c}})
+		if err == nil {
+			return l.Close()
+		}
+		return err
+	}
+	if err := build(haproxy.Config{FrontendLines: []string{"option tcpkaa"}}); !errors.Is(err, haproxy.ErrRejected) ||
+		!strings.Contains(err.Error(), "balancer: haproxy rejects") || !strings.Contains(err.Error(), "unknown option 'tcpkaa'") {
+		t.Errorf("%v, want HAProxy's own words", err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	if err := build(haproxy.Config{}); !errors.Is(err, haproxy.ErrMissing) || !strings.Contains(err.Error(), "run hack/bootstrap") {
+		t.Errorf("%v, want what to install", err)
+	}
 }

@@ -270,7 +270,7 @@ func (t Topology) validateKernels(roles map[string]Role) (errs []error) {
 			bad(fmt.Errorf("%s has %d links: a kernel of its own has at most %d", name, n, microvm.MostCards))
 		}
 	}
-	if t.Balancer.Kind == HAProxy && apart[string(Balancer)] {
+	if t.Balancer.Kind.runs() && apart[string(Balancer)] {
 		bad(fmt.Errorf("%s: no %s there: a kernel of its own runs no programs", Balancer, t.Balancer.Kind))
 	}
 	for _, r := range t.rules() {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"twlab/harness/haproxy"
 	"twlab/harness/kernel"
 	"twlab/harness/microvm"
 )
@@ -54,6 +55,18 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"gateway with rules and a kernel", Topology{Clients: 1, Gateway: masquerade, Kernels: apart(Gateway), Machines: host}, "kernels: gateway: no iptables rules there: "},
 		{"client with rules and a kernel", Topology{Clients: 1, Gateway: routed, Kernels: apart(Client), Machines: host, Rules: []Rule{{Node: "client0", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, "kernels: client0: no iptables rules there: "},
 		{"too many links", Topology{Clients: 25, Kernels: apart(Balancer), Machines: host}, "balancer has 25 links: a kernel of its own has at most 24"},
+		{"unknown balancer", Topology{Clients: 1, Balancer: BalancerSpec{Kind: "magic"}}, `balancer: unknown kind "magic"`},
+		{"DNAT without servers", Topology{Clients: 1, Balancer: BalancerSpec{Kind: DNAT}}, `balancer: kind "dnat" needs servers`},
+		{"HAProxy without servers", Topology{Clients: 1, Balancer: BalancerSpec{Kind: HAProxy}}, `balancer: kind "haproxy" needs servers`},
+		{"HAProxy that is told where it is", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: HAProxy, HAProxy: haproxy.Config{Servers: []netip.AddrPort{{}}}}}, "its servers are said by"},
+		{"HAProxy that cannot be", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: HAProxy, HAProxy: haproxy.Config{Mode: "udp"}}}, `balancer: haproxy: unknown mode "udp"`},
+		{"configuration of HAProxy without HAProxy", Topology{Clients: 1, Balancer: BalancerSpec{HAProxy: haproxy.Config{Retries: 1}}}, `a configuration of HAProxy needs kind "haproxy"`},
+		{"lines for nginx without nginx", Topology{Clients: 1, Balancer: BalancerSpec{NginxLines: []string{"tcp_nodelay off;"}}}, `lines for nginx need kind "nginx"`},
+		{"nginx on a kernel of its own", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: Nginx}, Kernels: apart(Balancer), Machines: host}, "kernels: balancer: no nginx there"},
+		{"unknown statistic mode", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT, Statistic: "fair"}}, `balancer: unknown statistic mode "fair"`},
+		{"statistic mode without DNAT", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: HAProxy, Statistic: InTurn}}, `balancer: statistic mode needs kind "dnat"`},
+		{"HAProxy on a kernel of its own", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: HAProxy}, Kernels: apart(Balancer), Machines: host}, "kernels: balancer: no haproxy there"},
+		{"DNAT on a kernel of its own", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT}, Kernels: apart(Balancer), Machines: host}, "kernels: balancer: no iptables rules there"},
 		{"rule for a missing node", Topology{Clients: 1, Rules: []Rule{{Node: "nobody", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, `rule "-j DROP": no node "nobody"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

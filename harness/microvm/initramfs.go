@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/u-root/u-root/pkg/cpio"
+
 	"twlab/harness/microvm/agent"
 	"twlab/harness/program"
 )

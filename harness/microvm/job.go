@@ -173,6 +173,9 @@ func (j Job) files(virtio bool) ([]cpio.Record, error) {
 	if err := all.addIPTables(exec.LookPath); err != nil {
 		return nil, err
 	}
+	if err := all.addBalancers(exec.LookPath); err != nil {
+		return nil, err
+	}
 	path, content, err := agent.Job{
 		Argv: j.Argv, Env: j.Env, Dir: filepath.Dir(j.Argv[0]), Results: j.Results, Virtio: virtio,
 	}.File()

@@ -1,0 +1,146 @@
+// Package nginx runs a real nginx inside a node, as a balancer of connections.
+//
+// Like package haproxy it is the distribution's program, in the foreground, and
+// leaves nothing behind.
+package nginx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"text/template"
+
+	"twlab/harness/ns"
+	"twlab/harness/observe"
+	"twlab/harness/program"
+)
+
+// ErrMissing says that nginx, or its module for connections, is not installed.
+var ErrMissing = errors.New("nginx with its stream module is not installed: install nginx-light and libnginx-mod-stream (Debian), nginx and nginx-mod-stream (Fedora)")
+
+// Config is a balancer of connections on one port.
+type Config struct {
+	Bind    netip.AddrPort
+	Servers []netip.AddrPort
+	// Lines are added to the server section, for what has no field here
+	// ("proxy_bind 10.30.0.1;").
+	Lines []string
+}
+
+// Nginx is an nginx that runs. The caller of [Start] must Close it.
+type Nginx struct {
+	*program.Program
+	configuration string
+}
+
+// Start starts nginx inside the namespace and returns when it listens. The error is
+// [ErrMissing], or shows what nginx said.
+func Start(ctx context.Context, space *ns.Namespace, c Config) (*Nginx, error) {
+	path, err := exec.LookPath("nginx")
+	if err != nil {
+		return nil, fmt.Errorf("%w (%w)", ErrMissing, err)
+	}
+	module, err := streamModule(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	var text strings.Builder
+	if err := configuration.Execute(&text, view{c, module}); err != nil {
+		return nil, fmt.Errorf("write configuration of nginx: %w", err)
+	}
+	file, err := program.InMemory("nginx.conf", func(w io.Writer) error {
+		_, err := io.WriteString(w, text.String())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	p, err := program.Start(space, program.Spec{
+		Path: path, Args: []string{"-e", "stderr", "-c", program.FilePath(program.FirstFile)}, Files: []*os.File{file},
+	})
+	if err = errors.Join(err, file.Close()); err != nil {
+		return nil, err
+	}
+	err = observe.Await(ctx, "nginx to listen", func() (listens bool, err error) {
+		err = space.Do(func() error {
+			all, err := observe.ReadSockets()
+			listens = slices.ContainsFunc(all.In(observe.Listen), func(s observe.Socket) bool { return s.Local == c.Bind })
+			return err
+		})
+		return listens, errors.Join(err, p.Failure())
+	})
+	if err != nil {
+		_ = p.Close() // it ended, or is to end, and the error says why
+		return nil, err
+	}
+	return &Nginx{Program: p, configuration: text.String()}, nil
+}
+
+// Configuration is what nginx has read.
+func (n *Nginx) Configuration() string { return n.configuration }
+
+// Stats is empty: nginx counts nothing of a stream.
+func (n *Nginx) Stats(context.Context) (observe.Counters, error) {
+	return observe.Counters{}, n.Failure()
+}
+
+// streamModule is the path of nginx's module for connections, "" when it is built
+// in. It is the distribution's to say (nginx -V) where modules are.
+func streamModule(ctx context.Context, path string) (string, error) {
+	said, err := exec.CommandContext(ctx, path, "-V").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("nginx -V: %w: %s", err, said)
+	}
+	how := regexp.MustCompile(` --with-stream(=dynamic)?(?: |\n)`).FindSubmatch(said)
+	if how == nil {
+		return "", ErrMissing
+	}
+	if len(how[1]) == 0 {
+		return "", nil
+	}
+	dir := regexp.MustCompile(` --modules-path=(\S+)`).FindSubmatch(said)
+	if dir == nil {
+		return "", ErrMissing
+	}
+	module := filepath.Join(string(dir[1]), "ngx_stream_module.so")
+	if _, err := os.Stat(module); err != nil {
+		return "", fmt.Errorf("%w (%w)", ErrMissing, err)
+	}
+	return module, nil
+}
+
+type view struct {
+	Config
+	Module string
+}
+
+var configuration = template.Must(template.New("nginx.conf").Parse(`{{with .Module}}load_module {{.}};
+{{end -}}
+daemon off;
+master_process off;
+pid /proc/self/fd/3; # over this text, which has been read by then
+error_log stderr;
+events {}
+stream {
+	log_format ended 'client=$remote_addr:$remote_port to=$upstream_addr connect=$upstream_connect_time total=$session_time bytes=$bytes_sent end=$status';
+	access_log /proc/self/fd/1 ended;
+	upstream servers {
+{{- range .Servers}}
+		server {{.}};{{end}}
+	}
+	server {
+		listen {{.Bind}};
+		proxy_pass servers;
+{{- range .Lines}}
+		{{.}}{{end}}
+	}
+}
+`))

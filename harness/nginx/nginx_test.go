@@ -1,0 +1,95 @@
+package nginx_test
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"twlab/harness/nginx"
+	"twlab/harness/ns"
+	"twlab/harness/program"
+	"twlab/harness/tcp"
+)
+
+var (
+	door   = netip.MustParseAddrPort("127.0.0.1:80")
+	server = netip.MustParseAddrPort("127.0.0.1:8080")
+)
+
+func noError(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func loopback(t *testing.T) (*ns.Namespace, *tcp.Host) {
+	t.Helper()
+	space, err := ns.New()
+	if err != nil {
+		t.Skipf("needs root or the sandbox: %v", err)
+	}
+	t.Cleanup(func() { noError(t, space.Close()) })
+	noError(t, space.Do(func() error {
+		return netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}})
+	}))
+	host := tcp.NewHost(space.Do)
+	t.Cleanup(func() { noError(t, host.CloseAll()) })
+	return space, host
+}
+
+func TestBalancesAndLogs(t *testing.T) {
+	if _, err := exec.LookPath("nginx"); err != nil {
+		t.Skip(nginx.ErrMissing)
+	}
+	space, host := loopback(t)
+	_, _, err := host.Listen(t.Context(), tcp.ListenSpec{At: server, Ending: tcp.CloseAfterPeer})
+	noError(t, err)
+	n, err := nginx.Start(t.Context(), space, nginx.Config{Bind: door, Servers: []netip.AddrPort{server}})
+	noError(t, err)
+	outs, err := host.Attempt(t.Context(), []tcp.Attempt{{To: door, Ending: tcp.CloseFirst}})
+	noError(t, err)
+	if outs[0].Verdict != tcp.Connected {
+		t.Error(outs[0])
+	}
+	log, err := n.Log()
+	noError(t, err)
+	if want := "to=127.0.0.1:8080 "; !strings.Contains(log, want) || !strings.Contains(log, "end=200") {
+		t.Errorf("log %q does not say %q and end=200", log, want)
+	}
+	if !strings.Contains(n.Configuration(), "listen 127.0.0.1:80;") {
+		t.Errorf("configuration:\n%s", n.Configuration())
+	}
+	noError(t, n.Close())
+}
+
+func TestSaysWhatIsWrong(t *testing.T) {
+	space, _ := loopback(t)
+	start := func(lines ...string) error {
+		n, err := nginx.Start(t.Context(), space, nginx.Config{Bind: door, Servers: []netip.AddrPort{server}, Lines: lines})
+		if err == nil {
+			return errors.Join(errors.New("it starts"), n.Close())
+		}
+		return err
+	}
+	if _, err := exec.LookPath("nginx"); err == nil {
+		if err := start("proxy_pas x;"); !errors.Is(err, program.ErrEnded) || !strings.Contains(err.Error(), `unknown directive "proxy_pas"`) {
+			t.Errorf("%v, want nginx's own words", err)
+		}
+	}
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	if err := start(); !errors.Is(err, nginx.ErrMissing) {
+		t.Errorf("%v, want ErrMissing", err)
+	}
+	noError(t, os.WriteFile(filepath.Join(dir, "nginx"), []byte("#!/bin/sh\necho configure arguments: --with-http_v2_module\n"), 0o755))
+	if err := start(); !errors.Is(err, nginx.ErrMissing) {
+		t.Errorf("without the module: %v, want ErrMissing", err)
+	}
+}
