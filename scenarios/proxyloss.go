@@ -39,13 +39,13 @@ func ProxyLoss() Family {
 			{Name: cut, Values: []string{"no", "server-fin", "server-rst", "server-stalls", "client-rst"}, Product: true,
 				Means: "what happens in the middle of a response: nothing; the server closes, by FIN or by RST; the server stops until timeout server; " +
 					"the server stops and the client gives up by RST before that"},
-			{Name: framing, Values: []string{"length", "chunked", "close"},
+			{Name: framing, Values: []string{"length", "close", "chunked"},
 				Means: "how the end of a response is told: Content-Length, chunks, or the end of the connection"},
 			{Name: nolinger, Values: []string{"no", "clients"}, Means: "option nolinger of HAProxy's frontend"},
 			{Name: window, Values: []string{"large", "small"},
 				Means: "whether a whole response fits into the client's receive window, or tcp_rmem is 4096"},
 		},
-				Rules: []Rule{
+		Rules: []Rule{
 			{
 				Name: "proxyloss-client-http", Cells: Cells{{cut: {"client-rst"}}}.And(inHTTP),
 				Want: []Expectation{Exactly("given up", lossRequests), Is("log", "sD--"), Exactly("srv_abrt", lossRequests), Exactly("cli_abrt", 0),

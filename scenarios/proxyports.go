@@ -63,7 +63,7 @@ func ProxyPorts() Family {
 			{Name: servers, Values: []string{"1", "2"}, Means: "how many servers there are"},
 			{Name: retries, Values: []string{"none", "3"}, Means: "retries of HAProxy; 3 is its default"},
 		},
-		Crossed: [][]string{{ports, twReuse, lbTS}},
+		Crossed: [][]string{{ports, twReuse}},
 		Rules: []Rule{
 			{
 				Name: "proxyports-in-flight-more", Cells: Cells{{ends: {"stalled"}, servers: {"2"}}},
