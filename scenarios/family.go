@@ -252,5 +252,8 @@ func Families() []Family {
 		Chance(),
 		Gateway(),
 		Remedies(),
+		Proxy(),
+		ProxyPorts(),
+		ProxyLoss(),
 	}
 }

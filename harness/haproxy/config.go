@@ -52,7 +52,8 @@ type Source struct {
 	// Addr is the address; the zero value leaves it to the kernel.
 	Addr netip.Addr
 	// First and Last are the ports, which HAProxy then gives out itself, in turn,
-	// and for each server apart; 0 and 0 leave the port to the kernel.
+	// and for each server apart; 0 and 0 leave the port to the kernel. Ports need
+	// an Addr: without one, and with 0.0.0.0, HAProxy overlooks them.
 	First, Last uint16
 }
 
@@ -135,6 +136,7 @@ func (c Config) Validate() error {
 	bad(c.Reuse != "" && mode != HTTP, fmt.Errorf("http-reuse %s needs mode %q", c.Reuse, HTTP))
 	s := c.Source
 	bad(s.First > s.Last || s.First == 0 && s.Last != 0, fmt.Errorf("source ports %d-%d: want the smaller one first, and not 0", s.First, s.Last))
+	bad(s.First != 0 && (!s.Addr.IsValid() || s.Addr.IsUnspecified()), fmt.Errorf("source ports %d-%d: HAProxy overlooks them without an address", s.First, s.Last))
 	bad(min(c.MaxConn, c.ServerMaxConn, c.Threads, c.Shards) < 0, errors.New("a number of connections, threads or shards is negative"))
 	t := c.Timeouts
 	shortest := min(t.Connect, t.Client, t.Server, t.KeepAlive, t.Request, t.ClientFIN, t.ServerFIN, c.Check)

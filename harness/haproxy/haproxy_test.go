@@ -118,7 +118,7 @@ func TestUnderstandsEveryField(t *testing.T) {
 	noError(t, haproxy.Check(t.Context(), haproxy.Config{
 		Mode: haproxy.HTTP, Bind: door, Servers: []netip.AddrPort{server, door}, Balance: "leastconn",
 		Reuse: haproxy.ReuseAlways, NoLingerClients: true, NoLingerServers: true,
-		Source:   haproxy.Source{First: 1024, Last: 2047},
+		Source:   haproxy.Source{Addr: server.Addr(), First: 1024, Last: 2047},
 		Timeouts: haproxy.Timeouts{second, second, second, second, second, second, second},
 		MaxConn:  100, ServerMaxConn: 10, Retries: 1, Redispatch: true, Check: second, Threads: 2, Shards: 2,
 		GlobalLines: []string{"tune.bufsize 16384"}, FrontendLines: []string{"option dontlog-normal"}, BackendLines: []string{"option abortonclose"},
@@ -155,6 +155,7 @@ func TestSaysWhatIsWrong(t *testing.T) {
 		"unknown mode":      {"", func(c *haproxy.Config) { c.Mode = "udp" }, nil, []string{`unknown mode "udp": want "tcp" or "http"`}},
 		"no servers":        {"", func(c *haproxy.Config) { c.Servers = nil }, nil, []string{"no servers to balance over"}},
 		"http in mode tcp":  {"", func(c *haproxy.Config) { c.Connections = haproxy.CloseBoth }, nil, []string{`option httpclose needs mode "http"`}},
+		"ports anywhere":    {"", func(c *haproxy.Config) { c.Source = haproxy.Source{First: 8, Last: 9} }, nil, []string{"source ports 8-9", "without an address"}},
 		"ports reversed":    {"", func(c *haproxy.Config) { c.Source = haproxy.Source{First: 9, Last: 8} }, nil, []string{"source ports 9-8"}},
 		"negative timeout":  {"", func(c *haproxy.Config) { c.Timeouts.Client = -time.Second }, nil, []string{"a timeout of -1s"}},
 		"negative maximum":  {"", func(c *haproxy.Config) { c.ServerMaxConn = -1 }, nil, []string{"negative"}},

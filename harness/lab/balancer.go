@@ -47,7 +47,8 @@ type BalancerSpec struct {
 	// 0 is 80. See [Lab.Door] and [Lab.Behind].
 	Port, ServerPort uint16
 	// HAProxy, for the kind HAProxy, is what that is told. Where it listens and
-	// which servers it has is for the lab to say.
+	// which servers it has is for the lab to say; ports of its Source that have no
+	// address are of the balancer's own towards the servers.
 	HAProxy haproxy.Config
 	// NginxLines, for the kind Nginx, are nginx.Config.Lines.
 	NginxLines []string
@@ -79,8 +80,8 @@ func (s BalancerSpec) start(ctx context.Context, space *ns.Namespace, servers []
 	door := netip.AddrPortFrom(balancerAddr, s.port())
 	switch s.Kind {
 	case HAProxy:
-		c := s.HAProxy
-		c.Bind, c.Servers = door, servers
+		c := s.haproxy(servers)
+		c.Bind = door
 		return started(haproxy.Start(ctx, space, c))
 	case Nginx:
 		return started(nginx.Start(ctx, space, nginx.Config{Bind: door, Servers: servers, Lines: s.NginxLines}))
@@ -132,12 +133,21 @@ func (s BalancerSpec) validate(servers []netip.AddrPort) (errs []error) {
 		bad(errors.New("HAProxy: where it listens and its servers are said by Port, ServerPort and the topology's Servers"))
 	}
 	if s.Kind == HAProxy && len(servers) > 0 {
-		c.Servers = servers
-		if err := c.Validate(); err != nil {
+		if err := s.haproxy(servers).Validate(); err != nil {
 			bad(err)
 		}
 	}
 	return errs
+}
+
+// haproxy is what HAProxy is told of its servers.
+func (s BalancerSpec) haproxy(servers []netip.AddrPort) haproxy.Config {
+	c := s.HAProxy
+	c.Servers = servers
+	if c.Source.First != 0 && !c.Source.Addr.IsValid() {
+		c.Source.Addr = inner(serverNet)
+	}
+	return c
 }
 
 // behind is where the servers are to listen.

@@ -1,0 +1,362 @@
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// Proxied is a client that makes requests through the balancer, each on a
+// connection of its own.
+type Proxied struct {
+	// Requests is how many, AtOnce how many of them at once; 0 is one.
+	Requests, AtOnce int
+	// Each is one of them; where it goes is for the lab to say.
+	Each tcp.Exchange
+	// Server is what every server does with its connections. Where it listens is
+	// for the lab to say.
+	Server tcp.ListenSpec
+	// Again, when it is not 0, is how many requests there are after a pause in
+	// which the TIME_WAITs of the balancer have become old enough for its
+	// tcp_tw_reuse.
+	Again int
+}
+
+// Drive makes the requests in a lab with one client, and waits until nothing is on
+// its way any more. Its witnesses are
+//
+//	whole                  responses of status 200 that came in full, as far as
+//	                       the client can know
+//	truncated, broken      those that a FIN ended too early, or a RST
+//	unanswered             requests that a FIN or RST answered
+//	given up               requests that the client gave up
+//	errors                 responses of another status
+//	no port                requests whose client found no local port
+//	bytes lost             what is missing of the bodies of all that connected
+//	client TIME_WAIT, frontend TIME_WAIT, backend TIME_WAIT, server TIME_WAIT
+//	                       by side: of the balancer's own, those at its door are
+//	                       the frontend's
+//	client ports, backend ports
+//	                       how many ports the client has used, and how many the
+//	                       servers have seen
+//	kept                   connections to servers that are still open
+//	log                    HAProxy's termination states (configuration manual,
+//	                       "Session state at disconnection"), and retries
+//	econ, wretr, eresp, cli_abrt, srv_abrt
+//	                       of HAProxy's statistics
+func (p Proxied) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
+	r := proxiedRun{
+		Proxied: p, client: l.Nodes(lab.Client)[0], balancer: l.Nodes(lab.Balancer)[0],
+		servers: l.Nodes(lab.Server), door: l.Door(),
+	}
+	if l.Topology().Balancer.Kind == lab.Endpoint {
+		r.servers = []node.Node{r.balancer}
+	}
+	if l.Topology().Balancer.Kind == lab.HAProxy {
+		program, err := l.Program()
+		if err != nil {
+			return Seen{}, err
+		}
+		r.program = program
+	}
+	return r.drive(ctx, l)
+}
+
+// proxiedRun is Proxied in a lab.
+type proxiedRun struct {
+	Proxied
+	client, balancer node.Node
+	servers          []node.Node
+	program          lab.Program // nil when the balancer is none
+	door             netip.AddrPort
+
+	listening []tcp.Handle // of the servers
+	done      []tcp.Exchanged
+}
+
+func (r *proxiedRun) drive(ctx context.Context, l *lab.Lab) (seen Seen, err error) {
+	at := l.Behind()
+	if l.Topology().Balancer.Kind == lab.Endpoint {
+		at = []netip.AddrPort{r.door}
+	}
+	for i, n := range r.servers {
+		spec := r.Server
+		spec.At = at[i]
+		listening, err := n.Listen(ctx, spec)
+		if err != nil {
+			return seen, err
+		}
+		r.listening = append(r.listening, listening.Handle)
+	}
+	nodes := slices.Concat([]node.Node{r.client, r.balancer}, l.Nodes(lab.Server))
+	count, err := countMoves(ctx, nodes...)
+	if err != nil {
+		return seen, err
+	}
+	before, err := r.stats(ctx)
+	if err != nil {
+		return seen, err
+	}
+	if err := r.request(ctx, r.Requests); err != nil {
+		return seen, err
+	}
+	if r.Again > 0 {
+		if err := r.awaitRest(ctx); err != nil {
+			return seen, err
+		}
+		if err := r.awaitAge(ctx); err != nil {
+			return seen, err
+		}
+		if err := r.request(ctx, r.Again); err != nil {
+			return seen, err
+		}
+	}
+	if err := r.awaitRest(ctx); err != nil {
+		return seen, err
+	}
+	moved, err := count(ctx)
+	if err != nil {
+		return seen, err
+	}
+	seen.Moved = map[lab.Role]observe.Counters{lab.Client: moved[0], lab.Balancer: moved[1], lab.Server: moved[2]}
+	r.countReplies(&seen)
+	if err := r.countSockets(ctx, &seen); err != nil {
+		return seen, err
+	}
+	return seen, r.askProgram(ctx, &seen, before)
+}
+
+// request makes n requests, one after the other.
+func (r *proxiedRun) request(ctx context.Context, n int) error {
+	each := r.Each
+	each.To = r.door
+	done, err := r.client.Exchange(ctx, slices.Repeat([]tcp.Exchange{each}, n), max(r.AtOnce, 1))
+	r.done = append(r.done, done...)
+	for _, x := range done {
+		if x.Conn == 0 || x.Replies[0].Fate == tcp.Whole {
+			continue
+		}
+		// Nobody keeps a connection on which the answer did not come.
+		if err := r.client.End(ctx, x.Conn, tcp.CloseNow); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// countReplies tells what the client has got.
+func (r *proxiedRun) countReplies(seen *Seen) {
+	var whole, truncated, broken, unanswered, givenUp, failed, noPort, lost int64
+	ports := map[uint16]bool{}
+	for _, x := range r.done {
+		switch x.Verdict {
+		case tcp.Connected:
+			ports[x.Local.Port()] = true
+		case tcp.NoPort:
+			noPort++
+			continue
+		default:
+			continue
+		}
+		for _, reply := range x.Replies {
+			switch {
+			case reply.Fate == tcp.Pending:
+				givenUp++
+			case reply.Status == 0:
+				unanswered++
+			case reply.Status != 200:
+				failed++
+			case reply.Fate == tcp.Whole:
+				whole++
+			case reply.Fate == tcp.Truncated:
+				truncated++
+			case reply.Fate == tcp.Broken:
+				broken++
+			}
+			lost += int64(r.Server.HTTP.Body) - reply.Bytes
+		}
+	}
+	seen.Count("whole", whole)
+	seen.Count("truncated", truncated)
+	seen.Count("broken", broken)
+	seen.Count("unanswered", unanswered)
+	seen.Count("given up", givenUp)
+	seen.Count("errors", failed)
+	seen.Count("no port", noPort)
+	seen.Count("bytes lost", lost)
+	seen.Count("client ports", int64(len(ports)))
+}
+
+// countSockets tells who has the TIME_WAITs, and what else is left.
+func (r *proxiedRun) countSockets(ctx context.Context, seen *Seen) error {
+	client, err := r.client.Sockets(ctx)
+	if err != nil {
+		return err
+	}
+	balancer, err := r.balancer.Sockets(ctx)
+	if err != nil {
+		return err
+	}
+	front, back := r.sides(balancer)
+	seen.Count("client TIME_WAIT", int64(len(client.In(observe.TimeWait))))
+	seen.Count("frontend TIME_WAIT", int64(len(front.In(observe.TimeWait))))
+	seen.Count("backend TIME_WAIT", int64(len(back.In(observe.TimeWait))))
+	var waiting, ports int64
+	for i, n := range r.servers {
+		if n == r.balancer { // whose sockets are the frontend's
+			continue
+		}
+		all, err := n.Sockets(ctx)
+		if err != nil {
+			return err
+		}
+		waiting += int64(len(all.In(observe.TimeWait)))
+		served, err := n.Served(ctx, r.listening[i])
+		if err != nil {
+			return err
+		}
+		ports += int64(len(served.Peers))
+	}
+	seen.Count("server TIME_WAIT", waiting)
+	seen.Count("backend ports", ports)
+	seen.Count("kept", int64(len(back.In(observe.Established))))
+	return nil
+}
+
+// sides parts the balancer's sockets: those at its door, and those towards the
+// servers.
+func (r *proxiedRun) sides(all observe.Sockets) (front, back observe.Sockets) {
+	for _, s := range all {
+		if s.Local == r.door {
+			front = append(front, s)
+		} else {
+			back = append(back, s)
+		}
+	}
+	return front, back
+}
+
+// stats are HAProxy's own; none when the balancer is none.
+func (r *proxiedRun) stats(ctx context.Context) (observe.Counters, error) {
+	if r.program == nil {
+		return nil, nil
+	}
+	return r.program.Stats(ctx)
+}
+
+// askProgram adds what HAProxy says itself.
+func (r *proxiedRun) askProgram(ctx context.Context, seen *Seen, before observe.Counters) error {
+	if r.program == nil {
+		return nil
+	}
+	after, err := r.program.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	moved := after.Sub(before)
+	for _, name := range []string{"econ", "wretr", "eresp", "cli_abrt", "srv_abrt"} {
+		seen.Count(name, int64(moved["backend."+name]))
+	}
+	log, err := r.program.Log()
+	if err != nil {
+		return err
+	}
+	ends := map[string]int{}
+	for word := range strings.FieldsSeq(log) {
+		if end, found := strings.CutPrefix(word, "end="); found {
+			ends[end]++
+		}
+	}
+	seen.Note("log", strings.Join(slices.Sorted(maps.Keys(ends)), " "))
+	return nil
+}
+
+// awaitRest waits until no connection changes its state any more: HAProxy has no
+// session, and every socket listens, is in TIME_WAIT, or belongs to a connection
+// that both ends keep.
+func (r *proxiedRun) awaitRest(ctx context.Context) error {
+	var restless error
+	err := observe.Await(ctx, "the connections to come to rest", func() (bool, error) {
+		var err error
+		restless, err = r.restless(ctx)
+		return restless == nil, err
+	})
+	if err != nil && restless != nil {
+		return fmt.Errorf("%w: %w", err, restless)
+	}
+	return err
+}
+
+// restless says what is still to come; nil is nothing.
+func (r *proxiedRun) restless(ctx context.Context) (why, err error) {
+	stats, err := r.stats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	here, err := r.balancer.Sockets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	front, back := r.sides(here)
+	client, err := r.client.Sockets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	open := len(client.In(observe.Established))
+	if r.program != nil && (int(stats["frontend.scur"]) != open || len(front.In(observe.Established)) != open) {
+		return fmt.Errorf("HAProxy has %d sessions, and the client has %d connections", stats["frontend.scur"], open), nil
+	}
+	half := len(back.In(observe.Established))
+	all := slices.Concat(here, client)
+	for _, n := range r.servers {
+		there, err := n.Sockets(ctx)
+		if err != nil {
+			return nil, err
+		}
+		half -= len(there.In(observe.Established))
+		all = append(all, there...)
+	}
+	for _, s := range all {
+		switch s.State {
+		case observe.Listen, observe.TimeWait, observe.Established:
+		default:
+			return errors.New(s.String()), nil
+		}
+	}
+	if half != 0 {
+		return errors.New("a connection to a server is established on one side only"), nil
+	}
+	return nil, nil
+}
+
+// awaitAge waits until the balancer's TIME_WAITs are old enough for tcp_tw_reuse.
+func (r *proxiedRun) awaitAge(ctx context.Context) error {
+	age := oldReuseDelay
+	value, err := r.balancer.Sysctl(ctx, reuseDelay)
+	switch {
+	case err == nil:
+		if age, err = time.ParseDuration(value + "ms"); err != nil {
+			return fmt.Errorf("%s: %w", reuseDelay, err)
+		}
+	case !errors.Is(err, kernel.ErrSysctlNotYet):
+		return err
+	}
+	return observe.Await(ctx, "the balancer's TIME_WAITs to be old", func() (bool, error) {
+		all, err := r.balancer.Sockets(ctx)
+		young := slices.ContainsFunc(all.In(observe.TimeWait), func(s observe.Socket) bool {
+			return s.Expires > TimeWaitLength-age-agingSlack
+		})
+		return !young, err
+	})
+}
