@@ -25,20 +25,39 @@ func newIPTables() (*iptables.IPTables, error) {
 	return ipt, nil
 }
 
-// rules lists the gateway's own rule and those of the topology.
+// rules lists the gateway's own rules and those of the topology.
 func (t Topology) rules() []Rule {
-	if t.Gateway.Kind != Masquerade {
-		return t.Rules
+	return append(t.translation(), t.Rules...)
+}
+
+// translation lists the rules by which the gateway translates: one for all
+// clients, or one for each that has ports of its own.
+func (t Topology) translation() (rules []Rule) {
+	g := t.Gateway
+	if g.Kind != Masquerade {
+		return nil
 	}
-	spec := []string{"-o", string(Balancer), "-p", "tcp", "-j", "MASQUERADE"}
-	if p := t.Gateway.Ports; p != (PortRange{}) {
-		spec = append(spec, "--to-ports", fmt.Sprintf("%d-%d", p.First, p.Last))
+	masquerade := func(match string, ports PortRange) {
+		spec := []string{"-o", string(Balancer), "-p", "tcp", "-j", "MASQUERADE"}
+		if match != "" {
+			spec = append([]string{"-s", match}, spec...)
+		}
+		if ports != (PortRange{}) {
+			spec = append(spec, "--to-ports", ports.String())
+		}
+		if g.Random != KeepPort {
+			spec = append(spec, string(g.Random))
+		}
+		rules = append(rules, Rule{Role: Gateway, Table: "nat", Chain: "POSTROUTING", Spec: strings.Join(spec, " ")})
 	}
-	if t.Gateway.Random != KeepPort {
-		spec = append(spec, string(t.Gateway.Random))
+	if g.PerClient == 0 {
+		masquerade("", g.Ports)
+		return rules
 	}
-	nat := Rule{Role: Gateway, Table: "nat", Chain: "POSTROUTING", Spec: strings.Join(spec, " ")}
-	return append([]Rule{nat}, t.Rules...)
+	for i := range t.Clients {
+		masquerade(outer(clientNet, i).String(), g.Ports.block(i, g.PerClient))
+	}
+	return rules
 }
 
 // remedy says what to do when not the rule is at fault but what iptables finds in

@@ -49,8 +49,10 @@ type Node interface {
 	Sysctl(ctx context.Context, name string) (string, error)
 	SetSysctl(ctx context.Context, name, value string) error
 
-	// Counters, Sockets, Flows and Rules are the node's witnesses, read now.
+	// Counters, Occupancy, Sockets, Flows and Rules are the node's witnesses,
+	// read now.
 	Counters(ctx context.Context) (observe.Counters, error)
+	Occupancy(ctx context.Context) (observe.Occupancy, error)
 	Sockets(ctx context.Context) (observe.Sockets, error)
 	Flows(ctx context.Context) ([]observe.Flow, error)
 	Rules(ctx context.Context) ([]observe.RuleHits, error)
