@@ -242,6 +242,7 @@ func Families() []Family {
 		Recycle(),
 		Tuple(),
 		Chance(),
+		Share(),
 		Gateway(),
 		Remedies(),
 	}
