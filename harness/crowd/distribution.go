@@ -32,6 +32,18 @@ func (d Distribution) Quantile(q float64) time.Duration {
 	return d.sorted[min(max(rank-1, 0), len(d.sorted)-1)]
 }
 
+// Mean is the average time; 0 of no times.
+func (d Distribution) Mean() time.Duration {
+	if len(d.sorted) == 0 {
+		return 0
+	}
+	var sum time.Duration
+	for _, t := range d.sorted {
+		sum += t
+	}
+	return sum / time.Duration(len(d.sorted))
+}
+
 // Max is the longest time.
 func (d Distribution) Max() time.Duration { return d.Quantile(1) }
 

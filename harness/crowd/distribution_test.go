@@ -17,7 +17,10 @@ func TestQuantiles(t *testing.T) {
 			t.Errorf("quantile %v of 1 to 10 ms is %v, want %d ms", q, got, want)
 		}
 	}
-	if got := (Distribution{}).Max(); got != 0 {
+	if got := d.Mean(); got != 5500*time.Microsecond {
+		t.Errorf("the mean of 1 to 10 ms is %v", got)
+	}
+	if got := (Distribution{}).Mean() + (Distribution{}).Max(); got != 0 {
 		t.Errorf("the longest of no times is %v", got)
 	}
 	text, err := json.Marshal(d)

@@ -38,6 +38,9 @@ type Result struct {
 	SYNs int `json:"syns"`
 	// Latency is the time that the connected ones took, from connect(2) on.
 	Latency Distribution `json:"latency"`
+	// Lasted is the time from then on to their end; of connections that are
+	// kept there is none.
+	Lasted Distribution `json:"lasted"`
 
 	// Moved says how the counters of each role moved, those of its nodes added
 	// up.
@@ -45,6 +48,19 @@ type Result struct {
 	// Series has a row for each interval, from the first attempt to the end of
 	// the last one.
 	Series []Row `json:"-"`
+
+	ends []ended
+}
+
+// ConnectedBetween counts the attempts that had their verdict in that time, from
+// the beginning of the crowd on, and connected.
+func (r Result) ConnectedBetween(from, until time.Duration) (n int) {
+	for _, e := range r.ends {
+		if e.outcome.Verdict == tcp.Connected && from <= e.verdict && e.verdict < until {
+			n++
+		}
+	}
+	return n
 }
 
 // Failed is how many attempts did not connect.
@@ -238,9 +254,9 @@ func (r *run) sum(took time.Duration) Result {
 	result := Result{
 		Clients: len(r.Clients), Attempts: len(r.ends), Seed: r.Seed,
 		Offered: r.Rate, Behind: newDistribution(r.behind), Took: took,
-		Verdicts: map[tcp.Verdict]int{},
+		Verdicts: map[tcp.Verdict]int{}, ends: r.ends,
 	}
-	var latency []time.Duration
+	var latency, lasted []time.Duration
 	var last time.Duration // beginning of an attempt
 	for _, e := range r.ends {
 		last = max(last, e.began)
@@ -250,11 +266,14 @@ func (r *run) sum(took time.Duration) Result {
 			continue
 		}
 		latency = append(latency, e.outcome.Took)
+		if e.outcome.Lasted > 0 {
+			lasted = append(lasted, e.outcome.Lasted)
+		}
 		if e.outcome.SYNs > 1 {
 			result.Late++
 		}
 	}
-	result.Latency = newDistribution(latency)
+	result.Latency, result.Lasted = newDistribution(latency), newDistribution(lasted)
 	if last > 0 {
 		result.Achieved = float64(len(r.ends)) / last.Seconds()
 	}
