@@ -21,7 +21,7 @@ func TestBinomialIsADistribution(t *testing.T) {
 // that; a flipped knob (all or nothing) is always caught, and a coin that is
 // loaded as one to nine nearly always.
 func TestBoundsHoldForTheirOwnCoinAndNoOther(t *testing.T) {
-	for _, n := range []int{shareSYNs} {
+	for _, n := range []int{shareSYNs, personaPorts} {
 		least, most := binomialBounds(n, 0.5, fluke)
 		if out := 1 - binomialWithin(n, 0.5, least, most); out > fluke {
 			t.Errorf("%d tosses: outside of %d to %d with probability %v, want at most %v", n, least, most, out, fluke)

@@ -257,6 +257,7 @@ func Families() []Family {
 		Gateway(),
 		Ceiling(),
 		Refusal(),
+		ByPersona(),
 		Remedies(),
 	}
 }
