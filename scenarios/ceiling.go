@@ -185,7 +185,7 @@ func driveCeiling(ctx context.Context, c Cell, l *lab.Lab) (seen Seen, err error
 	}
 	seen.Count("soonest reuse, ms", soonestReuse(packets, door.Addr).Milliseconds())
 	seen.Note("round", round.Round(time.Millisecond).String())
-	fatesOf(r).note(&seen, r)
+	FatesOf(r).note(&seen, r)
 	seen.Note("schedule", fmt.Sprintf("%.0f/s offered, %.0f/s begun, behind %v", r.Offered, r.Achieved, r.Behind))
 	return seen, nil
 }

@@ -290,8 +290,8 @@ func (p Persona) driveStanding(ctx context.Context, l *lab.Lab) (seen Seen, err 
 		return seen, fmt.Errorf("the others: %w", err)
 	}
 	seen.Count("greedy connected", int64(greedy.Verdicts[tcp.Connected]))
-	seen.Count("greedy unaccounted", fatesOf(greedy).unaccounted())
-	fatesOf(others).note(&seen, others)
+	seen.Count("greedy unaccounted", FatesOf(greedy).Unaccounted())
+	FatesOf(others).note(&seen, others)
 	return seen, nil
 }
 
@@ -324,9 +324,9 @@ func (p Persona) driveAgain(ctx context.Context, l *lab.Lab) (seen Seen, err err
 	if err != nil {
 		return seen, fmt.Errorf("second crowd: %w", err)
 	}
-	f := fatesOf(again)
+	f := FatesOf(again)
 	f.note(&seen, again)
-	seen.Count("refused after the hold", f.clock+f.number)
+	seen.Count("refused after the hold", f.Clock+f.Number)
 	seen.Count("connected within the hold", int64(early.Verdicts[tcp.Connected]))
 	seen.Count("time-waits", int64(full.TimeWait))
 	return seen, nil

@@ -176,6 +176,6 @@ func driveRefusal(ctx context.Context, c Cell, l *lab.Lab) (seen Seen, err error
 	if err != nil {
 		return seen, err
 	}
-	fatesOf(r).note(&seen, r)
+	FatesOf(r).note(&seen, r)
 	return seen, nil
 }

@@ -156,12 +156,12 @@ func driveShare(ctx context.Context, l *lab.Lab, ahead bool) (seen Seen, err err
 	if err != nil {
 		return seen, fmt.Errorf("second crowd: %w", err)
 	}
-	f := fatesOf(again)
+	f := FatesOf(again)
 	f.note(&seen, again)
-	seen.Count("refused", f.clock+f.number)
+	seen.Count("refused", f.Clock+f.Number)
 	seen.Count("time-waits", int64(full.TimeWait))
 	seen.Count("ahead", int64(hosts*shareSYNs/shareHosts))
-	seen.Note("refused as the clocks say", yesNo(int(f.clock) == hosts*shareSYNs/shareHosts))
+	seen.Note("refused as the clocks say", yesNo(int(f.Clock) == hosts*shareSYNs/shareHosts))
 	return seen, nil
 }
 
