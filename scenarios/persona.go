@@ -45,7 +45,7 @@ func (p Persona) Ceiling() float64 {
 // The numbers of Linux itself: MASQUERADE gives ports from 1024 on to a client
 // whose own is at least that (nf_nat_l4proto_unique_tuple).
 const (
-	linuxPorts = 65536 - 1024
+	linuxPorts = 1<<16 - 1024
 	linuxHold  = 120 * time.Second
 )
 
@@ -232,7 +232,7 @@ func ByPersona() Family {
 				Source:  "TCP_TIMEWAIT_LEN; nf_conntrack_tcp_timeout_time_wait",
 			},
 		},
-		Topology: func(c Cell) lab.Topology { return personaNamed(c.Value(personaAxis)).topology() },
+		Topology: func(c Cell) lab.Topology { return personaNamed(c.Value(personaAxis)).small() },
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
 			p := personaNamed(c.Value(personaAxis))
 			if c.Is(personaPhase, phaseStanding) {
@@ -243,19 +243,42 @@ func ByPersona() Family {
 	}
 }
 
-// topology is a lab with the persona in small.
-func (p Persona) topology() lab.Topology {
-	t := lab.Topology{
-		Clients: personaClients,
-		Gateway: lab.GatewaySpec{Kind: lab.Masquerade, Ports: poolOf(personaPorts), Random: p.Random},
-		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=1").
-			On(lab.Gateway, "net.netfilter.nf_conntrack_tcp_be_liberal=1"), // see gatewayTopology
-	}
+// Topology is a lab of so many clients behind the persona, with all its ports. It
+// has no room for more clients with blocks of their own than fit behind one address.
+func (p Persona) Topology(clients int) (lab.Topology, error) {
+	block := 0
+	ports := p.Ports
 	if p.PerClient {
-		t.Gateway.PerClient = personaBlock
+		block, ports = p.Ports, p.Ports*clients
+	}
+	const first = 1<<16 - linuxPorts
+	if ports > linuxPorts {
+		return lab.Topology{}, fmt.Errorf("persona %s: %d ports for each of %d clients: one address has only %d, enough for %d clients",
+			p.Name, p.Ports, clients, linuxPorts, linuxPorts/p.Ports)
+	}
+	return p.behind(clients, lab.PortRange{First: first, Last: uint16(first + ports - 1)}, block), nil
+}
+
+// small is a lab with the persona cut down.
+func (p Persona) small() lab.Topology {
+	block := 0
+	if p.PerClient {
+		block = personaBlock
+	}
+	t := p.behind(personaClients, poolOf(personaPorts), block)
+	t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.tcp_syn_retries=1").
+		On(lab.Gateway, "net.netfilter.nf_conntrack_tcp_be_liberal=1") // see gatewayTopology
+	return t
+}
+
+// behind is a lab of clients behind the persona with such ports.
+func (p Persona) behind(clients int, ports lab.PortRange, block int) lab.Topology {
+	t := lab.Topology{
+		Clients: clients,
+		Gateway: lab.GatewaySpec{Kind: lab.Masquerade, Ports: ports, PerClient: block, Random: p.Random},
 	}
 	if p.Hold > 0 {
-		t.Sysctls = t.Sysctls.On(lab.Gateway, fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_time_wait=%.0f", p.Hold.Seconds()))
+		t.Sysctls = lab.On(lab.Gateway, fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_time_wait=%.0f", p.Hold.Seconds()))
 	}
 	return t
 }

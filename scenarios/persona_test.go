@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"math"
+	"strings"
 	"testing"
 )
 
@@ -26,5 +27,28 @@ func TestCeilingIsPortsByHold(t *testing.T) {
 		if got := personaNamed(name).Ceiling(); math.Abs(got-want) > 1e-9 {
 			t.Errorf("%s: %v connections per second, want %v", name, got, want)
 		}
+	}
+}
+
+func TestPersonasHaveTheirPorts(t *testing.T) {
+	for _, p := range Personas() {
+		topology, err := p.Topology(8)
+		if err == nil {
+			err = topology.Validate()
+		}
+		if err != nil {
+			t.Errorf("%s: %v", p.Name, err)
+		}
+		want := p.Ports
+		if p.PerClient {
+			want *= 8
+		}
+		if got := topology.Gateway.Ports.Size(); got != want {
+			t.Errorf("%s: 8 clients share %d ports, want %d", p.Name, got, want)
+		}
+	}
+	_, err := personaNamed("carrier").Topology(65)
+	if want := "one address has only 64512, enough for 64 clients"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("65 subscribers of an address for 64: %v, want an error with %q", err, want)
 	}
 }
