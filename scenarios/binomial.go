@@ -7,21 +7,20 @@ import "math"
 // one in ten thousand runs fails by chance.
 const fluke = 1e-6
 
-// binomialBounds are the narrowest bounds, the same distance from both ends of
-// the distribution, that the number of successes in n independent trials of
-// probability p leaves at most once in 1/outside times. The tails are summed up
-// exactly, half of outside on each side.
-func binomialBounds(n int, p, outside float64) (least, most int64) {
+// binomialBounds are the narrowest bounds that the number of successes in n
+// independent trials of probability p leaves with a probability of at most fluke.
+// The tails are summed up exactly, half of fluke on each side.
+func binomialBounds(n int, p float64) (least, most int64) {
 	tail := 0.0
 	for k := 0; k <= n; k++ {
-		if tail += binomial(n, k, p); tail > outside/2 {
+		if tail += binomial(n, k, p); tail > fluke/2 {
 			least = int64(k)
 			break
 		}
 	}
 	tail = 0
 	for k := n; k >= 0; k-- {
-		if tail += binomial(n, k, p); tail > outside/2 {
+		if tail += binomial(n, k, p); tail > fluke/2 {
 			most = int64(k)
 			break
 		}
@@ -53,6 +52,6 @@ func binomial(n, k int, p float64) float64 {
 
 // about wants a number that n tosses of a coin of probability p give.
 func about(what string, n int, p float64) Expectation {
-	least, most := binomialBounds(n, p, fluke)
+	least, most := binomialBounds(n, p)
 	return Between(what, least, most)
 }

@@ -22,7 +22,7 @@ func TestBinomialIsADistribution(t *testing.T) {
 // loaded as one to nine nearly always.
 func TestBoundsHoldForTheirOwnCoinAndNoOther(t *testing.T) {
 	for _, n := range []int{shareSYNs, personaPorts} {
-		least, most := binomialBounds(n, 0.5, fluke)
+		least, most := binomialBounds(n, 0.5)
 		if out := 1 - binomialWithin(n, 0.5, least, most); out > fluke {
 			t.Errorf("%d tosses: outside of %d to %d with probability %v, want at most %v", n, least, most, out, fluke)
 		}
@@ -35,7 +35,7 @@ func TestBoundsHoldForTheirOwnCoinAndNoOther(t *testing.T) {
 			}
 		}
 	}
-	least, most := binomialBounds(shareSYNs, 0.5, fluke)
+	least, most := binomialBounds(shareSYNs, 0.5)
 	for _, p := range []float64{0.1, 0.9} {
 		if missed := binomialWithin(shareSYNs, p, least, most); missed > 1e-6 {
 			t.Errorf("a coin of %v passes for a fair one with probability %v", p, missed)
@@ -48,7 +48,7 @@ func TestBoundsHoldForTheirOwnCoinAndNoOther(t *testing.T) {
 // meet. The bounds for independent coins hold all the same.
 func TestBoundsHoldForClocksOfHosts(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same each time
-	least, most := binomialBounds(shareSYNs, 0.5, fluke)
+	least, most := binomialBounds(shareSYNs, 0.5)
 	const runs = 20_000
 	for range runs {
 		clocks := make([]uint32, shareHosts)

@@ -110,10 +110,12 @@ func (w *watch) watch(ctx context.Context) error {
 
 // quiet is no error when the crowd is over, which ends whatever is being read.
 func quiet(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+	select {
+	case <-ctx.Done():
 		return nil
+	default:
+		return err
 	}
-	return err
 }
 
 // look ends a row now.
