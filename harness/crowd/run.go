@@ -99,7 +99,7 @@ type ended struct {
 }
 
 func (r *run) run(ctx context.Context) (Result, error) {
-	before, err := counters(ctx, r.nodes)
+	before, err := node.CountersOf(ctx, r.nodes)
 	if err != nil {
 		return Result{}, err
 	}
@@ -280,30 +280,19 @@ func (r *run) sum(took time.Duration) Result {
 	return result
 }
 
-func counters(ctx context.Context, nodes []node.Node) ([]observe.Counters, error) {
-	all := make([]observe.Counters, len(nodes))
-	for i, n := range nodes {
-		var err error
-		if all[i], err = n.Counters(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
-}
-
 // settled reads the counters when those of the watched nodes have come to rest:
 // the last packet of a connection may be on its way when the client has its
 // verdict. Counters that never rest, such as of TIME_WAITs that end, are not
 // waited for.
 func (r *run) settled(ctx context.Context) ([]observe.Counters, error) {
 	const looks = 20
-	last, err := counters(ctx, r.Watched)
+	last, err := node.CountersOf(ctx, r.Watched)
 	if err != nil {
 		return nil, err
 	}
 	look := 0
 	err = observe.Await(ctx, "the counters to come to rest", func() (bool, error) {
-		now, err := counters(ctx, r.Watched)
+		now, err := node.CountersOf(ctx, r.Watched)
 		if err != nil {
 			return false, err
 		}
@@ -315,7 +304,7 @@ func (r *run) settled(ctx context.Context) ([]observe.Counters, error) {
 	if err != nil {
 		return nil, err
 	}
-	clients, err := counters(ctx, r.Clients)
+	clients, err := node.CountersOf(ctx, r.Clients)
 	return append(clients, last...), err
 }
 

@@ -85,7 +85,7 @@ type watch struct {
 // watch looks until ctx ends, which is no error.
 func (w *watch) watch(ctx context.Context) error {
 	var err error
-	if w.last, err = counters(ctx, w.run.Watched); err != nil {
+	if w.last, err = node.CountersOf(ctx, w.run.Watched); err != nil {
 		return quiet(ctx, err)
 	}
 	tick := time.NewTicker(w.run.interval())
@@ -129,7 +129,7 @@ func (w *watch) look(ctx context.Context, at time.Duration) error {
 		row.TimeWait[n.Identity().Role] += full.TimeWait
 		row.Flows[n.Identity().Role] += full.Flows
 	}
-	now, err := counters(ctx, w.run.Watched)
+	now, err := node.CountersOf(ctx, w.run.Watched)
 	if err != nil {
 		return err
 	}

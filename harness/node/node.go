@@ -82,3 +82,15 @@ type Listening struct {
 	// listens on all of them.
 	Addr netip.AddrPort
 }
+
+// CountersOf reads the counters of several nodes, one after the other.
+func CountersOf(ctx context.Context, nodes []Node) ([]observe.Counters, error) {
+	all := make([]observe.Counters, len(nodes))
+	for i, n := range nodes {
+		var err error
+		if all[i], err = n.Counters(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
