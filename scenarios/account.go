@@ -1,6 +1,8 @@
 package scenarios
 
 import (
+	"strconv"
+
 	"twlab/harness/crowd"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
@@ -62,6 +64,7 @@ func (f Fates) note(seen *Seen, r crowd.Result) {
 	seen.Count(refusedBy(byQueue), f.Queue)
 	seen.Count(refusedBy(byDoor), f.Closed)
 	seen.Count("unaccounted", f.Unaccounted())
+	seen.Note("seed", strconv.FormatUint(r.Seed, 10))
 	seen.Note("latency", r.Latency.String())
 	seen.Moved = r.Moved
 	seen.Series = append(seen.Series, r.Series...)

@@ -35,7 +35,9 @@ const (
 const (
 	shareSYNs  = 128
 	shareHosts = 32
-	// shareSeed draws the clocks of hosts and the order of the clients.
+	// shareSeed draws the clocks of hosts, and in every family of crowds the order
+	// of the clients. What the kernel draws (offsets, sequence numbers, ports) has
+	// no seed that could be set.
 	shareSeed = 20211125
 )
 
@@ -66,7 +68,8 @@ func Share() Family {
 				Knob:  Knob{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"},
 				Means: "for how many seconds the gateway keeps the entry of an ended connection; the balancer keeps its TIME_WAIT for 60"},
 		},
-		Slow: Cells{{shareHold: {"30", "50", "65", "90", "120"}}},
+		Crossed: [][]string{{shareClocks, shareHold}},
+		Slow:    Cells{{shareHold: {"30", "50", "65", "90", "120"}}},
 		Rules: []Rule{
 			{
 				Name: "share-outlived", Cells: Cells{{shareHold: {"65", "90", "120"}}},
