@@ -38,7 +38,8 @@ type Plan struct {
 
 	// InFlight is the most attempts that may be under way at once; 0 means
 	// [DefaultInFlight]. An attempt whose time has come then waits, and is
-	// behind the schedule.
+	// behind the schedule. Those that one client begins in the same
+	// millisecond count until the last of them is over.
 	InFlight int
 	// Seed makes the order of the clients the same again.
 	Seed uint64
