@@ -10,7 +10,9 @@ import (
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
 
+	"twlab/harness/crowd"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -132,6 +134,33 @@ func list[T fmt.Stringer](out *strings.Builder, what string, items []T, err erro
 	for _, item := range items {
 		fmt.Fprintf(out, "  %v\n", item)
 	}
+}
+
+// keepSeries writes down what a crowd did over time, a line of JSON for each
+// interval, and adds where to the spec's report.
+func keepSeries(of string, rows []crowd.Row) {
+	GinkgoHelper()
+	path := filepath.Join(outputDir(), "series", fileName(of)+".jsonl")
+	Expect(os.MkdirAll(filepath.Dir(path), 0o755)).To(Succeed())
+	file, err := os.Create(path)
+	Expect(err).NotTo(HaveOccurred())
+	Expect(errors.Join(crowd.WriteSeries(file, rows), file.Close())).To(Succeed())
+	AddReportEntry("series", path, ReportEntryVisibilityFailureOrVerbose)
+}
+
+// progress says how full the tables of the lab are now, for Ginkgo's reports on
+// specs that are under way (--poll-progress-after).
+func (w world) progress(ctx context.Context) string {
+	var lines []string
+	for _, n := range w.witnesses() {
+		full, err := n.Occupancy(ctx)
+		if err != nil {
+			lines = append(lines, err.Error())
+			continue
+		}
+		lines = append(lines, fmt.Sprintf("%s: %d sockets, %d in TIME_WAIT, %d flows", n.Identity().Name, full.Sockets, full.TimeWait, full.Flows))
+	}
+	return strings.Join(lines, "\n")
 }
 
 var notForFileNames = regexp.MustCompile(`[^A-Za-z0-9]+`)

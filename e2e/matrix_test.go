@@ -212,6 +212,9 @@ func drive(ctx SpecContext, f scenarios.Family, c scenarios.Cell) (scenarios.See
 	defer cancel()
 	seen, err := f.Drive(within, c, w.Lab)
 	Expect(err).NotTo(HaveOccurred(), "the situation did not come about; this says nothing about the kernel")
+	if len(seen.Series) > 0 {
+		keepSeries(f.Name+" "+f.Describe(c), seen.Series)
+	}
 	return seen, w
 }
 

@@ -39,7 +39,9 @@ func up(ctx SpecContext, topology lab.Topology) world {
 	Expect(err).NotTo(HaveOccurred())
 	w := world{l}
 	start := w.counters(ctx)
+	over := ctx.AttachProgressReporter(func() string { return w.progress(ctx) })
 	DeferCleanup(func(ctx SpecContext) {
+		over()
 		if CurrentSpecReport().Failed() {
 			w.keepEvidence(ctx, start)
 		}

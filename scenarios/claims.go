@@ -77,6 +77,7 @@ func RenderClaims(to io.Writer) error {
 	for _, f := range Families() {
 		renderFamily(&out, f, tried)
 	}
+	renderPersonas(&out)
 	renderFeatures(&out)
 	_, err := io.WriteString(to, out.String())
 	return err
@@ -224,6 +225,25 @@ func (f Family) where(cells Cells) string {
 		all = append(all, strings.Join(one, " "))
 	}
 	return strings.Join(all, " or ")
+}
+
+func renderPersonas(out *strings.Builder) {
+	out.WriteString("\n## Personas\n\nThe gateways of the family `persona`. The ceiling is ports/hold: more connections per second to one " +
+		"destination do not come about, unless the gateway takes ports before their time.\n\n" +
+		"| persona | what it is | ports | hold | ceiling | source | assumed |\n|---|---|---|---|---|---|---|\n")
+	for _, p := range Personas() {
+		ports, hold, ceiling := fmt.Sprintf("%d for each address", p.Ports), "not published", "-"
+		if p.PerClient {
+			ports = fmt.Sprintf("%d for each client", p.Ports)
+		}
+		if p.Hold > 0 {
+			hold, ceiling = fmt.Sprintf("%.0f s", p.Hold.Seconds()), fmt.Sprintf("%.4g/s", p.Ceiling())
+		}
+		if p.Evicts {
+			ceiling += "; none since Linux 6.5"
+		}
+		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s |\n", p.Name, p.About, ports, hold, ceiling, p.Source, p.Assumed)
+	}
 }
 
 func renderFeatures(out *strings.Builder) {

@@ -252,7 +252,7 @@ func tupleClaims() []Claim {
 			Since: "all; one host alone since 7.0 and in stable kernels with commit 165573e41f2f",
 			Rules: []string{
 				"chance-many-hosts", "chance-many-hosts-one-clock", "chance-one-host-many-offsets", "chance-one-host-one-offset",
-				"chance-one-host-one-clock", "clock-per-port", "clock-per-host", "uptimes-*",
+				"chance-one-host-one-clock", "clock-per-port", "clock-per-host", "uptimes-*", "share-clocks-*", "share-one-clock", "persona-short-hold*",
 			},
 		},
 		{
@@ -263,7 +263,7 @@ func tupleClaims() []Claim {
 				"SYNs are rejected, by the same ACK. What is lost is the protection of newer timestamps, and tcp_tw_reuse for every client.",
 			Since: "all",
 			Rules: []string{
-				"chance-by-number", "tuple-older-number-answered", "tuple-older-number-answered-1s", "tuple-older-number-unhindered",
+				"chance-by-number", "share-numbers", "tuple-older-number-answered", "tuple-older-number-answered-1s", "tuple-older-number-unhindered",
 				"tuple-older-number-shut-out", "tuple-newer-number", "exhaustion-no-timestamps",
 			},
 		},
@@ -373,6 +373,23 @@ func omittedClaims() []Claim {
 				"the newcomer is shut out as long as the old connection stands.",
 			Since: "all",
 			Rules: []string{"tuple-established-challenged", "tuple-established-older-stamp", "tuple-established-challenged-1s", "tuple-established-cut-off"},
+		},
+		{
+			English: "How long must a NAT hold a port after its connection, and what does that cost?",
+			Mark:    Right,
+			Truth: "Longer than the balancer's 60 s: then no SYN meets a TIME_WAIT. A shorter hold lets half of the SYNs of clients without a common clock be refused at " +
+				"first, timestamps or not. But P ports held T seconds are at most P/T connections per second to one destination: 64 ports held 30 s are two. " +
+				"Linux holds for 120 s, and since 6.5 takes the port of a closing connection before its time when it has no other.",
+			Since: "all; ports taken before their time since 6.5",
+			Rules: []string{"share-outlived", "ceiling-*", "persona-*"},
+		},
+		{
+			English: "Who refuses a connection: the client, the gateway or the balancer?",
+			Mark:    Right,
+			Truth: "Each has its own sign. The client: EADDRNOTAVAIL, and no SYN. The gateway: insert_failed, and the balancer sees none. The balancer: PAWSTimewait for a " +
+				"timestamp, only the client's RST for a sequence number, ListenOverflows for a full queue, a RST where nobody listens.",
+			Since: "all; PAWSTimewait since 6.16, PAWSEstab before",
+			Rules: []string{"refusal-*"},
 		},
 		{
 			English: "Which of the other sysctls named in such advice exist, and with which defaults?",

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"twlab/harness/crowd"
 	"twlab/harness/lab"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -109,6 +110,8 @@ type Seen struct {
 	// story that the cell is about. Counters that stood still are zero,
 	// those that the kernel does not have are absent.
 	Moved map[lab.Role]observe.Counters `json:"moved"`
+	// Series is what a crowd did over time; nothing in other cells.
+	Series []crowd.Row `json:"-"`
 }
 
 // Witness is one thing seen: "verdict", "connected".

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"twlab/harness/lab"
@@ -78,6 +79,16 @@ func (c Cell) Value(axis string) string {
 		panic(fmt.Sprintf("cell has no axis %q", axis))
 	}
 	return v
+}
+
+// number is the cell's value of an axis whose values are numbers. Another value is
+// a mistake in the code, and panics.
+func (c Cell) number(axis string) int {
+	n, err := strconv.Atoi(c.Value(axis))
+	if err != nil {
+		panic(fmt.Sprintf("axis %s: %v", axis, err))
+	}
+	return n
 }
 
 // Is tells whether the axis has one of the values.
@@ -250,7 +261,11 @@ func Families() []Family {
 		Uptimes(),
 		Tuple(),
 		Chance(),
+		Share(),
 		Gateway(),
+		Ceiling(),
+		Refusal(),
+		ByPersona(),
 		Remedies(),
 		Proxy(),
 		ProxyPorts(),

@@ -591,22 +591,12 @@ func connect(ctx context.Context, from node.Node, a tcp.Attempt) (tcp.Outcome, e
 // countMoves reads the counters of some nodes; the function that it returns tells
 // how they have moved since.
 func countMoves(ctx context.Context, nodes ...node.Node) (func(context.Context) ([]observe.Counters, error), error) {
-	read := func(ctx context.Context) ([]observe.Counters, error) {
-		all := make([]observe.Counters, len(nodes))
-		for i, n := range nodes {
-			var err error
-			if all[i], err = n.Counters(ctx); err != nil {
-				return nil, err
-			}
-		}
-		return all, nil
-	}
-	before, err := read(ctx)
+	before, err := node.CountersOf(ctx, nodes)
 	if err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context) ([]observe.Counters, error) {
-		after, err := read(ctx)
+		after, err := node.CountersOf(ctx, nodes)
 		for i := range after {
 			after[i] = after[i].Sub(before[i])
 		}

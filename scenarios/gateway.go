@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"time"
 
 	"twlab/harness/lab"
 	"twlab/harness/observe"
@@ -140,13 +138,9 @@ func giveawayOf(ctx context.Context, c Cell, l *lab.Lab) (*giveaway, error) {
 	if len(gateways) == 0 {
 		return nil, errors.New("giveaway: want a gateway")
 	}
-	hold, err := gateways[0].Sysctl(ctx, "net.netfilter.nf_conntrack_tcp_timeout_time_wait")
+	hold, err := holdTime(ctx, gateways[0])
 	if err != nil {
 		return nil, fmt.Errorf("giveaway: %w", err)
-	}
-	seconds, err := strconv.Atoi(hold)
-	if err != nil {
-		return nil, fmt.Errorf("giveaway: hold time of the gateway: %w", err)
 	}
 	g := &giveaway{
 		lab:      l,
@@ -157,7 +151,7 @@ func giveawayOf(ctx context.Context, c Cell, l *lab.Lab) (*giveaway, error) {
 		earlier:  1,
 		left:     Left(c.Value(gatewayLeft)),
 		forgets:  c.Is(gatewayEntry, "expired"),
-		hold:     time.Duration(seconds) * time.Second,
+		hold:     hold,
 		clock:    Order(c.Value(gatewayClock)),
 		isn:      Order(c.Value(gatewayISN)),
 		from:     sourcePort,

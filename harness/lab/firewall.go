@@ -28,23 +28,38 @@ func newIPTables() (*iptables.IPTables, error) {
 // rules lists the rules of the gateway and of the balancer, and those of the
 // topology.
 func (t Topology) rules() []Rule {
-	own := append(t.Gateway.masquerade(), t.Balancer.dnat(t.behind())...)
+	own := append(t.translation(), t.Balancer.dnat(t.behind())...)
 	return append(own, t.Rules...)
 }
 
-// masquerade is the rule of the kind Masquerade.
-func (g GatewaySpec) masquerade() []Rule {
+// translation lists the rules by which the gateway translates: one for all
+// clients, or one for each that has ports of its own.
+func (t Topology) translation() (rules []Rule) {
+	g := t.Gateway
 	if g.Kind != Masquerade {
 		return nil
 	}
-	spec := []string{"-o", string(Balancer), "-p", "tcp", "-j", "MASQUERADE"}
-	if p := g.Ports; p != (PortRange{}) {
-		spec = append(spec, "--to-ports", fmt.Sprintf("%d-%d", p.First, p.Last))
+	masquerade := func(match string, ports PortRange) {
+		spec := []string{"-o", string(Balancer), "-p", "tcp", "-j", "MASQUERADE"}
+		if match != "" {
+			spec = append([]string{"-s", match}, spec...)
+		}
+		if ports != (PortRange{}) {
+			spec = append(spec, "--to-ports", ports.String())
+		}
+		if g.Random != KeepPort {
+			spec = append(spec, string(g.Random))
+		}
+		rules = append(rules, Rule{Role: Gateway, Table: "nat", Chain: "POSTROUTING", Spec: strings.Join(spec, " ")})
 	}
-	if g.Random != KeepPort {
-		spec = append(spec, string(g.Random))
+	if g.PerClient == 0 {
+		masquerade("", g.Ports)
+		return rules
 	}
-	return []Rule{{Role: Gateway, Table: "nat", Chain: "POSTROUTING", Spec: strings.Join(spec, " ")}}
+	for i := range t.Clients {
+		masquerade(outer(clientNet, i).String(), g.Ports.block(i, g.PerClient))
+	}
+	return rules
 }
 
 // remedy says what to do when not the rule is at fault but what iptables finds in

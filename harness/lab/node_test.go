@@ -168,6 +168,13 @@ func testConnect(t *testing.T, client, balancer node.Node) {
 	if err != nil || len(waiting) != 1 || waiting[0].Expires < 50*time.Second || waiting[0].Expires > time.Minute {
 		t.Fatalf("want one TIME_WAIT that has almost 60 s to go: %v, %v", sockets, err)
 	}
+	full, err := client.Occupancy(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := len(sockets.In(observe.TimeWait)); full.TimeWait != want {
+		t.Errorf("occupancy %+v, want %d TIME_WAITs as listed", full, want)
+	}
 	sockets, err = balancer.Sockets(t.Context())
 	if err != nil {
 		t.Fatal(err)

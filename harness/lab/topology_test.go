@@ -41,6 +41,10 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"ports from zero", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Masquerade, Ports: PortRange{0, 1000}}}, "gateway: port range 0-1000: ports begin at 1"},
 		{"ports without masquerade", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Routed, Ports: PortRange{1000, 2000}}}, `gateway: ports and random mode need kind "masquerade"`},
 		{"ports without gateway", Topology{Clients: 1, Gateway: GatewaySpec{Ports: PortRange{1000, 2000}}}, `gateway: ports and random mode need kind "masquerade"`},
+		{"blocks without masquerade", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Routed, PerClient: 4}}, `gateway: ports and random mode need kind "masquerade"`},
+		{"negative blocks", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Masquerade, Ports: PortRange{1000, 2000}, PerClient: -1}}, "gateway: -1 ports for each client: want at least 1, or 0 to share them all"},
+		{"more blocks than ports", Topology{Clients: 3, Gateway: GatewaySpec{Kind: Masquerade, Ports: PortRange{1000, 1010}, PerClient: 4}}, "gateway: 4 ports for each of 3 clients: the range 1000-1010 has only 11"},
+		{"blocks of no range", Topology{Clients: 3, Gateway: GatewaySpec{Kind: Masquerade, PerClient: 4}}, "gateway: 4 ports for each client: out of which range?"},
 		{"unknown gateway", Topology{Clients: 1, Gateway: GatewaySpec{Kind: "magic"}}, `gateway: unknown kind "magic"`},
 		{"unknown random mode", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Masquerade, Random: "--chaos"}}, `gateway: unknown random mode "--chaos"`},
 		{"sysctl without value", Topology{Clients: 1, Sysctls: On(Client, "net.ipv4.tcp_tw_reuse")}, `sysctl "net.ipv4.tcp_tw_reuse" with value ""`},
@@ -165,5 +169,27 @@ func TestMasqueradeRuleSaysWhatTheGatewayAsksFor(t *testing.T) {
 	}
 	if rules := (Topology{Clients: 1, Gateway: GatewaySpec{Kind: Routed}}).rules(); len(rules) != 0 {
 		t.Errorf("a routed gateway has rules: %+v", rules)
+	}
+}
+
+func TestEachClientHasPortsOfItsOwn(t *testing.T) {
+	topology := Topology{Clients: 2, Gateway: GatewaySpec{
+		Kind: Masquerade, Ports: PortRange{1024, 65535}, PerClient: 1008, Random: FullyRandom,
+	}}
+	if err := topology.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"-s 10.10.0.2 -o balancer -p tcp -j MASQUERADE --to-ports 1024-2031 --random-fully",
+		"-s 10.10.0.3 -o balancer -p tcp -j MASQUERADE --to-ports 2032-3039 --random-fully",
+	}
+	rules := topology.rules()
+	if len(rules) != len(want) {
+		t.Fatalf("%d rules, want %d", len(rules), len(want))
+	}
+	for i, r := range rules {
+		if r.Spec != want[i] {
+			t.Errorf("rule %d is %q, want %q", i, r.Spec, want[i])
+		}
 	}
 }

@@ -91,6 +91,11 @@ func (m *Machine) Counters(ctx context.Context) (observe.Counters, error) {
 	return ask(ctx, m, agent.Counters, line.None{})
 }
 
+// Occupancy reads how full the tables of the machine are.
+func (m *Machine) Occupancy(ctx context.Context) (observe.Occupancy, error) {
+	return ask(ctx, m, agent.Occupancy, line.None{})
+}
+
 // Sockets reads the TCP sockets of the machine.
 func (m *Machine) Sockets(ctx context.Context) (observe.Sockets, error) {
 	return ask(ctx, m, agent.Sockets, line.None{})

@@ -54,6 +54,11 @@ func (l *Local) Counters(context.Context) (observe.Counters, error) {
 	return inside(l, observe.ReadCounters)
 }
 
+// Occupancy reads how full the tables of the node's namespace are.
+func (l *Local) Occupancy(context.Context) (observe.Occupancy, error) {
+	return inside(l, observe.ReadOccupancy)
+}
+
 // Sockets reads the TCP sockets of the node's namespace.
 func (l *Local) Sockets(context.Context) (observe.Sockets, error) {
 	return inside(l, observe.ReadSockets)

@@ -50,8 +50,10 @@ type Node interface {
 	Sysctl(ctx context.Context, name string) (string, error)
 	SetSysctl(ctx context.Context, name, value string) error
 
-	// Counters, Sockets, Flows and Rules are the node's witnesses, read now.
+	// Counters, Occupancy, Sockets, Flows and Rules are the node's witnesses,
+	// read now.
 	Counters(ctx context.Context) (observe.Counters, error)
+	Occupancy(ctx context.Context) (observe.Occupancy, error)
 	Sockets(ctx context.Context) (observe.Sockets, error)
 	Flows(ctx context.Context) ([]observe.Flow, error)
 	Rules(ctx context.Context) ([]observe.RuleHits, error)
@@ -83,4 +85,16 @@ type Listening struct {
 	// Addr is where others reach it: the node's own address when the socket
 	// listens on all of them.
 	Addr netip.AddrPort
+}
+
+// CountersOf reads the counters of several nodes, one after the other.
+func CountersOf(ctx context.Context, nodes []Node) ([]observe.Counters, error) {
+	all := make([]observe.Counters, len(nodes))
+	for i, n := range nodes {
+		var err error
+		if all[i], err = n.Counters(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }

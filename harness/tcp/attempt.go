@@ -59,6 +59,9 @@ type Outcome struct {
 	Errno syscall.Errno
 	// Took is the time from the call of connect(2) to the verdict.
 	Took time.Duration
+	// Lasted is the time from the verdict of a Connected attempt until its
+	// Ending was carried out; 0 when it keeps the connection.
+	Lasted time.Duration
 	// Local is the address and port the kernel connected from; zero when there
 	// was none.
 	Local netip.AddrPort
@@ -313,6 +316,7 @@ func (t *try) finish(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", t.Ending, err)
 	}
 	if t.Ending != KeepOpen {
+		t.out.Lasted = time.Since(t.began) - t.out.Took
 		t.socket = nil
 	}
 	return nil

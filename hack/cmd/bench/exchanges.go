@@ -111,7 +111,8 @@ func requestsOf(ctx context.Context, server node.Node, door tcp.Handle) (int, er
 	return served.Requests, err
 }
 
-// processorTime is what this process and its children have used.
+// processorTime is what this process and its children have used so far, in their
+// own code and in the kernel.
 func processorTime() (sum time.Duration, err error) {
 	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
 		var usage unix.Rusage

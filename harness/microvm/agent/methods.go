@@ -22,6 +22,7 @@ const (
 	Sysctl      line.Method[string, string]                 = "read sysctl"
 	SetSysctl   line.Method[SysctlValue, line.None]         = "set sysctl"
 	Counters    line.Method[line.None, observe.Counters]    = "counters"
+	Occupancy   line.Method[line.None, observe.Occupancy]   = "occupancy"
 	Sockets     line.Method[line.None, observe.Sockets]     = "sockets"
 	Flows       line.Method[line.None, []observe.Flow]      = "flows"
 	Rules       line.Method[line.None, []observe.RuleHits]  = "rules"
@@ -132,6 +133,9 @@ func NewServer(a *Agent) *line.Server {
 func serveWitnesses(s *line.Server, a *Agent) {
 	Counters.Serve(s, ask(a, func(ctx context.Context, n *node.Local, _ line.None) (observe.Counters, error) {
 		return n.Counters(ctx)
+	}))
+	Occupancy.Serve(s, ask(a, func(ctx context.Context, n *node.Local, _ line.None) (observe.Occupancy, error) {
+		return n.Occupancy(ctx)
 	}))
 	Sockets.Serve(s, ask(a, func(ctx context.Context, n *node.Local, _ line.None) (observe.Sockets, error) {
 		return n.Sockets(ctx)

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"twlab/harness/crowd"
+	"twlab/harness/lab"
+	"twlab/harness/node"
+	"twlab/harness/tcp"
+)
+
+// crowdSizes are the crowds that are measured: clients, and connections of each.
+var crowdSizes = []struct{ clients, each int }{{1000, 1}, {100, 100}}
+
+// benchCrowds says what a crowd through gateway and balancer costs: time and
+// processor time from its first attempt on, and the memory of this process.
+func benchCrowds(ctx context.Context, t *table, o options) error {
+	for _, size := range crowdSizes {
+		var took, cpu, rate sample
+		for range roundsFor(size.clients, o.rounds) {
+			r, used, err := measureCrowd(ctx, size.clients, size.each)
+			if err != nil {
+				return fmt.Errorf("%d clients: %w", size.clients, err)
+			}
+			took.add(r.Took)
+			cpu.add(used)
+			rate = append(rate, float64(r.Attempts)/r.Took.Seconds())
+		}
+		what := fmt.Sprintf("crowd of %d clients, %d connections in all: ", size.clients, size.clients*size.each)
+		t.alone(what+"time", took, seconds)
+		t.alone(what+"processor time", cpu, seconds)
+		t.alone(what+"rate", rate, perSecond)
+	}
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		return err
+	}
+	t.alone("crowds: largest size of this process", sample{float64(usage.Maxrss) * 1024}, mebibytes)
+	return nil
+}
+
+// measureCrowd has a crowd connect once. The balancer closes first.
+func measureCrowd(ctx context.Context, clients, each int) (r crowd.Result, cpu time.Duration, err error) {
+	l, err := lab.Build(ctx, lab.Topology{Clients: clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}})
+	if err != nil {
+		return r, 0, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	balancer := l.Nodes(lab.Balancer)[0]
+	door, err := balancer.Listen(ctx, tcp.ListenSpec{Ending: tcp.CloseFirst})
+	if err != nil {
+		return r, 0, err
+	}
+	before, err := processorTime()
+	if err != nil {
+		return r, 0, err
+	}
+	r, err = crowd.Run(ctx, crowd.Plan{
+		Clients: l.Nodes(lab.Client), Watched: append(l.Nodes(lab.Gateway), balancer), Each: each,
+		Attempt: tcp.Attempt{To: door.Addr, Ending: tcp.CloseAfterPeer},
+	})
+	if err != nil {
+		return r, 0, err
+	}
+	if r.Failed() > 0 {
+		return r, 0, fmt.Errorf("%v", r.Verdicts)
+	}
+	after, err := processorTime()
+	return r, after - before, err
+}
+
+// viaCrowd makes connections by a crowd of one client, the counters of both ends
+// read all the while.
+func viaCrowd(client, server node.Node, door tcp.Attempt) attempter {
+	return func(ctx context.Context, count int) error {
+		r, err := crowd.Run(ctx, crowd.Plan{
+			Clients: []node.Node{client}, Watched: []node.Node{server}, Attempt: door, Each: count, InFlight: batch,
+			Interval: 100 * time.Millisecond,
+		})
+		if err == nil && r.Failed() > 0 {
+			err = fmt.Errorf("%v", r.Verdicts)
+		}
+		return err
+	}
+}

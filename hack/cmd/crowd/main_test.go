@@ -1,0 +1,69 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"twlab/harness/crowd"
+	"twlab/harness/lab"
+	"twlab/harness/tcp"
+)
+
+func TestWrongFlagsAreOneClearError(t *testing.T) {
+	for arguments, want := range map[string]string{
+		"--persona nobody":                       `no persona "nobody": want one of linux,`,
+		"--close maybe":                          "--close maybe: want one of client, lb, never, rst",
+		"--ports 70000":                          "--ports 70000: want 1 to 64512",
+		"--random maybe":                         "--random maybe: want no, yes or fully",
+		"--hold -1":                              "--hold -1: want seconds",
+		"--per-client 4":                         "4 ports for each client: out of which range?",
+		"--persona carrier --clients 65":         "enough for 64 clients",
+		"--client-sysctl net.ipv4.tcp_tw_reuse":  "want net.some.name=value",
+		"--clients 0":                            "0 clients: want at least 1",
+		"--rate many":                            "invalid value",
+		"--ports 100 --per-client 4 --clients 9": "",
+		"now":                                    `argument "now" belongs to no flag`,
+	} {
+		_, err := parse(strings.Fields(arguments))
+		if want == "" && err == nil {
+			continue
+		}
+		if err == nil || want == "" || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %q", arguments, err, want)
+		}
+	}
+}
+
+func TestPersonaAndFlagsMakeTheLab(t *testing.T) {
+	o, err := parse(strings.Fields("--persona gcp --clients 3 --close rst --lb-ts 0 --hold 7"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := o.topology.Gateway
+	if g.PerClient != 64 || g.Ports.Size() != 3*64 || g.Random != lab.Random || o.plan.Attempt.Ending != tcp.Abort {
+		t.Errorf("got %+v and ending %q", g, o.plan.Attempt.Ending)
+	}
+	last := o.topology.Sysctls[len(o.topology.Sysctls)-2:]
+	if last[0].Value != "7" || last[1].Name != "net.ipv4.tcp_timestamps" || last[1].Value != "0" {
+		t.Errorf("the last sysctls are %+v, want --hold over the persona's, and --lb-ts", last)
+	}
+}
+
+func TestProgressIsOneLineForTerminalsOnly(t *testing.T) {
+	var out bytes.Buffer
+	if isTerminal(&out) {
+		t.Error("a buffer is no terminal")
+	}
+	line := progressLine{to: &out}
+	line.clear()
+	if out.Len() > 0 {
+		t.Errorf("nothing was shown, and %q cleared", out.String())
+	}
+	line.show(crowd.Row{At: time.Second, Begun: 3})
+	line.clear()
+	if text := out.String(); strings.Contains(text, "\n") || !strings.Contains(text, "1.0 s: 3 begun") {
+		t.Errorf("progress is %q, want one line that is cleared in the end", text)
+	}
+}

@@ -1,0 +1,4 @@
+package crowd
+
+// Order is the order of the clients in one round, for tests.
+func Order(p Plan, round uint64) []int { return (&run{Plan: p}).order(round) }

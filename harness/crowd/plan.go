@@ -1,0 +1,161 @@
+// Package crowd drives many clients at a rate and counts what came of it.
+//
+// The clients are nodes of a lab, each attempt is one connect(2). Attempts are
+// begun by a schedule of their own and not by the answers to those before (an open
+// loop), so that a network that falls behind is not spared; how well the schedule
+// was kept is part of the result.
+package crowd
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/node"
+	"twlab/harness/tcp"
+)
+
+// Plan says who connects where, how often, and what is watched meanwhile.
+type Plan struct {
+	// Clients connect in turns: in each round every one of them once, in an
+	// order that Seed decides.
+	Clients []node.Node
+	// Attempt is what each of them does: where to, from where, and the ending.
+	Attempt tcp.Attempt
+
+	// Each is how many attempts every client makes in all. With a Rate they are
+	// begun at that rate, without one as fast as InFlight lets them.
+	Each int
+	// Rate is how many attempts all clients together begin in a second. Without
+	// Each, they do so for the Duration.
+	Rate     float64
+	Duration time.Duration
+
+	// InFlight is the most attempts that may be under way at once; 0 means
+	// [DefaultInFlight]. An attempt whose time has come then waits, and is
+	// behind the schedule. Those that one client begins in the same
+	// millisecond count until the last of them is over.
+	InFlight int
+	// Seed makes the order of the clients the same again.
+	Seed uint64
+
+	// Watched are the other nodes whose counters and tables are read: the
+	// gateway, the balancer.
+	Watched []node.Node
+	// Interval is the time that one row of the series stands for; 0 means
+	// [DefaultInterval].
+	Interval time.Duration
+	// Progress, when it is set, is called with each row as soon as its time is
+	// over, with what is known by then.
+	Progress func(Row)
+}
+
+// The defaults of a Plan.
+const (
+	DefaultInFlight = 1000
+	DefaultInterval = time.Second
+)
+
+// Attempts is how many attempts the plan has.
+func (p Plan) Attempts() int {
+	if p.Each > 0 {
+		return p.Each * len(p.Clients)
+	}
+	return int(math.Round(p.Rate * p.Duration.Seconds()))
+}
+
+// Validate says what is wrong with the plan, all of it at once, and whether this
+// process may open the descriptors that it takes.
+func (p Plan) Validate() error {
+	var errs []error
+	bad := func(err error) { errs = append(errs, err) }
+	if len(p.Clients) == 0 {
+		bad(errors.New("no clients"))
+	}
+	if !p.Attempt.To.IsValid() {
+		bad(errors.New("no door: give Attempt.To"))
+	}
+	switch {
+	case p.Each < 0:
+		bad(fmt.Errorf("%d attempts for each client: want at least 1", p.Each))
+	case p.Rate < 0 || math.IsNaN(p.Rate) || math.IsInf(p.Rate, 0):
+		bad(fmt.Errorf("%v attempts per second: want more than 0", p.Rate))
+	case p.Duration < 0:
+		bad(fmt.Errorf("for %v: want more than 0", p.Duration))
+	case p.Each > 0 && p.Duration > 0:
+		bad(fmt.Errorf("both a number of attempts (%d each) and a duration (%v): give one of them", p.Each, p.Duration))
+	case p.Each == 0 && p.Duration == 0:
+		bad(errors.New("no end: give a number of attempts for each client, or a rate and a duration"))
+	case p.Each == 0 && p.Rate == 0:
+		bad(fmt.Errorf("for %v, but no rate: give attempts per second", p.Duration))
+	case p.Attempts() == 0:
+		bad(fmt.Errorf("%v attempts per second for %v make none", p.Rate, p.Duration))
+	}
+	if p.InFlight < 0 {
+		bad(fmt.Errorf("%d in flight: want at least 1, or 0 for %d", p.InFlight, DefaultInFlight))
+	}
+	if p.Interval < 0 {
+		bad(fmt.Errorf("interval %v: want more than 0", p.Interval))
+	}
+	if len(errs) == 0 {
+		errs = append(errs, p.descriptors())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("crowd: %w", err)
+	}
+	return nil
+}
+
+func (p Plan) inFlight() int {
+	if p.InFlight == 0 {
+		return DefaultInFlight
+	}
+	return p.InFlight
+}
+
+func (p Plan) interval() time.Duration {
+	if p.Interval == 0 {
+		return DefaultInterval
+	}
+	return p.Interval
+}
+
+// descriptors refuses a plan that this process has too few descriptors for. The
+// sockets of machines with kernels of their own are not among them.
+func (p Plan) descriptors() error {
+	local := func(n node.Node) bool { _, is := n.(*node.Local); return is }
+	atOnce := min(p.inFlight(), p.Attempts())
+	if p.Attempt.Ending == tcp.KeepOpen {
+		atOnce = p.Attempts()
+	}
+	need := 0
+	if slices.ContainsFunc(p.Clients, local) {
+		need += atOnce
+	}
+	if slices.ContainsFunc(p.Watched, local) {
+		need += atOnce // the other ends
+	}
+	if need == 0 {
+		return nil
+	}
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return fmt.Errorf("count descriptors: %w", err)
+	}
+	const spare = 64 // for looking at witnesses
+	need += len(open) + spare
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("limit of descriptors: %w", err)
+	}
+	if uint64(need) > limit.Cur {
+		return fmt.Errorf("%d connections at once need %d descriptors, and this process may open %d: "+
+			"raise the limit (ulimit -n %d), or have fewer in flight", atOnce, need, limit.Cur, need)
+	}
+	return nil
+}

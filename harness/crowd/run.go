@@ -1,0 +1,324 @@
+package crowd
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// Result is what came of a crowd.
+type Result struct {
+	Clients  int    `json:"clients"`
+	Attempts int    `json:"attempts"`
+	Seed     uint64 `json:"seed"`
+	// Offered is the rate of the schedule, 0 without one; Achieved the rate at
+	// which attempts were really begun, both per second.
+	Offered  float64 `json:"offered"`
+	Achieved float64 `json:"achieved"`
+	// Behind is how long after their time attempts were begun.
+	Behind Distribution `json:"behind"`
+	// Took is the time from the first attempt to the last one's end.
+	Took time.Duration `json:"took"`
+
+	// Verdicts counts all attempts by what the kernel answered.
+	Verdicts map[tcp.Verdict]int `json:"verdicts"`
+	// Late is how many of the connected ones sent more than one SYN.
+	Late int `json:"late"`
+	// SYNs is how many SYNs all attempts sent.
+	SYNs int `json:"syns"`
+	// Latency is the time that the connected ones took, from connect(2) on.
+	Latency Distribution `json:"latency"`
+	// Lasted is the time from then on to their end; of connections that are
+	// kept there is none.
+	Lasted Distribution `json:"lasted"`
+
+	// Moved says how the counters of each role moved, those of its nodes added
+	// up.
+	Moved map[node.Role]observe.Counters `json:"-"`
+	// Series has a row for each interval, from the first attempt to the end of
+	// the last one.
+	Series []Row `json:"-"`
+
+	ends []ended
+}
+
+// ConnectedBetween counts the attempts that had their verdict in that time, from
+// the beginning of the crowd on, and connected.
+func (r Result) ConnectedBetween(from, until time.Duration) (n int) {
+	for _, e := range r.ends {
+		if e.outcome.Verdict == tcp.Connected && from <= e.verdict && e.verdict < until {
+			n++
+		}
+	}
+	return n
+}
+
+// Failed is how many attempts did not connect.
+func (r Result) Failed() int { return r.Attempts - r.Verdicts[tcp.Connected] }
+
+// Run makes the crowd connect as the plan says, and returns when each attempt has
+// had its verdict and its ending. An error means that something else than the
+// network failed, or that ctx ended.
+func Run(ctx context.Context, p Plan) (Result, error) {
+	if err := p.Validate(); err != nil {
+		return Result{}, err
+	}
+	r := &run{Plan: p, nodes: slices.Concat(p.Clients, p.Watched)}
+	result, err := r.run(ctx)
+	if err != nil {
+		return Result{}, fmt.Errorf("crowd: %w", err)
+	}
+	return result, nil
+}
+
+// run is a crowd under way.
+type run struct {
+	Plan
+	nodes []node.Node
+	began time.Time
+
+	mu     sync.Mutex
+	ends   []ended
+	behind []time.Duration
+}
+
+// ended is one attempt that is over.
+type ended struct {
+	began, verdict time.Duration // since the crowd began
+	outcome        tcp.Outcome
+}
+
+func (r *run) run(ctx context.Context) (Result, error) {
+	before, err := node.CountersOf(ctx, r.nodes)
+	if err != nil {
+		return Result{}, err
+	}
+	r.began = time.Now()
+	w := &watch{run: r}
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	var watcher errgroup.Group
+	watcher.Go(func() error { return w.watch(watching) })
+
+	err = r.connect(ctx)
+	took := time.Since(r.began)
+	stop()
+	if watchErr := watcher.Wait(); err == nil {
+		err = watchErr
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	if err := w.look(ctx, took); err != nil {
+		return Result{}, err
+	}
+	after, err := r.settled(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	result := r.sum(took)
+	result.Moved = moved(r.nodes, before, after)
+	result.Series = w.series()
+	return result, nil
+}
+
+// connect begins all attempts, each when its time has come.
+func (r *run) connect(ctx context.Context) error {
+	slots := semaphore.NewWeighted(int64(r.inFlight()))
+	running, ctx := errgroup.WithContext(ctx)
+	begin := func(client node.Node, due []time.Duration) error {
+		if err := slots.Acquire(ctx, int64(len(due))); err != nil {
+			return err
+		}
+		running.Go(func() error {
+			defer slots.Release(int64(len(due)))
+			return r.attempt(ctx, client, due)
+		})
+		return nil
+	}
+	schedule := r.inTurns
+	if r.Rate == 0 {
+		schedule = r.atOnce
+	}
+	err := schedule(ctx, begin)
+	// What went wrong in an attempt is what stopped the schedule.
+	if failed := running.Wait(); failed != nil {
+		return failed
+	}
+	return err
+}
+
+// chunk is the most attempts that a client is given in one call.
+const chunk = 50
+
+// noTime says that an attempt has no time at which it is due.
+const noTime time.Duration = -1
+
+// atOnce hands out the attempts as fast as there is room for them.
+func (r *run) atOnce(_ context.Context, begin func(node.Node, []time.Duration) error) error {
+	size := max(1, min(chunk, r.inFlight()/4))
+	for left := r.Each; left > 0; left -= size {
+		now := make([]time.Duration, min(size, left))
+		for j := range now {
+			now[j] = noTime
+		}
+		for _, i := range r.order(uint64(left)) {
+			if err := begin(r.Clients[i], now); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// inTurns hands out the attempts by the clock. What has become due since the last
+// time that it looked is handed out together, to each client what is its own.
+func (r *run) inTurns(ctx context.Context, begin func(node.Node, []time.Duration) error) error {
+	const tick = time.Millisecond
+	apart := float64(time.Second) / r.Rate
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var turns []int
+	for next, total := 0, r.Attempts(); next < total; {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		own := map[int][]time.Duration{}
+		var who []int
+		for passed := time.Since(r.began); next < total; next++ {
+			due := time.Duration(float64(next) * apart)
+			if due > passed {
+				break
+			}
+			if len(turns) == 0 {
+				turns = r.order(uint64(next))
+			}
+			i := turns[0]
+			turns = turns[1:]
+			if len(own[i]) == 0 {
+				who = append(who, i)
+			}
+			own[i] = append(own[i], due)
+		}
+		for _, i := range who {
+			for part := range slices.Chunk(own[i], max(1, min(chunk, r.inFlight()))) {
+				if err := begin(r.Clients[i], part); err != nil {
+					return err
+				}
+			}
+		}
+		due := time.Duration(float64(next) * apart)
+		timer.Reset(max(tick, due-time.Since(r.began)))
+	}
+	return nil
+}
+
+// order is the order of the clients in one round.
+func (r *run) order(round uint64) []int {
+	return rand.New(rand.NewPCG(r.Seed, round)).Perm(len(r.Clients)) //nolint:gosec // it is to be the same again
+}
+
+// attempt makes a client's attempts and notes what came of them.
+func (r *run) attempt(ctx context.Context, client node.Node, due []time.Duration) error {
+	attempts := slices.Repeat([]tcp.Attempt{r.Attempt}, len(due))
+	began := time.Since(r.began)
+	outcomes, err := client.Attempt(ctx, attempts)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, o := range outcomes {
+		r.ends = append(r.ends, ended{began: began, verdict: began + o.Took, outcome: o})
+		if due[i] != noTime {
+			r.behind = append(r.behind, max(0, began-due[i]))
+		}
+	}
+	return nil
+}
+
+// sum adds up what came of all attempts.
+func (r *run) sum(took time.Duration) Result {
+	result := Result{
+		Clients: len(r.Clients), Attempts: len(r.ends), Seed: r.Seed,
+		Offered: r.Rate, Behind: newDistribution(r.behind), Took: took,
+		Verdicts: map[tcp.Verdict]int{}, ends: r.ends,
+	}
+	var latency, lasted []time.Duration
+	var last time.Duration // beginning of an attempt
+	for _, e := range r.ends {
+		last = max(last, e.began)
+		result.Verdicts[e.outcome.Verdict]++
+		result.SYNs += e.outcome.SYNs
+		if e.outcome.Verdict != tcp.Connected {
+			continue
+		}
+		latency = append(latency, e.outcome.Took)
+		if e.outcome.Lasted > 0 {
+			lasted = append(lasted, e.outcome.Lasted)
+		}
+		if e.outcome.SYNs > 1 {
+			result.Late++
+		}
+	}
+	result.Latency, result.Lasted = newDistribution(latency), newDistribution(lasted)
+	if last > 0 {
+		result.Achieved = float64(len(r.ends)) / last.Seconds()
+	}
+	return result
+}
+
+// settled reads the counters when those of the watched nodes have come to rest:
+// the last packet of a connection may be on its way when the client has its
+// verdict. Counters that never rest, such as of TIME_WAITs that end, are not
+// waited for.
+func (r *run) settled(ctx context.Context) ([]observe.Counters, error) {
+	const looks = 20
+	last, err := node.CountersOf(ctx, r.Watched)
+	if err != nil {
+		return nil, err
+	}
+	look := 0
+	err = observe.Await(ctx, "the counters to come to rest", func() (bool, error) {
+		now, err := node.CountersOf(ctx, r.Watched)
+		if err != nil {
+			return false, err
+		}
+		resting := slices.EqualFunc(last, now, func(a, b observe.Counters) bool { return len(b.Sub(a).Moved()) == 0 })
+		last = now
+		look++
+		return look > 1 && resting || look == looks, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	clients, err := node.CountersOf(ctx, r.Clients)
+	return append(clients, last...), err
+}
+
+// moved adds up by role how counters moved.
+func moved(nodes []node.Node, before, after []observe.Counters) map[node.Role]observe.Counters {
+	sums := map[node.Role]observe.Counters{}
+	for i, n := range nodes {
+		role := n.Identity().Role
+		if sums[role] == nil {
+			sums[role] = observe.Counters{}
+		}
+		for name, by := range after[i].Sub(before[i]) {
+			sums[role][name] += by
+		}
+	}
+	return sums
+}

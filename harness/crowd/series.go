@@ -1,0 +1,179 @@
+package crowd
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// Row is what happened in one interval, and how things stood at its end.
+type Row struct {
+	// At is the end of the interval, from the beginning of the crowd on.
+	At time.Duration `json:"at"`
+	// Begun counts attempts that were begun in the interval, Verdicts those that
+	// had their verdict in it, and Late the connected ones among these that had
+	// sent more than one SYN.
+	Begun    int                 `json:"begun"`
+	Verdicts map[tcp.Verdict]int `json:"verdicts"`
+	Late     int                 `json:"late"`
+	// TimeWait and Flows are the sums over the nodes of each role at the end of
+	// the interval: TIME_WAITs, and conntrack entries. At a gateway with one
+	// door behind it an entry is a port in use.
+	TimeWait map[node.Role]int `json:"timeWait"`
+	Flows    map[node.Role]int `json:"flows"`
+	// Moved says how the TCP and conntrack counters of each watched role moved
+	// in the interval; those that stood still are left out.
+	Moved map[node.Role]observe.Counters `json:"moved"`
+}
+
+// Connected is how many attempts connected in the interval.
+func (r Row) Connected() int { return r.Verdicts[tcp.Connected] }
+
+// String is one line: "12.0 s: 400 begun, 380 Connected (12 late), 20 TimedOut; TIME_WAIT balancer 380; flows gateway 380".
+func (r Row) String() string {
+	text := fmt.Sprintf("%.1f s: %d begun", r.At.Seconds(), r.Begun)
+	for _, v := range slices.Sorted(maps.Keys(r.Verdicts)) {
+		text += fmt.Sprintf(", %d %s", r.Verdicts[v], v)
+		if v == tcp.Connected && r.Late > 0 {
+			text += fmt.Sprintf(" (%d late)", r.Late)
+		}
+	}
+	text += counted("TIME_WAIT", r.TimeWait)
+	return text + counted("flows", r.Flows)
+}
+
+func counted(what string, by map[node.Role]int) string {
+	var parts []string
+	for _, role := range slices.Sorted(maps.Keys(by)) {
+		if by[role] > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", role, by[role]))
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s %s", what, strings.Join(parts, ", "))
+}
+
+// WriteSeries writes one JSON object for each row, one to a line.
+func WriteSeries(to io.Writer, rows []Row) error {
+	encoder := json.NewEncoder(to)
+	for _, r := range rows {
+		if err := encoder.Encode(r); err != nil {
+			return fmt.Errorf("write series: %w", err)
+		}
+	}
+	return nil
+}
+
+// watch looks at the tables and counters of the nodes once in each interval.
+type watch struct {
+	run  *run
+	rows []Row
+	last []observe.Counters // of the watched nodes
+}
+
+// watch looks until ctx ends, which is no error.
+func (w *watch) watch(ctx context.Context) error {
+	var err error
+	if w.last, err = node.CountersOf(ctx, w.run.Watched); err != nil {
+		return quiet(ctx, err)
+	}
+	tick := time.NewTicker(w.run.interval())
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := w.look(ctx, time.Since(w.run.began)); err != nil {
+			return quiet(ctx, err)
+		}
+		if w.run.Progress != nil {
+			w.run.mu.Lock()
+			now := w.count(len(w.rows) - 1)
+			w.run.mu.Unlock()
+			w.run.Progress(now)
+		}
+	}
+}
+
+// quiet is no error when the crowd is over, which ends whatever is being read.
+func quiet(ctx context.Context, err error) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	default:
+		return err
+	}
+}
+
+// look ends a row now.
+func (w *watch) look(ctx context.Context, at time.Duration) error {
+	row := Row{At: at, TimeWait: map[node.Role]int{}, Flows: map[node.Role]int{}}
+	for _, n := range w.run.nodes {
+		full, err := n.Occupancy(ctx)
+		if err != nil {
+			return err
+		}
+		row.TimeWait[n.Identity().Role] += full.TimeWait
+		row.Flows[n.Identity().Role] += full.Flows
+	}
+	now, err := node.CountersOf(ctx, w.run.Watched)
+	if err != nil {
+		return err
+	}
+	if w.last == nil { // it is over before it was looked at
+		w.last = now
+	}
+	row.Moved = moved(w.run.Watched, w.last, now)
+	for role, by := range row.Moved {
+		telling := by.Moved()
+		maps.DeleteFunc(telling, func(name string, _ uint64) bool { return strings.HasPrefix(name, "Ip") })
+		row.Moved[role] = telling
+	}
+	w.last = now
+	w.rows = append(w.rows, row)
+	return nil
+}
+
+// series is all rows with what is known in the end.
+func (w *watch) series() []Row {
+	rows := make([]Row, len(w.rows))
+	for i := range rows {
+		rows[i] = w.count(i)
+	}
+	return rows
+}
+
+// count fills in what was begun and decided in the interval of one row.
+func (w *watch) count(i int) Row {
+	row := w.rows[i]
+	from := time.Duration(-1)
+	if i > 0 {
+		from = w.rows[i-1].At
+	}
+	row.Verdicts = map[tcp.Verdict]int{}
+	for _, e := range w.run.ends {
+		if from < e.began && e.began <= row.At {
+			row.Begun++
+		}
+		if from < e.verdict && e.verdict <= row.At {
+			row.Verdicts[e.outcome.Verdict]++
+			if e.outcome.Verdict == tcp.Connected && e.outcome.SYNs > 1 {
+				row.Late++
+			}
+		}
+	}
+	return row
+}

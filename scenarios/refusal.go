@@ -1,0 +1,181 @@
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"twlab/harness/crowd"
+	"twlab/harness/lab"
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// Who refuses connections, the values of the family's only axis.
+const (
+	refusalBy = "by"
+
+	byNobody  = "nobody"
+	byClient  = "client"
+	byGateway = "gateway"
+	byClock   = "clock"
+	byNumber  = "number"
+	byQueue   = "queue"
+	byDoor    = "door"
+	byThree   = "client-gateway-clock"
+)
+
+const (
+	refusalClients = 4
+	refusalEach    = 15 // attempts of each client
+	refusalPool    = 40 // ports of a gateway, or of all clients together, that has too few
+	refusalSpare   = 48 // ports of all clients together that leave some for the gateway to refuse
+	refusalQueue   = 10 // connections that a full queue holds
+	refusalRetries = 1  // tcp_syn_retries
+)
+
+// Refusal is the family of who refuses a connection: each attempt and each SYN of
+// a crowd has exactly one fate, and each fate a witness of its own.
+func Refusal() Family {
+	const all = refusalClients * refusalEach
+	const resent = refusalRetries + 1 // SYNs, at least, of an attempt that gets no answer
+	// account wants every count: exactly 0 where nothing else is said.
+	account := func(connected int64, by ...Expectation) []Expectation {
+		want := append([]Expectation{Exactly("connected", connected)}, by...)
+		for _, who := range []string{byClient, byGateway, byClock, byNumber, byQueue, byDoor} {
+			if !slices.ContainsFunc(by, func(e Expectation) bool { return e.What == refusedBy(who) }) {
+				want = append(want, Exactly(refusedBy(who), 0))
+			}
+		}
+		return append(want, Exactly("unaccounted", 0))
+	}
+	rule := func(by string, want []Expectation, because, source string) Rule {
+		return Rule{Name: "refusal-" + by, Cells: Cells{{refusalBy: {by}}}, Want: want, Because: because, Source: source}
+	}
+	return Family{
+		Name: "refusal",
+		About: fmt.Sprintf("%d clients make %d connections each through a gateway, which stay: who refuses how many attempts and SYNs, "+
+			"and does the account of all SYNs come out even?", refusalClients, refusalEach),
+		Axes: []Axis{{
+			Name: refusalBy, Values: []string{byNobody, byClient, byGateway, byClock, byNumber, byQueue, byDoor, byThree}, Product: true,
+			Means: "who is made to refuse: nobody; clients with too few ports; a gateway with too few; the balancer's TIME_WAITs for the timestamps " +
+				"of half of them, or for the sequence numbers; a full accept queue; a port where nobody listens; three of these at once",
+		}},
+		Rules: []Rule{
+			rule(byNobody, account(all, Exactly("late", 0)), "nothing stands in the way", "RFC 9293 section 3.5"),
+			rule(byClient, account(refusalPool, Exactly(refusedBy(byClient), all-refusalPool), Exactly("late", 0)),
+				"a connect without a free local port is EADDRNOTAVAIL at once and sends nothing", "__inet_hash_connect"),
+			rule(byGateway, account(refusalPool, AtLeast(refusedBy(byGateway), (all-refusalPool)*resent), Exactly("timed out", all-refusalPool)),
+				"a gateway without a free port drops each SYN of the attempt and counts it in insert_failed; connections that stand are not evicted",
+				"__nf_conntrack_confirm; nf_nat_used_tuple_harder"),
+			rule(byClock, account(all, Exactly(refusedBy(byClock), all/2), AtLeast("late", 1)),
+				"each TIME_WAIT whose last timestamp is newer refuses one SYN by an ACK, the client's RST removes it, and the next SYN gets in",
+				"tcp_timewait_state_process, RFC 7323 section 5"),
+			rule(byNumber, account(all, Exactly(refusedBy(byNumber), all), AtLeast("late", 1)),
+				"without timestamps each TIME_WAIT that has seen a newer sequence number refuses one SYN the same way, which no counter tells: "+
+					"the client's RSTs do", "tcp_timewait_state_process, RFC 1122 section 4.2.2.13"),
+			rule(byQueue, account(refusalQueue, AtLeast(refusedBy(byQueue), (all-refusalQueue)*resent), Exactly("timed out", all-refusalQueue)),
+				"a full accept queue drops every SYN, and counts it in ListenOverflows", "tcp_conn_request, sk_acceptq_is_full"),
+			rule(byDoor, account(0, Exactly(refusedBy(byDoor), all)),
+				"a SYN to a port where nobody listens is answered by a RST, ECONNREFUSED", "tcp_v4_send_reset; RFC 9293 section 3.10.7.1"),
+			rule(byThree, account(refusalPool,
+				Exactly(refusedBy(byClient), all-refusalSpare), AtLeast(refusedBy(byGateway), (refusalSpare-refusalPool)*resent),
+				Exactly(refusedBy(byClock), refusalPool/2), Exactly("timed out", refusalSpare-refusalPool)),
+				"the refusals of the client, of the gateway and of the clock come one after the other on the way, and their counts do not mix: what "+
+					"the client refuses is never sent, what the gateway refuses never arrives", "the sources of the three"),
+		},
+		Topology: refusalTopology,
+		Drive:    driveRefusal,
+	}
+}
+
+// refusedBy is the witness that counts the refusals of one.
+func refusedBy(who string) string { return "refused by the " + who }
+
+func refusalTopology(c Cell) lab.Topology {
+	t := lab.Topology{
+		Clients: refusalClients,
+		Gateway: lab.GatewaySpec{Kind: lab.Masquerade},
+		Sysctls: lab.On(lab.Client, fmt.Sprintf("net.ipv4.tcp_syn_retries=%d", refusalRetries), "net.ipv4.tcp_timestamps=2").
+			On(lab.Gateway, "net.netfilter.nf_conntrack_tcp_be_liberal=1"), // see gatewayTopology
+	}
+	// all gives the clients so many local ports together: of an odd number each,
+	// connect does not always find the last (__inet_hash_connect takes an even
+	// number of steps).
+	all := func(ports int) {
+		first := int(sourcePort) + 1000
+		t.Sysctls = t.Sysctls.On(lab.Client, fmt.Sprintf("net.ipv4.ip_local_port_range=%d %d", first, first+ports/refusalClients-1))
+	}
+	switch c.Value(refusalBy) {
+	case byClient:
+		all(refusalPool)
+	case byGateway:
+		t.Gateway.Ports = poolOf(refusalPool)
+	case byClock:
+		t.Gateway.Ports = poolOf(refusalClients * refusalEach)
+	case byNumber:
+		t.Gateway.Ports = poolOf(refusalClients * refusalEach)
+		t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.tcp_timestamps=0")
+	case byThree:
+		t.Gateway.Ports = poolOf(refusalPool)
+		all(refusalSpare)
+	}
+	return t
+}
+
+func driveRefusal(ctx context.Context, c Cell, l *lab.Lab) (seen Seen, err error) {
+	gateway, balancer := l.Nodes(lab.Gateway)[0], l.Nodes(lab.Balancer)[0]
+	plan := crowd.Plan{
+		Clients: l.Nodes(lab.Client), Watched: []node.Node{gateway, balancer}, Each: refusalEach, Seed: shareSeed,
+		// One attempt after the other, so that none finds a queue or a port
+		// taken for a moment only; and all that wait for an answer at once.
+		InFlight: refusalClients * refusalEach,
+	}
+	switch by := c.Value(refusalBy); by {
+	case byClock, byNumber, byThree:
+		ports := l.Topology().Gateway.Ports.Size()
+		u, err := useUp(ctx, l, ports, firstISN)
+		if err != nil {
+			return seen, err
+		}
+		if by != byNumber {
+			for i := range refusalClients / 2 {
+				if err := u.putAhead(ctx, i); err != nil {
+					return seen, err
+				}
+			}
+		}
+		if err := u.end(ctx); err != nil {
+			return seen, fmt.Errorf("first crowd: %w", err)
+		}
+		if _, err := gateway.DeleteFlows(ctx, observe.FlowMatch{Original: observe.Tuple{Dst: u.door.Addr}}); err != nil {
+			return seen, err
+		}
+		plan.Attempt.To = u.door.Addr
+		if by == byNumber {
+			plan.Attempt.ISN = firstISN - isnGap
+		}
+	case byDoor:
+		plan.Attempt.To = netip.AddrPortFrom(balancer.Identity().Addr, 80)
+	case byQueue:
+		door, err := balancer.Listen(ctx, tcp.ListenSpec{NeverAccepts: true, Backlog: refusalQueue - 1})
+		if err != nil {
+			return seen, err
+		}
+		plan.Attempt.To = door.Addr
+	default:
+		door, err := balancer.Listen(ctx, tcp.ListenSpec{})
+		if err != nil {
+			return seen, err
+		}
+		plan.Attempt.To = door.Addr
+	}
+	r, err := crowd.Run(ctx, plan)
+	if err != nil {
+		return seen, err
+	}
+	FatesOf(r).note(&seen, r)
+	return seen, nil
+}
