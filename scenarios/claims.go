@@ -52,7 +52,7 @@ func (c Claim) Proofs() []string {
 // family.
 func RenderClaims(to io.Writer) error {
 	var out strings.Builder
-	tried := triedByRule()
+	tried, emulated := triedByRule(), emulatedByRule()
 	out.WriteString(claimsIntroduction)
 	fmt.Fprintf(&out, "\n| | the document says | mark |\n|---|---|---|\n")
 	number := 0
@@ -67,7 +67,7 @@ func RenderClaims(to io.Writer) error {
 		fmt.Fprintf(&out, "\n## %s\n", section.Title)
 		for _, c := range section.Claims {
 			number++
-			renderClaim(&out, number, c, tried)
+			renderClaim(&out, number, c, tried, emulated)
 		}
 	}
 	fmt.Fprintf(&out, "\n# Families and rules\n\n")
@@ -115,7 +115,22 @@ func triedByRule() map[string]int {
 	return tried
 }
 
-func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]int) {
+// emulatedByRule counts the cells in which an emulation is tried against a rule that
+// the newest kernel knows nothing of.
+func emulatedByRule() map[string]int {
+	emulated := map[string]int{}
+	for _, e := range Emulations() {
+		f, as := e.Family(), e.Kernels(newestKernel())
+		for _, c := range e.Chosen(newestKernel(), false) {
+			if r, covered := f.Rule(c, as); covered {
+				emulated[r.Name]++
+			}
+		}
+	}
+	return emulated
+}
+
+func renderClaim(out *strings.Builder, number int, c Claim, tried, emulated map[string]int) {
 	fmt.Fprintf(out, "\n### %d\n\n", number)
 	if c.Chinese != "" {
 		fmt.Fprintf(out, "> %s\n>\n> *%s*\n\n", c.Chinese, c.English)
@@ -125,12 +140,14 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]int
 	fmt.Fprintf(out, "**%s.** %s\n\n", c.Mark, c.Truth)
 	fmt.Fprintf(out, "Kernels: %s\n", c.Since)
 	var proofs, others []string
+	standIns := 0
 	for _, name := range c.Proofs() {
 		link := fmt.Sprintf("[`%s`](#%s)", name, name)
 		if n := tried[name]; n > 0 {
 			proofs = append(proofs, fmt.Sprintf("%s (%d)", link, n))
 		} else {
 			others = append(others, link)
+			standIns += emulated[name]
 		}
 	}
 	if len(proofs) > 0 {
@@ -138,6 +155,9 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]int
 	}
 	if len(others) > 0 {
 		fmt.Fprintf(out, "\nDeclared for older kernels, from their sources: %s\n", strings.Join(others, ", "))
+	}
+	if standIns > 0 {
+		fmt.Fprintf(out, "\nWithout such a kernel, in an emulation that proves nothing of any: `hack/e2e --label-filter emulated` (%d cells)\n", standIns)
 	}
 }
 
