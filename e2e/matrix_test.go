@@ -6,7 +6,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -14,8 +16,10 @@ import (
 	"github.com/onsi/gomega/gcustom"
 	"github.com/onsi/gomega/types"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
+	"twlab/harness/recycle"
 	"twlab/scenarios"
 )
 
@@ -53,12 +57,22 @@ var _ = Describe("Cell", func() {
 				}
 			}
 		}
+		if e := scenarios.Emulations()[0]; canEmulate(e, kernels) {
+			f := e.Family()
+			for _, m := range chosenMutations(f, e.Kernels(kernels)) {
+				mutationSpec(f, m)
+			}
+		}
 	default:
 		full := strings.Contains(GinkgoLabelFilter(), "full")
+		var labels []string
+		if full {
+			labels = []string{"full"}
+		}
 		for _, f := range scenarios.Families() {
-			cells, labels := f.Chosen(kernels), []string{}
+			cells := f.Chosen(kernels)
 			if full {
-				cells, labels = f.All(), []string{"full"}
+				cells = f.All()
 			}
 			for _, c := range cells {
 				if f.IsWarp(c) && !wantsWarp() {
@@ -68,8 +82,55 @@ var _ = Describe("Cell", func() {
 				cellSpec(f, c, kernels, labels...)
 			}
 		}
+		for _, e := range scenarios.Emulations() {
+			if !canEmulate(e, kernels) {
+				continue
+			}
+			f, as := e.Family(), e.Kernels(kernels)
+			for _, c := range e.Chosen(kernels, full) {
+				cellSpec(f, c, as, labels...)
+			}
+		}
 	}
 })
+
+// canEmulate tells whether the emulation has something to stand in for, on nodes
+// where it can be.
+func canEmulate(e scenarios.Emulation, kernels scenarios.Kernels) bool {
+	return *kernelsFile == "" && e.Needed(kernels)
+}
+
+// emulates says whether this machine lets tcp_tw_recycle be emulated, and what is
+// missing.
+var emulates = sync.OnceValue(func() kernel.Finding {
+	return kernel.Examine(context.Background(), []kernel.Requirement{recycle.Requirement()})[0]
+})
+
+// skipUnlessEmulated skips a spec of an emulated family where there can be no
+// emulation.
+func skipUnlessEmulated(f scenarios.Family) {
+	GinkgoHelper()
+	if f.Emulated != "" && emulates().Fact != kernel.Yes {
+		Skip(emulates().String())
+	}
+}
+
+// kind is the label and the report entry of a family's cells.
+func kind(f scenarios.Family) string {
+	if f.Emulated != "" {
+		return emulatedEntry
+	}
+	return cellEntry
+}
+
+// title is a family and a cell, and whether that is emulated.
+func title(f scenarios.Family, c scenarios.Cell) string {
+	text := f.Name + " " + f.Describe(c)
+	if f.Emulated != "" {
+		text = "emulated (" + f.Emulated + "): " + text
+	}
+	return text
+}
 
 // runningKernels finds out about the kernels that the roles run on.
 func runningKernels() (scenarios.Kernels, error) {
@@ -90,21 +151,22 @@ func otherKernels() (scenarios.Assignment, error) {
 // cellSpec makes the spec of one cell.
 func cellSpec(f scenarios.Family, c scenarios.Cell, kernels scenarios.Kernels, labels ...string) {
 	rule, covered := f.Rule(c, kernels)
-	labels = append(labels, "cell", "family:"+f.Name, "rule:"+rule.Name)
+	labels = append(slices.Clone(labels), kind(f), "family:"+f.Name, "rule:"+rule.Name)
 	for _, a := range f.Axes {
 		labels = append(labels, a.Name+":"+c.Value(a.Name))
 	}
 	for _, k := range rule.Kernels {
-		if !k.Lacks {
+		if !k.Lacks && f.Emulated == "" {
 			labels = append(labels, "needs:"+string(k.Feature))
 		}
 	}
-	It(f.Name+" "+f.Describe(c)+" is "+rule.Name, withSlow(f, c, labels), priority(f, c), func(ctx SpecContext) {
+	It(title(f, c)+" is "+rule.Name, withSlow(f, c, labels), priority(f, c), func(ctx SpecContext) {
+		skipUnlessEmulated(f)
 		Expect(covered).To(BeTrue(), "no rule for this cell on this kernel")
 		Expect(f.IsWarp(c) && !*warped).To(BeFalse(), "this cell takes hours or days: run it by hack/e2e --kernel all=NAME --warp --label-filter warp")
 		seen, _ := drive(ctx, f, c)
 		result := scenarios.Judge(f, c, rule, seen)
-		AddReportEntry(cellEntry, result, ReportEntryVisibilityNever)
+		AddReportEntry(kind(f), result, ReportEntryVisibilityNever)
 		Expect(result).To(agree())
 	})
 }
@@ -112,10 +174,16 @@ func cellSpec(f scenarios.Family, c scenarios.Cell, kernels scenarios.Kernels, l
 // mutationSpec makes the spec in which a rule must fail.
 func mutationSpec(f scenarios.Family, m scenarios.Mutation) {
 	labels := []string{"mutation", "family:" + f.Name, "rule:" + m.Rule.Name}
-	It(fmt.Sprintf("%s does not survive %s=%s in %s", m.Rule.Name, m.Axis, m.To, f.Describe(m.Cell)), withSlow(f, m.World, labels), priority(f, m.World), func(ctx SpecContext) {
+	name := m.Rule.Name
+	if f.Emulated != "" {
+		labels = append(labels, emulatedEntry)
+		name += " (emulated)"
+	}
+	It(fmt.Sprintf("%s does not survive %s=%s in %s", name, m.Axis, m.To, f.Describe(m.Cell)), withSlow(f, m.World, labels), priority(f, m.World), func(ctx SpecContext) {
+		skipUnlessEmulated(f)
 		seen, _ := drive(ctx, f, m.World)
 		result := scenarios.Judge(f, m.Cell, m.Rule, seen)
-		AddReportEntry(mutationEntry, mutated{f.Name, m.Rule.Name, m.Axis, m.To, !result.Agrees()}, ReportEntryVisibilityNever)
+		AddReportEntry(mutationEntry, mutated{f.Name, name, m.Axis, m.To, !result.Agrees()}, ReportEntryVisibilityNever)
 		Expect(result).NotTo(agree())
 	})
 }

@@ -20,6 +20,7 @@ import (
 // The names of the report entries that the tables are made of.
 const (
 	cellEntry     = "cell"
+	emulatedEntry = "emulated"
 	mutationEntry = "mutation"
 )
 
@@ -79,12 +80,35 @@ func entries[T any](report Report, name string, each func(T, gtypes.SpecReport))
 }
 
 // cellTable has a line for each rule that was tried: what it says, and in how
-// many cells it was so.
+// many cells it was so. What was emulated stands apart.
 func cellTable(report Report) string {
+	text := ruleTable(report, cellEntry)
+	if emulated := ruleTable(report, emulatedEntry); emulated != "" {
+		text += "\nEMULATED by BPF on the running kernel, so no kernel's verdict, and in no count above\n" + emulated
+	}
+	if n, because := skipped(report); n > 0 {
+		text += fmt.Sprintf("\nEMULATED: %d cells SKIPPED: %s\n", n, because)
+	}
+	return text
+}
+
+// skipped counts the specs that said why they are left out, and one such reason.
+// Ginkgo shows neither by itself.
+func skipped(report Report) (n int, because string) {
+	for _, spec := range report.SpecReports {
+		if spec.State == gtypes.SpecStateSkipped && spec.Failure.Message != "" {
+			n, because = n+1, spec.Failure.Message
+		}
+	}
+	return n, because
+}
+
+// ruleTable is the table of the cells under one name of report entries.
+func ruleTable(report Report, entry string) string {
 	type count struct{ agree, cells int }
 	byRule := map[string]count{}
 	var longest time.Duration
-	entries(report, cellEntry, func(r scenarios.Result, spec gtypes.SpecReport) {
+	entries(report, entry, func(r scenarios.Result, spec gtypes.SpecReport) {
 		c := byRule[r.Rule]
 		c.cells++
 		if r.Agrees() {

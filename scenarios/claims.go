@@ -54,7 +54,7 @@ func (c Claim) Proofs() []Rule {
 // family.
 func RenderClaims(to io.Writer) error {
 	var out strings.Builder
-	tried := triedByRule()
+	tried, emulated := triedByRule(), emulatedByRule()
 	out.WriteString(claimsIntroduction)
 	fmt.Fprintf(&out, "\n| | the document says | mark |\n|---|---|---|\n")
 	number := 0
@@ -69,7 +69,7 @@ func RenderClaims(to io.Writer) error {
 		fmt.Fprintf(&out, "\n## %s\n", section.Title)
 		for _, c := range section.Claims {
 			number++
-			renderClaim(&out, number, c, tried)
+			renderClaim(&out, number, c, tried, emulated)
 		}
 	}
 	fmt.Fprintf(&out, "\n# Families and rules\n\n")
@@ -127,7 +127,22 @@ func triedByRule() map[string]trials {
 	return tried
 }
 
-func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]trials) {
+// emulatedByRule counts the cells in which an emulation is tried against a rule that
+// the newest kernel knows nothing of.
+func emulatedByRule() map[string]int {
+	emulated := map[string]int{}
+	for _, e := range Emulations() {
+		f, as := e.Family(), e.Kernels(newestKernel())
+		for _, c := range e.Chosen(newestKernel(), false) {
+			if r, covered := f.Rule(c, as); covered {
+				emulated[r.Name]++
+			}
+		}
+	}
+	return emulated
+}
+
+func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]trials, emulated map[string]int) {
 	fmt.Fprintf(out, "\n### %d\n\n", number)
 	if c.Chinese != "" {
 		fmt.Fprintf(out, "> %s\n>\n> *%s*\n\n", c.Chinese, c.English)
@@ -137,6 +152,7 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 	fmt.Fprintf(out, "**%s.** %s\n\n", c.Mark, c.Truth)
 	fmt.Fprintf(out, "Kernels: %s\n", c.Since)
 	var proofs, others, apart, warped []string
+	standIns := 0
 	for _, r := range c.Proofs() {
 		link := fmt.Sprintf("[`%s`](#%s)", r.Name, r.Name)
 		switch n := tried[r.Name]; {
@@ -148,6 +164,7 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 			apart = append(apart, link)
 		default:
 			others = append(others, link)
+			standIns += emulated[r.Name]
 		}
 	}
 	if len(proofs) > 0 {
@@ -155,6 +172,9 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 	}
 	if len(others) > 0 {
 		fmt.Fprintf(out, "\nDeclared for older kernels, from their sources: %s\n", strings.Join(others, ", "))
+	}
+	if standIns > 0 {
+		fmt.Fprintf(out, "\nWithout such a kernel, in an emulation that proves nothing of any: `hack/e2e --label-filter emulated` (%d cells)\n", standIns)
 	}
 	if len(warped) > 0 {
 		fmt.Fprintf(out, "\nProved where idle time passes at once (`hack/e2e --kernel all=NAME --warp --label-filter warp`): %s\n", strings.Join(warped, ", "))

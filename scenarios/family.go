@@ -17,7 +17,10 @@ type Family struct {
 	Name string
 	// About is one sentence: the situation, and the question.
 	About string
-	Axes  []Axis
+	// Emulated names the kernels that an emulation stands in for; empty when the
+	// kernels of the roles are asked themselves.
+	Emulated string
+	Axes     []Axis
 	// Crossed are further groups of axes that are tried in all combinations,
 	// beside those that the document names ([Axis.Product]).
 	Crossed [][]string

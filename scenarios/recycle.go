@@ -5,15 +5,19 @@ import (
 	"fmt"
 
 	"twlab/harness/lab"
+	"twlab/harness/recycle"
 	"twlab/harness/tcp"
 )
 
 // Recycle is the family of tcp_tw_recycle: who can set it, how long TIME_WAIT
 // lasts then, and whom the balancer turns away.
-func Recycle() Family {
+func Recycle() Family { return recycleFamily(nil) }
+
+// recycleFamily is that family with the sysctl, or with an emulation in its place.
+func recycleFamily(emulate *recycle.Config) Family {
 	const (
 		role     = "role"
-		recycle  = "recycle"
+		knob     = "recycle"
 		gap      = "gap"
 		clock    = "clock"
 		clientTS = "client-ts"
@@ -31,9 +35,9 @@ func Recycle() Family {
 		role  lab.Role
 	}{{balancer, lab.Balancer}, {client, lab.Client}}
 
-	accepted := func(knob, timeWait string) []Expectation {
+	accepted := func(state, timeWait string) []Expectation {
 		return []Expectation{
-			Is("knob", knob), verdict(tcp.Connected), Is("answers", "SYN-ACK"), Exactly("passive rejects", 0),
+			Is("knob", state), verdict(tcp.Connected), Is("answers", "SYN-ACK"), Exactly("passive rejects", 0),
 			Stays(lab.Client, "TcpExt.TCPSynRetrans"), Stays(lab.Gateway, "Conntrack.insert_failed"), Is("time-wait", timeWait),
 		}
 	}
@@ -44,12 +48,12 @@ func Recycle() Family {
 	}
 	// The balancer has closed first a connection with timestamps, so that it
 	// remembers the last one of that address.
-	remembers := Where{role: {balancer}, closer: {lb}, recycle: {"1"}, clientTS: {"1", first}, lbTS: {"1"}}
+	remembers := Where{role: {balancer}, closer: {lb}, knob: {"1"}, clientTS: {"1", first}, lbTS: {"1"}}
 	inside := Where{gap: {"inside"}}
 	const source = "tcp_v4_conn_request, tcp_conn_request, tcp_peer_is_proven before commit 4396e46187ca"
 
 	rules := []Rule{{
-		Name: "recycle-untouched", Cells: Cells{{recycle: {"untouched"}}}, Want: accepted("untouched", full),
+		Name: "recycle-untouched", Cells: Cells{{knob: {"untouched"}}}, Want: accepted("untouched", full),
 		Because: "nobody has set tcp_tw_recycle, and off is the default of every kernel that has it: TIME_WAIT lasts 60 s, " +
 			"and a SYN from another port of the same address may have any timestamp",
 		Source: "tcp_time_wait; tcp_timewait_state_process looks at its own five-tuple only",
@@ -73,7 +77,7 @@ func Recycle() Family {
 				Source:  "net/ipv4/sysctl_net_ipv4.c: register_net_sysctl(&init_net); commit 1946e672c173",
 			},
 			Rule{
-				Name: "recycle-off-" + who.value, Cells: Cells{its}.And(Where{recycle: {"0"}}),
+				Name: "recycle-off-" + who.value, Cells: Cells{its}.And(Where{knob: {"0"}}),
 				Kernels: []Condition{Has(who.role, TwRecycle)},
 				Want:    accepted(set, full),
 				Because: "tcp_tw_recycle=0 remembers no address, and TIME_WAIT lasts 60 s",
@@ -110,7 +114,7 @@ func Recycle() Family {
 		},
 		Rule{
 			Name:    "recycle-client-short",
-			Cells:   Cells{{role: {client}, closer: {client}, recycle: {"1"}, clientTS: {"1", first}, lbTS: {"1"}}},
+			Cells:   Cells{{role: {client}, closer: {client}, knob: {"1"}, clientTS: {"1", first}, lbTS: {"1"}}},
 			Kernels: []Condition{Has(lab.Client, TwRecycle)},
 			Want:    accepted(set, short),
 			Because: "a client with tcp_tw_recycle keeps its own TIME_WAITs for 3.5 retransmission timeouts only, " +
@@ -131,7 +135,7 @@ func Recycle() Family {
 		About: "tcp_tw_recycle is set, a connection ends, and the same address connects from another port: " +
 			"is that possible at all, how long is TIME_WAIT, and does the client get in?",
 		Axes: []Axis{
-			{Name: recycle, Values: []string{"1", "0", "untouched"}, Product: true, Means: "tcp_tw_recycle"},
+			{Name: knob, Values: []string{"1", "0", "untouched"}, Product: true, Means: "tcp_tw_recycle"},
 			{Name: clientTS, Values: []string{"1", "0", first}, Product: true,
 				Means: "tcp_timestamps of the clients; or the first connection has them, and the second SYN does not"},
 			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
@@ -169,8 +173,9 @@ func Recycle() Family {
 		},
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
 			s := sameAddress{
-				Recycle: c.Value(recycle), Role: lab.Balancer, ClientCloses: c.Is(closer, client),
+				Recycle: c.Value(knob), Role: lab.Balancer, ClientCloses: c.Is(closer, client),
 				Clock: Order(c.Value(clock)), SecondBare: c.Is(clientTS, first), Outside: c.Is(gap, outside),
+				Emulate: emulate,
 			}
 			if c.Is(role, client) {
 				s.Role = lab.Client

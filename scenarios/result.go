@@ -15,6 +15,9 @@ import (
 type Result struct {
 	Family string            `json:"family"`
 	Cell   map[string]string `json:"cell"`
+	// Emulated says that an emulation stood in for the kernel, whose verdict this
+	// is not.
+	Emulated bool `json:"emulated,omitempty"`
 	// Rule is the name of the rule; empty when no claim covers the cell.
 	Rule    string `json:"rule"`
 	Because string `json:"because"`
@@ -33,7 +36,7 @@ func Judge(f Family, c Cell, r Rule, seen Seen) Result {
 	}
 	seen.Moved = moved
 	return Result{
-		Family: f.Name, Cell: c.Values, Rule: r.Name, Because: r.Because, Source: r.Source,
+		Family: f.Name, Cell: c.Values, Emulated: f.Emulated != "", Rule: r.Name, Because: r.Because, Source: r.Source,
 		Lines: lines, Seen: seen,
 	}
 }
@@ -46,6 +49,9 @@ func (r Result) Agrees() bool { return r.Rule != "" && Agree(r.Lines) }
 func (r Result) String() string {
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
+	if r.Emulated {
+		fmt.Fprintf(&text, "EMULATED: what follows is no kernel's verdict\n")
+	}
 	compared := map[string]bool{}
 	if len(r.Lines) > 0 {
 		fmt.Fprintf(table, "  \twanted\tgot\t\n")

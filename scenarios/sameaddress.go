@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
+	"twlab/harness/recycle"
 	"twlab/harness/tcp"
 )
 
@@ -32,12 +34,14 @@ type sameAddress struct {
 	// Outside: it comes when the 60 s are over for which an address is
 	// remembered (TCP_PAWS_MSL).
 	Outside bool
+	// Emulate, when it is set, stands in for the sysctl.
+	Emulate *recycle.Config
 }
 
 // Drive sets the sysctl, brings the situation about, and lets the second client
 // connect once. Where the sysctl cannot be set, the story goes on without it.
 func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
-	knob, err := s.turn(ctx, l)
+	knob, standIns, err := s.turn(ctx, l)
 	if err != nil {
 		return Seen{}, err
 	}
@@ -53,7 +57,7 @@ func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
 	}
 	second.door = first.door
 	began := time.Now()
-	timeWait, last, err := s.leave(ctx, first, second)
+	timeWait, last, err := s.leave(ctx, first, second, standIns)
 	if err != nil {
 		return Seen{}, fmt.Errorf("first connection: %w", err)
 	}
@@ -65,6 +69,10 @@ func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
 			return Seen{}, err
 		}
 	}
+	dropped, err := standIns.drops()
+	if err != nil {
+		return Seen{}, err
+	}
 	var met FiveTupleSeen
 	if err := second.meet(ctx, 0, &met); err != nil {
 		return Seen{}, fmt.Errorf("second connection: %w", err)
@@ -72,10 +80,14 @@ func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
 	if took := time.Since(began); !s.Outside && took > TimeWaitLength-time.Second {
 		return Seen{}, fmt.Errorf("second connection: %w: %v after the first began, when its address may be forgotten", errTooLate, took)
 	}
+	droppedNow, err := standIns.drops()
+	if err != nil {
+		return Seen{}, err
+	}
 	seen, err := s.judgeClocks(met, last)
 	seen.Note("knob", knob)
 	seen.Note("time-wait", timeWait)
-	seen.Count("passive rejects", int64(met.Balancer[passiveRejects]))
+	seen.Count("passive rejects", int64(met.Balancer[passiveRejects]+droppedNow-dropped))
 	has := met.Balancer
 	if s.Role == lab.Client {
 		has = met.Client
@@ -100,27 +112,75 @@ func (s sameAddress) cast(l *lab.Lab, client node.Node, port uint16) fiveTuple {
 	}
 }
 
-// turn sets the sysctl on the nodes of the role and says how that went.
-func (s sameAddress) turn(ctx context.Context, l *lab.Lab) (knob string, err error) {
+// turn sets the sysctl on the nodes of the role, or lets the emulation stand in for
+// it there, and says how that went.
+func (s sameAddress) turn(ctx context.Context, l *lab.Lab) (knob string, standing standIns, err error) {
 	if s.Recycle == "untouched" {
-		return s.Recycle, nil
+		return s.Recycle, nil, nil
 	}
+	standing = standIns{}
 	for _, n := range l.Nodes(s.Role) {
-		knob, err = knobState(n.SetSysctl(ctx, "net.ipv4.tcp_tw_recycle", s.Recycle))
+		name := n.Identity().Name
+		switch {
+		case s.Emulate == nil:
+			knob, err = knobState(n.SetSysctl(ctx, "net.ipv4.tcp_tw_recycle", s.Recycle))
+		case s.Recycle == "1":
+			knob = knobThere
+			standing[name], err = l.EmulateRecycle(name, *s.Emulate)
+		default:
+			knob = knobThere // and off, which takes no emulation
+		}
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
 	}
 	if knob == knobThere {
 		knob = "set"
 	}
-	return knob, nil
+	return knob, standing, nil
+}
+
+// standIns are the emulations of tcp_tw_recycle in a lab, by the name of the node.
+type standIns map[string]*recycle.Emulation
+
+// drops is how many SYNs they have dropped.
+func (s standIns) drops() (sum uint64, err error) {
+	for _, e := range s {
+		n, err := e.Drops()
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// shorten waits, when an emulation at the node is to take the TIME_WAIT away before its
+// time, until that has happened, and tells what became of its length.
+func (s standIns) shorten(ctx context.Context, at node.Node, local, remote netip.AddrPort, length string) (string, error) {
+	e, stands := s[at.Identity().Name]
+	if !stands {
+		return length, nil
+	}
+	err := observe.Await(ctx, "the emulation to take the TIME_WAIT away or leave it", func() (bool, error) {
+		shorter, known := e.TimeWait(local, remote)
+		if !known || shorter == 0 {
+			return known, nil
+		}
+		all, err := at.Sockets(ctx)
+		if len(all.Between(local, remote)) > 0 {
+			return false, err
+		}
+		length = recycledTimeWait
+		return true, err
+	})
+	return length, err
 }
 
 // leave has the first client connect, puts its clock where the second one's is
 // older or newer, and closes the connection. It tells how long the TIME_WAIT
 // lasts that this leaves, and the last timestamp that the balancer saw.
-func (s sameAddress) leave(ctx context.Context, first, second fiveTuple) (timeWait string, last *uint32, err error) {
+func (s sameAddress) leave(ctx context.Context, first, second fiveTuple, standing standIns) (timeWait string, last *uint32, err error) {
 	clock, shared, err := second.probe(ctx)
 	if err != nil {
 		return "", nil, fmt.Errorf("probe the second clock: %w", err)
@@ -139,7 +199,14 @@ func (s sameAddress) leave(ctx context.Context, first, second fiveTuple) (timeWa
 			return "", nil, err
 		}
 	}
-	if timeWait, err = first.part(ctx, s.ClientCloses, out, conn); err != nil || !shared {
+	if timeWait, err = first.part(ctx, s.ClientCloses, out, conn); err != nil {
+		return "", nil, err
+	}
+	closer, local, remote := first.balancer, first.door.Addr, first.outside()
+	if s.ClientCloses {
+		closer, local, remote = first.first, out.Local, first.door.Addr
+	}
+	if timeWait, err = standing.shorten(ctx, closer, local, remote, timeWait); err != nil || !shared {
 		return timeWait, nil, err
 	}
 	value, err := first.lastShown()

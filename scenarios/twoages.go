@@ -56,7 +56,7 @@ func (s twoAges) drive(ctx context.Context) (seen Seen, err error) {
 	}
 	knob, timeWait := "not asked", ""
 	if !s.SameTuple {
-		knob, err = sameAddress{Recycle: s.Recycle, Role: lab.Balancer}.turn(ctx, s.lab)
+		knob, _, err = sameAddress{Recycle: s.Recycle, Role: lab.Balancer}.turn(ctx, s.lab)
 		if err != nil {
 			return seen, err
 		}

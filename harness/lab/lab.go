@@ -10,6 +10,7 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/ns"
 	"twlab/harness/observe"
+	"twlab/harness/recycle"
 )
 
 // Lab is a topology made real. Its methods may be called from any goroutine.
@@ -20,8 +21,9 @@ type Lab struct {
 	byName   map[string]*machine
 	program  Program // nil when the balancer is none
 
-	mu   sync.Mutex
-	taps map[string]*link // by the outer node of the link
+	mu         sync.Mutex
+	taps       map[string]*link // by the outer node of the link
+	emulations []*recycle.Emulation
 }
 
 // machine is a node: a namespace of the running kernel, or, when it is apart, a
@@ -136,11 +138,11 @@ func (l *Lab) Path(client string) observe.Path {
 	return observe.Path{Client: recorded(client), Gateway: recorded(string(Gateway)), Server: recorded(string(Balancer))}
 }
 
-// Close takes everything down: captures, the balancer's program, sockets, machines,
-// namespaces, and with them links, routes and rules. It tries all of it whatever fails, and joins the
-// errors. A second Close does nothing.
+// Close takes everything down: captures, emulations, the balancer's program, sockets,
+// machines, namespaces, and with them links, routes and rules. It tries all of it
+// whatever fails, and joins the errors. A second Close does nothing.
 func (l *Lab) Close() error {
-	errs := []error{l.stopCaptures()}
+	errs := []error{l.stopCaptures(), l.stopEmulations()}
 	// Before anybody whom it could still have something to say to.
 	if l.program != nil {
 		errs = append(errs, l.program.Close())

@@ -13,6 +13,7 @@ import (
 	"twlab/harness/kernel"
 	"twlab/harness/ns"
 	"twlab/harness/observe"
+	"twlab/harness/recycle"
 	"twlab/harness/tcp"
 )
 
@@ -100,6 +101,7 @@ func Requirements() []kernel.Requirement {
 				return name, err
 			}),
 		},
+		recycle.Requirement(),
 	}
 }
 

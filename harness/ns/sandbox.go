@@ -25,9 +25,9 @@ const (
 	// initName is argv[0] of the process that becomes a sandbox's PID 1.
 	initName = "twlab-sandbox-init"
 
-	// Where PID 1 finds the pipe that brings it signals, and the one that
-	// takes away what prevented the sandbox.
-	signalsFD, failureFD = 3, 4
+	// Where PID 1 finds the pipe that brings it signals, the one that takes away
+	// what prevented the sandbox, and the socket over which BPF is delegated.
+	signalsFD, failureFD, wireFD = 3, 4, 5
 
 	// What PID 1 exits with when the command was never started. Nobody reads
 	// it: the failure has gone through the pipe.
@@ -46,7 +46,9 @@ var forwarded = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT
 // one loopback device, an empty /run (the lock of iptables and the names of
 // namespaces are there), and a /proc that shows no process but its own. Files
 // are those of the caller, with the caller's permissions; standard input,
-// output and error and the terminal are the caller's too.
+// output and error and the terminal are the caller's too. When root calls, on
+// Linux 6.9 or later, BPF programs that look at arriving packets can be loaded
+// inside, by the token of the file system at /sys/fs/bpf.
 //
 // Nothing survives the sandbox: when the command ends, or the caller dies (of
 // SIGKILL, say), or ctx ends, the kernel kills every process inside and takes
@@ -118,6 +120,13 @@ func (b box) run(ctx context.Context, newUser uintptr) (exitCode int, err error)
 	defer failureIn.Close()
 	defer failureOut.Close()
 
+	pidOne, wireOut, err := wire()
+	if err != nil {
+		return 0, err
+	}
+	defer pidOne.Close()
+	defer wireOut.Close()
+
 	caught := make(chan os.Signal, 16)
 	stop := make(chan struct{})
 	passed := make(chan struct{})
@@ -140,7 +149,7 @@ func (b box) run(ctx context.Context, newUser uintptr) (exitCode int, err error)
 	child.Args = append([]string{initName, strconv.FormatBool(b.foreground), b.path}, b.argv...)
 	child.Env = append(os.Environ(), SandboxVariable+"=1")
 	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
-	child.ExtraFiles = []*os.File{signalsIn, failureOut}
+	child.ExtraFiles = []*os.File{signalsIn, failureOut, wireOut}
 	child.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: newUser | unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC,
 		Pdeathsig:  unix.SIGKILL,
@@ -157,6 +166,11 @@ func (b box) run(ctx context.Context, newUser uintptr) (exitCode int, err error)
 		}
 		return 0, fmt.Errorf("start PID 1: %w", err)
 	}
+
+	// Where PID 1 is dead, or its caller may not, there is no BPF inside.
+	_ = wireOut.Close()
+	_ = delegateBPF(pidOne)
+	_ = pidOne.Close()
 
 	// The pipe ends when PID 1 has started the command, or is dead.
 	failed := errors.Join(failureOut.Close(), readFailure(failureIn))
@@ -265,6 +279,7 @@ func SandboxInit() (exitCode int, isInit bool) {
 	}
 	unix.CloseOnExec(signalsFD)
 	unix.CloseOnExec(failureFD)
+	unix.CloseOnExec(wireFD)
 	failure := os.NewFile(failureFD, "failure")
 
 	// Caught, so that they do not kill PID 1, and dropped: those for the
@@ -307,6 +322,14 @@ func startInside(foreground bool, path string, argv []string) (pid int, failed *
 		}},
 		{"bring up the loopback device", func() error {
 			return netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}})
+		}},
+		{"ask for BPF", func() error {
+			caller, err := wireEnd(wireFD)
+			if err != nil {
+				return err
+			}
+			_ = mountBPF(caller) // or do without
+			return caller.Close()
 		}},
 		{mountProc, func() error {
 			return unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")

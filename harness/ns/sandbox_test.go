@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/kernel"
 	"twlab/harness/ns"
 )
 
@@ -122,6 +123,48 @@ func TestSandboxIsPrivate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Only the machine's own root can let others load programs, and only those of one kind.
+func TestSandboxOfRootHasBPF(t *testing.T) {
+	const system = " /sys/fs/bpf bpf rw,nosuid,nodev,noexec,relatime,delegate_cmds=map_create:prog_load," +
+		"delegate_maps=hash:array,delegate_progs=sched_cls,delegate_attachs=tcx_ingress "
+	outside, err := os.ReadFile("/proc/thread-self/mounts")
+	try(t, err)
+	for _, c := range callers(t) {
+		t.Run(c.name, func(t *testing.T) {
+			want := strings.Count(string(outside), system) // in a sandbox it shows as well, and is of no use
+			if c.credential == nil && mayDelegate(t) {
+				want++
+			}
+			mounts, complaint, code := run(t, c.sandbox(t, "cat", "/proc/thread-self/mounts"))
+			if code != 0 {
+				t.Fatalf("exit code %d: %s", code, complaint)
+			}
+			if got := strings.Count(mounts, system); got != want {
+				t.Errorf("%d BPF file systems with delegations, want %d:\n%s", got, want, mounts)
+			}
+		})
+	}
+}
+
+// mayDelegate tells whether this process may say what others may load, on a kernel
+// that has such a thing.
+func mayDelegate(t *testing.T) bool {
+	t.Helper()
+	release, err := kernel.Running()
+	try(t, err)
+	if release.Before(6, 9) {
+		return false
+	}
+	fd, err := unix.Fsopen("bpf", unix.FSOPEN_CLOEXEC)
+	try(t, err)
+	err = unix.FsconfigSetString(fd, "delegate_cmds", "0x1")
+	try(t, unix.Close(fd))
+	if err != nil && !errors.Is(err, unix.EPERM) {
+		t.Fatal(err)
+	}
+	return err == nil
 }
 
 // Also where only the caller is known, and nobody may change groups.

@@ -14,7 +14,7 @@ import (
 )
 
 // A run in which one cell came out by a rule, and another was left out if there is
-// a reason.
+// a reason. What was emulated must not show.
 func run1(t *testing.T, release string, one scenarios.Result, skipped string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), release)
@@ -33,10 +33,14 @@ func run1(t *testing.T, release string, one scenarios.Result, skipped string) st
 	if !one.Agrees() {
 		state = "failed"
 	}
-	report := fmt.Sprintf(`[{"SuiteSucceeded": %t, "SpecReports": [
+	report := fmt.Sprintf(`[{"SuiteSucceeded": %[1]t, "SpecReports": [
 		{"LeafNodeType": "SynchronizedBeforeSuite", "State": "passed"},
-		{"LeafNodeType": "It", "LeafNodeText": "negotiation a=1 is %s", "State": %q, "ReportEntries": [{"Name": "cell", "Value": {"AsJSON": %s}}]},
-		{"LeafNodeType": "It", "LeafNodeText": "negotiation a=2 is x", "State": "skipped", "Failure": {"Message": %q}}]}]`,
+		{"LeafNodeType": "It", "LeafNodeText": "negotiation a=1 is %[2]s", "State": %[3]q, "ReportEntries": [{"Name": "cell", "Value": {"AsJSON": %[4]s}}]},
+		{"LeafNodeType": "It", "LeafNodeText": "emulated (Linux 2): negotiation a=1 is %[2]s", "LeafNodeLabels": ["emulated"], "State": "passed",
+			"ReportEntries": [{"Name": "cell", "Value": {"AsJSON": %[4]s}}]},
+		{"LeafNodeType": "It", "LeafNodeText": "emulated (Linux 2): negotiation a=3 is x", "LeafNodeLabels": ["emulated"], "State": "skipped",
+			"Failure": {"Message": "needs root"}},
+		{"LeafNodeType": "It", "LeafNodeText": "negotiation a=2 is x", "State": "skipped", "Failure": {"Message": %[5]q}}]}]`,
 		one.Agrees(), one.Rule, state, entry, skipped)
 	for name, text := range map[string]string{"report.json": report, "preflight.txt": "kernel: Linux " + release + "\nmore\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -96,6 +100,13 @@ func TestACellThatNobodyDroveIsAFailure(t *testing.T) {
 		run1(t, "6.12.1", result("negotiation-agreed", true), "needs an old kernel"))
 	if !strings.Contains(out, "SKIPPED ON EVERY KERNEL: negotiation a=2: needs an old kernel\n") {
 		t.Errorf("it does not say which:\n%s", out)
+	}
+}
+
+func TestWhatWasEmulatedIsLeftOut(t *testing.T) {
+	out := printed(t, nil, run1(t, "6.12.1", result("negotiation-agreed", true), ""))
+	if !strings.Contains(out, "1/1") || !strings.Contains(out, "specs passed: 1") || strings.Contains(out, "emulated") {
+		t.Errorf("want one cell and spec, and nothing emulated, in\n%s", out)
 	}
 }
 

@@ -65,11 +65,12 @@ type report []struct {
 }
 
 type spec struct {
-	LeafNodeType  string // "It" when it is a spec, and no part of the suite's own
-	LeafNodeText  string
-	State         string
-	Failure       struct{ Message string }
-	ReportEntries []struct {
+	LeafNodeType   string // "It" when it is a spec, and no part of the suite's own
+	LeafNodeText   string
+	LeafNodeLabels []string
+	State          string
+	Failure        struct{ Message string }
+	ReportEntries  []struct {
 		Name  string
 		Value struct{ AsJSON string }
 	}
@@ -109,16 +110,18 @@ func readOne(dir string) (results, error) {
 	return r, nil
 }
 
-// add notes how a spec ended, and what came of its cell.
+// add notes how a spec ended, and what came of its cell. What was emulated is no
+// kernel's verdict, and shows only where it failed.
 func (r *results) add(s spec) error {
 	cell, _, _ := strings.Cut(s.LeafNodeText, " is ")
+	emulated := slices.Contains(s.LeafNodeLabels, "emulated")
 	switch s.State {
 	case "passed":
-		if s.LeafNodeType == "It" {
+		if s.LeafNodeType == "It" && !emulated {
 			r.passed++
 		}
 	case "skipped":
-		if s.Failure.Message != "" {
+		if s.Failure.Message != "" && !emulated {
 			r.skipped[cell] = s.Failure.Message
 		}
 	case "pending":
@@ -126,7 +129,7 @@ func (r *results) add(s spec) error {
 		r.failed = append(r.failed, cmp.Or(s.LeafNodeText, s.LeafNodeType))
 	}
 	for _, entry := range s.ReportEntries {
-		if entry.Name != "cell" {
+		if entry.Name != "cell" || emulated {
 			continue
 		}
 		var one scenarios.Result

@@ -1,0 +1,68 @@
+package scenarios
+
+import (
+	"strings"
+	"testing"
+
+	"twlab/harness/lab"
+)
+
+// Every rule of the kernels that had tcp_tw_recycle is tried by some emulation, and
+// none of the kernels that do not have it.
+func TestEmulationsGoByTheRulesOfOldKernels(t *testing.T) {
+	emulated := emulatedByRule()
+	for _, r := range Recycle().Rules {
+		of := r.Name != "recycle-untouched"
+		for _, k := range r.Kernels {
+			if k.Lacks {
+				of = false
+			}
+		}
+		if of && emulated[r.Name] == 0 {
+			t.Errorf("no emulation is tried against %s", r.Name)
+		}
+		if !of && r.Name != "recycle-untouched" && emulated[r.Name] > 0 {
+			t.Errorf("an emulation is tried against %s, which is a rule of kernels without the sysctl", r.Name)
+		}
+	}
+}
+
+func TestWhatAnEmulationStandsInFor(t *testing.T) {
+	for _, e := range Emulations() {
+		if !e.Needed(newest) {
+			t.Errorf("%s: nothing is missing on the newest kernel", e.Of)
+		}
+		old := Alike(FactsOf(mainline(4, 11)))
+		if e.Needed(old) {
+			t.Errorf("%s: Linux 4.11 has the feature itself", e.Of)
+		}
+		if as := e.Kernels(newest); !Has(lab.Balancer, TwRecycle).holds(as) || Has(lab.Balancer, TwRecycle).holds(newest) {
+			t.Errorf("%s: want the feature as if, and the kernel's own facts left as they are", e.Of)
+		}
+	}
+}
+
+// The second emulation is tried where it differs, which is what a SYN without
+// timestamps meets.
+func TestEmulationsDiffer(t *testing.T) {
+	e := Emulations()[1]
+	cells := e.Chosen(newest, true)
+	if len(cells) == 0 {
+		t.Fatal("the emulations are alike")
+	}
+	for _, c := range cells {
+		if !c.Is("client-ts", "first-only") {
+			t.Errorf("%s: %s", e.Of, e.Family().Describe(c))
+		}
+	}
+}
+
+// Nobody may take an emulated result for a kernel's.
+func TestAnEmulatedResultSaysSo(t *testing.T) {
+	for _, f := range []Family{Recycle(), Emulations()[0].Family()} {
+		r := Judge(f, f.Usual(), f.Rules[0], Seen{})
+		if want := f.Emulated != ""; r.Emulated != want || strings.Contains(r.String(), "EMULATED") != want {
+			t.Errorf("emulated %q: %v in\n%v", f.Emulated, r.Emulated, r)
+		}
+	}
+}
