@@ -127,6 +127,9 @@ const tickAtMost = 20 * time.Millisecond
 // errMissed says that the clocks did not meet at the one tick that was wanted.
 var errMissed = errors.New("the second SYN left at another tick than wanted")
 
+// again tells whether what went wrong may go well on another port.
+func again(err error) bool { return errors.Is(err, errMissed) || errors.Is(err, errCut) }
+
 // Drive brings the situation about, lets the second client connect once, and
 // keeps that connection open.
 func (f FiveTuple) Drive(ctx context.Context, l *lab.Lab) (FiveTupleSeen, error) {
@@ -172,13 +175,14 @@ func (s fiveTuple) drive(ctx context.Context) (seen FiveTupleSeen, err error) {
 	if s.door, err = s.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
 		return seen, err
 	}
-	// Only the exact tick can be missed, when this process is kept waiting.
+	// The exact tick can be missed, when this process is kept waiting, and a
+	// TIME_WAIT can be cut short.
 	const tries = 12
 	for try := range uint16(tries) {
 		s.port = sourcePort + try
 		s.ready = time.Duration(try+1) * 80 * time.Millisecond
 		seen, err = s.once(ctx)
-		if !errors.Is(err, errMissed) {
+		if !again(err) {
 			break
 		}
 	}
@@ -310,6 +314,7 @@ func awaitFinWait2(ctx context.Context, closed node.Node, local, remote netip.Ad
 
 // awaitLeft waits until the balancer's socket is as wanted.
 func (s fiveTuple) awaitLeft(ctx context.Context) (left observe.Socket, err error) {
+	absent := 0
 	// Equal clocks are waited for in another way.
 	tick := time.Now()
 	if s.Clock != Equal {
@@ -323,8 +328,13 @@ func (s fiveTuple) awaitLeft(ctx context.Context) (left observe.Socket, err erro
 		mine := all.Between(s.door.Addr, s.outside())
 		if len(mine) == 0 {
 			left = observe.Socket{}
-			return s.Left == LeftNothing, nil
+			absent++
+			if s.Left == LeftTimeWait && absent >= surelyAbsent { // and it is not over yet
+				return false, errCut
+			}
+			return s.Left == LeftNothing && absent >= surelyAbsent, nil
 		}
+		absent = 0
 		left = mine[0]
 		switch s.Left {
 		case LeftTimeWait:

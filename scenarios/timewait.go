@@ -28,8 +28,18 @@ const (
 // shortestRTO is TCP_RTO_MIN of include/net/tcp.h.
 const shortestRTO = 200 * time.Millisecond
 
-// errTooLate says that too much time went by to tell one length from the other.
-var errTooLate = errors.New("looked too late")
+var (
+	// errTooLate says that too much time went by to tell one length from the other.
+	errTooLate = errors.New("looked too late")
+	// errCut says that a TIME_WAIT was ended by a RST (RFC 1337). That happens where
+	// machines are slow: the FIN is repeated, and the TIME_WAIT's second answer
+	// finds nobody any more.
+	errCut = errors.New("the TIME_WAIT was cut short by a RST of the other side")
+)
+
+// surelyAbsent is how many looks in a row must miss a socket: one look may miss
+// one that changes its state (see observe.ReadSockets).
+const surelyAbsent = 2
 
 // side is one end of a connection.
 type side struct {
@@ -62,25 +72,39 @@ func closeInTurn(ctx context.Context, first, then side) (timeWait string, err er
 	if err := awaitFinWait2(ctx, first.node, first.local, first.remote); err != nil {
 		return "", errors.Join(err, closing.Wait())
 	}
+	count, err := countMoves(ctx, then.node)
+	if err != nil {
+		return "", errors.Join(err, closing.Wait())
+	}
 	last := time.Now()
 	closing.Go(func() error { return then.node.End(ctx, then.conn, tcp.CloseAfterPeer) })
 	if err := closing.Wait(); err != nil {
 		return "", err
 	}
 	var left, ended time.Duration
+	absent := 0
 	err = observe.Await(ctx, "TIME_WAIT at "+first.node.Identity().Name, func() (bool, error) {
 		all, err := first.node.Sockets(ctx)
 		mine := all.Between(first.local, first.remote)
 		ended = time.Since(last)
 		if err != nil || len(mine) == 0 {
 			left = 0
-			return true, err
+			absent++
+			return absent >= surelyAbsent, err
 		}
+		absent = 0
 		left = mine[0].Expires
 		return mine[0].State == observe.TimeWait, nil
 	})
 	if err != nil {
 		return "", err
+	}
+	moved, err := count(ctx)
+	if err != nil {
+		return "", err
+	}
+	if left == 0 && moved[0]["Tcp.OutRsts"] > 0 {
+		return "", errCut
 	}
 	// The answers to the FINs are samples for the timeout too: none of them took
 	// longer than all of this (tcp_rtt_estimator weighs them by less than 9/8).

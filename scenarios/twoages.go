@@ -147,7 +147,7 @@ func (s twoAges) keepVisiting(ctx, going context.Context) error {
 		if err == nil {
 			_, err = s.visit(ctx, i)
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, errCut) { // which is when the address has been remembered
 			return fmt.Errorf("connection %d of the first client: %w", i+1, err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
@@ -121,6 +122,28 @@ func TestSysctlsOfOtherKernels(t *testing.T) {
 	topology.Sysctls = lab.On(lab.Balancer, "net.ipv4.tcp_tw_reuze=1")
 	if _, err := lab.Build(t.Context(), topology); !errors.Is(err, kernel.ErrSysctlUnknown) {
 		t.Errorf("build: %v, want ErrSysctlUnknown", err)
+	}
+}
+
+// Of two clients, the later one has been up for less by the gap and more, as it
+// says itself.
+func TestBootGapGivesClientsDifferentAges(t *testing.T) {
+	const gap = 2 * time.Second
+	topology := apart(t, lab.Topology{Clients: 2, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}, BootGap: gap}, lab.Client)
+	l := build(t, topology)
+	door := listenOn(t, get(t, l, "balancer"), tcp.ListenSpec{})
+	age := func(client string) time.Duration {
+		n := get(t, l, client)
+		out := attemptFrom(t, n, tcp.Attempt{To: door.Addr})[0]
+		reading, err := n.Clock(t.Context(), out.Conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reading.At
+	}
+	younger := age("client1")
+	if older := age("client0"); older-younger < gap {
+		t.Errorf("ages %v and then %v, want %v and more in between", younger, older, gap)
 	}
 }
 

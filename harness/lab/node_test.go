@@ -305,6 +305,10 @@ func testClocks(t *testing.T, client, balancer node.Node) {
 	if rose := int64(int32(after.Ticks - before.Ticks)); rose < ticks || rose > ticks+600_000 || after.At <= before.At {
 		t.Errorf("from %+v to %+v: %d ticks, want a little over %d", before, after, rose, ticks)
 	}
+	// TCP_RTO_MIN, and TCP_TIMEOUT_FALLBACK where the handshake was of no use.
+	if rto, err := client.RTO(t.Context(), out.Conn); err != nil || rto < 200*time.Millisecond || rto > 3*time.Second {
+		t.Errorf("RTO of %v, %v, want 200 ms to 3 s", rto, err)
+	}
 }
 
 func testContexts(t *testing.T, client, balancer node.Node) {
