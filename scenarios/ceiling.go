@@ -192,10 +192,12 @@ func driveCeiling(ctx context.Context, c Cell, l *lab.Lab) (seen Seen, err error
 
 // soonestReuse is the shortest time between the last packet of a connection and
 // the SYN of the next one from the same port, where they leave the gateway; no
-// port that was used again makes it an hour.
+// port that was used again makes it an hour. A connection whose last packet is a
+// RST is left out: an ACK that crossed the last FIN is answered so, and that ends a
+// TIME_WAIT before its time (RFC 1337).
 func soonestReuse(packets []observe.Packet, door netip.AddrPort) time.Duration {
 	soonest := time.Hour
-	last := map[uint16]time.Time{}
+	last := map[uint16]observe.Packet{}
 	for _, p := range packets {
 		if p.Point != string(lab.Gateway) || p.Interface != string(lab.Balancer) {
 			continue
@@ -209,10 +211,10 @@ func soonestReuse(packets []observe.Packet, door netip.AddrPort) time.Duration {
 		default:
 			continue
 		}
-		if before, used := last[port]; used && p.Flags == observe.FlagSYN {
-			soonest = min(soonest, p.Time.Sub(before))
+		if before, used := last[port]; used && p.Flags == observe.FlagSYN && !before.Flags.Has(observe.FlagRST) {
+			soonest = min(soonest, p.Time.Sub(before.Time))
 		}
-		last[port] = p.Time
+		last[port] = p
 	}
 	return soonest
 }

@@ -106,19 +106,22 @@ func refusalTopology(c Cell) lab.Topology {
 		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_timestamps=2").
 			On(lab.Gateway, "net.netfilter.nf_conntrack_tcp_be_liberal=1"), // see gatewayTopology
 	}
-	// all gives the clients so many local ports together: of an odd number each,
-	// connect does not always find the last (__inet_hash_connect takes an even
-	// number of steps).
-	all := func(ports int) {
-		first := int(sourcePort) + 1000
-		t.Sysctls = t.Sysctls.On(lab.Client, fmt.Sprintf("net.ipv4.ip_local_port_range=%d %d", first, first+ports/refusalClients-1))
+	// shareOut gives each client its part of so many local ports, so that no two
+	// of them ask the gateway for the same. Of an odd number connect does not always
+	// find the last (__inet_hash_connect takes an even number of steps).
+	shareOut := func(ports int) {
+		each := ports / refusalClients
+		for i := range refusalClients {
+			first := int(sourcePort) + 1000 + i*each
+			t.Sysctls = t.Sysctls.OnNode(fmt.Sprintf("client%d", i), fmt.Sprintf("net.ipv4.ip_local_port_range=%d %d", first, first+each-1))
+		}
 	}
 	// retries lets those that get no answer give up soon. One that is refused for
 	// its clock or number may be so on several ports, and needs its retries.
 	retries := func(n int) { t.Sysctls = t.Sysctls.On(lab.Client, fmt.Sprintf("net.ipv4.tcp_syn_retries=%d", n)) }
 	switch c.Value(refusalBy) {
 	case byClient:
-		all(refusalPool)
+		shareOut(refusalPool)
 	case byQueue:
 		retries(1)
 	case byGateway:
@@ -132,7 +135,7 @@ func refusalTopology(c Cell) lab.Topology {
 	case byThree:
 		retries(3)
 		t.Gateway.Ports = poolOf(refusalPool)
-		all(refusalSpare)
+		shareOut(refusalSpare)
 	}
 	return t
 }
