@@ -129,14 +129,13 @@ func run(ctx context.Context, arguments []string, out io.Writer) (err error) {
 	if err := benchLabs(ctx, t, o); err != nil {
 		return err
 	}
-	if o.attempts == 0 {
-		return nil
-	}
-	if err := benchAttempts(ctx, t, o); err != nil {
-		return err
-	}
-	if err := benchWitnesses(ctx, t, o); err != nil {
-		return err
+	if o.attempts > 0 {
+		if err := benchAttempts(ctx, t, o); err != nil {
+			return err
+		}
+		if err := benchWitnesses(ctx, t, o); err != nil {
+			return err
+		}
 	}
 	if !o.crowds {
 		return nil
