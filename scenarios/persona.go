@@ -266,7 +266,9 @@ func (p Persona) small() lab.Topology {
 		block = personaBlock
 	}
 	t := p.behind(personaClients, poolOf(personaPorts), block)
-	t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.tcp_syn_retries=1").
+	// Retries for those that the clock refuses twice, and few, so that those
+	// whom the gateway refuses give up within the shortest hold time.
+	t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.tcp_syn_retries=2").
 		On(lab.Gateway, "net.netfilter.nf_conntrack_tcp_be_liberal=1") // see gatewayTopology
 	return t
 }

@@ -73,7 +73,7 @@ func Share() Family {
 		Rules: []Rule{
 			{
 				Name: "share-outlived", Cells: Cells{{shareHold: {"65", "90", "120"}}},
-				Want:    with(none, with(common, Exactly("time-waits", 0), Exactly("late", 0))...),
+				Want:    with(none, with(common, Exactly("time-waits", 0))...),
 				Because: "a gateway that holds a port for longer than 60 s gives it away when the balancer has nothing left of the earlier connection",
 				Source:  "TCP_TIMEWAIT_LEN; nf_conntrack_tcp_timeout_time_wait",
 			},
