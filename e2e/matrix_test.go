@@ -186,7 +186,13 @@ func drive(ctx SpecContext, f scenarios.Family, c scenarios.Cell) (scenarios.See
 	if f.IsSlow(c) {
 		budget += 3 * time.Minute
 	}
-	w := up(ctx, f.Lab(c))
+	topology := f.Lab(c)
+	assigned, err := otherKernels()
+	Expect(err).NotTo(HaveOccurred())
+	if because, refuses := assigned.Refuses(topology); refuses {
+		Skip(because)
+	}
+	w := up(ctx, topology)
 	within, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	seen, err := f.Drive(within, c, w.Lab)

@@ -82,6 +82,15 @@ func (a Assignment) On(t lab.Topology) lab.Topology {
 	return t
 }
 
+// Refuses says why a topology cannot be with these kernels: what balances by a
+// program or by rules does so on the running one.
+func (a Assignment) Refuses(t lab.Topology) (because string, refuses bool) {
+	if _, own := a.Kernels[lab.Balancer]; !own || t.Balancer.Kind == lab.Endpoint {
+		return "", false
+	}
+	return fmt.Sprintf("a %s with a kernel of its own runs neither programs nor iptables rules, and so is no %s", lab.Balancer, t.Balancer.Kind), true
+}
+
 // Known is what is known of every role's kernel, when those without one of their
 // own run on the kernel of these facts.
 func (a Assignment) Known(running Facts) Kernels {
