@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,7 +53,8 @@ type Proxied struct {
 //	                       servers have seen
 //	kept                   connections to servers that are still open
 //	log                    HAProxy's termination states (configuration manual,
-//	                       "Session state at disconnection"), and retries
+//	                       "Session state at disconnection")
+//	longest session        by its log, in milliseconds
 //	econ, wretr, eresp, cli_abrt, srv_abrt
 //	                       of HAProxy's statistics
 func (p Proxied) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
@@ -272,13 +274,20 @@ func (r *proxiedRun) askProgram(ctx context.Context, seen *Seen, before observe.
 	if err != nil {
 		return err
 	}
-	ends := map[string]int{}
+	ends := map[string]bool{}
+	var longest int64
 	for word := range strings.FieldsSeq(log) {
 		if end, found := strings.CutPrefix(word, "end="); found {
-			ends[end]++
+			ends[end] = true
+		}
+		if total, found := strings.CutPrefix(word, "total="); found {
+			if ms, err := strconv.ParseInt(total, 10, 64); err == nil {
+				longest = max(longest, ms)
+			}
 		}
 	}
 	seen.Note("log", strings.Join(slices.Sorted(maps.Keys(ends)), " "))
+	seen.Count("longest session", longest)
 	return nil
 }
 
