@@ -318,7 +318,7 @@ func Proxy() Family {
 				}
 			case "idle":
 				if c.Is(balancer, "dnat", "endpoint") {
-					p.Server.HTTP.Idle = soon
+					p.Server.HTTP.Idle = later
 				}
 			case "reset":
 				p.Each.Ending = tcp.Abort
@@ -339,7 +339,7 @@ const (
 	// soon and later are timeouts of HAProxy's: one that begins when nothing more
 	// is to come, and one in which a request must get its answer.
 	soon  = 20 * time.Millisecond
-	later = 400 * time.Millisecond
+	later = 600 * time.Millisecond
 )
 
 // portRange is the sysctl that gives a node proxyPorts local ports.
