@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -86,21 +87,28 @@ func cellTable(report Report) string {
 	if emulated := ruleTable(report, emulatedEntry); emulated != "" {
 		text += "\nEMULATED by BPF on the running kernel, so no kernel's verdict, and in no count above\n" + emulated
 	}
-	if n, because := skipped(report); n > 0 {
-		text += fmt.Sprintf("\nEMULATED: %d cells SKIPPED: %s\n", n, because)
-	}
-	return text
+	return text + skippedLines(report)
 }
 
-// skipped counts the specs that said why they are left out, and one such reason.
-// Ginkgo shows neither by itself.
-func skipped(report Report) (n int, because string) {
+// skippedLines says how many specs were left out, and why. Ginkgo shows neither by
+// itself.
+func skippedLines(report Report) string {
+	count := map[string]int{}
 	for _, spec := range report.SpecReports {
-		if spec.State == gtypes.SpecStateSkipped && spec.Failure.Message != "" {
-			n, because = n+1, spec.Failure.Message
+		if spec.State != gtypes.SpecStateSkipped || spec.Failure.Message == "" {
+			continue
 		}
+		because := spec.Failure.Message
+		if slices.Contains(spec.Labels(), emulatedEntry) {
+			because = "EMULATED: " + because
+		}
+		count[because]++
 	}
-	return n, because
+	var text strings.Builder
+	for _, because := range slices.Sorted(maps.Keys(count)) {
+		fmt.Fprintf(&text, "\nSKIPPED: %d specs: %s\n", count[because], because)
+	}
+	return text.String()
 }
 
 // ruleTable is the table of the cells under one name of report entries.

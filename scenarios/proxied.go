@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,9 +53,12 @@ type Proxied struct {
 //	                       servers have seen
 //	kept                   connections to servers that are still open
 //	log                    HAProxy's termination states (configuration manual,
-//	                       "Session state at disconnection"), and retries
+//	                       "Session state at disconnection")
+//	longest session        by its log, in milliseconds
 //	econ, wretr, eresp, cli_abrt, srv_abrt
 //	                       of HAProxy's statistics
+//
+// The counters of the server are those of the first.
 func (p Proxied) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
 	r := proxiedRun{
 		Proxied: p, client: l.Nodes(lab.Client)[0], balancer: l.Nodes(lab.Balancer)[0],
@@ -130,7 +134,9 @@ func (r *proxiedRun) drive(ctx context.Context, l *lab.Lab) (seen Seen, err erro
 		return seen, err
 	}
 	seen.Moved = map[lab.Role]observe.Counters{lab.Client: moved[0], lab.Balancer: moved[1], lab.Server: moved[2]}
-	r.countReplies(&seen)
+	if err := r.countReplies(&seen); err != nil {
+		return seen, err
+	}
 	if err := r.countSockets(ctx, &seen); err != nil {
 		return seen, err
 	}
@@ -156,7 +162,7 @@ func (r *proxiedRun) request(ctx context.Context, n int) error {
 }
 
 // countReplies tells what the client has got.
-func (r *proxiedRun) countReplies(seen *Seen) {
+func (r *proxiedRun) countReplies(seen *Seen) error {
 	var whole, truncated, broken, unanswered, givenUp, failed, noPort, lost int64
 	ports := map[uint16]bool{}
 	for _, x := range r.done {
@@ -167,10 +173,12 @@ func (r *proxiedRun) countReplies(seen *Seen) {
 			noPort++
 			continue
 		default:
-			continue
+			return fmt.Errorf("a request's connection: %v", x.Outcome)
 		}
 		for _, reply := range x.Replies {
 			switch {
+			case reply.Fate == tcp.Malformed:
+				return fmt.Errorf("a response: %s", reply.Problem)
 			case reply.Fate == tcp.Pending:
 				givenUp++
 			case reply.Status == 0:
@@ -196,6 +204,7 @@ func (r *proxiedRun) countReplies(seen *Seen) {
 	seen.Count("no port", noPort)
 	seen.Count("bytes lost", lost)
 	seen.Count("client ports", int64(len(ports)))
+	return nil
 }
 
 // countSockets tells who has the TIME_WAITs, and what else is left.
@@ -272,13 +281,20 @@ func (r *proxiedRun) askProgram(ctx context.Context, seen *Seen, before observe.
 	if err != nil {
 		return err
 	}
-	ends := map[string]int{}
+	ends := map[string]bool{}
+	var longest int64
 	for word := range strings.FieldsSeq(log) {
 		if end, found := strings.CutPrefix(word, "end="); found {
-			ends[end]++
+			ends[end] = true
+		}
+		if total, found := strings.CutPrefix(word, "total="); found {
+			if ms, err := strconv.ParseInt(total, 10, 64); err == nil {
+				longest = max(longest, ms)
+			}
 		}
 	}
 	seen.Note("log", strings.Join(slices.Sorted(maps.Keys(ends)), " "))
+	seen.Count("longest session", longest)
 	return nil
 }
 

@@ -75,7 +75,7 @@ func ProxyPorts() Family {
 			{
 				Name: "proxyports-in-flight-http", Cells: Cells{{ends: {"stalled"}, mode: {"http"}}},
 				Want: []Expectation{Exactly("errors", half), Exactly("truncated", half), Exactly("econ", half), Exactly("unanswered", 0),
-					Exactly("backend ports", proxyPorts), Is("log", "SC-- sD--")},
+					Exactly("backend ports", proxyPorts), Is("log", "SC-- sD--", "CD-- SC--")},
 				Because: "in mode http the ports limit the requests under way: those beyond get 503 from HAProxy, whose log blames the server (SC)",
 				Source:  refused + "; configuration manual, Session state at disconnection",
 			},
