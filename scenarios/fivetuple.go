@@ -205,6 +205,13 @@ func (s fiveTuple) once(ctx context.Context) (seen FiveTupleSeen, err error) {
 	if err := s.meet(ctx, notBefore, &seen); err != nil {
 		return seen, fmt.Errorf("second connection: %w", err)
 	}
+	cut, err := s.cut()
+	if err != nil {
+		return seen, err
+	}
+	if cut && s.Left == LeftTimeWait {
+		return seen, errCut
+	}
 	if last.known && len(seen.SYNs.SYNs) > 0 {
 		second := seen.SYNs.SYNs[0].Timestamp.Value
 		seen.Clocks, seen.Behind = compareClocks(last.value, second), int32(last.value-second)
@@ -218,6 +225,31 @@ func (s fiveTuple) once(ctx context.Context) (seen FiveTupleSeen, err error) {
 		err = fmt.Errorf("%w: %w", errMissed, err)
 	}
 	return seen, err
+}
+
+// cut tells whether a RST of the first connection came to the balancer, or to the
+// wire to it, after its FIN and before the second one's SYN. It may have been on
+// its way when the TIME_WAIT was looked at.
+func (s fiveTuple) cut() (bool, error) {
+	packets, err := s.lab.Packets()
+	if err != nil {
+		return false, err
+	}
+	path := s.lab.Path(s.first.Identity().Name)
+	point := cmp.Or(path.Server, path.Gateway)
+	ended := false
+	for _, p := range packets {
+		switch {
+		case p.Point != point || p.Src != s.outside() || p.Dst != s.door.Addr:
+		case p.Flags.Has(observe.FlagFIN):
+			ended = true
+		case ended && p.Flags.Has(observe.FlagRST):
+			return true, nil
+		case ended && p.Flags.Has(observe.FlagSYN):
+			return false, nil
+		}
+	}
+	return false, nil
 }
 
 // shown is the last timestamp that the balancer saw on the first connection, and

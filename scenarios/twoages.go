@@ -97,11 +97,15 @@ func (s twoAges) drive(ctx context.Context) (seen Seen, err error) {
 }
 
 // sameTuples has the second client try again and again, each time from a port
-// that the first one has just used.
+// that the first one has just used. A TIME_WAIT that was cut short is no try.
 func (s twoAges) sameTuples(ctx context.Context) (tries []secondTry, err error) {
-	for i := range uint16(s.Tries) {
-		s.port = sourcePort + i
+	s.port = sourcePort
+	for cut := 0; len(tries) < s.Tries; s.port++ {
 		seen, err := s.once(ctx)
+		if errors.Is(err, errCut) && cut < s.Tries {
+			cut++
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
