@@ -190,6 +190,7 @@ func drive(ctx SpecContext, f scenarios.Family, c scenarios.Cell) (scenarios.See
 	assigned, err := otherKernels()
 	Expect(err).NotTo(HaveOccurred())
 	if because, refuses := assigned.Refuses(topology); refuses {
+		AddReportEntry(leftOutEntry, because, ReportEntryVisibilityNever)
 		Skip(because)
 	}
 	w := up(ctx, topology)

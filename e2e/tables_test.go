@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,7 @@ import (
 const (
 	cellEntry     = "cell"
 	mutationEntry = "mutation"
+	leftOutEntry  = "left out"
 )
 
 // mutated is what came of one mutation.
@@ -62,7 +64,7 @@ func entries[T any](report Report, name string, each func(T, gtypes.SpecReport))
 }
 
 // cellTable has a line for each rule that was tried: what it says, and in how
-// many cells it was so.
+// many cells it was so. Below is why cells were left out.
 func cellTable(report Report) string {
 	type count struct{ agree, cells int }
 	byRule := map[string]count{}
@@ -76,8 +78,9 @@ func cellTable(report Report) string {
 		byRule[r.Rule] = c
 		longest = max(longest, spec.RunTime)
 	})
+	omitted := leftOut(report)
 	if len(byRule) == 0 {
-		return ""
+		return omitted
 	}
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
@@ -103,7 +106,18 @@ func cellTable(report Report) string {
 		}
 	}
 	Expect(table.Flush()).To(Succeed())
-	fmt.Fprintf(&text, "%d cells, %d rules; the longest cell took %v\n", cells, rules, longest.Round(10*time.Millisecond))
+	fmt.Fprintf(&text, "%d cells, %d rules; the longest cell took %v\n%s", cells, rules, longest.Round(10*time.Millisecond), omitted)
+	return text.String()
+}
+
+// leftOut has a line for each reason why specs were skipped here.
+func leftOut(report Report) string {
+	skipped := map[string]int{}
+	entries(report, leftOutEntry, func(because string, _ gtypes.SpecReport) { skipped[because]++ })
+	var text strings.Builder
+	for _, because := range slices.Sorted(maps.Keys(skipped)) {
+		fmt.Fprintf(&text, "left out: %d, because %s\n", skipped[because], because)
+	}
 	return text.String()
 }
 
