@@ -177,10 +177,10 @@ func (s fiveTuple) drive(ctx context.Context) (seen FiveTupleSeen, err error) {
 	}
 	// The exact tick can be missed, when this process is kept waiting, and a
 	// TIME_WAIT can be cut short.
-	const tries = 12
+	const tries, longest = 30, 8
 	for try := range uint16(tries) {
 		s.port = sourcePort + try
-		s.ready = time.Duration(try+1) * 80 * time.Millisecond
+		s.ready = time.Duration(min(try+1, longest)) * 80 * time.Millisecond
 		seen, err = s.once(ctx)
 		if !again(err) {
 			break
