@@ -20,9 +20,10 @@ import (
 
 const (
 	// KernelVariable names a kernel image for the tests of nodes with a kernel of
-	// their own, and ModulesVariable its modules if it needs some. Several images
-	// are separated by colons, and so are the directories.
-	KernelVariable  = "TWLAB_TEST_KERNEL"
+	// their own. Several are separated by colons.
+	KernelVariable = "TWLAB_TEST_KERNEL"
+	// ModulesVariable names the directory of the modules of each image that needs
+	// some, separated in the same way.
 	ModulesVariable = "TWLAB_TEST_MODULES"
 )
 
@@ -66,8 +67,9 @@ const Ready = "ready"
 
 // KilledAtRandom starts this test program again, 20 times, with a variable added to
 // its environment, and kills it within a time of its being ready, or a longer one
-// where it has not come so far by then that it holds anything. Before, it calls look, which says how many things the process with this id holds, and how to find
-// out that one of them still exists; all of them must be gone soon after.
+// where it has not come so far by then that it holds anything. Before, it calls look,
+// which says how many things the process with this id holds, and how to find out that
+// one of them still exists; all of them must be gone soon after.
 func KilledAtRandom(t *testing.T, variable string, within time.Duration, look func(pid int) (held int, left func() (bool, error))) {
 	t.Helper()
 	const rounds = 20
