@@ -186,7 +186,7 @@ func driveCeiling(ctx context.Context, c Cell, l *lab.Lab) (seen Seen, err error
 	if err != nil {
 		return seen, err
 	}
-	gaps := reuseGaps(packets, door.Addr)
+	gaps := reuseGaps(packets, door.Addr, c.Is(ceilingLimit, limitClient))
 	if len(gaps) < ports {
 		return seen, fmt.Errorf("ports were used again %d times, want at least %d", len(gaps), ports)
 	}
@@ -206,25 +206,45 @@ func driveCeiling(ctx context.Context, c Cell, l *lab.Lab) (seen Seen, err error
 // the next one from the same port, where they leave the gateway, the shortest
 // first. A connection whose last packet is a RST is left out: an ACK that crossed
 // the last FIN is answered so, and that ends a TIME_WAIT before its time (RFC 1337).
-func reuseGaps(packets []observe.Packet, door netip.AddrPort) (gaps []time.Duration) {
-	last := map[uint16]observe.Packet{}
+// So is, unless clients are to use their own ports again, a SYN from the same
+// client's same port, which has come by chance: the gateway knows that connection
+// (resolve_normal_ct), and gives no port.
+func reuseGaps(packets []observe.Packet, door netip.AddrPort, own bool) (gaps []time.Duration) {
+	type mark struct { // which a gateway leaves as it is
+		id       uint16
+		seq, now uint32
+	}
+	behind := map[mark]netip.AddrPort{} // the client's own port behind a SYN
+	type use struct {
+		packet observe.Packet
+		by     netip.AddrPort
+	}
+	last := map[uint16]use{}
 	for _, p := range packets {
-		if p.Point != string(lab.Gateway) || p.Interface != string(lab.Balancer) {
+		if p.Point != string(lab.Gateway) || p.Src != door && p.Dst != door {
 			continue
 		}
-		var port uint16
-		switch door {
-		case p.Dst:
-			port = p.Src.Port()
-		case p.Src:
+		m := mark{p.ID, p.Seq, p.Timestamp.Value}
+		if p.Interface != string(lab.Balancer) {
+			if p.Flags == observe.FlagSYN {
+				behind[m] = p.Src
+			}
+			continue
+		}
+		port := p.Src.Port()
+		if p.Src == door {
 			port = p.Dst.Port()
-		default:
-			continue
 		}
-		if before, used := last[port]; used && p.Flags == observe.FlagSYN && !before.Flags.Has(observe.FlagRST) {
-			gaps = append(gaps, p.Time.Sub(before.Time))
+		before, used := last[port]
+		next := use{p, before.by}
+		if p.Flags == observe.FlagSYN {
+			next.by = behind[m]
+			again := next.by == before.by && next.by.IsValid()
+			if used && (own || !again) && !before.packet.Flags.Has(observe.FlagRST) {
+				gaps = append(gaps, p.Time.Sub(before.packet.Time))
+			}
 		}
-		last[port] = p
+		last[port] = next
 	}
 	slices.Sort(gaps)
 	return gaps
