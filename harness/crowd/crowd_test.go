@@ -2,7 +2,6 @@ package crowd_test
 
 import (
 	"bytes"
-	"errors"
 	"math"
 	"net/netip"
 	"slices"
@@ -10,36 +9,18 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"twlab/harness/crowd"
 	"twlab/harness/lab"
+	"twlab/harness/labtest"
 	"twlab/harness/node"
 	"twlab/harness/tcp"
 )
-
-func build(t *testing.T, topology lab.Topology) *lab.Lab {
-	t.Helper()
-	l, err := lab.Build(t.Context(), topology)
-	if errors.Is(err, unix.EPERM) {
-		t.Skip("needs CAP_NET_ADMIN: run it with hack/test")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return l
-}
 
 // behindGateway is a lab of some clients, and a plan that has no number of
 // attempts yet.
 func behindGateway(t *testing.T, clients int, ending tcp.Ending) crowd.Plan {
 	t.Helper()
-	l := build(t, lab.Topology{
+	l := labtest.Build(t, lab.Topology{
 		Clients: clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade},
 		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=1"),
 	})
@@ -150,7 +131,7 @@ func TestInFlightHoldsBack(t *testing.T) {
 }
 
 func TestPlansThatCannotBe(t *testing.T) {
-	l := build(t, lab.Topology{Clients: 1})
+	l := labtest.Build(t, lab.Topology{Clients: 1})
 	good := crowd.Plan{Clients: l.Nodes(lab.Client), Attempt: tcp.Attempt{To: netip.AddrPortFrom(l.Nodes(lab.Balancer)[0].Identity().Addr, 80)}, Each: 1}
 	for _, c := range []struct {
 		name, want string

@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/haproxy"
 	"twlab/harness/ns"
+	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
 	"twlab/harness/program"
 	"twlab/harness/tcp"
@@ -24,14 +24,7 @@ import (
 // loopback is a namespace with a loopback device, and its host.
 func loopback(t *testing.T) (*ns.Namespace, *tcp.Host) {
 	t.Helper()
-	space, err := ns.New()
-	if err != nil {
-		t.Skipf("needs root or the sandbox: %v", err)
-	}
-	t.Cleanup(func() { noError(t, space.Close()) })
-	noError(t, space.Do(func() error {
-		return netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}})
-	}))
+	space := nstest.Loopback(t)
 	host := tcp.NewHost(space.Do)
 	t.Cleanup(func() { noError(t, host.CloseAll()) })
 	return space, host

@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/lab"
 	"twlab/harness/microvm"
 	"twlab/harness/observe"
 )
@@ -59,6 +62,25 @@ func BuildAgent(ctx context.Context, dir string) (path string, err error) {
 		return "", errors.Join(err, errors.New(string(out)))
 	}
 	return path, nil
+}
+
+// Build builds a lab that is closed when the test has ended. It skips the test where
+// there is no privilege to build one.
+func Build(t *testing.T, topology lab.Topology) *lab.Lab {
+	t.Helper()
+	l, err := lab.Build(t.Context(), topology)
+	if errors.Is(err, unix.EPERM) {
+		t.Skip("needs CAP_NET_ADMIN: run it with hack/test")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
 }
 
 // Ready is what a program that [KilledAtRandom] starts has to print, as a line, when

@@ -97,11 +97,7 @@ func (j *Job) check() (release kernel.Release, available modules, err error) {
 // Run does the job and returns the exit status of its command. The error says
 // that there is none, and shows the end of the machine's console when it died.
 func Run(ctx context.Context, j Job) (status int, err error) {
-	release, available, err := j.check()
-	if err != nil {
-		return 0, err
-	}
-	p, err := j.plan(ctx, available)
+	release, p, err := j.assemble(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -136,11 +132,7 @@ func Run(ctx context.Context, j Job) (status int, err error) {
 // InitramfsSize is how many bytes the machine of the job would unpack in the
 // beginning.
 func (j Job) InitramfsSize(ctx context.Context) (bytes int64, err error) {
-	_, available, err := j.check()
-	if err != nil {
-		return 0, err
-	}
-	p, err := j.plan(ctx, available)
+	_, p, err := j.assemble(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -157,6 +149,15 @@ func (j Job) patience() time.Duration {
 		return j.Patience
 	}
 	return jobPatience
+}
+
+// assemble looks whether the job can be done, and plans it.
+func (j *Job) assemble(ctx context.Context) (release kernel.Release, p plan, err error) {
+	release, available, err := j.check()
+	if err == nil {
+		p, err = j.plan(ctx, available)
+	}
+	return release, p, err
 }
 
 // plan collects what the machine is made of.

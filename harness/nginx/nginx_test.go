@@ -9,10 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vishvananda/netlink"
-
 	"twlab/harness/nginx"
 	"twlab/harness/ns"
+	"twlab/harness/ns/nstest"
 	"twlab/harness/program"
 	"twlab/harness/tcp"
 )
@@ -31,14 +30,7 @@ func noError(t *testing.T, err error) {
 
 func loopback(t *testing.T) (*ns.Namespace, *tcp.Host) {
 	t.Helper()
-	space, err := ns.New()
-	if err != nil {
-		t.Skipf("needs root or the sandbox: %v", err)
-	}
-	t.Cleanup(func() { noError(t, space.Close()) })
-	noError(t, space.Do(func() error {
-		return netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}})
-	}))
+	space := nstest.Loopback(t)
 	host := tcp.NewHost(space.Do)
 	t.Cleanup(func() { noError(t, host.CloseAll()) })
 	return space, host

@@ -7,25 +7,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"twlab/harness/ns"
+	"twlab/harness/ns/nstest"
 )
 
 // A lookup finds what a dump shows, and nothing else.
 func TestLookup(t *testing.T) {
-	space, err := ns.New()
-	if errors.Is(err, unix.EPERM) {
-		t.Skip("needs CAP_SYS_ADMIN: run it with hack/test")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer space.Close()
+	space := nstest.New(t)
 	var (
 		lookup *Lookup
 		listed Sockets
 		fds    [3]int
 	)
-	err = space.Do(func() (err error) {
+	err := space.Do(func() (err error) {
 		if err := up("lo", "127.0.0.2/8"); err != nil {
 			return err
 		}

@@ -7,16 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"twlab/harness/ns"
+	"twlab/harness/ns/nstest"
 	"twlab/harness/program"
 )
 
 func TestProgramReadsWhatItIsHandedInsideOfTheNamespace(t *testing.T) {
-	space, err := ns.New()
-	if err != nil {
-		t.Skipf("needs root or the sandbox: %v", err)
-	}
-	defer space.Close()
+	space := nstest.New(t)
 	script, err := program.InMemory("script", func(w io.Writer) error {
 		_, err := io.WriteString(w, "readlink /proc/self/ns/net; echo to standard error >&2; exit 7\n")
 		return err
@@ -49,11 +45,7 @@ func TestProgramReadsWhatItIsHandedInsideOfTheNamespace(t *testing.T) {
 }
 
 func TestProgramThatIsNotThereLeavesNothing(t *testing.T) {
-	space, err := ns.New()
-	if err != nil {
-		t.Skipf("needs root or the sandbox: %v", err)
-	}
-	defer space.Close()
+	space := nstest.New(t)
 	if _, err := program.Start(space, program.Spec{Path: "/nowhere/at/all"}); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "start all: ") {
 		t.Errorf("%v, want what was not started", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"twlab/harness/lab"
+	"twlab/harness/labtest"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/recycle"
@@ -27,24 +28,14 @@ type world struct {
 
 func build(t *testing.T) world {
 	t.Helper()
-	l, err := lab.Build(t.Context(), lab.Topology{
+	l := labtest.Build(t, lab.Topology{
 		Clients: 2, Gateway: lab.GatewaySpec{Kind: lab.Routed},
 		// One clock for all connections of a phone, and few retries.
 		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_timestamps=2", "net.ipv4.tcp_syn_retries=1"),
 	})
-	if errors.Is(err, fs.ErrPermission) {
-		t.Skip("needs CAP_NET_ADMIN: run it with hack/test")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	phones := l.Nodes(lab.Client)
 	w := world{Lab: l, phone: phones[0], other: phones[1], balancer: l.Nodes(lab.Balancer)[0]}
+	var err error
 	if w.door, err = w.balancer.Listen(t.Context(), tcp.ListenSpec{}); err != nil {
 		t.Fatal(err)
 	}

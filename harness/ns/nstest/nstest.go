@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/ns"
@@ -26,5 +27,18 @@ func New(t *testing.T) *ns.Namespace {
 			t.Error(err)
 		}
 	})
+	return space
+}
+
+// Loopback is New with the loopback device up.
+func Loopback(t *testing.T) *ns.Namespace {
+	t.Helper()
+	space := New(t)
+	err := space.Do(func() error {
+		return netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return space
 }
