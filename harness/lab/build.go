@@ -166,6 +166,12 @@ func (t Topology) sysctls(who member) (own []Setting) {
 	if who.Role == Gateway || who.Role == Balancer && t.Balancer.Kind == DNAT {
 		own = append(own, Setting{Name: "net.ipv4.ip_forward", Value: "1"})
 	}
+	if who.Role == Balancer && t.Balancer.Kind.runs() {
+		// A program that is killed closes its connections by a FIN, which nobody
+		// answers when the lab goes with it: without this the orphans would keep
+		// the namespace for minutes (tcp_orphan_retries, 8 instead of 0).
+		own = append(own, Setting{Name: "net.ipv4.tcp_orphan_retries", Value: "1", IfPresent: true})
+	}
 	for _, s := range t.Sysctls {
 		if s.Role == who.Role || s.Node == who.Name {
 			own = append(own, s)

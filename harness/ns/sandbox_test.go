@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -253,6 +254,10 @@ func TestSandboxEndsWithItsContext(t *testing.T) {
 }
 
 func TestSandboxPassesSignalsOnOnce(t *testing.T) {
+	// What is ignored here, as under nohup(1), would be ignored there.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, unix.SIGHUP)
+	defer signal.Stop(caught)
 	for _, c := range callers(t) {
 		for how, send := range map[string]func(pid int, s unix.Signal) error{
 			"to the sandbox":       unix.Kill,
