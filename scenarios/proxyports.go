@@ -157,10 +157,12 @@ func ProxyPorts() Family {
 		Topology: func(c Cell) lab.Topology {
 			config := proxyConfig(c.Value(mode))
 			config.NoLingerServers = c.Is(nolinger, "servers")
-			config.Timeouts.Connect = soon // between tries too
+			// A SYN that comes while the server deals with the RST before it is lost
+			// with that connection (tcp_add_backlog), so no short time to connect but
+			// where HAProxy waits as long between its tries.
 			config.Retries = -1
 			if c.Is(retries, "3") {
-				config.Retries = 3
+				config.Retries, config.Timeouts.Connect = 3, 5*soon
 			}
 			if c.Is(ends, "stalled") {
 				config.Timeouts.Server = stall
