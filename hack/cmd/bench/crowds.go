@@ -17,23 +17,25 @@ import (
 var crowdSizes = []struct{ clients, each int }{{1000, 1}, {100, 100}}
 
 // benchCrowds says what a crowd through gateway and balancer costs: time and
-// processor time from its first attempt on, and the memory of this process.
+// processor time of this process from its first attempt on, and its memory.
 func benchCrowds(ctx context.Context, t *table, o options) error {
-	for _, size := range crowdSizes {
-		var took, cpu, rate sample
-		for range roundsFor(size.clients, o.rounds) {
-			r, used, err := measureCrowd(ctx, size.clients, size.each)
-			if err != nil {
-				return fmt.Errorf("%d clients: %w", size.clients, err)
+	for _, kind := range []lab.BalancerKind{lab.Endpoint, lab.HAProxy} {
+		for _, size := range crowdSizes {
+			var took, cpu, rate sample
+			for range roundsFor(size.clients, o.rounds) {
+				r, used, err := measureCrowd(ctx, kind, size.clients, size.each)
+				if err != nil {
+					return fmt.Errorf("%d clients: %w", size.clients, err)
+				}
+				took.add(r.Took)
+				cpu.add(used)
+				rate = append(rate, float64(r.Attempts)/r.Took.Seconds())
 			}
-			took.add(r.Took)
-			cpu.add(used)
-			rate = append(rate, float64(r.Attempts)/r.Took.Seconds())
+			what := fmt.Sprintf("crowd of %d clients, %d connections in all%s: ", size.clients, size.clients*size.each, through(kind))
+			t.alone(what+"time", took, seconds)
+			t.alone(what+"processor time", cpu, seconds)
+			t.alone(what+"rate", rate, perSecond)
 		}
-		what := fmt.Sprintf("crowd of %d clients, %d connections in all: ", size.clients, size.clients*size.each)
-		t.alone(what+"time", took, seconds)
-		t.alone(what+"processor time", cpu, seconds)
-		t.alone(what+"rate", rate, perSecond)
 	}
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
@@ -43,16 +45,31 @@ func benchCrowds(ctx context.Context, t *table, o options) error {
 	return nil
 }
 
-// measureCrowd has a crowd connect once. The balancer closes first.
-func measureCrowd(ctx context.Context, clients, each int) (r crowd.Result, cpu time.Duration, err error) {
-	l, err := lab.Build(ctx, lab.Topology{Clients: clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}})
+func through(kind lab.BalancerKind) string {
+	if kind == lab.Endpoint {
+		return ""
+	}
+	return fmt.Sprintf(", through %s", kind)
+}
+
+// measureCrowd has a crowd connect once, to the balancer itself or to a server
+// behind it, which closes first.
+func measureCrowd(ctx context.Context, kind lab.BalancerKind, clients, each int) (r crowd.Result, cpu time.Duration, err error) {
+	topology := lab.Topology{Clients: clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}, Balancer: lab.BalancerSpec{Kind: kind}}
+	if kind != lab.Endpoint {
+		topology.Servers = 1
+	}
+	l, err := lab.Build(ctx, topology)
 	if err != nil {
 		return r, 0, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	balancer := l.Nodes(lab.Balancer)[0]
-	door, err := balancer.Listen(ctx, tcp.ListenSpec{Ending: tcp.CloseFirst})
-	if err != nil {
+	end, at := balancer, l.Door()
+	if kind != lab.Endpoint {
+		end, at = l.Nodes(lab.Server)[0], l.Behind()[0]
+	}
+	if _, err := end.Listen(ctx, tcp.ListenSpec{At: at, Ending: tcp.CloseFirst}); err != nil {
 		return r, 0, err
 	}
 	before, err := processorTime()
@@ -61,7 +78,7 @@ func measureCrowd(ctx context.Context, clients, each int) (r crowd.Result, cpu t
 	}
 	r, err = crowd.Run(ctx, crowd.Plan{
 		Clients: l.Nodes(lab.Client), Watched: append(l.Nodes(lab.Gateway), balancer), Each: each,
-		Attempt: tcp.Attempt{To: door.Addr, Ending: tcp.CloseAfterPeer},
+		Attempt: tcp.Attempt{To: l.Door(), Ending: tcp.CloseAfterPeer},
 	})
 	if err != nil {
 		return r, 0, err
