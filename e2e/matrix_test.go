@@ -57,6 +57,7 @@ var _ = Describe("Cell", func() {
 				}
 			}
 		}
+		// The first emulation has a cell for every rule that the others go by.
 		if e := scenarios.Emulations()[0]; canEmulate(e, kernels) {
 			f := e.Family()
 			for _, m := range chosenMutations(f, e.Kernels(kernels)) {
