@@ -184,7 +184,7 @@ func (m *machine) close() error {
 
 func (m *machine) closeLinks() {
 	if m.links != nil {
-		m.links.Close()
+		_ = m.links.Close() // nothing is written to it that could be lost
 		m.links = nil
 	}
 }

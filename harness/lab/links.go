@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -16,7 +17,10 @@ import (
 const outerLink = "eth0"
 
 // links configures the links of one namespace, from anywhere.
-type links struct{ *netlink.Handle }
+type links struct {
+	*netlink.Handle
+	control *os.File // for ethtool
+}
 
 // openLinks opens a handle on the calling thread's namespace.
 func openLinks() (*links, error) {
@@ -24,7 +28,12 @@ func openLinks() (*links, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
-	return &links{h}, nil
+	control, err := openControl()
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	return &links{h, control}, nil
 }
 
 // loopback brings lo up. A node without a link of its own has its address there.
@@ -64,6 +73,12 @@ func join(outer, inner *machine) error {
 	})
 	if err != nil {
 		return fmt.Errorf("add veth to %s: %w", inner.Name, err)
+	}
+	if err := inner.links.keepOrder(outer.Name); err != nil {
+		return fmt.Errorf("%s: %w", inner.Name, err)
+	}
+	if err := outer.links.keepOrder(outerLink); err != nil {
+		return err
 	}
 	// The inner end comes up first. Of a veth pair, the end that comes up last
 	// can send at once; the other a moment later (see awaitLinks).
