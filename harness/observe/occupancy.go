@@ -29,17 +29,25 @@ type Occupancy struct {
 
 // ReadOccupancy reads the calling thread's network namespace.
 func ReadOccupancy() (o Occupancy, err error) {
-	data, path, err := readProcNet("sockstat")
-	if err != nil {
+	if err := o.readSockstat(); err != nil {
 		return o, err
-	}
-	if err := o.parse(string(data)); err != nil {
-		return o, fmt.Errorf("parse %s: %w", path, err)
 	}
 	if o.Flows, err = countFlows(); err != nil {
 		return o, fmt.Errorf("count flows: %w", err)
 	}
 	return o, nil
+}
+
+// readSockstat reads what concerns sockets.
+func (o *Occupancy) readSockstat() error {
+	data, path, err := readProcNet("sockstat")
+	if err != nil {
+		return err
+	}
+	if err := o.parse(string(data)); err != nil {
+		return fmt.Errorf("parse %s: %w", path, err)
+	}
+	return nil
 }
 
 // parse reads the line "TCP: inuse 3 orphan 0 tw 12 alloc 3 mem 1"
