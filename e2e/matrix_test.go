@@ -42,7 +42,7 @@ func wantsWarp() bool { return strings.Contains(GinkgoLabelFilter(), "warp") }
 // names "warp" those that take hours.
 var _ = Describe("Cell", func() {
 	kernels, err := runningKernels()
-	BeforeEach(func() { Expect(err).NotTo(HaveOccurred(), "what this kernel can do is not known") })
+	BeforeEach(func() { noError(err, "what this kernel can do is not known") })
 
 	switch {
 	case *questionsFile != "":
@@ -280,7 +280,7 @@ func drive(ctx SpecContext, f scenarios.Family, c scenarios.Cell) (scenarios.See
 	within, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	seen, err := f.Drive(within, c, w.Lab)
-	Expect(err).NotTo(HaveOccurred(), "the situation did not come about; this says nothing about the kernel")
+	noError(err, noSituation)
 	if len(seen.Series) > 0 {
 		keepSeries(f.Name+" "+f.Describe(c), seen.Series)
 	}
@@ -294,7 +294,7 @@ func (w world) overwritten(ctx context.Context, wanted lab.Settings) (lost []str
 	for _, s := range wanted {
 		for _, n := range w.Nodes(s.Role) {
 			got, err := n.Sysctl(ctx, s.Name)
-			Expect(err).NotTo(HaveOccurred())
+			noError(err)
 			if got != strings.Join(strings.Fields(s.Value), " ") {
 				lost = append(lost, fmt.Sprintf("%s=%s on %s, not %s", s.Name, got, n.Identity().Name, s.Value))
 			}
