@@ -33,17 +33,17 @@ func (w world) through(ctx context.Context, end node.Node, n int) (client, serve
 	GinkgoHelper()
 	client, server = side{Node: w.client(0)}, side{Node: end}
 	listening, err := end.Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(end.Identity().Addr, w.Door().Port())})
-	Expect(err).NotTo(HaveOccurred())
+	noError(err)
 	for range n {
 		outcomes, err := client.Attempt(ctx, []tcp.Attempt{{To: w.Door()}})
-		Expect(err).NotTo(HaveOccurred())
+		noError(err)
 		Expect(outcomes).To(HaveVerdicts(tcp.Connected, 1))
 		client.conns = append(client.conns, outcomes[0].Conn)
 	}
 	Eventually(sockets).WithArguments(ctx, end).Should(HaveSockets(n, observe.Established))
 	for _, s := range sockets(ctx, end).In(observe.Established) {
 		conn, err := end.Accept(ctx, listening.Handle, s.Remote)
-		Expect(err).NotTo(HaveOccurred())
+		noError(err)
 		server.conns = append(server.conns, conn)
 	}
 	return client, server
@@ -64,11 +64,11 @@ func (s side) closeBefore(ctx context.Context, other side) {
 	GinkgoHelper()
 	s.tell(ctx, other)
 	for _, conn := range s.conns {
-		Expect(s.End(ctx, conn, tcp.CloseNow)).To(Succeed())
+		noError(s.End(ctx, conn, tcp.CloseNow))
 	}
 	for _, conn := range other.conns {
 		Expect(other.Receive(ctx, conn)).To(Equal(tcp.Received{Bytes: 1}))
-		Expect(other.End(ctx, conn, tcp.CloseNow)).To(Succeed())
+		noError(other.End(ctx, conn, tcp.CloseNow))
 	}
 }
 
@@ -138,7 +138,7 @@ var _ = Describe("A server that resets in the middle", func() {
 		world := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
 		client, server := world.through(ctx, world.server(), 1)
 		client.tell(ctx, server)
-		Expect(server.End(ctx, server.conns[0], tcp.Abort)).To(Succeed())
+		noError(server.End(ctx, server.conns[0], tcp.Abort))
 		Expect(client.Receive(ctx, client.conns[0])).To(Equal(tcp.Received{Errno: unix.ECONNRESET}))
 	})
 
@@ -147,7 +147,7 @@ var _ = Describe("A server that resets in the middle", func() {
 		moved := world.watchProgram(ctx)
 		client, server := world.through(ctx, world.server(), 1)
 		client.tell(ctx, server)
-		Expect(server.End(ctx, server.conns[0], tcp.Abort)).To(Succeed())
+		noError(server.End(ctx, server.conns[0], tcp.Abort))
 		Expect(client.Receive(ctx, client.conns[0])).To(Equal(tcp.Received{}))
 		Eventually(world.programLog).Should(ContainSubstring("end=SD"))
 		Expect(moved()).To(Rise("server0.srv_abrt"))

@@ -46,15 +46,15 @@ var _ = Describe("Many clients", func() {
 	for _, n := range []int{50, 500} {
 		It(fmt.Sprintf("leave nothing behind when the lab of %d of them is closed", n), func(ctx SpecContext) {
 			watched, err := ns.NewWatch()
-			Expect(err).NotTo(HaveOccurred())
+			noError(err)
 			DeferCleanup(watched.Close)
 			world := up(ctx, lab.Topology{Clients: n, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}})
-			Expect(world.Watch(watched)).To(Succeed())
+			noError(world.Watch(watched))
 			door := serve(ctx, world.balancer(), tcp.KeepOpen)
 			Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.Connected, 1))
 			Expect(watched.Alive()).To(Equal(n + 2))
 
-			Expect(world.Close()).To(Succeed())
+			noError(world.Close())
 
 			// Links, routes and rules have no life outside their namespace.
 			Eventually(watched.Alive).Should(BeZero())

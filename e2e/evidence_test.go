@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
-	. "github.com/onsi/gomega"
 
 	"twlab/harness/crowd"
 	"twlab/harness/lab"
@@ -28,6 +27,11 @@ func outputDir() string {
 		return dir
 	}
 	return filepath.Join("..", ".out")
+}
+
+// evidenceDir is where the evidence of the running spec goes.
+func evidenceDir() string {
+	return filepath.Join(outputDir(), "evidence", fileName(CurrentSpecReport().FullText()))
 }
 
 // counters reads the counters of the nodes that evidence is kept of.
@@ -52,7 +56,7 @@ func (w world) witnesses() []node.Node {
 // keepEvidence writes down the state of the lab and its packets, and adds where
 // to the spec's report.
 func (w world) keepEvidence(ctx context.Context, start map[string]observe.Counters) {
-	dir := filepath.Join(outputDir(), "evidence", fileName(CurrentSpecReport().FullText()))
+	dir := evidenceDir()
 	text := &strings.Builder{}
 	for _, n := range w.witnesses() {
 		describe(ctx, text, n, start[n.Identity().Name])
@@ -141,10 +145,10 @@ func list[T fmt.Stringer](out *strings.Builder, what string, items []T, err erro
 func keepSeries(of string, rows []crowd.Row) {
 	GinkgoHelper()
 	path := filepath.Join(outputDir(), "series", fileName(of)+".jsonl")
-	Expect(os.MkdirAll(filepath.Dir(path), 0o755)).To(Succeed())
+	noError(os.MkdirAll(filepath.Dir(path), 0o755))
 	file, err := os.Create(path)
-	Expect(err).NotTo(HaveOccurred())
-	Expect(errors.Join(crowd.WriteSeries(file, rows), file.Close())).To(Succeed())
+	noError(err)
+	noError(errors.Join(crowd.WriteSeries(file, rows), file.Close()))
 	AddReportEntry("series", path, ReportEntryVisibilityFailureOrVerbose)
 }
 

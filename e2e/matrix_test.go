@@ -41,59 +41,76 @@ func wantsWarp() bool { return strings.Contains(GinkgoLabelFilter(), "warp") }
 // each family; a label filter that names "full" brings in all the others, one that
 // names "warp" those that take hours.
 var _ = Describe("Cell", func() {
-	kernels, err := runningKernels()
-	BeforeEach(func() { Expect(err).NotTo(HaveOccurred(), "what this kernel can do is not known") })
-
-	switch {
-	case *questionsFile != "":
+	p, err := thePlan()
+	BeforeEach(func() { noError(err, "what this kernel can do is not known") })
+	leftOut = p.LeftOut
+	if *questionsFile != "" {
 		for _, q := range questions() {
-			questionSpec(q, kernels)
+			questionSpec(q, p.Kernels)
 		}
-	case *mutations != "":
-		for _, f := range scenarios.Families() {
-			for _, m := range chosenMutations(f, kernels) {
-				if !f.IsWarp(m.World) {
-					mutationSpec(f, m)
-				}
-			}
+	}
+	var labels []string
+	if wantsAll() {
+		labels = []string{"full"}
+	}
+	p.specs(labels...)
+})
+
+// wantsAll tells whether the run is for every possible cell.
+func wantsAll() bool { return strings.Contains(GinkgoLabelFilter(), "full") }
+
+// cells plans the chosen cells, or all.
+func (p *plan) cells() {
+	add := func(f scenarios.Family, c scenarios.Cell, kernels scenarios.Kernels) {
+		rule, _ := f.Rule(c, kernels)
+		p.Specs = append(p.Specs, planned{Family: f.Name, Emulated: f.Emulated, Cell: c.Values, Rule: rule.Name})
+	}
+	for _, f := range scenarios.Families() {
+		cells := f.All()
+		if !wantsAll() {
+			cells = f.Chosen(p.Kernels)
 		}
-		// The first emulation has a cell for every rule that the others go by.
-		if e := scenarios.Emulations()[0]; canEmulate(e, kernels) {
-			f := e.Family()
-			for _, m := range chosenMutations(f, e.Kernels(kernels)) {
-				mutationSpec(f, m)
-			}
-		}
-	default:
-		full := strings.Contains(GinkgoLabelFilter(), "full")
-		var labels []string
-		if full {
-			labels = []string{"full"}
-		}
-		for _, f := range scenarios.Families() {
-			cells := f.Chosen(kernels)
-			if full {
-				cells = f.All()
-			}
-			for _, c := range cells {
-				if f.IsWarp(c) && !wantsWarp() {
-					leftOut++
-					continue
-				}
-				cellSpec(f, c, kernels, labels...)
-			}
-		}
-		for _, e := range scenarios.Emulations() {
-			if !canEmulate(e, kernels) {
+		for _, c := range cells {
+			if f.IsWarp(c) && !wantsWarp() {
+				p.LeftOut++
 				continue
 			}
-			f, as := e.Family(), e.Kernels(kernels)
-			for _, c := range e.Chosen(kernels, full) {
-				cellSpec(f, c, as, labels...)
+			add(f, c, p.Kernels)
+		}
+	}
+	for _, e := range scenarios.Emulations() {
+		if !canEmulate(e, p.Kernels) {
+			continue
+		}
+		for _, c := range e.Chosen(p.Kernels, wantsAll()) {
+			add(e.Family(), c, e.Kernels(p.Kernels))
+		}
+	}
+}
+
+// mutations plans the mutations that -mutate asks for.
+func (p *plan) mutations() {
+	add := func(f scenarios.Family, m scenarios.Mutation) {
+		p.Specs = append(p.Specs, planned{
+			Family: f.Name, Emulated: f.Emulated, Cell: m.Cell.Values, Rule: m.Rule.Name,
+			Axis: m.Axis, To: m.To, World: m.World.Values,
+		})
+	}
+	for _, f := range scenarios.Families() {
+		for _, m := range chosenMutations(f, p.Kernels) {
+			if !f.IsWarp(m.World) {
+				add(f, m)
 			}
 		}
 	}
-})
+	// The first emulation has a cell for every rule that the others go by.
+	if e := scenarios.Emulations()[0]; canEmulate(e, p.Kernels) {
+		f := e.Family()
+		for _, m := range chosenMutations(f, e.Kernels(p.Kernels)) {
+			add(f, m)
+		}
+	}
+}
 
 // canEmulate tells whether the emulation has something to stand in for, on nodes
 // where it can be.
@@ -150,8 +167,7 @@ func otherKernels() (scenarios.Assignment, error) {
 }
 
 // cellSpec makes the spec of one cell.
-func cellSpec(f scenarios.Family, c scenarios.Cell, kernels scenarios.Kernels, labels ...string) {
-	rule, covered := f.Rule(c, kernels)
+func cellSpec(f scenarios.Family, c scenarios.Cell, rule scenarios.Rule, covered bool, labels ...string) {
 	labels = append(slices.Clone(labels), kind(f), "family:"+f.Name, "rule:"+rule.Name)
 	for _, a := range f.Axes {
 		labels = append(labels, a.Name+":"+c.Value(a.Name))
@@ -280,7 +296,7 @@ func drive(ctx SpecContext, f scenarios.Family, c scenarios.Cell) (scenarios.See
 	within, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	seen, err := f.Drive(within, c, w.Lab)
-	Expect(err).NotTo(HaveOccurred(), "the situation did not come about; this says nothing about the kernel")
+	noError(err, noSituation)
 	if len(seen.Series) > 0 {
 		keepSeries(f.Name+" "+f.Describe(c), seen.Series)
 	}
@@ -294,7 +310,7 @@ func (w world) overwritten(ctx context.Context, wanted lab.Settings) (lost []str
 	for _, s := range wanted {
 		for _, n := range w.Nodes(s.Role) {
 			got, err := n.Sysctl(ctx, s.Name)
-			Expect(err).NotTo(HaveOccurred())
+			noError(err)
 			if got != strings.Join(strings.Fields(s.Value), " ") {
 				lost = append(lost, fmt.Sprintf("%s=%s on %s, not %s", s.Name, got, n.Identity().Name, s.Value))
 			}

@@ -34,7 +34,7 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
 	preflight(ctx)
 	var err error
 	before, err = observe.SnapshotHost(ctx)
-	Expect(err).NotTo(HaveOccurred())
+	noError(err)
 }, func() {})
 
 var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
@@ -42,7 +42,7 @@ var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
 		return // the suite has not begun
 	}
 	after, err := observe.SnapshotHost(ctx)
-	Expect(err).NotTo(HaveOccurred())
+	noError(err)
 	Expect(observe.Diff(before, after)).To(BeEmpty(), "links, routes, rules or sysctls outside the labs changed during the run")
 })
 
@@ -50,7 +50,7 @@ var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
 // that is not enough.
 func preflight(ctx context.Context) {
 	release, err := kernel.Running()
-	Expect(err).NotTo(HaveOccurred())
+	noError(err)
 	lines := []string{"kernel: Linux " + release.String()}
 	var missing []error
 	for _, finding := range kernel.Examine(ctx, lab.Requirements()) {
@@ -63,8 +63,8 @@ func preflight(ctx context.Context) {
 		}
 	}
 	AddReportEntry("preflight", "\n  "+strings.Join(lines, "\n  "), ReportEntryVisibilityAlways)
-	Expect(os.MkdirAll(outputDir(), 0o755)).To(Succeed(), "set TWLAB_OUTPUT_DIR to a directory that can be written")
-	Expect(os.WriteFile(filepath.Join(outputDir(), "preflight.txt"), []byte(strings.Join(lines, "\n")+"\n"), 0o644)).To(Succeed())
+	noError(os.MkdirAll(outputDir(), 0o755), "set TWLAB_OUTPUT_DIR to a directory that can be written")
+	noError(os.WriteFile(filepath.Join(outputDir(), "preflight.txt"), []byte(strings.Join(lines, "\n")+"\n"), 0o644))
 	if len(missing) > 0 {
 		Fail(fmt.Sprintf("this machine cannot run the stories:\n%v", errors.Join(missing...)))
 	}

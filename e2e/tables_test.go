@@ -13,7 +13,6 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	gtypes "github.com/onsi/ginkgo/v2/types"
-	. "github.com/onsi/gomega"
 
 	"twlab/scenarios"
 )
@@ -42,7 +41,7 @@ var _ = ReportAfterSuite("tables", func(report Report) {
 			continue
 		}
 		AddReportEntry(t.name, "\n"+t.text, ReportEntryVisibilityAlways)
-		Expect(os.WriteFile(filepath.Join(outputDir(), t.name+".txt"), []byte(t.text), 0o644)).To(Succeed())
+		noError(os.WriteFile(filepath.Join(outputDir(), t.name+".txt"), []byte(t.text), 0o644))
 	}
 })
 
@@ -73,7 +72,7 @@ func entries[T any](report Report, name string, each func(T, gtypes.SpecReport))
 			}
 			value, here := e.GetRawValue().(T)
 			if !here {
-				Expect(json.Unmarshal([]byte(e.Value.AsJSON), &value)).To(Succeed())
+				noError(json.Unmarshal([]byte(e.Value.AsJSON), &value))
 			}
 			each(value, spec)
 		}
@@ -151,7 +150,7 @@ func ruleTable(report Report, entry string) string {
 			rules++
 		}
 	}
-	Expect(table.Flush()).To(Succeed())
+	noError(table.Flush())
 	fmt.Fprintf(&text, "%d cells, %d rules; the longest cell took %v\n", cells, rules, longest.Round(10*time.Millisecond))
 	if leftOut > 0 {
 		fmt.Fprintf(&text, "%d more cells take hours or days: hack/e2e --kernel all=NAME --warp --label-filter warp\n", leftOut)
@@ -176,7 +175,7 @@ func mutationTable(report Report) string {
 	if all == 0 {
 		return ""
 	}
-	Expect(table.Flush()).To(Succeed())
+	noError(table.Flush())
 	lines := strings.Split(strings.TrimSpace(text.String()), "\n")
 	slices.Sort(lines)
 	return fmt.Sprintf("%s\n%d of %d caught\n", strings.Join(lines, "\n"), caught, all)

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
-	. "github.com/onsi/gomega"
 	"golang.org/x/sys/unix"
 
+	"twlab/e2e/failure"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -25,18 +25,35 @@ const patience = 30 * time.Second
 // world is the lab of one spec.
 type world struct{ *lab.Lab }
 
+// noError fails the spec when there is an error, by the error's own words. Gomega
+// would print the structs of all errors in it, each of which says the same again.
+func noError(err error, what ...string) {
+	GinkgoHelper()
+	if err == nil {
+		return
+	}
+	evidence := ""
+	if CurrentSpecReport().FullText() != "" { // else no spec is under way
+		evidence = evidenceDir()
+	}
+	Fail(failure.Text(append(what, "this could not be done")[0], err, evidence))
+}
+
+// noSituation is what a spec says that could not bring about what it is about.
+const noSituation = "the situation did not come about; this says nothing about the kernel"
+
 // up builds the lab, records the packets of its main links, and sees to it that
 // evidence is kept when the spec fails and that everything is taken down.
 func up(ctx SpecContext, topology lab.Topology) world {
 	GinkgoHelper()
 	assigned, err := otherKernels()
-	Expect(err).NotTo(HaveOccurred())
+	noError(err)
 	topology = assigned.On(topology)
 	if err := topology.Validate(); err != nil && len(assigned.Kernels) > 0 {
 		Skip("not with these kernels: " + err.Error())
 	}
 	l, err := lab.Build(ctx, topology)
-	Expect(err).NotTo(HaveOccurred())
+	noError(err, noSituation)
 	w := world{l}
 	start := w.counters(ctx)
 	over := ctx.AttachProgressReporter(func() string { return w.progress(ctx) })
@@ -45,9 +62,9 @@ func up(ctx SpecContext, topology lab.Topology) world {
 		if CurrentSpecReport().Failed() {
 			w.keepEvidence(ctx, start)
 		}
-		Expect(l.Close()).To(Succeed())
+		noError(l.Close())
 	})
-	Expect(l.Capture(w.mainLinks()...)).To(Succeed())
+	noError(l.Capture(w.mainLinks()...))
 	return w
 }
 
@@ -83,7 +100,7 @@ func serve(ctx SpecContext, at node.Node, ending tcp.Ending, port ...uint16) net
 func listen(ctx SpecContext, at node.Node, spec tcp.ListenSpec) netip.AddrPort {
 	GinkgoHelper()
 	listening, err := at.Listen(ctx, spec)
-	Expect(err).NotTo(HaveOccurred())
+	noError(err)
 	return listening.Addr
 }
 
@@ -93,7 +110,7 @@ func attempt(ctx SpecContext, from node.Node, n int, example tcp.Attempt) []tcp.
 	var outcomes []tcp.Outcome
 	for range n {
 		out, err := from.Attempt(ctx, []tcp.Attempt{example})
-		Expect(err).NotTo(HaveOccurred())
+		noError(err)
 		outcomes = append(outcomes, out...)
 	}
 	return outcomes
@@ -104,7 +121,7 @@ func attempt(ctx SpecContext, from node.Node, n int, example tcp.Attempt) []tcp.
 func attemptTogether(ctx SpecContext, from node.Node, n int, example tcp.Attempt) []tcp.Outcome {
 	GinkgoHelper()
 	outcomes, err := from.Attempt(ctx, slices.Repeat([]tcp.Attempt{example}, n))
-	Expect(err).NotTo(HaveOccurred())
+	noError(err)
 	return outcomes
 }
 
@@ -112,7 +129,7 @@ func attemptTogether(ctx SpecContext, from node.Node, n int, example tcp.Attempt
 func sockets(ctx context.Context, at node.Node) observe.Sockets {
 	GinkgoHelper()
 	s, err := at.Sockets(ctx)
-	Expect(err).NotTo(HaveOccurred())
+	noError(err)
 	return s
 }
 
@@ -120,7 +137,7 @@ func sockets(ctx context.Context, at node.Node) observe.Sockets {
 func flows(ctx context.Context, at node.Node) []observe.Flow {
 	GinkgoHelper()
 	f, err := at.Flows(ctx)
-	Expect(err).NotTo(HaveOccurred())
+	noError(err)
 	return f
 }
 
@@ -136,7 +153,7 @@ func watching(ctx SpecContext, counters func(context.Context) (observe.Counters,
 	read := func() observe.Counters {
 		GinkgoHelper()
 		c, err := counters(ctx)
-		Expect(err).NotTo(HaveOccurred())
+		noError(err)
 		return c
 	}
 	before := read()
@@ -150,7 +167,7 @@ func watching(ctx SpecContext, counters func(context.Context) (observe.Counters,
 func (w world) watchProgram(ctx SpecContext) func() observe.Counters {
 	GinkgoHelper()
 	program, err := w.Program()
-	Expect(err).NotTo(HaveOccurred())
+	noError(err)
 	return watching(ctx, program.Stats)
 }
 
@@ -167,7 +184,7 @@ func (w world) programLog() (string, error) {
 func (w world) syns(from node.Node, out tcp.Outcome, to netip.AddrPort) observe.SYNAccount {
 	GinkgoHelper()
 	packets, err := w.Packets()
-	Expect(err).NotTo(HaveOccurred())
+	noError(err)
 	return observe.AccountSYNs(packets, w.Path(from.Identity().Name), out.Local, to)
 }
 
@@ -177,7 +194,7 @@ func (w world) meet(ctx SpecContext, situation scenarios.FiveTuple) scenarios.Fi
 	within, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	seen, err := situation.Drive(within, w.Lab)
-	Expect(err).NotTo(HaveOccurred())
+	noError(err)
 	return seen
 }
 
@@ -187,11 +204,11 @@ func timeWaitOlderThan(ctx SpecContext, at node.Node, age time.Duration) {
 	GinkgoHelper()
 	within, cancel := context.WithTimeout(ctx, age+patience)
 	defer cancel()
-	Expect(observe.Await(within, "the TIME_WAIT to be "+age.String()+" old", func() (bool, error) {
+	noError(observe.Await(within, "the TIME_WAIT to be "+age.String()+" old", func() (bool, error) {
 		all, err := at.Sockets(within)
 		left := all.In(observe.TimeWait)
 		return len(left) == 1 && left[0].Expires <= scenarios.TimeWaitLength-age, err
-	})).To(Succeed())
+	}))
 }
 
 // earlyInASecond waits for the beginning of a second of the clock by which Linux
@@ -201,11 +218,11 @@ func earlyInASecond(ctx SpecContext) {
 	GinkgoHelper()
 	within, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	Expect(observe.Await(within, "the beginning of a second", func() (bool, error) {
+	noError(observe.Await(within, "the beginning of a second", func() (bool, error) {
 		var now unix.Timespec
 		err := unix.ClockGettime(unix.CLOCK_MONOTONIC_COARSE, &now)
 		return now.Nsec < int64(200*time.Millisecond), err
-	})).To(Succeed())
+	}))
 }
 
 // peers lists the addresses at the other ends, each once.

@@ -32,6 +32,15 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"race on another kernel":        {"e2e", []string{"--kernel", "all=debian-6.1", "--race"}, "--race needs libraries"},
 		"word that belongs to no flag":  {"e2e", []string{"-v", "timewait"}, "'timewait' belongs to no flag"},
 
+		"soak of no number":             {"soak", nil, "how many runs?"},
+		"soak of no runs":               {"soak", []string{"0"}, "'0' is no number of runs of at least 1"},
+		"soak of nothing":               {"soak", []string{"--no-unit", "--no-e2e", "3"}, "leave nothing to run"},
+		"soak with a flag of the suite": {"soak", []string{"--label-filter", "!slow", "3"}, "flags of hack/e2e stand behind the number of runs"},
+		"soak of no suite with flags":   {"soak", []string{"--no-e2e", "3", "--race"}, "'--race' is for hack/e2e"},
+		"soak with two directories":     {"soak", []string{"3", "--output-dir", "x"}, "--output-dir stands before the number of runs"},
+		"soak that cannot write":        {"soak", []string{"--output-dir", "/proc/twlab", "3"}, "cannot write to the output directory"},
+		"soak in another's directory":   {"soak", []string{"--output-dir", filepath.Dir(file), "3"}, "has files that hack/soak did not make"},
+
 		"matrix of nothing":              {"matrix", nil, "which kernels?"},
 		"matrix with a flag of the run":  {"matrix", []string{"--label-filter", "!slow"}, "flags of hack/e2e go behind --"},
 		"matrix that cannot write":       {"matrix", []string{"--output-dir", "/proc/twlab", "running"}, "cannot write to '/proc/twlab'"},

@@ -338,7 +338,7 @@ func (s fiveTuple) end(ctx context.Context, first, atBalancer tcp.Handle) error 
 // come to a TIME_WAIT, and the RST that answers the TIME_WAIT's own ACK would end
 // it (RFC 1337).
 func awaitFinWait2(ctx context.Context, closed node.Node, local, remote netip.AddrPort) error {
-	return observe.Await(ctx, "the FIN to be acknowledged", func() (bool, error) {
+	return observe.Await(ctx, "the FIN of "+closed.Identity().Name+" to be acknowledged", func() (bool, error) {
 		all, err := closed.Sockets(ctx)
 		return len(all.In(observe.FinWait2).Between(local, remote)) == 1, err
 	})

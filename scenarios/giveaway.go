@@ -229,7 +229,7 @@ func (g *giveaway) age(ctx context.Context) error {
 		return nil
 	}
 	return observe.Await(ctx, "the gateway to forget", func() (bool, error) {
-		if time.Since(began) < g.hold-time.Second {
+		if time.Since(began) < g.hold { // it began before us
 			return false, nil
 		}
 		flows, err := g.flows(ctx)

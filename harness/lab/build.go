@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -122,14 +123,17 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 		if err := b.firewall.apply(m.member); err != nil {
 			return err
 		}
-		// Sysctls before links, which inherit some of them.
-		if err := b.applySysctls(m.member); err != nil {
-			return err
-		}
 		if m.links, err = openLinks(); err != nil {
 			return err
 		}
-		return m.links.loopback(m.member)
+		if err := m.links.loopback(m.member); err != nil {
+			return err
+		}
+		// Sysctls before links, which inherit some of them, but after something
+		// that waits for the kernel's lock for links (RTNL): to set ip_forward
+		// takes that lock too, and burns the processor until it is free
+		// (devinet_sysctl_forward, restart_syscall). It is free now.
+		return b.applySysctls(m.member)
 	})
 	if err == nil && m.inner != "" && !b.lab.byName[m.inner].apart() {
 		err = join(m, b.lab.byName[m.inner])
@@ -144,12 +148,8 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 }
 
 func (b *builder) applySysctls(who member) error {
-	for _, s := range b.baseline {
-		if err := kernel.WriteSysctl(s.Name, s.Value); err != nil {
-			return fmt.Errorf("baseline: %w", err)
-		}
-	}
-	for _, s := range b.topology.sysctls(who) {
+	own := b.topology.sysctls(who) // ip_forward comes first, while the lock is free; see add
+	for _, s := range own {
 		err := kernel.WriteSysctl(s.Name, s.Value)
 		if s.IfPresent && absent(err) {
 			continue
@@ -158,10 +158,18 @@ func (b *builder) applySysctls(who member) error {
 			return err
 		}
 	}
+	for _, s := range b.baseline {
+		if slices.ContainsFunc(own, func(o Setting) bool { return o.Name == s.Name }) {
+			continue
+		}
+		if err := kernel.WriteSysctl(s.Name, s.Value); err != nil {
+			return fmt.Errorf("baseline: %w", err)
+		}
+	}
 	return nil
 }
 
-// sysctls are the node's own, after the baseline.
+// sysctls are the node's own, which the baseline does not touch.
 func (t Topology) sysctls(who member) (own []Setting) {
 	if who.Role == Gateway || who.Role == Balancer && t.Balancer.Kind == DNAT {
 		own = append(own, Setting{Name: "net.ipv4.ip_forward", Value: "1"})

@@ -66,8 +66,8 @@ func (c *Config) models(available modules) []string {
 }
 
 // Boot boots a kernel and returns when the machine is a node: its network is up.
-// When it fails, the error says what happened and ends with the last lines of the
-// console; nothing is left then.
+// When it fails, the error says what happened, and nothing is left; it is a
+// *DeadError when the machine had begun to run.
 func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 	defer func() {
 		errs := []error{err}

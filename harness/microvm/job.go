@@ -95,7 +95,7 @@ func (j *Job) check() (release kernel.Release, available modules, err error) {
 }
 
 // Run does the job and returns the exit status of its command. The error says
-// that there is none, and shows the end of the machine's console when it died.
+// that there is none; it is a *DeadError when the machine died.
 func Run(ctx context.Context, j Job) (status int, err error) {
 	release, p, err := j.assemble(ctx)
 	if err != nil {

@@ -17,8 +17,8 @@ import (
 )
 
 // Machine is a node with a kernel of its own. Make one with [Boot]; Close ends
-// it. When the machine dies or falls silent, calls fail within seconds, by an
-// error that wraps line.ErrLost and shows the last lines of the console.
+// it. When the machine dies or falls silent, calls fail within seconds, by a
+// *DeadError that wraps line.ErrLost.
 type Machine struct {
 	id          node.Identity
 	release     kernel.Release // as its image says
@@ -198,7 +198,33 @@ func ask[In, Out any](ctx context.Context, m *Machine, method line.Method[In, Ou
 // settle is how long QEMU may take to end once it has let go of the line.
 const settle = time.Second
 
-// autopsy says how the machine ended and shows the end of its console.
+// DeadError says what failed because a machine died or fell silent, and how that
+// ended.
+type DeadError struct {
+	Err error  // what failed
+	How string // the kernel, the accelerator, what QEMU does
+	// Console is the end of what the machine has printed, indented lines behind a
+	// headline. The error's text is without it: it is for the evidence.
+	Console string
+}
+
+// Error is one line, unless Err has more.
+func (e *DeadError) Error() string { return fmt.Sprintf("%v (%s)", e.Err, e.How) }
+
+// Unwrap gives what failed to errors.Is.
+func (e *DeadError) Unwrap() error { return e.Err }
+
+// Detailed is the text of an error, with the end of a machine's console when one
+// died. It is for programs that keep no evidence.
+func Detailed(err error) string {
+	var dead *DeadError
+	if errors.As(err, &dead) {
+		return err.Error() + "\n" + dead.Console
+	}
+	return err.Error()
+}
+
+// autopsy says how the machine ended.
 func (m *Machine) autopsy(err error) error {
 	how := "still runs"
 	select {
@@ -209,5 +235,9 @@ func (m *Machine) autopsy(err error) error {
 		}
 	case <-time.After(settle):
 	}
-	return fmt.Errorf("%w\nkernel %v, accelerator %s: QEMU %s; %s", err, m.release, m.accelerator, how, m.qemu.console.tail())
+	return &DeadError{
+		Err:     err,
+		How:     fmt.Sprintf("kernel %v, accelerator %s, QEMU %s", m.release, m.accelerator, how),
+		Console: m.qemu.console.tail(),
+	}
 }

@@ -230,8 +230,11 @@ func TestMachineLostInTheMiddleOfACall(t *testing.T) {
 			case <-time.After(20 * time.Second):
 				t.Fatal("no error within 20 s")
 			}
-			if !errors.Is(err, line.ErrLost) || !strings.Contains(err.Error(), "alone: ") || !strings.Contains(err.Error(), "the end of its console:\n\t[") {
-				t.Errorf("%v, want ErrLost, the node and the console", err)
+			var dead *microvm.DeadError
+			if !errors.Is(err, line.ErrLost) || !errors.As(err, &dead) || !strings.Contains(err.Error(), "alone: ") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%v, want ErrLost and the node in a line", err)
+			} else if !strings.HasPrefix(dead.Console, "the end of its console:\n\t[") {
+				t.Errorf("the console is %q", dead.Console)
 			}
 			if err := m.Close(); !errors.Is(err, line.ErrLost) {
 				t.Errorf("close: %v, want ErrLost: it did not end well", err)

@@ -32,7 +32,7 @@ func main() {
 	signal.Notify(interrupts, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	status, err := run(context.Background(), os.Args[1:], interrupts, os.Stdout, os.Stderr)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "hack/e2e:", err)
+		fmt.Fprintln(os.Stderr, "hack/e2e:", microvm.Detailed(err))
 		os.Exit(notRun)
 	}
 	os.Exit(status)

@@ -28,7 +28,7 @@ func main() {
 	err := run(ctx, os.Args[1:], os.Stdout)
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "hack/e2e:", err)
+		fmt.Fprintln(os.Stderr, "hack/e2e:", microvm.Detailed(err))
 		os.Exit(2)
 	}
 }
