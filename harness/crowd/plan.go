@@ -73,13 +73,31 @@ func (p Plan) Attempts() int {
 // process may open the descriptors that it takes.
 func (p Plan) Validate() error {
 	var errs []error
-	bad := func(err error) { errs = append(errs, err) }
 	if len(p.Clients) == 0 {
-		bad(errors.New("no clients"))
+		errs = append(errs, errors.New("no clients"))
 	}
 	if !p.Attempt.To.IsValid() {
-		bad(errors.New("no door: give Attempt.To"))
+		errs = append(errs, errors.New("no door: give Attempt.To"))
 	}
+	errs = append(errs, p.numbers()...)
+	if len(errs) == 0 {
+		errs = append(errs, p.descriptors())
+	}
+	return joined(errs)
+}
+
+// ValidateNumbers says what is wrong with the numbers of a plan that has no clients yet.
+func (p Plan) ValidateNumbers() error { return joined(p.numbers()) }
+
+func joined(errs []error) error {
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("crowd: %w", err)
+	}
+	return nil
+}
+
+func (p Plan) numbers() (errs []error) {
+	bad := func(err error) { errs = append(errs, err) }
 	switch {
 	case p.Each < 0:
 		bad(fmt.Errorf("%d attempts for each client: want at least 1", p.Each))
@@ -93,7 +111,7 @@ func (p Plan) Validate() error {
 		bad(errors.New("no end: give a number of attempts for each client, or a rate and a duration"))
 	case p.Each == 0 && p.Rate == 0:
 		bad(fmt.Errorf("for %v, but no rate: give attempts per second", p.Duration))
-	case p.Attempts() == 0:
+	case p.Each == 0 && p.Attempts() == 0:
 		bad(fmt.Errorf("%v attempts per second for %v make none", p.Rate, p.Duration))
 	}
 	if p.InFlight < 0 {
@@ -102,13 +120,7 @@ func (p Plan) Validate() error {
 	if p.Interval < 0 {
 		bad(fmt.Errorf("interval %v: want more than 0", p.Interval))
 	}
-	if len(errs) == 0 {
-		errs = append(errs, p.descriptors())
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("crowd: %w", err)
-	}
-	return nil
+	return errs
 }
 
 func (p Plan) inFlight() int {
