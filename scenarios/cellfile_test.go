@@ -43,6 +43,28 @@ func TestReadQuestions(t *testing.T) {
 	}
 }
 
+func TestTitlesSayWhatIsSet(t *testing.T) {
+	q := read(t, `
+- family: exhaustion
+  sysctls:
+    client: {net.ipv4.tcp_tw_reuse_delay: 5000, net.ipv4.tcp_fin_timeout: 30}
+- family: exhaustion
+  sysctls:
+    client: {net.ipv4.tcp_tw_reuse_delay: 1000}
+`)
+	for _, want := range []string{" reuse-delay=5000", " client:net.ipv4.tcp_fin_timeout=30"} {
+		if title := q[0].Title(); !strings.Contains(title, want) || strings.Contains(title, "1000") {
+			t.Errorf("title %q, want %q and no 1000", title, want)
+		}
+	}
+	if got := Judge(q[0].Family, q[0].Cell, Rule{}, Seen{}).Cell["reuse-delay"]; got != "5000" {
+		t.Errorf("the result says reuse-delay=%s, want 5000", got)
+	}
+	if title := q[1].Title(); !strings.Contains(title, " reuse-delay=1000") || q[1].Number != 2 {
+		t.Errorf("cell %d: title %q, want reuse-delay=1000 in the second", q[1].Number, title)
+	}
+}
+
 func TestQuestionsBeyondTheRules(t *testing.T) {
 	kernels := Alike(FactsOf(kernel.Release{Major: 6, Minor: 18}))
 	for _, c := range []struct {

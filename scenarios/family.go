@@ -3,6 +3,7 @@ package scenarios
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,6 +65,11 @@ type Knob struct {
 	Sysctl string
 	// IfPresent says that the axis means nothing on kernels without the sysctl.
 	IfPresent bool
+}
+
+// sets tells whether the setting is of this sysctl.
+func (k Knob) sets(s lab.Setting) bool {
+	return k != (Knob{}) && k.Role == s.Role && k.Sysctl == s.Name
 }
 
 // Cell is one combination of a family's axes.
@@ -224,13 +230,37 @@ func (f Family) Lab(c Cell) lab.Topology {
 	return t
 }
 
-// Describe lists the axes of the cell, such as "clock=older isn=newer".
+// Describe lists the axes of the cell, such as "clock=older isn=newer", and then the
+// user's own sysctls, all with the values that the lab has.
 func (f Family) Describe(c Cell) string {
+	values := f.set(c)
 	parts := make([]string, len(f.Axes))
 	for i, a := range f.Axes {
-		parts[i] = a.Name + "=" + c.Value(a.Name)
+		parts[i] = a.Name + "=" + values[a.Name]
+	}
+	for _, s := range c.Extra {
+		if !slices.ContainsFunc(f.Axes, func(a Axis) bool { return a.Knob.sets(s) }) {
+			parts = append(parts, fmt.Sprintf("%s:%s=%s", s.Role, s.Name, s.Value))
+		}
 	}
 	return strings.Join(parts, " ")
+}
+
+// set is the value of each axis as the lab has it: a sysctl of the user's own that is an
+// axis, with a value that the axis does not have, takes the place of the axis' value.
+func (f Family) set(c Cell) map[string]string {
+	if len(c.Extra) == 0 {
+		return c.Values
+	}
+	values := maps.Clone(c.Values)
+	for _, a := range f.Axes {
+		for _, s := range c.Extra {
+			if a.Knob.sets(s) {
+				values[a.Name] = s.Value
+			}
+		}
+	}
+	return values
 }
 
 // axis finds an axis by name.
