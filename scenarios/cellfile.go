@@ -198,8 +198,8 @@ func (r *reader) axes(q *Question, node *yaml.Node, chosen map[string]*yaml.Node
 		case !found:
 			r.wrong(key, fmt.Errorf("family %s has no axis %q: want one of %s", q.Family.Name, key.Value,
 				strings.Join(slices.Sorted(maps.Keys(q.Cell.Values)), ", ")))
-		case !slices.Contains(axis.Values, values[i].Value):
-			r.wrong(values[i], fmt.Errorf("axis %s has no value %q: want one of %s", axis.Name, values[i].Value, strings.Join(axis.Values, ", ")))
+		case !axis.takes(values[i].Value):
+			r.wrong(values[i], fmt.Errorf("axis %s has no value %q: want %s", axis.Name, values[i].Value, axis.choice()))
 		default:
 			q.Cell.Values[axis.Name] = values[i].Value
 			chosen[axis.Name] = key
@@ -220,9 +220,27 @@ func (r *reader) sysctls(q *Question, node *yaml.Node, chosen map[string]*yaml.N
 				r.wrong(name, fmt.Errorf("%s", strings.ReplaceAll(err.Error(), "\n", "; ")))
 				continue
 			}
+			if value, needed := own(q.Family, topology, setting); needed {
+				r.wrong(name, fmt.Errorf("family %s sets %s=%s itself, and measures by it: leave it out, or use hack/crowd, which takes any number",
+					q.Family.Name, setting.Name, value))
+				continue
+			}
 			r.set(q, setting, name, chosen)
 		}
 	}
+}
+
+// own says what the family itself sets a sysctl to, when its driver goes by it.
+func own(f Family, t lab.Topology, s lab.Setting) (value string, needed bool) {
+	if !slices.ContainsFunc(f.Needs, func(k Knob) bool { return k.sets(s) }) {
+		return "", false
+	}
+	for _, set := range t.Sysctls {
+		if set.Role == s.Role && set.Name == s.Name {
+			value, needed = set.Value, true
+		}
+	}
+	return value, needed && value != s.Value
 }
 
 // set applies a sysctl: to the axis that it is, or else as an extra.

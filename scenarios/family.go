@@ -35,6 +35,9 @@ type Family struct {
 	Warp Cells
 	// Rules are in order; the first that matches a cell counts.
 	Rules []Rule
+	// Needs are sysctls of the topology that the driver goes by: a cell of a
+	// user's own must leave them alone.
+	Needs []Knob
 	// Topology is the lab that the cell needs, without the sysctls that are
 	// axes (see [Axis.Knob]); [Family.Lab] adds those.
 	Topology func(Cell) lab.Topology
@@ -57,6 +60,39 @@ type Axis struct {
 	Product bool
 	// Knob, when it is set, is the sysctl that the axis is.
 	Knob Knob
+	// Own, when it is set, are numbers that a cell of a user's own may have beside
+	// the Values. No rule turns on them.
+	Own Numbers
+}
+
+// Numbers are the numbers from Least to Most, every Step.
+type Numbers struct{ Least, Most, Step int }
+
+// has tells whether the text is one of the numbers.
+func (n Numbers) has(text string) bool {
+	number, err := strconv.Atoi(text)
+	return err == nil && n.Step > 0 && n.Least <= number && number <= n.Most && (number-n.Least)%n.Step == 0
+}
+
+// String is "any number from 8 to 256, every 2".
+func (n Numbers) String() string {
+	text := fmt.Sprintf("any number from %d to %d", n.Least, n.Most)
+	if n.Step > 1 {
+		text += fmt.Sprintf(" in steps of %d", n.Step)
+	}
+	return text
+}
+
+// takes tells whether a cell of a user's own may have the value.
+func (a Axis) takes(value string) bool { return slices.Contains(a.Values, value) || a.Own.has(value) }
+
+// choice is what a value may be.
+func (a Axis) choice() string {
+	text := "one of " + strings.Join(a.Values, ", ")
+	if a.Own != (Numbers{}) {
+		text += "; or " + a.Own.String()
+	}
+	return text
 }
 
 // Knob is a sysctl on all nodes of a role.

@@ -244,6 +244,9 @@ func ByPersona() Family {
 				Source:  "TCP_TIMEWAIT_LEN; nf_conntrack_tcp_timeout_time_wait",
 			},
 		},
+		Needs: []Knob{
+			{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"}, {Role: lab.Client, Sysctl: "net.ipv4.tcp_syn_retries"},
+		},
 		Topology: func(c Cell) lab.Topology { return personaOf(c).small() },
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
 			p := personaOf(c)
