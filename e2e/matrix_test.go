@@ -230,7 +230,9 @@ func chosenMutations(f scenarios.Family, kernels scenarios.Kernels) []scenarios.
 // questionSpec makes the spec of a cell that a user asks for. Where no rule
 // covers the cell, whatever is seen is an answer.
 func questionSpec(q scenarios.Question, kernels scenarios.Kernels) {
-	It(q.Name+": "+q.Family.Name+" "+q.Family.Describe(q.Cell), withSlow(q.Family, q.Cell, Labels{"yours"}), priority(q.Family, q.Cell), func(ctx SpecContext) {
+	It(q.Name+": "+q.Title(), withSlow(q.Family, q.Cell, Labels{"yours"}), priority(q.Family, q.Cell), func(ctx SpecContext) {
+		answered := scenarios.Answered{Number: q.Number, Name: q.Name, Title: q.Title()}
+		AddReportEntry(questionEntry, answered, ReportEntryVisibilityNever) // there is no answer yet
 		seen, world := drive(ctx, q.Family, q.Cell)
 		rule, covered, reservation := q.Rule(kernels)
 		result := scenarios.Judge(q.Family, q.Cell, rule, seen)
@@ -243,6 +245,8 @@ func questionSpec(q scenarios.Question, kernels scenarios.Kernels) {
 		case !result.Agrees():
 			answer = "NOT as the rule says"
 		}
+		answered.Covered, answered.Result = covered, &result
+		AddReportEntry(questionEntry, answered, ReportEntryVisibilityNever)
 		AddReportEntry(q.Name+": "+answer, "\n"+result.String())
 		if covered {
 			Expect(result).To(agree())

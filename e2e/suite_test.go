@@ -52,6 +52,9 @@ func preflight(ctx context.Context) {
 	release, err := kernel.Running()
 	noError(err)
 	lines := []string{"kernel: Linux " + release.String()}
+	assigned, err := otherKernels()
+	Expect(err).NotTo(HaveOccurred())
+	lines = append(lines, assigned.Lines()...)
 	var missing []error
 	for _, finding := range kernel.Examine(ctx, lab.Requirements()) {
 		lines = append(lines, finding.String())

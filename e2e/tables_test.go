@@ -22,6 +22,7 @@ const (
 	cellEntry     = "cell"
 	emulatedEntry = "emulated"
 	mutationEntry = "mutation"
+	questionEntry = "question"
 )
 
 // mutated is what came of one mutation.

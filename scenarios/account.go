@@ -8,10 +8,11 @@ import (
 	"twlab/harness/tcp"
 )
 
-// Fates says what became of every SYN of a crowd. Each number is of a witness of
-// its own, so that nothing makes them add up but the truth.
+// Fates says what became of every SYN of a crowd. Each number is of evidence of its own,
+// so that nothing makes them add up but the truth; only Number is the rest of what is
+// evidence of two. None is negative.
 type Fates struct {
-	// Sent are all SYNs of the clients, retransmissions included (TCP_INFO).
+	// Sent are all SYNs of the clients, retransmissions included.
 	Sent int64
 	// Accepted became connections of the balancer.
 	Accepted int64
@@ -26,28 +27,72 @@ type Fates struct {
 	Closed int64
 }
 
-// FatesOf reads the fates off the counters. Every reject of a TIME_WAIT is
-// answered by an ACK, and that by the client's RST, which is told from those that
-// end connections (tcp_disconnect counts them in TCPAbortOnData); for the timestamp
-// it has a counter as well.
+// FatesOf reads the fates off the counters.
+//
+// Every reject of a TIME_WAIT is answered by an ACK, and that by the client's RST; for
+// the timestamp it has a counter as well, so that the other RSTs are for the number. Of
+// the clients' RSTs those that end connections are none of these. Where the balancer had
+// no TIME_WAIT at any time, none can have rejected anything.
+//
+// ListenOverflows counts the last ACK of a handshake too, when the queue has filled up
+// since its SYN; such an ACK shows as [Fates.Surplus].
 func FatesOf(r crowd.Result) Fates {
 	client, gateway, balancer := r.Moved[lab.Client], r.Moved[lab.Gateway], r.Moved[lab.Balancer]
-	clock := int64(balancer[PAWSReject(balancer)])
-	return Fates{
+	f := Fates{
 		Sent:     int64(r.SYNs),
 		Accepted: int64(balancer["Tcp.PassiveOpens"]),
 		Gateway:  int64(gateway["Conntrack.insert_failed"]),
-		Clock:    clock,
-		Number:   int64(client["Tcp.OutRsts"]) - int64(client["TcpExt.TCPAbortOnData"]) - clock,
 		Queue:    int64(balancer["TcpExt.ListenOverflows"]),
-		Closed:   int64(balancer["Tcp.OutRsts"]),
+		// A refused attempt is over, so each had one RST; the balancer sends RSTs
+		// to others as well.
+		Closed: min(int64(r.Verdicts[tcp.Refused]), int64(balancer["Tcp.OutRsts"])),
 	}
+	if !hadTimeWait(r) {
+		return f
+	}
+	f.Clock = int64(balancer[PAWSReject(balancer)])
+	answers := int64(client["Tcp.OutRsts"]) - aborted(r)
+	f.Number = max(0, answers-f.Clock)
+	return f
 }
 
-// Unaccounted is how many SYNs are missing from the account, or too many in it.
-func (f Fates) Unaccounted() int64 {
-	return f.Sent - f.Accepted - f.Gateway - f.Clock - f.Number - f.Queue - f.Closed
+// aborted is how many connections the clients ended by a RST. TCPAbortOnData counts
+// them (tcp_close), and with them the attempts that were given up in SYN_SENT, which
+// send none.
+func aborted(r crowd.Result) int64 {
+	n := int64(r.Moved[lab.Client]["TcpExt.TCPAbortOnData"])
+	return max(0, n-int64(r.Verdicts[tcp.Undecided]))
 }
+
+// hadTimeWait tells whether the balancer had a TIME_WAIT at any time at which somebody
+// looked. It lasts a minute, and somebody looks in every interval.
+func hadTimeWait(r crowd.Result) bool {
+	if r.TimeWaitBefore[lab.Balancer] > 0 {
+		return true
+	}
+	for _, row := range r.Series {
+		if row.TimeWait[lab.Balancer] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// counted is how many SYNs the account knows the fate of.
+func (f Fates) counted() int64 {
+	return f.Accepted + f.Gateway + f.Clock + f.Number + f.Queue + f.Closed
+}
+
+// Missing is how many SYNs no evidence accounts for, such as one that was still on its
+// way, and Surplus how much more there is evidence of than was sent, such as an ACK that
+// was taken for a SYN. One of them is 0, and Sent + Surplus is all fates + Missing.
+func (f Fates) Missing() int64 { return max(0, f.Sent-f.counted()) }
+
+// Surplus is explained at [Fates.Missing].
+func (f Fates) Surplus() int64 { return max(0, f.counted()-f.Sent) }
+
+// Unaccounted is how far the account is from coming out even.
+func (f Fates) Unaccounted() int64 { return f.Missing() + f.Surplus() }
 
 // note adds the account of the crowd to what was seen: attempts by verdict, SYNs
 // by fate.

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 
 	"twlab/harness/lab"
 	"twlab/harness/microvm"
@@ -81,6 +83,15 @@ func (a Assignment) On(t lab.Topology) lab.Topology {
 		t.Kernels[role], t.Machines = k, a.Machines
 	}
 	return t
+}
+
+// Lines says which role runs on which kernel, a line for each that does not run on the
+// running one: "kernel of the client: Linux 5.10.0-32-cloud-amd64 (/path/to/vmlinuz)".
+func (a Assignment) Lines() (lines []string) {
+	for _, role := range slices.Sorted(maps.Keys(a.Kernels)) {
+		lines = append(lines, fmt.Sprintf("kernel of the %s: Linux %v (%s)", role, a.Facts[role].Release, a.Kernels[role].Image))
+	}
+	return lines
 }
 
 // Known is what is known of every role's kernel, when those without one of their

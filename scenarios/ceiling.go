@@ -74,7 +74,9 @@ func Ceiling() Family {
 					"with its TIME_WAIT (tcp_tw_reuse_delay, and tcp_tw_reuse=1)"},
 			{Name: ceilingISN, Values: []string{isnOwn, isnSame}, Product: true,
 				Means: "the initial sequence numbers of the connections: the kernel's own, or all the same, so that none is newer than an ended one's"},
-			{Name: ceilingPorts, Values: []string{"48", "24"}, Means: "P"},
+			// Of an odd number connect does not always find the last (__inet_hash_connect
+			// takes an even number of steps).
+			{Name: ceilingPorts, Values: []string{"48", "24"}, Means: "P", Own: Numbers{Least: 8, Most: 256, Step: 2}},
 			{Name: ceilingRandom, Values: []string{randomNo, randomFully}, Means: "how the gateway chooses: as they come, or by --random-fully"},
 		},
 		Rules: []Rule{
@@ -111,6 +113,12 @@ func Ceiling() Family {
 				Because: "a gateway that must not or cannot evict keeps the port of an ended connection until its entry has run out",
 				Source:  "nf_nat_l4proto_unique_tuple; __nf_conntrack_confirm, insert_failed; nf_conntrack_tcp_timeout_time_wait",
 			},
+		},
+		Needs: []Knob{
+			{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_established"},
+			{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"},
+			{Role: lab.Client, Sysctl: reuseDelay}, {Role: lab.Client, Sysctl: "net.ipv4.tcp_tw_reuse"},
+			{Role: lab.Client, Sysctl: "net.ipv4.ip_local_port_range"}, {Role: lab.Client, Sysctl: "net.ipv4.tcp_syn_retries"},
 		},
 		Topology: ceilingTopology,
 		Drive:    driveCeiling,

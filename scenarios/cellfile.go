@@ -15,6 +15,8 @@ import (
 
 // Question is a cell that somebody wants to know about.
 type Question struct {
+	// Number is its place in the file, from 1 on.
+	Number int
 	// Name is what the asker calls it.
 	Name   string
 	Family Family
@@ -39,6 +41,34 @@ func (q Question) Rule(k Kernels) (rule Rule, covered bool, reservation string) 
 		return rule, false, "the rule knows nothing of " + strings.Join(beyond, ", ")
 	}
 	return rule, true, ""
+}
+
+// Title is the family and its cell, with the values that are really set.
+func (q Question) Title() string { return q.Family.Name + " " + q.Family.Describe(q.Cell) }
+
+// Answered is what came of a question, as data for who puts several runs together.
+type Answered struct {
+	// Number, Name and Title are the question's.
+	Number int    `json:"number"`
+	Name   string `json:"name"`
+	Title  string `json:"title"`
+	// Covered tells whether a rule predicts the answer.
+	Covered bool `json:"covered"`
+	// Result is nil when the situation did not come about.
+	Result *Result `json:"result,omitempty"`
+}
+
+// Outcome is the answer in a word or two: what the attempt in question came to, or the
+// first thing seen in a family of something else; and whether a rule says otherwise.
+func (a Answered) Outcome() string {
+	if a.Result == nil {
+		return "FAILED"
+	}
+	text := a.Result.outcome()
+	if a.Covered && !a.Result.Agrees() {
+		text += " WRONG"
+	}
+	return text
 }
 
 // ReadQuestions reads cells from YAML: a list of mappings with
@@ -76,6 +106,7 @@ func ReadQuestions(from io.Reader) ([]Question, error) {
 	for i, entry := range list.Content {
 		r := reader{}
 		q := r.question(entry)
+		q.Number = i + 1
 		if q.Name == "" {
 			q.Name = fmt.Sprintf("cell %d", i+1)
 		}
@@ -167,8 +198,8 @@ func (r *reader) axes(q *Question, node *yaml.Node, chosen map[string]*yaml.Node
 		case !found:
 			r.wrong(key, fmt.Errorf("family %s has no axis %q: want one of %s", q.Family.Name, key.Value,
 				strings.Join(slices.Sorted(maps.Keys(q.Cell.Values)), ", ")))
-		case !slices.Contains(axis.Values, values[i].Value):
-			r.wrong(values[i], fmt.Errorf("axis %s has no value %q: want one of %s", axis.Name, values[i].Value, strings.Join(axis.Values, ", ")))
+		case !axis.takes(values[i].Value):
+			r.wrong(values[i], fmt.Errorf("axis %s has no value %q: want %s", axis.Name, values[i].Value, axis.choice()))
 		default:
 			q.Cell.Values[axis.Name] = values[i].Value
 			chosen[axis.Name] = key
@@ -189,14 +220,32 @@ func (r *reader) sysctls(q *Question, node *yaml.Node, chosen map[string]*yaml.N
 				r.wrong(name, fmt.Errorf("%s", strings.ReplaceAll(err.Error(), "\n", "; ")))
 				continue
 			}
+			if value, needed := own(q.Family, topology, setting); needed {
+				r.wrong(name, fmt.Errorf("family %s sets %s=%s itself, and measures by it: leave it out, or use hack/crowd, which takes any number",
+					q.Family.Name, setting.Name, value))
+				continue
+			}
 			r.set(q, setting, name, chosen)
 		}
 	}
 }
 
+// own says what the family itself sets a sysctl to, when its driver goes by it.
+func own(f Family, t lab.Topology, s lab.Setting) (value string, needed bool) {
+	if !slices.ContainsFunc(f.Needs, func(k Knob) bool { return k.sets(s) }) {
+		return "", false
+	}
+	for _, set := range t.Sysctls {
+		if set.Role == s.Role && set.Name == s.Name {
+			value, needed = set.Value, true
+		}
+	}
+	return value, needed && value != s.Value
+}
+
 // set applies a sysctl: to the axis that it is, or else as an extra.
 func (r *reader) set(q *Question, s lab.Setting, at *yaml.Node, chosen map[string]*yaml.Node) {
-	i := slices.IndexFunc(q.Family.Axes, func(a Axis) bool { return a.Knob.Role == s.Role && a.Knob.Sysctl == s.Name })
+	i := slices.IndexFunc(q.Family.Axes, func(a Axis) bool { return a.Knob.sets(s) })
 	if i < 0 || !slices.Contains(q.Family.Axes[i].Values, s.Value) {
 		q.Cell.Extra = append(q.Cell.Extra, s)
 		return

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,6 +44,47 @@ func TestReadQuestions(t *testing.T) {
 	}
 }
 
+func TestTitlesSayWhatIsSet(t *testing.T) {
+	q := read(t, `
+- family: exhaustion
+  sysctls:
+    client: {net.ipv4.tcp_tw_reuse_delay: 5000, net.ipv4.tcp_fin_timeout: 30}
+- family: exhaustion
+  sysctls:
+    client: {net.ipv4.tcp_tw_reuse_delay: 1000}
+`)
+	for _, want := range []string{" reuse-delay=5000", " client:net.ipv4.tcp_fin_timeout=30"} {
+		if title := q[0].Title(); !strings.Contains(title, want) || strings.Contains(title, "1000") {
+			t.Errorf("title %q, want %q and no 1000", title, want)
+		}
+	}
+	if got := Judge(q[0].Family, q[0].Cell, Rule{}, Seen{}).Cell["reuse-delay"]; got != "5000" {
+		t.Errorf("the result says reuse-delay=%s, want 5000", got)
+	}
+	if title := q[1].Title(); !strings.Contains(title, " reuse-delay=1000") || q[1].Number != 2 {
+		t.Errorf("cell %d: title %q, want reuse-delay=1000 in the second", q[1].Number, title)
+	}
+}
+
+func TestNumbersOfOnesOwn(t *testing.T) {
+	q := read(t, "- {family: ceiling, axes: {ports: 64, limit: gateway-ended}}")[0]
+	if !q.Cell.Is("ports", "64") || q.Family.Topology(q.Cell).Gateway.Ports.Size() != 64 {
+		t.Errorf("%s: want a gateway with 64 ports", q.Title())
+	}
+	if rule, covered, why := q.Rule(Alike(FactsOf(kernel.Release{Major: 5, Minor: 10}))); rule.Name != "ceiling-ended" || !covered {
+		t.Errorf("rule %q, covered %v (%s): want that of any other number", rule.Name, covered, why)
+	}
+	for _, f := range Families() {
+		for _, k := range f.Needs {
+			if !slices.ContainsFunc(f.All(), func(c Cell) bool {
+				return slices.ContainsFunc(f.Topology(c).Sysctls, func(s lab.Setting) bool { return k.sets(s) })
+			}) {
+				t.Errorf("family %s needs %s of the %s, and never sets it", f.Name, k.Sysctl, k.Role)
+			}
+		}
+	}
+}
+
 func TestQuestionsBeyondTheRules(t *testing.T) {
 	kernels := Alike(FactsOf(kernel.Release{Major: 6, Minor: 18}))
 	for _, c := range []struct {
@@ -80,6 +122,17 @@ func TestReadQuestionsSaysWhatIsWrong(t *testing.T) {
 		{
 			"- family: tuple\n  axes: {rfc1337: 0}\n  sysctls:\n    balancer: {net.ipv4.tcp_rfc1337: 1}\n",
 			"line 4: net.ipv4.tcp_rfc1337=1 contradicts rfc1337: 0",
+		},
+		{"- family: ceiling\n  axes: {ports: 65}\n", `line 2: axis ports has no value "65": want one of 48, 24; or any number from 8 to 256 in steps of 2`},
+		{"- family: ceiling\n  axes: {ports: 1000}\n", `axis ports has no value "1000"`},
+		{"- family: ceiling\n  axes: {ports: many}\n", `axis ports has no value "many"`},
+		{
+			"- family: ceiling\n  axes: {limit: gateway-ended}\n  sysctls:\n    gateway: {net.netfilter.nf_conntrack_tcp_timeout_time_wait: 30}\n",
+			"line 4: family ceiling sets net.netfilter.nf_conntrack_tcp_timeout_time_wait=2 itself, and measures by it",
+		},
+		{
+			"- family: persona\n  axes: {persona: gcp}\n  sysctls:\n    gateway: {net.netfilter.nf_conntrack_tcp_timeout_time_wait: 60}\n",
+			"line 4: family persona sets net.netfilter.nf_conntrack_tcp_timeout_time_wait=30 itself",
 		},
 		{"- family: tuple\n  axes: {client-ts: 0, clock: older}\n", "line 1: this cell cannot be: a SYN without timestamp"},
 		{"- family: tuple\n  a: 1\n- family: tuple\n  b: 1\n", `line 4: unknown key "b"`}, // all mistakes, not the first

@@ -3,6 +3,7 @@ package scenarios
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,6 +35,9 @@ type Family struct {
 	Warp Cells
 	// Rules are in order; the first that matches a cell counts.
 	Rules []Rule
+	// Needs are sysctls of the topology that the driver goes by: a cell of a
+	// user's own must leave them alone.
+	Needs []Knob
 	// Topology is the lab that the cell needs, without the sysctls that are
 	// axes (see [Axis.Knob]); [Family.Lab] adds those.
 	Topology func(Cell) lab.Topology
@@ -56,6 +60,39 @@ type Axis struct {
 	Product bool
 	// Knob, when it is set, is the sysctl that the axis is.
 	Knob Knob
+	// Own, when it is set, are numbers that a cell of a user's own may have beside
+	// the Values. No rule turns on them.
+	Own Numbers
+}
+
+// Numbers are the numbers from Least to Most, every Step.
+type Numbers struct{ Least, Most, Step int }
+
+// has tells whether the text is one of the numbers.
+func (n Numbers) has(text string) bool {
+	number, err := strconv.Atoi(text)
+	return err == nil && n.Step > 0 && n.Least <= number && number <= n.Most && (number-n.Least)%n.Step == 0
+}
+
+// String is "any number from 8 to 256, every 2".
+func (n Numbers) String() string {
+	text := fmt.Sprintf("any number from %d to %d", n.Least, n.Most)
+	if n.Step > 1 {
+		text += fmt.Sprintf(" in steps of %d", n.Step)
+	}
+	return text
+}
+
+// takes tells whether a cell of a user's own may have the value.
+func (a Axis) takes(value string) bool { return slices.Contains(a.Values, value) || a.Own.has(value) }
+
+// choice is what a value may be.
+func (a Axis) choice() string {
+	text := "one of " + strings.Join(a.Values, ", ")
+	if a.Own != (Numbers{}) {
+		text += "; or " + a.Own.String()
+	}
+	return text
 }
 
 // Knob is a sysctl on all nodes of a role.
@@ -64,6 +101,11 @@ type Knob struct {
 	Sysctl string
 	// IfPresent says that the axis means nothing on kernels without the sysctl.
 	IfPresent bool
+}
+
+// sets tells whether the setting is of this sysctl.
+func (k Knob) sets(s lab.Setting) bool {
+	return k != (Knob{}) && k.Role == s.Role && k.Sysctl == s.Name
 }
 
 // Cell is one combination of a family's axes.
@@ -224,13 +266,37 @@ func (f Family) Lab(c Cell) lab.Topology {
 	return t
 }
 
-// Describe lists the axes of the cell, such as "clock=older isn=newer".
+// Describe lists the axes of the cell, such as "clock=older isn=newer", and then the
+// user's own sysctls, all with the values that the lab has.
 func (f Family) Describe(c Cell) string {
+	values := f.set(c)
 	parts := make([]string, len(f.Axes))
 	for i, a := range f.Axes {
-		parts[i] = a.Name + "=" + c.Value(a.Name)
+		parts[i] = a.Name + "=" + values[a.Name]
+	}
+	for _, s := range c.Extra {
+		if !slices.ContainsFunc(f.Axes, func(a Axis) bool { return a.Knob.sets(s) }) {
+			parts = append(parts, fmt.Sprintf("%s:%s=%s", s.Role, s.Name, s.Value))
+		}
 	}
 	return strings.Join(parts, " ")
+}
+
+// set is the value of each axis as the lab has it: a sysctl of the user's own that is an
+// axis, with a value that the axis does not have, takes the place of the axis' value.
+func (f Family) set(c Cell) map[string]string {
+	if len(c.Extra) == 0 {
+		return c.Values
+	}
+	values := maps.Clone(c.Values)
+	for _, a := range f.Axes {
+		for _, s := range c.Extra {
+			if a.Knob.sets(s) {
+				values[a.Name] = s.Value
+			}
+		}
+	}
+	return values
 }
 
 // axis finds an axis by name.

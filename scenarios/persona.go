@@ -3,7 +3,7 @@ package scenarios
 import (
 	"context"
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 
 	"twlab/harness/crowd"
@@ -109,13 +109,25 @@ func Personas() []Persona {
 	}
 }
 
-func personaNamed(name string) Persona {
-	all := Personas()
-	i := slices.IndexFunc(all, func(p Persona) bool { return p.Name == name })
-	if i < 0 {
-		panic(fmt.Sprintf("no persona %q", name))
+// PersonaNamed finds a persona. The error says which there are.
+func PersonaNamed(name string) (Persona, error) {
+	var names []string
+	for _, p := range Personas() {
+		if p.Name == name {
+			return p, nil
+		}
+		names = append(names, p.Name)
 	}
-	return all[i]
+	return Persona{}, fmt.Errorf("no persona %q: want one of %s", name, strings.Join(names, ", "))
+}
+
+// personaOf is the persona of a cell.
+func personaOf(c Cell) Persona {
+	p, err := PersonaNamed(c.Value(personaAxis))
+	if err != nil {
+		panic(err) // the axis has the names of personas
+	}
+	return p
 }
 
 // The axes of the family of personas.
@@ -232,9 +244,12 @@ func ByPersona() Family {
 				Source:  "TCP_TIMEWAIT_LEN; nf_conntrack_tcp_timeout_time_wait",
 			},
 		},
-		Topology: func(c Cell) lab.Topology { return personaNamed(c.Value(personaAxis)).small() },
+		Needs: []Knob{
+			{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"}, {Role: lab.Client, Sysctl: "net.ipv4.tcp_syn_retries"},
+		},
+		Topology: func(c Cell) lab.Topology { return personaOf(c).small() },
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
-			p := personaNamed(c.Value(personaAxis))
+			p := personaOf(c)
 			if c.Is(personaPhase, phaseStanding) {
 				return p.driveStanding(ctx, l)
 			}

@@ -36,13 +36,29 @@ func Judge(f Family, c Cell, r Rule, seen Seen) Result {
 	}
 	seen.Moved = moved
 	return Result{
-		Family: f.Name, Cell: c.Values, Emulated: f.Emulated != "", Rule: r.Name, Because: r.Because, Source: r.Source,
+		Family: f.Name, Cell: f.set(c), Emulated: f.Emulated != "", Rule: r.Name, Because: r.Because, Source: r.Source,
 		Lines: lines, Seen: seen,
 	}
 }
 
 // Agrees tells whether a rule covers the cell and everything is as it says.
 func (r Result) Agrees() bool { return r.Rule != "" && Agree(r.Lines) }
+
+// outcome is what is seen first of all: the kernel's verdict, where there is one.
+func (r Result) outcome() string {
+	for _, w := range r.Seen.Witnesses {
+		if w.What == "verdict" {
+			return w.Got
+		}
+	}
+	if len(r.Lines) > 0 {
+		return r.Lines[0].What + ": " + r.Lines[0].Got
+	}
+	for _, w := range r.Seen.Witnesses {
+		return w.What + ": " + w.Got
+	}
+	return "nothing seen"
+}
 
 // String is a table of what was wanted and what was seen, wrong lines marked,
 // and then the rule's reason and whatever else was seen.

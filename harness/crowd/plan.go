@@ -73,13 +73,31 @@ func (p Plan) Attempts() int {
 // process may open the descriptors that it takes.
 func (p Plan) Validate() error {
 	var errs []error
-	bad := func(err error) { errs = append(errs, err) }
 	if len(p.Clients) == 0 {
-		bad(errors.New("no clients"))
+		errs = append(errs, errors.New("no clients"))
 	}
 	if !p.Attempt.To.IsValid() {
-		bad(errors.New("no door: give Attempt.To"))
+		errs = append(errs, errors.New("no door: give Attempt.To"))
 	}
+	errs = append(errs, p.numbers()...)
+	if len(errs) == 0 {
+		errs = append(errs, p.descriptors())
+	}
+	return joined(errs)
+}
+
+// ValidateNumbers says what is wrong with the numbers of a plan that has no clients yet.
+func (p Plan) ValidateNumbers() error { return joined(p.numbers()) }
+
+func joined(errs []error) error {
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("crowd: %w", err)
+	}
+	return nil
+}
+
+func (p Plan) numbers() (errs []error) {
+	bad := func(err error) { errs = append(errs, err) }
 	switch {
 	case p.Each < 0:
 		bad(fmt.Errorf("%d attempts for each client: want at least 1", p.Each))
@@ -93,7 +111,7 @@ func (p Plan) Validate() error {
 		bad(errors.New("no end: give a number of attempts for each client, or a rate and a duration"))
 	case p.Each == 0 && p.Rate == 0:
 		bad(fmt.Errorf("for %v, but no rate: give attempts per second", p.Duration))
-	case p.Attempts() == 0:
+	case p.Each == 0 && p.Attempts() == 0:
 		bad(fmt.Errorf("%v attempts per second for %v make none", p.Rate, p.Duration))
 	}
 	if p.InFlight < 0 {
@@ -102,13 +120,7 @@ func (p Plan) Validate() error {
 	if p.Interval < 0 {
 		bad(fmt.Errorf("interval %v: want more than 0", p.Interval))
 	}
-	if len(errs) == 0 {
-		errs = append(errs, p.descriptors())
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("crowd: %w", err)
-	}
-	return nil
+	return errs
 }
 
 func (p Plan) inFlight() int {
@@ -125,37 +137,66 @@ func (p Plan) interval() time.Duration {
 	return p.Interval
 }
 
-// descriptors refuses a plan that this process has too few descriptors for. The
-// sockets of machines with kernels of their own are not among them.
+// descriptors refuses a plan that this process has too few descriptors for.
 func (p Plan) descriptors() error {
-	local := func(n node.Node) bool { _, is := n.(*node.Local); return is }
 	atOnce := min(p.inFlight(), p.Attempts())
 	if p.Attempt.Ending == tcp.KeepOpen {
 		atOnce = p.Attempts()
 	}
-	need := 0
-	if slices.ContainsFunc(p.Clients, local) {
-		need += atOnce
-	}
-	if slices.ContainsFunc(p.Watched, local) {
-		need += atOnce // the other ends
-	}
-	if need == 0 {
+	each := p.descriptorsEach()
+	if each == 0 {
 		return nil
 	}
-	open, err := os.ReadDir("/proc/self/fd")
+	taken, limit, err := openDescriptors()
 	if err != nil {
-		return fmt.Errorf("count descriptors: %w", err)
+		return err
 	}
-	const spare = 64 // for looking at witnesses
-	need += len(open) + spare
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("limit of descriptors: %w", err)
-	}
-	if uint64(need) > limit.Cur {
+	if need := uint64(taken + atOnce*each); need > limit {
 		return fmt.Errorf("%d connections at once need %d descriptors, and this process may open %d: "+
-			"raise the limit (ulimit -n %d), or have fewer in flight", atOnce, need, limit.Cur, need)
+			"raise the limit (ulimit -n %d), or have fewer in flight", atOnce, need, limit, need)
 	}
 	return nil
+}
+
+// MostInFlight is for how many attempts at once this process has descriptors: all of
+// the plan's, if it can be.
+func (p Plan) MostInFlight() (int, error) {
+	all := p.Attempts()
+	each := p.descriptorsEach()
+	if each == 0 {
+		return all, nil
+	}
+	taken, limit, err := openDescriptors()
+	if err != nil {
+		return 0, err
+	}
+	room := (int64(min(limit, math.MaxInt64)) - int64(taken)) / int64(each)
+	return int(max(1, min(int64(all), room))), nil
+}
+
+// descriptorsEach is how many descriptors of this process a connection takes. The
+// sockets of machines with kernels of their own are not among them.
+func (p Plan) descriptorsEach() (n int) {
+	local := func(n node.Node) bool { _, is := n.(*node.Local); return is }
+	for _, ends := range [][]node.Node{p.Clients, p.Watched} {
+		if slices.ContainsFunc(ends, local) {
+			n++
+		}
+	}
+	return n
+}
+
+// openDescriptors is how many descriptors this process has and needs for itself, and
+// how many it may have.
+func openDescriptors() (taken int, limit uint64, err error) {
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return 0, 0, fmt.Errorf("count descriptors: %w", err)
+	}
+	const spare = 64 // for looking at witnesses
+	var most unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &most); err != nil {
+		return 0, 0, fmt.Errorf("limit of descriptors: %w", err)
+	}
+	return len(open) + spare, most.Cur, nil
 }

@@ -34,10 +34,15 @@ type Result struct {
 	Verdicts map[tcp.Verdict]int `json:"verdicts"`
 	// Late is how many of the connected ones sent more than one SYN.
 	Late int `json:"late"`
-	// SYNs is how many SYNs all attempts sent.
+	// SYNs is how many SYNs all attempts sent: how Tcp.ActiveOpens and
+	// TcpExt.TCPSynRetrans of the clients moved, which nobody else may use
+	// meanwhile; on a kernel without the latter (before Linux 3.15), what TCP_INFO
+	// said of each attempt.
 	SYNs int `json:"syns"`
-	// Latency is the time that the connected ones took, from connect(2) on.
-	Latency Distribution `json:"latency"`
+	// Latency is the time that the connected ones took, from connect(2) on;
+	// TookBy that of all, by verdict.
+	Latency Distribution                 `json:"latency"`
+	TookBy  map[tcp.Verdict]Distribution `json:"tookBy"`
 	// Lasted is the time from then on to their end; of connections that are
 	// kept there is none.
 	Lasted Distribution `json:"lasted"`
@@ -45,6 +50,8 @@ type Result struct {
 	// Moved says how the counters of each role moved, those of its nodes added
 	// up.
 	Moved map[node.Role]observe.Counters `json:"-"`
+	// TimeWaitBefore are the TIME_WAITs of each role before the first attempt.
+	TimeWaitBefore map[node.Role]int `json:"-"`
 	// Series has a row for each interval, from the first attempt to the end of
 	// the last one.
 	Series []Row `json:"-"`
@@ -63,12 +70,32 @@ func (r Result) ConnectedBetween(from, until time.Duration) (n int) {
 	return n
 }
 
+// MostConnectedWithin is the largest number of attempts that connected within any
+// stretch of time of that length.
+func (r Result) MostConnectedWithin(stretch time.Duration) (most int) {
+	var moments []time.Duration
+	for _, e := range r.ends {
+		if e.outcome.Verdict == tcp.Connected {
+			moments = append(moments, e.verdict)
+		}
+	}
+	slices.Sort(moments)
+	first := 0
+	for i, m := range moments {
+		for m-moments[first] >= stretch {
+			first++
+		}
+		most = max(most, i-first+1)
+	}
+	return most
+}
+
 // Failed is how many attempts did not connect.
 func (r Result) Failed() int { return r.Attempts - r.Verdicts[tcp.Connected] }
 
 // Run makes the crowd connect as the plan says, and returns when each attempt has
 // had its verdict and its ending. An error means that something else than the
-// network failed, or that ctx ended.
+// network failed, or that ctx ended; it ends the crowd at once.
 func Run(ctx context.Context, p Plan) (Result, error) {
 	if err := p.Validate(); err != nil {
 		return Result{}, err
@@ -103,22 +130,16 @@ func (r *run) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	r.began = time.Now()
-	w := &watch{run: r}
-	watching, stop := context.WithCancel(ctx)
-	defer stop()
-	var watcher errgroup.Group
-	watcher.Go(func() error { return w.watch(watching) })
-
-	err = r.connect(ctx)
-	took := time.Since(r.began)
-	stop()
-	if watchErr := watcher.Wait(); err == nil {
-		err = watchErr
-	}
+	timeWait, err := r.timeWait(ctx)
 	if err != nil {
 		return Result{}, err
 	}
+	r.began = time.Now()
+	w := &watch{run: r}
+	if err := r.watched(ctx, w); err != nil {
+		return Result{}, err
+	}
+	took := time.Since(r.began)
 	if err := w.look(ctx, took); err != nil {
 		return Result{}, err
 	}
@@ -127,9 +148,55 @@ func (r *run) run(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	result := r.sum(took)
+	result.TimeWaitBefore = timeWait
 	result.Moved = moved(r.nodes, before, after)
+	if n, counted := synsOf(result.Moved[node.Client]); counted {
+		result.SYNs = n
+	}
 	result.Series = w.series()
 	return result, nil
+}
+
+// watched makes all attempts while w looks. When either fails, so does the other.
+func (r *run) watched(ctx context.Context, w *watch) error {
+	connecting, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	var watcher errgroup.Group
+	watcher.Go(func() error {
+		err := w.watch(watching)
+		if err != nil {
+			giveUp()
+		}
+		return err
+	})
+	err := r.connect(connecting)
+	stop()
+	// If the watcher failed, that is why connect did.
+	if watchErr := watcher.Wait(); watchErr != nil {
+		return watchErr
+	}
+	return err
+}
+
+// timeWait counts the TIME_WAITs of each role.
+func (r *run) timeWait(ctx context.Context) (map[node.Role]int, error) {
+	all := map[node.Role]int{}
+	for _, n := range r.nodes {
+		full, err := n.Occupancy(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all[n.Identity().Role] += full.TimeWait
+	}
+	return all, nil
+}
+
+// synsOf is how many SYNs were sent, where the kernel counts all of them.
+func synsOf(moved observe.Counters) (n int, counted bool) {
+	again, counted := moved["TcpExt.TCPSynRetrans"]
+	return int(moved["Tcp.ActiveOpens"] + again), counted
 }
 
 // connect begins all attempts, each when its time has come.
@@ -233,7 +300,7 @@ func (r *run) order(round uint64) []int {
 // attempt makes a client's attempts and notes what came of them.
 func (r *run) attempt(ctx context.Context, client node.Node, due []time.Duration) error {
 	attempts := slices.Repeat([]tcp.Attempt{r.Attempt}, len(due))
-	began := time.Since(r.began)
+	called := time.Since(r.began)
 	outcomes, err := client.Attempt(ctx, attempts)
 	if err != nil {
 		return err
@@ -241,6 +308,7 @@ func (r *run) attempt(ctx context.Context, client node.Node, due []time.Duration
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, o := range outcomes {
+		began := called + o.Waited
 		r.ends = append(r.ends, ended{began: began, verdict: began + o.Took, outcome: o})
 		if due[i] != noTime {
 			r.behind = append(r.behind, max(0, began-due[i]))
@@ -250,22 +318,23 @@ func (r *run) attempt(ctx context.Context, client node.Node, due []time.Duration
 }
 
 // sum adds up what came of all attempts.
-func (r *run) sum(took time.Duration) Result {
+func (r *run) sum(whole time.Duration) Result {
 	result := Result{
 		Clients: len(r.Clients), Attempts: len(r.ends), Seed: r.Seed,
-		Offered: r.Rate, Behind: newDistribution(r.behind), Took: took,
-		Verdicts: map[tcp.Verdict]int{}, ends: r.ends,
+		Offered: r.Rate, Behind: newDistribution(r.behind), Took: whole,
+		Verdicts: map[tcp.Verdict]int{}, TookBy: map[tcp.Verdict]Distribution{}, ends: r.ends,
 	}
-	var latency, lasted []time.Duration
+	took := map[tcp.Verdict][]time.Duration{}
+	var lasted []time.Duration
 	var last time.Duration // beginning of an attempt
 	for _, e := range r.ends {
 		last = max(last, e.began)
 		result.Verdicts[e.outcome.Verdict]++
 		result.SYNs += e.outcome.SYNs
+		took[e.outcome.Verdict] = append(took[e.outcome.Verdict], e.outcome.Took)
 		if e.outcome.Verdict != tcp.Connected {
 			continue
 		}
-		latency = append(latency, e.outcome.Took)
 		if e.outcome.Lasted > 0 {
 			lasted = append(lasted, e.outcome.Lasted)
 		}
@@ -273,7 +342,11 @@ func (r *run) sum(took time.Duration) Result {
 			result.Late++
 		}
 	}
-	result.Latency, result.Lasted = newDistribution(latency), newDistribution(lasted)
+	result.Lasted = newDistribution(lasted)
+	for v, times := range took {
+		result.TookBy[v] = newDistribution(times)
+	}
+	result.Latency = result.TookBy[tcp.Connected]
 	if last > 0 {
 		result.Achieved = float64(len(r.ends)) / last.Seconds()
 	}

@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 
@@ -10,7 +11,6 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/ns"
 	"twlab/harness/observe"
-	"twlab/harness/recycle"
 )
 
 // Lab is a topology made real. Its methods may be called from any goroutine.
@@ -23,7 +23,7 @@ type Lab struct {
 
 	mu         sync.Mutex
 	taps       map[string]*link // by the outer node of the link
-	emulations []*recycle.Emulation
+	emulations []io.Closer
 }
 
 // machine is a node: a namespace of the running kernel, or, when it is apart, a

@@ -57,6 +57,9 @@ type Outcome struct {
 	Verdict Verdict
 	// Errno is the kernel's error number; 0 for Connected and Undecided.
 	Errno syscall.Errno
+	// Waited is the time from the call of Attempt to that of connect(2): attempts
+	// of one call are begun one after the other.
+	Waited time.Duration
 	// Took is the time from the call of connect(2) to the verdict.
 	Took time.Duration
 	// Lasted is the time from the verdict of a Connected attempt until its
@@ -90,6 +93,7 @@ func (o Outcome) String() string {
 // network failed (a bad address, no privilege for ISN, no descriptors); the
 // connections made until then are closed.
 func (h *Host) Attempt(ctx context.Context, attempts []Attempt) ([]Outcome, error) {
+	called := time.Now()
 	tries := make([]try, len(attempts))
 	for i, a := range attempts {
 		tries[i] = try{Attempt: a}
@@ -131,6 +135,7 @@ func (h *Host) Attempt(ctx context.Context, attempts []Attempt) ([]Outcome, erro
 			t.out.Conn, err = h.keep(t.socket)
 			t.socket = nil
 		}
+		t.out.Waited = t.began.Sub(called)
 		outcomes[i] = t.out
 	}
 	if err != nil {

@@ -14,7 +14,6 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,9 +39,15 @@ func main() {
 type options struct {
 	plan     crowd.Plan // without nodes and door
 	topology lab.Topology
+	profile  string     // the persona's name; "" is none
+	closes   string     // who closes first, a key of endings
 	accepts  tcp.Ending // what the balancer does with connections
+	keeps    bool       // the gateway must not evict
 	series   string     // file for the rows; "" writes none
 }
+
+// firstPort is the first port that MASQUERADE gives away by itself.
+const firstPort = 1024
 
 // endings are what --close may say: what the client does, and the balancer.
 var endings = map[string]struct{ client, balancer tcp.Ending }{
@@ -73,6 +78,7 @@ func parse(arguments []string) (o options, err error) {
 	flags.IntVar(&o.plan.Each, "each", 0, "")
 	flags.Float64Var(&o.plan.Rate, "rate", 0, "")
 	flags.DurationVar(&o.plan.Duration, "for", 0, "")
+	flags.DurationVar(&o.plan.Attempt.Budget, "timeout", 0, "")
 	flags.IntVar(&o.plan.InFlight, "in-flight", 0, "")
 	flags.Uint64Var(&o.plan.Seed, "seed", 1, "")
 	flags.StringVar(&o.series, "series", "", "")
@@ -91,20 +97,27 @@ func parse(arguments []string) (o options, err error) {
 	if !known {
 		return o, fmt.Errorf("--close %s: want one of %s", *closes, strings.Join(slices.Sorted(maps.Keys(endings)), ", "))
 	}
-	o.plan.Attempt.Ending, o.accepts = ending.client, ending.balancer
+	o.plan.Attempt.Ending, o.accepts, o.closes = ending.client, ending.balancer, *closes
+	if o.plan.Attempt.Budget < 0 {
+		return o, fmt.Errorf("--timeout %v: want more than 0, or 0 to wait for the kernel's own end", o.plan.Attempt.Budget)
+	}
 
 	o.topology = lab.Topology{Clients: *clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}}
 	if *persona != "" {
-		if o.topology, err = ofPersona(*persona, *clients); err != nil {
+		p, err := scenarios.PersonaNamed(*persona)
+		if err != nil {
 			return o, err
 		}
+		if o.topology, err = p.Topology(*clients); err != nil {
+			return o, err
+		}
+		o.profile, o.keeps = p.Name, !p.Evicts && p.Hold > 0
 	}
-	const first = 1024 // the first port that MASQUERADE gives away by itself
-	if *ports < 0 || *ports > 1<<16-first {
-		return o, fmt.Errorf("--ports %d: want 1 to %d, or 0 to leave them to the kernel", *ports, 1<<16-first)
+	if *ports < 0 || *ports > 1<<16-firstPort {
+		return o, fmt.Errorf("--ports %d: want 1 to %d, or 0 to leave them to the kernel", *ports, 1<<16-firstPort)
 	}
 	if *ports > 0 {
-		o.topology.Gateway.Ports = lab.PortRange{First: first, Last: uint16(first + *ports - 1)}
+		o.topology.Gateway.Ports = lab.PortRange{First: firstPort, Last: uint16(firstPort + *ports - 1)}
 	}
 	if *blocks != 0 {
 		o.topology.Gateway.PerClient = *blocks
@@ -119,6 +132,7 @@ func parse(arguments []string) (o options, err error) {
 		return o, fmt.Errorf("--hold %d: want seconds, or 0 for what the kernel or persona has", *hold)
 	}
 	if *hold > 0 {
+		o.keeps = o.keeps || *persona == ""
 		onGateway = append(onGateway, fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_time_wait=%d", *hold))
 	}
 	o.topology.Sysctls = o.topology.Sysctls.
@@ -140,23 +154,13 @@ func (s *settings) Set(value string) error {
 	return nil
 }
 
-// ofPersona is a lab with the persona as it is, with all its ports.
-func ofPersona(name string, clients int) (lab.Topology, error) {
-	all := scenarios.Personas()
-	i := slices.IndexFunc(all, func(p scenarios.Persona) bool { return p.Name == name })
-	if i < 0 {
-		var names []string
-		for _, p := range all {
-			names = append(names, p.Name)
-		}
-		return lab.Topology{}, fmt.Errorf("no persona %q: want one of %s", name, strings.Join(names, ", "))
-	}
-	return all[i].Topology(clients)
-}
-
 func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) (err error) {
 	o, err := parse(arguments)
 	if err != nil {
+		return err
+	}
+	// Before a lab is built: what is wrong with the plan is said at once.
+	if err := o.plan.ValidateNumbers(); err != nil {
 		return err
 	}
 	l, err := lab.Build(ctx, o.topology)
@@ -171,6 +175,24 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) (err
 	}
 	o.plan.Clients, o.plan.Watched = l.Nodes(lab.Client), append(l.Nodes(lab.Gateway), balancer)
 	o.plan.Attempt.To = door.Addr
+	givesUp, err := crowd.GivesUp(ctx, o.plan.Clients[0])
+	if err != nil {
+		return err
+	}
+	timeout := o.plan.Attempt.Budget
+	if timeout == 0 {
+		o.plan.Attempt.Budget = givesUp + givesUp/8 + time.Minute // timers are up to an eighth late
+	}
+	if o.plan.InFlight == 0 {
+		if o.plan.InFlight, err = o.plan.MostInFlight(); err != nil {
+			return err
+		}
+	}
+	nat, err := o.gateway(ctx, l)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(stdout, nat)
 	line := progressLine{to: stderr}
 	if isTerminal(stderr) {
 		o.plan.Progress = line.show
@@ -180,7 +202,7 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) (err
 	if err != nil {
 		return err
 	}
-	report(stdout, r)
+	report(stdout, r, nat, patience{givesUp: givesUp, own: timeout})
 	return o.writeSeries(r)
 }
 
@@ -193,47 +215,6 @@ func (o options) writeSeries(r crowd.Result) (err error) {
 		return err
 	}
 	return errors.Join(crowd.WriteSeries(file, r.Series), file.Close())
-}
-
-// report says what came of the crowd.
-func report(to io.Writer, r crowd.Result) {
-	table := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
-	line := func(what string, count int64, note string) { fmt.Fprintf(table, "%s\t%d\t%s\n", what, count, note) }
-	schedule := fmt.Sprintf("by %d clients in %v, seed %d", r.Clients, r.Took.Round(time.Millisecond), r.Seed)
-	if r.Offered > 0 {
-		schedule += fmt.Sprintf("; %.0f/s offered, %.0f/s begun, behind %v", r.Offered, r.Achieved, r.Behind)
-	}
-	line("attempts", int64(r.Attempts), schedule)
-	for _, v := range slices.Sorted(maps.Keys(r.Verdicts)) {
-		note := ""
-		if v == tcp.Connected {
-			note = fmt.Sprintf("%d late; %v", r.Late, r.Latency)
-		}
-		line("  "+string(v), int64(r.Verdicts[v]), note)
-	}
-	f := scenarios.FatesOf(r)
-	line("SYNs", f.Sent, "")
-	for _, fate := range []struct {
-		what  string
-		count int64
-		note  string
-	}{
-		{"accepted", f.Accepted, ""},
-		{"dropped by the gateway", f.Gateway, "no port: insert_failed"},
-		{"refused for the timestamp", f.Clock, "by a TIME_WAIT of the balancer"},
-		{"refused for the number", f.Number, "by a TIME_WAIT of the balancer"},
-		{"dropped by the queue", f.Queue, "of the balancer: ListenOverflows"},
-		{"refused by the door", f.Closed, "nobody listens"},
-		{"not accounted for", f.Unaccounted(), "a packet that was late, or ends that crossed"},
-	} {
-		if fate.count != 0 {
-			line("  "+fate.what, fate.count, fate.note)
-		}
-	}
-	_ = table.Flush() // to where errors are nobody's business, as with fmt.Fprintf
-	if n := len(r.Series); n > 0 {
-		fmt.Fprintf(to, "in the end: %v\n", r.Series[n-1])
-	}
 }
 
 // progressLine is one line of a terminal, written again and again.

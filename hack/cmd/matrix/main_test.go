@@ -54,6 +54,70 @@ func result(rule string, right bool) scenarios.Result {
 	return scenarios.Result{Family: "negotiation", Rule: rule, Lines: []scenarios.Line{{What: "verdict", Right: right}}}
 }
 
+// asked is a run of cells of the user's own, in an order that is not the file's.
+func asked(t *testing.T, release string, answers ...scenarios.Answered) string {
+	t.Helper()
+	var specs []string
+	for _, a := range answers {
+		one, err := json.Marshal(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entry, err := json.Marshal(string(one))
+		if err != nil {
+			t.Fatal(err)
+		}
+		state := "passed"
+		if a.Result == nil {
+			state = "failed"
+		}
+		specs = append(specs, fmt.Sprintf(`{"LeafNodeType": "It", "LeafNodeText": %q, "State": %q, "ReportEntries": [{"Name": "question", "Value": {"AsJSON": %s}}]}`,
+			a.Name+": "+a.Title, state, entry))
+	}
+	dir := filepath.Join(t.TempDir(), release)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"report.json": `[{"SuiteSucceeded": true, "SpecReports": [` + strings.Join(specs, ", ") + `]}]`, "preflight.txt": "kernel: Linux " + release + "\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func answer(number int, name, verdict string, right bool) scenarios.Answered {
+	return scenarios.Answered{Number: number, Name: name, Title: "tuple clock=older", Covered: true, Result: &scenarios.Result{
+		Rule: "r", Lines: []scenarios.Line{{What: "verdict", Right: right}}, Seen: scenarios.Seen{Witnesses: []scenarios.Witness{{What: "verdict", Got: verdict}}},
+	}}
+}
+
+func TestCellsOfOnesOwnAreTold(t *testing.T) {
+	out := printed(t, nil,
+		asked(t, "6.12.1", answer(2, "hardened", "TimedOut", true), answer(1, "as it is", "Connected", true)),
+		asked(t, "5.10.9", answer(1, "as it is", "NoPort", false), answer(2, "hardened", "TimedOut", true)))
+	for _, want := range []string{
+		"YOUR CELLS",
+		"               5.10          6.12       \n  1  as it is  NoPort WRONG  Connected  tuple clock=older\n  2  hardened  TimedOut      TimedOut   tuple clock=older\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	for _, other := range []string{"CLAIMS", "RULES", "not tried"} {
+		if strings.Contains(out, other) {
+			t.Errorf("%q in\n%s", other, out)
+		}
+	}
+	failed := answer(1, "as it is", "", true)
+	failed.Result = nil
+	if out := printed(t, errFailed, asked(t, "6.12.1", failed)); !strings.Contains(out, "as it is  FAILED") {
+		t.Errorf("a cell that did not come about is not told in\n%s", out)
+	}
+}
+
 func TestMatrixNamesTheKernelOfAChange(t *testing.T) {
 	newer := run1(t, "6.12.1", result("negotiation-agreed", true), "")
 	older := run1(t, "5.10.9", result("negotiation-not-taken", true), "")

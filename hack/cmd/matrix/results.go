@@ -22,6 +22,8 @@ type results struct {
 	// left out with a reason, which Ginkgo's filters do not give.
 	cells   map[string]scenarios.Result
 	skipped map[string]string
+	// answers are those to cells of the user's own, by their place in the file.
+	answers map[int]scenarios.Answered
 	// passed counts specs, cells and stories alike; failed names them.
 	passed int
 	failed []string
@@ -77,7 +79,7 @@ type spec struct {
 }
 
 func readOne(dir string) (results, error) {
-	r := results{name: filepath.Base(dir), cells: map[string]scenarios.Result{}, skipped: map[string]string{}}
+	r := results{name: filepath.Base(dir), cells: map[string]scenarios.Result{}, skipped: map[string]string{}, answers: map[int]scenarios.Answered{}}
 	if _, err := os.Stat(filepath.Join(dir, "kernels.json")); err == nil {
 		return r, errMixed
 	}
@@ -129,14 +131,20 @@ func (r *results) add(s spec) error {
 		r.failed = append(r.failed, cmp.Or(s.LeafNodeText, s.LeafNodeType))
 	}
 	for _, entry := range s.ReportEntries {
-		if entry.Name != "cell" || emulated {
-			continue
+		switch {
+		case entry.Name == "question":
+			var answer scenarios.Answered // the last one is what it came to
+			if err := json.Unmarshal([]byte(entry.Value.AsJSON), &answer); err != nil {
+				return err
+			}
+			r.answers[answer.Number] = answer
+		case entry.Name == "cell" && !emulated:
+			var one scenarios.Result
+			if err := json.Unmarshal([]byte(entry.Value.AsJSON), &one); err != nil {
+				return err
+			}
+			r.cells[cell] = one
 		}
-		var one scenarios.Result
-		if err := json.Unmarshal([]byte(entry.Value.AsJSON), &one); err != nil {
-			return err
-		}
-		r.cells[cell] = one
 	}
 	return nil
 }

@@ -27,6 +27,11 @@ func (m matrix) print(out io.Writer) error {
 	var text strings.Builder
 	text.WriteString("KERNELS\n")
 	m.legend(&text)
+	if m.answers(&text); len(m.cells()) == 0 && m.asked() > 0 {
+		problems := m.problems(&text)
+		_, err := io.WriteString(out, text.String())
+		return errors.Join(err, problems)
+	}
 	text.WriteString("\nCLAIMS of the document, numbered as in scenarios/CLAIMS.md: in how many cells all was as the rules say, of those\n" +
 		"tried (-: none), and the kernels since which some cells go by another rule\n")
 	m.claims(&text)
@@ -53,6 +58,40 @@ func (m matrix) legend(out io.Writer) {
 			how += ", FAILED: " + r.broken
 		}
 		fmt.Fprintf(table, "  %s\tLinux %s\tresults in %s\t%s\n", m.headings()[i], r.release, r.name, how)
+	}
+	_ = table.Flush() // writes to memory
+}
+
+// asked is the number of cells of the user's own: the last one's place in the file.
+func (m matrix) asked() (last int) {
+	for _, r := range m {
+		for number := range r.answers {
+			last = max(last, number)
+		}
+	}
+	return last
+}
+
+// answers has a line for each cell of the user's own, in the order of the file.
+func (m matrix) answers(out io.Writer) {
+	if m.asked() == 0 {
+		return
+	}
+	fmt.Fprintf(out, "\nYOUR CELLS: what came of each (FAILED: it did not come about; WRONG: a rule says otherwise)\n")
+	table := newTable(out)
+	fmt.Fprintf(table, "  \t\t%s\t\n", strings.Join(m.headings(), "\t"))
+	for number := 1; number <= m.asked(); number++ {
+		outcomes := make([]string, len(m))
+		var known scenarios.Answered
+		for i, r := range m {
+			outcomes[i] = notTried
+			if a, tried := r.answers[number]; tried {
+				known, outcomes[i] = a, a.Outcome()
+			}
+		}
+		if known.Number > 0 {
+			fmt.Fprintf(table, "  %d\t%s\t%s\t%s\n", number, known.Name, strings.Join(outcomes, "\t"), known.Title)
+		}
 	}
 	_ = table.Flush() // writes to memory
 }

@@ -1,0 +1,42 @@
+package crowd_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"twlab/harness/crowd"
+	"twlab/harness/lab"
+	"twlab/harness/labtest"
+	"twlab/harness/tcp"
+)
+
+func TestTheKernelGivesUpWhenItIsSaidTo(t *testing.T) {
+	for _, c := range []struct{ retries, linear int }{{1, 0}, {2, 0}, {1, 3}, {2, 1}} {
+		t.Run(fmt.Sprintf("%d retries, %d linear", c.retries, c.linear), func(t *testing.T) {
+			t.Parallel()
+			l := labtest.Build(t, lab.Topology{Clients: 1, Sysctls: append(
+				lab.On(lab.Client, fmt.Sprintf("net.ipv4.tcp_syn_retries=%d", c.retries)),
+				lab.Setting{Role: lab.Client, Name: "net.ipv4.tcp_syn_linear_timeouts", Value: fmt.Sprint(c.linear), IfPresent: true},
+			), Rules: []lab.Rule{{Role: lab.Balancer, Table: "filter", Chain: "INPUT", Spec: "-p tcp -j DROP"}}})
+			client, balancer := l.Nodes(lab.Client)[0], l.Nodes(lab.Balancer)[0]
+			door, err := balancer.Listen(t.Context(), tcp.ListenSpec{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := crowd.GivesUp(t.Context(), client)
+			if err != nil {
+				t.Fatal(err)
+			}
+			outcomes, err := client.Attempt(t.Context(), []tcp.Attempt{{To: door.Addr}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Timers are up to an eighth late, each of them.
+			if o := outcomes[0]; o.Verdict != tcp.TimedOut || o.Took < want-10*time.Millisecond || o.Took > want+want/8+time.Second {
+				t.Errorf("got %v, want TimedOut after %v", o, want)
+			}
+			t.Logf("said %v, took %v", want, outcomes[0].Took)
+		})
+	}
+}

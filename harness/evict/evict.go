@@ -1,0 +1,266 @@
+// Package evict keeps a NAT of the running kernel from evicting: from giving away the
+// port of an ended connection before its conntrack timeout is over.
+//
+// Linux does that since 6.5 when it finds no free port (nf_nat_used_tuple_harder, commit
+// 4589725502871). A gateway that stands in for one of another make must not: with
+// eviction there is no ceiling of ports/timeout connections per second.
+//
+// Eviction passes over an entry with a fixed timeout (IPS_FIXED_TIMEOUT). No rule sets
+// that flag, not even a timeout policy (xt_CT): only ctnetlink does. So the FINs and
+// RSTs of the gateway's connections wait in a queue (NFQUEUE) until their entry has it.
+// Only an entry in TIME_WAIT or CLOSE is evicted. A second FIN makes it LAST_ACK, and is
+// queued after that; a RST makes it CLOSE, and is queued before. So there is no moment
+// at which the entry of an ended connection could be evicted.
+package evict
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"sync"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/kernel"
+)
+
+// Rule is an iptables rule that sends packets to the queue: Spec is as after
+// `iptables -t Table -A Chain`.
+type Rule struct{ Table, Chain, Spec string }
+
+// Rules are what the gateway needs. Without a [Prevention] the packets pass.
+func Rules() []Rule {
+	to := fmt.Sprintf(" -j NFQUEUE --queue-num %d --queue-bypass", queue)
+	return []Rule{
+		{"raw", "PREROUTING", "-p tcp --tcp-flags RST RST" + to},
+		{"mangle", "FORWARD", "-p tcp --tcp-flags FIN FIN" + to},
+	}
+}
+
+// queue is the number of the queue. A namespace has its own.
+const queue = 0
+
+// Prevention keeps one namespace from evicting. Make one with [Prevent].
+type Prevention struct {
+	packets   *nl.NetlinkSocket        // the queue
+	conntrack map[int]*nl.SocketHandle // of ctnetlink
+	// How long an entry stays: after both FINs, and after a RST; in seconds.
+	timeWait, closed uint32
+
+	stopped chan struct{}
+	work    sync.WaitGroup
+	err     error // why it ended before stop
+	closing sync.Once
+}
+
+// Prevent begins in the network namespace in which inside runs what it is given, which
+// must have [Rules]: from now on the entry of a connection stays, from its second FIN on,
+// for as long as net.netfilter.nf_conntrack_tcp_timeout_time_wait says now, or from a RST
+// on for ..._close, whatever comes afterwards. Only a SYN of the same client from the same
+// port ends it before, as it does anyway (nf_conntrack_tcp_packet).
+//
+// It needs CAP_NET_ADMIN, CONFIG_NETFILTER_NETLINK_QUEUE and CONFIG_NF_CT_NETLINK. The
+// caller must Close it.
+func Prevent(inside func(func() error) error) (*Prevention, error) {
+	p := &Prevention{stopped: make(chan struct{})}
+	if err := inside(p.open); err != nil {
+		p.closeSockets()
+		return nil, fmt.Errorf("prevent eviction: %w", err)
+	}
+	p.work.Go(p.serve)
+	return p, nil
+}
+
+// open opens both sockets in the calling thread's namespace and binds the queue.
+func (p *Prevention) open() (err error) {
+	for _, timeout := range []struct {
+		of string
+		to *uint32
+	}{{"time_wait", &p.timeWait}, {"close", &p.closed}} {
+		text, err := kernel.ReadSysctl("net.netfilter.nf_conntrack_tcp_timeout_" + timeout.of)
+		if err != nil {
+			return err
+		}
+		seconds, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return fmt.Errorf("conntrack timeout: %w", err)
+		}
+		*timeout.to = uint32(seconds)
+	}
+	conntrack, err := nl.Subscribe(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return fmt.Errorf("open ctnetlink: %w", err)
+	}
+	p.conntrack = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: conntrack}}
+	if p.packets, err = nl.Subscribe(unix.NETLINK_NETFILTER); err != nil {
+		return fmt.Errorf("open the queue: %w", err)
+	}
+	// A queue that is full drops, and the sender repeats its FIN: no reason to stop.
+	if err := unix.SetsockoptInt(p.packets.GetFd(), unix.SOL_NETLINK, unix.NETLINK_NO_ENOBUFS, 1); err != nil {
+		return fmt.Errorf("set NETLINK_NO_ENOBUFS: %w", err)
+	}
+	if err := p.bind(); err != nil {
+		return fmt.Errorf("bind queue %d (CONFIG_NETFILTER_NETLINK_QUEUE): %w", queue, err)
+	}
+	return nil
+}
+
+// Messages and attributes of include/uapi/linux/netfilter/nfnetlink_queue.h.
+const (
+	subsystemQueue = 3
+
+	messageVerdict = 1
+	messageConfig  = 2
+
+	configCommand   = 1
+	configParams    = 2
+	configMaxLength = 3
+	commandBind     = 1
+	copyPacket      = 2
+
+	packetHeader  = 1
+	packetPayload = 10
+	verdictHeader = 2
+)
+
+// headersAtMost is how much of a packet is looked at: an IP header with all options,
+// and the ports.
+const headersAtMost = 64
+
+// bind makes this socket the queue's, and asks for the headers of its packets.
+func (p *Prevention) bind() error {
+	request := p.request(messageConfig, unix.NLM_F_ACK)
+	request.AddData(nl.NewRtAttr(configCommand, []byte{commandBind, 0, 0, unix.AF_INET}))
+	request.AddData(nl.NewRtAttr(configParams, append(binary.BigEndian.AppendUint32(nil, headersAtMost), copyPacket)))
+	const length = 1 << 16 // of the queue; by default 1024 packets
+	request.AddData(nl.NewRtAttr(configMaxLength, binary.BigEndian.AppendUint32(nil, length)))
+	request.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: p.packets}}
+	_, err := request.Execute(unix.NETLINK_NETFILTER, 0)
+	return err
+}
+
+func (p *Prevention) request(message, flags int) *nl.NetlinkRequest {
+	request := nl.NewNetlinkRequest(subsystemQueue<<8|message, flags)
+	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: nl.NFNETLINK_V0, ResId: queue})
+	return request
+}
+
+// Close ends it: entries of connections that end from now on may be evicted. It returns
+// what stopped it before. A second Close does nothing.
+func (p *Prevention) Close() error {
+	p.closing.Do(func() {
+		close(p.stopped)
+		p.closeSockets()
+		p.work.Wait()
+	})
+	if p.err != nil {
+		return fmt.Errorf("prevent eviction: %w", p.err)
+	}
+	return nil
+}
+
+func (p *Prevention) closeSockets() {
+	if p.packets != nil {
+		p.packets.Close()
+	}
+	for _, s := range p.conntrack {
+		s.Socket.Close()
+	}
+}
+
+// serve lets packets go on when their connections' entries are marked.
+func (p *Prevention) serve() {
+	for {
+		messages, _, err := p.packets.Receive()
+		select {
+		case <-p.stopped:
+			return
+		default:
+		}
+		for _, m := range messages {
+			if err == nil {
+				err = p.serveOne(m.Data)
+			}
+		}
+		if err != nil {
+			p.err = err
+			p.packets.Close() // so that no packet waits for us (queue-bypass)
+			return
+		}
+	}
+}
+
+func (p *Prevention) serveOne(message []byte) error {
+	id, packet, err := parsePacket(message)
+	if err != nil {
+		return err
+	}
+	if err := p.mark(packet); err != nil {
+		return err
+	}
+	verdict := p.request(messageVerdict, 0)
+	const accept = 1 // NF_ACCEPT
+	verdict.AddData(nl.NewRtAttr(verdictHeader, binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, accept), id)))
+	if err := p.packets.Send(verdict); err != nil {
+		return fmt.Errorf("let a packet go on: %w", err)
+	}
+	return nil
+}
+
+// ends are the two ends of a packet; invalid ones, of a packet that is not TCP over
+// IPv4.
+type ends struct{ from, to netip.AddrPort }
+
+// packet is what waits in the queue.
+type packet struct {
+	ends
+	forward bool // in chain FORWARD, where conntrack has seen it; else before that
+}
+
+// parsePacket reads the number that the queue gave to a packet, and the packet.
+func parsePacket(message []byte) (id uint32, p packet, err error) {
+	if len(message) < nl.SizeofNfgenmsg {
+		return 0, p, fmt.Errorf("queue: message of %d bytes", len(message))
+	}
+	attributes, err := nl.ParseRouteAttr(message[nl.SizeofNfgenmsg:])
+	if err != nil {
+		return 0, p, fmt.Errorf("queue: %w", err)
+	}
+	const size, hook = 7, 6 // of struct nfqnl_msg_packet_hdr
+	const forward = 2       // NF_INET_FORWARD
+	numbered := false
+	for _, a := range attributes {
+		switch a.Attr.Type & nl.NLA_TYPE_MASK {
+		case packetHeader:
+			if len(a.Value) >= size {
+				id, numbered = binary.BigEndian.Uint32(a.Value), true
+				p.forward = a.Value[hook] == forward
+			}
+		case packetPayload:
+			p.ends = endsOf(a.Value)
+		}
+	}
+	if !numbered {
+		return 0, p, errors.New("queue: a packet without a number")
+	}
+	return id, p, nil
+}
+
+// endsOf reads the ends of a TCP packet over IPv4; of any other, none.
+func endsOf(packet []byte) (e ends) {
+	const least, protocol, source, destination = 20, 9, 12, 16 // of an IPv4 header
+	if len(packet) < least || packet[0]>>4 != 4 || packet[protocol] != unix.IPPROTO_TCP {
+		return e
+	}
+	header := int(packet[0]&0xf) * 4
+	if header < least || len(packet) < header+4 {
+		return e
+	}
+	end := func(address, port int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(packet[address:address+4])), binary.BigEndian.Uint16(packet[port:]))
+	}
+	return ends{end(source, header), end(destination, header+2)}
+}

@@ -1,0 +1,155 @@
+package evict_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+	"twlab/harness/labtest"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+const (
+	ports   = 8
+	timeout = 8 * time.Second // of conntrack
+)
+
+// behindGateway is a lab whose gateway has few ports.
+func behindGateway(t *testing.T) *lab.Lab {
+	t.Helper()
+	seconds := int(timeout.Seconds())
+	return labtest.Build(t, lab.Topology{
+		Clients: 1,
+		Gateway: lab.GatewaySpec{Kind: lab.Masquerade, Ports: lab.PortRange{First: 2000, Last: 2000 + ports - 1}},
+		// Who is refused gives up after 3 s. One clock for all, so that the
+		// balancer's TIME_WAITs refuse nobody.
+		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=1", "net.ipv4.tcp_syn_linear_timeouts=0", "net.ipv4.tcp_timestamps=2").
+			On(lab.Gateway, fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_time_wait=%d", seconds),
+				fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_close=%d", seconds)),
+	})
+}
+
+// connect makes n attempts side by side, and counts the connected ones.
+func connect(t *testing.T, l *lab.Lab, to netip.AddrPort, n int, ending tcp.Ending) (connected int) {
+	t.Helper()
+	outcomes, err := l.Nodes(lab.Client)[0].Attempt(t.Context(), slices.Repeat([]tcp.Attempt{{To: to, Ending: ending}}, n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range outcomes {
+		if o.Verdict == tcp.Connected {
+			connected++
+		}
+	}
+	return connected
+}
+
+func listen(t *testing.T, l *lab.Lab, ending tcp.Ending) netip.AddrPort {
+	t.Helper()
+	door, err := l.Nodes(lab.Balancer)[0].Listen(t.Context(), tcp.ListenSpec{Ending: ending})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return door.Addr
+}
+
+func flows(t *testing.T, l *lab.Lab) []observe.Flow {
+	t.Helper()
+	all, err := l.Nodes(lab.Gateway)[0].Flows(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestEndedConnectionsKeepTheirPortsForTheWholeTimeout(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		here, there tcp.Ending
+		state       string
+	}{
+		{"the balancer closes first", tcp.CloseAfterPeer, tcp.CloseFirst, "TIME_WAIT"},
+		{"the client closes first", tcp.CloseFirst, tcp.CloseAfterPeer, "TIME_WAIT"},
+		{"the client resets", tcp.Abort, tcp.CloseAfterPeer, "CLOSE"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := behindGateway(t)
+			if err := l.PreventEviction(); err != nil {
+				t.Fatal(err)
+			}
+			to := listen(t, l, c.there)
+			// One after the other: two side by side may clash over a port.
+			for i := range ports {
+				if connect(t, l, to, 1, c.here) != 1 {
+					t.Fatalf("attempt %d did not connect: want a port for each of %d", i, ports)
+				}
+			}
+			ended := time.Now()
+			// The last packet may be on its way.
+			err := observe.Await(t.Context(), fmt.Sprintf("%d entries in %s", ports, c.state), func() (bool, error) {
+				all := flows(t, l)
+				return len(all) == ports && !slices.ContainsFunc(all, func(f observe.Flow) bool { return f.State != c.state }), nil
+			})
+			if err != nil {
+				t.Fatalf("%v: %v", err, flows(t, l))
+			}
+			n := connect(t, l, to, ports, c.here)
+			if took := time.Since(ended); took > timeout-2*time.Second {
+				t.Fatalf("the attempts took %v: this machine is too busy for a timeout of %v", took, timeout)
+			}
+			if n > 0 {
+				t.Errorf("%d connected within the timeout, want none", n)
+			}
+			err = observe.Await(t.Context(), "the entries to expire", func() (bool, error) { return len(flows(t, l)) == 0, nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kept := time.Since(ended); kept > timeout+2*time.Second {
+				t.Errorf("the entries expired after %v, want %v", kept, timeout)
+			}
+			if connect(t, l, to, 1, c.here) != 1 {
+				t.Error("no connection after the timeout, want one")
+			}
+		})
+	}
+}
+
+// The test above must see what it forbids where nothing prevents it.
+func TestLinuxEvictsWhenNothingPreventsIt(t *testing.T) {
+	r, err := kernel.Running()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Before(6, 5) {
+		t.Skipf("Linux %v does not evict", r)
+	}
+	l := behindGateway(t)
+	to := listen(t, l, tcp.CloseFirst)
+	n := 0
+	for range 4 * ports {
+		n += connect(t, l, to, 1, tcp.CloseAfterPeer)
+	}
+	if n <= ports {
+		t.Errorf("%d connected through %d ports, want more", n, ports)
+	}
+}
+
+func TestConnectionsThatStandAreLeftAlone(t *testing.T) {
+	l := behindGateway(t)
+	if err := l.PreventEviction(); err != nil {
+		t.Fatal(err)
+	}
+	to := listen(t, l, tcp.KeepOpen)
+	if connect(t, l, to, 1, tcp.KeepOpen) != 1 {
+		t.Fatal("no connection")
+	}
+	if all := flows(t, l); len(all) != 1 || all[0].State != "ESTABLISHED" || all[0].Expires < time.Hour {
+		t.Errorf("flows %v, want one ESTABLISHED with days to go", all)
+	}
+}
