@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -78,20 +79,20 @@ func Length() Family {
 				Name: "length-fin-timeout-1", Cells: Cells{{fin: {"1"}}},
 				Want:    lasts(minisocket, "1 s"),
 				Because: "tcp_fin_timeout=1 shortens FIN_WAIT2 of a socket that nobody owns to 1 s; TIME_WAIT is a constant",
-				Source:  constant + ", tcp_fin_time",
+				Source:  constant + ", tcp_fin_time; rounded up to a slot (inet_twsk_schedule before Linux 4.1)",
 			},
 			{
 				Name: "length-fin-timeout-5", Cells: Cells{{fin: {"5"}}},
 				Want:    lasts(minisocket, "5 s"),
 				Because: "tcp_fin_timeout=5 shortens FIN_WAIT2 of a socket that nobody owns to 5 s; TIME_WAIT is a constant",
-				Source:  constant + ", tcp_fin_time",
+				Source:  constant + ", tcp_fin_time; rounded up to a slot (inet_twsk_schedule before Linux 4.1)",
 			},
 			{
 				Name: "length-fin-timeout-120", Cells: Cells{{fin: {"120"}}},
 				Want: lasts("full socket", "60 s"),
 				Because: "tcp_fin_timeout=120 does not lengthen TIME_WAIT; what it has above 60 s FIN_WAIT2 spends as a full socket, " +
 					"whose timer says 120 s - 60 s, before a minisocket takes the other 60 s",
-				Source: constant + "; tcp_rcv_state_process: tmo > TCP_TIMEWAIT_LEN",
+				Source: constant + "; tcp_rcv_state_process: tmo > TCP_TIMEWAIT_LEN; up to 1/256 more before Linux 4.8 (apply_slack)",
 			},
 		},
 		Topology: func(c Cell) lab.Topology {
@@ -126,6 +127,13 @@ type sides struct {
 	client, balancer node.Node
 	byClient         bool // the client closes first
 	door             node.Listening
+}
+
+// lasts says how long the closer's timer lasts, which was set since it began.
+func (e sides) lasts(ctx context.Context, left observe.Socket, began time.Time) (string, error) {
+	elapsed := time.Since(began)
+	release, err := e.closer().Release(ctx)
+	return lasting(release, left.Expires, elapsed), err
 }
 
 // closer is the node that closes first, other the other one.
@@ -192,8 +200,9 @@ func (e sides) beginning(ctx context.Context) (seen Seen, err error) {
 		kind = "minisocket"
 	}
 	seen.Note("fin-wait-2", kind)
-	seen.Note("fin-wait-2 lasts", lasting(left.Expires, time.Since(began)))
-	return seen, nil
+	lasts, err := e.lasts(ctx, left, began)
+	seen.Note("fin-wait-2 lasts", lasts)
+	return seen, err
 }
 
 // end leaves a TIME_WAIT, waits until it is gone, and connects again.
@@ -269,7 +278,11 @@ func (e sides) timeWait(ctx context.Context, seen *Seen) (sidesConn, error) {
 	if err != nil {
 		return closed, err
 	}
-	seen.Note("time-wait", lasting(left.Expires, time.Since(began)))
+	lasts, err := e.lasts(ctx, left, began)
+	if err != nil {
+		return closed, err
+	}
+	seen.Note("time-wait", lasts)
 	return closed, e.notePeer(ctx, closed, seen)
 }
 
@@ -305,12 +318,11 @@ func (e sides) notePeer(ctx context.Context, of sidesConn, seen *Seen) error {
 }
 
 // lasting tells which of the lengths that a TIME_WAIT or FIN_WAIT2 may have here
-// a timer has, that was set at most elapsed ago and still has left to run. It is
-// left itself when none fits.
-func lasting(left, elapsed time.Duration) string {
-	const jiffies = 100 * time.Millisecond // timers are rounded up to them
+// a timer of the kernel has, that was set at most elapsed ago and still has left to
+// run. It is left itself when none fits.
+func lasting(on kernel.Release, left, elapsed time.Duration) string {
 	for _, length := range []time.Duration{time.Second, 5 * time.Second, TimeWaitLength, 120 * time.Second} {
-		if left <= length+jiffies && length <= left+elapsed+jiffies {
+		if left <= length+timerExtra(on, length) && length <= left+elapsed+jiffyAtMost {
 			return fmt.Sprintf("%.0f s", length.Seconds())
 		}
 	}
