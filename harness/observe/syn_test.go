@@ -438,10 +438,10 @@ func TestSilencesAreExplainedByCounters(t *testing.T) {
 		says   string
 	}{
 		{"one left out", Counters{"TcpExt.TCPACKSkippedChallenge": 1}, AnswerLimited,
-			"1 answered by ACK, 1 not answered because of the rate limit"},
-		{"none left out", Counters{"TcpExt.TCPACKSkippedChallenge": 0}, NoAnswer, "1 answered by ACK, 1 not answered"},
+			"1 answered by ACK, 1 not answered because of the rate limit, 1 not answered"},
+		{"none left out", Counters{"TcpExt.TCPACKSkippedChallenge": 0}, NoAnswer, "1 answered by ACK, 2 not answered"},
 		{"two left out, one of which answered no SYN", Counters{"TcpExt.TCPACKSkippedSeq": 1, "TcpExt.TCPACKSkippedPAWS": 1}, NoAnswer,
-			"1 answered by ACK, 1 not answered"},
+			"1 answered by ACK, 2 not answered"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tp := newTape()
