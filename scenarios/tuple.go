@@ -145,7 +145,7 @@ func Tuple() Family {
 			},
 			{
 				Name: "tuple-established-older-stamp", Cells: olderStamp.And(stands).And(clean), Kernels: prompt,
-				Want: with(answered, atOncePrompt, AtLeast("challenges", 1), Rises(lab.Balancer, "Tcp.EstabResets")),
+				Want: with(answered, atOncePrompt, Exactly("challenges", 1), Rises(lab.Balancer, "Tcp.EstabResets")),
 				Because: "a SYN with an older timestamp is answered by an ACK as well: since 6.4 it is a challenge ACK and counted as that, " +
 					"before a duplicate ACK of PAWS, counted by PAWSEstab",
 				Source: "tcp_validate_incoming; commit ee05d90d0ac7, tcp: Refine SYN handling for PAWS; seen to be PAWSEstab on 4.2 and 5.10",
@@ -160,7 +160,7 @@ func Tuple() Family {
 			},
 			{
 				Name: "tuple-established-challenged-1s", Cells: Cells{stands}.And(clean), Kernels: byTimer,
-				Want:    with(answered, byFirstTimer, AtLeast("challenges", 1), Rises(lab.Balancer, "Tcp.EstabResets")),
+				Want:    with(answered, byFirstTimer, Exactly("challenges", 1), Rises(lab.Balancer, "Tcp.EstabResets")),
 				Because: "as on later kernels, but the client sends its SYN again only when its timer fires",
 				Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
 			},
