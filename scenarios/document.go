@@ -375,7 +375,7 @@ func omittedClaims() []Claim {
 			Since: "all",
 			Rules: []string{
 				"tuple-established-challenged", "tuple-established-older-stamp", "tuple-established-challenged-1s", "tuple-established-cut-off",
-				"tuple-challenged-limited", "tuple-challenged-limited-3s", "tuple-established-ignored",
+				"tuple-challenged-limited", "tuple-challenged-limited-3s", "tuple-established-ignored", "tuple-challenged-ignored",
 			},
 		},
 		{
