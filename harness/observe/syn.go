@@ -437,12 +437,12 @@ func (a SYNAccount) answers() string {
 	var parts []string
 	verb := "answered by"
 	for _, k := range kinds {
-		switch k.answer {
-		case NoAnswer:
-			parts = append(parts, fmt.Sprintf("%d not answered", given[k]))
-			continue
-		case AnswerLimited:
-			parts = append(parts, fmt.Sprintf("%d not answered because of the rate limit", given[k]))
+		if k.answer == NoAnswer || k.answer == AnswerLimited {
+			part := fmt.Sprintf("%d not answered", given[k])
+			if k.answer == AnswerLimited {
+				part += " because of the rate limit"
+			}
+			parts = append(parts, part)
 			continue
 		}
 		part := fmt.Sprintf("%d %s %s", given[k], verb, k.answer)
