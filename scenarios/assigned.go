@@ -56,6 +56,9 @@ func probeKernel(ctx context.Context, machines microvm.Host, k microvm.Kernel) (
 		return Facts{}, err
 	}
 	facts, err := Probe(ctx, m)
+	if err == nil {
+		err = facts.try(ctx, m)
+	}
 	return facts.apart(), errors.Join(err, m.Close())
 }
 

@@ -277,6 +277,9 @@ func renderFeatures(out *strings.Builder) {
 		if f.Apart {
 			spans, probe = []string{"any"}, "a machine of its own for each node (`--kernel ROLE=`)"
 		}
+		if f.Try != nil {
+			probe = fmt.Sprintf("tried before %v on a machine of its own, else release", f.Settled)
+		}
 		for _, p := range []struct{ kind, name string }{{"sysctl", f.Sysctl}, {"counter", f.Counter}, {"symbol", f.Symbol}} {
 			if p.name != "" {
 				probe = fmt.Sprintf("%s `%s`", p.kind, p.name)

@@ -264,7 +264,7 @@ func tupleClaims() []Claim {
 			Since: "all",
 			Rules: []string{
 				"chance-by-number", "share-numbers", "tuple-older-number-answered", "tuple-older-number-answered-1s", "tuple-older-number-unhindered",
-				"tuple-older-number-shut-out", "tuple-newer-number", "exhaustion-no-timestamps",
+				"tuple-older-number-shut-out", "tuple-older-number-shut-out-for-good", "tuple-newer-number", "exhaustion-no-timestamps",
 			},
 		},
 		{
@@ -370,9 +370,13 @@ func omittedClaims() []Claim {
 			English: "What if the balancer still has the connection established, because the client vanished?",
 			Mark:    Right,
 			Truth: "It challenges the SYN by an ACK, the newcomer's RST resets the old connection, and the repeated SYN gets in. Where that exchange is broken " +
-				"the newcomer is shut out as long as the old connection stands.",
+				"the newcomer is shut out as long as the old connection stands. The balancer leaves a challenge out that would follow another within 500 ms, " +
+				"which costs the newcomer one repetition; and from Linux 3.8 to 3.17 it drops the SYN without a word.",
 			Since: "all",
-			Rules: []string{"tuple-established-challenged", "tuple-established-older-stamp", "tuple-established-challenged-1s", "tuple-established-cut-off"},
+			Rules: []string{
+				"tuple-established-challenged", "tuple-established-older-stamp", "tuple-established-challenged-1s", "tuple-established-cut-off",
+				"tuple-challenged-limited", "tuple-challenged-limited-3s", "tuple-established-ignored", "tuple-challenged-ignored",
+			},
 		},
 		{
 			English: "How long must a NAT hold a port after its connection, and what does that cost?",

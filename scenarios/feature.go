@@ -40,11 +40,14 @@ const (
 	LongBacklog      Feature = "long-accept-queue"
 	OwnMachine       Feature = "machine-of-its-own"
 	ForgetsSooner    Feature = "paws-forgets-sooner"
+	IgnoresBareSYN   Feature = "established-ignores-syn"
+	RSTRestarts      Feature = "rst-restarts-time-wait"
 )
 
 // FeatureInfo says what a feature is and how to find out about it. The probes
 // decide where there is one; the releases where there is none, and for kernels
-// that are not running.
+// that are not running. What a kernel does can be tried only on one that is a machine
+// of its own: see [ProbeKernels].
 type FeatureInfo struct {
 	Feature Feature
 	Means   string
@@ -55,6 +58,11 @@ type FeatureInfo struct {
 	Sysctl, Counter, Symbol string
 	// In are the mainline releases that have it.
 	In []Span
+	// Try finds out by bringing the matter about, on a node that is a machine of its own
+	// and that nobody else uses. It is left out for kernels from Settled on, of which
+	// the release tells; before, some have the mending of a later one.
+	Try     func(ctx context.Context, alone node.Node) (kernel.Fact, error)
+	Settled kernel.Release
 	// Apart says that it is no matter of releases: the nodes of a role have it
 	// when each is a machine of its own, and lack it as namespaces.
 	Apart bool
@@ -194,6 +202,18 @@ func Features() []FeatureInfo {
 			Feature: ForgetsSooner, In: since(6, 7),
 			Means:  "a connection that was idle for 2147 s, and not only one that was for 24 days, accepts an older timestamp",
 			Source: "TCP_PAWS_WRAP of include/net/tcp.h; the series of commit 614e8316aa4c, tcp: add support for usec resolution in TCP TS values",
+		},
+		{
+			Feature: IgnoresBareSYN, In: []Span{{From: mainline(3, 8), Until: mainline(3, 18)}},
+			Try: tryBareSYN, Settled: mainline(3, 18),
+			Means: "a connection that stands drops a SYN without a word",
+			Source: "commits c3ae62af8e75, tcp: should drop incoming frames without ACK flag set, " +
+				"and 0c228e833c88, tcp: Restore RFC5961-compliant behavior for SYN packets; both in many stable kernels",
+		},
+		{
+			Feature: RSTRestarts, In: until(4, 19), Try: tryRST, Settled: mainline(4, 19),
+			Means:  "with tcp_rfc1337 a RST that finds a TIME_WAIT begins its 60 s anew",
+			Source: "commit 63cc357f7bba, tcp: do not restart timewait timer on rst reception; in many stable kernels since September 2018",
 		},
 		{
 			Feature: OwnMachine, Apart: true,

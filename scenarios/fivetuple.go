@@ -40,6 +40,9 @@ const (
 	LeftFinWait2 Left = "fin-wait-2"
 	// LeftEstablished: nobody has closed.
 	LeftEstablished Left = "established"
+	// LeftChallenged: nobody has closed, and the balancer has answered another SYN by
+	// a challenge ACK less than 500 ms before (tcp_invalid_ratelimit).
+	LeftChallenged Left = "challenged"
 	// LeftNothing: both have closed and the TIME_WAIT has run out.
 	LeftNothing Left = "expired"
 )
@@ -124,11 +127,18 @@ const (
 // 4.13, a jiffy before. A clock that is to be newer must have gone on.
 const tickAtMost = 20 * time.Millisecond
 
-// errMissed says that the clocks did not meet at the one tick that was wanted.
-var errMissed = errors.New("the second SYN left at another tick than wanted")
+var (
+	// errMissed says that the clocks did not meet at the one tick that was wanted.
+	errMissed = errors.New("the second SYN left at another tick than wanted")
+	// errUnlimited says that the second SYN did not come within the time in which
+	// the balancer leaves challenges out.
+	errUnlimited = errors.New("the second SYN left too late for the rate limit")
+)
 
 // again tells whether what went wrong may go well on another port.
-func again(err error) bool { return errors.Is(err, errMissed) || errors.Is(err, errCut) }
+func again(err error) bool {
+	return errors.Is(err, errMissed) || errors.Is(err, errUnlimited) || errors.Is(err, errCut)
+}
 
 // Drive brings the situation about, lets the second client connect once, and
 // keeps that connection open.
@@ -198,12 +208,21 @@ func (s fiveTuple) once(ctx context.Context) (seen FiveTupleSeen, err error) {
 	if err := s.fault(); err != nil {
 		return seen, err
 	}
+	var challenged time.Time
+	if s.Left == LeftChallenged {
+		if challenged, err = s.knock(ctx); err != nil {
+			return seen, fmt.Errorf("knock: %w", err)
+		}
+	}
 	var notBefore time.Duration
 	if s.Clock == Equal && last.known {
 		notBefore = last.moment()
 	}
 	if err := s.meet(ctx, notBefore, &seen); err != nil {
 		return seen, fmt.Errorf("second connection: %w", err)
+	}
+	if s.Left == LeftChallenged && !limited(challenged, seen.SYNs) {
+		return seen, errUnlimited
 	}
 	cut, err := s.cut()
 	if err != nil {
@@ -298,6 +317,11 @@ func (s fiveTuple) leave(ctx context.Context, seen *FiveTupleSeen) (last shown, 
 	if err := s.end(ctx, seen.First.Conn, conn); err != nil {
 		return last, err
 	}
+	if s.stands() {
+		if err := s.quiet(ctx); err != nil {
+			return last, err
+		}
+	}
 	if seen.Left, err = s.awaitLeft(ctx); err != nil {
 		return last, err
 	}
@@ -315,7 +339,7 @@ func (s fiveTuple) leave(ctx context.Context, seen *FiveTupleSeen) (last shown, 
 
 // end has both sides do what leaves the wanted state.
 func (s fiveTuple) end(ctx context.Context, first, atBalancer tcp.Handle) error {
-	if s.Left != LeftEstablished {
+	if !s.stands() {
 		if err := s.balancer.End(ctx, atBalancer, tcp.CloseNow); err != nil {
 			return err
 		}
@@ -373,7 +397,7 @@ func (s fiveTuple) awaitLeft(ctx context.Context) (left observe.Socket, err erro
 			return left.State == observe.TimeWait && left.Expires <= TimeWaitLength-s.Aged, nil
 		case LeftFinWait2:
 			return left.State == observe.FinWait2 && left.Mini(), nil
-		case LeftEstablished:
+		case LeftEstablished, LeftChallenged:
 			return left.State == observe.Established && left.SendQueue == 0, nil
 		default:
 			return false, nil
@@ -411,11 +435,16 @@ func (s fiveTuple) fault() error {
 	case UnNATedRST:
 		rule.Table, rule.Chain, rule.Spec = "raw", "PREROUTING", rst+" -j CT --notrack"
 	case EatsACK:
-		rule.Spec = fmt.Sprintf("-i balancer -p tcp --dport %d --tcp-flags SYN,RST,FIN,ACK ACK -j DROP", s.port)
+		rule.Spec = s.ackToClient() + " -j DROP"
 	default:
 		return fmt.Errorf("unknown fault %q", s.Fault)
 	}
 	return s.lab.AddRules(rule)
+}
+
+// ackToClient matches the balancer's bare ACKs to the client's port.
+func (s fiveTuple) ackToClient() string {
+	return fmt.Sprintf("-i balancer -p tcp --dport %d --tcp-flags SYN,RST,FIN,ACK ACK", s.port)
 }
 
 // meet has the second client connect from the same port.
@@ -454,6 +483,7 @@ func (s fiveTuple) meet(ctx context.Context, notBefore time.Duration, seen *Five
 	}
 	path := s.lab.Path(s.second.Identity().Name)
 	seen.SYNs = observe.AccountSYNs(packets[len(earlier):], path, seen.Second.Local, s.door.Addr)
+	seen.SYNs.Explain(seen.Balancer)
 	return nil
 }
 
@@ -564,7 +594,7 @@ func (s fiveTuple) steer(ctx context.Context, second tcp.ClockReading, first, at
 		if err := s.first.AdvanceClock(ctx, first, int32(step)); err != nil {
 			return err
 		}
-		if ahead -= step; ahead == 0 && s.Left != LeftEstablished {
+		if ahead -= step; ahead == 0 && !s.stands() {
 			return nil // the end of the connection will tell the balancer
 		}
 		if _, err := s.balancer.Send(ctx, atBalancer, 1); err != nil {

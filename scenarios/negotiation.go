@@ -124,13 +124,13 @@ func negotiate(ctx context.Context, l *lab.Lab, from, to node.Node) (seen Seen, 
 // been seen is nil.
 type handshake struct{ syn, synACK, openerData, otherData *observe.Packet }
 
-// readHandshake finds the last packet of each kind, where it arrived.
+// readHandshake finds the last packet of each kind, where it was seen last: where it
+// arrived, or where it left for a machine that nobody else can look into.
 func readHandshake(packets []observe.Packet, opener, other netip.AddrPort) (h handshake) {
 	for _, p := range packets {
 		fromOpener := p.Src == opener && p.Dst == other
 		fromOther := p.Src == other && p.Dst == opener
 		switch {
-		case p.Direction != observe.In:
 		case fromOpener && p.Flags.Has(observe.FlagSYN):
 			h.syn = &p
 		case fromOther && p.Flags.Has(observe.FlagSYN|observe.FlagACK):

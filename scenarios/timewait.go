@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"twlab/harness/kernel"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -24,6 +25,31 @@ const (
 	fullTimeWait     = "60 s"
 	recycledTimeWait = "3.5 RTO"
 )
+
+// jiffyAtMost is how much shorter than it was set a timer may look: jiffies are
+// whole, of 10 ms at most (HZ=100), when it is set and again when it is looked at.
+const jiffyAtMost = 2 * 10 * time.Millisecond
+
+// timerExtra is how much longer than its length a timer of a socket may say that it
+// runs, on a kernel of any HZ:
+//   - before Linux 4.1, a minisocket of up to 31 slots waits for the end of one
+//     (inet_twsk_schedule): a slot is 4 s / 32 in jiffies, rounded up to a power of 2, so
+//     64 jiffies of 1/300 s, or 16 of 1/100 s (INET_TWDR_RECYCLE_TICK);
+//   - before Linux 4.8, mod_timer may put a timer off by 1/256, so that it shares its
+//     jiffy with others (apply_slack);
+//   - later the wheel is coarser, but what a timer says is what was asked for
+//     (commit 500462a9de65, timers: Switch to a non-cascading wheel).
+func timerExtra(on kernel.Release, length time.Duration) time.Duration {
+	const slot = 64 * time.Second / 300
+	switch {
+	case on.Before(4, 1) && length < 31*slot:
+		return jiffyAtMost + slot
+	case on.Before(4, 8):
+		return jiffyAtMost + length/256
+	default:
+		return jiffyAtMost
+	}
+}
 
 // shortestRTO is TCP_RTO_MIN of include/net/tcp.h.
 const shortestRTO = 200 * time.Millisecond
@@ -106,17 +132,22 @@ func closeInTurn(ctx context.Context, first, then side) (timeWait string, err er
 	if left == 0 && moved[0]["Tcp.OutRsts"] > 0 {
 		return "", errCut
 	}
+	release, err := first.node.Release(ctx)
+	if err != nil {
+		return "", err
+	}
 	// The answers to the FINs are samples for the timeout too: none of them took
 	// longer than all of this (tcp_rtt_estimator weighs them by less than 9/8).
-	return timeWaitLength(left, ended, rto+(ended+last.Sub(began))*9/8)
+	return timeWaitLength(release, left, ended, rto+(ended+last.Sub(began))*9/8)
 }
 
 // timeWaitLength tells which length a TIME_WAIT has that began at most elapsed ago
 // and still has left to run, nothing when it is over. The connection's
 // retransmission timeout was at most rto.
-func timeWaitLength(left, elapsed, rto time.Duration) (string, error) {
-	const slack = 250 * time.Millisecond // timers are rounded up to jiffies, and before Linux 4.1 to larger units
-	may := func(least, most time.Duration) bool { return left <= most+slack && least <= left+elapsed+slack }
+func timeWaitLength(on kernel.Release, left, elapsed, rto time.Duration) (string, error) {
+	may := func(least, most time.Duration) bool {
+		return left <= most+timerExtra(on, most) && least <= left+elapsed+jiffyAtMost
+	}
 	full := may(TimeWaitLength, TimeWaitLength)
 	short := may(shortestRTO*7/2, rto*7/2)
 	switch {

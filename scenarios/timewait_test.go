@@ -23,7 +23,7 @@ func TestTimeWaitLength(t *testing.T) {
 		"over, whichever it was":    {0, 61 * time.Second, rto, "", true},
 		"a timeout of many seconds": {50 * time.Second, 12 * time.Second, 18 * time.Second, "", true},
 	} {
-		got, err := timeWaitLength(c.left, c.elapsed, c.rto)
+		got, err := timeWaitLength(mainline(6, 18), c.left, c.elapsed, c.rto)
 		if got != c.want || errors.Is(err, errTooLate) != c.late {
 			t.Errorf("%s: %q, %v, want %q", name, got, err, c.want)
 		}

@@ -50,16 +50,39 @@ func Tuple() Family {
 		Rises(lab.Client, "TcpExt.TCPSynRetrans"), Rises(lab.Client, "Tcp.OutRsts"),
 		Stays(lab.Gateway, "Conntrack.insert_failed"), Stays(lab.Balancer, "TcpExt.ListenDrops"),
 	}
+	// After how many milliseconds the SYN is repeated: TCP_TIMEOUT_MIN is 2 jiffies, so
+	// 20 ms and less, and from 200 ms on (TCP_RTO_MIN) a timer might be behind it. The
+	// SYN's own timer is set to 1 s and rounded to jiffies, and up by 1/8 of that at
+	// most; the next one takes as long, or twice that.
+	atOncePrompt := AtMost("repeated after ms", 199)
+	byFirstTimer := Between("repeated after ms", 990, 1979)
 	atOnce := []Expectation{
 		verdict(tcp.Connected), Is("answers", "SYN-ACK"), Is("reset", "none"),
 		Exactly("paws rejects", 0), Stays(lab.Client, "TcpExt.TCPSynRetrans"), Stays(lab.Client, "Tcp.OutRsts"),
 	}
-	fails := []Expectation{
-		verdict(tcp.TimedOut), Exactly("syn-acks", 0), AtLeast("syns", 2), Is("all syns reached", "yes"),
-		Stays(lab.Gateway, "Conntrack.insert_failed"), Stays(lab.Balancer, "TcpExt.ListenDrops"),
+	failsAfter := func(syns Expectation) []Expectation {
+		return []Expectation{
+			verdict(tcp.TimedOut), Exactly("syn-acks", 0), syns, Is("all syns reached", "yes"),
+			Stays(lab.Gateway, "Conntrack.insert_failed"), Stays(lab.Balancer, "TcpExt.ListenDrops"),
+		}
+	}
+	// Two or three by the timer, within 3 s, and where the client has it one at once.
+	fails := failsAfter(Between("syns", 2, 4))
+	ignored := func(fails []Expectation) []Expectation {
+		return with(fails, Exactly("challenges", 0), Stays(lab.Balancer, "Tcp.EstabResets"), Is("reset", "none"),
+			Is("left after", string(observe.Established)))
 	}
 	prompt := []Condition{Has(lab.Client, PromptSYN)}
 	byTimer := []Condition{Lacks(lab.Client, PromptSYN)}
+	stands := Where{state: {string(LeftEstablished), string(LeftChallenged)}}
+	const linear Feature = "knob-tcp-syn-linear-timeouts"
+	limited := func(secondGap Expectation) []Expectation {
+		return []Expectation{
+			verdict(tcp.Connected), Is("answers", "left out (rate limit), ACK, SYN-ACK"), Is("reset", "reached"),
+			byFirstTimer, secondGap, Exactly("acks left out", 1), Rises(lab.Balancer, "Tcp.EstabResets"),
+			Stays(lab.Gateway, "Conntrack.insert_failed"), Stays(lab.Balancer, "TcpExt.ListenDrops"),
+		}
+	}
 
 	return Family{
 		Name: "tuple",
@@ -76,7 +99,7 @@ func Tuple() Family {
 				Means: "tcp_timestamps of the balancer"},
 			{Name: second, Values: []string{"other-host", "same-host", "direct"}, Product: true,
 				Means: "who connects the second time: another client behind the same MASQUERADE, the same client, or the same client without NAT"},
-			{Name: state, Values: []string{string(LeftTimeWait), string(LeftFinWait2), string(LeftEstablished), string(LeftNothing)},
+			{Name: state, Values: []string{string(LeftTimeWait), string(LeftFinWait2), string(LeftEstablished), string(LeftChallenged), string(LeftNothing)},
 				Means: "what the first connection has left at the balancer"},
 			{Name: rfc1337, Values: []string{"0", "1"}, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_rfc1337"},
 				Means: "tcp_rfc1337 of the balancer"},
@@ -89,6 +112,9 @@ func Tuple() Family {
 			{Cells{{lbTS: {"0"}, clock: {"equal", "wrapped"}}}, "a balancer without timestamps has shown nobody a clock to be equal to"},
 			{Cells{{clientTS: {"1"}, clock: {"wrapped"}}}, "the clock begins at a random number, so where it passes 2^32 cannot be chosen"},
 			{Cells{{state: {string(LeftNothing)}, clock: {"equal"}}}, "when the TIME_WAIT has run out the clocks have gone on for a minute"},
+			{Cells{{state: {string(LeftChallenged)}, clock: {"equal"}}}, "nobody can be certain to meet the one tick and the half second after a challenge"},
+			{Cells{{state: {string(LeftChallenged)}, path: {string(DropsInvalid), string(EatsRST), string(UnNATedRST), string(EatsACK)}}},
+				"the other SYN that is challenged needs a fault of its own"},
 			{Cells{{second: {"direct"}, path: {string(UnNATedRST)}}}, "without NAT there is no translation to be left out"},
 		},
 		Slow: Cells{{state: {string(LeftNothing)}}},
@@ -99,23 +125,56 @@ func Tuple() Family {
 				Source:  "TCP_TIMEWAIT_LEN, tw_timer_handler",
 			},
 			{
-				Name: "tuple-established-older-stamp", Cells: olderStamp.And(Where{state: {string(LeftEstablished)}}).And(clean), Kernels: prompt,
-				Want: with(answered, AtMost("late ms", 900), AtLeast("challenges", 1), Rises(lab.Balancer, "Tcp.EstabResets")),
+				Name: "tuple-established-ignored", Cells: Cells{{state: {string(LeftEstablished)}}},
+				Kernels: []Condition{Has(lab.Balancer, IgnoresBareSYN)}, Want: ignored(fails),
+				Because: "from Linux 3.8 to 3.17 a connection drops what has no ACK flag before it looks at SYNs: no answer, no counter, " +
+					"and the newcomer is shut out until the old connection is gone",
+				Source: "tcp_rcv_established, tcp_rcv_state_process: !th->ack && !th->rst; commits c3ae62af8e75 and 0c228e833c88, " +
+					"tcp: Restore RFC5961-compliant behavior for SYN packets",
+			},
+			{
+				Name: "tuple-challenged-ignored", Cells: Cells{{state: {string(LeftChallenged)}}},
+				Kernels: []Condition{Has(lab.Balancer, IgnoresBareSYN)},
+				// Within 7 s: after 1 and 3 s, or since Linux 6.5 each second until 5 s.
+				Want:    ignored(failsAfter(Between("syns", 3, 6))),
+				Because: "a connection that drops SYNs before it looks at them has not challenged the one before either",
+				Source:  "tcp_rcv_established before commit 0c228e833c88",
+			},
+			{
+				Name:    "tuple-challenged-limited",
+				Cells:   Cells{{state: {string(LeftChallenged)}}},
+				Kernels: []Condition{Has(lab.Balancer, ACKRatelimit), Has(lab.Client, linear)},
+				Want:    limited(Between("again after ms", 990, 1979)),
+				Because: "a connection that has sent a challenge within 500 ms leaves the next one out; the SYN that the timer repeats is challenged, " +
+					"and only the one after that gets in: a SYN is repeated at once only while none was repeated yet",
+				Source: "tcp_oow_rate_limited, tcp_rcv_synsent_state_process: icsk_retransmits; commit ccce324dabfe for equal intervals",
+			},
+			{
+				Name:    "tuple-challenged-limited-3s",
+				Cells:   Cells{{state: {string(LeftChallenged)}}},
+				Kernels: []Condition{Has(lab.Balancer, ACKRatelimit), Lacks(lab.Client, linear)},
+				Want:    limited(Between("again after ms", 1980, 3959)),
+				Because: "as on later kernels, but the second interval is twice the first",
+				Source:  "tcp_oow_rate_limited, tcp_retransmit_timer: icsk_rto << 1",
+			},
+			{
+				Name: "tuple-established-older-stamp", Cells: olderStamp.And(stands).And(clean), Kernels: prompt,
+				Want: with(answered, atOncePrompt, Exactly("challenges", 1), Rises(lab.Balancer, "Tcp.EstabResets")),
 				Because: "a SYN with an older timestamp is answered by an ACK as well: since 6.4 it is a challenge ACK and counted as that, " +
 					"before a duplicate ACK of PAWS, counted by PAWSEstab",
 				Source: "tcp_validate_incoming; commit ee05d90d0ac7, tcp: Refine SYN handling for PAWS; seen to be PAWSEstab on 4.2 and 5.10",
 			},
 			{
-				Name: "tuple-established-challenged", Cells: Cells{{state: {string(LeftEstablished)}}}.And(clean), Kernels: prompt,
-				Want: with(answered, AtMost("late ms", 900), Rises(lab.Balancer, "TcpExt.TCPSYNChallenge"),
+				Name: "tuple-established-challenged", Cells: Cells{stands}.And(clean), Kernels: prompt,
+				Want: with(answered, atOncePrompt, Rises(lab.Balancer, "TcpExt.TCPSYNChallenge"),
 					Rises(lab.Balancer, "Tcp.EstabResets")),
-				Because: "a connection that still stands answers any SYN by a challenge ACK; the newcomer's RST has the right number " +
-					"and resets the old connection, and the repeated SYN finds the listener",
+				Because: "a connection that still stands answers any SYN by a challenge ACK, unless it has just sent one; the newcomer's RST has " +
+					"the right number and resets the old connection, and the repeated SYN finds the listener",
 				Source: "RFC 5961 section 4, tcp_validate_incoming; commit 9603d47bad46 for the prompt repetition",
 			},
 			{
-				Name: "tuple-established-challenged-1s", Cells: Cells{{state: {string(LeftEstablished)}}}.And(clean), Kernels: byTimer,
-				Want:    with(answered, AtLeast("late ms", 900), Rises(lab.Balancer, "Tcp.EstabResets")),
+				Name: "tuple-established-challenged-1s", Cells: Cells{stands}.And(clean), Kernels: byTimer,
+				Want:    with(answered, byFirstTimer, Exactly("challenges", 1), Rises(lab.Balancer, "Tcp.EstabResets")),
 				Because: "as on later kernels, but the client sends its SYN again only when its timer fires",
 				Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
 			},
@@ -138,14 +197,14 @@ func Tuple() Family {
 			},
 			{
 				Name: "tuple-fin-wait-2-answered", Cells: Cells{{state: {string(LeftFinWait2)}}}.And(clean), Kernels: prompt,
-				Want: with(answered, AtMost("late ms", 900)),
+				Want: with(answered, atOncePrompt),
 				Because: "outside its receive window, or with an older timestamp, FIN_WAIT2 answers by an ACK; " +
 					"the RST removes it whatever tcp_rfc1337 says, and the repeated SYN gets in",
 				Source: "tcp_timewait_state_process, TCP_FIN_WAIT2; commit 9603d47bad46 for the prompt repetition",
 			},
 			{
 				Name: "tuple-fin-wait-2-answered-1s", Cells: Cells{{state: {string(LeftFinWait2)}}}.And(clean), Kernels: byTimer,
-				Want:    with(answered, AtLeast("late ms", 900)),
+				Want:    with(answered, byFirstTimer),
 				Because: "as on later kernels, but the client sends its SYN again only when its timer fires",
 				Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
 			},
@@ -168,43 +227,53 @@ func Tuple() Family {
 			},
 			{
 				Name: "tuple-older-stamp-answered", Cells: olderStamp.And(timeWait).And(minds), Kernels: prompt,
-				Want: with(answered, AtMost("late ms", 900), AtLeast("paws rejects", 1)),
+				Want: with(answered, atOncePrompt, AtLeast("paws rejects", 1)),
 				Because: "an older timestamp is rejected (PAWS), but by an ACK; the client answers with a RST, which removes the TIME_WAIT, " +
 					"and sends its SYN again some 10 ms later",
 				Source: "RFC 7323 section 5, tcp_timewait_state_process, tcp_rcv_synsent_state_process; commit 9603d47bad46",
 			},
 			{
 				Name: "tuple-older-stamp-answered-1s", Cells: olderStamp.And(timeWait).And(minds), Kernels: byTimer,
-				Want:    with(answered, AtLeast("late ms", 900), AtLeast("paws rejects", 1)),
-				Because: "as on later kernels, but the client sends its SYN again only when its timer fires (1 s, 3 s before Linux 3.1)",
+				Want:    with(answered, byFirstTimer, AtLeast("paws rejects", 1)),
+				Because: "as on later kernels, but the client sends its SYN again only when its timer fires",
 				Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
 			},
 			{
 				Name: "tuple-older-stamp-shut-out", Cells: olderStamp.And(timeWait),
-				Want: with(fails, AtLeast("paws rejects", 2), Is("left after", string(observe.TimeWait)), Is("timer", "re-armed")),
+				Want: with(fails, Between("paws rejects", 2, 4), Is("left after", string(observe.TimeWait)), Is("timer", "re-armed")),
 				Because: "the RST is ignored (tcp_rfc1337) or does not arrive, and each rejected SYN begins the 60 s anew: " +
 					"the client never gets in as long as it tries",
 				Source: "tcp_timewait_state_process: paws_reject reschedules TCP_TIMEWAIT_LEN",
 			},
 			{
 				Name: "tuple-older-number-answered", Cells: otherNumber.And(timeWait).And(minds), Kernels: append(prompt, Has(lab.Gateway, RecordsChallenge)),
-				Want: with(answered, AtMost("late ms", 900), Exactly("paws rejects", 0)),
+				Want: with(answered, atOncePrompt, Exactly("paws rejects", 0)),
 				Because: "without timestamps, or with equal ones, a sequence number that is not newer is rejected the same way: " +
 					"ACK, RST, and the repeated SYN gets in",
 				Source: "tcp_timewait_state_process; commit c410cb974f2b for the gateway",
 			},
 			{
 				Name: "tuple-older-number-answered-1s", Cells: otherNumber.And(timeWait).And(minds), Kernels: append(byTimer, Has(lab.Gateway, RecordsChallenge)),
-				Want:    with(answered, AtLeast("late ms", 900), Exactly("paws rejects", 0)),
+				Want:    with(answered, byFirstTimer, Exactly("paws rejects", 0)),
 				Because: "as on later kernels, but the client sends its SYN again only when its timer fires",
 				Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
 			},
 			{
 				Name: "tuple-older-number-unhindered", Cells: otherNumber.And(timeWait).And(Where{rfc1337: {"0"}, path: {"clean"}, second: {"direct"}}),
 				Kernels: append(prompt, Lacks(lab.Gateway, RecordsChallenge)),
-				Want:    with(answered, AtMost("late ms", 900), Exactly("paws rejects", 0)),
+				Want:    with(answered, atOncePrompt, Exactly("paws rejects", 0)),
 				Because: "a gateway that only forwards does not touch the RST",
 				Source:  "ip_forward",
+			},
+			{
+				Name:    "tuple-older-number-shut-out-for-good",
+				Cells:   otherNumber.And(timeWait).And(Where{rfc1337: {"1"}}).And(clean),
+				Kernels: []Condition{Has(lab.Balancer, RSTRestarts)},
+				Want: with(fails, Exactly("paws rejects", 0), Is("reset", "reached"), Is("left after", string(observe.TimeWait)),
+					Is("timer", "re-armed")),
+				Because: "tcp_rfc1337 spares the TIME_WAIT, but before Linux 4.19 the RST that it ignores begins the 60 s anew: " +
+					"the client keeps itself out as long as it tries",
+				Source: "tcp_timewait_state_process: th->rst; commit 63cc357f7bba, tcp: do not restart timewait timer on rst reception",
 			},
 			{
 				Name: "tuple-older-number-shut-out", Cells: otherNumber.And(timeWait),
@@ -220,6 +289,9 @@ func Tuple() Family {
 				Gateway: lab.GatewaySpec{Kind: lab.Masquerade},
 				// A client that is shut out gives up after 3 s.
 				Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=1"),
+			}
+			if c.Is(state, string(LeftChallenged)) { // whose second repetition is the one that gets in
+				t.Sysctls = lab.On(lab.Client, "net.ipv4.tcp_syn_retries=2")
 			}
 			switch c.Value(second) {
 			case "other-host":
@@ -255,6 +327,11 @@ func (f FiveTupleSeen) witnesses() Seen {
 	s.Count("syns", int64(f.SYNs.Sent))
 	s.Count("syn-acks", int64(f.SYNs.SYNACKs))
 	answers, reset, reached := []string{}, "none", "yes"
+	for i, what := range []string{"repeated after ms", "again after ms"} {
+		if i+1 < len(f.SYNs.SYNs) {
+			s.Count(what, f.SYNs.SYNs[i+1].Sent.Sub(f.SYNs.SYNs[i].Sent).Milliseconds())
+		}
+	}
 	for _, syn := range f.SYNs.SYNs {
 		answer := string(syn.Answer)
 		if answer == "" {
@@ -281,6 +358,7 @@ func (f FiveTupleSeen) witnesses() Seen {
 	s.Note("clocks", clocks)
 	s.Note("paws rejects", strconv.FormatUint(f.Balancer[PAWSReject(f.Balancer)], 10))
 	s.Count("challenges", int64(f.Balancer["TcpExt.TCPSYNChallenge"]+f.Balancer["TcpExt.PAWSEstab"]))
+	s.Count("acks left out", int64(observe.ACKsLeftOut(f.Balancer)))
 	after := string(f.After.State)
 	if after == "" {
 		after = "nothing"
@@ -290,8 +368,9 @@ func (f FiveTupleSeen) witnesses() Seen {
 	return s
 }
 
-// timerSlack is far more than the kernel and we are inexact about a timer, and
-// less than the age at which a TIME_WAIT is hit whose timer is looked at.
+// timerSlack is half the age at which a TIME_WAIT is hit whose timer is looked at: as
+// far from a timer that runs on as from one that was begun anew, and ten jiffies of
+// either (see jiffyAtMost).
 const timerSlack = 200 * time.Millisecond
 
 // timer says what became of the TIME_WAIT's timer: begun anew, running on, or

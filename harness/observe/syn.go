@@ -31,7 +31,22 @@ const (
 	AnswerSYNACK Answer = "SYN-ACK"
 	AnswerACK    Answer = "ACK"
 	AnswerRST    Answer = "RST"
+	// AnswerLimited is a silence: the server had an ACK for the SYN and left it out,
+	// because it had sent one of the kind less than net.ipv4.tcp_invalid_ratelimit
+	// (500 ms) before (tcp_oow_rate_limited, Linux 4.0). Only the server's counters
+	// tell: see [SYNAccount.Explain].
+	AnswerLimited Answer = "left out (rate limit)"
 )
+
+// ACKsLeftOut is how many ACKs a host has left out for their number: challenges,
+// and answers to segments outside of the window or with an old timestamp.
+func ACKsLeftOut(c Counters) uint64 {
+	sum := uint64(0)
+	for _, what := range []string{"SynRecv", "PAWS", "Seq", "FinWait2", "TimeWait", "Challenge"} {
+		sum += c["TcpExt.TCPACKSkipped"+what]
+	}
+	return sum
+}
 
 // Way says how far a packet came from the client to the server.
 type Way struct {
@@ -111,6 +126,26 @@ func AccountSYNs(packets []Packet, path Path, client, server netip.AddrPort) SYN
 		account.Resets += one(syn.ResetSent)
 	}
 	return account
+}
+
+// Explain gives the silences their reason, where the server's counters tell it: by
+// how much they rose while the SYNs were sent. They say how many ACKs were left out
+// and not which, so it does so only when they account for every SYN that came to
+// the server and had no answer, and for no other segment.
+func (a *SYNAccount) Explain(server Counters) {
+	silent := func(s SYN) bool { return s.Reached && s.Answer == NoAnswer }
+	count := uint64(0)
+	for _, syn := range a.SYNs {
+		count += uint64(one(silent(syn)))
+	}
+	if count != ACKsLeftOut(server) {
+		return
+	}
+	for i := range a.SYNs {
+		if silent(a.SYNs[i]) {
+			a.SYNs[i].Answer, a.SYNs[i].AnsweredBy = AnswerLimited, a.Path.Server
+		}
+	}
 }
 
 func one(yes bool) int {
@@ -402,8 +437,12 @@ func (a SYNAccount) answers() string {
 	var parts []string
 	verb := "answered by"
 	for _, k := range kinds {
-		if k.answer == NoAnswer {
-			parts = append(parts, fmt.Sprintf("%d not answered", given[k]))
+		if k.answer == NoAnswer || k.answer == AnswerLimited {
+			part := fmt.Sprintf("%d not answered", given[k])
+			if k.answer == AnswerLimited {
+				part += " because of the rate limit"
+			}
+			parts = append(parts, part)
 			continue
 		}
 		part := fmt.Sprintf("%d %s %s", given[k], verb, k.answer)

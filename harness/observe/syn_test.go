@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -424,5 +425,43 @@ func TestAccountSYNsDirect(t *testing.T) {
 	}
 	if want := (Way{Reached: true, As: private}); !reflect.DeepEqual(got.SYNs[0].Way, want) {
 		t.Errorf("way: got %+v, want %+v", got.SYNs[0].Way, want)
+	}
+}
+
+// A silence has the rate limit for its reason only when the counters account for all
+// silences, and for nothing else.
+func TestSilencesAreExplainedByCounters(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		server Counters
+		second Answer
+		says   string
+	}{
+		{"one left out", Counters{"TcpExt.TCPACKSkippedChallenge": 1}, AnswerLimited,
+			"1 answered by ACK, 1 not answered because of the rate limit, 1 not answered"},
+		{"none left out", Counters{"TcpExt.TCPACKSkippedChallenge": 0}, NoAnswer, "1 answered by ACK, 2 not answered"},
+		{"two left out, one of which answered no SYN", Counters{"TcpExt.TCPACKSkippedSeq": 1, "TcpExt.TCPACKSkippedPAWS": 1}, NoAnswer,
+			"1 answered by ACK, 2 not answered"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tp := newTape()
+			tp.syn(4)
+			tp.toClient(oldAck(), 4)
+			tp.wait(time.Second)
+			tp.syn(4)
+			tp.wait(time.Second)
+			tp.syn(1) // lost on its way
+			account := AccountSYNs(tp.packets, throughGateway, private, door)
+			account.Explain(c.server)
+			if got := account.SYNs[1].Answer; got != c.second {
+				t.Errorf("second SYN: %q, want %q", got, c.second)
+			}
+			if account.SYNs[0].Answer != AnswerACK || account.SYNs[2].Answer != NoAnswer {
+				t.Errorf("the others have other answers than before: %+v", account.SYNs)
+			}
+			if !strings.Contains(account.String(), c.says) {
+				t.Errorf("%q does not say %q", account, c.says)
+			}
+		})
 	}
 }
