@@ -308,13 +308,3 @@ func TestConsoleKeepsTheEnd(t *testing.T) {
 		t.Errorf("tail: %s", tail)
 	}
 }
-
-func TestEnoughMemory(t *testing.T) {
-	const meminfo = "MemTotal:       8000000 kB\nMemAvailable:    512000 kB\n"
-	if err := enoughOf(meminfo, DefaultMemory); err != nil {
-		t.Error(err)
-	}
-	if err := enoughOf(meminfo, 400); !errors.Is(err, ErrNoMemory) || !strings.Contains(err.Error(), "it takes 528 MiB, and 500 are available") {
-		t.Error(err)
-	}
-}

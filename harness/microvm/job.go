@@ -91,7 +91,7 @@ func (j *Job) check() (release kernel.Release, available modules, err error) {
 	if _, err := findQEMU(); err != nil {
 		return release, available, err
 	}
-	return release, available, enoughMemory(j.MemoryMiB)
+	return release, available, j.EnoughMemory(1)
 }
 
 // Run does the job and returns the exit status of its command. The error says
