@@ -16,6 +16,7 @@ import (
 
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
+	"twlab/harness/leak"
 	"twlab/harness/observe"
 )
 
@@ -30,14 +31,36 @@ func TestStories(t *testing.T) {
 // builds a lab, and after everybody is done.
 var before observe.Snapshot
 
+// Each process of the suite must hold, when all its specs have ended, what it held
+// before the first. Ginkgo captures what a spec prints by pipes and goroutines of its
+// own, which are none of the specs': not while we look.
+var held leak.Snapshot
+
 var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
 	preflight(ctx)
 	var err error
 	before, err = observe.SnapshotHost(ctx)
 	noError(err)
-}, func() {})
+}, func() {
+	PauseOutputInterception()
+	defer ResumeOutputInterception()
+	var err error
+	held, err = leak.Take()
+	noError(err)
+})
 
-var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
+var _ = SynchronizedAfterSuite(func(ctx SpecContext) {
+	if held.Zero() {
+		return // no spec has begun
+	}
+	PauseOutputInterception()
+	defer ResumeOutputInterception()
+	soon, stop := context.WithTimeout(ctx, leak.Grace)
+	defer stop()
+	if err := held.Left(soon); err != nil {
+		Fail("the specs of this process have " + err.Error())
+	}
+}, func(ctx SpecContext) {
 	if before == nil {
 		return // the suite has not begun
 	}

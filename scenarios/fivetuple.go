@@ -453,10 +453,7 @@ func (s fiveTuple) meet(ctx context.Context, notBefore time.Duration, seen *Five
 	if err != nil {
 		return err
 	}
-	earlier, err := s.lab.Packets()
-	if err != nil {
-		return err
-	}
+	mark := s.lab.Mark()
 	began := time.Now()
 	a := tcp.Attempt{To: s.door.Addr, From: s.from(), ReuseAddr: true, ISN: s.secondISN(), NotBefore: notBefore}
 	outs, err := s.second.Attempt(ctx, []tcp.Attempt{a})
@@ -477,12 +474,12 @@ func (s fiveTuple) meet(ctx context.Context, notBefore time.Duration, seen *Five
 		return err
 	}
 	seen.Client, seen.Gateway, seen.Balancer = moved[0], moved[1], moved[2]
-	packets, err := s.lab.Packets()
+	packets, err := s.lab.PacketsSince(mark)
 	if err != nil {
 		return err
 	}
 	path := s.lab.Path(s.second.Identity().Name)
-	seen.SYNs = observe.AccountSYNs(packets[len(earlier):], path, seen.Second.Local, s.door.Addr)
+	seen.SYNs = observe.AccountSYNs(packets, path, seen.Second.Local, s.door.Addr)
 	seen.SYNs.Explain(seen.Balancer)
 	return nil
 }

@@ -243,10 +243,7 @@ func (g *giveaway) meet(ctx context.Context) (seen giveawaySeen, err error) {
 	if err != nil {
 		return seen, err
 	}
-	earlier, err := g.lab.Packets()
-	if err != nil {
-		return seen, err
-	}
+	mark := g.lab.Mark()
 	sockets, err := g.balancer.Sockets(ctx)
 	if err != nil {
 		return seen, err
@@ -267,12 +264,12 @@ func (g *giveaway) meet(ctx context.Context) (seen giveawaySeen, err error) {
 		return seen, err
 	}
 	seen.moved = map[lab.Role]observe.Counters{lab.Client: moved[0], lab.Gateway: moved[1], lab.Balancer: moved[2]}
-	packets, err := g.lab.Packets()
+	packets, err := g.lab.PacketsSince(mark)
 	if err != nil {
 		return seen, err
 	}
 	path := g.lab.Path(g.second.Identity().Name)
-	seen.syns = observe.AccountSYNs(packets[len(earlier):], path, seen.outcome.Local, g.door.Addr)
+	seen.syns = observe.AccountSYNs(packets, path, seen.outcome.Local, g.door.Addr)
 	if seen.syns.Sent == 0 {
 		return seen, fmt.Errorf("no SYN was seen: %v", seen.outcome)
 	}

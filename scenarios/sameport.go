@@ -221,10 +221,7 @@ func (r *samePort) once(ctx context.Context) (seen Seen, err error) {
 	if err := r.grow(ctx, &seen); err != nil {
 		return seen, err
 	}
-	earlier, err := r.lab.Packets()
-	if err != nil {
-		return seen, err
-	}
+	mark := r.lab.Mark()
 	outs, err := r.client.Attempt(ctx, []tcp.Attempt{r.attempt()})
 	if err != nil {
 		return seen, fmt.Errorf("second connection: %w", err)
@@ -238,11 +235,11 @@ func (r *samePort) once(ctx context.Context) (seen Seen, err error) {
 	if err := r.after(ctx, outs[0], &seen); err != nil {
 		return seen, err
 	}
-	packets, err := r.lab.Packets()
+	packets, err := r.lab.PacketsSince(mark)
 	if err != nil {
 		return seen, err
 	}
-	r.wire(packets[len(earlier):], &seen)
+	r.wire(packets, &seen)
 	moved, err := count(ctx)
 	if err != nil {
 		return seen, err

@@ -120,7 +120,7 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 	m.local = node.NewLocal(m.Identity, m.space.Do)
 	err = m.space.Do(func() error {
 		// Rules first: they load the modules that some sysctls belong to.
-		if err := b.firewall.apply(m.member); err != nil {
+		if _, err := b.firewall.apply(m.member); err != nil {
 			return err
 		}
 		if m.links, err = openLinks(); err != nil {

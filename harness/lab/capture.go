@@ -1,7 +1,9 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,35 +17,43 @@ import (
 // between client0 and the gateway, "client0/lo" the loopback of client0, where
 // each packet is seen going out and coming in. A link that is recorded already
 // goes on as it is. An end at a node with a kernel of its own is not recorded: the
-// clocks of two kernels are not in step. See [Lab.Path].
+// clocks of two kernels are not in step. See [Lab.Path]. When one of the links
+// cannot be recorded, none of them begins to be.
 func (l *Lab) Capture(names ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.taps == nil {
-		l.taps = map[string]*link{}
-	}
-	// The kernel makes each tap wait until no packet is under way
-	// (synchronize_net), so the waits overlap.
-	var opening errgroup.Group
+	wanted := map[string][]port{}
 	for _, name := range names {
 		if _, recorded := l.taps[name]; recorded {
 			continue
 		}
-		ends, err := l.ends(name)
-		if err != nil {
-			opening.Go(func() error { return err })
-			continue
+		var err error
+		if wanted[name], err = l.ends(name); err != nil {
+			return err
 		}
-		k := &link{ends: make([]*observe.Tap, len(ends))}
-		l.taps[name] = k
+	}
+	// The kernel makes each tap wait until no packet is under way
+	// (synchronize_net), so the waits overlap.
+	var opening errgroup.Group
+	opened := map[string]link{}
+	for name, ends := range wanted {
+		k := make(link, len(ends))
+		opened[name] = k
 		for i, e := range ends {
 			opening.Go(func() (err error) {
-				k.ends[i], err = e.machine.tap(e.name)
+				k[i], err = e.machine.tap(e.name)
 				return err
 			})
 		}
 	}
-	return opening.Wait()
+	if err := opening.Wait(); err != nil {
+		return errors.Join(err, stop(opened))
+	}
+	if l.taps == nil {
+		l.taps = map[string]link{}
+	}
+	maps.Copy(l.taps, opened)
+	return nil
 }
 
 // port is where a tap goes: an interface of a machine.
@@ -73,37 +83,64 @@ func (l *Lab) ends(link string) ([]port, error) {
 	return slices.DeleteFunc(both, func(p port) bool { return p.machine.apart() }), nil
 }
 
-// link is a link that is recorded at its ends. An end that could not be opened
-// is nil; the lab closes the other one.
-type link struct{ ends []*observe.Tap }
+// link is a link that is recorded, by the taps at its ends.
+type link []tap
 
-func (k link) taps() []*observe.Tap {
-	return slices.DeleteFunc(slices.Clone(k.ends), func(t *observe.Tap) bool { return t == nil })
+// tap is an *observe.Tap.
+type tap interface {
+	Mark() int
+	Since(mark int) []observe.Packet
+	Lost() uint64
+	Stop() error
 }
 
 // tap opens a tap on one of the machine's interfaces.
-func (m *machine) tap(name string) (tap *observe.Tap, err error) {
-	err = m.space.Do(func() (err error) {
-		tap, err = observe.OpenTap(m.Name, name)
+func (m *machine) tap(name string) (tap, error) {
+	var opened *observe.Tap
+	err := m.space.Do(func() (err error) {
+		opened, err = observe.OpenTap(m.Name, name)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("capture: %w", err)
 	}
-	return tap, nil
+	return opened, nil
+}
+
+// Mark is a moment of the recordings of a lab. Its zero value is their beginning.
+type Mark struct {
+	passed map[tap]int
+}
+
+// Mark is the moment now: what has passed before, at each of the taps, is not since.
+func (l *Lab) Mark() Mark {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := Mark{passed: map[tap]int{}}
+	for _, link := range l.taps {
+		for _, t := range link {
+			m.passed[t] = t.Mark()
+		}
+	}
+	return m
 }
 
 // Packets lists what has been recorded so far, in the order of time. When the
 // kernel had to leave packets out, that is an error: a recording with holes
 // proves nothing.
-func (l *Lab) Packets() ([]observe.Packet, error) {
+func (l *Lab) Packets() ([]observe.Packet, error) { return l.PacketsSince(Mark{}) }
+
+// PacketsSince is Packets without those before the mark. To cut the list off at the
+// length that it had is not the same: taps are read one after the other, so that the
+// list may grow in its middle.
+func (l *Lab) PacketsSince(m Mark) ([]observe.Packet, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []observe.Packet
 	for name, link := range l.taps {
-		for _, tap := range link.taps() {
-			all = append(all, tap.Since(0)...)
-			if lost := tap.Lost(); lost > 0 {
+		for _, t := range link {
+			all = append(all, t.Since(m.passed[t])...)
+			if lost := t.Lost(); lost > 0 {
 				return nil, fmt.Errorf("packets of the link of %s: the kernel left out %d", name, lost)
 			}
 		}
@@ -116,12 +153,20 @@ func (l *Lab) Packets() ([]observe.Packet, error) {
 func (l *Lab) stopCaptures() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	taps := l.taps
+	l.taps = nil
+	return stop(taps)
+}
+
+// stop stops the taps of links, without those that were never opened.
+func stop(links map[string]link) error {
 	var stopping errgroup.Group
-	for _, link := range l.taps {
-		for _, tap := range link.taps() {
-			stopping.Go(tap.Stop)
+	for _, link := range links {
+		for _, t := range link {
+			if t != nil {
+				stopping.Go(t.Stop)
+			}
 		}
 	}
-	l.taps = nil
 	return stopping.Wait()
 }

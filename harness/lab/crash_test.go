@@ -15,6 +15,7 @@ import (
 
 	"twlab/harness/lab"
 	"twlab/harness/labtest"
+	"twlab/harness/leak"
 	"twlab/harness/ns"
 	"twlab/harness/tcp"
 )
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 }
 
 func runTests(m *testing.M) (exitCode int) {
-	exitCode = m.Run()
+	exitCode = leak.Run(m)
 	if dir, err := scratch(); err != nil || os.RemoveAll(dir) != nil {
 		exitCode = max(exitCode, 1)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/coreos/go-iptables/iptables"
@@ -88,15 +89,40 @@ func newFirewall(rules []Rule) (f firewall, err error) {
 	return f, err
 }
 
-// apply appends the node's rules in the calling thread's namespace.
-func (f firewall) apply(who member) error {
-	for _, r := range f.rules {
-		if !r.on(who.Name, who.Role) {
-			continue
-		}
+// apply appends the node's rules in the calling thread's namespace, and says how
+// many it has appended.
+func (f firewall) apply(who member) (appended int, err error) {
+	for _, r := range f.of(who) {
 		if err := f.iptables.Append(r.Table, r.Chain, strings.Fields(r.Spec)...); err != nil {
-			return fmt.Errorf("iptables -t %s -A %s %s: %w%s", r.Table, r.Chain, r.Spec, err, remedy(err))
+			return appended, fmt.Errorf("iptables -t %s -A %s %s: %w%s", r.Table, r.Chain, r.Spec, err, remedy(err))
+		}
+		appended++
+	}
+	return appended, nil
+}
+
+// undo takes the first n of the node's rules away again, which are the last of
+// their chains.
+func (f firewall) undo(who member, n int) error {
+	rules := f.of(who)
+	for _, r := range slices.Backward(rules[:n]) {
+		lines, err := f.iptables.List(r.Table, r.Chain) // the first one is the chain itself
+		if err == nil {
+			err = f.iptables.DeleteById(r.Table, r.Chain, len(lines)-1)
+		}
+		if err != nil {
+			return fmt.Errorf("take away again iptables -t %s -A %s %s: %w", r.Table, r.Chain, r.Spec, err)
 		}
 	}
 	return nil
+}
+
+// of lists the rules of a node.
+func (f firewall) of(who member) (rules []Rule) {
+	for _, r := range f.rules {
+		if r.on(who.Name, who.Role) {
+			rules = append(rules, r)
+		}
+	}
+	return rules
 }

@@ -22,7 +22,8 @@ type Lab struct {
 	program  Program // nil when the balancer is none
 
 	mu         sync.Mutex
-	taps       map[string]*link // by the outer node of the link
+	taps       map[string]link // by the outer node of the link
+	added      []Rule          // by AddRules
 	emulations []io.Closer
 }
 
@@ -45,8 +46,14 @@ func (m *machine) node() node.Node {
 	return m.local
 }
 
-// Topology is what the lab was built from.
-func (l *Lab) Topology() Topology { return l.topology }
+// Topology is what the lab was built from, with the rules that were added since.
+func (l *Lab) Topology() Topology {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.topology
+	t.Rules = slices.Concat(t.Rules, l.added)
+	return t
+}
 
 // Node finds a node by name.
 func (l *Lab) Node(name string) (node.Node, error) {
@@ -70,7 +77,8 @@ func (l *Lab) Nodes(role Role) []node.Node {
 }
 
 // AddRules adds iptables rules to the running lab, as if the topology asked for
-// them from now on. The next packet meets them.
+// them from now on. The next packet meets them. When one of them cannot be added,
+// none is: those that other nodes, or this one, had got already are taken away.
 func (l *Lab) AddRules(rules ...Rule) error {
 	roles := map[string]Role{}
 	for _, m := range l.machines {
@@ -86,17 +94,41 @@ func (l *Lab) AddRules(rules ...Rule) error {
 		return err
 	}
 	for _, m := range l.machines {
-		if m.apart() {
-			if slices.ContainsFunc(rules, func(r Rule) bool { return r.on(m.Name, m.Role) }) {
-				return fmt.Errorf("%s: no iptables rules on a node with a kernel of its own", m.Name)
-			}
-			continue
-		}
-		if err := m.space.Do(func() error { return wall.apply(m.member) }); err != nil {
-			return fmt.Errorf("%s: %w", m.Name, err)
+		if m.apart() && len(wall.of(m.member)) > 0 {
+			return fmt.Errorf("%s: no iptables rules on a node with a kernel of its own", m.Name)
 		}
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	appended := make([]int, len(l.machines))
+	for i, m := range l.machines {
+		if len(wall.of(m.member)) == 0 {
+			continue
+		}
+		err := m.space.Do(func() (err error) {
+			appended[i], err = wall.apply(m.member)
+			return err
+		})
+		if err != nil {
+			return errors.Join(fmt.Errorf("%s: %w", m.Name, err), l.undo(wall, appended))
+		}
+	}
+	l.added = append(l.added, rules...)
 	return nil
+}
+
+// undo takes away what each of the machines has got of the rules.
+func (l *Lab) undo(wall firewall, appended []int) error {
+	var errs []error
+	for i, m := range l.machines {
+		if appended[i] == 0 {
+			continue
+		}
+		if err := m.space.Do(func() error { return wall.undo(m.member, appended[i]) }); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", m.Name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Watch counts the lab's namespaces in w, which can tell, after Close, when

@@ -91,6 +91,17 @@ func (m *machine) plugInto(neighbour *machine, tap string, near, far end, card s
 // boot boots the nodes that are apart and sets their sysctls.
 func (b *builder) boot(ctx context.Context) error {
 	host := b.topology.Machines
+	// Together: machines that boot side by side would each find room for one.
+	apart := 0
+	for _, row := range b.rows() {
+		apart += len(row)
+	}
+	if apart == 0 {
+		return nil
+	}
+	if err := host.EnoughMemory(apart); err != nil {
+		return err
+	}
 	var booting errgroup.Group
 	building, stop := context.WithCancel(ctx)
 	defer stop()

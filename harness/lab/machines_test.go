@@ -3,6 +3,7 @@ package lab_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -157,5 +158,27 @@ func TestBuildWithAKernelThatDoesNotBoot(t *testing.T) {
 	}
 	if open := openNamespaces(t); open > 0 {
 		t.Errorf("%d namespaces are still open", open)
+	}
+}
+
+// Machines that boot side by side share what there is: each of these would have room.
+func TestMachinesThatDoNotAllHaveRoom(t *testing.T) {
+	topology := apart(t, lab.Topology{Clients: 2, Gateway: lab.GatewaySpec{Kind: lab.Routed}}, lab.Client)
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kB int
+	_, line, _ := strings.Cut(string(text), "MemAvailable:")
+	if _, err := fmt.Sscan(line, &kB); err != nil {
+		t.Fatal(err)
+	}
+	topology.Machines.MemoryMiB = kB >> 10 * 6 / 10
+	l, err := lab.Build(t.Context(), topology)
+	if err == nil {
+		t.Fatal(errors.Join(errors.New("it boots"), l.Close()))
+	}
+	if !errors.Is(err, microvm.ErrNoMemory) || !strings.Contains(err.Error(), "for 2 machines") {
+		t.Errorf("%v, want ErrNoMemory for both", err)
 	}
 }

@@ -115,11 +115,15 @@ func (c *Config) check() error {
 	if len(c.Cards) > MostCards {
 		return fmt.Errorf("%d network cards: a machine has room for %d", len(c.Cards), MostCards)
 	}
-	return enoughMemory(c.MemoryMiB)
+	return nil
 }
 
 // boot starts the machine once.
 func (c *Config) boot(ctx context.Context, p plan, release kernel.Release) (*Machine, error) {
+	// At the last moment, when the machines before this one can be seen.
+	if err := c.EnoughMemory(1); err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	q, err := p.start()
 	if err != nil {

@@ -65,6 +65,10 @@ func jobModules() []string {
 		"virtio_pci", "virtio_console",
 		"veth", "tun", "af_packet", "packet_diag", "inet_diag", "tcp_diag",
 		"nf_conntrack", "nf_conntrack_netlink", "nf_nat",
+		// Up to 4.18 a family of addresses was a module of its own, which a rule asks
+		// the kernel for ("nf_conntrack-2"), and so was its part of nf_tables up to
+		// 4.16 ("nft-afinfo-2").
+		"nf_conntrack_ipv4", "nf_tables_ipv4", "nft_masq_ipv4",
 		"nf_tables", "nft_compat", "nft_chain_nat", "nft_chain_nat_ipv4", "nft_counter", "nft_ct", "nft_nat", "nft_masq", "nft_log",
 		"ip_tables", "iptable_filter", "iptable_nat", "iptable_raw", "iptable_mangle",
 		"xt_MASQUERADE", "ipt_MASQUERADE", "xt_nat", "xt_conntrack", "xt_statistic", "xt_tcpudp", "xt_CT", "xt_multiport",
@@ -91,7 +95,7 @@ func (j *Job) check() (release kernel.Release, available modules, err error) {
 	if _, err := findQEMU(); err != nil {
 		return release, available, err
 	}
-	return release, available, enoughMemory(j.MemoryMiB)
+	return release, available, j.EnoughMemory(1)
 }
 
 // Run does the job and returns the exit status of its command. The error says

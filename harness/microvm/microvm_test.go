@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/labtest"
+	"twlab/harness/leak"
 	"twlab/harness/microvm"
 	"twlab/harness/microvm/line"
 	"twlab/harness/node"
@@ -37,7 +38,7 @@ func TestMain(m *testing.M) {
 }
 
 func runTests(m *testing.M) (exitCode int) {
-	exitCode = m.Run()
+	exitCode = leak.Run(m)
 	if dir, err := scratch(); err != nil || os.RemoveAll(dir) != nil {
 		exitCode = max(exitCode, 1)
 	}

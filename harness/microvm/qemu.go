@@ -30,12 +30,8 @@ const (
 
 const qemuProgram = "qemu-system-x86_64"
 
-var (
-	// ErrNoQEMU says that the program is not installed.
-	ErrNoQEMU = errors.New(qemuProgram + " is not installed: run hack/bootstrap --with-qemu, or install qemu-system-x86")
-	// ErrNoMemory says that the host has too little memory left for another machine.
-	ErrNoMemory = errors.New("not enough memory")
-)
+// ErrNoQEMU says that the program is not installed.
+var ErrNoQEMU = errors.New(qemuProgram + " is not installed: run hack/bootstrap --with-qemu, or install qemu-system-x86")
 
 // qemu is a QEMU process.
 type qemu struct {
@@ -205,25 +201,4 @@ func Accelerate(ctx context.Context, k Kernel) (Accelerator, error) {
 		return "", fmt.Errorf("try KVM: %w", err)
 	}
 	return found, nil
-}
-
-// enoughMemory looks before a machine makes the host swap, or kill somebody.
-func enoughMemory(wantMiB int) error {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return fmt.Errorf("memory of the host: %w", err)
-	}
-	return enoughOf(string(text), wantMiB)
-}
-
-func enoughOf(meminfo string, wantMiB int) error {
-	const reserve = 128 // MiB: for QEMU, and for whoever else is here
-	for text := range strings.Lines(meminfo) {
-		var kB int
-		if n, _ := fmt.Sscanf(text, "MemAvailable: %d kB", &kB); n == 1 && kB>>10 < wantMiB+reserve {
-			return fmt.Errorf("%w for another machine: it takes %d MiB, and %d are available; run fewer at a time",
-				ErrNoMemory, wantMiB+reserve, kB>>10)
-		}
-	}
-	return nil
 }

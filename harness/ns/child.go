@@ -3,6 +3,7 @@ package ns
 import (
 	"os/exec"
 	"runtime"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -10,7 +11,8 @@ import (
 
 // Start starts a command that does not outlive this process, however that ends.
 // It leads a process group of its own, so that a terminal's Ctrl-C is not for
-// it. The caller must call wait, which returns what [exec.Cmd.Wait] does.
+// it. The caller must call wait, which returns what [exec.Cmd.Wait] does, the same
+// every time.
 func Start(c *exec.Cmd) (wait func() error, err error) {
 	return start(c, func(f func() error) error {
 		runtime.LockOSThread()
@@ -56,5 +58,5 @@ func start(c *exec.Cmd, on func(func() error) error) (wait func() error, err err
 	if err := <-started; err != nil {
 		return nil, err
 	}
-	return func() error { return <-ended }, nil
+	return sync.OnceValue(func() error { return <-ended }), nil
 }

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/leak"
 	"twlab/harness/ns"
 )
 
@@ -41,7 +42,7 @@ func TestMain(m *testing.M) {
 	}
 	name := os.Getenv(roleVariable)
 	if name == "" {
-		os.Exit(m.Run())
+		os.Exit(leak.Run(m))
 	}
 	role, ok := roles[name]
 	if !ok {

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sync"
 
 	"github.com/vishvananda/netns"
@@ -38,25 +39,37 @@ type Namespace struct {
 // that is down. It needs CAP_SYS_ADMIN in the current user namespace
 // (unshare(2), CLONE_NEWNET). The caller must Close it.
 func New() (*Namespace, error) {
-	var made netns.NsHandle
-	err := onThread(func() error {
+	return newBy(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("unshare network namespace: %w", err)
 		}
 		return nil
-	}, func() (err error) {
-		made, err = netns.Get()
+	})
+}
+
+// newBy holds the namespace that unshare moves its thread to.
+func newBy(unshare func() error) (*Namespace, error) {
+	var made *os.File
+	err := onThread(unshare, func() error {
+		handle, err := netns.Get()
+		if err == nil {
+			made = os.NewFile(uintptr(handle), "netns")
+		}
 		return err
 	})
 	if err != nil {
+		if made != nil { // and the thread could not return
+			err = errors.Join(err, made.Close())
+		}
 		return nil, err
 	}
-	return &Namespace{file: os.NewFile(uintptr(made), "netns")}, nil
+	return &Namespace{file: made}, nil
 }
 
 // Do runs f on a thread that is inside the namespace, waits for it, and
 // returns its error. A panic in f, or a runtime.Goexit, reaches the caller of
-// Do as if f had been called directly.
+// Do as if f had been called directly; the panic is a *[Panic] then, because the
+// stack that it comes from is another goroutine's.
 //
 // f must not start goroutines that rely on the namespace: they run outside.
 // Paths such as /proc/net show another thread's namespace; f must use
@@ -113,13 +126,41 @@ func (n *Namespace) Close() error {
 	return err
 }
 
+// Panic is a panic inside of [Namespace.Do], as it reaches the caller.
+type Panic struct {
+	Value any    //nolint:forbidigo // what recover returns
+	Stack []byte // of the goroutine that panicked, as debug.Stack formats it
+}
+
+// carry packs what recover has returned in the function that calls it, with the
+// stack. It is nil for nil: f has called runtime.Goexit.
+func carry(recovered any) *Panic { //nolint:forbidigo // what recover returns
+	if recovered == nil {
+		return nil
+	}
+	if p, inner := recovered.(*Panic); inner {
+		return p // of a nested Do
+	}
+	return &Panic{Value: recovered, Stack: debug.Stack()}
+}
+
+// Error is the value and the stack, which is what the runtime prints when nobody
+// recovers.
+func (p *Panic) Error() string { return fmt.Sprintf("%v\n\nits stack:\n%s", p.Value, p.Stack) }
+
+// Unwrap is the value when that is an error.
+func (p *Panic) Unwrap() error {
+	err, _ := p.Value.(error)
+	return err
+}
+
 // onThread runs enter, which moves its thread to another namespace or fails, and
 // then f, on a goroutine that owns its thread, and brings the thread back before
 // other goroutines may use it again.
 func onThread(enter, f func() error) error {
 	var (
 		err      error
-		panicked any
+		panicked *Panic
 		normal   bool
 		done     = make(chan struct{})
 	)
@@ -127,7 +168,7 @@ func onThread(enter, f func() error) error {
 		defer close(done)
 		defer func() {
 			if !normal {
-				panicked = recover() // nil when f called runtime.Goexit
+				panicked = carry(recover())
 			}
 		}()
 		err = lockedThread(enter, f)

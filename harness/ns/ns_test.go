@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -113,28 +115,37 @@ func TestDoTransportsPanicAndGoexit(t *testing.T) {
 	home, err := here()
 	try(t, err)
 	space := nstest.New(t)
+	want := errors.New("an error from inside")
 	for name, c := range map[string]struct {
 		leave func()
 		want  string
 	}{
-		"panic":  {func() { panic("from inside") }, "recovered from inside"},
-		"goexit": {runtime.Goexit, "unwound without a panic"},
+		"panic":           {func() { panic("from inside") }, "recovered from inside"},
+		"panic of errors": {func() { panic(want) }, "recovered an error from inside"},
+		"goexit":          {runtime.Goexit, "unwound without a panic"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			outcome := make(chan string, 1)
 			go func() {
 				returned := false
 				defer func() {
-					switch r := recover(); {
-					case r != nil:
-						outcome <- fmt.Sprint("recovered ", r)
+					p, panicked := recover().(*ns.Panic)
+					switch {
+					case panicked:
+						if !strings.Contains(string(p.Stack), "ns_test.leaveByIt(") || !strings.Contains(p.Error(), string(p.Stack)) {
+							t.Errorf("its stack does not show where it comes from: %v", p)
+						}
+						if errors.Is(p, want) != (p.Value == want) {
+							t.Errorf("errors.Is(%v, %v) = %v", p.Value, want, errors.Is(p, want))
+						}
+						outcome <- fmt.Sprint("recovered ", p.Value)
 					case returned:
 						outcome <- "returned"
 					default:
 						outcome <- "unwound without a panic"
 					}
 				}()
-				_ = space.Do(func() error { c.leave(); return nil })
+				_ = space.Do(func() error { return space.Do(func() error { return leaveByIt(c.leave) }) })
 				returned = true
 			}()
 			if got := <-outcome; got != c.want {
@@ -151,6 +162,31 @@ func TestDoTransportsPanicAndGoexit(t *testing.T) {
 				t.Errorf("Do afterwards: %v", err)
 			}
 		})
+	}
+}
+
+//go:noinline
+func leaveByIt(leave func()) error {
+	leave()
+	return nil
+}
+
+// The end of a child is told to whoever asks, as often as they ask.
+func TestWaitSaysTheSameEveryTime(t *testing.T) {
+	wait, err := ns.Start(exec.CommandContext(t.Context(), "sh", "-c", "exit 7"))
+	try(t, err)
+	for range 2 {
+		ended := make(chan error, 1)
+		go func() { ended <- wait() }()
+		select {
+		case err := <-ended:
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != 7 {
+				t.Errorf("%v, want exit status 7", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("it waits for ever")
+		}
 	}
 }
 

@@ -58,6 +58,11 @@ func TestLookup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() {
+		if err := unix.Close(fds[0]); err != nil {
+			t.Error(err)
+		}
+	}()
 	defer lookup.Close()
 	waiting := listed.In(TimeWait)
 	if len(waiting) != 1 {

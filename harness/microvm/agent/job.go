@@ -91,7 +91,7 @@ func (j Job) do() error {
 	if err != nil {
 		return errors.Join(err, line.Close())
 	}
-	status, err := j.run(line, report)
+	status, err := j.run(line, report, waitAll)
 	if err != nil {
 		return errors.Join(fmt.Errorf("run %s: %w", j.Argv[0], err), line.Close())
 	}
@@ -163,8 +163,8 @@ func (j Job) openLine() (*os.File, error) {
 	return os.OpenFile(filepath.Join("/dev", filepath.Base(ports[0])), os.O_RDWR, 0)
 }
 
-// run runs the command, and waits for it and all orphans.
-func (j Job) run(line io.Reader, report *archive) (status int, err error) {
+// run runs the command, and has wait wait for it and all orphans.
+func (j Job) run(line io.Reader, report *archive, wait func(pid int) (status int, err error)) (status int, err error) {
 	near, far, err := os.Pipe()
 	if err != nil {
 		return 0, err
@@ -181,9 +181,14 @@ func (j Job) run(line io.Reader, report *archive) (status int, err error) {
 	go report.listen(line)
 	var telling sync.WaitGroup
 	telling.Go(func() { report.output(near) })
-	status, err = waitAll(command.Pid)
+	if status, err = wait(command.Pid); err != nil {
+		// Somebody may live on who could write: nobody listens any more.
+		err = errors.Join(err, near.Close())
+		telling.Wait()
+		return 0, err
+	}
 	telling.Wait()
-	return status, errors.Join(err, report.failed(), near.Close())
+	return status, errors.Join(report.failed(), near.Close())
 }
 
 // waitAll waits for process first, ends all others, and waits for them too.

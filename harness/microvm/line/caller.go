@@ -52,9 +52,6 @@ func (c *Caller) Close() {
 	c.done.Wait()
 }
 
-// Gone is closed when the line is lost or closed.
-func (c *Caller) Gone() <-chan struct{} { return c.gone }
-
 // Greet waits for the server's hello. The error wraps [ErrVersion] when its
 // fingerprint is another one, and [ErrLost] when it says nothing any more.
 func (c *Caller) Greet(ctx context.Context, fingerprint string) error {
@@ -163,7 +160,14 @@ func (c *Caller) call(ctx context.Context, name string, body json.RawMessage) (j
 		case <-c.gone:
 			err = c.lostBecause()
 		}
-		if err != nil {
+		if err == nil {
+			continue
+		}
+		// What has come before the line was lost counts, whichever select saw first.
+		select {
+		case m := <-answer:
+			return c.open(ctx, m)
+		default:
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}

@@ -1,0 +1,4 @@
+package leak
+
+// RunWithin is Run that writes elsewhere and waits another time.
+var RunWithin = run

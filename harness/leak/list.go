@@ -1,0 +1,195 @@
+package leak
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// thing is something that the process holds.
+type thing struct {
+	name       string // the same as long as it is the same thing
+	descriptor int    // -1 for what is none
+}
+
+// String adds to the name what is to be found out in addition.
+func (t thing) String() string {
+	if t.descriptor < 0 || !strings.Contains(t.name, socketPrefix) {
+		return t.name
+	}
+	return t.name + describe(t.descriptor)
+}
+
+// What readlink(2) of a descriptor begins with.
+const (
+	socketPrefix = "socket:["
+	pipePrefix   = "pipe:["
+)
+
+func isPipe(name string) bool { return strings.Contains(name, ": "+pipePrefix) }
+
+// bpfToken is what readlink(2) says of a BPF token (bpf_token_create, Linux 6.9).
+// Package ebpf opens one for the whole process with the first program that is
+// loaded in a sandbox, and keeps it (internal/sys/token.go).
+const bpfToken = "/bpf-token (deleted)"
+
+// list lists everything but the goroutines.
+func list() ([]thing, error) {
+	var all []thing
+	for _, part := range []func() ([]thing, error){descriptors, mappings, threads, children} {
+		some, err := part()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, nil
+}
+
+func descriptors() (all []thing, err error) {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return nil, err
+	}
+	token := false
+	for _, e := range entries {
+		target, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the one by which ReadDir reads
+		}
+		number, bad := strconv.Atoi(e.Name())
+		if err := errors.Join(err, bad); err != nil {
+			return nil, err
+		}
+		if target == bpfToken && !token {
+			token = true // one of them; a second one would be a leak
+			continue
+		}
+		all = append(all, thing{fmt.Sprintf("descriptor %d: %s", number, target), number})
+	}
+	return all, nil
+}
+
+// mappings are sockets that are mapped into memory, as the ring of a tap is: that
+// holds a socket, and its namespace, without a descriptor.
+func mappings() (all []thing, err error) {
+	text, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if at := strings.Index(line, socketPrefix); at >= 0 {
+			all = append(all, thing{"memory of " + strings.TrimSpace(line[at:]), -1})
+		}
+	}
+	return all, nil
+}
+
+// threads are the network namespaces that threads are in.
+func threads() (all []thing, err error) {
+	links, err := filepath.Glob("/proc/self/task/*/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	for _, link := range links {
+		space, err := os.Readlink(link)
+		if err != nil {
+			continue // the thread has ended
+		}
+		if !seen[space] {
+			all = append(all, thing{"network namespace " + space + " with a thread in it", -1})
+		}
+		seen[space] = true
+	}
+	return all, nil
+}
+
+// children are the processes whose parent this one is, zombies too.
+func children() (all []thing, err error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		// proc_pid_stat(5): "123 (its name) S 45 ...", and a name may have blanks.
+		from, to := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
+		if from < 0 || to < from {
+			return nil, fmt.Errorf("%s: %q", path, stat)
+		}
+		var state string
+		var parent int
+		if _, err := fmt.Sscan(string(stat[to+1:]), &state, &parent); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if parent != os.Getpid() {
+			continue
+		}
+		dir := filepath.Dir(path)
+		command := string(stat[from+1 : to])
+		if text, err := os.ReadFile(filepath.Join(dir, "cmdline")); err == nil && len(text) > 0 {
+			command = strings.TrimSpace(string(bytes.ReplaceAll(text, []byte{0}, []byte{' '})))
+		}
+		if state == "Z" {
+			command += " (it has ended, and nobody has waited for it)"
+		}
+		all = append(all, thing{fmt.Sprintf("child process %s: %s", filepath.Base(dir), command), -1})
+	}
+	return all, nil
+}
+
+// describe says what a socket is that somebody else owns: as much as it tells.
+func describe(socket int) (text string) {
+	var kind [3]int
+	for i, option := range []int{unix.SO_DOMAIN, unix.SO_TYPE, unix.SO_PROTOCOL} {
+		kind[i], _ = unix.GetsockoptInt(socket, unix.SOL_SOCKET, option)
+	}
+	text = fmt.Sprintf(" (domain %d, type %d, protocol %d", kind[0], kind[1], kind[2])
+	if local, err := unix.Getsockname(socket); err == nil {
+		text += " at " + address(local)
+	}
+	if remote, err := unix.Getpeername(socket); err == nil {
+		text += " to " + address(remote)
+	}
+	text += ")"
+	if space, err := spaceOf(socket); err == nil { // it takes CAP_NET_ADMIN to know
+		text += " in network namespace " + space
+	}
+	return text
+}
+
+func address(a unix.Sockaddr) string {
+	switch a := a.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrUnix:
+		return strconv.Quote(a.Name)
+	default:
+		return fmt.Sprintf("%+v", a)
+	}
+}
+
+// spaceOf names the network namespace of a socket that is not ours (SIOCGSKNS).
+func spaceOf(socket int) (string, error) {
+	fd, err := unix.IoctlRetInt(socket, unix.SIOCGSKNS)
+	if err != nil {
+		return "", err
+	}
+	space := os.NewFile(uintptr(fd), "netns")
+	name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	return name, errors.Join(err, space.Close())
+}
