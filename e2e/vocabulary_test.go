@@ -94,7 +94,16 @@ func attempt(ctx SpecContext, from node.Node, n int, example tcp.Attempt) []tcp.
 	for range n {
 		out, err := from.Attempt(ctx, []tcp.Attempt{example})
 		Expect(err).NotTo(HaveOccurred())
-		outcomes = append(outcomes, out...)
+		outcomes = append(outcomes, ended(out)...)
+	}
+	return outcomes
+}
+
+// ended wants that each connection ended as its attempt says.
+func ended(outcomes []tcp.Outcome) []tcp.Outcome {
+	GinkgoHelper()
+	for _, o := range outcomes {
+		Expect(o.End.Err()).NotTo(HaveOccurred(), o.String())
 	}
 	return outcomes
 }
@@ -105,7 +114,7 @@ func attemptTogether(ctx SpecContext, from node.Node, n int, example tcp.Attempt
 	GinkgoHelper()
 	outcomes, err := from.Attempt(ctx, slices.Repeat([]tcp.Attempt{example}, n))
 	Expect(err).NotTo(HaveOccurred())
-	return outcomes
+	return ended(outcomes)
 }
 
 // sockets reads a node's socket table.
