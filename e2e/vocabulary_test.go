@@ -111,7 +111,16 @@ func attempt(ctx SpecContext, from node.Node, n int, example tcp.Attempt) []tcp.
 	for range n {
 		out, err := from.Attempt(ctx, []tcp.Attempt{example})
 		noError(err)
-		outcomes = append(outcomes, out...)
+		outcomes = append(outcomes, ended(out)...)
+	}
+	return outcomes
+}
+
+// ended wants that each connection ended as its attempt says.
+func ended(outcomes []tcp.Outcome) []tcp.Outcome {
+	GinkgoHelper()
+	for _, o := range outcomes {
+		noError(o.End.Err(), o.String())
 	}
 	return outcomes
 }
@@ -122,7 +131,7 @@ func attemptTogether(ctx SpecContext, from node.Node, n int, example tcp.Attempt
 	GinkgoHelper()
 	outcomes, err := from.Attempt(ctx, slices.Repeat([]tcp.Attempt{example}, n))
 	noError(err)
-	return outcomes
+	return ended(outcomes)
 }
 
 // sockets reads a node's socket table.

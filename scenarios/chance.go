@@ -144,7 +144,7 @@ func driveChance(ctx context.Context, _ Cell, l *lab.Lab) (seen Seen, err error)
 // connection, so that the next one gets its port.
 func giveAway(ctx context.Context, client node.Node, conn tcp.Handle, gateway, balancer node.Node, door node.Listening) error {
 	outside := netip.AddrPortFrom(gateway.Identity().Addr, sourcePort)
-	accepted, err := balancer.Accept(ctx, door.Handle, outside)
+	accepted, err := accept(ctx, balancer, door, outside)
 	if err != nil {
 		return err
 	}

@@ -100,6 +100,13 @@ func Exhaustion() Family {
 		},
 		Rules: []Rule{
 			{
+				Name: "exhaustion-late-unknown", Cells: Cells{{port: {late}}},
+				Kernels: []Condition{Lacks(lab.Client, LatePort)}, Want: []Expectation{Is("verdict", noSuchOption)},
+				Because: "a kernel without IP_BIND_ADDRESS_NO_PORT refuses the option (ENOPROTOOPT), which leaves a program nothing but the " +
+					"early choice of the port",
+				Source: "do_ip_setsockopt before commit 90c337da1524",
+			},
+			{
 				Name: "exhaustion-reset", Cells: aborted,
 				Want: with([]Expectation{Is("end", "RST"), Exactly("balancer time-wait", 0), Rises(lab.Client, "TcpExt.TCPAbortOnData"),
 					Stays(lab.Client, "TcpExt.TCPTimeWaitOverflow")}, fresh...),
@@ -141,12 +148,6 @@ func Exhaustion() Family {
 				Because: "bind to an address and port 0 chooses the port at once and wants one without any TIME_WAIT; " +
 					"tcp_tw_reuse is not asked",
 				Source: "inet_csk_find_open_port, inet_csk_bind_conflict",
-			},
-			{
-				Name: "exhaustion-late-unknown", Cells: atClient.And(Where{port: {late}}),
-				Kernels: []Condition{Lacks(lab.Client, LatePort)}, Want: portInUse,
-				Because: "a kernel without IP_BIND_ADDRESS_NO_PORT leaves a program nothing but the early choice of the port",
-				Source:  "inet_csk_get_port before commit 90c337da1524",
 			},
 			{
 				Name: "exhaustion-bind-reuses", Cells: atClient.And(Where{port: {fixedReuse}}).And(stamped), Want: taken,

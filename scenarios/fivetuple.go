@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"twlab/harness/lab"
@@ -299,7 +300,7 @@ func (s fiveTuple) leave(ctx context.Context, seen *FiveTupleSeen) (last shown, 
 	if seen.First, err = connect(ctx, s.first, a); err != nil {
 		return last, err
 	}
-	conn, err := s.balancer.Accept(ctx, s.door.Handle, s.outside())
+	conn, err := accept(ctx, s.balancer, s.door, s.outside())
 	if err != nil {
 		return last, err
 	}
@@ -536,7 +537,7 @@ func (s fiveTuple) probe(ctx context.Context) (clock tcp.ClockReading, shared bo
 	if err != nil {
 		return clock, false, err
 	}
-	conn, err := s.balancer.Accept(ctx, s.door.Handle, s.outside())
+	conn, err := accept(ctx, s.balancer, s.door, s.outside())
 	if err != nil {
 		return clock, false, err
 	}
@@ -655,6 +656,33 @@ func connect(ctx context.Context, from node.Node, a tcp.Attempt) (tcp.Outcome, e
 		return outs[0], fmt.Errorf("%s: %v, want a connection to begin with", from.Identity().Name, outs[0])
 	}
 	return outs[0], nil
+}
+
+// arrival is how long a connection may take to come out of the accept queue before
+// somebody looks who came instead.
+const arrival = time.Second
+
+// accept has a listener hand out the connection that has come from peer. The client
+// must know it as connected: the balancer has at least the beginning of it then, and
+// when it has only others, the client left from another address or port than was
+// wanted, or the gateway has changed it.
+func accept(ctx context.Context, at node.Node, door node.Listening, peer netip.AddrPort) (tcp.Handle, error) {
+	soon, stop := context.WithTimeout(ctx, arrival)
+	defer stop()
+	conn, err := at.Accept(soon, door.Handle, peer)
+	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		return conn, err
+	}
+	all, err := at.Sockets(ctx)
+	if err != nil {
+		return 0, err
+	}
+	came := all.Between(door.Addr, netip.AddrPort{})
+	came = slices.DeleteFunc(came, func(s observe.Socket) bool { return s.State == observe.Listen })
+	if len(came) > 0 && len(came.Between(door.Addr, peer)) == 0 {
+		return 0, fmt.Errorf("%s: no connection from %v, want one; what has come: %v", at.Identity().Name, peer, came)
+	}
+	return at.Accept(ctx, door.Handle, peer)
 }
 
 // countMoves reads the counters of some nodes; the function that it returns tells

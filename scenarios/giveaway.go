@@ -131,7 +131,7 @@ func (g *giveaway) open(ctx context.Context) (conns []earlierConn, err error) {
 			return nil, err
 		}
 		g.outs = append(g.outs, outside)
-		conn, err := g.balancer.Accept(ctx, g.door.Handle, outside)
+		conn, err := accept(ctx, g.balancer, g.door, outside)
 		if err != nil {
 			return nil, err
 		}

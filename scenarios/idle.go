@@ -123,7 +123,7 @@ func (s longIdle) open(ctx context.Context, from netip.AddrPort) (out tcp.Outcom
 	if out, err = connect(ctx, s.client, tcp.Attempt{To: door.Addr, From: from, ReuseAddr: true}); err != nil {
 		return out, 0, err
 	}
-	if conn, err = s.balancer.Accept(ctx, door.Handle, out.Local); err != nil {
+	if conn, err = accept(ctx, s.balancer, door, out.Local); err != nil {
 		return out, 0, err
 	}
 	if _, err := s.client.Send(ctx, out.Conn, 1); err != nil {

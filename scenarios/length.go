@@ -164,7 +164,7 @@ func (e sides) open(ctx context.Context) (sidesConn, error) {
 	if err != nil {
 		return sidesConn{}, err
 	}
-	accepted, err := e.balancer.Accept(ctx, e.door.Handle, out.Local)
+	accepted, err := accept(ctx, e.balancer, e.door, out.Local)
 	if err != nil {
 		return sidesConn{}, err
 	}

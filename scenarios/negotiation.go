@@ -96,7 +96,7 @@ func negotiate(ctx context.Context, l *lab.Lab, from, to node.Node) (seen Seen, 
 	if out.Verdict != tcp.Connected {
 		return seen, nil
 	}
-	accepted, err := to.Accept(ctx, door.Handle, out.Local)
+	accepted, err := accept(ctx, to, door, out.Local)
 	if err != nil {
 		return seen, err
 	}

@@ -242,7 +242,7 @@ func (r *remedyRun) once(ctx context.Context, i int) error {
 	}
 	// No gateway here changes the port, and only its address hides the client's.
 	peer := netip.AddrPortFrom(r.outside(), outs[0].Local.Port())
-	accepted, err := to.at.Accept(ctx, to.Handle, peer)
+	accepted, err := accept(ctx, to.at, to.Listening, peer)
 	if err != nil {
 		return err
 	}

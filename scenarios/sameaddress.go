@@ -189,7 +189,7 @@ func (s sameAddress) leave(ctx context.Context, first, second fiveTuple, standin
 	if err != nil {
 		return "", nil, err
 	}
-	conn, err := first.balancer.Accept(ctx, first.door.Handle, first.outside())
+	conn, err := accept(ctx, first.balancer, first.door, first.outside())
 	if err != nil {
 		return "", nil, err
 	}

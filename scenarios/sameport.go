@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"syscall"
 	"time"
 
 	"twlab/harness/kernel"
@@ -42,7 +43,8 @@ const (
 	// before the destination is known.
 	EarlyPortOf Binding = "address"
 	// LatePortOf: the same with IP_BIND_ADDRESS_NO_PORT, which leaves the port
-	// to connect(2). On a kernel without that option it is EarlyPortOf.
+	// to connect(2). A kernel without that option refuses it (ENOPROTOOPT), and
+	// nothing is connected.
 	LatePortOf Binding = "late"
 )
 
@@ -139,13 +141,6 @@ func (r *samePort) drive(ctx context.Context) (seen Seen, err error) {
 // prepare opens the door and the recordings, and finds out about the client's
 // kernel.
 func (r *samePort) prepare(ctx context.Context) (err error) {
-	release, err := r.client.Release(ctx)
-	if err != nil {
-		return err
-	}
-	if r.Binding == LatePortOf && FactsOf(release).Features[LatePort] == kernel.No {
-		r.Binding = EarlyPortOf
-	}
 	if err := r.readDelay(ctx); err != nil {
 		return err
 	}
@@ -198,10 +193,17 @@ func (r *samePort) once(ctx context.Context) (seen Seen, err error) {
 		return seen, err
 	}
 	first, err := connect(ctx, r.client, r.attempt())
+	if r.Binding == LatePortOf && errors.Is(err, syscall.ENOPROTOOPT) {
+		seen.Note("verdict", noSuchOption)
+		return seen, nil
+	}
+	if err == nil {
+		err = r.checkSource(first)
+	}
 	if err != nil {
 		return seen, fmt.Errorf("first connection: %w", err)
 	}
-	accepted, err := r.server.Accept(ctx, r.door.Handle, r.seenFrom())
+	accepted, err := accept(ctx, r.server, r.door, r.seenFrom())
 	if err != nil {
 		return seen, fmt.Errorf("first connection: %w", err)
 	}
@@ -226,6 +228,9 @@ func (r *samePort) once(ctx context.Context) (seen Seen, err error) {
 	if err != nil {
 		return seen, fmt.Errorf("second connection: %w", err)
 	}
+	if err := r.checkSource(outs[0]); err != nil {
+		return seen, fmt.Errorf("second connection: %w", err)
+	}
 	took := time.Since(began)
 	if !r.Older && !r.young(clock, took) {
 		return seen, fmt.Errorf("%w: after %v", errLate, took)
@@ -246,6 +251,18 @@ func (r *samePort) once(ctx context.Context) (seen Seen, err error) {
 	}
 	r.moves(moved, &seen)
 	return seen, nil
+}
+
+// noSuchOption is the verdict of a kernel that does not know the socket option
+// which the binding needs.
+const noSuchOption = "ENOPROTOOPT"
+
+// checkSource wants that an attempt left from the client's only port, if it left.
+func (r *samePort) checkSource(out tcp.Outcome) error {
+	if out.Local.IsValid() && out.Local != r.source() {
+		return fmt.Errorf("%s: connected from %v, want %v", r.client.Identity().Name, out.Local, r.source())
+	}
+	return nil
 }
 
 // attempt is one connection from the client's only port.
@@ -397,7 +414,7 @@ func (r *samePort) age() time.Duration {
 // connection is one at the door only when that has its last ACK.
 func (r *samePort) after(ctx context.Context, second tcp.Outcome, seen *Seen) error {
 	if second.Verdict == tcp.Connected {
-		if _, err := r.server.Accept(ctx, r.door.Handle, r.seenFrom()); err != nil {
+		if _, err := accept(ctx, r.server, r.door, r.seenFrom()); err != nil {
 			return fmt.Errorf("second connection: %w", err)
 		}
 	}

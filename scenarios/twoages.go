@@ -164,7 +164,7 @@ func (s twoAges) visit(ctx context.Context, number uint16) (timeWait string, err
 	if err != nil {
 		return "", err
 	}
-	conn, err := s.balancer.Accept(ctx, s.door.Handle, s.outside())
+	conn, err := accept(ctx, s.balancer, s.door, s.outside())
 	if err != nil {
 		return "", err
 	}

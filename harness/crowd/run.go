@@ -305,6 +305,11 @@ func (r *run) attempt(ctx context.Context, client node.Node, due []time.Duration
 	if err != nil {
 		return err
 	}
+	for _, o := range outcomes {
+		if err := o.End.Err(); err != nil {
+			return fmt.Errorf("%s: connection from %v: %s: %w", client.Identity().Name, o.Local, r.Attempt.Ending, err)
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, o := range outcomes {

@@ -67,7 +67,7 @@ func connect(t *testing.T, host *tcp.Host) {
 	t.Helper()
 	outs, err := host.Attempt(t.Context(), []tcp.Attempt{{To: door, Ending: tcp.CloseFirst}})
 	noError(t, err)
-	if outs[0].Verdict != tcp.Connected {
+	if outs[0].Verdict != tcp.Connected || outs[0].End.Err() != nil {
 		t.Fatal(outs[0])
 	}
 }

@@ -78,6 +78,7 @@ func TestEveryPathCarriesAConnection(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			noEndErrors(t, out)
 			if out[0].Verdict != tcp.Connected || out[0].SYNs != 1 {
 				t.Fatalf("got %v, want Connected with the first SYN: links are up when Build returns", out[0])
 			}
@@ -112,6 +113,7 @@ func TestALoopbackIsRecorded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		noEndErrors(t, out)
 		packets, err := l.Packets()
 		if err != nil {
 			t.Fatal(err)
@@ -137,6 +139,7 @@ func TestServersAreReachedFromTheBalancer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		noEndErrors(t, out)
 		if out[0].Verdict != tcp.Connected {
 			t.Errorf("%s: %v", server.Identity().Name, out[0])
 		}

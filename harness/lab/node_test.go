@@ -402,7 +402,18 @@ func attemptFrom(t *testing.T, n node.Node, attempts ...tcp.Attempt) []tcp.Outco
 	if err != nil {
 		t.Fatal(err)
 	}
+	noEndErrors(t, outs)
 	return outs
+}
+
+// noEndErrors wants that each connection ended as its Ending says.
+func noEndErrors(t *testing.T, outs []tcp.Outcome) {
+	t.Helper()
+	for _, o := range outs {
+		if o.End.Err() != nil {
+			t.Fatal(o)
+		}
+	}
 }
 
 func endOn(t *testing.T, n node.Node, conn tcp.Handle, how tcp.Ending) {

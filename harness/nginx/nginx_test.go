@@ -47,7 +47,7 @@ func TestBalancesAndLogs(t *testing.T) {
 	noError(t, err)
 	outs, err := host.Attempt(t.Context(), []tcp.Attempt{{To: door, Ending: tcp.CloseFirst}})
 	noError(t, err)
-	if outs[0].Verdict != tcp.Connected {
+	if outs[0].Verdict != tcp.Connected || outs[0].End.Err() != nil {
 		t.Error(outs[0])
 	}
 	log, err := n.Log()

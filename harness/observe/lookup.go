@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -12,10 +13,12 @@ import (
 )
 
 // Lookup finds single sockets of one network namespace, at a few microseconds
-// each, however many there are. Make one with [OpenLookup].
+// each, however many there are. Its methods may be called from any goroutine. Make
+// one with [OpenLookup].
 type Lookup struct {
-	mu sync.Mutex
-	fd int
+	mu    sync.Mutex
+	fd    int    // -1 when it is closed
+	asked uint32 // the sequence number of the last question
 }
 
 // OpenLookup opens a lookup in the calling thread's network namespace (sock_diag,
@@ -28,11 +31,16 @@ func OpenLookup() (*Lookup, error) {
 	return &Lookup{fd: fd}, nil
 }
 
-// Close ends the lookup.
+// Close ends the lookup. A second Close does nothing.
 func (l *Lookup) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return unix.Close(l.fd)
+	if l.fd < 0 {
+		return nil
+	}
+	fd := l.fd
+	l.fd = -1
+	return unix.Close(fd)
 }
 
 // Sizes and offsets of struct inet_diag_req_v2 and struct inet_diag_msg
@@ -54,7 +62,8 @@ const (
 )
 
 // Find looks for the connection with these two ends, a minisocket as well. When
-// there is none, a listener at the local end is not it.
+// there is none, a listener at the local end is not it. The error is os.ErrClosed
+// after Close.
 func (l *Lookup) Find(local, remote netip.AddrPort) (s Socket, found bool, err error) {
 	if !local.Addr().Is4() || !remote.Addr().Is4() {
 		return s, false, fmt.Errorf("find socket %v > %v: want IPv4", local, remote)
@@ -76,15 +85,33 @@ func (l *Lookup) Find(local, remote netip.AddrPort) (s Socket, found bool, err e
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.fd < 0 {
+		return s, false, fmt.Errorf("find socket %v > %v: %w", local, remote, os.ErrClosed)
+	}
+	l.asked++
+	binary.NativeEndian.PutUint32(request[nlSequence:], l.asked)
 	// The kernel answers within sendto.
 	if err := unix.Sendto(l.fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return s, false, fmt.Errorf("ask sock_diag: %w", err)
 	}
-	n, _, err := unix.Recvfrom(l.fd, message[:], unix.MSG_DONTWAIT)
-	if err != nil {
-		return s, false, fmt.Errorf("read from sock_diag: %w", err)
+	for {
+		n, _, err := unix.Recvfrom(l.fd, message[:], unix.MSG_DONTWAIT)
+		if err != nil {
+			return s, false, fmt.Errorf("read from sock_diag: %w", err)
+		}
+		if answers(message[:n], l.asked) {
+			return parseFound(message[:n])
+		}
 	}
-	return parseFound(message[:n])
+}
+
+// nlSequence is where a netlink message has its sequence number (struct nlmsghdr).
+const nlSequence = 8
+
+// answers tells whether a message answers the question with this number. One that
+// could not be read when it was asked leaves its answer to the next.
+func answers(message []byte, asked uint32) bool {
+	return len(message) >= unix.SizeofNlMsghdr && binary.NativeEndian.Uint32(message[nlSequence:]) == asked
 }
 
 // parseFound reads the answer: a socket, or an error.

@@ -1,10 +1,13 @@
 package observe
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
+	"os"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/ns/nstest"
@@ -59,11 +62,10 @@ func TestLookup(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := unix.Close(fds[0]); err != nil {
+		if err := errors.Join(lookup.Close(), unix.Close(fds[0])); err != nil {
 			t.Error(err)
 		}
 	}()
-	defer lookup.Close()
 	waiting := listed.In(TimeWait)
 	if len(waiting) != 1 {
 		t.Fatalf("%v, want one TIME_WAIT", listed)
@@ -83,5 +85,53 @@ func TestLookup(t *testing.T) {
 	}
 	if _, _, err := lookup.Find(netip.MustParseAddrPort("[::1]:1"), want.Remote); err == nil {
 		t.Error("looks for IPv6")
+	}
+	// A question whose answer nobody read, as after an error, is not the next one's.
+	var unread [unix.SizeofNlMsghdr + diagRequestSize]byte
+	binary.NativeEndian.PutUint32(unread[:], uint32(len(unread)))
+	binary.NativeEndian.PutUint16(unread[4:], unix.SOCK_DIAG_BY_FAMILY)
+	binary.NativeEndian.PutUint16(unread[6:], unix.NLM_F_REQUEST)
+	unread[unix.SizeofNlMsghdr], unread[unix.SizeofNlMsghdr+1] = unix.AF_INET, unix.IPPROTO_TCP
+	if err := unix.Sendto(lookup.fd, unread[:], 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got, found, err := lookup.Find(want.Local, want.Remote); err != nil || !found || got.State != TimeWait {
+			t.Errorf("after an unread answer: found %v: %v, %v, want %v", found, got, err, want)
+		}
+	}
+}
+
+// Whoever comes after Close gets an error and touches no descriptor of others.
+func TestLookupIsClosedOnce(t *testing.T) {
+	const rounds, callers = 200, 3
+	space := nstest.Loopback(t)
+	local, remote := netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")
+	for range rounds {
+		var lookup *Lookup
+		err := space.Do(func() (err error) {
+			lookup, err = OpenLookup()
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var calls errgroup.Group
+		for range callers {
+			calls.Go(func() error {
+				for {
+					if _, _, err := lookup.Find(local, remote); err != nil {
+						if errors.Is(err, os.ErrClosed) {
+							return nil
+						}
+						return err
+					}
+				}
+			})
+			calls.Go(lookup.Close)
+		}
+		if err := calls.Wait(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -28,7 +28,7 @@ type Attempt struct {
 	ReuseAddr bool
 	// LatePort, with a From of port 0, leaves the choice of the port to
 	// connect(2), which knows the destination (IP_BIND_ADDRESS_NO_PORT, Linux
-	// 4.2).
+	// 4.2; an older kernel makes it an error).
 	LatePort bool
 	// ISN, when it is not 0, is the initial sequence number (TCP_REPAIR and
 	// TCP_QUEUE_SEQ; needs CAP_NET_ADMIN).
@@ -39,7 +39,7 @@ type Attempt struct {
 	NotBefore time.Duration
 	// Budget is how long we wait for the kernel's verdict, and then again for
 	// the Ending; 0 means DefaultBudget. When it ends first, the verdict is
-	// Undecided.
+	// Undecided, or the End is.
 	Budget time.Duration
 	// Ending is what becomes of the connection.
 	Ending Ending
@@ -62,14 +62,18 @@ type Outcome struct {
 	Waited time.Duration
 	// Took is the time from the call of connect(2) to the verdict.
 	Took time.Duration
+	// End is how the connection of a Connected attempt ended. It is reset when
+	// the peer did not do what the Ending waits for.
+	End End
 	// Lasted is the time from the verdict of a Connected attempt until its
-	// Ending was carried out; 0 when it keeps the connection.
+	// End; 0 when it keeps the connection.
 	Lasted time.Duration
 	// Local is the address and port the kernel connected from; zero when there
 	// was none.
 	Local netip.AddrPort
-	// SYNs is how often the SYN was sent: once, and tcpi_total_retrans times
-	// more. It is 0 when the kernel refused before it sent one.
+	// SYNs is how often the SYN was sent until the verdict: once, and
+	// tcpi_total_retrans times more. It is 0 when the kernel refused before it
+	// sent one.
 	SYNs int
 	// Timestamps tells whether the handshake agreed on the TCP timestamps
 	// option (TCPI_OPT_TIMESTAMPS, RFC 7323).
@@ -78,8 +82,16 @@ type Outcome struct {
 	Conn Handle
 }
 
-// String is one line: verdict, SYNs and time.
+// String is one line: verdict, SYNs and time, and an end that was not as wanted.
 func (o Outcome) String() string {
+	s := o.attempted()
+	if err := o.End.Err(); err != nil {
+		s += "; " + err.Error()
+	}
+	return s
+}
+
+func (o Outcome) attempted() string {
 	s := fmt.Sprintf("%s from %v after %d SYN(s) in %v", o.Verdict, o.Local, o.SYNs, o.Took.Round(10*time.Microsecond))
 	if o.Errno != 0 {
 		s += fmt.Sprintf(" (%s)", unix.ErrnoName(o.Errno))
@@ -89,74 +101,108 @@ func (o Outcome) String() string {
 
 // Attempt makes all attempts, in order and without waiting for one before the
 // next, and returns when each has its verdict and its ending. The outcomes are
-// in the order of the attempts. An error means that something else than the
-// network failed (a bad address, no privilege for ISN, no descriptors); the
-// connections made until then are closed.
-func (h *Host) Attempt(ctx context.Context, attempts []Attempt) ([]Outcome, error) {
+// in the order of the attempts. What the network and the peer do is an outcome,
+// also when a connection ends otherwise than its Ending says ([Outcome.End]). An
+// error means that something else failed (a bad address, no privilege for ISN, a
+// kernel without LatePort, no descriptors, the end of ctx); the connections made
+// until then are closed.
+func (h *Host) Attempt(ctx context.Context, attempts []Attempt) (outcomes []Outcome, err error) {
 	called := time.Now()
 	tries := make([]try, len(attempts))
 	for i, a := range attempts {
+		if err := a.Ending.check(); err != nil {
+			return nil, fmt.Errorf("attempt %d to %v: %w", i, a.To, err)
+		}
 		tries[i] = try{Attempt: a}
 		tries[i].Budget = a.budget()
 	}
-	err := h.inside(func() error {
+	err = h.call(ctx, func(ctx context.Context) error {
+		err := h.begin(ctx, tries)
+		if err == nil {
+			err = h.finishAll(ctx, tries)
+		}
+		if err == nil {
+			err = h.keepAll(tries)
+		}
+		if err != nil {
+			for i := range tries {
+				err = errors.Join(err, tries[i].drop())
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	outcomes = make([]Outcome, len(tries))
+	for i := range tries {
+		tries[i].out.Waited = tries[i].began.Sub(called)
+		outcomes[i] = tries[i].out
+	}
+	return outcomes, nil
+}
+
+// begin has all attempts call connect(2).
+func (h *Host) begin(ctx context.Context, tries []try) error {
+	return h.inside(func() error {
 		for i := range tries {
-			if err := errors.Join(tries[i].start(), tries[i].dropFailed()); err != nil {
+			err := ctx.Err()
+			if err == nil {
+				err = errors.Join(tries[i].start(), tries[i].dropFailed())
+			}
+			if err != nil {
 				return fmt.Errorf("attempt %d to %v: %w", i, tries[i].To, err)
 			}
 		}
 		return nil
 	})
+}
+
+// finishAll waits until each attempt has its verdict and its ending.
+func (h *Host) finishAll(ctx context.Context, tries []try) error {
 	var waiting sync.WaitGroup
 	for i := range tries {
 		t := &tries[i]
-		if err != nil || t.finished() {
-			continue
+		switch {
+		case t.finished():
+		case t.out.Verdict != "" && !t.Ending.waits():
+			t.err = t.finish(ctx, h)
+		default:
+			waiting.Go(func() { t.err = t.finish(ctx, h) })
 		}
-		if t.out.Verdict != "" && !t.Ending.waits() {
-			t.err = t.finish(ctx)
-			continue
-		}
-		waiting.Add(1)
-		go func() {
-			defer waiting.Done()
-			t.err = t.finish(ctx)
-		}()
 	}
 	waiting.Wait()
-
-	outcomes := make([]Outcome, len(tries))
 	for i := range tries {
-		t := &tries[i]
-		if err == nil && t.err != nil {
-			err = fmt.Errorf("attempt %d to %v: %w", i, t.To, t.err)
+		if t := &tries[i]; t.err != nil {
+			return fmt.Errorf("attempt %d to %v: %w", i, t.To, t.err)
 		}
-		if err == nil && t.socket != nil {
-			t.out.Conn, err = h.keep(t.socket)
-			t.socket = nil
-		}
-		t.out.Waited = t.began.Sub(called)
-		outcomes[i] = t.out
 	}
-	if err != nil {
-		for _, t := range tries {
-			if t.socket != nil {
-				_ = t.socket.close()
-			}
-			if t.out.Conn != 0 {
-				_ = h.End(ctx, t.out.Conn, CloseNow)
-			}
-		}
-		return nil, err
+	return nil
+}
+
+// keepAll gives each connection that is kept its handle, or none of them.
+func (h *Host) keepAll(tries []try) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return ErrNoHandle
 	}
-	return outcomes, nil
+	for i := range tries {
+		if t := &tries[i]; t.socket != nil {
+			h.last++
+			h.sockets[h.last] = t.socket
+			t.out.Conn, t.socket = h.last, nil
+		}
+	}
+	return nil
 }
 
 // try is an attempt under way.
 type try struct {
 	Attempt
 	began  time.Time
-	socket *socket // nil once it is closed
+	socket *socket // nil once it is closed or has a handle
+	state  uint8   // of the socket, when we looked last
 	out    Outcome
 	err    error
 }
@@ -240,7 +286,7 @@ func (t *try) bind() error {
 	}
 	if t.LatePort {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
-			return fmt.Errorf("set IP_BIND_ADDRESS_NO_PORT: %w", err)
+			return fmt.Errorf("set IP_BIND_ADDRESS_NO_PORT: %w", lacking(err, "4.2"))
 		}
 	}
 	from, err := toSockaddr(t.From)
@@ -254,16 +300,27 @@ func (t *try) bind() error {
 	return nil
 }
 
+// lacking says of a kernel that does not know a socket option since which release
+// of Linux there is one.
+func lacking(err error, since string) error {
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return fmt.Errorf("this kernel lacks it, Linux %s has it: %w", since, err)
+	}
+	return err
+}
+
 // setISN makes connect(2) keep a sequence number of our choice: tcp_v4_connect
 // picks one only when write_seq is 0. It must come before SO_REUSEADDR, which
 // leaving repair mode clears (do_tcp_setsockopt, TCP_REPAIR_OFF).
 func setISN(fd int, isn uint32) error {
 	// The kernel sends write_seq itself as the SYN's sequence number.
+	if err := enterRepair(fd); err != nil {
+		return fmt.Errorf("set ISN: %w", err)
+	}
 	for _, step := range []struct {
 		name          string
 		option, value int
 	}{
-		{"TCP_REPAIR", unix.TCP_REPAIR, 1},
 		{"TCP_REPAIR_QUEUE", unix.TCP_REPAIR_QUEUE, tcpSendQueue},
 		{"TCP_QUEUE_SEQ", unix.TCP_QUEUE_SEQ, int(int32(isn))},
 	} {
@@ -273,6 +330,13 @@ func setISN(fd int, isn uint32) error {
 	}
 	if err := leaveRepair(fd); err != nil {
 		return fmt.Errorf("set ISN: %w", err)
+	}
+	return nil
+}
+
+func enterRepair(fd int) error {
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1); err != nil {
+		return fmt.Errorf("enter repair mode: %w", lacking(err, "3.5"))
 	}
 	return nil
 }
@@ -303,27 +367,27 @@ func (t *try) finished() bool {
 }
 
 // finish waits for the verdict and carries out the ending.
-func (t *try) finish(ctx context.Context) error {
+func (t *try) finish(ctx context.Context, h *Host) error {
 	if t.out.Verdict == "" {
 		if err := t.awaitVerdict(ctx); err != nil {
 			return err
 		}
 	}
-	if t.socket == nil {
+	if t.socket == nil || t.Ending == KeepOpen {
 		return nil
 	}
+	s := t.socket
+	t.socket = nil // whatever happens now, it is closed
+	var err error
 	if t.Ending.waits() {
-		within, cancel := context.WithTimeout(ctx, t.Budget)
-		defer cancel()
-		ctx = within
+		t.out.End, err = h.finish(ctx, s, t.To, t.Ending, t.Budget)
+	} else {
+		t.out.End, err = s.endNow(t.Ending, t.state)
 	}
-	if err := t.socket.end(ctx, t.Ending); err != nil {
+	if err != nil {
 		return fmt.Errorf("%s: %w", t.Ending, err)
 	}
-	if t.Ending != KeepOpen {
-		t.out.Lasted = time.Since(t.began) - t.out.Took
-		t.socket = nil
-	}
+	t.out.Lasted = time.Since(t.began) - t.out.Took
 	return nil
 }
 
@@ -343,12 +407,28 @@ func (t *try) awaitVerdict(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case within.Err() != nil:
-		t.out.Took = time.Since(t.began)
-		t.out.Verdict = Undecided
-		return t.dropFailed()
+		return t.giveUp()
 	default:
 		return fmt.Errorf("await connect: %w", err)
 	}
+}
+
+// giveUp decides when our budget has ended. It looks once more, because a SYN that
+// is sent again wakes nobody.
+func (t *try) giveUp() error {
+	var done bool
+	err := t.socket.control(func(fd int) (err error) {
+		done, err = t.look(fd)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !done {
+		t.out.Took = time.Since(t.began)
+		t.out.Verdict = Undecided
+	}
+	return t.dropFailed()
 }
 
 // look notes what the socket knows, and decides when connect(2) is through. The
@@ -361,6 +441,7 @@ func (t *try) look(fd int) (done bool, err error) {
 	}
 	t.out.SYNs = 1 + int(info.Total_retrans)
 	t.out.Timestamps = info.Options&tcpiOptTimestamps != 0
+	t.state = info.State
 	if info.State == unix.BPF_TCP_SYN_SENT || info.State == unix.BPF_TCP_SYN_RECV {
 		return false, nil
 	}
@@ -394,7 +475,15 @@ func (t *try) decide(step string, failure error) error {
 // dropFailed closes the socket of an attempt that has a verdict other than
 // Connected.
 func (t *try) dropFailed() error {
-	if t.socket == nil || t.out.Verdict == "" || t.out.Verdict == Connected {
+	if t.out.Verdict == "" || t.out.Verdict == Connected {
+		return nil
+	}
+	return t.drop()
+}
+
+// drop closes the socket, if there is one.
+func (t *try) drop() error {
+	if t.socket == nil {
 		return nil
 	}
 	s := t.socket

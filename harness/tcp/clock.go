@@ -104,9 +104,9 @@ func (h *Host) AdvanceClock(conn Handle, ticks int32) error {
 	if ticks%2 != 0 {
 		return fmt.Errorf("advance clock of socket %d by %d ticks: want an even number", conn, ticks)
 	}
-	err = s.control(func(fd int) error {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1); err != nil {
-			return fmt.Errorf("enter repair mode: %w", err)
+	err = s.alone(func(fd int) error {
+		if err := enterRepair(fd); err != nil {
+			return err
 		}
 		now, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_TIMESTAMP)
 		if err == nil {

@@ -12,28 +12,22 @@ import (
 // Send writes up to n bytes to a connection, as many as the kernel takes without
 // waiting (its send buffer and the peer's window decide), and returns how many.
 func (h *Host) Send(conn Handle, n int) (taken int, err error) {
-	s, err := h.socket(conn)
+	s, err := h.connection(conn)
 	if err != nil {
 		return 0, fmt.Errorf("send: %w", err)
 	}
 	data := make([]byte, n)
-	err = s.control(func(fd int) error {
-		for taken < n {
-			written, err := unix.Write(fd, data[taken:])
-			switch {
-			case errors.Is(err, unix.EAGAIN):
-				return nil
-			case errors.Is(err, unix.EINTR):
-			case err != nil:
-				return err
-			default:
-				taken += written
-			}
+	for taken < n {
+		written, err := s.writeOnce(data[taken:])
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return taken, nil
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return taken, fmt.Errorf("send on socket %d after %d bytes: %w", conn, taken, err)
+		default:
+			taken += written
 		}
-		return nil
-	})
-	if err != nil {
-		return taken, fmt.Errorf("send on socket %d after %d bytes: %w", conn, taken, err)
 	}
 	return taken, nil
 }
@@ -47,13 +41,16 @@ type Received struct {
 }
 
 // Receive reads a connection until the peer ends it. The connection stays for
-// [Host.End].
-func (h *Host) Receive(ctx context.Context, conn Handle) (Received, error) {
-	s, err := h.socket(conn)
-	if err != nil {
-		return Received{}, fmt.Errorf("receive: %w", err)
-	}
-	got, err := s.receive(ctx)
+// [Host.End]. Several calls at once take turns: the first reads what comes, and
+// all are told how the peer ended.
+func (h *Host) Receive(ctx context.Context, conn Handle) (got Received, err error) {
+	err = h.call(ctx, func(ctx context.Context) error {
+		s, err := h.connection(conn)
+		if err == nil {
+			got, err = s.receive(ctx)
+		}
+		return err
+	})
 	if err != nil {
 		return got, fmt.Errorf("receive on socket %d: %w", conn, err)
 	}
@@ -65,14 +62,14 @@ func (s *socket) receive(ctx context.Context) (got Received, err error) {
 		failure error
 		scratch [4096]byte
 	)
-	err = s.await(ctx, false, func(fd int) (done bool) {
+	err = s.await(ctx, false, func(int) (done bool) {
 		for {
-			n, err := unix.Read(fd, scratch[:])
+			n, err := s.readOnce(scratch[:])
 			switch {
-			case err == unix.EAGAIN:
+			case errors.Is(err, unix.EAGAIN):
 				return false
-			case err == unix.EINTR:
-			case err == unix.ECONNRESET:
+			case errors.Is(err, unix.EINTR):
+			case errors.Is(err, unix.ECONNRESET):
 				got.Errno = unix.ECONNRESET
 				return true
 			case err != nil:

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,31 +51,51 @@ func (e Ending) check() error {
 // waits tells whether the ending waits for the peer.
 func (e Ending) waits() bool { return e == CloseFirst || e == CloseAfterPeer }
 
-// End brings the connection to its end. For KeepOpen it does nothing. When ctx
-// ends before the peer's FIN has come, the connection stays open.
+// End brings the connection to its end. For KeepOpen it does nothing; a listener
+// is closed by any other ending. Of several calls for one handle exactly one gets
+// the connection, and the handle names nothing for all others from then on
+// ([ErrNoHandle]). Calls that wait for the connection already go on until it is
+// closed.
+//
+// When ctx ends before the peer's FIN has come, or the peer's RST comes instead
+// ([ErrPeerReset]), the handle names the connection again, and what is left of it
+// can be ended in another way. The FIN that [CloseFirst] has sent is not taken
+// back.
 func (h *Host) End(ctx context.Context, conn Handle, how Ending) error {
-	s, err := h.socket(conn)
-	if err != nil {
-		return err
+	if err := how.check(); err != nil {
+		return fmt.Errorf("socket %d: %w", conn, err)
 	}
 	if how == KeepOpen {
+		_, err := h.socket(conn)
+		return err
+	}
+	return h.call(ctx, func(ctx context.Context) error {
+		s, err := h.take(conn)
+		if err != nil {
+			return err
+		}
+		if s.listener != nil {
+			how = CloseNow
+		}
+		if err := s.end(ctx, how); err != nil {
+			h.giveBack(conn)
+			return fmt.Errorf("socket %d: %s: %w", conn, how, err)
+		}
+		h.forget(conn)
 		return nil
-	}
-	if err := s.end(ctx, how); err != nil {
-		return fmt.Errorf("socket %d: %s: %w", conn, how, err)
-	}
-	h.forget(conn)
-	return nil
+	})
 }
 
-// end carries out the ending and, unless it is KeepOpen, closes the socket.
+// end carries out the ending and, unless it is KeepOpen, closes the socket. A
+// socket whose ending fails is open.
 func (s *socket) end(ctx context.Context, how Ending) error {
 	switch how {
 	case KeepOpen:
 		return nil
 	case CloseNow:
 	case CloseFirst:
-		if err := s.shutdown(); err != nil {
+		// What has ended the connection already is awaitPeer's to tell.
+		if err := s.shutdown(); err != nil && !errors.Is(err, unix.ENOTCONN) {
 			return err
 		}
 		if err := s.awaitPeer(ctx); err != nil {
@@ -85,11 +108,7 @@ func (s *socket) end(ctx context.Context, how Ending) error {
 	case Abort:
 		return s.close() // every socket has SO_LINGER{1,0} until here
 	case Vanish:
-		err := s.control(func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1) })
-		if err != nil {
-			return fmt.Errorf("enter repair mode: %w", err)
-		}
-		return s.close()
+		return s.closeAfter(enterRepair)
 	default:
 		return how.check()
 	}
@@ -118,4 +137,82 @@ func (s *socket) awaitPeer(ctx context.Context) error {
 		return ErrPeerReset
 	}
 	return err
+}
+
+// Side is one of the two sides of a connection.
+type Side string
+
+// The sides, as one of them sees them.
+const (
+	// Nobody has ended the connection.
+	Nobody Side = ""
+	// Here is the side that is asked.
+	Here Side = "here"
+	// Peer is the other one.
+	Peer Side = "the peer"
+	// Unclear is what nothing tells: both ends have come between two looks at
+	// the socket, and there is no TIME_WAIT that shows whose was the first.
+	Unclear Side = "unclear"
+)
+
+// End is how a connection ended.
+type End struct {
+	// First is who ended it first, by FIN or RST: Peer when the peer's had
+	// arrived before ours was sent. It is read from the socket's own state before
+	// and after shutdown(2): FIN_WAIT1, FIN_WAIT2 and CLOSING say that no FIN had
+	// come when ours was sent, CLOSE_WAIT and LAST_ACK that one had (RFC 9293,
+	// 3.3.2). When all was over before the second look, a TIME_WAIT on this side
+	// says that ours was the first. With CloseNow and Abort there is no second
+	// look: an end that comes in the microsecond before close(2) is missed.
+	First Side
+	// Errno is the kernel's error that came instead of the peer's FIN:
+	// ECONNRESET for a RST. Else 0.
+	Errno syscall.Errno
+	// Undecided says that our own budget ended before the peer's FIN came. We
+	// have reset the connection then.
+	Undecided bool
+}
+
+// Err is nil when the connection ended as its [Ending] says, or is open. It is for
+// callers whose situation has not come about otherwise; it wraps [ErrPeerReset]
+// after a RST.
+func (e End) Err() error {
+	switch {
+	case e.Undecided:
+		return errors.New("our budget ended before the peer's FIN")
+	case e.Errno == unix.ECONNRESET:
+		return ErrPeerReset
+	case e.Errno != 0:
+		return fmt.Errorf("no FIN of the peer: %w", e.Errno)
+	default:
+		return nil
+	}
+}
+
+// endNow brings a connection, whose state was as said just before, to an end that
+// does not wait for the peer. Whatever happens, the socket is closed, or is open
+// because it is to be kept.
+func (s *socket) endNow(how Ending, before uint8) (end End, err error) {
+	switch {
+	case before == unix.BPF_TCP_CLOSE || before == unix.BPF_TCP_CLOSE_WAIT:
+		end.First = Peer
+	case how == CloseNow || how == Abort:
+		end.First = Here
+	}
+	if err := s.end(context.Background(), how); err != nil {
+		return end, errors.Join(err, s.close())
+	}
+	return end, nil
+}
+
+// finish brings a connection to its end and tells how that was. Only the end of
+// ctx, and what is ours to mend, is an error. Whatever happens, the socket is
+// closed, or is open because it is to be kept.
+func (h *Host) finish(ctx context.Context, s *socket, peer netip.AddrPort, how Ending, budget time.Duration) (End, error) {
+	st, err := h.stream(ctx, s, peer)
+	if err != nil {
+		return End{}, errors.Join(err, s.close())
+	}
+	defer st.letGo()
+	return st.finish(ctx, how, budget)
 }

@@ -24,7 +24,8 @@ import (
 type Exchange struct {
 	Attempt
 	// Conn, when it is not 0, is a connection that was kept open: the requests
-	// are made on it, and nothing is connected.
+	// are made on it, and nothing is connected. For others its handle names
+	// nothing ([ErrNoHandle]) while the exchange is under way.
 	Conn Handle
 	// After is how long after the call the exchange begins.
 	After time.Duration
@@ -47,19 +48,18 @@ type Request struct {
 
 // Exchanged is what came of an Exchange.
 type Exchanged struct {
-	// Outcome is what came of the Attempt.
+	// Outcome is what came of the Attempt. The connection is reset, whatever the
+	// Ending, after an answer that is Pending or Malformed, unless it is to be
+	// kept open; of one that is, the End tells whether the peer has ended it.
 	Outcome
 	// Replies are the answers, one for each request.
 	Replies []Reply
-	// End is how the connection ended. It is reset, whatever the Ending, after
-	// an answer that is Pending or Malformed, unless it is to be kept open.
-	End End
 }
 
 // String is one line: the attempt, the fates, and the end.
 func (x Exchanged) String() string {
 	var b strings.Builder
-	b.WriteString(x.Outcome.String())
+	b.WriteString(x.attempted())
 	for _, r := range x.Replies {
 		b.WriteString("; " + r.String())
 	}
@@ -148,13 +148,22 @@ func (h *Host) Exchange(ctx context.Context, exchanges []Exchange, atOnce int) (
 	if err := enoughDescriptors(atOnce); err != nil {
 		return nil, fmt.Errorf("exchange: %w", err)
 	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
 	for i := range exchanges {
 		if err := exchanges[i].Ending.check(); err != nil {
 			return nil, fmt.Errorf("exchange %d with %v: %w", i, exchanges[i].To, err)
 		}
 	}
+	var done []Exchanged
+	err := h.call(ctx, func(ctx context.Context) (err error) {
+		done, err = h.exchange(ctx, exchanges, atOnce)
+		return err
+	})
+	return done, err
+}
+
+func (h *Host) exchange(ctx context.Context, exchanges []Exchange, atOnce int) ([]Exchanged, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	call := exchangeCall{host: h, began: time.Now(), all: exchanges, done: make([]Exchanged, len(exchanges))}
 	call.more = sync.NewCond(&call.mu)
 	for i := range exchanges {
@@ -177,7 +186,7 @@ func (h *Host) Exchange(ctx context.Context, exchanges []Exchange, atOnce int) (
 		errs = errors.Join(*first, errs)
 		for i := range call.done {
 			if exchanges[i].Conn == 0 && call.done[i].Conn != 0 {
-				_ = h.End(context.WithoutCancel(ctx), call.done[i].Conn, Abort)
+				errs = errors.Join(errs, h.abort(call.done[i].Conn))
 			}
 		}
 	}
@@ -185,6 +194,17 @@ func (h *Host) Exchange(ctx context.Context, exchanges []Exchange, atOnce int) (
 		return nil, errs
 	}
 	return call.done, nil
+}
+
+// abort closes a connection that this call has given its handle, unless CloseAll
+// was quicker.
+func (h *Host) abort(conn Handle) error {
+	s, err := h.take(conn)
+	if err != nil {
+		return nil //nolint:nilerr // somebody has closed it
+	}
+	defer h.forget(conn)
+	return s.close()
 }
 
 // enoughDescriptors tells before the start what would fail in the middle.
@@ -322,17 +342,34 @@ func (c *exchangeCall) one(ctx context.Context, x *Exchange, out *Exchanged) err
 	if s == nil || err != nil {
 		return err
 	}
+	ended, err := c.converse(ctx, s, peer, x, out)
+	switch {
+	case err != nil || ended:
+		c.host.forget(x.Conn) // it is closed
+		out.Conn = 0
+	case x.Conn != 0:
+		c.host.giveBack(x.Conn)
+	default:
+		if out.Conn, err = c.host.keep(s); err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}
+	return err
+}
+
+// converse makes the requests and ends the connection, unless it is to be kept.
+// When it fails, the socket is closed.
+func (c *exchangeCall) converse(ctx context.Context, s *socket, peer netip.AddrPort, x *Exchange, out *Exchanged) (ended bool, err error) {
 	st, err := c.host.stream(ctx, s, peer)
 	if err != nil {
-		return errors.Join(err, s.close())
+		return false, errors.Join(err, s.close())
 	}
+	defer st.letGo()
 	budget, ending := x.budget(), x.Ending
 	for i := range x.Requests {
 		reply := &out.Replies[i]
 		if err := st.ask(ctx, &x.Requests[i], budget, reply); err != nil {
-			st.letGo()
-			c.host.forget(x.Conn)
-			return errors.Join(err, s.close())
+			return false, errors.Join(err, s.close())
 		}
 		if ending != KeepOpen && (reply.Fate == Pending || reply.Fate == Malformed) {
 			ending = Abort
@@ -342,31 +379,14 @@ func (c *exchangeCall) one(ctx context.Context, x *Exchange, out *Exchanged) err
 		}
 	}
 	out.End, err = st.finish(ctx, ending, budget)
-	st.letGo()
-	switch {
-	case err != nil || ending != KeepOpen:
-		c.host.forget(x.Conn)
-		out.Conn = 0
-	case x.Conn == 0:
-		out.Conn, err = c.host.keep(s)
-	}
-	return err
+	return ending != KeepOpen, err
 }
 
-// connect makes the Attempt, or finds the connection that is there. Without a
+// connect makes the Attempt, or takes the connection that is there. Without a
 // connection there is no socket.
 func (c *exchangeCall) connect(ctx context.Context, x *Exchange, out *Exchanged) (*socket, netip.AddrPort, error) {
 	if x.Conn != 0 {
-		s, err := c.host.socket(x.Conn)
-		if err != nil {
-			return nil, x.To, err
-		}
-		out.Verdict, out.Conn = Connected, x.Conn
-		if out.Local, err = s.local(); err != nil {
-			return nil, x.To, err
-		}
-		peer, err := s.remote()
-		return s, peer, err
+		return c.resume(x, out)
 	}
 	s, err := c.open()
 	if err != nil {
@@ -378,11 +398,30 @@ func (c *exchangeCall) connect(ctx context.Context, x *Exchange, out *Exchanged)
 	if err == nil && t.out.Verdict == "" {
 		err = t.awaitVerdict(ctx)
 	}
-	if err != nil && t.socket != nil {
-		err = errors.Join(err, t.socket.close())
+	if err != nil {
+		err = errors.Join(err, t.drop())
 	}
 	out.Outcome = t.out
 	return t.socket, x.To, err
+}
+
+// resume takes the connection that was kept open.
+func (c *exchangeCall) resume(x *Exchange, out *Exchanged) (*socket, netip.AddrPort, error) {
+	if _, err := c.host.connection(x.Conn); err != nil {
+		return nil, x.To, err
+	}
+	s, err := c.host.take(x.Conn)
+	if err != nil {
+		return nil, x.To, err
+	}
+	local, err := s.local()
+	peer, wrong := s.remote()
+	if err = errors.Join(err, wrong); err != nil {
+		c.host.giveBack(x.Conn)
+		return nil, x.To, err
+	}
+	out.Verdict, out.Conn, out.Local = Connected, x.Conn, local
+	return s, peer, nil
 }
 
 // ask sends a request and reads the answer. Only the end of ctx, and what is ours

@@ -126,7 +126,7 @@ func TestExchangeTellsWhatBecameOfAResponse(t *testing.T) {
 		},
 		{
 			name: "reset", server: tcp.ListenSpec{HTTP: &tcp.Responder{Body: size, Cut: cut}, Ending: tcp.Abort}, fewer: true,
-			want: tcp.Reply{Fate: tcp.Broken, Errno: unix.ECONNRESET, Status: 200, Length: size, Bytes: cut, Close: true}, end: tcp.End{First: tcp.Peer},
+			want: tcp.Reply{Fate: tcp.Broken, Errno: unix.ECONNRESET, Status: 200, Length: size, Bytes: cut, Close: true}, end: tcp.End{First: tcp.Peer, Errno: unix.ECONNRESET},
 		},
 		{
 			name: "lost with its server", server: tcp.ListenSpec{HTTP: &tcp.Responder{Body: size, Cut: 1}, Ending: tcp.Vanish},

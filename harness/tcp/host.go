@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -15,15 +18,21 @@ import (
 	"twlab/harness/observe"
 )
 
-// ErrNoHandle is returned for a handle that the host never gave out, or whose
-// socket is closed.
+// ErrNoHandle is returned for a handle that the host never gave out, for one whose
+// socket is closed or is just being ended by another call, and by a call that its
+// host's CloseAll cuts short.
 var ErrNoHandle = errors.New("no open socket with this handle")
+
+// errClosedMeanwhile is what a call gets whose socket another one has closed.
+var errClosedMeanwhile = fmt.Errorf("closed by another call: %w", ErrNoHandle)
 
 // Handle names a socket of one [Host]. Zero names none.
 type Handle int
 
 // Host keeps the sockets of one machine. Its methods may be called from any
-// goroutine. Make one with [NewHost]; CloseAll ends it.
+// goroutine, also several at once for one handle: each ends with its own context,
+// and of those that end the socket exactly one gets it. Make one with [NewHost];
+// CloseAll ends it.
 type Host struct {
 	inside func(func() error) error // runs a function in the machine's network namespace
 
@@ -31,27 +40,38 @@ type Host struct {
 	closed  bool
 	last    Handle
 	sockets map[Handle]*socket
-	failed  []error         // what went wrong where nobody waited for it
-	running sync.WaitGroup  // goroutines that serve listeners
-	buffers sync.Pool       // of streams
-	lookup  *observe.Lookup // nil until it is wanted
+	taken   map[Handle]*socket            // each belongs to one call, which ends it or gives it back
+	calls   map[uint64]context.CancelFunc // calls that wait
+	begun   uint64                        // how many such calls there were
+	failed  []error                       // what went wrong where nobody waited for it
+	running sync.WaitGroup                // calls that wait, and goroutines that serve listeners
+	buffers sync.Pool                     // of streams
+	lookup  *observe.Lookup               // nil until it is wanted
 }
 
 // NewHost makes a host whose sockets are opened by functions given to inside,
 // such as ns.Namespace.Do. A machine that is its own namespace passes a function
 // that just calls its argument.
 func NewHost(inside func(func() error) error) *Host {
-	return &Host{inside: inside, sockets: map[Handle]*socket{}}
+	return &Host{
+		inside: inside, sockets: map[Handle]*socket{}, taken: map[Handle]*socket{}, calls: map[uint64]context.CancelFunc{},
+	}
 }
 
-// CloseAll closes every socket of the host, open connections by a RST, and waits
-// until nothing of the host runs.
+// CloseAll closes every socket of the host, open connections by a RST, cuts short
+// every call that waits (their error is [ErrNoHandle]), and returns when nothing
+// of the host runs. The host opens nothing afterwards; a second CloseAll closes
+// and reports nothing.
 // Its error includes what listeners ran into, such as too few descriptors.
 func (h *Host) CloseAll() error {
 	h.mu.Lock()
 	h.closed = true
-	open := h.sockets
-	h.sockets = map[Handle]*socket{}
+	open := append(slices.Collect(maps.Values(h.sockets)), slices.Collect(maps.Values(h.taken))...)
+	clear(h.sockets)
+	clear(h.taken)
+	for _, cancel := range h.calls {
+		cancel()
+	}
 	h.mu.Unlock()
 
 	var errs []error
@@ -59,25 +79,57 @@ func (h *Host) CloseAll() error {
 		errs = append(errs, s.close())
 	}
 	h.running.Wait()
-	if h.lookup != nil {
-		errs = append(errs, h.lookup.Close())
-		h.lookup = nil
+	h.mu.Lock()
+	lookup, failed := h.lookup, h.failed
+	h.lookup, h.failed = nil, nil
+	h.mu.Unlock()
+	if lookup != nil {
+		errs = append(errs, lookup.Close())
 	}
-	return errors.Join(append(errs, h.failed...)...)
+	return errors.Join(append(errs, failed...)...)
 }
 
-// keep gives a socket its handle. A host that was closed meanwhile closes it.
+// call runs a call that may wait. CloseAll ends its context and waits for it.
+func (h *Host) call(ctx context.Context, f func(ctx context.Context) error) error {
+	own, cancel := context.WithCancel(ctx)
+	defer cancel()
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		return fmt.Errorf("the host is closed: %w", ErrNoHandle)
+	}
+	h.begun++
+	number := h.begun
+	h.calls[number] = cancel
+	h.running.Add(1)
+	h.mu.Unlock()
+	defer h.running.Done()
+
+	err := f(own)
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.calls, number)
+	if err != nil && h.closed && ctx.Err() == nil {
+		return fmt.Errorf("the host was closed meanwhile: %w (%v)", ErrNoHandle, err) //nolint:errorlint // the caller's own context has not ended
+	}
+	return err
+}
+
+// keep gives a socket its handle. It stays the caller's when the host was closed
+// meanwhile.
 func (h *Host) keep(s *socket) (Handle, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return 0, errors.Join(ErrNoHandle, s.close())
+		return 0, fmt.Errorf("the host is closed: %w", ErrNoHandle)
 	}
 	h.last++
 	h.sockets[h.last] = s
 	return h.last, nil
 }
 
+// socket finds a socket for a call that leaves it open.
 func (h *Host) socket(of Handle) (*socket, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -88,10 +140,44 @@ func (h *Host) socket(of Handle) (*socket, error) {
 	return s, nil
 }
 
+// connection is socket, and refuses those that listen.
+func (h *Host) connection(of Handle) (*socket, error) {
+	s, err := h.socket(of)
+	if err == nil && s.listener != nil {
+		return nil, fmt.Errorf("socket %d listens: it is no connection", of)
+	}
+	return s, err
+}
+
+// take finds a socket for a call that may close it. Nobody else finds it from now
+// on, until that call gives it back.
+func (h *Host) take(of Handle) (*socket, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s, found := h.sockets[of]
+	if !found {
+		return nil, fmt.Errorf("socket %d: %w", of, ErrNoHandle)
+	}
+	delete(h.sockets, of)
+	h.taken[of] = s
+	return s, nil
+}
+
+// giveBack puts a socket that was taken back under its handle.
+func (h *Host) giveBack(of Handle) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s, found := h.taken[of]; found { // else CloseAll has closed it
+		delete(h.taken, of)
+		h.sockets[of] = s
+	}
+}
+
+// forget drops a socket that was taken and is closed.
 func (h *Host) forget(of Handle) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.sockets, of)
+	delete(h.taken, of)
 }
 
 // report keeps an error for CloseAll.
@@ -101,24 +187,31 @@ func (h *Host) report(err error) {
 	h.failed = append(h.failed, err)
 }
 
-// spawn runs f in a goroutine that CloseAll waits for.
-func (h *Host) spawn(f func()) {
-	h.running.Add(1)
-	go func() {
-		defer h.running.Done()
-		f()
-	}()
+// spawn runs f in a goroutine that CloseAll waits for. Only what CloseAll waits
+// for may call it.
+func (h *Host) spawn(f func()) { h.running.Go(f) }
+
+// socket is a non-blocking descriptor and its only owner: nothing else closes it,
+// and nothing uses its number but under mu or, to wait, under the lock that the file
+// has of its own. Only a socket that somebody waits for gets a file, because the
+// runtime's epoll costs system calls at its beginning and end, and a wake-up for
+// each change of its state.
+type socket struct {
+	mu   sync.RWMutex // read-locked while the number is in use
+	fd   int          // -1 when it is closed
+	poll *polled      // nil until somebody waits
+
+	broken   atomic.Uint32 // the kernel's error that ended the connection, once a call got it: it is told once (sock_error)
+	listener *listener     // for listening sockets only
 }
 
-// socket is a non-blocking descriptor. While it has no file it is plain; watch
-// hands it to the runtime's epoll, so that waiting for it parks a goroutine and
-// blocks no thread.
-type socket struct {
-	fd   int
-	file *os.File
+// polled is what a socket has more when it can be waited for: the runtime's epoll
+// parks a goroutine and blocks no thread.
+type polled struct {
+	file *os.File // owns the descriptor from now on
 	raw  syscall.RawConn
-
-	listener *listener // for listening sockets only
+	turn chan struct{} // holds one element while a call waits: the deadline is the file's, so only one may
+	gone chan struct{} // is closed with the socket
 }
 
 // openSocket makes a TCP socket in the calling thread's network namespace.
@@ -155,64 +248,140 @@ func (s *socket) resetOnClose(reset bool) error {
 }
 
 // watch hands the descriptor to the runtime's poller, once.
-func (s *socket) watch() error {
-	if s.file != nil {
-		return nil
+func (s *socket) watch() (*polled, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd < 0 {
+		return nil, errClosedMeanwhile
 	}
-	s.file = os.NewFile(uintptr(s.fd), "tcp")
-	raw, err := s.file.SyscallConn()
+	if s.poll != nil {
+		return s.poll, nil
+	}
+	file := os.NewFile(uintptr(s.fd), "tcp")
+	raw, err := file.SyscallConn()
 	if err != nil {
-		return fmt.Errorf("watch socket: %w", err)
+		s.fd = -1
+		return nil, fmt.Errorf("watch socket: %w", errors.Join(err, file.Close()))
 	}
-	s.raw = raw
-	return nil
+	s.poll = &polled{file: file, raw: raw, turn: make(chan struct{}, 1), gone: make(chan struct{})}
+	return s.poll, nil
 }
 
-func (s *socket) close() error {
+// close closes the descriptor, once, when nothing uses it any more. Whoever waits
+// for the socket is sent away first.
+func (s *socket) close() error { return s.closeAfter(func(int) error { return nil }) }
+
+// closeAfter is close after a last word, between which and close(2) nobody else
+// has one. The socket stays open when that fails.
+func (s *socket) closeAfter(last func(fd int) error) error {
 	if s.listener != nil {
 		s.listener.stop()
 	}
-	if s.file != nil {
-		return s.file.Close()
+	s.mu.Lock()
+	fd, w := s.fd, s.poll
+	if fd < 0 {
+		s.mu.Unlock()
+		return nil
 	}
-	return unix.Close(s.fd)
+	if err := last(fd); err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	s.fd = -1
+	s.mu.Unlock()
+	if w == nil {
+		return unix.Close(fd)
+	}
+	close(w.gone)
+	return w.file.Close()
 }
 
 // control runs f on the descriptor while it cannot be closed.
 func (s *socket) control(f func(fd int) error) error {
-	if s.raw == nil {
-		return f(s.fd)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.fd < 0 {
+		return errClosedMeanwhile
 	}
-	var err error
-	if e := s.raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
-		return e
-	}
-	return err
+	return f(s.fd)
 }
 
-// await calls f when the socket is readable, or writable, and again until f says
-// that it is done. The end of ctx ends the wait with ctx's error.
-func (s *socket) await(ctx context.Context, writable bool, f func(fd int) (done bool)) error {
-	if err := s.watch(); err != nil {
-		return err
+// alone is control while nobody else has a call on the descriptor, for what takes
+// several of them.
+func (s *socket) alone(f func(fd int) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd < 0 {
+		return errClosedMeanwhile
 	}
+	return f(s.fd)
+}
+
+// begin waits for the caller's turn to wait; the caller must call leave.
+func (w *polled) begin(ctx context.Context) error {
+	select {
+	case w.turn <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case w.turn <- struct{}{}:
+		return nil
+	case <-w.gone:
+		return errClosedMeanwhile
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (w *polled) leave() { <-w.turn }
+
+// expire makes waits fail from the end of ctx on. The function that it returns
+// undoes that, and must be called before the turn is over.
+func (w *polled) expire(ctx context.Context) (undo func()) {
 	expired := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(expired)
-		_ = s.file.SetDeadline(time.Unix(1, 0)) // fails only on a closed file, which wakes us as well
+		_ = w.file.SetDeadline(time.Unix(1, 0)) // fails only on a closed file, which wakes us as well
 	})
-	defer func() {
+	return func() {
 		if !stop() {
 			<-expired
-			_ = s.file.SetDeadline(time.Time{})
 		}
-	}()
-	wait := s.raw.Read
-	if writable {
-		wait = s.raw.Write
+		_ = w.file.SetDeadline(time.Time{}) // fails only on a closed file
 	}
-	err := wait(func(fd uintptr) bool { return f(int(fd)) })
-	if err != nil && ctx.Err() != nil {
+}
+
+// await calls f when the socket is readable, or writable, and again until f says
+// that it is done. It waits for those that wait already. The end of ctx ends the
+// wait with ctx's error.
+func (s *socket) await(ctx context.Context, writable bool, f func(fd int) (done bool)) error {
+	w, err := s.watch()
+	if err != nil {
+		return err
+	}
+	if err := w.begin(ctx); err != nil {
+		return err
+	}
+	defer w.leave()
+	defer w.expire(ctx)()
+	wait := w.raw.Read
+	if writable {
+		wait = w.raw.Write
+	}
+	return s.explain(ctx, wait(func(fd uintptr) bool { return f(int(fd)) }))
+}
+
+// explain says what ended a wait: another call, the context, or something else.
+func (s *socket) explain(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	// What the poller says of a closed file is a type of its own.
+	if s.control(func(int) error { return nil }) != nil {
+		return errClosedMeanwhile
+	}
+	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err

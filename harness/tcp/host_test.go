@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"twlab/harness/kernel"
 	"twlab/harness/ns/nstest"
+	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )
 
@@ -126,6 +128,134 @@ func TestAttemptReportsTheKernelsVerdict(t *testing.T) {
 				t.Errorf("got %d SYNs, want %v", got.SYNs, c.within)
 			}
 		})
+	}
+}
+
+// The last look is at the end of the budget, not at the last wake-up: a SYN that is
+// sent again wakes nobody.
+func TestUndecidedAttemptCountsItsSYNs(t *testing.T) {
+	host, inside := newHostIn(t)
+	_, full := listen(t, host, tcp.ListenSpec{NeverAccepts: true, Backlog: 1})
+	attempt(t, host, tcp.Attempt{To: full}, tcp.Attempt{To: full})
+	got := attempt(t, host, tcp.Attempt{To: full, Budget: 1500 * time.Millisecond})[0]
+	var counters observe.Counters
+	must(t, inside(func() (err error) {
+		counters, err = observe.ReadCounters()
+		return err
+	}))
+	again := int(counters["TcpExt.TCPSynRetrans"])
+	if got.Verdict != tcp.Undecided || again == 0 || got.SYNs != 1+again {
+		t.Errorf("%v, while the kernel sent it %d more times", got, again)
+	}
+}
+
+// What one peer does is no error of the others' attempts.
+func TestAttemptsEndEachInItsOwnWay(t *testing.T) {
+	host := newHost(t)
+	_, good := listen(t, host, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+	_, bad := listen(t, host, tcp.ListenSpec{HTTP: &tcp.Responder{Idle: 20 * time.Millisecond}, Ending: tcp.Abort})
+	_, mute := listen(t, host, tcp.ListenSpec{})
+	_, closes := listen(t, host, tcp.ListenSpec{Ending: tcp.CloseFirst})
+	ended := tcp.End{First: tcp.Here}
+	for i, c := range []struct {
+		attempt tcp.Attempt
+		want    tcp.End
+		err     error
+		text    string
+	}{
+		{tcp.Attempt{To: good, Ending: tcp.CloseFirst}, ended, nil, ""},
+		{tcp.Attempt{To: good, Ending: tcp.CloseNow}, ended, nil, ""},
+		{tcp.Attempt{To: good, Ending: tcp.Abort}, ended, nil, ""},
+		{tcp.Attempt{To: closes, Ending: tcp.CloseAfterPeer}, tcp.End{First: tcp.Peer}, nil, ""},
+		{tcp.Attempt{To: bad, Ending: tcp.CloseAfterPeer}, tcp.End{First: tcp.Peer, Errno: unix.ECONNRESET}, tcp.ErrPeerReset, "the peer reset"},
+		{tcp.Attempt{To: mute, Ending: tcp.CloseAfterPeer, Budget: 100 * time.Millisecond}, tcp.End{First: tcp.Here, Undecided: true}, nil, "our budget ended"},
+		{tcp.Attempt{To: mute, Ending: tcp.CloseFirst, Budget: 100 * time.Millisecond}, tcp.End{First: tcp.Here, Undecided: true}, nil, "our budget ended"},
+		{tcp.Attempt{To: good}, tcp.End{}, nil, ""},
+	} {
+		outs := attempt(t, host, tcp.Attempt{To: good, Ending: tcp.CloseFirst}, c.attempt, tcp.Attempt{To: good, Ending: tcp.Abort})
+		for j, want := range []tcp.End{ended, c.want, ended} {
+			got, kept := outs[j], j == 1 && c.attempt.Ending == tcp.KeepOpen
+			if got.Verdict != tcp.Connected || got.End != want || (got.Conn != 0) != kept || (got.Lasted == 0) != kept {
+				t.Errorf("attempts %d: %v, ended %+v, want %+v", i, got, got.End, want)
+			}
+		}
+		err := outs[1].End.Err()
+		if (err != nil) != (c.text != "") || c.err != nil && !errors.Is(err, c.err) || !strings.Contains(outs[1].String(), c.text) {
+			t.Errorf("attempts %d: %v, which says %v, want %q", i, outs[1], err, c.text)
+		}
+	}
+}
+
+// An End in vain leaves the connection under its handle, and whoever comes
+// meanwhile finds none.
+func TestEndInVainGivesTheConnectionBack(t *testing.T) {
+	host, inside := newHostIn(t)
+	for _, how := range []tcp.Ending{tcp.CloseAfterPeer, tcp.CloseFirst} {
+		client, server := both(t, host, tcp.Attempt{})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- host.End(ctx, client, how) }()
+		await(t, "the call to have the connection", func() bool {
+			_, err := host.RTO(client)
+			return errors.Is(err, tcp.ErrNoHandle)
+		})
+		if err := host.End(t.Context(), client, tcp.Abort); !errors.Is(err, tcp.ErrNoHandle) {
+			t.Errorf("%s: End meanwhile = %v, want ErrNoHandle", how, err)
+		}
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: End in vain = %v, want its context's error", how, err)
+		}
+		_, err := host.RTO(client)
+		must(t, err)
+		// The peer's RST instead of its FIN is in vain too, as often as one asks.
+		must(t, host.End(t.Context(), server, tcp.Abort))
+		for range 2 {
+			if err := host.End(t.Context(), client, tcp.CloseAfterPeer); !errors.Is(err, tcp.ErrPeerReset) {
+				t.Errorf("%s: End after a RST = %v, want ErrPeerReset", how, err)
+			}
+		}
+		must(t, host.End(t.Context(), client, tcp.CloseNow))
+		if open := sockets(t, inside).In(observe.Established); len(open) != 0 {
+			t.Errorf("%s: %v", how, open)
+		}
+	}
+}
+
+// A RST is told to everybody who asks, whoever heard of it first.
+func TestPeerResetIsToldAgain(t *testing.T) {
+	host := newHost(t)
+	client, server := both(t, host, tcp.Attempt{})
+	must(t, host.End(t.Context(), server, tcp.Abort))
+	for range 2 {
+		if got, err := host.Receive(t.Context(), client); got.Errno != unix.ECONNRESET || err != nil {
+			t.Errorf("Receive = %+v, %v, want a RST", got, err)
+		}
+	}
+	if err := host.End(t.Context(), client, tcp.CloseFirst); !errors.Is(err, tcp.ErrPeerReset) {
+		t.Errorf("End = %v, want ErrPeerReset", err)
+	}
+}
+
+// Accept says who came instead, and ends with the listener.
+func TestAcceptInVainSaysWhy(t *testing.T) {
+	host := newHost(t)
+	door, at := listen(t, host, tcp.ListenSpec{})
+	stranger := attempt(t, host, tcp.Attempt{To: at})[0].Local
+	nobody := netip.AddrPortFrom(loopback, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := host.Accept(ctx, door, nobody); err == nil || !strings.Contains(err.Error(), stranger.String()) {
+		t.Errorf("Accept = %v, want it to name %v", err, stranger)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := host.Accept(t.Context(), door, nobody)
+		ended <- err
+	}()
+	must(t, host.End(t.Context(), door, tcp.CloseAfterPeer))
+	if err := <-ended; !errors.Is(err, tcp.ErrNoHandle) {
+		t.Errorf("Accept of a listener that is ended = %v, want ErrNoHandle", err)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -33,36 +35,47 @@ type ListenSpec struct {
 type listener struct {
 	mu       sync.Mutex
 	accepted map[netip.AddrPort]Handle // by the peer's address, KeepOpen only
-	arrived  chan struct{}             // closed and replaced at each arrival
+	arrived  chan struct{}             // closed and replaced at each arrival, and closed at the end
+	over     error                     // why nothing arrives any more
 	stop     context.CancelFunc
 	served   *served // with a Responder only
 }
 
 // Listen opens a listening socket and serves it until it is ended or the host
-// closes. It returns the address the socket really has.
-func (h *Host) Listen(_ context.Context, spec ListenSpec) (Handle, netip.AddrPort, error) {
+// closes. It returns the address the socket really has. When it is ended, kept
+// connections that nobody has had by [Host.Accept] stay until the host closes.
+func (h *Host) Listen(ctx context.Context, spec ListenSpec) (handle Handle, bound netip.AddrPort, err error) {
 	at, err := toSockaddr(spec.At)
+	if err == nil {
+		err = spec.Ending.check()
+	}
 	if err == nil && spec.HTTP != nil {
 		err = spec.HTTP.check()
 	}
 	if err != nil {
 		return 0, netip.AddrPort{}, fmt.Errorf("listen: %w", err)
 	}
-	var s *socket
-	err = h.inside(func() (err error) {
-		s, err = openSocket()
-		return err
+	err = h.call(ctx, func(context.Context) error {
+		var s *socket
+		err := h.inside(func() (err error) {
+			s, err = openSocket()
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if handle, bound, err = h.listen(s, at, spec); err != nil {
+			return errors.Join(err, s.close())
+		}
+		return nil
 	})
 	if err != nil {
-		return 0, netip.AddrPort{}, fmt.Errorf("listen: %w", err)
-	}
-	handle, bound, err := h.listen(s, at, spec)
-	if err != nil {
-		return 0, netip.AddrPort{}, fmt.Errorf("listen on %v: %w", spec.At, errors.Join(err, s.close()))
+		return 0, netip.AddrPort{}, fmt.Errorf("listen on %v: %w", spec.At, err)
 	}
 	return handle, bound, nil
 }
 
+// listen makes a listener of a socket, which stays the caller's when that fails.
 func (h *Host) listen(s *socket, at *unix.SockaddrInet4, spec ListenSpec) (Handle, netip.AddrPort, error) {
 	// A server that restarts must be able to bind while old connections of its
 	// port are in TIME_WAIT.
@@ -81,9 +94,6 @@ func (h *Host) listen(s *socket, at *unix.SockaddrInet4, spec ListenSpec) (Handl
 	}
 	bound, err := s.local()
 	if err != nil {
-		return 0, netip.AddrPort{}, err
-	}
-	if err := s.watch(); err != nil {
 		return 0, netip.AddrPort{}, err
 	}
 	serving, stop := context.WithCancel(context.Background())
@@ -108,24 +118,34 @@ func (h *Host) listen(s *socket, at *unix.SockaddrInet4, spec ListenSpec) (Handl
 
 // serve accepts until the listening socket is closed.
 func (h *Host) serve(ctx context.Context, s *socket, spec ListenSpec) {
+	err := h.acceptAll(ctx, s, spec)
+	if err == nil || ctx.Err() != nil {
+		err = errClosedMeanwhile
+	} else {
+		h.report(err)
+	}
+	s.listener.end(err)
+}
+
+// acceptAll accepts until something fails, or ctx ends, which it does before the
+// listening socket is closed.
+func (h *Host) acceptAll(ctx context.Context, s *socket, spec ListenSpec) error {
 	var answers map[kind]answer
 	if spec.HTTP != nil {
 		answers = spec.HTTP.answers()
 	}
 	for {
 		conn, peer, err := s.accept(ctx)
-		if ctx.Err() != nil {
-			return // the listening socket is being closed
-		}
 		if err != nil {
-			h.report(err)
-			return
+			return err
 		}
-		if answers != nil {
+		switch {
+		case ctx.Err() != nil:
+			// Like the connections that the kernel still has in its queue.
+			return conn.close()
+		case answers != nil:
 			h.spawn(func() { h.respond(ctx, conn, peer, spec, answers, s.listener.served) })
-			continue
-		}
-		if spec.Ending != KeepOpen {
+		case spec.Ending != KeepOpen:
 			h.spawn(func() {
 				// A connection whose peer goes another way (RST, never closes)
 				// is reset when the listener is closed.
@@ -133,16 +153,17 @@ func (h *Host) serve(ctx context.Context, s *socket, spec ListenSpec) {
 					_ = conn.close()
 				}
 			})
-			continue
+		default:
+			handle, err := h.keep(conn)
+			if err != nil {
+				return conn.close() // the host is being closed
+			}
+			s.listener.arrive(peer, handle)
 		}
-		handle, err := h.keep(conn)
-		if err != nil {
-			return
-		}
-		s.listener.arrive(peer, handle)
 	}
 }
 
+// accept waits for a connection, which is the caller's then.
 func (s *socket) accept(ctx context.Context) (conn *socket, peer netip.AddrPort, err error) {
 	var failure error
 	err = s.await(ctx, false, func(listening int) (done bool) {
@@ -161,7 +182,10 @@ func (s *socket) accept(ctx context.Context) (conn *socket, peer netip.AddrPort,
 			}
 		}
 	})
-	return conn, peer, errors.Join(err, failure)
+	if err = errors.Join(err, failure); err != nil && conn != nil {
+		err = errors.Join(err, conn.close())
+	}
+	return conn, peer, err
 }
 
 func (l *listener) arrive(peer netip.AddrPort, conn Handle) {
@@ -172,31 +196,75 @@ func (l *listener) arrive(peer netip.AddrPort, conn Handle) {
 	l.arrived = make(chan struct{})
 }
 
+// end has everybody know who waits for a connection that there will be none.
+func (l *listener) end(why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.over = why
+	close(l.arrived)
+}
+
 // Accept waits until the listener has accepted the connection that comes from
 // peer (the address that the listener sees, after any NAT) and returns it. The
 // listener must be one that keeps connections open. Each connection is handed
-// out once.
-func (h *Host) Accept(ctx context.Context, listening Handle, peer netip.AddrPort) (Handle, error) {
-	s, err := h.socket(listening)
+// out once. When ctx ends, or the listener does, the error names the connections
+// that came from others and wait for their Accept.
+func (h *Host) Accept(ctx context.Context, listening Handle, peer netip.AddrPort) (conn Handle, err error) {
+	err = h.call(ctx, func(ctx context.Context) error {
+		s, err := h.socket(listening)
+		if err != nil {
+			return err
+		}
+		if s.listener == nil {
+			return fmt.Errorf("socket %d does not listen", listening)
+		}
+		conn, err = s.listener.await(ctx, peer)
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("accept from %v: %w", peer, err)
 	}
-	if s.listener == nil {
-		return 0, fmt.Errorf("accept from %v: socket %d does not listen", peer, listening)
-	}
+	return conn, nil
+}
+
+func (l *listener) await(ctx context.Context, peer netip.AddrPort) (Handle, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for {
-		s.listener.mu.Lock()
-		conn, found := s.listener.accepted[peer]
-		delete(s.listener.accepted, peer)
-		arrived := s.listener.arrived
-		s.listener.mu.Unlock()
+		conn, found := l.accepted[peer]
 		if found {
+			delete(l.accepted, peer)
 			return conn, nil
 		}
+		if l.over != nil {
+			return 0, l.others(l.over)
+		}
+		arrived := l.arrived
+		l.mu.Unlock()
 		select {
 		case <-arrived:
 		case <-ctx.Done():
-			return 0, fmt.Errorf("accept from %v: %w", peer, ctx.Err())
+		}
+		l.mu.Lock()
+		if ctx.Err() != nil && l.accepted[peer] == 0 {
+			return 0, l.others(ctx.Err())
 		}
 	}
+}
+
+// others adds to an error who has come instead.
+func (l *listener) others(err error) error {
+	const enough = 4
+	var names []string
+	for peer := range l.accepted {
+		names = append(names, peer.String())
+	}
+	slices.Sort(names)
+	switch {
+	case len(names) == 0:
+		return err
+	case len(names) > enough:
+		names = append(names[:enough], fmt.Sprintf("%d more", len(names)-enough))
+	}
+	return fmt.Errorf("%w; connections have come from %s", err, strings.Join(names, ", "))
 }

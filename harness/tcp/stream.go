@@ -19,16 +19,16 @@ import (
 // streamBuffer is how much is read at once.
 const streamBuffer = 8 << 10
 
-// stream is a connection on which much is read and written, one waiting call at
-// a time: unlike [socket.await], a wait costs nothing but the wait. Make one with
-// [Host.stream]; letGo ends it, and leaves the socket.
+// stream is a connection on which much is read and written by one call, whose turn
+// it is all the while: unlike [socket.await], a wait costs nothing but the wait.
+// Make one with [Host.stream]; letGo ends it, and leaves the socket.
 type stream struct {
 	*socket
-	host    *Host
-	peer    netip.AddrPort
-	buffer  *[streamBuffer]byte
-	expired chan struct{}
-	stop    func() bool
+	*polled
+	host   *Host
+	peer   netip.AddrPort
+	buffer *[streamBuffer]byte
+	undo   func()
 
 	fill, drain func(fd uintptr) (done bool) // the steps of read and write, made once
 	got         int
@@ -38,29 +38,28 @@ type stream struct {
 
 // stream waits on a socket for as long as ctx lives.
 func (h *Host) stream(ctx context.Context, s *socket, peer netip.AddrPort) (*stream, error) {
-	if err := s.watch(); err != nil {
+	w, err := s.watch()
+	if err != nil {
 		return nil, err
 	}
-	st := &stream{socket: s, host: h, peer: peer, expired: make(chan struct{})}
+	if err := w.begin(ctx); err != nil {
+		return nil, err
+	}
+	st := &stream{socket: s, polled: w, host: h, peer: peer}
 	st.fill, st.drain = st.readNow, st.writeNow
 	buffer, ok := h.buffers.Get().(*[streamBuffer]byte)
 	if !ok {
 		buffer = new([streamBuffer]byte)
 	}
 	st.buffer = buffer
-	st.stop = context.AfterFunc(ctx, func() {
-		defer close(st.expired)
-		_ = s.file.SetDeadline(time.Unix(1, 0)) // fails only on a closed file, which wakes us as well
-	})
+	st.undo = w.expire(ctx)
 	return st, nil
 }
 
 // letGo undoes what stream did to the socket.
 func (st *stream) letGo() {
-	if !st.stop() {
-		<-st.expired
-	}
-	_ = st.file.SetDeadline(time.Time{}) // fails only on a closed file
+	st.undo()
+	st.leave()
 	st.host.buffers.Put(st.buffer)
 	st.buffer = nil
 }
@@ -72,7 +71,7 @@ func (st *stream) within(ctx context.Context, budget time.Duration) error {
 		deadline = time.Now().Add(budget)
 	}
 	if err := st.file.SetDeadline(deadline); err != nil {
-		return fmt.Errorf("limit the wait: %w", err)
+		return fmt.Errorf("limit the wait: %w", st.explain(ctx, err))
 	}
 	return ctx.Err() // its end may have come before and been overwritten
 }
@@ -97,17 +96,14 @@ func (st *stream) write(ctx context.Context, p []byte) error {
 func (st *stream) wait(ctx context.Context, wait func(func(uintptr) bool) error, step func(uintptr) bool) error {
 	st.err = nil
 	if err := wait(step); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return err
+		return st.explain(ctx, err)
 	}
 	return st.err
 }
 
-func (st *stream) readNow(fd uintptr) (done bool) {
+func (st *stream) readNow(uintptr) (done bool) {
 	for {
-		n, err := unix.Read(int(fd), st.buffer[:])
+		n, err := st.readOnce(st.buffer[:])
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return false
@@ -121,9 +117,9 @@ func (st *stream) readNow(fd uintptr) (done bool) {
 	}
 }
 
-func (st *stream) writeNow(fd uintptr) (done bool) {
+func (st *stream) writeNow(uintptr) (done bool) {
 	for len(st.left) > 0 {
-		n, err := unix.Write(int(fd), st.left)
+		n, err := st.writeOnce(st.left)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return false
@@ -138,40 +134,6 @@ func (st *stream) writeNow(fd uintptr) (done bool) {
 	return true
 }
 
-// Side is one of the two sides of a connection.
-type Side string
-
-// The sides, as one of them sees them.
-const (
-	// Nobody has ended the connection.
-	Nobody Side = ""
-	// Here is the side that is asked.
-	Here Side = "here"
-	// Peer is the other one.
-	Peer Side = "the peer"
-	// Unclear is what nothing tells: both ends have come between two looks at
-	// the socket, and there is no TIME_WAIT that shows whose was the first.
-	Unclear Side = "unclear"
-)
-
-// End is how a connection ended.
-type End struct {
-	// First is who ended it first, by FIN or RST: Peer when the peer's had
-	// arrived before ours was sent. It is read from the socket's own state before
-	// and after shutdown(2): FIN_WAIT1, FIN_WAIT2 and CLOSING say that no FIN had
-	// come when ours was sent, CLOSE_WAIT and LAST_ACK that one had (RFC 9293,
-	// 3.3.2). When all was over before the second look, a TIME_WAIT on this side
-	// says that ours was the first. With CloseNow and Abort there is no second
-	// look: an end that comes in the microsecond before close(2) is missed.
-	First Side
-	// Errno is the kernel's error that came instead of the peer's FIN:
-	// ECONNRESET for a RST. Else 0.
-	Errno syscall.Errno
-	// Undecided says that our own budget ended before the peer's FIN came. We
-	// have reset the connection then.
-	Undecided bool
-}
-
 // finish brings the connection to its end as [socket.end] does and tells how that
 // was. Only the end of ctx, and what is ours to mend, is an error. Whatever
 // happens, the socket is closed, or is open because it is to be kept.
@@ -180,52 +142,37 @@ func (st *stream) finish(ctx context.Context, how Ending, budget time.Duration) 
 	if err != nil {
 		return end, errors.Join(err, st.close())
 	}
-	switch before {
-	case unix.BPF_TCP_CLOSE, unix.BPF_TCP_CLOSE_WAIT:
-		end.First = Peer
-	default:
-		if how != KeepOpen && how != Vanish && how != CloseAfterPeer {
-			end.First = Here
-		}
+	if !how.waits() {
+		return st.endNow(how, before)
 	}
-	switch how {
-	case CloseFirst:
+	if before == unix.BPF_TCP_CLOSE || before == unix.BPF_TCP_CLOSE_WAIT {
+		end.First = Peer
+	}
+	if how == CloseFirst {
 		if err := st.shutdown(); err != nil && !errors.Is(err, unix.ENOTCONN) {
 			return end, errors.Join(err, st.close())
 		}
-		if end.First == Here {
+		if end.First == Nobody {
 			if end.First, err = st.whoSent(); err != nil {
 				return end, errors.Join(err, st.close())
 			}
 		}
-		err = st.awaitFIN(ctx, budget)
-	case CloseAfterPeer:
-		err = st.awaitFIN(ctx, budget)
-		if err == nil {
-			end.First = Peer
-		}
-	default:
-		if err := st.end(ctx, how); err != nil {
-			return end, errors.Join(err, st.close())
-		}
-		return end, nil
 	}
-	if err == nil {
-		return end, st.end(ctx, CloseNow)
-	}
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		end.Undecided, err = true, nil
-		if end.First == Nobody {
-			end.First = Here
-		}
-	case errors.As(err, &end.Errno):
+	err = st.awaitFIN(ctx, budget)
+	first := Peer
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		end.Undecided, err, first = true, nil, Here
+	} else if errors.As(err, &end.Errno) {
 		err = nil
-		if end.First == Nobody {
-			end.First = Peer
-		}
 	}
-	return end, errors.Join(err, st.close())
+	if end.First == Nobody {
+		end.First = first
+	}
+	if err != nil || end.Err() != nil {
+		return end, errors.Join(err, st.close())
+	}
+	_, err = st.endNow(CloseNow, before)
+	return end, err
 }
 
 // awaitFIN reads until the peer's FIN and throws away what it reads.
@@ -302,8 +249,48 @@ func (h *Host) openLookup() (*observe.Lookup, error) {
 	return h.lookup, nil
 }
 
+// readOnce is read(2) that tells the end of the connection each time, and not only
+// the first time.
+func (s *socket) readOnce(p []byte) (n int, err error) {
+	if errno := syscall.Errno(s.broken.Load()); errno != 0 {
+		return 0, errno
+	}
+	err = s.control(func(fd int) (err error) {
+		n, err = unix.Read(fd, p)
+		return err
+	})
+	s.noteBroken(err)
+	return n, err
+}
+
+// writeOnce is write(2), for readOnce to know what it told.
+func (s *socket) writeOnce(p []byte) (n int, err error) {
+	err = s.control(func(fd int) (err error) {
+		n, err = unix.Write(fd, p)
+		return err
+	})
+	s.noteBroken(err)
+	return n, err
+}
+
+// noteBroken keeps the kernel's last word on a connection. The kernel itself tells
+// it once, and shows the next reader an end as after a FIN (tcp_recvmsg_locked:
+// sock_error, and then RCV_SHUTDOWN).
+func (s *socket) noteBroken(err error) {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return
+	}
+	switch errno {
+	case unix.EAGAIN, unix.EINTR: // nothing has happened
+	case unix.ENOTCONN, unix.EPIPE: // what anybody gets who comes later
+	default:
+		s.broken.CompareAndSwap(0, uint32(errno))
+	}
+}
+
 // state is the socket's state, the first byte of struct tcp_info.
-func (s *socket) state() (state byte, err error) {
+func (s *socket) state() (state uint8, err error) {
 	err = s.control(func(fd int) error {
 		info, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		var bytes [4]byte

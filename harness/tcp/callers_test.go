@@ -1,0 +1,534 @@
+package tcp_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/ns"
+	"twlab/harness/ns/nstest"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// openSockets counts the socket descriptors of this process.
+func openSockets(t *testing.T) (n int) {
+	t.Helper()
+	const folder = "/proc/self/fd"
+	entries, err := os.ReadDir(folder)
+	must(t, err)
+	for _, e := range entries {
+		if to, err := os.Readlink(filepath.Join(folder, e.Name())); err == nil && strings.HasPrefix(to, "socket:") {
+			n++
+		}
+	}
+	return n
+}
+
+// twice calls f by two callers at once, until one of them has hung for long.
+func twice(t *testing.T, f func(caller int) error) (errs [2]error) {
+	t.Helper()
+	done := make(chan struct{})
+	var callers sync.WaitGroup
+	for i := range errs {
+		callers.Go(func() { errs[i] = f(i) })
+	}
+	go func() {
+		callers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return errs
+	case <-time.After(20 * time.Second):
+		t.Fatal("a call does not come back")
+		return errs
+	}
+}
+
+// exactlyOne wants that one of two calls succeeded and the other found no handle.
+func exactlyOne(t *testing.T, what string, errs [2]error) {
+	t.Helper()
+	if errs[0] != nil {
+		errs[0], errs[1] = errs[1], errs[0]
+	}
+	if errs[0] != nil || !errors.Is(errs[1], tcp.ErrNoHandle) {
+		t.Errorf("%s by two callers at once: %v and %v, want nil and ErrNoHandle", what, errs[0], errs[1])
+	}
+}
+
+// none wants that all calls succeeded.
+func none(t *testing.T, what string, errs [2]error) {
+	t.Helper()
+	if err := errors.Join(errs[:]...); err != nil {
+		t.Errorf("%s by two callers at once: %v", what, err)
+	}
+}
+
+// pair is a connection of one host with itself.
+type pair struct {
+	host           *tcp.Host
+	inside         func(func() error) error // of the namespace
+	door           tcp.Handle
+	at             netip.AddrPort
+	client, server tcp.Handle
+}
+
+func newPair(t *testing.T, host *tcp.Host, door tcp.Handle, at netip.AddrPort) pair {
+	t.Helper()
+	return newPairOf(t, host, host, door, at)
+}
+
+// newPairOf is a connection between two hosts of a namespace.
+func newPairOf(t *testing.T, host, peer *tcp.Host, door tcp.Handle, at netip.AddrPort) pair {
+	t.Helper()
+	outs, err := host.Attempt(t.Context(), []tcp.Attempt{{To: at}})
+	must(t, err)
+	server, err := peer.Accept(t.Context(), door, outs[0].Local)
+	must(t, err)
+	return pair{host: host, door: door, at: at, client: outs[0].Conn, server: server}
+}
+
+// byTwo has two callers at once for each method of tcp.Host.
+var byTwo = map[string]func(t *testing.T, p pair){
+	"Accept": func(t *testing.T, p pair) {
+		outs, err := p.host.Attempt(t.Context(), []tcp.Attempt{{To: p.at}})
+		must(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var got [2]tcp.Handle
+		errs := twice(t, func(i int) (err error) {
+			got[i], err = p.host.Accept(ctx, p.door, outs[0].Local)
+			cancel() // the other one waits in vain
+			return err
+		})
+		if errs[0] != nil {
+			errs[0], errs[1], got[0], got[1] = errs[1], errs[0], got[1], got[0]
+		}
+		if errs[0] != nil || got[0] == 0 || !errors.Is(errs[1], context.Canceled) || got[1] != 0 {
+			t.Errorf("Accept by two callers at once: %v, %v, want a connection for one of them", got, errs)
+		}
+	},
+	"AdvanceClock": func(t *testing.T, p pair) {
+		const far = 1 << 20
+		first, err := p.host.Clock(p.client)
+		must(t, err)
+		none(t, "AdvanceClock", twice(t, func(int) error { return p.host.AdvanceClock(p.client, far) }))
+		second, err := p.host.Clock(p.client)
+		must(t, err)
+		if moved := second.Ticks - first.Ticks; moved < 2*far-10 || moved > 3*far {
+			t.Errorf("AdvanceClock by two callers at once: it moved by %d, want twice %d", moved, far)
+		}
+		none(t, "AdvanceClock and Receive", twice(t, func(i int) error {
+			if i == 0 {
+				got, err := p.host.Receive(t.Context(), p.client)
+				if err == nil && got.Bytes != 20 {
+					err = fmt.Errorf("%+v, want 20 bytes", got)
+				}
+				return err
+			}
+			for range 20 {
+				_, err := p.host.Send(p.server, 1)
+				if err = errors.Join(err, p.host.AdvanceClock(p.client, 2)); err != nil {
+					return err
+				}
+			}
+			return p.host.End(t.Context(), p.server, tcp.CloseNow)
+		}))
+		exactlyOne(t, "AdvanceClock and End", twice(t, func(i int) error {
+			if i == 0 {
+				return p.host.End(t.Context(), p.client, tcp.Abort)
+			}
+			for {
+				if err := p.host.AdvanceClock(p.client, 2); err != nil {
+					return err
+				}
+			}
+		}))
+	},
+	"Attempt": func(t *testing.T, p pair) {
+		none(t, "Attempt", twice(t, func(int) error {
+			outs, err := p.host.Attempt(t.Context(), []tcp.Attempt{{To: p.at, Ending: tcp.Abort}, {To: p.at}})
+			if err == nil {
+				err = p.host.End(t.Context(), outs[1].Conn, tcp.Abort)
+			}
+			return err
+		}))
+	},
+	"Clock": func(t *testing.T, p pair) {
+		exactlyOne(t, "Clock and End", twice(t, func(i int) error {
+			if i == 0 {
+				return p.host.End(t.Context(), p.client, tcp.Abort)
+			}
+			for {
+				if _, err := p.host.Clock(p.client); err != nil {
+					return err
+				}
+			}
+		}))
+	},
+	"CloseAll": func(t *testing.T, p pair) {
+		host := tcp.NewHost(p.inside)
+		door, at := listen(t, host, tcp.ListenSpec{})
+		newPair(t, host, door, at)
+		none(t, "CloseAll", twice(t, func(int) error { return host.CloseAll() }))
+	},
+	"End": func(t *testing.T, p pair) {
+		host := p.host
+		for _, how := range []tcp.Ending{tcp.CloseNow, tcp.Abort, tcp.Vanish} {
+			p := newPair(t, host, p.door, p.at)
+			exactlyOne(t, string(how), twice(t, func(int) error { return host.End(t.Context(), p.client, how) }))
+		}
+		for _, how := range []tcp.Ending{tcp.CloseFirst, tcp.CloseAfterPeer} {
+			p := newPair(t, host, p.door, p.at)
+			var peer sync.WaitGroup
+			peer.Go(func() {
+				if err := host.End(t.Context(), p.server, tcp.CloseNow); err != nil {
+					t.Error(err)
+				}
+			})
+			exactlyOne(t, string(how), twice(t, func(int) error { return host.End(t.Context(), p.client, how) }))
+			peer.Wait()
+		}
+	},
+	"Exchange": func(t *testing.T, p pair) {
+		_, at, err := p.host.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0), HTTP: &tcp.Responder{}})
+		must(t, err)
+		kept := exchange(t, p.host, tcp.Exchange{Attempt: tcp.Attempt{To: at}})[0]
+		var done [2][]tcp.Exchanged
+		for ending, check := range map[tcp.Ending]func(*testing.T, string, [2]error){tcp.KeepOpen: atMostOne, tcp.CloseFirst: exactlyOne} {
+			check(t, "Exchange", twice(t, func(i int) (err error) {
+				done[i], err = p.host.Exchange(t.Context(), []tcp.Exchange{{Conn: kept.Conn, Attempt: tcp.Attempt{Ending: ending}, Requests: make([]tcp.Request, 1)}}, 0)
+				return err
+			}))
+			for _, d := range done {
+				if d != nil && d[0].Replies[0].Fate != tcp.Whole {
+					t.Errorf("Exchange by two callers at once: %v", d[0])
+				}
+			}
+			if ending == tcp.CloseFirst {
+				kept = exchange(t, p.host, tcp.Exchange{Attempt: tcp.Attempt{To: at}})[0]
+			}
+		}
+	},
+	"Listen": func(t *testing.T, p pair) {
+		none(t, "Listen", twice(t, func(int) error {
+			door, _, err := p.host.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)})
+			if err == nil {
+				err = p.host.End(t.Context(), door, tcp.CloseNow)
+			}
+			return err
+		}))
+	},
+	"RTO": func(t *testing.T, p pair) {
+		exactlyOne(t, "RTO and End", twice(t, func(i int) error {
+			if i == 0 {
+				return p.host.End(t.Context(), p.client, tcp.Abort)
+			}
+			for {
+				if _, err := p.host.RTO(p.client); err != nil {
+					return err
+				}
+			}
+		}))
+	},
+	"Receive": func(t *testing.T, p pair) {
+		errs := twice(t, func(i int) error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+i)*time.Millisecond)
+			defer cancel()
+			_, err := p.host.Receive(ctx, p.client)
+			return err
+		})
+		for _, err := range errs {
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("Receive by two callers at once: %v, want each to end with its context", err)
+			}
+		}
+		exactlyOne(t, "Receive and End", twice(t, func(i int) error {
+			if i == 0 {
+				return p.host.End(t.Context(), p.client, tcp.Abort)
+			}
+			_, err := p.host.Receive(t.Context(), p.client)
+			return err
+		}))
+		none(t, "Receive of a RST", twice(t, func(int) error {
+			got, err := p.host.Receive(t.Context(), p.server)
+			if err == nil && got.Errno != unix.ECONNRESET {
+				err = errors.New("took it for a FIN")
+			}
+			return err
+		}))
+	},
+	"Send": func(t *testing.T, p pair) {
+		none(t, "Send", twice(t, func(int) error {
+			_, err := p.host.Send(p.client, 100)
+			return err
+		}))
+		exactlyOne(t, "Send and End", twice(t, func(i int) error {
+			if i == 0 {
+				return p.host.End(t.Context(), p.client, tcp.Abort)
+			}
+			for {
+				if _, err := p.host.Send(p.client, 1); err != nil {
+					return err
+				}
+			}
+		}))
+	},
+	"Served": func(t *testing.T, p pair) {
+		door, _, err := p.host.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0), HTTP: &tcp.Responder{}})
+		must(t, err)
+		none(t, "Served", twice(t, func(int) error {
+			_, err := p.host.Served(door)
+			return err
+		}))
+		exactlyOne(t, "Served and End", twice(t, func(i int) error {
+			if i == 0 {
+				return p.host.End(t.Context(), door, tcp.CloseNow)
+			}
+			for {
+				if _, err := p.host.Served(door); err != nil {
+					return err
+				}
+			}
+		}))
+	},
+}
+
+// atMostOne wants that no call failed, or one because the other had the handle.
+func atMostOne(t *testing.T, what string, errs [2]error) {
+	t.Helper()
+	for i, err := range errs {
+		if err != nil && (!errors.Is(err, tcp.ErrNoHandle) || errs[1-i] != nil) {
+			t.Errorf("%s by two callers at once: %v and %v, want at most one ErrNoHandle", what, errs[0], errs[1])
+		}
+	}
+}
+
+// Two callers at once on one handle, for each method there is: none hangs, none
+// touches what is not its own, and nothing is left.
+func TestEachMethodStandsTwoCallersAtOnce(t *testing.T) {
+	const rounds = 100
+	methods := reflect.TypeFor[*tcp.Host]()
+	for i := range methods.NumMethod() {
+		name := methods.Method(i).Name
+		t.Run(name, func(t *testing.T) {
+			call, there := byTwo[name]
+			if !there {
+				t.Fatalf("nothing calls Host.%s twice at once: add it to byTwo", name)
+			}
+			before := openSockets(t)
+			host, inside := newHostIn(t)
+			door, at := listen(t, host, tcp.ListenSpec{})
+			for range rounds {
+				p := newPair(t, host, door, at)
+				p.inside = inside
+				call(t, p)
+				if t.Failed() {
+					break
+				}
+			}
+			if err := host.CloseAll(); err != nil {
+				t.Error("CloseAll:", err)
+			}
+			if after := openSockets(t); after != before {
+				t.Errorf("%d sockets are open, %d before", after, before)
+			}
+		})
+	}
+}
+
+// waits are all calls of a host that wait for what never comes: two connections,
+// whose other ends are another host's, and its own listener.
+func waits(host *tcp.Host, p, q pair, own tcp.Handle) map[string]func(ctx context.Context) error {
+	const long = 30 * time.Second
+	receive := func(ctx context.Context) error {
+		_, err := host.Receive(ctx, p.client)
+		return err
+	}
+	return map[string]func(ctx context.Context) error{
+		"Accept": func(ctx context.Context) error {
+			_, err := host.Accept(ctx, own, netip.AddrPortFrom(loopback, 1))
+			return err
+		},
+		"Attempt": func(ctx context.Context) error {
+			_, err := host.Attempt(ctx, []tcp.Attempt{{To: p.at, Ending: tcp.CloseAfterPeer, Budget: long}})
+			return err
+		},
+		"Exchange": func(ctx context.Context) error {
+			_, err := host.Exchange(ctx, []tcp.Exchange{{Attempt: tcp.Attempt{To: p.at, Budget: long}, Requests: make([]tcp.Request, 1)}}, 0)
+			return err
+		},
+		"End":                    func(ctx context.Context) error { return host.End(ctx, q.client, tcp.CloseFirst) },
+		"Receive":                receive,
+		"Receive behind Receive": receive,
+	}
+}
+
+// Whatever waits ends with CloseAll, which ends once.
+func TestCloseAllEndsEveryCallThatWaits(t *testing.T) {
+	const rounds = 20
+	for round := range rounds {
+		before := openSockets(t)
+		host, inside := newHostIn(t)
+		peer := tcp.NewHost(inside)
+		own, _ := listen(t, host, tcp.ListenSpec{})
+		door, at := listen(t, peer, tcp.ListenSpec{})
+		p, q := newPairOf(t, host, peer, door, at), newPairOf(t, host, peer, door, at)
+		var waiting sync.WaitGroup
+		for name, wait := range waits(host, p, q, own) {
+			waiting.Go(func() {
+				if err := wait(t.Context()); !errors.Is(err, tcp.ErrNoHandle) || errors.Is(err, context.Canceled) {
+					t.Errorf("%s cut short by CloseAll: %v, want ErrNoHandle", name, err)
+				}
+			})
+		}
+		if round%2 == 0 { // else some of them begin too late
+			await(t, "the calls to wait", func() bool {
+				all := sockets(t, inside)
+				return len(all.In(observe.FinWait2)) == 1 && len(all.In(observe.Established)) == 6
+			})
+		}
+		none(t, "CloseAll", twice(t, func(int) error { return host.CloseAll() }))
+		twice(t, func(int) error {
+			waiting.Wait()
+			return nil
+		})
+		must(t, peer.CloseAll())
+		if after := openSockets(t); after != before {
+			t.Fatalf("%d sockets are open, %d before", after, before)
+		}
+	}
+}
+
+// Each waits until its own context ends, and leaves the connection to the others.
+func TestEachWaitEndsWithItsOwnContext(t *testing.T) {
+	host := newHost(t)
+	door, at := listen(t, host, tcp.ListenSpec{})
+	p, q := newPair(t, host, door, at), newPair(t, host, door, at)
+	const each = 10 * time.Millisecond
+	var waiting sync.WaitGroup
+	within := each
+	for name, wait := range waits(host, p, q, door) {
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		within += each
+		waiting.Go(func() {
+			defer cancel()
+			if err := wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v, want the end of its context", name, err)
+			}
+		})
+	}
+	twice(t, func(int) error {
+		waiting.Wait()
+		return nil
+	})
+	// All ends are there still; one FIN is sent.
+	must(t, host.End(t.Context(), q.server, tcp.CloseAfterPeer))
+	must(t, host.End(t.Context(), q.client, tcp.CloseAfterPeer))
+	must(t, host.End(t.Context(), p.server, tcp.CloseNow))
+	must(t, host.End(t.Context(), p.client, tcp.CloseAfterPeer))
+}
+
+// A listener that is ended while clients connect leaves no connection behind, and
+// so no namespace.
+func TestListenerThatIsEndedUnderLoadLeavesNothing(t *testing.T) {
+	const rounds, clients = 300, 4
+	for _, spec := range []tcp.ListenSpec{{}, {Ending: tcp.CloseAfterPeer}, {HTTP: &tcp.Responder{}}} {
+		before := openSockets(t)
+		space := nstest.Loopback(t)
+		watch, err := ns.NewWatch()
+		must(t, err)
+		defer func() { must(t, watch.Close()) }()
+		must(t, watch.Add(space))
+		host := tcp.NewHost(space.Do)
+		spec.At = netip.AddrPortFrom(loopback, 80)
+		for range rounds {
+			door, at, err := host.Listen(t.Context(), spec)
+			must(t, err)
+			var load sync.WaitGroup
+			for range clients {
+				load.Go(func() {
+					if _, err := host.Attempt(t.Context(), []tcp.Attempt{{To: at, Ending: tcp.Abort}, {To: at, Ending: tcp.Abort}}); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			must(t, host.End(t.Context(), door, tcp.CloseNow))
+			load.Wait()
+		}
+		// And CloseAll while they do.
+		_, at, err := host.Listen(t.Context(), spec)
+		must(t, err)
+		var load sync.WaitGroup
+		for range clients {
+			load.Go(func() {
+				for {
+					if _, err := host.Attempt(t.Context(), []tcp.Attempt{{To: at}}); err != nil {
+						if !errors.Is(err, tcp.ErrNoHandle) {
+							t.Error(err)
+						}
+						return
+					}
+				}
+			})
+		}
+		_, err = host.Attempt(t.Context(), []tcp.Attempt{{To: at}})
+		must(t, err)
+		must(t, host.CloseAll())
+		load.Wait()
+		must(t, space.Close())
+		if after := openSockets(t); after != before {
+			t.Errorf("%+v: %d sockets are open, %d before", spec, after, before)
+		}
+		must(t, observe.Await(t.Context(), "the end of the namespace", func() (bool, error) {
+			alive, err := watch.Alive()
+			return alive == 0, err
+		}))
+	}
+}
+
+// What a host reports, it reports once.
+func TestSecondCloseAllSaysNothing(t *testing.T) {
+	host, inside := newHostIn(t)
+	door, at := listen(t, host, tcp.ListenSpec{})
+	var client int
+	must(t, inside(func() (err error) {
+		client, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		return err
+	}))
+	defer func() { must(t, unix.Close(client)) }()
+
+	// From now on there is no number for another descriptor.
+	var limit unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	free, err := unix.Dup(client)
+	must(t, err)
+	none := limit
+	none.Cur = uint64(free)
+	must(t, errors.Join(unix.Close(free), unix.Setrlimit(unix.RLIMIT_NOFILE, &none)))
+	failed := unix.Connect(client, &unix.SockaddrInet4{Addr: loopback.As4(), Port: int(at.Port())})
+	_, err = host.Accept(t.Context(), door, netip.AddrPortFrom(loopback, 1))
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	must(t, failed)
+
+	if !errors.Is(err, unix.EMFILE) {
+		t.Errorf("Accept of a listener without descriptors: %v, want EMFILE", err)
+	}
+	if err := host.CloseAll(); !errors.Is(err, unix.EMFILE) {
+		t.Errorf("CloseAll: %v, want what the listener ran into", err)
+	}
+	if err := host.CloseAll(); err != nil {
+		t.Errorf("second CloseAll: %v, want nil", err)
+	}
+}
