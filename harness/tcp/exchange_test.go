@@ -3,6 +3,7 @@ package tcp_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -379,6 +380,46 @@ func TestResponderTakesItsTime(t *testing.T) {
 	if r := got.Replies[0]; r.Fate != tcp.Whole || r.FirstByte < delay {
 		t.Errorf("%v, first byte after %v, want at least %v", got, r.FirstByte, delay)
 	}
+}
+
+// Whoever has the last byte of a response has the FIN as well, when they come
+// together.
+func TestResponderJoinsItsFIN(t *testing.T) {
+	host, inside := newHostIn(t)
+	_, at := listen(t, host, tcp.ListenSpec{HTTP: &tcp.Responder{Body: 1000, Last: 1, JoinFIN: true}})
+	must(t, inside(func() error {
+		for range 50 { // one alone may be luck
+			if err := readsNothingBeforeTheFIN(at); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// readsNothingBeforeTheFIN makes a request and fails when a byte of the response can
+// be read before the FIN has come.
+func readsNothingBeforeTheFIN(at netip.AddrPort) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}); err != nil {
+		return err
+	}
+	if _, err := unix.Write(fd, http1.AppendGet(nil, at.String(), "/", "")); err != nil {
+		return err
+	}
+	var first [1]byte
+	if _, err := unix.Read(fd, first[:]); err != nil {
+		return err
+	}
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	if n, err := unix.Poll(fds, 0); err != nil || n != 1 {
+		return fmt.Errorf("the first byte came, and poll finds %d of its FIN: %v", n, err)
+	}
+	return nil
 }
 
 func TestServedIsOfResponders(t *testing.T) {
