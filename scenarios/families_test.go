@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"twlab/harness/lab"
 )
 
 // newest is the newest kernel that rules are checked for.
@@ -95,8 +93,8 @@ func TestRulesAreComplete(t *testing.T) {
 				t.Errorf("rule %s wants nothing", r.Name)
 			}
 			for _, e := range r.Want {
-				if err := sound(e); err != nil {
-					t.Errorf("rule %s: %v", r.Name, err)
+				if err := sound(f, e); err != nil {
+					t.Errorf("rule %s in %s: %v", r.Name, file(f), err)
 				}
 			}
 			for _, q := range r.Kernels {
@@ -109,42 +107,11 @@ func TestRulesAreComplete(t *testing.T) {
 }
 
 // sound says what is wrong with an expectation in itself.
-func sound(e Expectation) error {
+func sound(f Family, e Expectation) error {
 	if len(e.OneOf) == 0 && e.Most < e.Least {
 		return fmt.Errorf("%s: no number is in %d to %d", e.What, e.Least, e.Most)
 	}
-	role, counter, isCounter := strings.Cut(e.What, " ")
-	if !isCounter || !strings.Contains(counter, ".") {
-		return nil
-	}
-	if _, known := Alike(Facts{})[lab.Role(role)]; !known {
-		return fmt.Errorf("%s: no role %q", e.What, role)
-	}
-	if !slices.Contains(knownCounters, counter) {
-		return fmt.Errorf("%s: not in the list of known counters", e.What)
-	}
-	return nil
-}
-
-// knownCounters are the kernels' names of what rules count: columns of
-// /proc/net/snmp, /proc/net/netstat and /proc/net/stat/nf_conntrack.
-var knownCounters = []string{
-	"Conntrack.insert_failed",
-	"Conntrack.drop",
-	"Tcp.EstabResets",
-	"Tcp.InSegs",
-	"Tcp.OutRsts",
-	"Tcp.RetransSegs",
-	"TcpExt.ListenDrops",
-	"TcpExt.ListenOverflows",
-	"TcpExt.PAWSEstab",
-	"TcpExt.PAWSPassive",
-	"TcpExt.TCPAbortOnData",
-	"TcpExt.TCPSYNChallenge",
-	"TcpExt.TCPSynRetrans",
-	"TcpExt.TCPTimeWaitOverflow",
-	"TcpExt.TW",
-	"TcpExt.TWRecycled",
+	return f.Declares(e.What)
 }
 
 func TestAxesAndValuesExist(t *testing.T) {
