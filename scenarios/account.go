@@ -32,15 +32,15 @@ type Fates struct {
 // it has a counter as well.
 func FatesOf(r crowd.Result) Fates {
 	client, gateway, balancer := r.Moved[lab.Client], r.Moved[lab.Gateway], r.Moved[lab.Balancer]
-	clock := int64(balancer[PAWSReject(balancer)])
+	clock := pawsRejects(balancer)
 	return Fates{
 		Sent:     int64(r.SYNs),
-		Accepted: int64(balancer["Tcp.PassiveOpens"]),
-		Gateway:  int64(gateway["Conntrack.insert_failed"]),
+		Accepted: passiveOpens.of(balancer),
+		Gateway:  natClashes.of(gateway),
 		Clock:    clock,
-		Number:   int64(client["Tcp.OutRsts"]) - int64(client["TcpExt.TCPAbortOnData"]) - clock,
-		Queue:    int64(balancer["TcpExt.ListenOverflows"]),
-		Closed:   int64(balancer["Tcp.OutRsts"]),
+		Number:   resetsSent.of(client) - abortedOnData.of(client) - clock,
+		Queue:    listenOverflows.of(balancer),
+		Closed:   resetsSent.of(balancer),
 	}
 }
 
