@@ -25,12 +25,6 @@ const (
 	mutationEntry = "mutation"
 )
 
-// mutated is what came of one mutation.
-type mutated struct {
-	Family, Rule, Axis, To string
-	Caught                 bool
-}
-
 // When all is done, a table for each family says what happened in its cells, and
 // one which rules were tried against a world in which they must fail.
 var _ = ReportAfterSuite("tables", func(report Report) {
@@ -159,25 +153,43 @@ func ruleTable(report Report, entry string) string {
 	return text.String()
 }
 
-// mutationTable has a line for each mutation.
+// mutationTable has a line for each mutation, and how many there are of each outcome.
 func mutationTable(report Report) string {
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
-	caught, all := 0, 0
-	entries(report, mutationEntry, func(m mutated, _ gtypes.SpecReport) {
-		outcome := "MISSED"
-		if m.Caught {
-			outcome = "caught"
-			caught++
-		}
+	count, all := map[scenarios.Catch]int{}, 0
+	entries(report, mutationEntry, func(t scenarios.Trial, _ gtypes.SpecReport) {
+		count[t.Catch]++
 		all++
-		fmt.Fprintf(table, "%s\t%s -> %s\t%s\n", m.Rule, m.Axis, m.To, outcome)
+		rule := t.Rule
+		if t.Emulated {
+			rule += " (emulated)"
+		}
+		fmt.Fprintf(table, "%s\t%s -> %s\t%s\n", rule, t.Axis, t.To, t.Outcome())
 	})
+	undriven := 0
+	for _, spec := range report.SpecReports {
+		mutation := slices.Contains(spec.Labels(), mutationEntry) && spec.State.Is(gtypes.SpecStateFailureStates)
+		if mutation && !slices.ContainsFunc(spec.ReportEntries, func(e gtypes.ReportEntry) bool { return e.Name == mutationEntry }) {
+			undriven++
+			fmt.Fprintf(table, "%s\t\tNOT DRIVEN: its situation did not come about\n", spec.LeafNodeText)
+		}
+	}
+	all += undriven
 	if all == 0 {
 		return ""
 	}
 	Expect(table.Flush()).To(Succeed())
 	lines := strings.Split(strings.TrimSpace(text.String()), "\n")
 	slices.Sort(lines)
-	return fmt.Sprintf("%s\n%d of %d caught\n", strings.Join(lines, "\n"), caught, all)
+	sum := fmt.Sprintf("%d of %d caught", count[scenarios.Caught], all)
+	for _, c := range []scenarios.Catch{scenarios.Missed, scenarios.WrongLine, scenarios.OwnBroken} {
+		if count[c] > 0 {
+			sum += fmt.Sprintf(", %d %s", count[c], c)
+		}
+	}
+	if undriven > 0 {
+		sum += fmt.Sprintf(", %d NOT DRIVEN", undriven)
+	}
+	return fmt.Sprintf("%s\n%s\n", strings.Join(lines, "\n"), sum)
 }
