@@ -32,6 +32,15 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"race on another kernel":        {"e2e", []string{"--kernel", "all=debian-6.1", "--race"}, "--race needs libraries"},
 		"word that belongs to no flag":  {"e2e", []string{"-v", "timewait"}, "'timewait' belongs to no flag"},
 
+		"mutations of no such family": {"mutate", []string{"--family", "tupel"}, `no family "tupel"; there are defaults, `},
+		"mutations of no such rule":   {"mutate", []string{"--rule=tuple-newer-stmp"}, "near it are tuple-newer-stamp, "},
+		"mutations of a rule of another family": {
+			"mutate", []string{"--family", "tuple", "--rule", "clock-none"}, `no rule "clock-none" in family tuple`,
+		},
+		"mutations of a rule without a name": {"mutate", []string{"--rule"}, "--rule needs a name"},
+		"mutations of a flag as a name":      {"mutate", []string{"--family", "--quick"}, "--family needs a name"},
+		"mutations by a label filter":        {"mutate", []string{"--label-filter=rule:x"}, "the label filter is taken; use --family, --rule and --quick"},
+
 		"matrix of nothing":              {"matrix", nil, "which kernels?"},
 		"matrix with a flag of the run":  {"matrix", []string{"--label-filter", "!slow"}, "flags of hack/e2e go behind --"},
 		"matrix that cannot write":       {"matrix", []string{"--output-dir", "/proc/twlab", "running"}, "cannot write to '/proc/twlab'"},
