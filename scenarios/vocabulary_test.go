@@ -1,11 +1,13 @@
 package scenarios
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
 
 	"twlab/harness/kernel"
+	"twlab/harness/lab"
 )
 
 func TestEvidenceIsDeclaredOnceAndUsed(t *testing.T) {
@@ -89,7 +91,24 @@ func TestKnownCountersAreTheKernels(t *testing.T) {
 			continue // from ctnetlink, by names of our own (harness/observe)
 		}
 		if want := c.in.has(running); there[c.name] != want {
-			t.Errorf("counter %q in scenarios/counters.go: there on Linux %v: %v, want %v (%v)", c.name, running, there[c.name], want, c.in)
+			t.Errorf("counter %q in scenarios/counters.go: there on Linux %v: %v, want %v", c.name, running, there[c.name], want)
 		}
+	}
+}
+
+// What a driver notes under a name that was put together is known only when it runs.
+func TestTryNamesEvidenceThatIsNotDeclared(t *testing.T) {
+	f := Tuple()
+	f.Drive = func(context.Context, Cell, *lab.Lab) (seen Seen, err error) {
+		seen.Count("syns", 1)
+		seen.Count("late"+" s", 3)
+		return seen, nil
+	}
+	seen, err := f.Try(t.Context(), f.Usual(), nil)
+	if err == nil || !strings.Contains(err.Error(), `family tuple declares no evidence "late s" (it has "late ms"`) || strings.Contains(err.Error(), `"syns"\n`) {
+		t.Errorf("got error %v", err)
+	}
+	if got, _ := seen.Get("syns"); got != "1" {
+		t.Errorf("syns: got %q, want what was noted", got)
 	}
 }
