@@ -39,6 +39,7 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		},
 		"mutations of a rule without a name": {"mutate", []string{"--rule"}, "--rule needs a name"},
 		"mutations of a flag as a name":      {"mutate", []string{"--family", "--quick"}, "--family needs a name"},
+		"mutations with a kernel for one":    {"mutate", []string{"--kernel", "lb=debian-6.1"}, "use --kernel all=NAME"},
 		"mutations by a label filter":        {"mutate", []string{"--label-filter=rule:x"}, "the label filter is taken; use --family, --rule and --quick"},
 
 		"matrix of nothing":              {"matrix", nil, "which kernels?"},

@@ -199,10 +199,14 @@ func (s source) constructors(t *testing.T) (names []string) {
 		if f.Name() != "Families" {
 			continue
 		}
-		list := decl.Body.List[0].(*ast.ReturnStmt).Results[0].(*ast.CompositeLit)
-		for _, e := range list.Elts {
-			names = append(names, e.(*ast.CallExpr).Fun.(*ast.Ident).Name)
-		}
+		ast.Inspect(decl.Body, func(n ast.Node) bool {
+			if call, isCall := n.(*ast.CallExpr); isCall {
+				if maker, isIdent := call.Fun.(*ast.Ident); isIdent {
+					names = append(names, maker.Name)
+				}
+			}
+			return true
+		})
 	}
 	if len(names) != len(Families()) {
 		t.Fatalf("Families() is not read: %d functions of %d", len(names), len(Families()))
