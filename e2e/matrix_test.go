@@ -199,28 +199,19 @@ func mutationSpec(f scenarios.Family, m scenarios.Mutation) {
 	It(fmt.Sprintf("%s does not survive %s=%s in %s", name, m.Axis, m.To, f.Describe(m.Cell)), withSlow(f, m.World, labels), priority(f, m.World), func(ctx SpecContext) {
 		skipUnlessEmulated(f)
 		seen, _ := drive(ctx, f, m.World)
-		result := scenarios.Judge(f, m.Cell, m.Rule, seen)
-		AddReportEntry(mutationEntry, mutated{f.Name, name, m.Axis, m.To, !result.Agrees()}, ReportEntryVisibilityNever)
-		Expect(result).NotTo(agree())
+		trial := m.Judge(f, seen)
+		AddReportEntry(mutationEntry, trial, ReportEntryVisibilityNever)
+		Expect(trial).To(beCaught())
 	})
 }
 
-// chosenMutations lists the mutations of a family that -mutate asks for. A
-// sample has the first of each rule, unless that one is slow.
+// chosenMutations lists the mutations of a family that -mutate asks for.
 func chosenMutations(f scenarios.Family, kernels scenarios.Kernels) []scenarios.Mutation {
 	switch *mutations {
 	case "all":
 		return f.Mutations(kernels)
 	case "sample":
-		var sample []scenarios.Mutation
-		taken := map[string]bool{}
-		for _, m := range f.Mutations(kernels) {
-			if !taken[m.Rule.Name] && !f.IsSlow(m.World) {
-				taken[m.Rule.Name] = true
-				sample = append(sample, m)
-			}
-		}
-		return sample
+		return scenarios.Sample(f, f.Mutations(kernels))
 	default:
 		Fail(fmt.Sprintf("-mutate=%s: want all or sample", *mutations))
 		return nil
@@ -299,7 +290,7 @@ func drive(ctx SpecContext, f scenarios.Family, c scenarios.Cell) (scenarios.See
 	w := up(ctx, f.Lab(c))
 	within, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	seen, err := f.Drive(within, c, w.Lab)
+	seen, err := f.Try(within, c, w.Lab)
 	noError(err, noSituation)
 	if len(seen.Series) > 0 {
 		keepSeries(f.Name+" "+f.Describe(c), seen.Series)
@@ -327,4 +318,10 @@ func (w world) overwritten(ctx context.Context, wanted lab.Settings) (lost []str
 func agree() types.GomegaMatcher {
 	return gcustom.MakeMatcher(func(r scenarios.Result) (bool, error) { return r.Agrees(), nil }).
 		WithTemplate("Expected what is seen {{.To}} be what the rule says:\n{{.Actual}}")
+}
+
+// beCaught matches a mutation by which the rule failed as the other rule predicts.
+func beCaught() types.GomegaMatcher {
+	return gcustom.MakeMatcher(func(t scenarios.Trial) (bool, error) { return t.Catch == scenarios.Caught, nil }).
+		WithTemplate("Expected the mutation {{.To}} be caught:\n{{.Actual}}")
 }

@@ -26,12 +26,6 @@ const (
 	questionEntry = "question"
 )
 
-// mutated is what came of one mutation.
-type mutated struct {
-	Family, Rule, Axis, To string
-	Caught                 bool
-}
-
 // When all is done, a table for each family says what happened in its cells, and
 // one which rules were tried against a world in which they must fail. What was
 // measured within bounds is for the file alone: nobody looks at it every time.
@@ -236,25 +230,82 @@ func measuredTable(report Report) string {
 	return "\nBOUNDS beside what was measured in the cells that agree (rule, what, wanted, seen, cells)\n" + text.String()
 }
 
-// mutationTable has a line for each mutation.
+// mutationTable has a line for each mutation, how many there are of each outcome, and
+// what none of them has shown to be able to fail.
 func mutationTable(report Report) string {
+	var trials []scenarios.Trial
+	entries(report, mutationEntry, func(t scenarios.Trial, _ gtypes.SpecReport) { trials = append(trials, t) })
+	undriven := undrivenMutations(report)
+	if len(trials)+len(undriven) == 0 {
+		return ""
+	}
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
-	caught, all := 0, 0
-	entries(report, mutationEntry, func(m mutated, _ gtypes.SpecReport) {
-		outcome := "MISSED"
-		if m.Caught {
-			outcome = "caught"
-			caught++
+	count := map[scenarios.Catch]int{}
+	for _, t := range trials {
+		count[t.Catch]++
+		rule := t.Rule
+		if t.Emulated {
+			rule += " (emulated)"
 		}
-		all++
-		fmt.Fprintf(table, "%s\t%s -> %s\t%s\n", m.Rule, m.Axis, m.To, outcome)
-	})
-	if all == 0 {
-		return ""
+		fmt.Fprintf(table, "%s\t%s -> %s\t%s\n", rule, t.Axis, t.To, t.Outcome())
+	}
+	for _, name := range undriven {
+		fmt.Fprintf(table, "%s: NOT DRIVEN\n", name)
 	}
 	noError(table.Flush())
 	lines := strings.Split(strings.TrimSpace(text.String()), "\n")
 	slices.Sort(lines)
-	return fmt.Sprintf("%s\n%d of %d caught\n", strings.Join(lines, "\n"), caught, all)
+	sum := fmt.Sprintf("%d of %d caught", count[scenarios.Caught], len(trials)+len(undriven))
+	for _, c := range []scenarios.Catch{scenarios.Missed, scenarios.WrongLine, scenarios.OwnBroken} {
+		if count[c] > 0 {
+			sum += fmt.Sprintf(", %d %s", count[c], c)
+		}
+	}
+	if len(undriven) > 0 {
+		sum += fmt.Sprintf(", %d NOT DRIVEN", len(undriven))
+	}
+	return strings.Join(append(lines, sum), "\n") + "\n" + neverWrong(trials)
+}
+
+// undrivenMutations are the specs of mutations that failed before anything could be
+// judged.
+func undrivenMutations(report Report) (names []string) {
+	for _, spec := range report.SpecReports {
+		mutation := slices.Contains(spec.Labels(), mutationEntry) && spec.State.Is(gtypes.SpecStateFailureStates)
+		if mutation && !slices.ContainsFunc(spec.ReportEntries, func(e gtypes.ReportEntry) bool { return e.Name == mutationEntry }) {
+			names = append(names, spec.LeafNodeText)
+		}
+	}
+	return names
+}
+
+// neverWrong lists, by family, the evidence that was as wanted in every mutated lab.
+// That is no mistake in itself: much of it is there to notice what must not happen.
+func neverWrong(trials []scenarios.Trial) string {
+	wrong := map[string]map[string]bool{} // by family and evidence
+	for _, t := range trials {
+		if wrong[t.Family] == nil {
+			wrong[t.Family] = map[string]bool{}
+		}
+		for _, l := range t.Lines {
+			wrong[t.Family][l.What] = wrong[t.Family][l.What] || !l.Right
+		}
+	}
+	var text strings.Builder
+	for _, f := range slices.Sorted(maps.Keys(wrong)) {
+		var never []string
+		for _, what := range slices.Sorted(maps.Keys(wrong[f])) {
+			if !wrong[f][what] {
+				never = append(never, what)
+			}
+		}
+		if len(never) > 0 {
+			fmt.Fprintf(&text, "  %s: %s\n", f, strings.Join(never, ", "))
+		}
+	}
+	if text.Len() == 0 {
+		return ""
+	}
+	return "\nEvidence that no mutation of this run made wrong, in whatever rule:\n" + text.String()
 }

@@ -40,6 +40,15 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"soak with two directories":     {"soak", []string{"3", "--output-dir", "x"}, "--output-dir stands before the number of runs"},
 		"soak that cannot write":        {"soak", []string{"--output-dir", "/proc/twlab", "3"}, "cannot write to the output directory"},
 		"soak in another's directory":   {"soak", []string{"--output-dir", filepath.Dir(file), "3"}, "has files that hack/soak did not make"},
+		"mutations of no such family":   {"mutate", []string{"--family", "tupel"}, `no family "tupel"; there are defaults, `},
+		"mutations of no such rule":     {"mutate", []string{"--rule=tuple-newer-stmp"}, "near it are tuple-newer-stamp, "},
+		"mutations of a rule of another family": {
+			"mutate", []string{"--family", "tuple", "--rule", "clock-none"}, `no rule "clock-none" in family tuple`,
+		},
+		"mutations of a rule without a name": {"mutate", []string{"--rule"}, "--rule needs a name"},
+		"mutations of a flag as a name":      {"mutate", []string{"--family", "--quick"}, "--family needs a name"},
+		"mutations with a kernel for one":    {"mutate", []string{"--kernel", "lb=debian-6.1"}, "use --kernel all=NAME"},
+		"mutations by a label filter":        {"mutate", []string{"--label-filter=rule:x"}, "the label filter is taken; use --family, --rule and --quick"},
 
 		"matrix of nothing":              {"matrix", nil, "which kernels?"},
 		"matrix with a flag of the run":  {"matrix", []string{"--label-filter", "!slow"}, "flags of hack/e2e go behind --"},

@@ -40,18 +40,18 @@ func FatesOf(r crowd.Result) Fates {
 	client, gateway, balancer := r.Moved[lab.Client], r.Moved[lab.Gateway], r.Moved[lab.Balancer]
 	f := Fates{
 		Sent:     int64(r.SYNs),
-		Accepted: int64(balancer["Tcp.PassiveOpens"]),
-		Gateway:  int64(gateway["Conntrack.insert_failed"]),
-		Queue:    int64(balancer["TcpExt.ListenOverflows"]),
+		Accepted: passiveOpens.of(balancer),
+		Gateway:  natClashes.of(gateway),
+		Queue:    listenOverflows.of(balancer),
 		// A refused attempt is over, so each had one RST; the balancer sends RSTs
 		// to others as well.
-		Closed: min(int64(r.Verdicts[tcp.Refused]), int64(balancer["Tcp.OutRsts"])),
+		Closed: min(int64(r.Verdicts[tcp.Refused]), resetsSent.of(balancer)),
 	}
 	if !hadTimeWait(r) {
 		return f
 	}
-	f.Clock = int64(balancer[PAWSReject(balancer)])
-	answers := int64(client["Tcp.OutRsts"]) - aborted(r)
+	f.Clock = pawsRejects(balancer)
+	answers := resetsSent.of(client) - aborted(r)
 	f.Number = max(0, answers-f.Clock)
 	return f
 }
@@ -60,7 +60,7 @@ func FatesOf(r crowd.Result) Fates {
 // them (tcp_close), and with them the attempts that were given up in SYN_SENT, which
 // send none.
 func aborted(r crowd.Result) int64 {
-	n := int64(r.Moved[lab.Client]["TcpExt.TCPAbortOnData"])
+	n := abortedOnData.of(r.Moved[lab.Client])
 	return max(0, n-int64(r.Verdicts[tcp.Undecided]))
 }
 

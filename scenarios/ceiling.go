@@ -64,7 +64,8 @@ func Ceiling() Family {
 		return want
 	}
 	return Family{
-		Name: "ceiling",
+		Name:     "ceiling",
+		Evidence: ceilingEvidence(),
 		About: fmt.Sprintf("Clients connect to one door at %d times the rate P/T, where somebody has P ports for them and holds each for T = %v: how many "+
 			"connections come about, counted over %d rounds of all ports, and who refuses the others?", ceilingLoad, ceilingHold, ceilingRounds),
 		Axes: []Axis{

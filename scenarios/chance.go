@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"twlab/harness/lab"
@@ -32,7 +31,8 @@ func Chance() Family {
 		Exactly("rejected", 0), Exactly("failed", 0), Exactly("paws rejects", 0), Stays(lab.Balancer, "TcpExt.ListenDrops"),
 	}
 	return Family{
-		Name: "chance",
+		Name:     "chance",
+		Evidence: chanceEvidence(),
 		About: fmt.Sprintf("%d connections, one after the other, come out of a gateway from the same port while the balancer has "+
 			"the one before in TIME_WAIT: how many SYNs does it reject before it lets them in? "+
 			"Bounds are such that a true claim fails once in a million cells", chanceSYNs),
@@ -139,7 +139,7 @@ func driveChance(ctx context.Context, _ Cell, l *lab.Lab) (seen Seen, err error)
 	seen.Moved = map[lab.Role]observe.Counters{lab.Gateway: moved[0], lab.Balancer: moved[1]}
 	seen.Count("rejected", int64(rejected))
 	seen.Count("failed", int64(failed))
-	seen.Note("paws rejects", strconv.FormatUint(moved[1][PAWSReject(moved[1])], 10))
+	seen.Count("paws rejects", pawsRejects(moved[1]))
 	return seen, nil
 }
 

@@ -79,6 +79,7 @@ func RenderClaims(to io.Writer) error {
 	}
 	renderPersonas(&out)
 	renderFeatures(&out)
+	renderCounters(&out)
 	_, err := io.WriteString(to, out.String())
 	return err
 }
@@ -211,6 +212,14 @@ func renderFamily(out *strings.Builder, f Family, tried map[string]trials) {
 	for _, i := range f.Impossible {
 		fmt.Fprintf(out, "- %s: %s\n", f.where(i.Cells), i.Because)
 	}
+	out.WriteString("\nEvidence that its driver notes; counters are listed [at the end](#counters):\n\n")
+	for _, e := range f.Evidence {
+		aside := ""
+		if e.Aside {
+			aside = "; for the reader, no rule goes by it"
+		}
+		fmt.Fprintf(out, "- `%s` (%s): %s%s\n", e.Name, e.Unit, e.Means, aside)
+	}
 	for _, r := range f.Rules {
 		fmt.Fprintf(out, "\n#### %s\n\n", r.Name)
 		var when []string
@@ -286,6 +295,19 @@ func renderFeatures(out *strings.Builder) {
 			}
 		}
 		fmt.Fprintf(out, "| %s | %s | %s | %s | %s |\n", f.Feature, f.Means, strings.Join(spans, "; "), probe, f.Source)
+	}
+}
+
+func renderCounters(out *strings.Builder) {
+	out.WriteString("\n## Counters\n\nOf the kernel, for each network namespace: columns of /proc/net/snmp, /proc/net/netstat and " +
+		"/proc/net/stat/nf_conntrack. Rules name them with the role, `balancer TcpExt.ListenDrops`, and mean how far they moved.\n\n" +
+		"| counter | what it counts | mainline kernels |\n|---|---|---|\n")
+	for _, c := range knownCounters() {
+		kernels := "all"
+		if c.in != (Span{}) {
+			kernels = c.in.String()
+		}
+		fmt.Fprintf(out, "| `%s` | %s | %s |\n", c.name, c.means, kernels)
 	}
 }
 

@@ -34,7 +34,8 @@ func Clock() Family {
 	jiffies := Between("ticks in 100 ms", 9, 101)
 
 	return Family{
-		Name: "clock",
+		Name:     "clock",
+		Evidence: clockEvidence(),
 		About: "Two connections are opened one after the other: have their timestamps the same clock behind them, " +
 			"so that the later one's are newer, and how fast does it tick?",
 		Axes: []Axis{

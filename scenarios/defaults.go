@@ -298,7 +298,8 @@ func Defaults() Family {
 		rules = append(rules, t.defaults(Cells{{sysctl: {t.sysctl}, what: {value}}})...)
 	}
 	return Family{
-		Name: "defaults",
+		Name:     "defaults",
+		Evidence: defaultsEvidence(),
 		About: "A network namespace in which nobody has set anything: which of the sysctls are there, what do they say, " +
 			"and whose are they?",
 		Axes: []Axis{

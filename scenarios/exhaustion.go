@@ -59,7 +59,8 @@ func Exhaustion() Family {
 	portInUse := with([]Expectation{verdict(tcp.PortInUse)}, refused...)
 
 	return Family{
-		Name: "exhaustion",
+		Name:     "exhaustion",
+		Evidence: samePortEvidence(),
 		About: "A client has one port for a door, its connection there ends, and it connects again: " +
 			"does it get the port, and what decides that?",
 		Axes: []Axis{

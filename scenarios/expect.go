@@ -151,6 +151,9 @@ type Line struct {
 	Wanted string `json:"wanted"`
 	Got    string `json:"got"`
 	Right  bool   `json:"right"`
+	// Missing says that nobody noted anything of the kind, which is wrong, whatever is
+	// wanted, and says nothing about the kernel.
+	Missing bool `json:"missing,omitempty"`
 }
 
 // Compare puts each expectation beside what was seen.
@@ -161,7 +164,7 @@ func Compare(want []Expectation, seen Seen) []Line {
 		if !found {
 			got = "nothing: no such witness here"
 		}
-		lines[i] = Line{What: e.What, Wanted: e.Wanted(), Got: got, Right: found && e.accepts(got)}
+		lines[i] = Line{What: e.What, Wanted: e.Wanted(), Got: got, Right: found && e.accepts(got), Missing: !found}
 	}
 	return lines
 }

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"twlab/harness/lab"
 )
 
 // newest is the newest kernel that rules are checked for.
@@ -55,7 +53,7 @@ func TestEveryCellHasItsRuleAndNoRuleIsDead(t *testing.T) {
 			for _, c := range f.All() {
 				rule, covered := f.Rule(c, Alike(facts))
 				if !covered {
-					t.Fatalf("Linux %v: no rule for %s", facts.Release, f.Describe(c))
+					t.Fatalf("Linux %v: no rule for %s; add one in %s", facts.Release, f.Describe(c), file(f))
 				}
 				alive[rule.Name], here[rule.Name] = true, true
 			}
@@ -65,13 +63,13 @@ func TestEveryCellHasItsRuleAndNoRuleIsDead(t *testing.T) {
 			}
 			for rule := range here {
 				if !driven[rule] {
-					t.Errorf("Linux %v: rule %s has no cell in an ordinary run", facts.Release, rule)
+					t.Errorf("Linux %v: rule %s has no cell in an ordinary run; see Product and Crossed of the axes in %s", facts.Release, rule, file(f))
 				}
 			}
 		}
 		for _, r := range f.Rules {
 			if !alive[r.Name] {
-				t.Errorf("rule %s is dead: rules before it match all its cells, or no known kernel is its own", r.Name)
+				t.Errorf("rule %s in %s is dead: rules before it match all its cells, or no known kernel is its own", r.Name, file(f))
 			}
 		}
 	})
@@ -82,26 +80,26 @@ func TestRulesAreComplete(t *testing.T) {
 	each(t, func(t *testing.T, f Family) {
 		for _, r := range f.Rules {
 			if names[r.Name] {
-				t.Errorf("two rules are named %q", r.Name)
+				t.Errorf("two rules are named %q, one of them in %s", r.Name, file(f))
 			}
 			names[r.Name] = true
 			if !strings.HasPrefix(r.Name, f.Name+"-") {
-				t.Errorf("rule %q: want a name that begins with %q", r.Name, f.Name+"-")
+				t.Errorf("rule %q in %s: want a name that begins with %q", r.Name, file(f), f.Name+"-")
 			}
 			if r.Because == "" || r.Source == "" {
-				t.Errorf("rule %s has no reason, or no source of it", r.Name)
+				t.Errorf("rule %s in %s has no reason, or no source of it", r.Name, file(f))
 			}
 			if len(r.Want) == 0 {
-				t.Errorf("rule %s wants nothing", r.Name)
+				t.Errorf("rule %s in %s wants nothing", r.Name, file(f))
 			}
 			for _, e := range r.Want {
-				if err := sound(e); err != nil {
-					t.Errorf("rule %s: %v", r.Name, err)
+				if err := sound(f, e); err != nil {
+					t.Errorf("rule %s in %s: %v", r.Name, file(f), err)
 				}
 			}
 			for _, q := range r.Kernels {
 				if _, known := FactsOf(mainline(6, 12)).Features[q.Feature]; !known {
-					t.Errorf("rule %s turns on the unknown feature %q", r.Name, q.Feature)
+					t.Errorf("rule %s in %s turns on the unknown feature %q; describe it in Features, scenarios/feature.go", r.Name, file(f), q.Feature)
 				}
 			}
 		}
@@ -109,42 +107,11 @@ func TestRulesAreComplete(t *testing.T) {
 }
 
 // sound says what is wrong with an expectation in itself.
-func sound(e Expectation) error {
+func sound(f Family, e Expectation) error {
 	if len(e.OneOf) == 0 && e.Most < e.Least {
 		return fmt.Errorf("%s: no number is in %d to %d", e.What, e.Least, e.Most)
 	}
-	role, counter, isCounter := strings.Cut(e.What, " ")
-	if !isCounter || !strings.Contains(counter, ".") {
-		return nil
-	}
-	if _, known := Alike(Facts{})[lab.Role(role)]; !known {
-		return fmt.Errorf("%s: no role %q", e.What, role)
-	}
-	if !slices.Contains(knownCounters, counter) {
-		return fmt.Errorf("%s: not in the list of known counters", e.What)
-	}
-	return nil
-}
-
-// knownCounters are the kernels' names of what rules count: columns of
-// /proc/net/snmp, /proc/net/netstat and /proc/net/stat/nf_conntrack.
-var knownCounters = []string{
-	"Conntrack.insert_failed",
-	"Conntrack.drop",
-	"Tcp.EstabResets",
-	"Tcp.InSegs",
-	"Tcp.OutRsts",
-	"Tcp.RetransSegs",
-	"TcpExt.ListenDrops",
-	"TcpExt.ListenOverflows",
-	"TcpExt.PAWSEstab",
-	"TcpExt.PAWSPassive",
-	"TcpExt.TCPAbortOnData",
-	"TcpExt.TCPSYNChallenge",
-	"TcpExt.TCPSynRetrans",
-	"TcpExt.TCPTimeWaitOverflow",
-	"TcpExt.TW",
-	"TcpExt.TWRecycled",
+	return f.Declares(e.What)
 }
 
 func TestAxesAndValuesExist(t *testing.T) {
@@ -152,17 +119,17 @@ func TestAxesAndValuesExist(t *testing.T) {
 		check := func(what string, cells Cells) {
 			t.Helper()
 			if len(cells) == 0 {
-				t.Errorf("%s matches no cell", what)
+				t.Errorf("%s: %s matches no cell", file(f), what)
 			}
 			for _, w := range cells {
 				for axis, values := range w {
 					a, found := f.axis(axis)
 					if !found {
-						t.Errorf("%s: no axis %q", what, axis)
+						t.Errorf("%s: %s: no axis %q", file(f), what, axis)
 					}
 					for _, v := range values {
 						if found && !slices.Contains(a.Values, v) {
-							t.Errorf("%s: axis %s has no value %q", what, axis, v)
+							t.Errorf("%s: %s: axis %s has no value %q%s", file(f), what, axis, v, perhaps(v, a.Values))
 						}
 					}
 				}
@@ -174,7 +141,7 @@ func TestAxesAndValuesExist(t *testing.T) {
 		for _, i := range f.Impossible {
 			check("impossible: "+i.Because, i.Cells)
 			if i.Because == "" {
-				t.Errorf("impossible %v: no reason", i.Cells)
+				t.Errorf("%s: impossible %v: no reason", file(f), i.Cells)
 			}
 		}
 		for _, w := range slices.Concat(f.Slow, f.Warp) {
@@ -182,16 +149,16 @@ func TestAxesAndValuesExist(t *testing.T) {
 		}
 		for _, c := range f.All() {
 			if f.IsWarp(c) && !f.IsSlow(c) {
-				t.Errorf("%s takes hours, and is not slow", f.Describe(c))
+				t.Errorf("%s: %s takes hours (Warp), and is not Slow", file(f), f.Describe(c))
 			}
 		}
 		for _, a := range f.Axes {
 			if a.Means == "" || len(a.Values) == 0 {
-				t.Errorf("axis %q: want a meaning and values", a.Name)
+				t.Errorf("%s: axis %q: want a meaning and values", file(f), a.Name)
 			}
 		}
 		if because, possible := f.Possible(f.Usual()); !possible {
-			t.Errorf("the usual cell is impossible: %s", because)
+			t.Errorf("%s: the usual cell, the first value of each axis, is impossible: %s", file(f), because)
 		}
 	})
 }
@@ -201,7 +168,7 @@ func TestTopologiesAreValid(t *testing.T) {
 	each(t, func(t *testing.T, f Family) {
 		for _, c := range f.Chosen(newest) {
 			if err := f.Lab(c).Validate(); err != nil {
-				t.Errorf("%s: %v", f.Describe(c), err)
+				t.Errorf("%s: Topology of %s: %v", file(f), f.Describe(c), err)
 			}
 		}
 	})
@@ -229,17 +196,19 @@ func TestChosenCellsMakeAllPairsMeet(t *testing.T) {
 	})
 }
 
-// A rule that no flip of an axis can break proves nothing, on whatever kernel.
+// A rule that no flip of an axis can break proves nothing, on whatever kernel; nor does
+// one whose break would not be told from its opposite.
 func TestEveryRuleCanBeBroken(t *testing.T) {
 	each(t, func(t *testing.T, f Family) {
 		for _, facts := range distinctKernels(f) {
 			broken := map[string]bool{}
 			for _, m := range f.Mutations(Alike(facts)) {
 				broken[m.Rule.Name] = true
+				canBeCaughtAndMissed(t, f, m)
 			}
 			for _, c := range f.Chosen(Alike(facts)) {
 				if r, _ := f.Rule(c, Alike(facts)); !broken[r.Name] {
-					t.Errorf("Linux %v: rule %s: no axis has a value at which another rule contradicts it", facts.Release, r.Name)
+					t.Errorf("Linux %v: rule %s in %s: no axis has a value at which another rule contradicts it", facts.Release, r.Name, file(f))
 					broken[r.Name] = true // said once
 				}
 			}
@@ -259,14 +228,14 @@ func TestFeaturesAreDescribedAndUsed(t *testing.T) {
 	seen := map[Feature]bool{}
 	for _, f := range Features() {
 		if seen[f.Feature] {
-			t.Errorf("feature %s is described twice", f.Feature)
+			t.Errorf("feature %s is described twice in scenarios/feature.go", f.Feature)
 		}
 		seen[f.Feature] = true
 		if !used[f.Feature] {
-			t.Errorf("no rule turns on feature %s", f.Feature)
+			t.Errorf("no rule turns on feature %s: what only a driver goes by is no feature of scenarios/feature.go", f.Feature)
 		}
 		if f.Means == "" || f.Source == "" || (len(f.In) == 0) != f.Apart {
-			t.Errorf("feature %s: want a meaning, a source, and either releases or Apart", f.Feature)
+			t.Errorf("feature %s in scenarios/feature.go: want a meaning, a source, and either releases or Apart", f.Feature)
 		}
 	}
 }

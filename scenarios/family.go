@@ -21,6 +21,9 @@ type Family struct {
 	// Emulated names the kernels that an emulation stands in for; empty when the
 	// kernels of the roles are asked themselves.
 	Emulated string
+	// Evidence is what the driver notes and the rules may speak of, kernel counters
+	// apart (vocabulary.go).
+	Evidence []Evidence
 	Axes     []Axis
 	// Crossed are further groups of axes that are tried in all combinations,
 	// beside those that the document names ([Axis.Product]).

@@ -43,7 +43,8 @@ const (
 // gives to a new connection after earlier ones to the same door.
 func Gateway() Family {
 	return Family{
-		Name: "gateway",
+		Name:     "gateway",
+		Evidence: giveawayEvidence(),
 		About: "Connections through a MASQUERADE gateway are over or still there, and a new one comes to the same door: " +
 			"does the gateway give it the port of an earlier one, which the balancer may still keep in TIME_WAIT, " +
 			"does it choose another, or does the SYN die on the gateway?",

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -381,7 +380,7 @@ func (g *giveaway) witnesses(seen giveawaySeen) Seen {
 	s.Count("syns", int64(seen.syns.Sent))
 	s.Count("syns past the gateway", int64(seen.syns.LeftGateway))
 	s.Count("syns at the balancer", int64(seen.syns.Reached))
-	s.Note("paws rejects", strconv.FormatUint(seen.moved[lab.Balancer][PAWSReject(seen.moved[lab.Balancer])], 10))
+	s.Count("paws rejects", pawsRejects(seen.moved[lab.Balancer]))
 	s.Note("owner", g.owner(seen))
 	s.Note("way", seen.syns.String())
 	return s

@@ -36,7 +36,8 @@ func Idle() Family {
 	const source = "tcp_paws_check, tcp_validate_incoming"
 	backAfter := func(lengths ...string) Cells { return Cells{{clock: {putBack}, idle: lengths}} }
 	return Family{
-		Name: "idle",
+		Name:     "idle",
+		Evidence: idleEvidence(),
 		About: "A connection is idle for long, and then a segment comes whose timestamp is older than the last one: " +
 			"is it still rejected? And what is left of a TIME_WAIT by then?",
 		Axes: []Axis{
@@ -202,7 +203,7 @@ func (s longIdle) established(ctx context.Context) (seen Seen, err error) {
 			return got == 2, err
 		}
 		moved, err := count(ctx)
-		if err != nil || moved[1]["TcpExt.PAWSEstab"] < 2 {
+		if err != nil || pawsEstablished.of(moved[1]) < 2 {
 			return false, err
 		}
 		segment = "rejected"

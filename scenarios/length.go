@@ -43,7 +43,8 @@ func Length() Family {
 	const minisocket = "minisocket"
 	const constant = "TCP_TIMEWAIT_LEN, tcp_time_wait"
 	return Family{
-		Name: "length",
+		Name:     "length",
+		Evidence: lengthEvidence(),
 		About: "A connection is closed, and tcp_fin_timeout has some value: " +
 			"how long does the socket that closed first stay in TIME_WAIT?",
 		Axes: []Axis{
@@ -258,8 +259,8 @@ func (e sides) end(ctx context.Context) (seen Seen, err error) {
 	}
 	// With a tcp_fin_timeout of up to 4 s, a TIME_WAIT that was a minisocket in
 	// FIN_WAIT2 before counts as TWKilled (inet_twsk_schedule).
-	seen.Count("time-waits counted", int64(moved[0]["TcpExt.TW"]+moved[0]["TcpExt.TWKilled"]))
-	seen.Count("ports taken over", int64(moved[1]["TcpExt.TWRecycled"]))
+	seen.Count("time-waits counted", timeWaits.of(moved[0])+timeWaitsKilled.of(moved[0]))
+	seen.Count("ports taken over", timeWaitsReused.of(moved[1]))
 	return seen, nil
 }
 

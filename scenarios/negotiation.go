@@ -22,8 +22,9 @@ func Negotiation() Family {
 	)
 	on, off := []string{"1", "2"}, []string{"0"}
 	return Family{
-		Name:  "negotiation",
-		About: "One side has timestamps, or the other, or both, and either of them connects: does the connection have timestamps?",
+		Name:     "negotiation",
+		Evidence: negotiationEvidence(),
+		About:    "One side has timestamps, or the other, or both, and either of them connects: does the connection have timestamps?",
 		Axes: []Axis{
 			{Name: clientTS, Values: []string{"1", "0", "2"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 				Means: "tcp_timestamps of the client"},

@@ -178,7 +178,8 @@ func ByPersona() Family {
 	shortHold := Cells{again}.And(Where{personaAxis: short})
 	ownBlock := both(shortHold, Cells{{personaAxis: blocks}})
 	return Family{
-		Name: "persona",
+		Name:     "persona",
+		Evidence: personaEvidence(),
 		About: fmt.Sprintf("Crowds of %d clients come through gateways of many kinds, each with the hold time and choice of the real one and a pool "+
 			"cut down to %d ports: who refuses connections when the ports are used up, and who when they come back?", personaClients, personaPorts),
 		Axes: []Axis{

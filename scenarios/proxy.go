@@ -80,7 +80,8 @@ func Proxy() Family {
 	)
 
 	return Family{
-		Name: "proxy",
+		Name:     "proxy",
+		Evidence: proxiedEvidence(),
 		About: fmt.Sprintf("A client with %d local ports makes %d HTTP requests in a row, each on a connection of its own, through a balancer to one server: "+
 			"who has the TIME_WAITs (the client, the balancer towards clients or towards servers, the server), how many ports does each use, who is reset, "+
 			"and does every request get its answer?", proxyPorts, proxyRequests),

@@ -39,7 +39,8 @@ func ProxyLoss() Family {
 	const states = "configuration manual, Session state at disconnection"
 
 	return Family{
-		Name: "proxyloss",
+		Name:     "proxyloss",
+		Evidence: proxiedEvidence(),
 		About: fmt.Sprintf("A client makes %d requests at once through HAProxy, each on a connection of its own that says Connection: close, "+
 			"and somebody breaks off in the middle of the responses: how much arrives, and who notices?", lossRequests),
 		Axes: []Axis{

@@ -43,7 +43,8 @@ func ProxyPorts() Family {
 	const refused = "HAProxy 2.6: tcp_connect_server, EADDRNOTAVAIL"
 
 	return Family{
-		Name: "proxyports",
+		Name:     "proxyports",
+		Evidence: proxiedEvidence(),
 		About: fmt.Sprintf("HAProxy has %d ports for its connections to servers, and a client makes %d requests, half of them when the TIME_WAITs of the "+
 			"first are old enough for tcp_tw_reuse: who gets a port, and what does the client see when HAProxy finds none?", proxyPorts, proxyRequests),
 		Axes: []Axis{

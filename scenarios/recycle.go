@@ -131,7 +131,8 @@ func recycleFamily(emulate *recycle.Config) Family {
 		})
 	}
 	return Family{
-		Name: "recycle",
+		Name:     "recycle",
+		Evidence: sameAddressEvidence(),
 		About: "tcp_tw_recycle is set, a connection ends, and the same address connects from another port: " +
 			"is that possible at all, how long is TIME_WAIT, and does the client get in?",
 		Axes: []Axis{

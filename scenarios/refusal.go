@@ -60,7 +60,8 @@ func Refusal() Family {
 		return Rule{Name: "refusal-" + by, Cells: Cells{{refusalBy: {by}}}, Want: want, Because: because, Source: source}
 	}
 	return Family{
-		Name: "refusal",
+		Name:     "refusal",
+		Evidence: crowdEvidence(),
 		About: fmt.Sprintf("%d clients make %d connections each through a gateway, which stay: who refuses how many attempts and SYNs, "+
 			"and does the account of all SYNs come out even?", refusalClients, refusalEach),
 		Axes: []Axis{{

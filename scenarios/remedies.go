@@ -29,7 +29,8 @@ func Remedies() Family {
 	const half = remedyConnects - remedyPorts
 
 	return Family{
-		Name: "remedies",
+		Name:     "remedies",
+		Evidence: remedyEvidence(),
 		About: fmt.Sprintf("A client with %d local ports connects %d times in a row, each connection ends before the next: "+
 			"how many get a port, who has the TIME_WAITs, and does everything that was sent arrive?", remedyPorts, remedyConnects),
 		Axes: []Axis{

@@ -60,20 +60,13 @@ func (r Result) outcome() string {
 	return "nothing seen"
 }
 
-// String is a table of what was wanted and what was seen, wrong lines marked,
-// and then the rule's reason and whatever else was seen.
-func (r Result) String() string {
-	var text strings.Builder
-	table := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
-	if r.Emulated {
-		fmt.Fprintf(&text, "EMULATED: what follows is no kernel's verdict\n")
-	}
-	compared := map[string]bool{}
-	if len(r.Lines) > 0 {
+// writeLines writes a table of what was wanted and what was seen, wrong lines marked.
+func writeLines(to *strings.Builder, lines []Line) {
+	table := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
+	if len(lines) > 0 {
 		fmt.Fprintf(table, "  \twanted\tgot\t\n")
 	}
-	for _, l := range r.Lines {
-		compared[l.What] = true
+	for _, l := range lines {
 		mark := ""
 		if !l.Right {
 			mark = "<-- wrong"
@@ -81,6 +74,20 @@ func (r Result) String() string {
 		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", l.What, l.Wanted, l.Got, mark)
 	}
 	_ = table.Flush() // writes to memory
+}
+
+// String is a table of what was wanted and what was seen, wrong lines marked,
+// and then the rule's reason and whatever else was seen.
+func (r Result) String() string {
+	var text strings.Builder
+	if r.Emulated {
+		fmt.Fprintf(&text, "EMULATED: what follows is no kernel's verdict\n")
+	}
+	compared := map[string]bool{}
+	for _, l := range r.Lines {
+		compared[l.What] = true
+	}
+	writeLines(&text, r.Lines)
 	if r.Rule == "" {
 		fmt.Fprintf(&text, "no claim covers this\n")
 	} else {

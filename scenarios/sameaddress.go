@@ -87,22 +87,18 @@ func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
 	seen, err := s.judgeClocks(met, last)
 	seen.Note("knob", knob)
 	seen.Note("time-wait", timeWait)
-	seen.Count("passive rejects", int64(met.Balancer[passiveRejects]+droppedNow-dropped))
+	seen.Count("passive rejects", pawsPassive.of(met.Balancer)+int64(droppedNow-dropped))
 	has := met.Balancer
 	if s.Role == lab.Client {
 		has = met.Client
 	}
 	counter := "none"
-	_, counted := has[passiveRejects]
-	if counted {
+	if pawsPassive.on(has) {
 		counter = "there"
 	}
 	seen.Note("passive counter", counter)
 	return seen, err
 }
-
-// passiveRejects counts the SYNs that tcp_tw_recycle drops; gone since Linux 4.12.
-const passiveRejects = "TcpExt.PAWSPassive"
 
 // cast is a fiveTuple of one client and one port.
 func (s sameAddress) cast(l *lab.Lab, client node.Node, port uint16) fiveTuple {

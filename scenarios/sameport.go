@@ -453,7 +453,7 @@ func (r *samePort) moves(moved []observe.Counters, seen *Seen) {
 		seen.Moved[n.Identity().Role] = moved[i]
 	}
 	there := seen.Moved[r.server.Identity().Role]
-	seen.Count("accepted", int64(there["Tcp.PassiveOpens"]))
-	seen.Count("paws rejects", int64(there[PAWSReject(there)]))
-	seen.Count("nat clashes", int64(seen.Moved[lab.Gateway]["Conntrack.insert_failed"]))
+	seen.Count("accepted", passiveOpens.of(there))
+	seen.Count("paws rejects", pawsRejects(there))
+	seen.Count("nat clashes", natClashes.of(seen.Moved[lab.Gateway]))
 }

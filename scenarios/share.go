@@ -52,7 +52,8 @@ func Share() Family {
 	none := []Expectation{Exactly("refused", 0), Exactly(refusedBy(byClock), 0)}
 	stamped := Where{shareLBTS: {"1"}}
 	return Family{
-		Name: "share",
+		Name:     "share",
+		Evidence: shareEvidence(),
 		About: fmt.Sprintf("%d hosts behind a gateway of %d ports use up all of them, the balancer closes first, the gateway forgets after its hold "+
 			"time, and the hosts use all ports again: how many of the SYNs are refused before all are in, and what decides that? "+
 			"Bounds are such that a true claim fails once in a million cells", shareHosts, shareSYNs),

@@ -143,7 +143,7 @@ func closeInTurn(ctx context.Context, first, then side) (timeWait string, err er
 	if err != nil {
 		return "", err
 	}
-	if left == 0 && moved[0]["Tcp.OutRsts"] > 0 {
+	if left == 0 && resetsSent.of(moved[0]) > 0 {
 		return "", errCut
 	}
 	release, err := first.node.Release(ctx)

@@ -170,7 +170,7 @@ func (c itself) hitTimeWait(ctx context.Context) (seen FiveTupleSeen, err error)
 	if err != nil {
 		return seen, err
 	}
-	if rsts := moved[0]["Tcp.OutRsts"]; len(left) != 1 || rsts == 0 {
+	if rsts := resetsSent.of(moved[0]); len(left) != 1 || rsts == 0 {
 		return seen, fmt.Errorf("after %d RSTs there are %v, want a RST and a TIME_WAIT", rsts, left)
 	}
 	seen.After = left[0]

@@ -3,7 +3,6 @@ package scenarios
 import (
 	"context"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -85,7 +84,8 @@ func Tuple() Family {
 	}
 
 	return Family{
-		Name: "tuple",
+		Name:     "tuple",
+		Evidence: tupleEvidence(),
 		About: "A connection is over, the balancer still has something of it, and a SYN comes from the same address and port: " +
 			"is it accepted, answered or ignored, and does the client get in?",
 		Axes: []Axis{
@@ -356,8 +356,8 @@ func (f FiveTupleSeen) witnesses() Seen {
 		clocks = "none"
 	}
 	s.Note("clocks", clocks)
-	s.Note("paws rejects", strconv.FormatUint(f.Balancer[PAWSReject(f.Balancer)], 10))
-	s.Count("challenges", int64(f.Balancer["TcpExt.TCPSYNChallenge"]+f.Balancer["TcpExt.PAWSEstab"]))
+	s.Count("paws rejects", pawsRejects(f.Balancer))
+	s.Count("challenges", challengedSYNs.of(f.Balancer)+pawsEstablished.of(f.Balancer))
 	s.Count("acks left out", int64(observe.ACKsLeftOut(f.Balancer)))
 	after := string(f.After.State)
 	if after == "" {

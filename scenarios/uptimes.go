@@ -52,7 +52,8 @@ func Uptimes() Family {
 	const source = "tcp_conn_request, tcp_peer_is_proven before commit 4396e46187ca"
 
 	return Family{
-		Name: "uptimes",
+		Name:     "uptimes",
+		Evidence: twoAgesEvidence(),
 		About: "Two clients with different uptimes are behind one address; timestamps are uptimes, and nobody's clock is steered. " +
 			"One keeps connecting, the other comes after it: does it get in?",
 		Axes: []Axis{

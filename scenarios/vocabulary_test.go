@@ -1,0 +1,114 @@
+package scenarios
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+)
+
+func TestEvidenceIsDeclaredOnceAndUsed(t *testing.T) {
+	used := map[Evidence]bool{} // by a rule of a family that declares the very same
+	each(t, func(t *testing.T, f Family) {
+		wanted := map[string]bool{}
+		for _, r := range f.Rules {
+			for _, e := range r.Want {
+				wanted[e.What] = true
+			}
+		}
+		once := map[string]bool{}
+		for _, e := range f.Evidence {
+			if once[e.Name] {
+				t.Errorf("family %s declares %q twice in scenarios/vocabulary.go", f.Name, e.Name)
+			}
+			once[e.Name] = true
+			if e.Name == "" || e.Unit == "" || e.Means == "" || strings.HasSuffix(e.Means, ".") {
+				t.Errorf("evidence %q of family %s: want a name, a unit and a sentence without its full stop in scenarios/vocabulary.go", e.Name, f.Name)
+			}
+			if role, name, is := counterOf(e.Name); is {
+				t.Errorf("evidence %q of family %s: looks like the counter %s of a role %s", e.Name, f.Name, name, role)
+			}
+			used[e] = used[e] || wanted[e.Name]
+		}
+	})
+	for e, is := range used {
+		switch {
+		case !is && !e.Aside:
+			t.Errorf("no rule speaks of %q: take it away in scenarios/vocabulary.go, or mark it Aside", e.Name)
+		case is && e.Aside:
+			t.Errorf("a rule speaks of %q, which is marked Aside in scenarios/vocabulary.go", e.Name)
+		}
+	}
+}
+
+// A word has one meaning in all families.
+func TestEvidenceOfOneNameIsTheSameEverywhere(t *testing.T) {
+	other := map[string]Family{}
+	for _, f := range Families() {
+		for _, e := range f.Evidence {
+			before, known := other[e.Name]
+			if !known {
+				other[e.Name] = f
+				continue
+			}
+			for _, same := range before.Evidence {
+				if same.Name == e.Name && same != e {
+					t.Errorf("%q means %q in family %s and %q in family %s (scenarios/vocabulary.go)", e.Name, same.Means, before.Name, e.Means, f.Name)
+				}
+			}
+		}
+	}
+}
+
+func TestKnownCountersAreTheKernels(t *testing.T) {
+	running, err := kernel.Running()
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, name := range []string{"/proc/net/snmp", "/proc/net/netstat"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			group, columns, _ := strings.Cut(line, ":")
+			for _, column := range strings.Fields(columns) {
+				there[group+"."+column] = true
+			}
+		}
+	}
+	once := map[string]bool{}
+	for _, c := range knownCounters() {
+		if once[c.name] || c.means == "" {
+			t.Errorf("counter %q in scenarios/counters.go: want it once, with a meaning", c.name)
+		}
+		once[c.name] = true
+		if strings.HasPrefix(c.name, "Conntrack.") {
+			continue // from ctnetlink, by names of our own (harness/observe)
+		}
+		if want := c.in.has(running); there[c.name] != want {
+			t.Errorf("counter %q in scenarios/counters.go: there on Linux %v: %v, want %v", c.name, running, there[c.name], want)
+		}
+	}
+}
+
+// What a driver notes under a name that was put together is known only when it runs.
+func TestTryNamesEvidenceThatIsNotDeclared(t *testing.T) {
+	f := Tuple()
+	f.Drive = func(context.Context, Cell, *lab.Lab) (seen Seen, err error) {
+		seen.Count("syns", 1)
+		seen.Count("late"+" s", 3)
+		return seen, nil
+	}
+	seen, err := f.Try(t.Context(), f.Usual(), nil)
+	if err == nil || !strings.Contains(err.Error(), `family tuple declares no evidence "late s" (it has "late ms"`) {
+		t.Errorf("got error %v", err)
+	}
+	if got, _ := seen.Get("syns"); got != "1" {
+		t.Errorf("syns: got %q, want what was noted", got)
+	}
+}
