@@ -400,10 +400,14 @@ func TestCloseAllEndsEveryCallThatWaits(t *testing.T) {
 			})
 		}
 		none(t, "CloseAll", twice(t, func(int) error { return host.CloseAll() }))
+		atOnce := openSockets(t)
 		twice(t, func(int) error {
 			waiting.Wait()
 			return nil
 		})
+		if later := openSockets(t); atOnce > later {
+			t.Fatalf("%d sockets were open when CloseAll had returned, %d later", atOnce, later)
+		}
 		must(t, peer.CloseAll())
 		if after := openSockets(t); after != before {
 			t.Fatalf("%d sockets are open, %d before", after, before)
@@ -491,7 +495,9 @@ func TestListenerThatIsEndedUnderLoadLeavesNothing(t *testing.T) {
 		if after := openSockets(t); after != before {
 			t.Errorf("%+v: %d sockets are open, %d before", spec, after, before)
 		}
-		must(t, observe.Await(t.Context(), "the end of the namespace", func() (bool, error) {
+		soon, stop := context.WithTimeout(t.Context(), 10*time.Second)
+		defer stop()
+		must(t, observe.Await(soon, "the end of the namespace", func() (bool, error) {
 			alive, err := watch.Alive()
 			return alive == 0, err
 		}))

@@ -201,7 +201,7 @@ func (h *Host) exchange(ctx context.Context, exchanges []Exchange, atOnce int) (
 func (h *Host) abort(conn Handle) error {
 	s, err := h.take(conn)
 	if err != nil {
-		return nil //nolint:nilerr // somebody has closed it
+		return nil // somebody has closed it
 	}
 	defer h.forget(conn)
 	return s.close()

@@ -1,0 +1,141 @@
+package node_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"reflect"
+	"testing"
+
+	"twlab/harness/node"
+	"twlab/harness/ns/nstest"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+// situation is a node with a listener and a connection to itself.
+type situation struct {
+	*node.Local
+	door   node.Listening
+	web    node.Listening
+	client tcp.Outcome
+	server tcp.Handle
+}
+
+func newSituation(t *testing.T, n *node.Local) (s situation) {
+	t.Helper()
+	at := netip.AddrPortFrom(loopback, 0)
+	s.Local = n
+	var err error
+	if s.door, err = n.Listen(t.Context(), tcp.ListenSpec{At: at}); err != nil {
+		t.Fatal(err)
+	}
+	if s.web, err = n.Listen(t.Context(), tcp.ListenSpec{At: at, HTTP: &tcp.Responder{}}); err != nil {
+		t.Fatal(err)
+	}
+	outs, err := n.Attempt(t.Context(), []tcp.Attempt{{To: s.door.Addr}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.client = outs[0]
+	if s.server, err = n.Accept(t.Context(), s.door.Handle, s.client.Local); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// calls has one call of each method of node.Node, which two callers make at once.
+// Where only one of two can succeed, the other gets ErrNoHandle.
+var calls = map[string]func(ctx context.Context, s situation) error{
+	"Identity": func(_ context.Context, s situation) error {
+		if s.Identity().Name == "" {
+			return errors.New("no name")
+		}
+		return nil
+	},
+	"Release": func(ctx context.Context, s situation) error { return second(s.Release(ctx)) },
+	"Sysctl":  func(ctx context.Context, s situation) error { return second(s.Sysctl(ctx, "net.ipv4.tcp_fin_timeout")) },
+	"SetSysctl": func(ctx context.Context, s situation) error {
+		return s.SetSysctl(ctx, "net.ipv4.tcp_fin_timeout", "7")
+	},
+	"Counters":    func(ctx context.Context, s situation) error { return second(s.Counters(ctx)) },
+	"Occupancy":   func(ctx context.Context, s situation) error { return second(s.Occupancy(ctx)) },
+	"Sockets":     func(ctx context.Context, s situation) error { return second(s.Sockets(ctx)) },
+	"Flows":       func(ctx context.Context, s situation) error { return second(s.Flows(ctx)) },
+	"Rules":       func(ctx context.Context, s situation) error { return second(s.Rules(ctx)) },
+	"DeleteFlows": func(ctx context.Context, s situation) error { return second(s.DeleteFlows(ctx, observe.FlowMatch{})) },
+	"HasSymbol":   func(ctx context.Context, s situation) error { return second(s.HasSymbol(ctx, "tcp_v4_connect")) },
+	"Listen": func(ctx context.Context, s situation) error {
+		return second(s.Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}))
+	},
+	"Attempt": func(ctx context.Context, s situation) error {
+		return second(s.Attempt(ctx, []tcp.Attempt{{To: s.door.Addr}}))
+	},
+	"Exchange": func(ctx context.Context, s situation) error {
+		x := tcp.Exchange{Attempt: tcp.Attempt{To: s.web.Addr, Ending: tcp.CloseFirst}, Requests: make([]tcp.Request, 1)}
+		return second(s.Exchange(ctx, []tcp.Exchange{x}, 0))
+	},
+	"Served": func(ctx context.Context, s situation) error { return second(s.Served(ctx, s.web.Handle)) },
+	"Accept": func(ctx context.Context, s situation) error {
+		outs, err := s.Attempt(ctx, []tcp.Attempt{{To: s.door.Addr}})
+		if err != nil {
+			return err
+		}
+		return second(s.Accept(ctx, s.door.Handle, outs[0].Local))
+	},
+	"End":  func(ctx context.Context, s situation) error { return s.End(ctx, s.client.Conn, tcp.Abort) },
+	"Send": func(ctx context.Context, s situation) error { return second(s.Send(ctx, s.client.Conn, 1)) },
+	"Receive": func(ctx context.Context, s situation) error {
+		if err := s.End(ctx, s.server, tcp.CloseNow); err != nil && !errors.Is(err, tcp.ErrNoHandle) {
+			return err
+		}
+		return second(s.Receive(ctx, s.client.Conn))
+	},
+	"Clock":        func(ctx context.Context, s situation) error { return second(s.Clock(ctx, s.client.Conn)) },
+	"AdvanceClock": func(ctx context.Context, s situation) error { return s.AdvanceClock(ctx, s.client.Conn, 2) },
+	"RTO":          func(ctx context.Context, s situation) error { return second(s.RTO(ctx, s.client.Conn)) },
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// Methods may be called from any goroutine: here each by two at once, on one node,
+// and under the race detector.
+func TestEachMethodStandsTwoCallersAtOnce(t *testing.T) {
+	space := nstest.Loopback(t)
+	n := node.NewLocal(node.Identity{Name: "alone", Role: node.Client, Addr: loopback}, space.Do)
+	defer func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	methods := reflect.TypeFor[node.Node]()
+	for i := range methods.NumMethod() {
+		name := methods.Method(i).Name
+		t.Run(name, func(t *testing.T) {
+			call, there := calls[name]
+			if !there {
+				t.Fatalf("nothing calls Node.%s twice at once: add it to calls", name)
+			}
+			rounds := 10
+			if name == "HasSymbol" {
+				rounds = 1 // it reads all of /proc/kallsyms
+			}
+			for range rounds {
+				s := newSituation(t, n)
+				failed := make(chan error, 2)
+				for range cap(failed) {
+					go func() { failed <- call(t.Context(), s) }()
+				}
+				first, other := <-failed, <-failed
+				if first != nil {
+					first, other = other, first
+				}
+				if once := name == "End"; first != nil || once != errors.Is(other, tcp.ErrNoHandle) || !once && other != nil {
+					t.Fatalf("%v and %v", first, other)
+				}
+			}
+		})
+	}
+}
