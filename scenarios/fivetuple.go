@@ -578,6 +578,9 @@ func (s fiveTuple) steer(ctx context.Context, second tcp.ClockReading, first, at
 		lead = clockLead
 	case Equal:
 		lead = (s.Aged + s.ready).Milliseconds()
+		if s.stands() {
+			lead += limitOver.Milliseconds()
+		}
 	case Newer:
 		lead = -clockLead
 	case Wrapped:
