@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -119,7 +121,7 @@ const (
 	firstISN uint32 = 1 << 30
 	isnGap   uint32 = 1_000_000
 
-	// Ticks of the clock, 1 ms each since Linux 4.13.
+	// Ticks of the clock, 1 ms each since Linux 4.13, and jiffies before.
 	clockLead int64  = 10_000_000
 	clockStep uint32 = 1 << 30 // less than half the clock, or it would be a step back
 )
@@ -176,6 +178,7 @@ type fiveTuple struct {
 	door                             node.Listening
 	port                             uint16
 	ready                            time.Duration // time enough to get everything ready for an equal clock
+	tick                             time.Duration // of the second client's clock; 0 means a millisecond
 }
 
 func (s fiveTuple) drive(ctx context.Context) (seen FiveTupleSeen, err error) {
@@ -185,6 +188,9 @@ func (s fiveTuple) drive(ctx context.Context) (seen FiveTupleSeen, err error) {
 	}
 	if s.door, err = s.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
 		return seen, err
+	}
+	if s.tick, err = s.tickOfSecond(ctx); err != nil {
+		return seen, fmt.Errorf("tick of the second clock: %w", err)
 	}
 	// The exact tick can be missed, when this process is kept waiting, and a
 	// TIME_WAIT can be cut short.
@@ -198,6 +204,34 @@ func (s fiveTuple) drive(ctx context.Context) (seen FiveTupleSeen, err error) {
 		}
 	}
 	return seen, err
+}
+
+// tickOfSecond is how long a tick of the second client's clock is, where that matters.
+// Before Linux 4.13 it is a jiffy: HZ is looked for among those that there are.
+func (s fiveTuple) tickOfSecond(ctx context.Context) (tick time.Duration, err error) {
+	release, err := s.second.Release(ctx)
+	if err != nil || s.Clock != Equal || FactsOf(release).Features[MillisecondClock] == kernel.Yes {
+		return time.Millisecond, err
+	}
+	out, err := connect(ctx, s.second, tcp.Attempt{To: s.door.Addr})
+	if err != nil {
+		return 0, err
+	}
+	start, err := s.second.Clock(ctx, out.Conn)
+	if err != nil {
+		return 0, err
+	}
+	passed, err := awaitTicks(ctx, s.second, out.Conn, start)
+	if err != nil {
+		return 0, err
+	}
+	near := int64(math.MaxInt64)
+	for _, hz := range []int64{100, 250, 300, 1000} {
+		if off := max(passed*10-hz, hz-passed*10); off < near {
+			near, tick = off, time.Second/time.Duration(hz)
+		}
+	}
+	return tick, s.second.End(ctx, out.Conn, tcp.Abort)
 }
 
 // once brings the situation about on one port.
@@ -278,12 +312,17 @@ type shown struct {
 	known bool // false when the connection has no timestamps
 	value uint32
 	clock tcp.ClockReading
+	tick  time.Duration
 }
 
-// moment is when the second client's clock says the same.
+// moment is when the second client's clock says the same. A tick of a millisecond
+// begins with one; where in a jiffy the clock was read nobody knows.
 func (l shown) moment() time.Duration {
-	ahead := time.Duration(int32(l.value-l.clock.Ticks)) * time.Millisecond
-	return l.clock.At.Truncate(time.Millisecond) + ahead
+	at := l.clock.At
+	if l.tick == time.Millisecond {
+		at = at.Truncate(l.tick)
+	}
+	return at + time.Duration(int32(l.value-l.clock.Ticks))*l.tick
 }
 
 // leave has the first client connect and leaves what is wanted of that at the
@@ -335,7 +374,7 @@ func (s fiveTuple) leave(ctx context.Context, seen *FiveTupleSeen) (last shown, 
 		return last, nil
 	}
 	value, err := s.lastShown()
-	return shown{known: true, value: value, clock: clock}, err
+	return shown{known: true, value: value, clock: clock, tick: s.tick}, err
 }
 
 // end has both sides do what leaves the wanted state.
@@ -569,13 +608,18 @@ func (s fiveTuple) probe(ctx context.Context) (clock tcp.ClockReading, shared bo
 // be; the balancer learns it step by step.
 func (s fiveTuple) steer(ctx context.Context, second tcp.ClockReading, first, atBalancer tcp.Handle) error {
 	var lead int64
+	tick := cmp.Or(s.tick, time.Millisecond)
 	switch s.Clock {
 	case AsItComes:
 		return nil
 	case Older:
 		lead = clockLead
 	case Equal:
-		lead = (s.Aged + s.ready).Milliseconds()
+		ahead := s.Aged + s.ready
+		if s.stands() {
+			ahead += limitOver
+		}
+		lead = int64(ahead / tick)
 	case Newer:
 		lead = -clockLead
 	case Wrapped:
@@ -585,7 +629,7 @@ func (s fiveTuple) steer(ctx context.Context, second tcp.ClockReading, first, at
 	if err != nil {
 		return err
 	}
-	since := uint32(now.At.Milliseconds() - second.At.Milliseconds())
+	since := uint32((now.At.Truncate(time.Millisecond) - second.At.Truncate(time.Millisecond)) / tick)
 	ahead := (second.Ticks + since + uint32(lead) - now.Ticks) &^ 1
 	for ahead > 0 {
 		step := min(ahead, clockStep)
