@@ -35,9 +35,12 @@ const (
 
 	// fewPorts are so few that a client whose SYN meets a TIME_WAIT on each of them,
 	// and removes it by its RST, has a SYN left for when there is none any more.
-	fewPorts       uint16 = 2
-	gatewayRetries        = 3 // of SYNs: one dies on the gateway, fewPorts are rejected, one gets in
+	fewPorts uint16 = 2
 )
+
+// gatewayRetries is how often a client repeats its SYN where that is to get it in:
+// one may die on the gateway, fewPorts be rejected, and then one gets in.
+const gatewayRetries = 3
 
 // Gateway is the family of the gateway's choice: which port a MASQUERADE gateway
 // gives to a new connection after earlier ones to the same door.
