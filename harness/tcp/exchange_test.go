@@ -381,6 +381,47 @@ func TestResponderTakesItsTime(t *testing.T) {
 	}
 }
 
+// Whoever has the last byte of a response has the FIN as well, when they come
+// together.
+func TestResponderJoinsItsFIN(t *testing.T) {
+	host, inside := newHostIn(t)
+	_, at := listen(t, host, tcp.ListenSpec{HTTP: &tcp.Responder{Body: 1000, Last: 1, JoinFIN: true}})
+	must(t, inside(func() error {
+		for range 50 { // one alone may be luck
+			if err := readsNothingBeforeTheFIN(at); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// readsNothingBeforeTheFIN makes a request and fails when a byte of the response can
+// be read before the FIN has come.
+func readsNothingBeforeTheFIN(at netip.AddrPort) (err error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}); err != nil {
+		return err
+	}
+	if _, err := unix.Write(fd, http1.AppendGet(nil, at.String(), "/", "")); err != nil {
+		return err
+	}
+	var first [1]byte
+	if _, err := unix.Read(fd, first[:]); err != nil {
+		return err
+	}
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	n, err := unix.Poll(fds, 0)
+	if err == nil && n != 1 {
+		err = errors.New("the first byte has come, and no FIN")
+	}
+	return err
+}
+
 func TestServedIsOfResponders(t *testing.T) {
 	host := newHost(t)
 	door, _ := listen(t, host, tcp.ListenSpec{})

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"twlab/harness/http1"
 )
 
@@ -33,6 +35,11 @@ type Responder struct {
 	Last int
 	// Silent leaves `Connection: close` out.
 	Silent bool
+	// JoinFIN sends the FIN of a connection that this side ends after its last
+	// response in the segment of the last byte, not in one of its own: nobody
+	// sees the one without the other. The kernel holds the bytes back for that
+	// (TCP_CORK), for 200 ms at most.
+	JoinFIN bool
 	// IgnoreClose overlooks `Connection: close` in requests, and so leaves the
 	// closing to the client.
 	IgnoreClose bool
@@ -237,6 +244,11 @@ func (h *Host) converse(ctx context.Context, s *socket, peer netip.AddrPort, spe
 		if err = pause(ctx, r.Delay); err != nil {
 			break
 		}
+		if k.last && r.JoinFIN {
+			if err = st.cork(); err != nil {
+				break
+			}
+		}
 		if err = st.answer(ctx, a); err != nil {
 			break
 		}
@@ -291,6 +303,15 @@ func (st *stream) request(ctx context.Context, idle time.Duration, request *http
 			return nil, err
 		}
 	}
+}
+
+// cork holds back the last segment until the connection ends.
+func (st *stream) cork() error {
+	err := st.control(func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_CORK, 1) })
+	if err != nil {
+		return fmt.Errorf("TCP_CORK: %w", err)
+	}
+	return nil
 }
 
 // answer writes an answer; a client that is slow to read is waited for.
