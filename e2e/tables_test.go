@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -32,17 +33,18 @@ type mutated struct {
 }
 
 // When all is done, a table for each family says what happened in its cells, and
-// one which rules were tried against a world in which they must fail.
+// one which rules were tried against a world in which they must fail. What was
+// measured within bounds is for the file alone: nobody looks at it every time.
 var _ = ReportAfterSuite("tables", func(report Report) {
-	for _, t := range []struct{ name, text string }{
-		{"cells", cellTable(report)},
-		{"mutations", mutationTable(report)},
+	for _, t := range []struct{ name, text, more string }{
+		{"cells", cellTable(report), measuredTable(report)},
+		{"mutations", mutationTable(report), ""},
 	} {
 		if t.text == "" {
 			continue
 		}
 		AddReportEntry(t.name, "\n"+t.text, ReportEntryVisibilityAlways)
-		Expect(os.WriteFile(filepath.Join(outputDir(), t.name+".txt"), []byte(t.text), 0o644)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(outputDir(), t.name+".txt"), []byte(t.text+t.more), 0o644)).To(Succeed())
 	}
 })
 
@@ -157,6 +159,81 @@ func ruleTable(report Report, entry string) string {
 		fmt.Fprintf(&text, "%d more cells take hours or days: hack/e2e --kernel all=NAME --warp --label-filter warp\n", leftOut)
 	}
 	return text.String()
+}
+
+// measured is what the cells of one rule gave for one of its expectations.
+type measured struct {
+	cells           int
+	lowest, highest int64
+	texts           map[string]bool // where no number is wanted
+}
+
+func (m *measured) add(got string) {
+	m.cells++
+	n, err := strconv.ParseInt(got, 10, 64)
+	if err != nil {
+		m.texts[got] = true
+		return
+	}
+	if m.cells == 1 {
+		m.lowest, m.highest = n, n
+	}
+	m.lowest, m.highest = min(m.lowest, n), max(m.highest, n)
+}
+
+// String is "4", "2 to 7", or the texts.
+func (m *measured) String() string {
+	switch {
+	case len(m.texts) > 0:
+		return strings.Join(slices.Sorted(maps.Keys(m.texts)), " or ")
+	case m.lowest == m.highest:
+		return strconv.FormatInt(m.lowest, 10)
+	default:
+		return fmt.Sprintf("%d to %d", m.lowest, m.highest)
+	}
+}
+
+// leavesRoom tells whether more than one thing is right for the expectation.
+func leavesRoom(e scenarios.Expectation) bool {
+	return len(e.OneOf) > 1 || len(e.OneOf) == 0 && e.Least < e.Most
+}
+
+// measuredTable puts beside each expectation that leaves room what the cells gave
+// in which everything was right: a bound that is much wider than what is seen may
+// hide a wrong reason.
+func measuredTable(report Report) string {
+	byLine := map[string]map[string]*measured{} // by rule, and by what is expected
+	entries(report, cellEntry, func(r scenarios.Result, _ gtypes.SpecReport) {
+		if !r.Agrees() {
+			return
+		}
+		if byLine[r.Rule] == nil {
+			byLine[r.Rule] = map[string]*measured{}
+		}
+		for _, l := range r.Lines {
+			key := l.What + ": " + l.Wanted
+			if byLine[r.Rule][key] == nil {
+				byLine[r.Rule][key] = &measured{texts: map[string]bool{}}
+			}
+			byLine[r.Rule][key].add(l.Got)
+		}
+	})
+	var text strings.Builder
+	table := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
+	for _, f := range scenarios.Families() {
+		for _, r := range f.Rules {
+			for _, e := range r.Want {
+				if m := byLine[r.Name][e.String()]; m != nil && leavesRoom(e) {
+					fmt.Fprintf(table, "%s\t%s\t%s\t%v\t%d\n", r.Name, e.What, e.Wanted(), m, m.cells)
+				}
+			}
+		}
+	}
+	Expect(table.Flush()).To(Succeed())
+	if text.Len() == 0 {
+		return ""
+	}
+	return "\nBOUNDS beside what was measured in the cells that agree (rule, what, wanted, seen, cells)\n" + text.String()
 }
 
 // mutationTable has a line for each mutation.
