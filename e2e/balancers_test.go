@@ -13,12 +13,16 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/scenarios"
 )
 
 // behind builds a lab of one client and one server with the balancer in between.
 func behind(ctx SpecContext, balancer lab.BalancerSpec) world {
 	GinkgoHelper()
-	return up(ctx, lab.Topology{Clients: 1, Servers: 1, Balancer: balancer})
+	return up(ctx, lab.Topology{
+		Clients: 1, Servers: 1, Balancer: balancer,
+		Sysctls: scenarios.KeepTimeWaits(lab.Client, lab.Balancer, lab.Server),
+	})
 }
 
 // side is one end of some connections.

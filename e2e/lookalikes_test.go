@@ -6,6 +6,7 @@ import (
 
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
+	"twlab/harness/observe"
 	"twlab/harness/tcp"
 	"twlab/scenarios"
 )
@@ -22,6 +23,7 @@ var _ = Describe("A connect that times out", func() {
 		world := up(ctx, twoClients(2000, 2000))
 		door := serve(ctx, world.balancer(), tcp.KeepOpen)
 		Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.Connected, 1))
+		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveSockets(1, observe.Established), "the last packet of the first connection")
 		gateway, balancer := watch(ctx, world.gateway()), watch(ctx, world.balancer())
 
 		outcomes := attempt(ctx, world.client(1), 1, tcp.Attempt{To: door})
@@ -50,6 +52,7 @@ var _ = Describe("A connect that times out", func() {
 		world := up(ctx, lab.Topology{Clients: 1, Sysctls: quick})
 		door := listen(ctx, world.balancer(), tcp.ListenSpec{Backlog: 1, NeverAccepts: true})
 		Expect(attempt(ctx, world.client(0), 2, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.Connected, 2))
+		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveSockets(2, observe.Established), "which the queue holds")
 		balancer := watch(ctx, world.balancer())
 
 		outcomes := attempt(ctx, world.client(0), 1, tcp.Attempt{To: door})

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -36,6 +37,19 @@ var (
 	// finds nobody any more.
 	errCut = errors.New("the TIME_WAIT was cut short by a RST of the other side")
 )
+
+// KeepTimeWaits are the settings with which a stray RST ends no TIME_WAIT of the
+// roles, for labs in which TIME_WAITs are counted and nobody waits for the ACK of
+// each FIN (see awaitFinWait2): an ACK that another processor sends, or a timer,
+// may come after the FIN that follows it, is answered by the TIME_WAIT, and the
+// answer by a RST. Kernels before 4.15 have one tcp_rfc1337 for the whole machine,
+// which is left as it is.
+func KeepTimeWaits(roles ...lab.Role) (settings lab.Settings) {
+	for _, role := range roles {
+		settings = append(settings, lab.Setting{Role: role, Name: "net.ipv4.tcp_rfc1337", Value: "1", IfPresent: true})
+	}
+	return settings
+}
 
 // surelyAbsent is how many looks in a row must miss a socket: one look may miss
 // one that changes its state (see observe.ReadSockets).
