@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -41,6 +43,9 @@ type giveaway struct {
 	from uint16
 	// draws says that the gateway draws the port, out of all.
 	draws bool
+	// listed has somebody list the gateway's entries all the time, so that those
+	// which have run out are removed, and not when a garbage collector comes by.
+	listed bool
 
 	door node.Listening
 	outs []netip.AddrPort // the earlier connections as the balancer saw them
@@ -115,7 +120,10 @@ func (g *giveaway) once(ctx context.Context) (giveawaySeen, error) {
 }
 
 // earlierConn is both ends of an earlier connection.
-type earlierConn struct{ client, balancer tcp.Handle }
+type earlierConn struct {
+	client, balancer tcp.Handle
+	outside          netip.AddrPort // the client's as the balancer sees it
+}
 
 // open makes the earlier connections and sets their clocks.
 func (g *giveaway) open(ctx context.Context) (conns []earlierConn, err error) {
@@ -135,7 +143,7 @@ func (g *giveaway) open(ctx context.Context) (conns []earlierConn, err error) {
 		if err != nil {
 			return nil, err
 		}
-		conns = append(conns, earlierConn{out.Conn, conn})
+		conns = append(conns, earlierConn{out.Conn, conn, outside})
 		if g.clock == Older && out.Timestamps {
 			if err := g.first.AdvanceClock(ctx, out.Conn, int32(clockLead)); err != nil {
 				return nil, err
@@ -169,6 +177,9 @@ func (g *giveaway) flows(ctx context.Context) ([]observe.Flow, error) {
 func (g *giveaway) end(ctx context.Context, c earlierConn) error {
 	if g.left != LeftEstablished {
 		if err := g.balancer.End(ctx, c.balancer, tcp.CloseNow); err != nil {
+			return err
+		}
+		if err := awaitFinWait2(ctx, g.balancer, g.door.Addr, c.outside); err != nil {
 			return err
 		}
 		return g.first.End(ctx, c.client, tcp.CloseAfterPeer)
@@ -252,9 +263,7 @@ func (g *giveaway) meet(ctx context.Context) (seen giveawaySeen, err error) {
 		return seen, err
 	}
 	seen.sockets = sockets.Between(g.door.Addr, netip.AddrPort{})
-	outs, err := g.second.Attempt(ctx, []tcp.Attempt{{
-		To: g.door.Addr, From: netip.AddrPortFrom(netip.IPv4Unspecified(), g.from), ReuseAddr: true, ISN: g.secondISN(),
-	}})
+	outs, err := g.attempt(ctx)
 	if err != nil {
 		return seen, err
 	}
@@ -277,6 +286,26 @@ func (g *giveaway) meet(ctx context.Context) (seen giveawaySeen, err error) {
 		return seen, fmt.Errorf("no SYN was seen: %v", seen.outcome)
 	}
 	return seen, nil
+}
+
+// attempt is the new connection's.
+func (g *giveaway) attempt(ctx context.Context) ([]tcp.Outcome, error) {
+	over, stop := context.WithCancel(ctx)
+	defer stop()
+	var lister errgroup.Group
+	if g.listed {
+		lister.Go(func() error {
+			return observe.Await(ctx, "the attempt to be over", func() (bool, error) {
+				_, err := g.flows(ctx)
+				return over.Err() != nil, err
+			})
+		})
+	}
+	outs, err := g.second.Attempt(ctx, []tcp.Attempt{{
+		To: g.door.Addr, From: netip.AddrPortFrom(netip.IPv4Unspecified(), g.from), ReuseAddr: true, ISN: g.secondISN(),
+	}})
+	stop()
+	return outs, errors.Join(err, lister.Wait())
 }
 
 // secondISN is chosen against the number that the balancer expects next: the
