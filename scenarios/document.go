@@ -292,7 +292,7 @@ func remedyClaims() []Claim {
 			Since: "all; HAProxy as in 2.6",
 			Rules: []string{
 				"remedies-lb-closes", "exhaustion-balancer-newer-stamp", "exhaustion-balancer-newer-number",
-				"proxy-http-request", "proxy-http-request-shared", "proxy-http-httpclose", "proxy-http-httpclose-race", "proxy-http-idle", "proxy-http-idle-shared",
+				"proxy-http-request", "proxy-http-request-shared", "proxy-http-httpclose", "proxy-http-httpclose-late", "proxy-http-httpclose-first", "proxy-http-idle", "proxy-http-idle-shared",
 				"proxy-tcp-server", "proxy-tcp-idle", "proxy-dnat-server", "proxy-endpoint-server",
 			},
 		},
@@ -308,7 +308,7 @@ func remedyClaims() []Claim {
 			Rules: []string{
 				"remedies-linger", "remedies-linger-loses-data", "exhaustion-reset",
 				"proxy-tcp-reset", "proxy-http-reset", "proxy-dnat-reset", "proxy-endpoint-reset",
-				"proxy-http-nolinger-*", "proxy-tcp-client-nolinger-*", "proxy-tcp-idle-nolinger-*", "proxyloss-nolinger", "proxyloss-none", "proxyloss-cut-nolinger", "proxyloss-client-*",
+				"proxy-http-nolinger-*", "proxy-tcp-client-nolinger-*", "proxy-tcp-idle-nolinger-*", "proxyloss-nolinger", "proxyloss-none", "proxyloss-cut-nolinger*", "proxyloss-client-*",
 			},
 		},
 	}
@@ -324,7 +324,7 @@ func omittedClaims() []Claim {
 				"says Connection: close, and option http-server-close, do not reach the client: it closes first all the same.",
 			Since: "all; HAProxy as in 2.6",
 			Rules: []string{
-				"proxy-tcp-client", "proxy-http-client", "proxy-http-client-shared", "proxy-http-hidden", "proxy-http-hidden-race", "proxy-dnat-client",
+				"proxy-tcp-client", "proxy-http-client", "proxy-http-client-shared", "proxy-http-hidden", "proxy-http-hidden-late", "proxy-http-hidden-first", "proxy-dnat-client",
 				"proxy-endpoint-client",
 			},
 		},

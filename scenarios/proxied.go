@@ -21,7 +21,8 @@ import (
 // Proxied is a client that makes requests through the balancer, each on a
 // connection of its own.
 type Proxied struct {
-	// Requests is how many, AtOnce how many of them at once; 0 is one.
+	// Requests is how many, AtOnce how many of them at once; 0 is one. Those that
+	// are made at once end before the next begin: their ports are free then.
 	Requests, AtOnce int
 	// Each is one of them; where it goes is for the lab to say.
 	Each tcp.Exchange
@@ -51,6 +52,12 @@ type Proxied struct {
 //	client ports, backend ports
 //	                       how many ports the client has used, and how many the
 //	                       servers have seen
+//	client ports in frontend TIME_WAIT
+//	backend ports in backend TIME_WAIT
+//	backend ports in server TIME_WAIT
+//	                       "all", "some" or "none" of them: which of several ports a
+//	                       connection gets is chance, and that each leaves a
+//	                       TIME_WAIT is not
 //	kept                   connections to servers that are still open
 //	log                    HAProxy's termination states (configuration manual,
 //	                       "Session state at disconnection")
@@ -85,18 +92,19 @@ type proxiedRun struct {
 	program          lab.Program // nil when the balancer is none
 	door             netip.AddrPort
 
-	listening []tcp.Handle // of the servers
+	at        []netip.AddrPort // where the servers listen
+	listening []tcp.Handle
 	done      []tcp.Exchanged
 }
 
 func (r *proxiedRun) drive(ctx context.Context, l *lab.Lab) (seen Seen, err error) {
-	at := l.Behind()
+	r.at = l.Behind()
 	if l.Topology().Balancer.Kind == lab.Endpoint {
-		at = []netip.AddrPort{r.door}
+		r.at = []netip.AddrPort{r.door}
 	}
 	for i, n := range r.servers {
 		spec := r.Server
-		spec.At = at[i]
+		spec.At = r.at[i]
 		listening, err := n.Listen(ctx, spec)
 		if err != nil {
 			return seen, err
@@ -143,11 +151,27 @@ func (r *proxiedRun) drive(ctx context.Context, l *lab.Lab) (seen Seen, err erro
 	return seen, r.askProgram(ctx, &seen, before)
 }
 
-// request makes n requests, one after the other.
+// request makes n requests: one after the other, or as many at once as is said.
 func (r *proxiedRun) request(ctx context.Context, n int) error {
+	if r.AtOnce <= 1 {
+		return r.exchange(ctx, n, 1)
+	}
+	for ; n > r.AtOnce; n -= r.AtOnce {
+		if err := r.exchange(ctx, r.AtOnce, r.AtOnce); err != nil {
+			return err
+		}
+		if err := r.awaitRest(ctx); err != nil {
+			return err
+		}
+	}
+	return r.exchange(ctx, n, n)
+}
+
+// exchange makes n requests, at most so many at once.
+func (r *proxiedRun) exchange(ctx context.Context, n, atOnce int) error {
 	each := r.Each
 	each.To = r.door
-	done, err := r.client.Exchange(ctx, slices.Repeat([]tcp.Exchange{each}, n), max(r.AtOnce, 1))
+	done, err := r.client.Exchange(ctx, slices.Repeat([]tcp.Exchange{each}, n), atOnce)
 	r.done = append(r.done, done...)
 	for _, x := range done {
 		if x.Conn == 0 || x.Replies[0].Fate == tcp.Whole {
@@ -164,11 +188,9 @@ func (r *proxiedRun) request(ctx context.Context, n int) error {
 // countReplies tells what the client has got.
 func (r *proxiedRun) countReplies(seen *Seen) error {
 	var whole, truncated, broken, unanswered, givenUp, failed, noPort, lost int64
-	ports := map[uint16]bool{}
 	for _, x := range r.done {
 		switch x.Verdict {
 		case tcp.Connected:
-			ports[x.Local.Port()] = true
 		case tcp.NoPort:
 			noPort++
 			continue
@@ -203,8 +225,43 @@ func (r *proxiedRun) countReplies(seen *Seen) error {
 	seen.Count("errors", failed)
 	seen.Count("no port", noPort)
 	seen.Count("bytes lost", lost)
-	seen.Count("client ports", int64(len(ports)))
 	return nil
+}
+
+// route is the address and port of who has connected, and of whom it has
+// connected to.
+type route struct{ from, to netip.AddrPort }
+
+// waiting are the routes whose end that was connected to, or whose beginning, is
+// in TIME_WAIT among the sockets.
+func waiting(all observe.Sockets, atBeginning bool) map[route]bool {
+	found := map[route]bool{}
+	for _, s := range all.In(observe.TimeWait) {
+		if atBeginning {
+			found[route{s.Local, s.Remote}] = true
+		} else {
+			found[route{s.Remote, s.Local}] = true
+		}
+	}
+	return found
+}
+
+// howMany tells how many of the routes are among those found.
+func howMany(routes, found map[route]bool) string {
+	n := 0
+	for r := range routes {
+		if found[r] {
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return "none"
+	case len(routes):
+		return "all"
+	default:
+		return "some"
+	}
 }
 
 // countSockets tells who has the TIME_WAITs, and what else is left.
@@ -221,7 +278,15 @@ func (r *proxiedRun) countSockets(ctx context.Context, seen *Seen) error {
 	seen.Count("client TIME_WAIT", int64(len(client.In(observe.TimeWait))))
 	seen.Count("frontend TIME_WAIT", int64(len(front.In(observe.TimeWait))))
 	seen.Count("backend TIME_WAIT", int64(len(back.In(observe.TimeWait))))
-	var waiting, ports int64
+	clientRoutes := map[route]bool{}
+	for _, x := range r.done {
+		if x.Verdict == tcp.Connected {
+			clientRoutes[route{x.Local, r.door}] = true
+		}
+	}
+	seen.Count("client ports", int64(len(clientRoutes)))
+	seen.Note("client ports in frontend TIME_WAIT", howMany(clientRoutes, waiting(front, false)))
+	atServers, backendRoutes := map[route]bool{}, map[route]bool{}
 	for i, n := range r.servers {
 		if n == r.balancer { // whose sockets are the frontend's
 			continue
@@ -230,15 +295,19 @@ func (r *proxiedRun) countSockets(ctx context.Context, seen *Seen) error {
 		if err != nil {
 			return err
 		}
-		waiting += int64(len(all.In(observe.TimeWait)))
+		maps.Copy(atServers, waiting(all, false))
 		served, err := n.Served(ctx, r.listening[i])
 		if err != nil {
 			return err
 		}
-		ports += int64(len(served.Peers))
+		for peer := range served.Peers {
+			backendRoutes[route{peer, r.at[i]}] = true
+		}
 	}
-	seen.Count("server TIME_WAIT", waiting)
-	seen.Count("backend ports", ports)
+	seen.Count("server TIME_WAIT", int64(len(atServers)))
+	seen.Count("backend ports", int64(len(backendRoutes)))
+	seen.Note("backend ports in backend TIME_WAIT", howMany(backendRoutes, waiting(back, true)))
+	seen.Note("backend ports in server TIME_WAIT", howMany(backendRoutes, atServers))
 	seen.Count("kept", int64(len(back.In(observe.Established))))
 	return nil
 }

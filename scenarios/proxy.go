@@ -42,7 +42,7 @@ func Proxy() Family {
 	served := []Expectation{
 		Exactly("whole", proxyRequests), Exactly("client TIME_WAIT", 0), Exactly("no port", 0), Exactly("bytes lost", 0),
 	}
-	frontendWaits := with(served, Between("frontend TIME_WAIT", 1, proxyPorts), Stays(lab.Client, "Tcp.OutRsts"), Stays(lab.Client, "Tcp.EstabResets"))
+	frontendWaits := with(served, Is("client ports in frontend TIME_WAIT", "all"), Between("frontend TIME_WAIT", 1, proxyPorts), Stays(lab.Client, "Tcp.OutRsts"), Stays(lab.Client, "Tcp.EstabResets"))
 	frontendResets := with(served, Exactly("frontend TIME_WAIT", 0), Stays(lab.Client, "Tcp.OutRsts"))
 	// What HAProxy does towards the servers.
 	backendWaits := func(n int64) []Expectation {
@@ -54,6 +54,15 @@ func Proxy() Family {
 			AtLeast("balancer Tcp.OutRsts", n), AtLeast("server Tcp.EstabResets", n),
 		}
 	}
+	// A server that closes by itself, later or earlier than HAProxy does.
+	resetByHAProxy := func(n int64) []Expectation {
+		return []Expectation{Exactly("backend TIME_WAIT", 0), Exactly("server TIME_WAIT", 0), AtLeast("balancer Tcp.OutRsts", n)}
+	}
+	closedByServer := func(n int64) []Expectation {
+		return []Expectation{
+			Exactly("backend TIME_WAIT", 0), Exactly("server TIME_WAIT", n), Exactly("backend ports", n), Stays(lab.Balancer, "Tcp.OutRsts"),
+		}
+	}
 	serverWaits := []Expectation{
 		Exactly("backend TIME_WAIT", 0), Exactly("server TIME_WAIT", proxyRequests), Exactly("backend ports", proxyRequests),
 		Stays(lab.Balancer, "Tcp.OutRsts"),
@@ -62,6 +71,8 @@ func Proxy() Family {
 		Stays(lab.Balancer, "Tcp.OutRsts")}
 	noBackend := []Expectation{Exactly("backend TIME_WAIT", 0), Stays(lab.Balancer, "Tcp.OutRsts")}
 	allWell := Is("log", "----")
+	// The client's FIN has not come when HAProxy closes: see Topology.
+	resetFirst := with(frontendResets, AtLeast("balancer Tcp.OutRsts", proxyRequests))
 	const (
 		risk    = "HAProxy 2.6: FD_LINGER_RISK in tcp_connect_server, fd_delete"
 		pooled  = "configuration manual, http-reuse; HAProxy 2.6: srv_add_to_idle_list, FD_LINGER_RISK in tcp_connect_server"
@@ -82,8 +93,9 @@ func Proxy() Family {
 					"in mode tcp timeout client, without HAProxy the server's); the client closes with SO_LINGER of 0 seconds"},
 			{Name: nolinger, Values: []string{"no", "clients", "servers"}, Means: "option nolinger of HAProxy's frontend or backend"},
 			{Name: reuse, Values: []string{"safe", "always"}, Means: "http-reuse"},
-			{Name: server, Values: []string{"first", "waits"},
-				Means: "whether a server that has said Connection: close closes at once or when the other side has"},
+			{Name: server, Values: []string{"first", "waits", "late"},
+				Means: "when a server that has said Connection: close closes: at once, and its FIN comes in the segment of its last byte; when the " +
+					"other side has; or at once, and its FIN is held up on the way"},
 			{Name: clientTS, Values: []string{"1", "0"}, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 				Means: "tcp_timestamps of the client"},
 			{Name: lbTS, Values: []string{"1", "0"}, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
@@ -93,7 +105,7 @@ func Proxy() Family {
 			{Cells{{balancer: {"tcp", "dnat", "endpoint"}, ends: {"httpclose", "http-server-close"}}}, "only mode http knows where a response ends"},
 			{Cells{{balancer: {"tcp", "dnat", "endpoint"}, reuse: {"always"}}}, "only mode http knows where a response ends"},
 			{Cells{{balancer: {"dnat", "endpoint"}, nolinger: {"clients", "servers"}}}, "there is no HAProxy"},
-			{Cells{{balancer: {"tcp", "dnat", "endpoint"}, server: {"waits"}}}, "who passes bytes on closes for nobody: both sides would wait for ever"},
+			{Cells{{balancer: {"tcp", "dnat", "endpoint"}, server: {"waits", "late"}}}, "who passes bytes on closes for nobody: both sides would wait for ever"},
 		},
 		Rules: []Rule{
 			{
@@ -104,7 +116,8 @@ func Proxy() Family {
 			},
 			{
 				Name: "proxy-dnat-server", Cells: byServer.And(Where{balancer: {"dnat"}}),
-				Want: with(served, with(noBackend, Exactly("frontend TIME_WAIT", 0), Between("server TIME_WAIT", 1, proxyPorts))...),
+				Want: with(served, with(noBackend, Exactly("frontend TIME_WAIT", 0), Is("backend ports in server TIME_WAIT", "all"),
+					Between("server TIME_WAIT", 1, proxyPorts))...),
 				Because: "behind DNAT the server that closes first has the TIME_WAITs, one for each of the client's ports; the client's newer timestamp or " +
 					"sequence number takes that over",
 				Source: closers + "; tcp_timewait_state_process",
@@ -164,9 +177,9 @@ func Proxy() Family {
 			},
 			{
 				Name: "proxy-tcp-idle-nolinger-clients", Cells: onIdle.And(inTCP).And(Where{nolinger: {"clients"}}),
-				Want: with(served, with(backendWaits(proxyRequests), AtMost("frontend TIME_WAIT", proxyPorts), Is("log", "cD"))...),
-				Because: "towards the client HAProxy sends its FIN and then a RST, in a race with the client's FIN: HAProxy keeps a TIME_WAIT or the client is reset; " +
-					"towards the servers it has all TIME_WAITs",
+				Want: with(resetFirst, with(backendWaits(proxyRequests), Is("log", "cD"))...),
+				Because: "towards the client HAProxy sends its FIN and then a RST, and keeps no TIME_WAIT where the client's FIN has not come in between (it is held " +
+					"up on the way here); towards the servers it has all TIME_WAITs",
 				Source: "configuration manual, timeout client, option nolinger",
 			},
 			{
@@ -204,9 +217,9 @@ func Proxy() Family {
 			},
 			{
 				Name: "proxy-http-nolinger-haproxy-first", Cells: append(Cells{{ends: {"request", "idle"}}}.And(inHTTP), told...).And(Where{nolinger: {"clients"}}),
-				Want: with(served, AtMost("frontend TIME_WAIT", proxyPorts), Exactly("backend TIME_WAIT", 0), Stays(lab.Client, "Tcp.OutRsts"), allWell),
-				Because: "HAProxy sends its FIN and then a RST, in a race with the client's FIN: whoever loses decides whether HAProxy keeps a TIME_WAIT or the client is " +
-					"reset; that small responses arrive in full is luck (see proxyloss)",
+				Want: with(resetFirst, Exactly("backend TIME_WAIT", 0), allWell),
+				Because: "HAProxy sends its FIN and then a RST, and keeps no TIME_WAIT where the client's FIN has not come in between (it is held up on the way here); " +
+					"a response that the client's window has room for arrives in full before that (for others see proxyloss)",
 				Source: "configuration manual, option nolinger; HAProxy 2.6: conn_sock_shutw, FD_LINGER_RISK",
 			},
 			{
@@ -252,10 +265,17 @@ func Proxy() Family {
 				Source: "configuration manual, option http-server-close; " + risk,
 			},
 			{
-				Name: "proxy-http-hidden-race", Cells: hidden,
-				Want:    with(clientWaits, Exactly("backend TIME_WAIT", 0), AtMost("server TIME_WAIT", proxyPorts), Exactly("backend ports", proxyPorts), allWell),
-				Because: "when the server closes by itself as well, its FIN races with HAProxy's RST: it keeps a TIME_WAIT or is reset, and HAProxy has no TIME_WAIT either way",
+				Name: "proxy-http-hidden-late", Cells: hidden.And(Where{server: {"late"}}),
+				Want:    with(clientWaits, with(resetByHAProxy(proxyPorts), Exactly("backend ports", proxyPorts), allWell)...),
+				Because: "a server that closes by itself, but whose FIN comes later than its response, is reset by HAProxy all the same, and nobody waits",
 				Source:  "configuration manual, option http-server-close; " + risk,
+			},
+			{
+				Name: "proxy-http-hidden-first", Cells: hidden,
+				Want: with(clientWaits, with(closedByServer(proxyPorts), allWell)...),
+				Because: "a server that closes by itself, and whose FIN HAProxy finds with the response, keeps the TIME_WAIT: there is no risk of one at HAProxy " +
+					"then, which closes without a RST",
+				Source: "configuration manual, option http-server-close; HAProxy 2.6: raw_sock_to_buf (FD_POLL_HUP), conn_sock_read0 clears FD_LINGER_RISK",
 			},
 			{
 				Name: "proxy-http-httpclose", Cells: told.And(Where{server: {"waits"}}),
@@ -265,17 +285,24 @@ func Proxy() Family {
 				Source: "configuration manual, option httpclose; " + risk,
 			},
 			{
-				Name: "proxy-http-httpclose-race", Cells: told,
-				Want: with(frontendWaits, Exactly("backend TIME_WAIT", 0), AtMost("server TIME_WAIT", proxyRequests), Exactly("backend ports", proxyRequests), allWell),
-				Because: "option httpclose makes HAProxy close first towards the client; towards a server that closes by itself as well, FIN and RST race, and HAProxy has " +
-					"no TIME_WAIT either way",
+				Name: "proxy-http-httpclose-late", Cells: told.And(Where{server: {"late"}}),
+				Want: with(frontendWaits, with(resetByHAProxy(proxyRequests), Exactly("backend ports", proxyRequests), allWell)...),
+				Because: "option httpclose makes HAProxy close first towards the client; a server that closes by itself, but whose FIN comes later than its response, " +
+					"is reset by HAProxy, and nobody waits there",
 				Source: "configuration manual, option httpclose; " + risk,
+			},
+			{
+				Name: "proxy-http-httpclose-first", Cells: told,
+				Want: with(frontendWaits, with(closedByServer(proxyRequests), allWell)...),
+				Because: "option httpclose makes HAProxy close first towards the client; a server that closes by itself, and whose FIN HAProxy finds with the " +
+					"response, keeps the TIME_WAIT there",
+				Source: "configuration manual, option httpclose; HAProxy 2.6: raw_sock_to_buf (FD_POLL_HUP), conn_sock_read0 clears FD_LINGER_RISK",
 			},
 		},
 		Topology: func(c Cell) lab.Topology {
 			t := lab.Topology{
 				Clients: 1, Servers: 1,
-				Sysctls: lab.On(lab.Client, portRange(), "net.ipv4.tcp_tw_reuse=0"),
+				Sysctls: KeepTimeWaits(lab.Client, lab.Balancer, lab.Server).On(lab.Client, portRange(), "net.ipv4.tcp_tw_reuse=0"),
 			}
 			switch c.Value(balancer) {
 			case "dnat":
@@ -297,10 +324,18 @@ func Proxy() Family {
 				}
 				t.Balancer = lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: config}
 			}
+			// Where HAProxy resets a connection that the other side ends at the same
+			// time, that one's FIN would be in a race with the RST.
+			if c.Is(server, "late") {
+				t.Rules = append(t.Rules, holdUp("--sport 80 --tcp-flags FIN FIN"))
+			}
+			if c.Is(nolinger, "clients") && (c.Is(ends, "idle") || c.Is(balancer, "http") && c.Is(ends, "request", "httpclose")) {
+				t.Rules = append(t.Rules, holdUp("--dport 80 --tcp-flags FIN FIN"))
+			}
 			return t
 		},
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
-			p := Proxied{Requests: proxyRequests, Server: tcp.ListenSpec{HTTP: &tcp.Responder{Body: proxyBytes}}}
+			p := Proxied{Requests: proxyRequests, Server: tcp.ListenSpec{HTTP: &tcp.Responder{Body: proxyBytes, JoinFIN: c.Is(server, "first")}}}
 			var request tcp.Request
 			p.Each.Ending = tcp.CloseAfterPeer
 			if c.Is(server, "waits") {
@@ -317,6 +352,9 @@ func Proxy() Family {
 					p.Each.Ending = tcp.CloseFirst
 				}
 			case "idle":
+				if !c.Is(balancer, "http") {
+					p.AtOnce = proxyPorts // or everybody waits for one after the other
+				}
 				if c.Is(balancer, "dnat", "endpoint") {
 					p.Server.HTTP.Idle = later
 				}
@@ -337,10 +375,17 @@ const (
 	proxyBytes = 1000 // of each response
 
 	// soon and later are timeouts of HAProxy's: one that begins when nothing more
-	// is to come, and one in which a request must get its answer.
+	// is to come, and one in which a request must get its answer. That takes 1 to
+	// 50 ms.
 	soon  = 20 * time.Millisecond
-	later = 600 * time.Millisecond
+	later = 2 * time.Second
 )
+
+// holdUp is a rule of the balancer by which packets of TCP that match never arrive:
+// as if they came too late for what the cell is about.
+func holdUp(match string) lab.Rule {
+	return lab.Rule{Role: lab.Balancer, Table: "filter", Chain: "INPUT", Spec: "-p tcp " + match + " -j DROP"}
+}
 
 // portRange is the sysctl that gives a node proxyPorts local ports.
 func portRange() string {

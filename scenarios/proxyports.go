@@ -38,7 +38,7 @@ func ProxyPorts() Family {
 			Stays(lab.Balancer, "TcpExt.TWRecycled"),
 		}
 	}
-	retaken := with(all, AtLeast("balancer TcpExt.TWRecycled", half), Between("backend TIME_WAIT", 1, proxyPorts),
+	retaken := with(all, AtLeast("balancer TcpExt.TWRecycled", half), Is("backend ports in backend TIME_WAIT", "all"),
 		Between("backend ports", 1, proxyPorts), Is("log", "--"))
 	const refused = "HAProxy 2.6: tcp_connect_server, EADDRNOTAVAIL"
 
@@ -109,7 +109,8 @@ func ProxyPorts() Family {
 			},
 			{
 				Name: "proxyports-server-closes", Cells: Cells{{ends: {"server"}}},
-				Want:    with(all, Exactly("backend TIME_WAIT", 0), Between("server TIME_WAIT", 1, proxyRequests), Stays(lab.Balancer, "Tcp.OutRsts"), Is("log", "--")),
+				Want: with(all, Exactly("backend TIME_WAIT", 0), Is("backend ports in server TIME_WAIT", "all"),
+					Between("server TIME_WAIT", 1, proxyRequests), Stays(lab.Balancer, "Tcp.OutRsts"), Is("log", "--")),
 				Because: "when the server closes first it has the TIME_WAITs, and HAProxy's ports are free at once",
 				Source:  "RFC 9293 section 3.6; tcp_timewait_state_process",
 			},
@@ -122,7 +123,7 @@ func ProxyPorts() Family {
 			},
 			{
 				Name: "proxyports-more-servers", Cells: Cells{{servers: {"2"}}},
-				Want:    with(all, Between("backend TIME_WAIT", 1, proxyRequests), Stays(lab.Balancer, "Tcp.OutRsts"), Is("log", "--")),
+				Want:    with(all, Is("backend ports in backend TIME_WAIT", "all"), Between("backend ports", 1, proxyRequests), Stays(lab.Balancer, "Tcp.OutRsts"), Is("log", "--")),
 				Because: "a port is taken for one destination only, so two servers are twice the connections; HAProxy has a range of source for each server",
 				Source:  "__inet_check_established; HAProxy 2.6: port_range_alloc_port",
 			},
@@ -162,12 +163,13 @@ func ProxyPorts() Family {
 			// where HAProxy waits as long between its tries.
 			config.Retries = -1
 			if c.Is(retries, "3") {
-				config.Retries, config.Timeouts.Connect = 3, 5*soon
+				config.Retries, config.Timeouts.Connect = 3, later/4
 			}
 			if c.Is(ends, "stalled") {
 				config.Timeouts.Server = stall
 			}
-			t := lab.Topology{Clients: 1, Servers: 1, Sysctls: lab.Settings{{Role: lab.Balancer, Name: reuseDelay, Value: "1", IfPresent: true}}}
+			t := lab.Topology{Clients: 1, Servers: 1, Sysctls: append(KeepTimeWaits(lab.Client, lab.Balancer, lab.Server),
+				lab.Setting{Role: lab.Balancer, Name: reuseDelay, Value: "1", IfPresent: true})}
 			if c.Is(servers, "2") {
 				t.Servers = 2
 			}
@@ -206,4 +208,4 @@ func ProxyPorts() Family {
 }
 
 // stall is how long HAProxy waits for a server that has stopped in the middle.
-const stall = time.Second
+const stall = 2 * time.Second
