@@ -30,14 +30,19 @@ func TestStories(t *testing.T) {
 // builds a lab, and after everybody is done.
 var before observe.Snapshot
 
-var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
+// The nodes for reports are those that only the first process runs, and shows: of
+// SynchronizedBeforeSuite every process has lines of its own.
+var _ = ReportBeforeSuite(func(ctx SpecContext, report Report) {
+	if report.SuiteConfig.DryRun || report.PreRunStats.SpecsThatWillRun == 0 {
+		return
+	}
 	preflight(ctx)
 	var err error
 	before, err = observe.SnapshotHost(ctx)
 	noError(err)
-}, func() {})
+})
 
-var _ = SynchronizedAfterSuite(func() {}, func(ctx SpecContext) {
+var _ = ReportAfterSuite("surroundings", func(ctx SpecContext, _ Report) {
 	if before == nil {
 		return // the suite has not begun
 	}
