@@ -36,12 +36,7 @@ var before observe.Snapshot
 // own, which are none of the specs': not while we look.
 var held leak.Snapshot
 
-var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
-	preflight(ctx)
-	var err error
-	before, err = observe.SnapshotHost(ctx)
-	noError(err)
-}, func() {
+var _ = BeforeSuite(func() {
 	PauseOutputInterception()
 	defer ResumeOutputInterception()
 	var err error
@@ -49,7 +44,7 @@ var _ = SynchronizedBeforeSuite(func(ctx SpecContext) {
 	noError(err)
 })
 
-var _ = SynchronizedAfterSuite(func(ctx SpecContext) {
+var _ = AfterSuite(func(ctx SpecContext) {
 	if held.Zero() {
 		return // no spec has begun
 	}
@@ -60,7 +55,21 @@ var _ = SynchronizedAfterSuite(func(ctx SpecContext) {
 	if err := held.Left(soon); err != nil {
 		Fail("the specs of this process have " + err.Error())
 	}
-}, func(ctx SpecContext) {
+})
+
+// The nodes for reports are those that only the first process runs, and shows: of
+// SynchronizedBeforeSuite every process has lines of its own.
+var _ = ReportBeforeSuite(func(ctx SpecContext, report Report) {
+	if report.SuiteConfig.DryRun || report.PreRunStats.SpecsThatWillRun == 0 {
+		return
+	}
+	preflight(ctx)
+	var err error
+	before, err = observe.SnapshotHost(ctx)
+	noError(err)
+})
+
+var _ = ReportAfterSuite("surroundings", func(ctx SpecContext, _ Report) {
 	if before == nil {
 		return // the suite has not begun
 	}

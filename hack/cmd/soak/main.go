@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -93,19 +94,14 @@ func (o options) once(ctx context.Context, n int, j job) (result, error) {
 // occupy keeps n processors busy until the function that it returns is called, or
 // this program ends, however it does.
 func occupy(n int) (stop func()) {
-	over := make(chan struct{})
+	var over atomic.Bool
 	for range n {
 		go func() {
-			for {
-				select {
-				case <-over:
-					return
-				default:
-				}
+			for !over.Load() { // nothing else is to be done
 			}
 		}()
 	}
-	return func() { close(over) }
+	return func() { over.Store(true) }
 }
 
 // tell prints the table and leaves it in the output directory.

@@ -98,7 +98,7 @@ func (u unit) do(ctx context.Context, dir string, r *result) error {
 			// As in hack/test: the race detector has every program wait a second before it exits.
 			c.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 			c.Stdout, c.Stderr = &out, &out
-			used, status, err := child(ctx, c)
+			used, status, err := child(c)
 			if err != nil {
 				return err
 			}
@@ -149,19 +149,18 @@ func redTests(path, said string) []string {
 	return innermost
 }
 
-// child runs a command that ends with us. When ctx ends it is asked to end.
-func child(ctx context.Context, c *exec.Cmd) (used time.Duration, status int, err error) {
+// child runs a command that ends with us, and that is asked to end when its context
+// ends.
+func child(c *exec.Cmd) (used time.Duration, status int, err error) {
 	c.Cancel = func() error { return c.Process.Signal(unix.SIGTERM) }
 	wait, err := ns.Start(c)
 	if err != nil {
 		return 0, 0, err
 	}
-	if err := wait(); c.ProcessState == nil {
-		return 0, 0, err
-	}
-	if ctx.Err() != nil {
-		return 0, 0, nil
-	}
+	err = wait()
 	s := c.ProcessState
+	if s == nil {
+		return 0, 0, fmt.Errorf("wait for %s: %w", c.Path, err)
+	}
 	return s.UserTime() + s.SystemTime(), s.ExitCode(), nil
 }
