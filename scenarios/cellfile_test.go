@@ -77,7 +77,7 @@ func TestNumbersOfOnesOwn(t *testing.T) {
 	for _, f := range Families() {
 		for _, k := range f.Needs {
 			if !slices.ContainsFunc(f.All(), func(c Cell) bool {
-				return slices.ContainsFunc(f.Topology(c).Sysctls, func(s lab.Setting) bool { return k.sets(s) })
+				return slices.ContainsFunc(f.Topology(c).Sysctls, k.sets)
 			}) {
 				t.Errorf("family %s needs %s of the %s, and never sets it", f.Name, k.Sysctl, k.Role)
 			}

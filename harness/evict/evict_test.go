@@ -1,6 +1,7 @@
 package evict_test
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -92,7 +93,9 @@ func TestEndedConnectionsKeepTheirPortsForTheWholeTimeout(t *testing.T) {
 			}
 			ended := time.Now()
 			// The last packet may be on its way.
-			err := observe.Await(t.Context(), fmt.Sprintf("%d entries in %s", ports, c.state), func() (bool, error) {
+			soon, stop := context.WithTimeout(t.Context(), 3*timeout)
+			defer stop()
+			err := observe.Await(soon, fmt.Sprintf("%d entries in %s", ports, c.state), func() (bool, error) {
 				all := flows(t, l)
 				return len(all) == ports && !slices.ContainsFunc(all, func(f observe.Flow) bool { return f.State != c.state }), nil
 			})
@@ -106,7 +109,7 @@ func TestEndedConnectionsKeepTheirPortsForTheWholeTimeout(t *testing.T) {
 			if n > 0 {
 				t.Errorf("%d connected within the timeout, want none", n)
 			}
-			err = observe.Await(t.Context(), "the entries to expire", func() (bool, error) { return len(flows(t, l)) == 0, nil })
+			err = observe.Await(soon, "the entries to expire", func() (bool, error) { return len(flows(t, l)) == 0, nil })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -151,5 +154,36 @@ func TestConnectionsThatStandAreLeftAlone(t *testing.T) {
 	}
 	if all := flows(t, l); len(all) != 1 || all[0].State != "ESTABLISHED" || all[0].Expires < time.Hour {
 		t.Errorf("flows %v, want one ESTABLISHED with days to go", all)
+	}
+}
+
+// The one way in which a port comes back before its time, with or without prevention.
+func TestAClientThatTakesItsOwnPortAgainReplacesItsEntry(t *testing.T) {
+	l := behindGateway(t)
+	if err := l.PreventEviction(); err != nil {
+		t.Fatal(err)
+	}
+	to := listen(t, l, tcp.CloseFirst)
+	attempt := tcp.Attempt{To: to, From: netip.AddrPortFrom(netip.Addr{}, 40000), ReuseAddr: true, Ending: tcp.CloseAfterPeer}
+	once := func() tcp.Verdict {
+		outcomes, err := l.Nodes(lab.Client)[0].Attempt(t.Context(), []tcp.Attempt{attempt})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return outcomes[0].Verdict
+	}
+	if v := once(); v != tcp.Connected {
+		t.Fatalf("got %s, want Connected", v)
+	}
+	for i := range ports - 1 {
+		if connect(t, l, to, 1, tcp.CloseAfterPeer) != 1 {
+			t.Fatalf("attempt %d did not connect: want a port for each of %d", i, ports)
+		}
+	}
+	if v := once(); v != tcp.Connected {
+		t.Errorf("from the first port again: %s, want Connected", v)
+	}
+	if n := len(flows(t, l)); n != ports {
+		t.Errorf("%d entries, want %d: one was replaced", n, ports)
 	}
 }

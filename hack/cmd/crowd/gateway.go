@@ -124,11 +124,18 @@ func (g gateway) String() string {
 func (g gateway) reached(r crowd.Result, f scenarios.Fates) string {
 	text := ""
 	if g.timeout > 0 {
-		text = fmt.Sprintf("at most %d connected within any %s; the ceiling is %d\n", r.MostConnectedWithin(g.timeout), seconds(g.timeout), g.atOnce())
+		most := r.MostConnectedWithin(g.timeout)
+		text = fmt.Sprintf("at most %d connected within any %s; the ceiling is %d\n", most, seconds(g.timeout), g.atOnce())
+		if most > g.atOnce() && g.kept() {
+			text += "(a client that by chance takes its own port again replaces its own entry, and needs no other port)\n"
+		}
 	}
 	if f.Gateway > 0 {
-		text += fmt.Sprintf("too few ports: %d attempts got one at once; %d had to repeat their SYN and waited up to %s; %d did not connect\n",
-			r.Verdicts[tcp.Connected]-r.Late, r.Late, seconds(r.Latency.Max().Round(100*time.Millisecond)), r.Failed())
+		text += fmt.Sprintf("too few ports: %d attempts connected at once, ", r.Verdicts[tcp.Connected]-r.Late)
+		if r.Late > 0 {
+			text += fmt.Sprintf("%d by repeating their SYN, after up to %s, ", r.Late, seconds(r.Latency.Max().Round(100*time.Millisecond)))
+		}
+		text += fmt.Sprintf("%d not at all\n", r.Failed())
 	}
 	return text
 }

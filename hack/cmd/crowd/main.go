@@ -102,44 +102,61 @@ func parse(arguments []string) (o options, err error) {
 		return o, fmt.Errorf("--timeout %v: want more than 0, or 0 to wait for the kernel's own end", o.plan.Attempt.Budget)
 	}
 
-	o.topology = lab.Topology{Clients: *clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}}
-	if *persona != "" {
-		p, err := scenarios.PersonaNamed(*persona)
-		if err != nil {
-			return o, err
-		}
-		if o.topology, err = p.Topology(*clients); err != nil {
-			return o, err
-		}
-		o.profile, o.keeps = p.Name, !p.Evicts && p.Hold > 0
-	}
-	if *ports < 0 || *ports > 1<<16-firstPort {
-		return o, fmt.Errorf("--ports %d: want 1 to %d, or 0 to leave them to the kernel", *ports, 1<<16-firstPort)
-	}
-	if *ports > 0 {
-		o.topology.Gateway.Ports = lab.PortRange{First: firstPort, Last: uint16(firstPort + *ports - 1)}
-	}
-	if *blocks != 0 {
-		o.topology.Gateway.PerClient = *blocks
-	}
-	if *random != "" {
-		o.topology.Gateway.Random = map[string]lab.RandomMode{"yes": lab.Random, "fully": lab.FullyRandom}[*random]
-		if o.topology.Gateway.Random == "" && *random != "no" {
-			return o, fmt.Errorf("--random %s: want no, yes or fully", *random)
-		}
-	}
-	if *hold < 0 {
-		return o, fmt.Errorf("--hold %d: want seconds, or 0 for what the kernel or persona has", *hold)
-	}
-	if *hold > 0 {
-		o.keeps = o.keeps || *persona == ""
-		onGateway = append(onGateway, fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_time_wait=%d", *hold))
+	if err := o.behind(nat{*clients, *persona, *ports, *blocks, *random, *hold}); err != nil {
+		return o, err
 	}
 	o.topology.Sysctls = o.topology.Sysctls.
 		On(lab.Client, append([]string{"net.ipv4.tcp_timestamps=" + *clientTS}, onClient...)...).
 		On(lab.Gateway, onGateway...).
 		On(lab.Balancer, append([]string{"net.ipv4.tcp_timestamps=" + *lbTS}, onLB...)...)
 	return o, o.topology.Validate()
+}
+
+// nat is what the flags say of the gateway.
+type nat struct {
+	clients       int
+	persona       string
+	ports, blocks int
+	random        string
+	hold          int
+}
+
+// behind makes the topology of it.
+func (o *options) behind(n nat) (err error) {
+	o.topology = lab.Topology{Clients: n.clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}}
+	var p scenarios.Persona
+	if n.persona != "" {
+		if p, err = scenarios.PersonaNamed(n.persona); err != nil {
+			return err
+		}
+		if o.topology, err = p.Topology(n.clients); err != nil {
+			return err
+		}
+	}
+	// One that is Linux does as its kernel does.
+	o.profile, o.keeps = p.Name, !p.Evicts && (p.Hold > 0 || n.hold > 0)
+	if n.ports < 0 || n.ports > 1<<16-firstPort {
+		return fmt.Errorf("--ports %d: want 1 to %d, or 0 to leave them to the kernel", n.ports, 1<<16-firstPort)
+	}
+	if n.ports > 0 {
+		o.topology.Gateway.Ports = lab.PortRange{First: firstPort, Last: uint16(firstPort + n.ports - 1)}
+	}
+	if n.blocks != 0 {
+		o.topology.Gateway.PerClient = n.blocks
+	}
+	if n.random != "" {
+		o.topology.Gateway.Random = map[string]lab.RandomMode{"yes": lab.Random, "fully": lab.FullyRandom}[n.random]
+		if o.topology.Gateway.Random == "" && n.random != "no" {
+			return fmt.Errorf("--random %s: want no, yes or fully", n.random)
+		}
+	}
+	if n.hold < 0 {
+		return fmt.Errorf("--hold %d: want seconds, or 0 for what the kernel or persona has", n.hold)
+	}
+	if n.hold > 0 {
+		o.topology.Sysctls = o.topology.Sysctls.On(lab.Gateway, fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_time_wait=%d", n.hold))
+	}
+	return nil
 }
 
 // settings are the values of a flag that may be given more than once.

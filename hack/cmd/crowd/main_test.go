@@ -45,9 +45,30 @@ func TestPersonaAndFlagsMakeTheLab(t *testing.T) {
 	if g.PerClient != 64 || g.Ports.Size() != 3*64 || g.Random != lab.Random || o.plan.Attempt.Ending != tcp.Abort {
 		t.Errorf("got %+v and ending %q", g, o.plan.Attempt.Ending)
 	}
-	last := o.topology.Sysctls[len(o.topology.Sysctls)-2:]
-	if last[0].Value != "7" || last[1].Name != "net.ipv4.tcp_timestamps" || last[1].Value != "0" {
-		t.Errorf("the last sysctls are %+v, want --hold over the persona's, and --lb-ts", last)
+	set := map[string]string{}
+	for _, s := range o.topology.Sysctls {
+		set[string(s.Role)+" "+s.Name] = s.Value
+	}
+	if set["gateway net.netfilter.nf_conntrack_tcp_timeout_time_wait"] != "7" || set["balancer net.ipv4.tcp_timestamps"] != "0" {
+		t.Errorf("the sysctls are %v, want --hold over the persona's, and --lb-ts", set)
+	}
+}
+
+func TestWhoKeepsPortsForTheWholeTimeout(t *testing.T) {
+	for arguments, want := range map[string]bool{
+		"":                         false, // as the kernel does
+		"--ports 64":               false,
+		"--hold 30":                true,
+		"--persona gcp":            true,
+		"--persona linux":          false,
+		"--persona linux --hold 5": false,
+		"--persona aws":            false, // nobody says for how long
+		"--persona aws --hold 30":  true,
+	} {
+		o, err := parse(strings.Fields(arguments))
+		if err != nil || o.keeps != want {
+			t.Errorf("%q: keeps %v (%v), want %v", arguments, o.keeps, err, want)
+		}
 	}
 }
 
