@@ -28,7 +28,8 @@ import (
 // files that the command has written to the directory of results, below
 // [ResultsEntry]; in the end [StatusEntry], with the exit status in decimal. Of the
 // bytes that come over the line in the other direction, each [Interrupt] interrupts
-// the command, and each [Ping] is answered by an empty piece of output.
+// the command, [Kill] ends it and all that it has begun, and each [Ping] is answered
+// by an empty piece of output.
 type Job struct {
 	// Argv is the command, a path first; Dir is where it runs.
 	Argv []string
@@ -53,6 +54,7 @@ const (
 // say so by itself, because in its own time idle days may pass in a minute.
 const (
 	Interrupt = 'i'
+	Kill      = 'k'
 	Ping      = 'p'
 )
 
@@ -268,6 +270,8 @@ func (a *archive) listen(line io.Reader) {
 		switch one[0] {
 		case Interrupt:
 			err = unix.Kill(-1, unix.SIGINT)
+		case Kill:
+			err = unix.Kill(-1, unix.SIGKILL)
 		case Ping:
 			err = a.entry(OutputEntry, nil)
 		}
