@@ -25,6 +25,8 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"flag without its value":        {"e2e", []string{"--procs"}, "--procs needs a value"},
 		"no processes":                  {"e2e", []string{"--procs", "0"}, "--procs wants a number of at least 1"},
 		"warp without a machine":        {"e2e", []string{"--warp"}, "give a kernel with --kernel all=NAME"},
+		"timeout that is no time":       {"e2e", []string{"--timeout", "23"}, "--timeout wants a time such as 90s"},
+		"times of the guest's clock":    {"e2e", []string{"--poll-progress-after=30s", "--warp", "--kernel", "all=debian-6.1"}, "--poll-progress-after goes by the guest's clock"},
 		"kernel that is no file":        {"e2e", []string{"--kernel", "all=/nowhere/vmlinuz"}, "cannot read the kernel image '/nowhere/vmlinuz'"},
 		"modules that are nowhere":      {"e2e", []string{"--kernel", "all=debian-6.1,/nowhere"}, "directory of modules '/nowhere'"},
 		"two kernels for all":           {"e2e", []string{"--kernel", "all=debian-6.1", "--kernel=all=debian-6.12"}, "hack/matrix runs the suite on several"},

@@ -152,8 +152,7 @@ func (s longIdle) received(ctx context.Context, from netip.AddrPort) (uint32, er
 
 // pass lets the time pass.
 func (s longIdle) pass(ctx context.Context) error {
-	until := time.Now().Add(s.idle)
-	return observe.Await(ctx, s.idle.String()+" to pass", func() (bool, error) { return !time.Now().Before(until), nil })
+	return observe.Pass(ctx, s.idle, s.idle.String()+" to pass")
 }
 
 func (s longIdle) established(ctx context.Context) (seen Seen, err error) {

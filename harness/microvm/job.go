@@ -2,6 +2,7 @@ package microvm
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/u-root/u-root/pkg/cpio"
@@ -46,7 +48,19 @@ type Job struct {
 	// Interrupts are passed on to the command, up to the third, which ends the
 	// machine; nil is none.
 	Interrupts <-chan os.Signal
+	// Timeout is how long the job may take, with the machine's boot, by the clock
+	// of whoever waits for it. The machine's own clock cannot tell: where idle
+	// time passes at once, it is days ahead. 0 is no limit. See [ErrTimeout].
+	Timeout time.Duration
+	// Grace is how long the command may go on after the interrupt that the timeout
+	// is to it, before it is killed; 0 is a minute, which is long for a suite that
+	// ends in good order, and short for whoever waits.
+	Grace time.Duration
 }
+
+// ErrTimeout is wrapped by the error of [Run] when the job's Timeout has ended its
+// command. What the command has written is brought back nevertheless.
+var ErrTimeout = errors.New("the time of the job is over")
 
 // JobMemory is how many MiB a machine with a job has unless it says otherwise.
 const JobMemory = 2048
@@ -99,7 +113,9 @@ func (j *Job) check() (release kernel.Release, available modules, err error) {
 }
 
 // Run does the job and returns the exit status of its command. The error says
-// that there is none; it is a *DeadError when the machine died.
+// that there is none; it is a *DeadError when the machine died. With one that wraps
+// [ErrTimeout] there may be a status, that of a command which ends in good order when
+// it is interrupted, and 0 is none.
 func Run(ctx context.Context, j Job) (status int, err error) {
 	release, p, err := j.assemble(ctx)
 	if err != nil {
@@ -116,9 +132,9 @@ func Run(ctx context.Context, j Job) (status int, err error) {
 	}()
 	stop := context.AfterFunc(ctx, q.stop)
 	defer stop()
-	finished := make(chan struct{})
-	defer close(finished)
-	go talk(j.Interrupts, q, finished)
+	told := &teller{job: j, machine: q, finished: make(chan struct{})}
+	defer close(told.finished)
+	go told.tell()
 
 	results, err := os.OpenRoot(j.Results)
 	if err != nil {
@@ -128,9 +144,12 @@ func Run(ctx context.Context, j Job) (status int, err error) {
 	status, err = receive(tar.NewReader(&patient{from: q.line, patience: j.patience()}), j.Output, results)
 	if err != nil {
 		m := Machine{release: release, accelerator: p.accelerator, qemu: q}
-		return 0, m.autopsy(errors.Join(err, context.Cause(ctx)))
+		return 0, m.autopsy(errors.Join(err, context.Cause(ctx), told.timeout()))
 	}
-	return status, nil
+	if status == 0 {
+		return 0, nil // it was done when the time was over
+	}
+	return status, told.timeout()
 }
 
 // InitramfsSize is how many bytes the machine of the job would unpack in the
@@ -283,25 +302,57 @@ func (p *patient) Read(into []byte) (int, error) {
 // by itself. The suite ends in good order at the first and at once at the second.
 const mostInterrupts = 3
 
-// talk tells the machine of interrupts, and asks it whether it is alive, until the
-// job is finished.
-func talk(interrupts <-chan os.Signal, q *qemu, finished <-chan struct{}) {
+const defaultGrace = time.Minute
+
+// teller tells a machine of interrupts and of the end of its time, and asks it
+// whether it is alive.
+type teller struct {
+	job      Job
+	machine  *qemu
+	finished chan struct{} // closed when the job is
+	expired  atomic.Bool   // the timeout has come
+}
+
+// timeout is the error when it has.
+func (t *teller) timeout() error {
+	if !t.expired.Load() {
+		return nil
+	}
+	return fmt.Errorf("%w: %v by the clock outside of the machine", ErrTimeout, t.job.Timeout)
+}
+
+// tell tells until the job is finished.
+func (t *teller) tell() {
 	asking := time.NewTicker(askEvery)
 	defer asking.Stop()
+	var over <-chan time.Time
+	if t.job.Timeout != 0 {
+		over = time.After(t.job.Timeout)
+	}
+	grace := cmp.Or(t.job.Grace, defaultGrace)
+	atTheEnd := []byte{agent.Interrupt, agent.Kill}
 	for interrupted := 0; ; {
 		word := byte(agent.Ping)
 		select {
-		case <-finished:
+		case <-t.finished:
 			return
 		case <-asking.C:
-		case <-interrupts:
+		case <-t.job.Interrupts:
 			if interrupted++; interrupted == mostInterrupts {
-				q.stop()
+				t.machine.stop()
 				return
 			}
 			word = agent.Interrupt
+		case <-over:
+			t.expired.Store(true)
+			if len(atTheEnd) == 0 {
+				t.machine.stop()
+				return
+			}
+			word, atTheEnd = atTheEnd[0], atTheEnd[1:]
+			over = time.After(grace)
 		}
-		if _, err := q.line.Write([]byte{word}); err != nil {
+		if _, err := t.machine.line.Write([]byte{word}); err != nil {
 			return
 		}
 	}

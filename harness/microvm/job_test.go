@@ -61,6 +61,38 @@ func TestWarp(t *testing.T) {
 	}
 }
 
+// A timeout is of the clock here: months of the machine's pass before it comes. The
+// command is told, and what it leaves comes back with its exit status.
+func TestTimeout(t *testing.T) {
+	j, output := job(t, `trap 'echo done >"$0"; exit 3' INT; while :; do sleep 86400; echo a day; done`)
+	j.Argv = append(j.Argv, filepath.Join(j.Results, "file"))
+	j.Warp, j.Timeout = true, time.Minute // most of which is the boot's, where the host is busy
+	status, err := microvm.Run(t.Context(), j)
+	if !errors.Is(err, microvm.ErrTimeout) || status != 3 {
+		t.Errorf("status %d, %v", status, err)
+	}
+	if !strings.Contains(output.String(), "a day") {
+		t.Errorf("its time did not pass:\n%s", output)
+	}
+	if text, err := os.ReadFile(filepath.Join(j.Results, "file")); string(text) != "done\n" {
+		t.Errorf("file %q, %v", text, err)
+	}
+}
+
+func TestTimeoutOfACommandThatGoesOn(t *testing.T) {
+	j, output := job(t, `trap '' INT; echo begun >"$0"; while :; do sleep 86400; done`)
+	j.Argv = append(j.Argv, filepath.Join(j.Results, "file"))
+	j.Warp, j.Timeout, j.Grace = true, time.Minute, time.Second
+	const killed = 128 + 9
+	status, err := microvm.Run(t.Context(), j)
+	if !errors.Is(err, microvm.ErrTimeout) || status != killed {
+		t.Errorf("status %d, %v\n%s", status, err, output)
+	}
+	if text, err := os.ReadFile(filepath.Join(j.Results, "file")); string(text) != "begun\n" {
+		t.Errorf("file %q, %v", text, err)
+	}
+}
+
 func TestJobOfAMachineThatDies(t *testing.T) {
 	j, _ := job(t, "echo c >/proc/sysrq-trigger; sleep 1000")
 	_, err := microvm.Run(t.Context(), j)

@@ -69,7 +69,10 @@ func (p plan) commandLine() string {
 		words += " ipv6.disable=1"
 	}
 	if p.calm {
-		words += " tsc=reliable nowatchdog transparent_hugepage=never"
+		// The last two are for wakes of an idle kernel: those of kcompactd, twice a
+		// second on 5.10 even where compaction_proactiveness is 0, and those of the
+		// averages of pressure, every two seconds.
+		words += " tsc=reliable nowatchdog transparent_hugepage=never initcall_blacklist=kcompactd_init psi=0"
 	}
 	return words
 }

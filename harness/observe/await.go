@@ -39,6 +39,28 @@ func Await(ctx context.Context, event string, seen func() (bool, error)) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("await %s: %w", event, ctx.Err())
 		}
-		time.Sleep(interval(time.Since(began)))
+		sleep(ctx, interval(time.Since(began)))
+	}
+}
+
+// Pass lets a time pass, in one sleep: where idle time passes at once, days last
+// as long as the wakes in them are many. It is for what is nothing but time (an
+// idle connection, an age); what can be seen is for [Await], whose error it has
+// when ctx ends.
+func Pass(ctx context.Context, d time.Duration, what string) error {
+	sleep(ctx, d)
+	if ctx.Err() != nil {
+		return fmt.Errorf("await %s: %w", what, ctx.Err())
+	}
+	return nil
+}
+
+// sleep ends with ctx, because after days of it the next look is half an hour away.
+func sleep(ctx context.Context, d time.Duration) {
+	over := time.NewTimer(d)
+	defer over.Stop()
+	select {
+	case <-over.C:
+	case <-ctx.Done():
 	}
 }

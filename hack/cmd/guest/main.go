@@ -1,15 +1,18 @@
 // Command guest runs a command in a machine that has another kernel, and brings
 // its results back:
 //
-//	guest --kernel NAME|IMAGE[,MODULES] --agent FILE --results DIR [--warp] [--file FILE]... -- command [argument...]
+//	guest --kernel NAME|IMAGE[,MODULES] --agent FILE --results DIR [--warp] [--timeout TIME] [--file FILE]... -- command [argument...]
 //	guest --kernel NAME|IMAGE[,MODULES] --check
 //
-// The exit code is the command's, or 125 when the machine did not come so far.
+// The exit code is the command's, or 125 when the machine did not come so far. When
+// the time is over, the command is interrupted and what it has written brought back;
+// the exit code is still the command's, unless it had to be killed.
 // With --check nothing is run: it is 125 when what can be known before is wrong,
 // and what accelerates machines here (kvm or tcg) is printed when nothing is.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -33,7 +36,7 @@ func main() {
 	status, err := run(context.Background(), os.Args[1:], interrupts, os.Stdout, os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hack/e2e:", microvm.Detailed(err))
-		os.Exit(notRun)
+		status = cmp.Or(status, notRun)
 	}
 	os.Exit(status)
 }
@@ -51,6 +54,7 @@ func run(ctx context.Context, arguments []string, interrupts <-chan os.Signal, s
 	flags.StringVar(&job.Results, "results", "", "`directory` to bring back, the same here and there")
 	flags.IntVar(&job.MemoryMiB, "memory", 0, "`MiB` of the machine; 0 is what a suite takes")
 	flags.BoolVar(&job.Warp, "warp", false, "let idle time pass at once")
+	flags.DurationVar(&job.Timeout, "timeout", 0, "how `long` it may take by the clock here; 0 is no limit")
 	flags.Func("file", "further `file` for the machine; may be repeated", func(path string) error {
 		job.Files = append(job.Files, path)
 		return nil
@@ -73,7 +77,12 @@ func run(ctx context.Context, arguments []string, interrupts <-chan os.Signal, s
 		// which is all that they do while days pass.
 		job.Env = append(job.Env, "GOGC=off", "GOMEMLIMIT=512MiB")
 	}
-	return microvm.Run(ctx, job)
+	status, err = microvm.Run(ctx, job)
+	if errors.Is(err, microvm.ErrTimeout) && status != 0 {
+		err = fmt.Errorf("stopped after %v of the wall's clock (--timeout), before it was done: the spec that ran then counts "+
+			"as interrupted, later ones did not run, and results and evidence so far are kept", job.Timeout)
+	}
+	return status, err
 }
 
 // look says what accelerates the job's machine, unless that cannot be made.

@@ -28,7 +28,8 @@ import (
 // files that the command has written to the directory of results, below
 // [ResultsEntry]; in the end [StatusEntry], with the exit status in decimal. Of the
 // bytes that come over the line in the other direction, each [Interrupt] interrupts
-// the command, and each [Ping] is answered by an empty piece of output.
+// the command, [Kill] ends it and all that it has begun, and each [Ping] is answered
+// by an empty piece of output.
 type Job struct {
 	// Argv is the command, a path first; Dir is where it runs.
 	Argv []string
@@ -53,6 +54,7 @@ const (
 // say so by itself, because in its own time idle days may pass in a minute.
 const (
 	Interrupt = 'i'
+	Kill      = 'k'
 	Ping      = 'p'
 )
 
@@ -134,12 +136,17 @@ func (j Job) prepare() error {
 	return netlink.LinkSetUp(lo)
 }
 
-// calm makes the kernel's own housekeeping rare, as far as it has these sysctls.
-// Where idle time passes at once, days are as long as the timers in them are many.
+// calm makes the kernel's own housekeeping rare or short, as far as it lets itself
+// be told. Where idle time passes at once, days are as long as the work in them is
+// much.
 func calm() error {
 	for path, value := range map[string]string{
-		"/proc/sys/vm/compaction_proactiveness": "0",    // kcompactd, twice a second
-		"/proc/sys/vm/stat_interval":            "3600", // vmstat_update, once a second
+		"/proc/sys/vm/stat_interval":              "3600", // vmstat_update, once a second
+		"/proc/sys/kernel/hung_task_timeout_secs": "0",    // khungtaskd, every two minutes
+		// nf_conntrack's gc_worker walks all buckets, 65536 of them, every two minutes
+		// on 5.10 and every minute on 6.1: 7 ms each time. The entries of a lab
+		// that has used every port make chains of 16; from 50 on it refuses more.
+		"/sys/module/nf_conntrack/parameters/hashsize": "8192",
 	} {
 		err := os.WriteFile(path, []byte(value), 0)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -268,6 +275,8 @@ func (a *archive) listen(line io.Reader) {
 		switch one[0] {
 		case Interrupt:
 			err = unix.Kill(-1, unix.SIGINT)
+		case Kill:
+			err = unix.Kill(-1, unix.SIGKILL)
 		case Ping:
 			err = a.entry(OutputEntry, nil)
 		}
