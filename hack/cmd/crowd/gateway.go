@@ -123,10 +123,10 @@ func (g gateway) String() string {
 // reached compares the ceiling with what was measured.
 func (g gateway) reached(r crowd.Result, f scenarios.Fates) string {
 	text := ""
-	if g.timeout > 0 {
+	if g.timeout > 0 && g.kept() {
 		most := r.MostConnectedWithin(g.timeout)
 		text = fmt.Sprintf("at most %d connected within any %s; the ceiling is %d\n", most, seconds(g.timeout), g.atOnce())
-		if most > g.atOnce() && g.kept() {
+		if most > g.atOnce() {
 			text += "(a client that by chance takes its own port again replaces its own entry, and needs no other port)\n"
 		}
 	}

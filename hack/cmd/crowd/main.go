@@ -154,7 +154,9 @@ func (o *options) behind(n nat) (err error) {
 		return fmt.Errorf("--hold %d: want seconds, or 0 for what the kernel or persona has", n.hold)
 	}
 	if n.hold > 0 {
-		o.topology.Sysctls = o.topology.Sysctls.On(lab.Gateway, fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_time_wait=%d", n.hold))
+		for _, after := range []string{"time_wait", "close"} { // FINs, and a RST
+			o.topology.Sysctls = o.topology.Sysctls.On(lab.Gateway, fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_%s=%d", after, n.hold))
+		}
 	}
 	return nil
 }
