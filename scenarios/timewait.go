@@ -66,10 +66,11 @@ var (
 
 // KeepTimeWaits are the settings with which a stray RST ends no TIME_WAIT of the
 // roles, for labs in which TIME_WAITs are counted and nobody waits for the ACK of
-// each FIN (see awaitFinWait2): an ACK that another processor sends, or a timer,
-// may come after the FIN that follows it, is answered by the TIME_WAIT, and the
-// answer by a RST. Kernels before 4.15 have one tcp_rfc1337 for the whole machine,
-// which is left as it is.
+// each FIN (see awaitFinWait2): where links do not keep the order of packets, which
+// is so before Linux 5.13, an ACK that another processor sends, or a timer, may come
+// after the FIN that follows it, is answered by the TIME_WAIT, and the answer by a
+// RST. Kernels before 4.15 have one tcp_rfc1337 for the whole machine, which is left
+// as it is.
 func KeepTimeWaits(roles ...lab.Role) (settings lab.Settings) {
 	for _, role := range roles {
 		settings = append(settings, lab.Setting{Role: role, Name: "net.ipv4.tcp_rfc1337", Value: "1", IfPresent: true})
