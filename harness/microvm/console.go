@@ -40,6 +40,18 @@ func (c *console) String() string {
 	return strings.ReplaceAll(string(c.text), "\r", "")
 }
 
+// panicked is the line by which the kernel says why it died; empty when it did not.
+func (c *console) panicked() string {
+	const why = "Kernel panic - "
+	text := c.String()
+	from := strings.LastIndex(text, why)
+	if from < 0 {
+		return ""
+	}
+	line, _, _ := strings.Cut(text[from:], "\n")
+	return line
+}
+
 // tail is the last lines, indented, for an error message, after the last line that
 // says why the kernel died: a dump of its stack may follow that.
 func (c *console) tail() string {

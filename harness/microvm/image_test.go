@@ -324,8 +324,8 @@ func TestInitramfsHasTheAgentAndItsModules(t *testing.T) {
 
 func TestConsoleKeepsTheEnd(t *testing.T) {
 	var c console
-	if got := c.tail(); got != "its console is empty" {
-		t.Error(got)
+	if got, why := c.tail(), c.panicked(); got != "its console is empty" || why != "" {
+		t.Errorf("%q, %q", got, why)
 	}
 	for range 20_000 {
 		if _, err := c.Write([]byte("[    0.000000] the same again\r\n")); err != nil {
@@ -337,6 +337,9 @@ func TestConsoleKeepsTheEnd(t *testing.T) {
 	}
 	if got := len(c.String()); got > consoleSize || got < consoleSize/2 {
 		t.Errorf("keeps %d bytes", got)
+	}
+	if got := c.panicked(); got != "Kernel panic - not syncing: why" {
+		t.Error(got)
 	}
 	if tail := c.tail(); !strings.Contains(tail, ":\n\tKernel panic - not syncing: why\n\t...\n\tstack\n") ||
 		!strings.HasSuffix(tail, "\n\tthe end") || strings.Count(tail, "\n") != tailLines+2 {

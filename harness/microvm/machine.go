@@ -235,6 +235,9 @@ func (m *Machine) autopsy(err error) error {
 		}
 	case <-time.After(settle):
 	}
+	if why := m.qemu.console.panicked(); why != "" {
+		how += "; " + why
+	}
 	return &DeadError{
 		Err:     err,
 		How:     fmt.Sprintf("kernel %v, accelerator %s, QEMU %s", m.release, m.accelerator, how),

@@ -168,8 +168,8 @@ func TestBootSaysWhatIsWrong(t *testing.T) {
 				t.Errorf("%v, want it to be %v", err, c.is)
 			}
 			for _, says := range append(c.says, "boot "+bad.Kernel.Image) {
-				if !strings.Contains(err.Error(), says) {
-					t.Errorf("%v\ndoes not say %q", err, says)
+				if !strings.Contains(microvm.Detailed(err), says) {
+					t.Errorf("%s\ndoes not say %q", microvm.Detailed(err), says)
 				}
 			}
 			if left := qemusOf(t, os.Getpid()); len(left) > 0 {
