@@ -299,8 +299,8 @@ func renderFeatures(out *strings.Builder) {
 }
 
 func renderCounters(out *strings.Builder) {
-	out.WriteString("\n## Counters\n\nOf the kernel, for each network namespace: columns of /proc/net/snmp, /proc/net/netstat and " +
-		"/proc/net/stat/nf_conntrack. Rules name them with the role, `balancer TcpExt.ListenDrops`, and mean how far they moved.\n\n" +
+	out.WriteString("\n## Counters\n\nOf the kernel, for each network namespace: columns of /proc/net/snmp, /proc/net/netstat " +
+		"and /proc/net/stat/nf_conntrack. Rules name them with the role, `balancer TcpExt.ListenDrops`, and mean how far they moved.\n\n" +
 		"| counter | what it counts | mainline kernels |\n|---|---|---|\n")
 	for _, c := range knownCounters() {
 		kernels := "all"

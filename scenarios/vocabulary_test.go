@@ -69,7 +69,7 @@ func TestKnownCountersAreTheKernels(t *testing.T) {
 		t.Fatal(err)
 	}
 	there := map[string]bool{}
-	for _, name := range []string{"/proc/net/snmp", "/proc/net/netstat"} {
+	for _, name := range []string{"/proc/thread-self/net/snmp", "/proc/thread-self/net/netstat"} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
