@@ -347,8 +347,8 @@ func (w *polled) expire(ctx context.Context) (undo func()) {
 	return func() {
 		if !stop() {
 			<-expired
+			_ = w.file.SetDeadline(time.Time{}) // fails only on a closed file
 		}
-		_ = w.file.SetDeadline(time.Time{}) // fails only on a closed file
 	}
 }
 

@@ -136,6 +136,12 @@ func (h *Host) acceptAll(ctx context.Context, s *socket, spec ListenSpec) error 
 	}
 	for {
 		conn, peer, err := s.accept(ctx)
+		if err == nil && (spec.HTTP != nil || spec.Ending.waits()) {
+			// Here, because it takes more stack than a new goroutine has.
+			if _, err = conn.watch(); err != nil {
+				err = errors.Join(err, conn.close())
+			}
+		}
 		if err != nil {
 			return err
 		}

@@ -59,6 +59,7 @@ func (h *Host) stream(ctx context.Context, s *socket, peer netip.AddrPort) (*str
 // letGo undoes what stream did to the socket.
 func (st *stream) letGo() {
 	st.undo()
+	_ = st.file.SetDeadline(time.Time{}) // that of within; fails only on a closed file
 	st.leave()
 	st.host.buffers.Put(st.buffer)
 	st.buffer = nil
@@ -255,20 +256,26 @@ func (s *socket) readOnce(p []byte) (n int, err error) {
 	if errno := syscall.Errno(s.broken.Load()); errno != 0 {
 		return 0, errno
 	}
-	err = s.control(func(fd int) (err error) {
-		n, err = unix.Read(fd, p)
-		return err
-	})
+	// As control does. This is the deepest point of a new goroutine's stack, which
+	// grows, at the price of some system calls, when there is more of it.
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.fd < 0 {
+		return 0, errClosedMeanwhile
+	}
+	n, err = unix.Read(s.fd, p)
 	s.noteBroken(err)
 	return n, err
 }
 
 // writeOnce is write(2), for readOnce to know what it told.
 func (s *socket) writeOnce(p []byte) (n int, err error) {
-	err = s.control(func(fd int) (err error) {
-		n, err = unix.Write(fd, p)
-		return err
-	})
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.fd < 0 {
+		return 0, errClosedMeanwhile
+	}
+	n, err = unix.Write(s.fd, p)
 	s.noteBroken(err)
 	return n, err
 }
@@ -277,12 +284,9 @@ func (s *socket) writeOnce(p []byte) (n int, err error) {
 // it once, and shows the next reader an end as after a FIN (tcp_recvmsg_locked:
 // sock_error, and then RCV_SHUTDOWN).
 func (s *socket) noteBroken(err error) {
-	var errno syscall.Errno
-	if !errors.As(err, &errno) {
-		return
-	}
+	errno, _ := err.(syscall.Errno) //nolint:errorlint // as it comes from the system call
 	switch errno {
-	case unix.EAGAIN, unix.EINTR: // nothing has happened
+	case 0, unix.EAGAIN, unix.EINTR: // nothing has happened
 	case unix.ENOTCONN, unix.EPIPE: // what anybody gets who comes later
 	default:
 		s.broken.CompareAndSwap(0, uint32(errno))
