@@ -194,7 +194,7 @@ func (s fiveTuple) drive(ctx context.Context) (seen FiveTupleSeen, err error) {
 	}
 	// The exact tick can be missed, when this process is kept waiting, and a
 	// TIME_WAIT can be cut short.
-	const tries, longest = 30, 8
+	const tries, longest = 30, 12 // less than a second, which is as far as an attempt waits for its moment
 	for try := range uint16(tries) {
 		s.port = sourcePort + try
 		s.ready = time.Duration(min(try+1, longest)) * 80 * time.Millisecond
@@ -311,8 +311,21 @@ func (s fiveTuple) cut() (bool, error) {
 type shown struct {
 	known bool // false when the connection has no timestamps
 	value uint32
-	clock tcp.ClockReading
+	clock clockReading
 	tick  time.Duration
+}
+
+// clockReading is a reading of a connection's clock and when it was taken by ours:
+// machines of their own have no time in common.
+type clockReading struct {
+	tcp.ClockReading
+	taken time.Time
+}
+
+// readClock reads the clock of a connection.
+func readClock(ctx context.Context, of node.Node, conn tcp.Handle) (clockReading, error) {
+	reading, err := of.Clock(ctx, conn)
+	return clockReading{reading, time.Now()}, err
 }
 
 // moment is when the second client's clock says the same. A tick of a millisecond
@@ -345,7 +358,7 @@ func (s fiveTuple) leave(ctx context.Context, seen *FiveTupleSeen) (last shown, 
 	}
 	if !probed {
 		// The same offset, or none for anybody.
-		if clock, err = s.first.Clock(ctx, seen.First.Conn); err != nil {
+		if clock, err = readClock(ctx, s.first, seen.First.Conn); err != nil {
 			return last, err
 		}
 	}
@@ -557,11 +570,13 @@ func (s fiveTuple) outside() netip.AddrPort {
 
 // secondClock finds out about the second client's clock where it cannot be told
 // from the first one's: with net.ipv4.tcp_timestamps=1 each pair of addresses,
-// and on some kernels each five-tuple, has a random offset (secure_tcp_ts_off).
+// and on some kernels each five-tuple, has a random offset (secure_tcp_ts_off), and
+// machines of their own have been up for different times.
 // A connection of its own, reset at once, shows it.
-func (s fiveTuple) secondClock(ctx context.Context) (clock tcp.ClockReading, probed bool, err error) {
+func (s fiveTuple) secondClock(ctx context.Context) (clock clockReading, probed bool, err error) {
 	mode, err := s.second.Sysctl(ctx, "net.ipv4.tcp_timestamps")
-	if err != nil || s.first == s.second || s.Clock == AsItComes || mode != "1" {
+	_, apart := s.lab.Topology().Kernels[lab.Client]
+	if err != nil || s.first == s.second || s.Clock == AsItComes || mode == "0" || mode != "1" && !apart {
 		return clock, false, err
 	}
 	clock, _, err = s.probe(ctx)
@@ -571,7 +586,7 @@ func (s fiveTuple) secondClock(ctx context.Context) (clock tcp.ClockReading, pro
 // probe opens a connection from the second client, reads its clock and resets it,
 // and sees to it that nothing is left of it. Shared tells whether the balancer
 // agreed to timestamps.
-func (s fiveTuple) probe(ctx context.Context) (clock tcp.ClockReading, shared bool, err error) {
+func (s fiveTuple) probe(ctx context.Context) (clock clockReading, shared bool, err error) {
 	out, err := connect(ctx, s.second, tcp.Attempt{To: s.door.Addr, From: s.from(), ReuseAddr: true})
 	if err != nil {
 		return clock, false, err
@@ -580,7 +595,7 @@ func (s fiveTuple) probe(ctx context.Context) (clock tcp.ClockReading, shared bo
 	if err != nil {
 		return clock, false, err
 	}
-	if clock, err = s.second.Clock(ctx, out.Conn); err != nil {
+	if clock, err = readClock(ctx, s.second, out.Conn); err != nil {
 		return clock, false, err
 	}
 	if err := s.second.End(ctx, out.Conn, tcp.Abort); err != nil {
@@ -606,7 +621,7 @@ func (s fiveTuple) probe(ctx context.Context) (clock tcp.ClockReading, shared bo
 // equal, newer or wrapped against it. Nobody's clock can be put back before a
 // SYN, so it is the first one's that is put forward, all the way round if need
 // be; the balancer learns it step by step.
-func (s fiveTuple) steer(ctx context.Context, second tcp.ClockReading, first, atBalancer tcp.Handle) error {
+func (s fiveTuple) steer(ctx context.Context, second clockReading, first, atBalancer tcp.Handle) error {
 	var lead int64
 	tick := cmp.Or(s.tick, time.Millisecond)
 	switch s.Clock {
@@ -625,11 +640,11 @@ func (s fiveTuple) steer(ctx context.Context, second tcp.ClockReading, first, at
 	case Wrapped:
 		lead = -int64(clockStep)
 	}
-	now, err := s.first.Clock(ctx, first)
+	now, err := readClock(ctx, s.first, first)
 	if err != nil {
 		return err
 	}
-	since := uint32((now.At.Truncate(time.Millisecond) - second.At.Truncate(time.Millisecond)) / tick)
+	since := uint32(now.taken.Sub(second.taken) / tick)
 	ahead := (second.Ticks + since + uint32(lead) - now.Ticks) &^ 1
 	for ahead > 0 {
 		step := min(ahead, clockStep)
