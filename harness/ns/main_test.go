@@ -36,6 +36,11 @@ var roles = map[string]func(arguments []string) error{
 	"holder":   holdNamespace,
 }
 
+// The first thread of a process cannot end: when its goroutine ends while it is
+// locked, the runtime parks it wherever it is. It is the main goroutine's here, so that
+// no test that makes a thread unable to return leaves it in the test's namespace.
+func init() { runtime.LockOSThread() }
+
 func TestMain(m *testing.M) {
 	if code, isInit := ns.SandboxInit(); isInit {
 		os.Exit(code)
