@@ -56,6 +56,8 @@ type Job struct {
 	// is to it, before it is killed; 0 is a minute, which is long for a suite that
 	// ends in good order, and short for whoever waits.
 	Grace time.Duration
+
+	over <-chan time.Time // instead of Timeout, for tests
 }
 
 // ErrTimeout is wrapped by the error of [Run] when the job's Timeout has ended its
@@ -325,8 +327,8 @@ func (t *teller) timeout() error {
 func (t *teller) tell() {
 	asking := time.NewTicker(askEvery)
 	defer asking.Stop()
-	var over <-chan time.Time
-	if t.job.Timeout != 0 {
+	over := t.job.over
+	if over == nil && t.job.Timeout != 0 {
 		over = time.After(t.job.Timeout)
 	}
 	grace := cmp.Or(t.job.Grace, defaultGrace)

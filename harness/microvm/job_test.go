@@ -28,7 +28,7 @@ func job(t *testing.T, script string) (microvm.Job, *strings.Builder) {
 // What a command prints and leaves comes back, and so does its exit status, also
 // when an orphan would go on for ever.
 func TestJob(t *testing.T) {
-	j, output := job(t, "uname -r; iptables -t nat -L >/dev/null || exit 1; sleep 1000000 & echo done >\"$0\"; exit 7")
+	j, output := job(t, "uname -r; iptables -t nat -L >/dev/null 2>&1 || exit 1; sleep 1000000 & echo done >\"$0\"; exit 7")
 	j.Argv = append(j.Argv, filepath.Join(j.Results, "file"))
 	brought, long := filepath.Join(j.Results, "brought"), time.Unix(1_000_000_000, 0)
 	if err := errors.Join(os.WriteFile(brought, nil, 0o600), os.Chtimes(brought, long, long)); err != nil {
@@ -61,35 +61,58 @@ func TestWarp(t *testing.T) {
 	}
 }
 
-// A timeout is of the clock here: months of the machine's pass before it comes. The
-// command is told, and what it leaves comes back with its exit status.
-func TestTimeout(t *testing.T) {
-	j, output := job(t, `trap 'echo done >"$0"; exit 3' INT; while :; do sleep 86400; echo a day; done`)
-	j.Argv = append(j.Argv, filepath.Join(j.Results, "file"))
-	j.Warp, j.Timeout = true, time.Minute // most of which is the boot's, where the host is busy
+// overWhenSaid is output of a job whose time is over as soon as it says a word.
+type overWhenSaid struct {
+	strings.Builder
+	word string
+	over chan time.Time
+}
+
+func (o *overWhenSaid) Write(text []byte) (int, error) {
+	n, err := o.Builder.Write(text)
+	if o.over != nil && strings.Contains(o.String(), o.word) {
+		o.over <- time.Now()
+		o.over = nil
+	}
+	return n, err
+}
+
+// timeOver runs a script in a machine where days pass at once, until one has, and
+// returns what it has left in the file $0.
+func timeOver(t *testing.T, grace time.Duration, script string) (left string, status int) {
+	t.Helper()
+	j, _ := job(t, script)
+	over := make(chan time.Time, 1)
+	output := &overWhenSaid{word: "a day", over: over}
+	file := filepath.Join(j.Results, "file")
+	j.Argv, j.Output = append(j.Argv, file), output
+	j.Warp, j.Grace = true, grace
+	j.TimeOverWith(over)
 	status, err := microvm.Run(t.Context(), j)
-	if !errors.Is(err, microvm.ErrTimeout) || status != 3 {
-		t.Errorf("status %d, %v", status, err)
+	if !errors.Is(err, microvm.ErrTimeout) {
+		t.Errorf("status %d, %v, which is no timeout\n%s", status, err, output)
 	}
-	if !strings.Contains(output.String(), "a day") {
-		t.Errorf("its time did not pass:\n%s", output)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Error(err)
 	}
-	if text, err := os.ReadFile(filepath.Join(j.Results, "file")); string(text) != "done\n" {
-		t.Errorf("file %q, %v", text, err)
+	return string(text), status
+}
+
+// The command is told, whatever the clock of the machine says, and what it leaves
+// comes back with its exit status.
+func TestTimeout(t *testing.T) {
+	left, status := timeOver(t, 0, `trap 'echo done >"$0"; exit 3' INT; while :; do sleep 86400; echo a day; done`)
+	if left != "done\n" || status != 3 {
+		t.Errorf("status %d, left %q", status, left)
 	}
 }
 
 func TestTimeoutOfACommandThatGoesOn(t *testing.T) {
-	j, output := job(t, `trap '' INT; echo begun >"$0"; while :; do sleep 86400; done`)
-	j.Argv = append(j.Argv, filepath.Join(j.Results, "file"))
-	j.Warp, j.Timeout, j.Grace = true, time.Minute, time.Second
 	const killed = 128 + 9
-	status, err := microvm.Run(t.Context(), j)
-	if !errors.Is(err, microvm.ErrTimeout) || status != killed {
-		t.Errorf("status %d, %v\n%s", status, err, output)
-	}
-	if text, err := os.ReadFile(filepath.Join(j.Results, "file")); string(text) != "begun\n" {
-		t.Errorf("file %q, %v", text, err)
+	left, status := timeOver(t, time.Second, `trap '' INT; echo begun >"$0"; while :; do sleep 86400; echo a day; done`)
+	if left != "begun\n" || status != killed {
+		t.Errorf("status %d, left %q", status, left)
 	}
 }
 
