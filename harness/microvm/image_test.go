@@ -216,6 +216,41 @@ func TestModulesComeAfterWhatTheyDependOn(t *testing.T) {
 	}
 }
 
+// What a module asks the kernel for, or says that it would like to have, is there
+// when it comes, as far as there is such a file.
+func TestModulesComeAfterWhatTheyAskFor(t *testing.T) {
+	m, err := openModules(modulesDir(t, "kernel/net/nf_defrag_ipv6.ko\n", map[string]string{
+		"nf_nat_ipv4.ko":       "nf_nat,nf_conntrack",
+		"nf_nat.ko":            "nf_conntrack",
+		"nf_conntrack.ko":      "",
+		"nf_conntrack_ipv4.ko": "nf_conntrack",
+		"nf_nat_ipv6.ko":       "nf_nat", // its kernel has nf_conntrack_ipv6 built in
+		"nf_log.ko":            "\x00softdep=pre: crypto-hash nf-log_ipv4 post: nf_log_ipv6\x00softdep=pre: nf_log_arp",
+		"nf-log-ipv4.ko":       "nf_log_common",
+		"nf_log_common.ko":     "",
+		"nf_log_ipv6.ko":       "nf_log",
+		"nf_log_arp.ko":        "",
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := m.load([]string{"nf_nat_ipv4", "nf_nat_ipv6", "nf_log"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, l := range loaded {
+		names = append(names, l.name)
+	}
+	want := []string{
+		"nf_conntrack", "nf_conntrack_ipv4", "nf_nat", "nf_nat_ipv4", "nf_nat_ipv6",
+		"nf_log_common", "nf_log_ipv4", "nf_log_arp", "nf_log", "nf_log_ipv6",
+	}
+	if !slices.Equal(names, want) {
+		t.Errorf("order %v, want %v", names, want)
+	}
+}
+
 func TestModulesThatCannotBe(t *testing.T) {
 	for name, c := range map[string]struct {
 		files map[string]string
@@ -237,10 +272,10 @@ func TestModulesThatCannotBe(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, c.says)
 		}
 	}
-	if _, _, err := modinfo(moduleImage(t, elf.EM_AARCH64, "depends=\x00")); err == nil || !strings.Contains(err.Error(), "EM_AARCH64") {
+	if _, err := modinfo(moduleImage(t, elf.EM_AARCH64, "depends=\x00")); err == nil || !strings.Contains(err.Error(), "EM_AARCH64") {
 		t.Errorf("arm64 module: %v", err)
 	}
-	if _, _, err := modinfo([]byte("no module")); err == nil {
+	if _, err := modinfo([]byte("no module")); err == nil {
 		t.Error("text is taken for a module")
 	}
 	if _, err := openModules(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {

@@ -75,8 +75,23 @@ func moduleName(file string) string {
 	return strings.ReplaceAll(base, "-", "_")
 }
 
+// asked are the modules for which others ask the kernel while they are initialised
+// (request_module), and without which they cannot be. No list says so: modules that
+// call each other's functions depend on each other, these do not. In a machine there
+// is no modprobe(8) for the kernel to call.
+//
+// From 3.7 to 4.18 NAT for a family of addresses asked for "nf_conntrack-2" or
+// "nf_conntrack-10" by the family's number, aliases of what follows a connection
+// there, and ended by EPROTOTYPE (nf_nat_l3proto_register calls
+// nf_ct_l3proto_try_module_get; gone with commit a0ae2562c6c4, Linux 4.19).
+var asked = map[string][]string{
+	"nf_nat_ipv4": {"nf_conntrack_ipv4"},
+	"nf_nat_ipv6": {"nf_conntrack_ipv6"},
+}
+
 // load reads the modules of these names that are there, and all that they depend
-// on, each after what it depends on.
+// on, each after what it depends on. What a module says that it would like to have
+// (MODULE_SOFTDEP), before or after itself, comes too when it is there.
 func (m modules) load(names []string) ([]module, error) {
 	var loaded []module
 	seen := map[string]bool{}
@@ -94,30 +109,42 @@ func (m modules) load(names []string) ([]module, error) {
 		if err != nil {
 			return fmt.Errorf("module %s: %w", file, err)
 		}
-		needed, release, err := modinfo(image)
+		says, err := modinfo(image)
 		if err != nil {
 			return fmt.Errorf("module %s: %w", file, err)
 		}
-		if m.release != "" && release != "" && release != m.release {
-			return fmt.Errorf("module %s: %w: of %s, and this is %s", file, ErrForeignModule, release, m.release)
+		if m.release != "" && says.release != "" && says.release != m.release {
+			return fmt.Errorf("module %s: %w: of %s, and this is %s", file, ErrForeignModule, says.release, m.release)
 		}
-		for _, n := range needed {
+		for _, n := range slices.Concat(m.there(asked[name]), m.there(says.before), says.depends) {
 			if err := add(n); err != nil {
 				return fmt.Errorf("module %s needs another: %w", name, err)
 			}
 		}
 		loaded = append(loaded, module{name, image})
+		for _, n := range m.there(says.after) {
+			if err := add(n); err != nil {
+				return fmt.Errorf("module %s has another follow it: %w", name, err)
+			}
+		}
 		return nil
 	}
-	for _, name := range names {
-		if _, found := m.files[name]; !found {
-			continue
-		}
+	for _, name := range m.there(names) {
 		if err := add(name); err != nil {
 			return nil, err
 		}
 	}
 	return loaded, nil
+}
+
+// there are those of the names that are names of files here.
+func (m modules) there(names []string) (found []string) {
+	for _, name := range names {
+		if m.files[name] != "" {
+			found = append(found, name)
+		}
+	}
+	return found
 }
 
 // readModule reads a module, however it is compressed.
@@ -146,38 +173,59 @@ func readModule(path string) ([]byte, error) {
 	return io.ReadAll(plain)
 }
 
-// modinfo reads what a module says of itself in .modinfo: what it depends on
-// ("depends=virtio,virtio_ring"), and the kernel that it was built for ("vermagic=
-// 6.1.0-1-amd64 SMP"), empty when it does not say.
-func modinfo(image []byte) (depends []string, release string, err error) {
+// information is what a module says of itself in .modinfo.
+type information struct {
+	depends       []string // "depends=virtio,virtio_ring"
+	before, after []string // "softdep=pre: nf_log_ipv4 post: nf_log_ipv6"
+	release       string   // "vermagic=6.1.0-1-amd64 SMP"; empty when it does not say
+}
+
+func modinfo(image []byte) (says information, err error) {
 	file, err := elf.NewFile(bytes.NewReader(image))
 	if err != nil {
-		return nil, "", err
+		return says, err
 	}
 	if file.Machine != elf.EM_X86_64 {
-		return nil, "", fmt.Errorf("it is for %v, and machines are x86-64", file.Machine)
+		return says, fmt.Errorf("it is for %v, and machines are x86-64", file.Machine)
 	}
 	section := file.Section(".modinfo")
 	if section == nil {
-		return nil, "", errors.New("no section .modinfo: not a kernel module")
+		return says, errors.New("no section .modinfo: not a kernel module")
 	}
-	info, err := section.Data()
+	text, err := section.Data()
 	if err != nil {
-		return nil, "", err
+		return says, err
 	}
-	for field := range strings.SplitSeq(string(info), "\x00") {
+	for field := range strings.SplitSeq(string(text), "\x00") {
 		key, value, _ := strings.Cut(field, "=")
 		switch key {
 		case "vermagic":
-			release, _, _ = strings.Cut(value, " ")
+			says.release, _, _ = strings.Cut(value, " ")
 		case "depends":
 			for name := range strings.SplitSeq(value, ",") {
 				if name != "" {
-					depends = append(depends, strings.ReplaceAll(name, "-", "_"))
+					says.depends = append(says.depends, moduleName(name))
 				}
 			}
+		case "softdep":
+			says.soft(value)
 		}
 	}
-	slices.Sort(depends)
-	return depends, release, nil
+	slices.Sort(says.depends)
+	return says, nil
+}
+
+// soft reads what a module would like to have: names after "pre:" and "post:".
+func (i *information) soft(text string) {
+	var list *[]string
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case word == "pre:":
+			list = &i.before
+		case word == "post:":
+			list = &i.after
+		case list != nil:
+			*list = append(*list, moduleName(word))
+		}
+	}
 }
