@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/e2e/failure"
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -53,6 +55,9 @@ func up(ctx SpecContext, topology lab.Topology) world {
 		Skip("not with these kernels: " + err.Error())
 	}
 	l, err := lab.Build(ctx, topology)
+	if errors.Is(err, kernel.ErrSysctlGlobal) {
+		Skip("not on this kernel: " + err.Error())
+	}
 	noError(err, noSituation)
 	w := world{l}
 	start := w.counters(ctx)

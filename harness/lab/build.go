@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -42,7 +43,10 @@ type builder struct {
 	topology Topology
 	firewall firewall
 	baseline []Setting // to be written on every node
-	lab      *Lab
+	// machine has the values here, outside of the lab, of the sysctls that the
+	// topology sets: those of the whole machine where a namespace has none.
+	machine map[string]string
+	lab     *Lab
 }
 
 func (b *builder) build(ctx context.Context) (err error) {
@@ -54,6 +58,7 @@ func (b *builder) build(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	b.machine = b.topology.sysctlsHere()
 	// Gateway and balancer come first, because the links of the others end
 	// there. The others are made side by side: the kernel's one lock for links
 	// (RTNL) is only a part of the work.
@@ -151,7 +156,7 @@ func (b *builder) applySysctls(who member) error {
 	own := b.topology.sysctls(who) // ip_forward comes first, while the lock is free; see add
 	for _, s := range own {
 		err := kernel.WriteSysctl(s.Name, s.Value)
-		if s.IfPresent && absent(err) {
+		if s.IfPresent && absent(err) || errors.Is(err, kernel.ErrSysctlGlobal) && s.is(b.machine[s.Name]) {
 			continue
 		}
 		if err != nil {
@@ -167,6 +172,21 @@ func (b *builder) applySysctls(who member) error {
 		}
 	}
 	return nil
+}
+
+// is tells whether a sysctl that reads as value has what the setting wants.
+func (s Setting) is(value string) bool { return strings.Join(strings.Fields(s.Value), " ") == value }
+
+// sysctlsHere reads the sysctls that the topology sets, as far as they are here: in
+// the initial namespace every one is.
+func (t Topology) sysctlsHere() map[string]string {
+	here := map[string]string{}
+	for _, s := range t.Sysctls {
+		if value, err := kernel.ReadSysctl(s.Name); err == nil {
+			here[s.Name] = value
+		}
+	}
+	return here
 }
 
 // sysctls are the node's own, which the baseline does not touch.

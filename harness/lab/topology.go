@@ -49,7 +49,9 @@ type Topology struct {
 	Balancer BalancerSpec
 	// Servers is the number of servers behind the balancer.
 	Servers int
-	// Sysctls are the differences from [Baseline]; later ones win.
+	// Sysctls are the differences from [Baseline]; later ones win. One that the
+	// kernel has for the whole machine only (kernel.ErrSysctlGlobal) may be asked for
+	// when the machine has that value.
 	Sysctls Settings
 	// NoBaseline leaves every node as the kernel makes a new namespace, but for
 	// Sysctls: what is read there is the kernel's own default.

@@ -40,6 +40,8 @@ type Job struct {
 	Argv  []string
 	Files []string
 	Env   []string
+	// Sysctls are set in the machine before the command begins.
+	Sysctls []agent.SysctlValue
 	// Results is a directory here, and the path of it there: what the command has
 	// written there is brought back when it has ended.
 	Results string
@@ -180,13 +182,13 @@ func (j Job) patience() time.Duration {
 func (j *Job) assemble(ctx context.Context) (release kernel.Release, p plan, err error) {
 	release, available, err := j.check()
 	if err == nil {
-		p, err = j.plan(ctx, available)
+		p, err = j.plan(ctx, release, available)
 	}
 	return release, p, err
 }
 
 // plan collects what the machine is made of.
-func (j Job) plan(ctx context.Context, available modules) (p plan, err error) {
+func (j Job) plan(ctx context.Context, release kernel.Release, available modules) (p plan, err error) {
 	p = plan{
 		image: j.Kernel.Image, memory: j.MemoryMiB, processors: j.Processors, accelerator: j.Accelerator,
 		virtio: available.has("virtio_console"),
@@ -204,7 +206,7 @@ func (j Job) plan(ctx context.Context, available modules) (p plan, err error) {
 			return p, err
 		}
 	}
-	files, err := j.files(p.virtio)
+	files, err := j.files(release, p.virtio)
 	if err != nil {
 		return p, err
 	}
@@ -213,21 +215,21 @@ func (j Job) plan(ctx context.Context, available modules) (p plan, err error) {
 }
 
 // files are what the command needs, and the job itself.
-func (j Job) files(virtio bool) ([]cpio.Record, error) {
+func (j Job) files(release kernel.Release, virtio bool) ([]cpio.Record, error) {
 	var all programs
 	for _, path := range append(slices.Clip(j.Files), j.Argv[0]) {
 		if err := all.add(path, path); err != nil {
 			return nil, fmt.Errorf("a file for the machine: %w", err)
 		}
 	}
-	if err := all.addIPTables(exec.LookPath); err != nil {
+	if err := all.addIPTables(release, exec.LookPath); err != nil {
 		return nil, err
 	}
 	if err := all.addBalancers(exec.LookPath); err != nil {
 		return nil, err
 	}
 	path, content, err := agent.Job{
-		Argv: j.Argv, Env: j.Env, Dir: filepath.Dir(j.Argv[0]), Results: j.Results, Virtio: virtio, Warp: j.Warp,
+		Argv: j.Argv, Env: j.Env, Dir: filepath.Dir(j.Argv[0]), Results: j.Results, Virtio: virtio, Warp: j.Warp, Sysctls: j.Sysctls,
 	}.File()
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 
 	"twlab/harness/labtest"
 	"twlab/harness/microvm"
+	"twlab/harness/microvm/agent"
 )
 
 func job(t *testing.T, script string) (microvm.Job, *strings.Builder) {
@@ -28,8 +29,9 @@ func job(t *testing.T, script string) (microvm.Job, *strings.Builder) {
 // What a command prints and leaves comes back, and so does its exit status, also
 // when an orphan would go on for ever.
 func TestJob(t *testing.T) {
-	j, output := job(t, "uname -r; iptables -t nat -L >/dev/null 2>&1 || exit 1; sleep 1000000 & echo done >\"$0\"; exit 7")
+	j, output := job(t, "read fin </proc/sys/net/ipv4/tcp_fin_timeout; test $fin = 7 || exit 2; uname -r; iptables -t nat -L >/dev/null 2>&1 || exit 1; sleep 1000000 & echo done >\"$0\"; exit 7")
 	j.Argv = append(j.Argv, filepath.Join(j.Results, "file"))
+	j.Sysctls = []agent.SysctlValue{{Name: "net.ipv4.tcp_fin_timeout", Value: "7"}}
 	brought, long := filepath.Join(j.Results, "brought"), time.Unix(1_000_000_000, 0)
 	if err := errors.Join(os.WriteFile(brought, nil, 0o600), os.Chtimes(brought, long, long)); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/u-root/u-root/pkg/cpio"
+
+	"twlab/harness/kernel"
 )
 
 // programs collects files for a machine, each at the path that it has here, with
@@ -102,15 +104,32 @@ func iptablesNames() []string {
 	return []string{"iptables", "iptables-save", "iptables-restore", "iptables-legacy-save", "iptables-nft-save"}
 }
 
-// addIPTables collects iptables, as this system has chosen it, and its extensions.
-func (p *programs) addIPTables(lookPath func(string) (string, error)) error {
+// iptablesFor is the program here that is to be called so there.
+//
+// On old kernels the one that writes nf_tables, which most systems have chosen, does
+// not do for NAT: before Linux 4.18 (commit 9971a514ed26, nat type hooks) a chain
+// translates what passes it only, so that of a connection that POSTROUTING has
+// translated the replies stay as they are, and whatever else has a chain of that kind,
+// as iptable_nat has in every namespace before 4.7 (commit b9e69e127397), decides
+// first.
+func iptablesFor(release kernel.Release, name string) string {
+	backend, own := strings.CutPrefix(name, "iptables")
+	if own && release.Before(4, 18) && !strings.HasPrefix(backend, "-legacy") && !strings.HasPrefix(backend, "-nft") {
+		return "iptables-legacy" + backend
+	}
+	return name
+}
+
+// addIPTables collects iptables, as this system has chosen it where the kernel can
+// use that, and its extensions.
+func (p *programs) addIPTables(release kernel.Release, lookPath func(string) (string, error)) error {
 	for _, name := range iptablesNames() {
-		path, err := lookPath(name)
+		path, err := lookPath(iptablesFor(release, name))
 		if err != nil && name != iptablesNames()[0] {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("iptables is not installed (%w): run hack/bootstrap", err)
+			return fmt.Errorf("%s is not installed (%w), and Linux %v needs it: run hack/bootstrap", iptablesFor(release, name), err, release)
 		}
 		if err := p.add("/usr/sbin/"+name, path); err != nil {
 			return err

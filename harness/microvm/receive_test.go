@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"twlab/harness/kernel"
 	"twlab/harness/microvm/agent"
 )
 
@@ -30,6 +31,23 @@ func archived(t *testing.T, entries ...told) *bytes.Buffer {
 		t.Fatal(err)
 	}
 	return &line
+}
+
+func TestOldKernelsGetTheIPTablesThatTheyKnow(t *testing.T) {
+	for _, c := range []struct {
+		release    kernel.Release
+		name, want string
+	}{
+		{kernel.Release{Major: 4, Minor: 17}, "iptables", "iptables-legacy"},
+		{kernel.Release{Major: 4, Minor: 17}, "iptables-save", "iptables-legacy-save"},
+		{kernel.Release{Major: 4, Minor: 17}, "iptables-legacy-save", "iptables-legacy-save"},
+		{kernel.Release{Major: 4, Minor: 17}, "iptables-nft-save", "iptables-nft-save"},
+		{kernel.Release{Major: 4, Minor: 18}, "iptables-save", "iptables-save"},
+	} {
+		if got := iptablesFor(c.release, c.name); got != c.want {
+			t.Errorf("%s on %v is %s, want %s", c.name, c.release, got, c.want)
+		}
+	}
 }
 
 func TestReceiveAJob(t *testing.T) {

@@ -1,6 +1,7 @@
 package nginx_test
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"os"
@@ -8,10 +9,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"twlab/harness/nginx"
 	"twlab/harness/ns"
 	"twlab/harness/ns/nstest"
+	"twlab/harness/observe"
 	"twlab/harness/program"
 	"twlab/harness/tcp"
 )
@@ -41,17 +44,25 @@ func TestBalancesAndLogs(t *testing.T) {
 		t.Skip(nginx.ErrMissing)
 	}
 	space, host := loopback(t)
-	_, _, err := host.Listen(t.Context(), tcp.ListenSpec{At: server, Ending: tcp.CloseAfterPeer})
+	_, _, err := host.Listen(t.Context(), tcp.ListenSpec{At: server, HTTP: &tcp.Responder{}})
 	noError(t, err)
 	n, err := nginx.Start(t.Context(), space, nginx.Config{Bind: door, Servers: []netip.AddrPort{server}})
 	noError(t, err)
-	outs, err := host.Attempt(t.Context(), []tcp.Attempt{{To: door, Ending: tcp.CloseFirst}})
+	// An exchange proves that nginx has both of the connections.
+	done, err := host.Exchange(t.Context(), []tcp.Exchange{{
+		Attempt: tcp.Attempt{To: door, Ending: tcp.CloseFirst}, Requests: []tcp.Request{{}},
+	}}, 1)
 	noError(t, err)
-	if outs[0].Verdict != tcp.Connected || outs[0].End.Err() != nil {
-		t.Error(outs[0])
+	if done[0].Verdict != tcp.Connected || done[0].Replies[0].Fate != tcp.Whole {
+		t.Error(done[0])
 	}
-	log, err := n.Log()
-	noError(t, err)
+	var log string
+	within, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	noError(t, observe.Await(within, "nginx's word on the connection", func() (bool, error) {
+		log, err = n.Log()
+		return strings.Contains(log, "client="), err
+	}))
 	if want := "to=127.0.0.1:8080 "; !strings.Contains(log, want) || !strings.Contains(log, "end=200") {
 		t.Errorf("log %q does not say %q and end=200", log, want)
 	}

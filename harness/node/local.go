@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -39,9 +40,17 @@ func (l *Local) Release(context.Context) (kernel.Release, error) {
 	return r, l.wrap(err)
 }
 
-// Sysctl reads a sysctl of the node's namespace.
+// Sysctl reads a sysctl of the node's namespace, or of the machine when the kernel has
+// one for all of them: it is what the node goes by. That is to be seen where the
+// program itself is in the initial namespace.
 func (l *Local) Sysctl(_ context.Context, name string) (string, error) {
-	return inside(l, func() (string, error) { return kernel.ReadSysctl(name) })
+	value, err := inside(l, func() (string, error) { return kernel.ReadSysctl(name) })
+	if errors.Is(err, kernel.ErrSysctlGlobal) {
+		if common, outside := kernel.ReadSysctl(name); outside == nil {
+			return common, nil
+		}
+	}
+	return value, err
 }
 
 // SetSysctl sets a sysctl of the node's namespace.

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/microvm"
+	"twlab/harness/microvm/agent"
 )
 
 const notRun = 125
@@ -57,6 +58,14 @@ func run(ctx context.Context, arguments []string, interrupts <-chan os.Signal, s
 	flags.DurationVar(&job.Timeout, "timeout", 0, "how `long` it may take by the clock here; 0 is no limit")
 	flags.Func("file", "further `file` for the machine; may be repeated", func(path string) error {
 		job.Files = append(job.Files, path)
+		return nil
+	})
+	flags.Func("sysctl", "`NAME=VALUE` that the machine gets first; may be repeated", func(text string) error {
+		name, value, found := strings.Cut(text, "=")
+		if !found || name == "" || value == "" {
+			return errors.New("want NAME=VALUE")
+		}
+		job.Sysctls = append(job.Sysctls, agent.SysctlValue{Name: name, Value: value})
 		return nil
 	})
 	if err := flags.Parse(arguments); err != nil {

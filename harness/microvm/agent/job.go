@@ -18,6 +18,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"twlab/harness/kernel"
 )
 
 // Job is a command that a machine runs instead of serving calls: that machine is
@@ -41,6 +43,8 @@ type Job struct {
 	Virtio bool
 	// Warp says that idle time passes at once.
 	Warp bool
+	// Sysctls are set before the command begins.
+	Sysctls []SysctlValue
 }
 
 // The entries of the archive.
@@ -126,6 +130,11 @@ func (j Job) prepare() error {
 	}
 	if j.Warp {
 		if err := calm(); err != nil {
+			return err
+		}
+	}
+	for _, s := range j.Sysctls {
+		if err := kernel.WriteSysctl(s.Name, s.Value); err != nil {
 			return err
 		}
 	}
