@@ -202,9 +202,10 @@ func (s fiveTuple) drive(ctx context.Context) (seen FiveTupleSeen, err error) {
 		if !again(err) {
 			break
 		}
+		late := int32(s.early/s.tick) - seen.Behind
 		s.early = 0
 		if errors.Is(err, errMissed) {
-			s.early = aim(-seen.Behind, s.tick)
+			s.early = aim(late, s.tick)
 		}
 	}
 	return seen, err
