@@ -132,6 +132,8 @@ const tickAtMost = 20 * time.Millisecond
 var (
 	// errMissed says that the clocks did not meet at the one tick that was wanted.
 	errMissed = errors.New("the second SYN left at another tick than wanted")
+	// errNoWrap says that the second client's clock has not begun anew yet.
+	errNoWrap = errors.New("the second clock cannot have passed 2^32 since the first connection")
 	// errUnlimited says that the second SYN did not come within the time in which
 	// the balancer leaves challenges out.
 	errUnlimited = errors.New("the second SYN left too late for the rate limit")
@@ -657,6 +659,9 @@ func (s fiveTuple) steer(ctx context.Context, second clockReading, first, atBala
 	case Newer:
 		lead = -clockLead
 	case Wrapped:
+		if second.Ticks >= clockStep {
+			return errNoWrap
+		}
 		lead = -int64(clockStep)
 	}
 	now, err := readClock(ctx, s.first, first)
