@@ -422,10 +422,41 @@ func (s fiveTuple) end(ctx context.Context, first, atBalancer tcp.Handle) error 
 	case s.Left == LeftTimeWait || s.Left == LeftNothing:
 		return s.first.End(ctx, first, tcp.CloseAfterPeer)
 	case s.first == s.second:
-		return s.first.End(ctx, first, tcp.Vanish)
+		return s.vanish(ctx, first)
 	default:
 		return nil
 	}
+}
+
+// vanish makes the client forget its connection without a word. Once the balancer has
+// closed, kernels before 4.10 do not let a connection into repair mode (tcp_can_repair_sock:
+// ESTABLISHED and CLOSE only): there it is reset, and the RST does not get beyond the wire.
+func (s fiveTuple) vanish(ctx context.Context, conn tcp.Handle) error {
+	release, err := s.first.Release(ctx)
+	if err != nil {
+		return err
+	}
+	if s.stands() || !release.Before(4, 10) {
+		return s.first.End(ctx, conn, tcp.Vanish)
+	}
+	rst := fmt.Sprintf("-i %s -p tcp --sport %d --tcp-flags RST RST -m statistic --mode nth --every 1000 --packet 0 -j DROP",
+		s.first.Identity().Name, s.port)
+	if err := s.lab.AddRules(lab.Rule{Role: lab.Gateway, Table: "raw", Chain: "PREROUTING", Spec: rst}); err != nil {
+		return err
+	}
+	if err := s.first.End(ctx, conn, tcp.Abort); err != nil {
+		return err
+	}
+	return observe.Await(ctx, "the RST to be lost", func() (bool, error) {
+		packets, err := s.lab.Packets()
+		lost := 0
+		for _, p := range packets {
+			if p.Point == s.gateway.Identity().Name && p.Direction == observe.In && p.Src.Port() == s.port && p.Flags.Has(observe.FlagRST) {
+				lost++
+			}
+		}
+		return lost > 0, err
+	})
 }
 
 // awaitFinWait2 waits until a FIN has been acknowledged. Only then may the other

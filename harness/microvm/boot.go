@@ -58,21 +58,11 @@ const bootPatience = 2 * time.Minute
 // models are the network cards to try: virtio-net, because there a packet passes
 // as over veth, and e1000, whose driver is in many kernels that lack the other.
 // Only booting it tells what is built into an image without modules.
-//
-// Before Linux 3.18 it is the other way round: TCP repeats nothing of which the
-// driver still has a copy, and virtio_net keeps the last packet until the next, so
-// that a SYN without an answer was never sent again (commit 39bb5e628690, net:
-// skb_fclone_busy() needs to detect orphaned skb).
-func (c *Config) models(available modules, release kernel.Release) []string {
-	const fast, plain = "virtio-net-pci", "e1000"
-	switch {
-	case c.Kernel.Modules != "" && !available.has("virtio_net"):
-		return []string{plain}
-	case release.Before(3, 18):
-		return []string{plain, fast}
-	default:
-		return []string{fast, plain}
+func (c *Config) models(available modules) []string {
+	if c.Kernel.Modules != "" && !available.has("virtio_net") {
+		return []string{"e1000"}
 	}
+	return []string{"virtio-net-pci", "e1000"}
 }
 
 // Boot boots a kernel and returns when the machine is a node: its network is up.
@@ -105,7 +95,7 @@ func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 			return nil, err
 		}
 	}
-	for _, model := range c.models(available, release) {
+	for _, model := range c.models(available) {
 		p := plan{
 			image: c.Kernel.Image, initramfs: files, accelerator: c.Accelerator,
 			memory: c.MemoryMiB, card: model, cards: c.Cards,
