@@ -238,7 +238,7 @@ func tupleClaims() []Claim {
 				"and a timer interrupt (1 to 10 ms) before. The sign of a difference turns after 24.8 days, the clock wraps after 49.7, and a wrap does no harm. " +
 				"With tcp_timestamps=1 the clock begins at a random offset anyway.",
 			Since: "tick of 1 ms since 4.13",
-			Rules: []string{"clock-*", "tuple-newer-stamp", "idle-*"},
+			Rules: []string{"clock-*", "tuple-newer-stamp", "tuple-wrapped-out-of-reach", "idle-*"},
 		},
 		{
 			Chinese: "在移动端该问题更为明显，因为客户端都是在运营商NAT网关下面共享有限的公网 IP，五元组还可能在2MSL内被复用，" +

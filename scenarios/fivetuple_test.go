@@ -24,3 +24,12 @@ func TestWhenAClockSaysTheSame(t *testing.T) {
 		}
 	}
 }
+
+func TestAimAfterAMiss(t *testing.T) {
+	const tick = 4 * time.Millisecond
+	for late, want := range map[int32]time.Duration{0: 0, 3: 3 * tick, 11: 0, -2: 0} {
+		if got := aim(late, tick); got != want {
+			t.Errorf("%d ticks late: %v earlier, want %v", late, got, want)
+		}
+	}
+}

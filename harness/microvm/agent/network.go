@@ -56,6 +56,9 @@ func configure(ctx context.Context, s Setup) error {
 			return err
 		}
 	}
+	if err := keepMoving(s.Links); err != nil {
+		return fmt.Errorf("keep packets moving: %w", err)
+	}
 	return nil
 }
 
