@@ -125,25 +125,6 @@ func TestCountsAndLogsWhatItDid(t *testing.T) {
 	}
 }
 
-// Everything that Config can say is understood by the HAProxy that is installed.
-func TestUnderstandsEveryField(t *testing.T) {
-	if _, err := exec.LookPath("haproxy"); err != nil {
-		t.Skip("needs haproxy: run hack/bootstrap")
-	}
-	second := time.Second
-	noError(t, haproxy.Check(t.Context(), haproxy.Config{
-		Mode: haproxy.HTTP, Bind: door, Servers: []netip.AddrPort{server, door}, Balance: "leastconn",
-		Reuse: haproxy.ReuseAlways, NoLingerClients: true, NoLingerServers: true,
-		Source:   haproxy.Source{Addr: server.Addr(), First: 1024, Last: 2047},
-		Timeouts: haproxy.Timeouts{second, second, second, second, second, second, second},
-		MaxConn:  100, ServerMaxConn: 10, Retries: 1, Redispatch: true, Check: second, Threads: 2, Shards: 2,
-		GlobalLines: []string{"tune.bufsize 16384"}, FrontendLines: []string{"option dontlog-normal"}, BackendLines: []string{"option abortonclose"},
-	}))
-	for _, mode := range []haproxy.Connections{haproxy.KeepAlive, haproxy.ServerClose, haproxy.CloseBoth} {
-		noError(t, haproxy.Check(t.Context(), haproxy.Config{Mode: haproxy.HTTP, Servers: []netip.AddrPort{server}, Connections: mode}))
-	}
-}
-
 func TestSaysWhatIsWrong(t *testing.T) {
 	space, host := loopback(t)
 	_, _, err := host.Listen(t.Context(), tcp.ListenSpec{At: netip.MustParseAddrPort("127.0.0.1:81")})
