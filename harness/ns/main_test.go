@@ -39,7 +39,7 @@ var roles = map[string]func(arguments []string) error{
 // The first thread of a process cannot end: when its goroutine ends while it is
 // locked, the runtime parks it wherever it is. It is the main goroutine's here, so that
 // no test that makes a thread unable to return leaves it in the test's namespace.
-func init() { runtime.LockOSThread() }
+func init() { runtime.LockOSThread() } //nolint:gochecknoinits // the main goroutine is sure of its first thread only until the inits are over
 
 func TestMain(m *testing.M) {
 	if code, isInit := ns.SandboxInit(); isInit {

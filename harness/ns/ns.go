@@ -68,7 +68,7 @@ func newBy(unshare func() error) (*Namespace, error) {
 
 // Do runs f on a thread that is inside the namespace, waits for it, and
 // returns its error. A panic in f, or a runtime.Goexit, reaches the caller of
-// Do as if f had been called directly; the panic is a *[Panic] then, because the
+// Do as if f had been called directly; the panic is a *[PanicError] then, because the
 // stack that it comes from is another goroutine's.
 //
 // f must not start goroutines that rely on the namespace: they run outside.
@@ -126,30 +126,30 @@ func (n *Namespace) Close() error {
 	return err
 }
 
-// Panic is a panic inside of [Namespace.Do], as it reaches the caller.
-type Panic struct {
+// PanicError is a panic inside of [Namespace.Do], as it reaches the caller.
+type PanicError struct {
 	Value any    //nolint:forbidigo // what recover returns
 	Stack []byte // of the goroutine that panicked, as debug.Stack formats it
 }
 
 // carry packs what recover has returned in the function that calls it, with the
 // stack. It is nil for nil: f has called runtime.Goexit.
-func carry(recovered any) *Panic { //nolint:forbidigo // what recover returns
+func carry(recovered any) *PanicError { //nolint:forbidigo // what recover returns
 	if recovered == nil {
 		return nil
 	}
-	if p, inner := recovered.(*Panic); inner {
+	if p, inner := recovered.(*PanicError); inner {
 		return p // of a nested Do
 	}
-	return &Panic{Value: recovered, Stack: debug.Stack()}
+	return &PanicError{Value: recovered, Stack: debug.Stack()}
 }
 
 // Error is the value and the stack, which is what the runtime prints when nobody
 // recovers.
-func (p *Panic) Error() string { return fmt.Sprintf("%v\n\nits stack:\n%s", p.Value, p.Stack) }
+func (p *PanicError) Error() string { return fmt.Sprintf("%v\n\nits stack:\n%s", p.Value, p.Stack) }
 
 // Unwrap is the value when that is an error.
-func (p *Panic) Unwrap() error {
+func (p *PanicError) Unwrap() error {
 	err, _ := p.Value.(error)
 	return err
 }
@@ -160,7 +160,7 @@ func (p *Panic) Unwrap() error {
 func onThread(enter, f func() error) error {
 	var (
 		err      error
-		panicked *Panic
+		panicked *PanicError
 		normal   bool
 		done     = make(chan struct{})
 	)

@@ -129,13 +129,13 @@ func TestDoTransportsPanicAndGoexit(t *testing.T) {
 			go func() {
 				returned := false
 				defer func() {
-					p, panicked := recover().(*ns.Panic)
+					p, panicked := recover().(*ns.PanicError)
 					switch {
 					case panicked:
 						if !strings.Contains(string(p.Stack), "ns_test.leaveByIt(") || !strings.Contains(p.Error(), string(p.Stack)) {
 							t.Errorf("its stack does not show where it comes from: %v", p)
 						}
-						if errors.Is(p, want) != (p.Value == want) {
+						if errors.Is(p, want) != (p.Value == want) { //nolint:errorlint // whether it is this very value is what errors.Is is held against
 							t.Errorf("errors.Is(%v, %v) = %v", p.Value, want, errors.Is(p, want))
 						}
 						outcome <- fmt.Sprint("recovered ", p.Value)

@@ -179,7 +179,7 @@ func (j Job) openLine() (*os.File, error) {
 	return os.OpenFile(filepath.Join("/dev", filepath.Base(ports[0])), os.O_RDWR, 0)
 }
 
-// run runs the command, and has wait wait for it and all orphans.
+// run runs the command, and waits for it and all orphans by wait.
 func (j Job) run(line io.Reader, report *archive, wait func(pid int) (status int, err error)) (status int, err error) {
 	near, far, err := os.Pipe()
 	if err != nil {
