@@ -61,6 +61,9 @@ func startPoller() error {
 // its stack; a child process with its command; a network namespace in which a
 // thread is.
 //
+// An *os.File that was dropped is closed when the garbage collector comes to it, and
+// is seen only until then.
+//
 // A pipe is as good as another one: whoever keeps one ready, as Ginkgo does, may
 // have used it and made the next.
 func (s Snapshot) Left(ctx context.Context) error {
