@@ -107,11 +107,11 @@ func iptablesNames() []string {
 // iptablesFor is the program here that is to be called so there.
 //
 // On old kernels the one that writes nf_tables, which most systems have chosen, does
-// not do for NAT: before Linux 4.18 (commit 9971a514ed26, nat type hooks) a chain
-// translates what passes it only, so that of a connection that POSTROUTING has
-// translated the replies stay as they are, and whatever else has a chain of that kind,
-// as iptable_nat has in every namespace before 4.7 (commit b9e69e127397), decides
-// first.
+// not do for NAT. Before Linux 4.18 ("netfilter: nf_nat: add nat type hooks to nat
+// core") a chain translates what passes it only, so that of a connection that
+// POSTROUTING has translated the replies stay as they are. And whatever else has a
+// chain of that kind decides first, as iptable_nat has in every namespace before 4.7
+// ("netfilter: xtables: don't hook tables by default").
 func iptablesFor(release kernel.Release, name string) string {
 	backend, own := strings.CutPrefix(name, "iptables")
 	if own && release.Before(4, 18) && !strings.HasPrefix(backend, "-legacy") && !strings.HasPrefix(backend, "-nft") {
