@@ -206,6 +206,9 @@ func Exhaustion() Family {
 			if c.Is(path, "nat") {
 				t.Gateway.Kind = lab.Masquerade
 			}
+			if c.Is(destination, loopback, own) {
+				t.Loopback = lab.Client
+			}
 			if c.Is(buckets, "exceeded") {
 				t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.tcp_max_tw_buckets=0")
 			}

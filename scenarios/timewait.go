@@ -39,7 +39,7 @@ const jiffyAtMost = 2 * 10 * time.Millisecond
 //   - before Linux 4.8, mod_timer may put a timer off by 1/256, so that it shares its
 //     jiffy with others (apply_slack);
 //   - later the wheel is coarser, but what a timer says is what was asked for
-//     (commit 500462a9de65, timers: Switch to a non-cascading wheel).
+//     ("timers: Switch to a non-cascading wheel").
 func timerExtra(on kernel.Release, length time.Duration) time.Duration {
 	const slot = 64 * time.Second / 300
 	switch {

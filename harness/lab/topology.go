@@ -59,6 +59,9 @@ type Topology struct {
 	// Rules are iptables rules in addition to those that the gateway and the
 	// balancer need.
 	Rules []Rule
+	// Loopback is the role whose loopback will be recorded, if any: its nodes need the
+	// running kernel (see [Lab.Capture]).
+	Loopback Role
 	// Kernels gives all nodes of a role a kernel of their own, each in a
 	// machine of its own (package microvm). Of two nodes with a link between
 	// them, one at least has the running kernel; so has a node with rules.
@@ -301,6 +304,9 @@ func (t Topology) validateKernels(roles map[string]Role) (errs []error) {
 		if n := cards[name]; apart[name] && n > microvm.MostCards {
 			bad(fmt.Errorf("%s has %d links: a kernel of its own has at most %d", name, n, microvm.MostCards))
 		}
+	}
+	if _, own := t.Kernels[t.Loopback]; own {
+		bad(fmt.Errorf("%s: its loopback is to be recorded, which nobody else sees when it has a kernel of its own", t.Loopback))
 	}
 	if t.Balancer.Kind.runs() && apart[string(Balancer)] {
 		bad(fmt.Errorf("%s: no %s there: a kernel of its own runs no programs", Balancer, t.Balancer.Kind))

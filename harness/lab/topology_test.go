@@ -60,6 +60,7 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"neighbours with kernels", Topology{Clients: 1, Kernels: apart(Client, Balancer), Machines: host}, "client0 and balancer both have a kernel of their own"},
 		{"gateway with rules and a kernel", Topology{Clients: 1, Gateway: masquerade, Kernels: apart(Gateway), Machines: host}, "kernels: gateway: no iptables rules there: "},
 		{"client with rules and a kernel", Topology{Clients: 1, Gateway: routed, Kernels: apart(Client), Machines: host, Rules: []Rule{{Node: "client0", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, "kernels: client0: no iptables rules there: "},
+		{"client with its loopback recorded and a kernel", Topology{Clients: 1, Loopback: Client, Kernels: apart(Client), Machines: host}, "kernels: client: its loopback is to be recorded"},
 		{"too many links", Topology{Clients: 25, Kernels: apart(Balancer), Machines: host}, "balancer has 25 links: a kernel of its own has at most 24"},
 		{"unknown balancer", Topology{Clients: 1, Balancer: BalancerSpec{Kind: "magic"}}, `balancer: unknown kind "magic"`},
 		{"DNAT without servers", Topology{Clients: 1, Balancer: BalancerSpec{Kind: DNAT}}, `balancer: kind "dnat" needs servers`},
