@@ -93,7 +93,7 @@ func (p *plan) mutations() {
 	add := func(f scenarios.Family, m scenarios.Mutation) {
 		p.Specs = append(p.Specs, planned{
 			Family: f.Name, Emulated: f.Emulated, Cell: m.Cell.Values, Rule: m.Rule.Name,
-			Axis: m.Axis, To: m.To, World: m.World.Values,
+			Axis: m.Axis, To: m.To, World: m.World.Values, Own: m.Own.Name,
 		})
 	}
 	for _, f := range scenarios.Families() {

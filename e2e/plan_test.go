@@ -36,9 +36,10 @@ type planned struct {
 	Family, Emulated string
 	Cell             map[string]string
 	Rule             string // none where no rule covers the cell
-	// Of a mutation.
+	// Of a mutation, Own the rule that holds in its world.
 	Axis, To string
 	World    map[string]string
+	Own      string
 }
 
 // thePlan reads the plan, or makes one.
@@ -96,8 +97,9 @@ func (p plan) specs(labels ...string) {
 			cellSpec(f, cell, r, covered, labels...)
 			continue
 		}
+		own, _ := rule(f, s.Own)
 		mutationSpec(f, scenarios.Mutation{
-			Rule: r, Cell: cell, Axis: s.Axis, To: s.To, World: scenarios.Cell{Values: s.World},
+			Rule: r, Cell: cell, Axis: s.Axis, To: s.To, World: scenarios.Cell{Values: s.World}, Own: own,
 		})
 	}
 }
