@@ -97,7 +97,10 @@ func (p plan) specs(labels ...string) {
 			cellSpec(f, cell, r, covered, labels...)
 			continue
 		}
-		own, _ := rule(f, s.Own)
+		own, found := rule(f, s.Own)
+		if !covered || !found {
+			AbortSuite(fmt.Sprintf("the plan has a mutation of rule %q in the cell of rule %q, and family %s lacks one of them: build the suite again", s.Rule, s.Own, s.Family))
+		}
 		mutationSpec(f, scenarios.Mutation{
 			Rule: r, Cell: cell, Axis: s.Axis, To: s.To, World: scenarios.Cell{Values: s.World}, Own: own,
 		})

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 
 	"twlab/harness/evict"
@@ -17,16 +18,17 @@ func (l *Lab) PreventEviction() error {
 	case m.apart():
 		return fmt.Errorf("%s: a node with a kernel of its own cannot be kept from evicting", Gateway)
 	}
+	// Before its rules, so that nothing is left of them when this fails.
+	p, err := evict.Prevent(m.space.Do)
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.Name, err)
+	}
 	var rules []Rule
 	for _, r := range evict.Rules() {
 		rules = append(rules, Rule{Role: Gateway, Table: r.Table, Chain: r.Chain, Spec: r.Spec})
 	}
 	if err := l.AddRules(rules...); err != nil {
-		return err
-	}
-	p, err := evict.Prevent(m.space.Do)
-	if err != nil {
-		return fmt.Errorf("%s: %w", m.Name, err)
+		return errors.Join(err, p.Close())
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
