@@ -179,6 +179,9 @@ func cellSpec(f scenarios.Family, c scenarios.Cell, rule scenarios.Rule, covered
 	}
 	It(title(f, c)+" is "+rule.Name, withSlow(f, c, labels), priority(f, c), func(ctx SpecContext) {
 		skipUnlessEmulated(f)
+		if rule.OutOfReach {
+			Skip("not with these kernels: " + rule.Because)
+		}
 		Expect(covered).To(BeTrue(), "no rule for this cell on this kernel")
 		Expect(f.IsWarp(c) && !*warped).To(BeFalse(), "this cell takes hours or days: run it by hack/e2e --kernel all=NAME --warp --label-filter warp")
 		seen, _ := drive(ctx, f, c)
@@ -224,8 +227,11 @@ func questionSpec(q scenarios.Question, kernels scenarios.Kernels) {
 	It(q.Name+": "+q.Title(), withSlow(q.Family, q.Cell, Labels{"yours"}), priority(q.Family, q.Cell), func(ctx SpecContext) {
 		answered := scenarios.Answered{Number: q.Number, Name: q.Name, Title: q.Title()}
 		AddReportEntry(questionEntry, answered, ReportEntryVisibilityNever) // there is no answer yet
-		seen, world := drive(ctx, q.Family, q.Cell)
 		rule, covered, reservation := q.Rule(kernels)
+		if rule.OutOfReach {
+			Fail("this cell cannot be on these kernels: " + rule.Because)
+		}
+		seen, world := drive(ctx, q.Family, q.Cell)
 		result := scenarios.Judge(q.Family, q.Cell, rule, seen)
 		answer := "as the rule says"
 		switch lost := world.overwritten(ctx, q.Cell.Extra); {
@@ -269,12 +275,16 @@ func withSlow(f scenarios.Family, c scenarios.Cell, labels Labels) Labels {
 	return labels
 }
 
-// priority lets slow specs begin before the others, which run while they wait.
+// priority lets specs that wait begin before the others, which run meanwhile.
 func priority(f scenarios.Family, c scenarios.Cell) SpecPriority {
-	if f.IsSlow(c) {
+	switch {
+	case f.IsSlow(c):
+		return 2
+	case f.IsLong(c):
 		return 1
+	default:
+		return 0
 	}
-	return 0
 }
 
 // drive brings a cell about in a lab of its own.

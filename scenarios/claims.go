@@ -235,6 +235,9 @@ func renderFamily(out *strings.Builder, f Family, tried map[string]trials) {
 			out.WriteString("Otherwise: ")
 		}
 		fmt.Fprintf(out, "%s. (%s) [%d]\n\n", r.Because, r.Source, tried[r.Name].ordinary+tried[r.Name].warped)
+		if r.OutOfReach {
+			out.WriteString("- out of reach: nobody tries, and nothing is claimed\n")
+		}
 		for _, e := range r.Want {
 			fmt.Fprintf(out, "- %s\n", e)
 		}

@@ -33,6 +33,9 @@ type Family struct {
 	// Slow are the cells in which the kernel makes everybody wait for half a
 	// minute and more.
 	Slow Cells
+	// Long are other cells of five seconds and more, which begin before the short
+	// ones: a run would end with a wait for the last of them.
+	Long Cells
 	// Warp are the cells that take hours and more, which nobody waits for: they are
 	// for machines in which idle time passes at once. They are slow too.
 	Warp Cells
@@ -206,6 +209,9 @@ type Rule struct {
 	Kernels []Condition
 	// Want is what is to be seen.
 	Want []Expectation
+	// OutOfReach says that the situation cannot come about on these kernels, for
+	// the reason in Because: nothing is wanted then, and nobody tries.
+	OutOfReach bool
 	// Because is the reason in one sentence, Source where it can be read:
 	// kernel function and commit, or RFC.
 	Because, Source string
@@ -213,6 +219,9 @@ type Rule struct {
 
 // Headline is the heart of what the rule wants: its first two expectations.
 func (r Rule) Headline() string {
+	if r.OutOfReach {
+		return "out of reach"
+	}
 	var parts []string
 	for _, e := range r.Want[:min(2, len(r.Want))] {
 		parts = append(parts, e.String())
@@ -250,6 +259,9 @@ func (f Family) Rule(c Cell, k Kernels) (Rule, bool) {
 
 // IsSlow tells whether the kernel makes the cell wait for half a minute or more.
 func (f Family) IsSlow(c Cell) bool { return f.Slow.matches(c) }
+
+// IsLong tells whether the cell, without being slow, takes long beside most.
+func (f Family) IsLong(c Cell) bool { return f.Long.matches(c) && !f.IsSlow(c) }
 
 // IsWarp tells whether the cell takes hours or days.
 func (f Family) IsWarp(c Cell) bool { return f.Warp.matches(c) }

@@ -473,31 +473,34 @@ func awaitFinWait2(ctx context.Context, closed node.Node, local, remote netip.Ad
 
 // awaitLeft waits until the balancer's socket is as wanted.
 func (s fiveTuple) awaitLeft(ctx context.Context) (left observe.Socket, err error) {
-	absent := 0
-	// Equal clocks are waited for in another way.
-	tick := time.Now()
+	// To list sockets is dear: nobody looks before it can be. Equal clocks are
+	// waited for in another way.
+	ripe := time.Now()
 	if s.Clock != Equal {
-		tick = tick.Add(tickAtMost)
+		ripe = ripe.Add(tickAtMost)
 	}
 	err = observe.Await(ctx, fmt.Sprintf("what is left at the balancer to be %s", s.Left), func() (bool, error) {
+		if time.Now().Before(ripe) {
+			return false, nil
+		}
 		all, err := s.balancer.Sockets(ctx)
-		if err != nil || time.Now().Before(tick) {
+		if err != nil {
 			return false, err
 		}
 		mine := all.Between(s.door.Addr, s.outside())
 		if len(mine) == 0 {
 			left = observe.Socket{}
-			absent++
-			if s.Left == LeftTimeWait && absent >= surelyAbsent { // and it is not over yet
+			if s.Left == LeftTimeWait { // and it is not over yet
 				return false, errCut
 			}
-			return s.Left == LeftNothing && absent >= surelyAbsent, nil
+			return s.Left == LeftNothing, nil
 		}
-		absent = 0
 		left = mine[0]
 		switch s.Left {
 		case LeftTimeWait:
-			return left.State == observe.TimeWait && left.Expires <= TimeWaitLength-s.Aged, nil
+			early := left.Expires - (TimeWaitLength - s.Aged)
+			ripe = time.Now().Add(early)
+			return left.State == observe.TimeWait && early <= 0, nil
 		case LeftFinWait2:
 			return left.State == observe.FinWait2 && left.Mini(), nil
 		case LeftEstablished, LeftChallenged:

@@ -99,6 +99,7 @@ func Gateway() Family {
 			{gatewayLeft: {string(LeftNothing)}},
 			{gatewayEntry: {"expired"}, gatewayHold: {"30"}},
 		},
+		Long:     Cells{{gatewayEntry: {"kept"}, gatewaySource: {"same"}, gatewayPool: {poolOne, poolFew}}},
 		Rules:    gatewayRules(),
 		Topology: gatewayTopology,
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {

@@ -192,6 +192,7 @@ func ByPersona() Family {
 			{Cells{{personaAxis: unknown, personaPhase: {phaseAgain}}}, "nobody has published how long it holds a port"},
 		},
 		Slow: Cells{again},
+		Long: Cells{{personaPhase: {phaseStanding}}},
 		Rules: []Rule{
 			{
 				Name: "persona-block-full", Cells: Cells{{personaAxis: blocks, personaPhase: {phaseStanding}}}, Want: standing(personaBlock, personaOthers-(personaClients-1)*personaBlock),

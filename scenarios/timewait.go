@@ -78,10 +78,6 @@ func KeepTimeWaits(roles ...lab.Role) (settings lab.Settings) {
 	return settings
 }
 
-// surelyAbsent is how many looks in a row must miss a socket: one look may miss
-// one that changes its state (see observe.ReadSockets).
-const surelyAbsent = 2
-
 // side is one end of a connection.
 type side struct {
 	node          node.Node
@@ -123,17 +119,14 @@ func closeInTurn(ctx context.Context, first, then side) (timeWait string, err er
 		return "", err
 	}
 	var left, ended time.Duration
-	absent := 0
 	err = observe.Await(ctx, "TIME_WAIT at "+first.node.Identity().Name, func() (bool, error) {
 		all, err := first.node.Sockets(ctx)
 		mine := all.Between(first.local, first.remote)
 		ended = time.Since(last)
 		if err != nil || len(mine) == 0 {
 			left = 0
-			absent++
-			return absent >= surelyAbsent, err
+			return true, err
 		}
-		absent = 0
 		left = mine[0].Expires
 		return mine[0].State == observe.TimeWait, nil
 	})

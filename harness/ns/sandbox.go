@@ -309,14 +309,14 @@ func SandboxInit() (exitCode int, isInit bool) {
 }
 
 // Namespaces that are made in a sandbox have a table of TCP connections of their
-// own, where the kernel offers that (Linux 6.1, commit d1e5e6408b30): 2^14 hash
+// own, where the kernel offers that (Linux 6.1, commit d1e5e6408b30): 2^11 hash
 // chains. The table that all namespaces share otherwise has 2^18 on a machine of 24
 // GiB, and whoever lists the sockets of one namespace has all of them walked
 // (tcp_diag_dump), which was a tenth of the suite's processor time. What is in the
 // table, and what the kernel makes of it, is the same.
 const (
 	childTables  = "/proc/sys/net/ipv4/tcp_child_ehash_entries"
-	childEntries = "16384"
+	childEntries = "2048"
 )
 
 // startInside makes the sandbox's insides and starts the command in them.
