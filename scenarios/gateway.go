@@ -168,7 +168,7 @@ func giveawayOf(ctx context.Context, c Cell, l *lab.Lab) (*giveaway, error) {
 		from:     sourcePort,
 		draws:    c.Is(gatewayPool, poolAll) && !c.Is(gatewayRandom, randomNo),
 		listed: c.Is(gatewayEntry, "kept") && c.Is(gatewayPool, poolOne) && c.Is(gatewaySource, "same") &&
-			c.Is(gatewayRandom, randomNo),
+			c.Is(gatewayRandom, randomNo) && c.Is(gatewayLeft, string(LeftTimeWait)) && c.Is(gatewayHold, "1"),
 	}
 	if c.Is(gatewayPool, poolFew) {
 		g.earlier = fewPorts
