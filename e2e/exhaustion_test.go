@@ -128,7 +128,7 @@ var _ = Describe("tcp_tw_reuse on the client", func() {
 })
 
 var _ = Describe("TIME_WAIT", func() {
-	It("lasts 60 s whatever tcp_fin_timeout says, and then the port is free", Label("slow"), SpecPriority(2), func(ctx SpecContext) {
+	It("lasts 60 s whatever tcp_fin_timeout says, and then the port is free", Label("slow"), SpecPriority(60), func(ctx SpecContext) {
 		world := up(ctx, lab.Topology{Clients: 1, Sysctls: scenarios.KeepTimeWaits(lab.Client).On(lab.Client,
 			"net.ipv4.ip_local_port_range=50000 50000", "net.ipv4.tcp_tw_reuse=0", "net.ipv4.tcp_fin_timeout=5")})
 		client, door := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)

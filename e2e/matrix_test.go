@@ -275,16 +275,10 @@ func withSlow(f scenarios.Family, c scenarios.Cell, labels Labels) Labels {
 	return labels
 }
 
-// priority lets specs that wait begin before the others, which run meanwhile.
+// priority lets specs that wait long begin first: the others run meanwhile, and
+// nobody waits for the last alone.
 func priority(f scenarios.Family, c scenarios.Cell) SpecPriority {
-	switch {
-	case f.IsSlow(c):
-		return 2
-	case f.IsLong(c):
-		return 1
-	default:
-		return 0
-	}
+	return SpecPriority(f.Wait(c) / time.Second)
 }
 
 // drive brings a cell about in a lab of its own.

@@ -80,7 +80,7 @@ func Ceiling() Family {
 			{Name: ceilingPorts, Values: []string{"48", "24"}, Means: "P", Own: Numbers{Least: 8, Most: 256, Step: 2}},
 			{Name: ceilingRandom, Values: []string{randomNo, randomFully}, Means: "how the gateway chooses: as they come, or by --random-fully"},
 		},
-		Long: Cells{{}},
+		Waits: []Wait{{Cells{{}}, 10 * time.Second}},
 		Rules: []Rule{
 			{
 				Name: "ceiling-idle", Cells: Cells{{ceilingLimit: {limitIdle}}},

@@ -144,12 +144,10 @@ func TestAxesAndValuesExist(t *testing.T) {
 				t.Errorf("%s: impossible %v: no reason", file(f), i.Cells)
 			}
 		}
-		for _, w := range slices.Concat(f.Slow, f.Warp) {
-			check("slow", Cells{w})
-		}
-		for _, c := range f.All() {
-			if f.IsWarp(c) && !f.IsSlow(c) {
-				t.Errorf("%s: %s takes hours (Warp), and is not Slow", file(f), f.Describe(c))
+		for i, w := range f.Waits {
+			check("waits", w.Cells)
+			if !slices.ContainsFunc(f.All(), func(c Cell) bool { return w.Cells.matches(c) && f.Wait(c) == w.About }) {
+				t.Errorf("%s: Waits[%d], %v: no cell, or others before it have the cells", file(f), i, w.About)
 			}
 		}
 		for _, a := range f.Axes {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"twlab/harness/lab"
 )
@@ -30,15 +31,9 @@ type Family struct {
 	Crossed [][]string
 	// Impossible lists the combinations that cannot be brought about at all.
 	Impossible []Impossible
-	// Slow are the cells in which the kernel makes everybody wait for half a
-	// minute and more.
-	Slow Cells
-	// Long are other cells of five seconds and more, which begin before the short
-	// ones: a run would end with a wait for the last of them.
-	Long Cells
-	// Warp are the cells that take hours and more, which nobody waits for: they are
-	// for machines in which idle time passes at once. They are slow too.
-	Warp Cells
+	// Waits says which cells the kernel makes wait for long, the first that
+	// matches counts. Others take a few seconds at most.
+	Waits []Wait
 	// Rules are in order; the first that matches a cell counts.
 	Rules []Rule
 	// Needs are sysctls of the topology that the driver goes by: a cell of a
@@ -194,6 +189,14 @@ func (cs Cells) And(more Where) Cells {
 	return both
 }
 
+// Wait says how long some cells take at least, for everybody who plans a run:
+// those of half a minute and more are slow, those of an hour and more are for
+// machines in which idle time passes at once.
+type Wait struct {
+	Cells Cells
+	About time.Duration
+}
+
 // Impossible says why some combinations cannot be.
 type Impossible struct {
 	Cells   Cells
@@ -257,14 +260,21 @@ func (f Family) Rule(c Cell, k Kernels) (Rule, bool) {
 	return Rule{}, false
 }
 
-// IsSlow tells whether the kernel makes the cell wait for half a minute or more.
-func (f Family) IsSlow(c Cell) bool { return f.Slow.matches(c) }
+// Wait is how long the cell takes at least, as far as the family says; else zero.
+func (f Family) Wait(c Cell) time.Duration {
+	for _, w := range f.Waits {
+		if w.Cells.matches(c) {
+			return w.About
+		}
+	}
+	return 0
+}
 
-// IsLong tells whether the cell, without being slow, takes long beside most.
-func (f Family) IsLong(c Cell) bool { return f.Long.matches(c) && !f.IsSlow(c) }
+// IsSlow tells whether the kernel makes the cell wait for half a minute or more.
+func (f Family) IsSlow(c Cell) bool { return f.Wait(c) >= 30*time.Second }
 
 // IsWarp tells whether the cell takes hours or days.
-func (f Family) IsWarp(c Cell) bool { return f.Warp.matches(c) }
+func (f Family) IsWarp(c Cell) bool { return f.Wait(c) >= time.Hour }
 
 // Lab is the whole topology of a cell: the family's, the sysctls that are axes,
 // and the user's own.

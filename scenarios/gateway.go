@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"twlab/harness/lab"
 	"twlab/harness/observe"
@@ -95,11 +96,12 @@ func Gateway() Family {
 			{Cells{{gatewayEntry: {"kept"}, gatewayLeft: {string(LeftNothing)}, gatewayHold: {"1", "30"}}},
 				"an entry that lasts for less than 60 s is gone before the balancer's TIME_WAIT is over"},
 		},
-		Slow: Cells{
-			{gatewayLeft: {string(LeftNothing)}},
-			{gatewayEntry: {"expired"}, gatewayHold: {"30"}},
+		Waits: []Wait{
+			{Cells{{gatewayEntry: {"expired"}, gatewayLeft: {string(LeftNothing)}, gatewayHold: {"120"}}}, 120 * time.Second},
+			{Cells{{gatewayLeft: {string(LeftNothing)}}}, TimeWaitLength},
+			{Cells{{gatewayEntry: {"expired"}, gatewayHold: {"30"}}}, 30 * time.Second},
+			{Cells{{gatewayEntry: {"kept"}, gatewaySource: {"same"}, gatewayPool: {poolOne, poolFew}}}, 7 * time.Second},
 		},
-		Long:     Cells{{gatewayEntry: {"kept"}, gatewaySource: {"same"}, gatewayPool: {poolOne, poolFew}}},
 		Rules:    gatewayRules(),
 		Topology: gatewayTopology,
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {

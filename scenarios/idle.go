@@ -49,8 +49,11 @@ func Idle() Family {
 		Impossible: []Impossible{
 			{Cells{{state: {timeWait}, clock: {putBack}}}, "a new connection of the same host goes by its uptime, which nobody can put back"},
 		},
-		Slow: Cells{{}},
-		Warp: Cells{{idle: {hour, days}}},
+		Waits: []Wait{
+			{Cells{{idle: {days}}}, 25 * 24 * time.Hour},
+			{Cells{{idle: {hour}}}, time.Hour},
+			{Cells{{idle: {short}}}, 90 * time.Second},
+		},
 		Rules: []Rule{
 			{
 				Name: "idle-time-wait-gone", Cells: Cells{{state: {timeWait}}},

@@ -56,7 +56,7 @@ func Length() Family {
 			{Name: look, Values: []string{early, late},
 				Means: "whether the kernel's own timer is read when TIME_WAIT begins, or its end is waited for"},
 		},
-		Slow: Cells{{look: {late}}},
+		Waits: []Wait{{Cells{{look: {late}}}, TimeWaitLength}},
 		Rules: []Rule{
 			{
 				Name: "length-over-port-free", Cells: Cells{{look: {late}, closer: {client}}},

@@ -191,8 +191,7 @@ func ByPersona() Family {
 		Impossible: []Impossible{
 			{Cells{{personaAxis: unknown, personaPhase: {phaseAgain}}}, "nobody has published how long it holds a port"},
 		},
-		Slow: Cells{again},
-		Long: Cells{{personaPhase: {phaseStanding}}},
+		Waits: []Wait{{Cells{again}, 120 * time.Second}, {Cells{{}}, 7 * time.Second}},
 		Rules: []Rule{
 			{
 				Name: "persona-block-full", Cells: Cells{{personaAxis: blocks, personaPhase: {phaseStanding}}}, Want: standing(personaBlock, personaOthers-(personaClients-1)*personaBlock),

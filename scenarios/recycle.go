@@ -154,7 +154,7 @@ func recycleFamily(emulate *recycle.Config) Family {
 			{Cells{{clientTS: {"0", first}, clock: {"older"}}}, "a SYN without timestamp has no clock that could be older"},
 			{Cells{{lbTS: {"0"}, clock: {"older"}}}, "a balancer without timestamps has been shown no clock to be older than"},
 		},
-		Slow:  Cells{{gap: {outside}}},
+		Waits: []Wait{{Cells{{gap: {outside}}}, TimeWaitLength}},
 		Rules: rules,
 		Topology: func(c Cell) lab.Topology {
 			t := lab.Topology{

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"twlab/harness/crowd"
 	"twlab/harness/lab"
@@ -69,7 +70,7 @@ func Refusal() Family {
 			Means: "who is made to refuse: nobody; clients with too few ports; a gateway with too few; the balancer's TIME_WAITs for the timestamps " +
 				"of half of them, or for the sequence numbers; a full accept queue; a port where nobody listens; three of these at once",
 		}},
-		Long: Cells{{refusalBy: {byThree}}},
+		Waits: []Wait{{Cells{{refusalBy: {byThree}}}, 20 * time.Second}},
 		Rules: []Rule{
 			rule(byNobody, account(all, Exactly("late", 0)), "nothing stands in the way", "RFC 9293 section 3.5"),
 			rule(byClient, account(refusalPool, Exactly(refusedBy(byClient), all-refusalPool), Exactly("late", 0)),

@@ -70,7 +70,10 @@ func Share() Family {
 				Means: "for how many seconds the gateway keeps the entry of an ended connection; the balancer keeps its TIME_WAIT for 60"},
 		},
 		Crossed: [][]string{{shareClocks, shareHold}},
-		Slow:    Cells{{shareHold: {"30", "50", "65", "90", "120"}}},
+		Waits: []Wait{
+			{Cells{{shareHold: {"120"}}}, 120 * time.Second}, {Cells{{shareHold: {"90"}}}, 90 * time.Second},
+			{Cells{{shareHold: {"50", "65"}}}, 50 * time.Second}, {Cells{{shareHold: {"30"}}}, 30 * time.Second},
+		},
 		Rules: []Rule{
 			{
 				Name: "share-outlived", Cells: Cells{{shareHold: {"65", "90", "120"}}},

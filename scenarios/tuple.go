@@ -117,8 +117,10 @@ func Tuple() Family {
 				"the other SYN that is challenged needs a fault of its own"},
 			{Cells{{second: {"direct"}, path: {string(UnNATedRST)}}}, "without NAT there is no translation to be left out"},
 		},
-		Slow: Cells{{state: {string(LeftNothing)}}},
-		Long: Cells{{clock: {string(Equal)}}},
+		Waits: []Wait{
+			{Cells{{state: {string(LeftNothing)}}}, TimeWaitLength},
+			{Cells{{clock: {string(Equal)}}}, 5 * time.Second}, // many tries, on a busy machine
+		},
 		Rules: []Rule{
 			{
 				Name: "tuple-wrapped-out-of-reach", Cells: Cells{{clock: {string(Wrapped)}}},

@@ -71,7 +71,7 @@ func Uptimes() Family {
 			{Cells{{memory: {timeWait}, closer: {client}}}, "a five-tuple is in TIME_WAIT at the balancer when that has closed first"},
 			{Cells{{memory: {timeWait}, lbTS: {"0"}}}, "without timestamps the initial sequence number decides, which the clients choose as they like"},
 		},
-		Slow: Cells{{tries: {many}}},
+		Waits: []Wait{{Cells{{tries: {many}}}, 30 * time.Second}},
 		Rules: []Rule{
 			{
 				Name: "uptimes-answered", Cells: Cells{{memory: {timeWait}}}.And(comesLater),
