@@ -3,7 +3,10 @@ package e2e
 import (
 	"net/netip"
 
+	"twlab/harness/kernel"
+
 	. "github.com/onsi/ginkgo/v2"
+
 	. "github.com/onsi/gomega"
 
 	"twlab/harness/lab"
@@ -32,7 +35,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 		Expect(seen.Second).To(HaveField("Verdict", tcp.Connected))
 		Expect(seen.SYNs).To(HaveAnswers(observe.AnswerACK, observe.AnswerSYNACK))
 		Expect(seen.SYNs.SYNs[0]).To(And(HaveField("ResetSent", true), HaveField("Reset.Reached", true)))
-		Expect(seen.Balancer).To(Rise(scenarios.PAWSReject(seen.Balancer)))
+		Expect(seen.Balancer).To(Rise(kernel.PAWSReject(seen.Balancer)))
 		Expect(seen.Balancer).To(StayStill(otherCauses...))
 		Expect(seen.Client).To(Rise("TcpExt.TCPSynRetrans", "Tcp.OutRsts"))
 		Expect(seen.Gateway).To(StayStill("Conntrack.insert_failed", "Conntrack.drop"))
@@ -43,7 +46,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 
 		Expect(seen.Second).To(HaveField("Verdict", tcp.Connected))
 		Expect(seen.SYNs).To(HaveAnswers(observe.AnswerSYNACK))
-		Expect(seen.Balancer).To(StayStill(append(otherCauses, scenarios.PAWSReject(seen.Balancer))...))
+		Expect(seen.Balancer).To(StayStill(append(otherCauses, kernel.PAWSReject(seen.Balancer))...))
 		Expect(seen.Client).To(StayStill("TcpExt.TCPSynRetrans", "Tcp.OutRsts"))
 	})
 
@@ -62,7 +65,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 		Expect(seen.SYNs.Reached).To(And(Equal(seen.SYNs.Sent), BeNumerically(">", 1)))
 		Expect(seen.SYNs.SYNs[0]).To(And(HaveField("Answer", observe.AnswerACK), HaveField("Reset.Reached", true)))
 		Expect(seen.SYNs.SYNACKs).To(BeZero())
-		Expect(seen.Balancer).To(Rise(scenarios.PAWSReject(seen.Balancer)))
+		Expect(seen.Balancer).To(Rise(kernel.PAWSReject(seen.Balancer)))
 		Expect(seen.Balancer).To(StayStill(otherCauses...))
 		Expect(sockets(ctx, world.balancer())).To(HaveTimeWait(1))
 	})
@@ -77,7 +80,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 
 		Expect(seen.Second).To(And(HaveField("Verdict", tcp.Connected), HaveField("Timestamps", false)))
 		Expect(seen.SYNs).To(HaveAnswers(observe.AnswerACK, observe.AnswerSYNACK))
-		Expect(seen.Balancer).To(StayStill(append(otherCauses, scenarios.PAWSReject(seen.Balancer))...))
+		Expect(seen.Balancer).To(StayStill(append(otherCauses, kernel.PAWSReject(seen.Balancer))...))
 		Expect(seen.Client).To(Rise("TcpExt.TCPSynRetrans", "Tcp.OutRsts"))
 	})
 
@@ -86,7 +89,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 
 		Expect(seen.Second).To(And(HaveField("Verdict", tcp.Connected), HaveField("Timestamps", false)))
 		Expect(seen.SYNs).To(HaveAnswers(observe.AnswerSYNACK))
-		Expect(seen.Balancer).To(StayStill(append(otherCauses, scenarios.PAWSReject(seen.Balancer))...))
+		Expect(seen.Balancer).To(StayStill(append(otherCauses, kernel.PAWSReject(seen.Balancer))...))
 	})
 
 	It("does not come about while the gateway remembers the first connection: it gives another port", func(ctx SpecContext) {

@@ -8,7 +8,6 @@ import (
 	"twlab/harness/lab"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
-	"twlab/scenarios"
 )
 
 // Failures that look the same to the client, and have another owner.
@@ -34,7 +33,7 @@ var _ = Describe("A connect that times out", func() {
 		Expect(account.LeftGateway).To(BeZero())
 		Expect(gateway()).To(Rise("Conntrack.insert_failed", "Conntrack.drop"))
 		moved := balancer()
-		Expect(moved).To(StayStill("Tcp.InSegs", "TcpExt.ListenDrops", scenarios.PAWSReject(moved)))
+		Expect(moved).To(StayStill("Tcp.InSegs", "TcpExt.ListenDrops", kernel.PAWSReject(moved)))
 	})
 
 	It("does not happen when the gateway has a second port", func(ctx SpecContext) {
@@ -63,7 +62,7 @@ var _ = Describe("A connect that times out", func() {
 		Expect([]int{account.SYNACKs, account.ACKs, account.RSTs}).To(HaveEach(0))
 		moved := balancer()
 		Expect(moved).To(Rise("TcpExt.ListenOverflows", "TcpExt.ListenDrops"))
-		Expect(moved).To(StayStill(scenarios.PAWSReject(moved)))
+		Expect(moved).To(StayStill(kernel.PAWSReject(moved)))
 	})
 
 	It("does not happen when the accept queue has room for one more", func(ctx SpecContext) {

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"twlab/harness/crowd"
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
 )
@@ -40,18 +41,18 @@ func FatesOf(r crowd.Result) Fates {
 	client, gateway, balancer := r.Moved[lab.Client], r.Moved[lab.Gateway], r.Moved[lab.Balancer]
 	f := Fates{
 		Sent:     int64(r.SYNs),
-		Accepted: passiveOpens.of(balancer),
-		Gateway:  natClashes.of(gateway),
-		Queue:    listenOverflows.of(balancer),
+		Accepted: kernel.PassiveOpens.Of(balancer),
+		Gateway:  kernel.NATClashes.Of(gateway),
+		Queue:    kernel.ListenOverflows.Of(balancer),
 		// A refused attempt is over, so each had one RST; the balancer sends RSTs
 		// to others as well.
-		Closed: min(int64(r.Verdicts[tcp.Refused]), resetsSent.of(balancer)),
+		Closed: min(int64(r.Verdicts[tcp.Refused]), kernel.ResetsSent.Of(balancer)),
 	}
 	if !hadTimeWait(r) {
 		return f
 	}
-	f.Clock = pawsRejects(balancer)
-	answers := resetsSent.of(client) - aborted(r)
+	f.Clock = kernel.PAWSRejects(balancer)
+	answers := kernel.ResetsSent.Of(client) - aborted(r)
 	f.Number = max(0, answers-f.Clock)
 	return f
 }
@@ -60,7 +61,7 @@ func FatesOf(r crowd.Result) Fates {
 // them (tcp_close), and with them the attempts that were given up in SYN_SENT, which
 // send none.
 func aborted(r crowd.Result) int64 {
-	n := abortedOnData.of(r.Moved[lab.Client])
+	n := kernel.AbortedOnData.Of(r.Moved[lab.Client])
 	return max(0, n-int64(r.Verdicts[tcp.Undecided]))
 }
 

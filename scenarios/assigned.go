@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/microvm"
 	"twlab/harness/node"
@@ -20,14 +21,14 @@ import (
 type Assignment struct {
 	Machines microvm.Host
 	Kernels  map[lab.Role]microvm.Kernel
-	Facts    map[lab.Role]Facts
+	Facts    map[lab.Role]kernel.Facts
 }
 
 // ProbeKernels boots each kernel once, alone, and finds out about it as the kernel
 // of machines.
 func ProbeKernels(ctx context.Context, machines microvm.Host, kernels map[lab.Role]microvm.Kernel) (Assignment, error) {
-	a := Assignment{Machines: machines, Kernels: kernels, Facts: map[lab.Role]Facts{}}
-	known := map[microvm.Kernel]Facts{}
+	a := Assignment{Machines: machines, Kernels: kernels, Facts: map[lab.Role]kernel.Facts{}}
+	known := map[microvm.Kernel]kernel.Facts{}
 	for role, k := range kernels {
 		if a.Machines.Accelerator == microvm.Automatic {
 			var err error
@@ -47,19 +48,19 @@ func ProbeKernels(ctx context.Context, machines microvm.Host, kernels map[lab.Ro
 	return a, nil
 }
 
-func probeKernel(ctx context.Context, machines microvm.Host, k microvm.Kernel) (Facts, error) {
+func probeKernel(ctx context.Context, machines microvm.Host, k microvm.Kernel) (kernel.Facts, error) {
 	m, err := microvm.Boot(ctx, microvm.Config{
 		Host: machines, Kernel: k,
 		Node: node.Identity{Name: "probed", Addr: netip.AddrFrom4([4]byte{10, 0, 0, 1})},
 	})
 	if err != nil {
-		return Facts{}, err
+		return kernel.Facts{}, err
 	}
 	facts, err := Probe(ctx, m)
 	if err == nil {
-		err = facts.try(ctx, m)
+		err = tryFeatures(ctx, facts, m)
 	}
-	return facts.apart(), errors.Join(err, m.Close())
+	return facts.Apart(), errors.Join(err, m.Close())
 }
 
 // ReadAssignment reads what somebody else has written as JSON.
@@ -99,7 +100,7 @@ func (a Assignment) Lines() (lines []string) {
 
 // Known is what is known of every role's kernel, when those without one of their
 // own run on the kernel of these facts.
-func (a Assignment) Known(running Facts) Kernels {
+func (a Assignment) Known(running kernel.Facts) Kernels {
 	all := Alike(running)
 	for role, facts := range a.Facts {
 		all[role] = facts

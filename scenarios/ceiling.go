@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"twlab/harness/crowd"
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -91,7 +92,7 @@ func Ceiling() Family {
 				Source: "nf_nat_l4proto_unique_tuple; __nf_conntrack_confirm, insert_failed; nf_conntrack_tcp_timeout_established",
 			},
 			{
-				Name: "ceiling-client", Cells: Cells{{ceilingLimit: {limitClient}}}, Kernels: []Condition{Has(lab.Client, ReuseDelay)},
+				Name: "ceiling-client", Cells: Cells{{ceilingLimit: {limitClient}}}, Kernels: []Condition{Has(lab.Client, kernel.ReuseDelay)},
 				Want: with([]Expectation{reached, counted, held}, alone(byClient)...),
 				Because: "a client without a free port gets EADDRNOTAVAIL at once and sends nothing, and a port is free again when its TIME_WAIT is as " +
 					"old as tcp_tw_reuse_delay",
@@ -104,7 +105,7 @@ func Ceiling() Family {
 				Source:  "tcp_twsk_unique: tw_ts_recent_stamp; commit cca9bab1b72c",
 			},
 			{
-				Name: "ceiling-evicted", Cells: Cells{{ceilingISN: {isnOwn}}}, Kernels: []Condition{Has(lab.Gateway, EvictsClosing)},
+				Name: "ceiling-evicted", Cells: Cells{{ceilingISN: {isnOwn}}}, Kernels: []Condition{Has(lab.Gateway, kernel.EvictsClosing)},
 				Want: []Expectation{AtLeast(percent, 110), AtMost(soonest, hold/2), Exactly(refusedBy(byClient), 0), Exactly("undecided", 0)},
 				Because: "there is no such ceiling where the NAT takes the port of an ended connection for a new one when it has no other: only " +
 					"those that stand at the same time need different ports",

@@ -71,7 +71,7 @@ func TestNumbersOfOnesOwn(t *testing.T) {
 	if !q.Cell.Is("ports", "64") || q.Family.Topology(q.Cell).Gateway.Ports.Size() != 64 {
 		t.Errorf("%s: want a gateway with 64 ports", q.Title())
 	}
-	if rule, covered, why := q.Rule(Alike(FactsOf(kernel.Release{Major: 5, Minor: 10}))); rule.Name != "ceiling-ended" || !covered {
+	if rule, covered, why := q.Rule(Alike(kernel.FactsOf(kernel.Release{Major: 5, Minor: 10}))); rule.Name != "ceiling-ended" || !covered {
 		t.Errorf("rule %q, covered %v (%s): want that of any other number", rule.Name, covered, why)
 	}
 	for _, f := range Families() {
@@ -86,7 +86,7 @@ func TestNumbersOfOnesOwn(t *testing.T) {
 }
 
 func TestQuestionsBeyondTheRules(t *testing.T) {
-	kernels := Alike(FactsOf(kernel.Release{Major: 6, Minor: 18}))
+	kernels := Alike(kernel.FactsOf(kernel.Release{Major: 6, Minor: 18}))
 	for _, c := range []struct {
 		text, beyond string
 	}{

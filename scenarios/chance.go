@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -59,7 +60,7 @@ func Chance() Family {
 			},
 			{
 				Name: "chance-one-host-one-offset", Cells: Cells{stamped}.And(Where{hosts: {"one"}}),
-				Kernels: []Condition{Lacks(lab.Client, OffsetPerPort)}, Want: none,
+				Kernels: []Condition{Lacks(lab.Client, kernel.OffsetPerPort)}, Want: none,
 				Because: "the random offset is the same for all connections between two addresses, so the clock only goes forward",
 				Source:  "commit 28ee1b746f49, secure_seq: downgrade to per-host timestamp offsets",
 			},
@@ -70,7 +71,7 @@ func Chance() Family {
 				Source: "commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset",
 			},
 			{
-				Name: "chance-many-hosts-one-clock", Cells: Cells{stamped}, Kernels: []Condition{Lacks(lab.Client, TimestampsMode2)}, Want: none,
+				Name: "chance-many-hosts-one-clock", Cells: Cells{stamped}, Kernels: []Condition{Lacks(lab.Client, kernel.TimestampsMode2)}, Want: none,
 				Because: "without random offsets all namespaces of one kernel have one clock; hosts with different uptimes do not",
 				Source:  "tcp_time_stamp before commit 95a22caee396",
 			},
@@ -142,7 +143,7 @@ func driveChance(ctx context.Context, _ Cell, l *lab.Lab) (seen Seen, err error)
 	seen.Moved = map[lab.Role]observe.Counters{lab.Gateway: moved[0], lab.Balancer: moved[1]}
 	seen.Count("rejected", int64(rejected))
 	seen.Count("failed", int64(failed))
-	seen.Count("paws rejects", pawsRejects(moved[1]))
+	seen.Count("paws rejects", kernel.PAWSRejects(moved[1]))
 	return seen, nil
 }
 

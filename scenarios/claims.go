@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 )
 
@@ -104,7 +105,9 @@ longer in use).
 `
 
 // newestKernel is the one that the numbers of cells in CLAIMS.md are for.
-func newestKernel() Kernels { return Alike(FactsOf(Known()[len(Known())-1])) }
+func newestKernel() Kernels {
+	return Alike(kernel.FactsOf(kernel.KnownReleases()[len(kernel.KnownReleases())-1]))
+}
 
 // trials are the cells of a rule that are tried: in an ordinary run, and only where
 // idle time passes at once.
@@ -161,7 +164,7 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 			proofs = append(proofs, fmt.Sprintf("%s (%d)", link, n.ordinary))
 		case n.warped > 0:
 			warped = append(warped, fmt.Sprintf("%s (%d)", link, n.warped))
-		case slices.Contains(r.Kernels, Has(lab.Client, OwnMachine)):
+		case slices.Contains(r.Kernels, Has(lab.Client, kernel.OwnMachine)):
 			apart = append(apart, link)
 		default:
 			others = append(others, link)
@@ -280,7 +283,7 @@ func renderPersonas(out *strings.Builder) {
 
 func renderFeatures(out *strings.Builder) {
 	out.WriteString("\n## Features of kernels\n\n| feature | what it is | mainline kernels | probe | source |\n|---|---|---|---|---|\n")
-	for _, f := range Features() {
+	for _, f := range kernel.Features() {
 		var spans []string
 		for _, s := range f.In {
 			spans = append(spans, s.String())
@@ -289,7 +292,7 @@ func renderFeatures(out *strings.Builder) {
 		if f.Apart {
 			spans, probe = []string{"any"}, "a machine of its own for each node (`--kernel ROLE=`)"
 		}
-		if f.Try != nil {
+		if f.Settled != (kernel.Release{}) {
 			probe = fmt.Sprintf("tried before %v on a machine of its own, else release", f.Settled)
 		}
 		for _, p := range []struct{ kind, name string }{{"sysctl", f.Sysctl}, {"counter", f.Counter}, {"symbol", f.Symbol}} {
@@ -305,12 +308,12 @@ func renderCounters(out *strings.Builder) {
 	out.WriteString("\n## Counters\n\nOf the kernel, for each network namespace: columns of /proc/net/snmp, /proc/net/netstat " +
 		"and /proc/net/stat/nf_conntrack. Rules name them with the role, `balancer TcpExt.ListenDrops`, and mean how far they moved.\n\n" +
 		"| counter | what it counts | mainline kernels |\n|---|---|---|\n")
-	for _, c := range knownCounters() {
+	for _, c := range kernel.Counters() {
 		kernels := "all"
-		if c.in != (Span{}) {
-			kernels = c.in.String()
+		if c.In != (kernel.Span{}) {
+			kernels = c.In.String()
 		}
-		fmt.Fprintf(out, "| `%s` | %s | %s |\n", c.name, c.means, kernels)
+		fmt.Fprintf(out, "| `%s` | %s | %s |\n", c.Name, c.Means, kernels)
 	}
 }
 

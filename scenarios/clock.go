@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -28,8 +29,8 @@ func Clock() Family {
 	same := []Expectation{Is("timestamps", "yes"), Is("offset", "same"), Is("offset on the wire", "same")}
 	different := []Expectation{Is("timestamps", "yes"), Is("offset", "different"), Is("offset on the wire", "different")}
 	random, fixed := Where{mode: {"1"}}, Where{mode: {"2"}}
-	perPort := []Condition{Has(lab.Client, OffsetPerPort)}
-	perHost := []Condition{Has(lab.Client, TimestampsMode2), Has(lab.Client, MillisecondClock), Lacks(lab.Client, OffsetPerPort)}
+	perPort := []Condition{Has(lab.Client, kernel.OffsetPerPort)}
+	perHost := []Condition{Has(lab.Client, kernel.TimestampsMode2), Has(lab.Client, kernel.MillisecondClock), Lacks(lab.Client, kernel.OffsetPerPort)}
 	// HZ is 100 to 1000, so 10 to 100; up to two are missed or won in 200 ms.
 	jiffies := Between("ticks in 100 ms", 9, 101)
 
@@ -55,7 +56,7 @@ func Clock() Family {
 			},
 			{
 				Name: "clock-uptime", Cells: Cells{fixed},
-				Kernels: []Condition{Has(lab.Client, TimestampsMode2), Has(lab.Client, MillisecondClock)},
+				Kernels: []Condition{Has(lab.Client, kernel.TimestampsMode2), Has(lab.Client, kernel.MillisecondClock)},
 				Want:    with(same, ticks, Is("uptime", "yes")),
 				Because: "with tcp_timestamps=2 the timestamp is the kernel's own uptime in milliseconds: one clock for all ports, " +
 					"hosts and namespaces of a kernel",
@@ -89,13 +90,13 @@ func Clock() Family {
 			},
 			{
 				Name: "clock-jiffies-per-host", Cells: Cells{random}.And(Where{compared: {host}}),
-				Kernels: []Condition{Has(lab.Client, TimestampsMode2), Lacks(lab.Client, MillisecondClock)},
+				Kernels: []Condition{Has(lab.Client, kernel.TimestampsMode2), Lacks(lab.Client, kernel.MillisecondClock)},
 				Want:    with(different, jiffies),
 				Because: "two hosts have different offsets; the clock is the kernel's timer interrupt, 100 to 1000 times a second",
 				Source:  "secure_tcp_ts_off of 4.11; tcp_time_stamp before commit 9a568de4818d",
 			},
 			{
-				Name: "clock-jiffies", Cells: Cells{{mode: {"1", "2"}}}, Kernels: []Condition{Lacks(lab.Client, MillisecondClock)},
+				Name: "clock-jiffies", Cells: Cells{{mode: {"1", "2"}}}, Kernels: []Condition{Lacks(lab.Client, kernel.MillisecondClock)},
 				Want: with(same, jiffies),
 				Because: "all connections of a host, and before 4.10 those of all namespaces, show the kernel's timer interrupt, " +
 					"which ticks 100 to 1000 times a second",

@@ -17,10 +17,6 @@ import (
 // of it.
 type tunable struct {
 	sysctl string
-	// feature is had by kernels that show the sysctl in every network
-	// namespace, in says since when. It is empty where all known kernels do.
-	feature Feature
-	in      []Span
 	// absent is what the others say, from the special to the general.
 	absent []absence
 	// other is a value that is no kernel's default.
@@ -58,13 +54,6 @@ const (
 	knobUnknown  = "unknown"
 )
 
-// seenIn are the kernels that show a sysctl in each namespace when it has had a
-// value for each since a release: before Linux 3.5 all namespaces showed the
-// machine's one value.
-func seenIn(major, minor int) []Span {
-	return []Span{{Until: mainline(3, 5)}, {From: mainline(major, minor)}}
-}
-
 // oneForAll is the absence of sysctls that the first namespace has for the whole
 // machine.
 var oneForAll = absence{
@@ -86,16 +75,16 @@ func tunables() []tunable {
 	table := "net/ipv4/sysctl_net_ipv4.c, tcp_sk_init"
 	return []tunable{
 		{
-			sysctl: "net.ipv4.tcp_timestamps", feature: "knob-tcp-timestamps", in: seenIn(4, 13), other: "0",
+			sysctl: "net.ipv4.tcp_timestamps", other: "0",
 			absent: []absence{oneForAll}, source: table + "; commit 5d2ed0521ae9",
 			usual: always("1", "timestamps are on by default on every kernel"),
 		},
 		{
-			sysctl: "net.ipv4.tcp_tw_reuse", feature: "knob-tcp-tw-reuse", in: seenIn(4, 10), other: "1",
+			sysctl: "net.ipv4.tcp_tw_reuse", other: "1",
 			absent: []absence{oneForAll}, source: table + "; commit 79e9fed46038",
 			usual: []usual{
 				{
-					name: "default-loopback", kernels: []Condition{Has(lab.Client, LoopbackReuse)}, want: []Expectation{Is("value", "2")},
+					name: "default-loopback", kernels: []Condition{Has(lab.Client, kernel.LoopbackReuse)}, want: []Expectation{Is("value", "2")},
 					because: "since Linux 4.19 the default is 2: reuse, but over loopback only",
 				},
 				{
@@ -105,16 +94,16 @@ func tunables() []tunable {
 			},
 		},
 		{
-			sysctl: "net.ipv4.tcp_tw_reuse_delay", feature: "knob-tcp-tw-reuse-delay", in: since(6, 14), other: "500",
+			sysctl: "net.ipv4.tcp_tw_reuse_delay", other: "500",
 			absent: []absence{notYet("not-yet", "6.14")},
 			source: "commit ca6a6f93867a, tcp: Add sysctl to configure TIME-WAIT reuse delay",
 			usual:  always("1000", "the document's one second is the default of a sysctl since Linux 6.14, in milliseconds"),
 		},
 		{
-			sysctl: "net.ipv4.tcp_tw_recycle", feature: TwRecycle, other: "1",
+			sysctl: "net.ipv4.tcp_tw_recycle", other: "1",
 			absent: []absence{
 				{
-					name: "one-for-all", kernels: []Condition{Has(lab.Client, PassivePAWS)}, file: knobNotHere,
+					name: "one-for-all", kernels: []Condition{Has(lab.Client, kernel.PassivePAWS)}, file: knobNotHere,
 					because: "until Linux 4.10 there is one value for the whole machine, and only the first namespace shows it",
 				},
 				{
@@ -126,16 +115,16 @@ func tunables() []tunable {
 			usual:  always("0", "where it exists, it is off by default"),
 		},
 		{
-			sysctl: "net.ipv4.tcp_fin_timeout", feature: "knob-tcp-fin-timeout", in: seenIn(4, 6), other: "30",
+			sysctl: "net.ipv4.tcp_fin_timeout", other: "30",
 			absent: []absence{oneForAll}, source: table + "; TCP_FIN_TIMEOUT",
 			usual: always("60", "FIN_WAIT2 lasts for 60 s by default, as long as TIME_WAIT does by constant"),
 		},
 		{
-			sysctl: "net.ipv4.ip_local_port_range", feature: "knob-ip-local-port-range", in: seenIn(3, 15), other: "40000 50000",
+			sysctl: "net.ipv4.ip_local_port_range", other: "40000 50000",
 			absent: []absence{oneForAll}, source: "inet_init_net; commit 07f4c90062f8",
 			usual: []usual{
 				{
-					name: "default-60999", kernels: []Condition{Has(lab.Client, EvenPorts)}, want: []Expectation{Is("value", "32768 60999")},
+					name: "default-60999", kernels: []Condition{Has(lab.Client, kernel.EvenPorts)}, want: []Expectation{Is("value", "32768 60999")},
 					because: "a client has 28232 ports towards one door by default, an even number, as connect and bind share them by parity",
 				},
 				{
@@ -145,11 +134,11 @@ func tunables() []tunable {
 			},
 		},
 		{
-			sysctl: "net.ipv4.tcp_max_tw_buckets", feature: "knob-tcp-max-tw-buckets", in: seenIn(4, 11), other: "1000",
+			sysctl: "net.ipv4.tcp_max_tw_buckets", other: "1000",
 			absent: []absence{oneForAll}, source: "tcp_sk_init: cnt / 2; commit 1946e672c173",
 			usual: []usual{
 				{
-					name: "default-half-the-hash", kernels: []Condition{Has(lab.Client, EhashEntries)},
+					name: "default-half-the-hash", kernels: []Condition{Has(lab.Client, kernel.EhashEntries)},
 					want:    []Expectation{AtLeast("value", 512), Is("half of tcp_ehash_entries", "yes")},
 					because: "the limit of TIME_WAITs is half the size of the socket hash, which follows memory; 180000 is long gone",
 				},
@@ -160,16 +149,16 @@ func tunables() []tunable {
 			},
 		},
 		{
-			sysctl: "net.ipv4.tcp_rfc1337", feature: "knob-tcp-rfc1337", in: seenIn(4, 15), other: "1",
+			sysctl: "net.ipv4.tcp_rfc1337", other: "1",
 			absent: []absence{oneForAll}, source: table,
 			usual: always("0", "by default a RST may end TIME_WAIT, against the advice of RFC 1337"),
 		},
 		{
-			sysctl: "net.ipv4.tcp_syn_retries", feature: "knob-tcp-syn-retries", in: seenIn(4, 6), other: "2",
+			sysctl: "net.ipv4.tcp_syn_retries", other: "2",
 			absent: []absence{oneForAll}, source: "TCP_SYN_RETRIES; commit 6c9ff979d192",
 			usual: []usual{
 				{
-					name: "default-6", kernels: []Condition{Has(lab.Client, SixSYNRetries)}, want: []Expectation{Is("value", "6")},
+					name: "default-6", kernels: []Condition{Has(lab.Client, kernel.SixSYNRetries)}, want: []Expectation{Is("value", "6")},
 					because: "a client sends its SYN seven times, since Linux 3.7, because the first timeout is 1 s instead of 3 s",
 				},
 				{
@@ -179,15 +168,15 @@ func tunables() []tunable {
 			},
 		},
 		{
-			sysctl: "net.ipv4.tcp_syn_linear_timeouts", feature: "knob-tcp-syn-linear-timeouts", in: since(6, 5), other: "1",
+			sysctl: "net.ipv4.tcp_syn_linear_timeouts", other: "1",
 			absent: []absence{notYet("not-yet", "6.5")}, source: "commit ccce324dabfe, tcp: make the first N SYN RTO backoffs linear",
 			usual: always("4", "the first four repetitions of a SYN are one second apart"),
 		},
 		{
-			sysctl: "net.ipv4.tcp_invalid_ratelimit", feature: "knob-tcp-invalid-ratelimit", in: since(4, 15), other: "0",
+			sysctl: "net.ipv4.tcp_invalid_ratelimit", other: "0",
 			absent: []absence{
 				{
-					name: "one-for-all", kernels: []Condition{Has(lab.Client, ACKRatelimit)}, file: knobNotHere, because: oneForAll.because,
+					name: "one-for-all", kernels: []Condition{Has(lab.Client, kernel.ACKRatelimit)}, file: knobNotHere, because: oneForAll.because,
 				},
 				notYet("not-yet", "4.0"),
 			},
@@ -195,7 +184,7 @@ func tunables() []tunable {
 			usual:  always("500", "a TIME_WAIT answers rejected segments other than SYNs at most twice a second"),
 		},
 		{
-			sysctl: "net.ipv4.tcp_syncookies", feature: "knob-tcp-syncookies", in: seenIn(4, 6), other: "0",
+			sysctl: "net.ipv4.tcp_syncookies", other: "0",
 			absent: []absence{oneForAll}, source: table + "; commit e994b7c901de",
 			usual: always("1", "cookies answer SYNs when the queue of half open connections is full"),
 		},
@@ -203,7 +192,7 @@ func tunables() []tunable {
 			sysctl: "net.core.somaxconn", other: "100", alwaysOwn: true, source: "SOMAXCONN; commit 19f92a030ca6",
 			usual: []usual{
 				{
-					name: "default-4096", kernels: []Condition{Has(lab.Client, LongBacklog)}, want: []Expectation{Is("value", "4096")},
+					name: "default-4096", kernels: []Condition{Has(lab.Client, kernel.LongBacklog)}, want: []Expectation{Is("value", "4096")},
 					because: "since Linux 5.4 4096 connections may wait for accept",
 				},
 				{
@@ -234,19 +223,11 @@ func (t tunable) short() string {
 	return strings.ReplaceAll(last, "_", "-")
 }
 
-// knobFeatures are the features that say which sysctls a kernel shows in its
-// namespaces.
-func knobFeatures() (all []FeatureInfo) {
-	for _, t := range tunables() {
-		if len(t.in) == 0 {
-			continue
-		}
-		all = append(all, FeatureInfo{
-			Feature: t.feature, Sysctl: t.sysctl, In: t.in, Source: t.source,
-			Means: "each network namespace shows " + t.sysctl,
-		})
-	}
-	return all
+// shown is the feature of kernels that show the sysctl in every network namespace;
+// empty where all known kernels do.
+func (t tunable) shown() kernel.Feature {
+	s, _ := kernel.SysctlNamed(t.sysctl)
+	return s.Shown
 }
 
 // Defaults is the family of the sysctls themselves: which there are, what they
@@ -276,7 +257,7 @@ func Defaults() Family {
 	}
 	rules = append(rules,
 		Rule{
-			Name: "defaults-shared", Cells: Cells{{sysctl: shared, what: {own}}}, Kernels: []Condition{Has(lab.Client, SharedSysctls)},
+			Name: "defaults-shared", Cells: Cells{{sysctl: shared, what: {own}}}, Kernels: []Condition{Has(lab.Client, kernel.SharedSysctls)},
 			Want:    []Expectation{there, Is("set here", "yes"), Is("elsewhere", "changed too")},
 			Because: "all namespaces show the machine's one value, and who sets it in one sets it in all",
 			Source:  "net/ipv4/sysctl_net_ipv4.c of 3.2: register_sysctl_paths",
@@ -339,7 +320,7 @@ func (t tunable) absences(cells Cells) (rules []Rule) {
 	for _, a := range t.absent {
 		rules = append(rules, Rule{
 			Name: "defaults-" + t.short() + "-" + a.name, Cells: cells,
-			Kernels: append([]Condition{Lacks(lab.Client, t.feature)}, a.kernels...),
+			Kernels: append([]Condition{Lacks(lab.Client, t.shown())}, a.kernels...),
 			Want:    []Expectation{Is("file", a.file)}, Because: a.because, Source: t.source,
 		})
 	}

@@ -45,7 +45,7 @@ func (e Emulation) Kernels(running Kernels) Kernels {
 	for _, role := range []lab.Role{lab.Client, lab.Balancer} {
 		facts := all[role]
 		facts.Features = maps.Clone(facts.Features)
-		facts.Features[TwRecycle], facts.Features[PassivePAWS], facts.Features[StrictRecycle] = kernel.Yes, kernel.Yes, strict
+		facts.Features[kernel.TwRecycle], facts.Features[kernel.PassivePAWS], facts.Features[kernel.StrictRecycle] = kernel.Yes, kernel.Yes, strict
 		all[role] = facts
 	}
 	return all
@@ -54,7 +54,7 @@ func (e Emulation) Kernels(running Kernels) Kernels {
 // Needed tells whether client and balancer run on kernels from which the feature is gone,
 // so that there is something to emulate.
 func (e Emulation) Needed(running Kernels) bool {
-	return Lacks(lab.Client, PassivePAWS).holds(running) && Lacks(lab.Balancer, PassivePAWS).holds(running)
+	return Lacks(lab.Client, kernel.PassivePAWS).holds(running) && Lacks(lab.Balancer, kernel.PassivePAWS).holds(running)
 }
 
 // Chosen are the cells of an ordinary run, or all possible ones.

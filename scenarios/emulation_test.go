@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 )
 
@@ -32,11 +33,11 @@ func TestWhatAnEmulationStandsInFor(t *testing.T) {
 		if !e.Needed(newest) {
 			t.Errorf("%s: nothing is missing on the newest kernel", e.Of)
 		}
-		old := Alike(FactsOf(mainline(4, 11)))
+		old := Alike(kernel.FactsOf(kernel.Mainline(4, 11)))
 		if e.Needed(old) {
 			t.Errorf("%s: Linux 4.11 has the feature itself", e.Of)
 		}
-		if as := e.Kernels(newest); !Has(lab.Balancer, TwRecycle).holds(as) || Has(lab.Balancer, TwRecycle).holds(newest) {
+		if as := e.Kernels(newest); !Has(lab.Balancer, kernel.TwRecycle).holds(as) || Has(lab.Balancer, kernel.TwRecycle).holds(newest) {
 			t.Errorf("%s: want the feature as if, and the kernel's own facts left as they are", e.Of)
 		}
 	}

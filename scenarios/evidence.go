@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 )
 
@@ -26,7 +27,7 @@ type Evidence struct {
 // or it is a counter that is known of a role.
 func (f Family) Declares(what string) error {
 	if role, name, isCounter := counterOf(what); isCounter {
-		if _, known := Alike(Facts{})[role]; !known {
+		if _, known := Alike(kernel.Facts{})[role]; !known {
 			return fmt.Errorf("%q: no role %q", what, role)
 		}
 		return knownCounter(name)
@@ -107,4 +108,16 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// knownCounter is an error for a name that is not in the list.
+func knownCounter(name string) error {
+	var names []string
+	for _, c := range kernel.Counters() {
+		names = append(names, c.Name)
+	}
+	if slices.Contains(names, name) {
+		return nil
+	}
+	return fmt.Errorf("%q is none of the known counters%s; add it to knownCounters in harness/kernel/counters.go", name, perhaps(name, names))
 }

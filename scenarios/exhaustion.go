@@ -3,6 +3,7 @@ package scenarios
 import (
 	"context"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
 )
@@ -102,7 +103,7 @@ func Exhaustion() Family {
 		Rules: []Rule{
 			{
 				Name: "exhaustion-late-unknown", Cells: Cells{{port: {late}}},
-				Kernels: []Condition{Lacks(lab.Client, LatePort)}, Want: []Expectation{Is("verdict", noSuchOption)},
+				Kernels: []Condition{Lacks(lab.Client, kernel.LatePort)}, Want: []Expectation{Is("verdict", noSuchOption)},
 				Because: "a kernel without IP_BIND_ADDRESS_NO_PORT refuses the option (ENOPROTOOPT), which leaves a program nothing but the " +
 					"early choice of the port",
 				Source: "do_ip_setsockopt before commit 90c337da1524",
@@ -169,7 +170,7 @@ func Exhaustion() Family {
 			},
 			{
 				Name: "exhaustion-reuse-loopback-only", Cells: atClient.And(connectChooses).And(Where{reuse: {"2"}, destination: {remote, own}}),
-				Kernels: []Condition{Has(lab.Client, LoopbackReuse)}, Want: noPort,
+				Kernels: []Condition{Has(lab.Client, kernel.LoopbackReuse)}, Want: noPort,
 				Because: "tcp_tw_reuse=2, the default, is for loopback addresses; towards another host, and towards the host's own other addresses, " +
 					"it is the same as 0",
 				Source: "commit 79e9fed46038, tcp_twsk_unique",
@@ -182,13 +183,13 @@ func Exhaustion() Family {
 			},
 			{
 				Name: "exhaustion-too-young", Cells: atClient.And(connectChooses).And(Where{age: {"younger"}}),
-				Kernels: []Condition{Has(lab.Client, ReuseDelay)}, Want: with([]Expectation{Is("timestamps", "yes")}, noPort...),
+				Kernels: []Condition{Has(lab.Client, kernel.ReuseDelay)}, Want: with([]Expectation{Is("timestamps", "yes")}, noPort...),
 				Because: "tcp_tw_reuse takes a TIME_WAIT only when tcp_tw_reuse_delay, 1 s by default, has passed since it began",
 				Source:  "tcp_twsk_unique: tw_entry_stamp; commits 19ce8cd30465 and ca6a6f93867a",
 			},
 			{
 				Name: "exhaustion-too-young-1s", Cells: atClient.And(connectChooses).And(Where{age: {"younger"}}),
-				Kernels: []Condition{Lacks(lab.Client, ReuseDelay)}, Want: with([]Expectation{Is("timestamps", "yes")}, noPort...),
+				Kernels: []Condition{Lacks(lab.Client, kernel.ReuseDelay)}, Want: with([]Expectation{Is("timestamps", "yes")}, noPort...),
 				Because: "tcp_tw_reuse takes a TIME_WAIT only when a new second has begun since its last timestamp came, and two " +
 					"before Linux 4.19: after 0 to 1 s, or 1 to 2 s",
 				Source: "tcp_twsk_unique: tw_ts_recent_stamp; commit cca9bab1b72c",

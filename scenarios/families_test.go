@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"twlab/harness/kernel"
 )
 
 // newest is the newest kernel that rules are checked for.
-var newest = Alike(FactsOf(Known()[len(Known())-1]))
+var newest = Alike(kernel.FactsOf(kernel.KnownReleases()[len(kernel.KnownReleases())-1]))
 
 // each runs a test for every family.
 func each(t *testing.T, test func(*testing.T, Family)) {
@@ -21,17 +23,17 @@ func each(t *testing.T, test func(*testing.T, Family)) {
 
 // distinctKernels picks, of all known kernels, in machines and in namespaces, one
 // of each kind that the family's rules can tell apart.
-func distinctKernels(f Family) []Facts {
-	told := map[Feature]bool{}
+func distinctKernels(f Family) []kernel.Facts {
+	told := map[kernel.Feature]bool{}
 	for _, r := range f.Rules {
 		for _, q := range r.Kernels {
 			told[q.Feature] = true
 		}
 	}
 	kinds := map[string]bool{}
-	var distinct []Facts
-	for _, release := range Known() {
-		for _, facts := range []Facts{FactsOf(release), FactsOf(release).apart()} {
+	var distinct []kernel.Facts
+	for _, release := range kernel.KnownReleases() {
+		for _, facts := range []kernel.Facts{kernel.FactsOf(release), kernel.FactsOf(release).Apart()} {
 			kind := ""
 			for _, feature := range slices.Sorted(maps.Keys(told)) {
 				kind += facts.Features[feature].String() + " "
@@ -98,8 +100,8 @@ func TestRulesAreComplete(t *testing.T) {
 				}
 			}
 			for _, q := range r.Kernels {
-				if _, known := FactsOf(mainline(6, 12)).Features[q.Feature]; !known {
-					t.Errorf("rule %s in %s turns on the unknown feature %q; describe it in Features, scenarios/feature.go", r.Name, file(f), q.Feature)
+				if _, known := kernel.FactsOf(kernel.Mainline(6, 12)).Features[q.Feature]; !known {
+					t.Errorf("rule %s in %s turns on the unknown feature %q; describe it in Features, harness/kernel/feature.go", r.Name, file(f), q.Feature)
 				}
 			}
 		}
@@ -215,7 +217,7 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 }
 
 func TestFeaturesAreDescribedAndUsed(t *testing.T) {
-	used := map[Feature]bool{}
+	used := map[kernel.Feature]bool{}
 	for _, f := range Families() {
 		for _, r := range f.Rules {
 			for _, q := range r.Kernels {
@@ -223,17 +225,17 @@ func TestFeaturesAreDescribedAndUsed(t *testing.T) {
 			}
 		}
 	}
-	seen := map[Feature]bool{}
-	for _, f := range Features() {
+	seen := map[kernel.Feature]bool{}
+	for _, f := range kernel.Features() {
 		if seen[f.Feature] {
-			t.Errorf("feature %s is described twice in scenarios/feature.go", f.Feature)
+			t.Errorf("feature %s is described twice in harness/kernel/feature.go", f.Feature)
 		}
 		seen[f.Feature] = true
 		if !used[f.Feature] {
-			t.Errorf("no rule turns on feature %s: what only a driver goes by is no feature of scenarios/feature.go", f.Feature)
+			t.Errorf("no rule turns on feature %s: what only a driver goes by is no feature of harness/kernel/feature.go", f.Feature)
 		}
 		if f.Means == "" || f.Source == "" || (len(f.In) == 0) != f.Apart {
-			t.Errorf("feature %s in scenarios/feature.go: want a meaning, a source, and either releases or Apart", f.Feature)
+			t.Errorf("feature %s in harness/kernel/feature.go: want a meaning, a source, and either releases or Apart", f.Feature)
 		}
 	}
 }

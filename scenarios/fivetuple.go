@@ -229,7 +229,7 @@ func aim(late int32, tick time.Duration) time.Duration {
 // Before Linux 4.13 it is a jiffy: HZ is looked for among those that there are.
 func (s fiveTuple) tickOfSecond(ctx context.Context) (tick time.Duration, err error) {
 	release, err := s.second.Release(ctx)
-	if err != nil || s.Clock != Equal || FactsOf(release).Features[MillisecondClock] == kernel.Yes {
+	if err != nil || s.Clock != Equal || kernel.FactsOf(release).Features[kernel.MillisecondClock] == kernel.Yes {
 		return time.Millisecond, err
 	}
 	out, err := connect(ctx, s.second, tcp.Attempt{To: s.door.Addr})

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -249,7 +250,7 @@ func gatewayRules() []Rule {
 			Source: "nf_conntrack_tcp_packet: a SYN is ignored in sES; RFC 5961 section 4",
 		},
 		{
-			Name: "gateway-evicts-draws-again", Kernels: []Condition{Has(lab.Gateway, EvictsClosing)},
+			Name: "gateway-evicts-draws-again", Kernels: []Condition{Has(lab.Gateway, kernel.EvictsClosing)},
 			Cells: both(both(evictable, rejects), Cells{{gatewayPool: {poolFew}}}),
 			Want:  drawnAgain,
 			Because: "an exhausted pool gives the port of a closing connection; when the balancer rejects that, the RST ends the gateway's " +
@@ -281,20 +282,20 @@ func gatewayRules() []Rule {
 			source: "nf_conntrack_tcp_packet: nf_ct_kill and NF_REPEAT for a SYN in TIME_WAIT",
 		},
 		{
-			name: "gateway-evicts", cells: evictable, kernels: []Condition{Has(lab.Gateway, EvictsClosing)},
+			name: "gateway-evicts", cells: evictable, kernels: []Condition{Has(lab.Gateway, kernel.EvictsClosing)},
 			because: "a gateway that searches and finds no free port takes that of a closing connection " +
 				"whose last sequence number is older than the new one",
 			source: "commit 4589725502871, nf_nat_used_tuple_harder, nf_seq_has_advanced",
 		},
 		{
-			name: "gateway-hash", kernels: []Condition{Has(lab.Gateway, DrawsByHash)},
+			name: "gateway-hash", kernels: []Condition{Has(lab.Gateway, kernel.DrawsByHash)},
 			cells: both(append(expired, reopened...), Cells{{gatewayPool: {poolAll}, gatewayRandom: {randomPlain}}}),
 			because: "--random begins its search at a hash of the addresses and the door, the same for all clients, " +
 				"so that a port that is free again is the first to be found",
 			source: "nf_nat_l4proto_unique_tuple and secure_ipv4_port_ephemeral before commit 203f2e78200c",
 		},
 		{
-			name: "gateway-fully-unknown", kernels: []Condition{Lacks(lab.Gateway, DrawsFully)},
+			name: "gateway-fully-unknown", kernels: []Condition{Lacks(lab.Gateway, kernel.DrawsFully)},
 			cells:   both(append(both(expired, Cells{{gatewaySource: {"same"}}}), reopened...), unknown),
 			because: "a kernel that does not know --random-fully ignores it and keeps the client's port when it is free",
 			source:  "get_unique_tuple before commit 34ce324019e7",
@@ -353,14 +354,14 @@ func gatewayRules() []Rule {
 				"get_unique_tuple takes a range of one port unseen",
 		},
 		{
-			Name: "gateway-fully-unknown-another-port", Kernels: []Condition{Lacks(lab.Gateway, DrawsFully)},
+			Name: "gateway-fully-unknown-another-port", Kernels: []Condition{Lacks(lab.Gateway, kernel.DrawsFully)},
 			Cells:   both(both(kept, unknown), Cells{{gatewayClient: {"other"}, gatewaySource: {"same"}}}),
 			Want:    free(portNew),
 			Because: "a kernel that does not know --random-fully ignores it and goes on to another port when the client's own is taken",
 			Source:  "get_unique_tuple before commit 34ce324019e7",
 		},
 		{
-			Name: "gateway-fully-unknown-own-port", Kernels: []Condition{Lacks(lab.Gateway, DrawsFully)},
+			Name: "gateway-fully-unknown-own-port", Kernels: []Condition{Lacks(lab.Gateway, kernel.DrawsFully)},
 			Cells:   unknown.And(Where{gatewaySource: {"other"}}),
 			Want:    free(portOwn),
 			Because: "a kernel that does not know --random-fully ignores it and keeps the client's port when it is free",

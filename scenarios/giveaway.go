@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -380,7 +381,7 @@ func (g *giveaway) witnesses(seen giveawaySeen) Seen {
 	s.Count("syns", int64(seen.syns.Sent))
 	s.Count("syns past the gateway", int64(seen.syns.LeftGateway))
 	s.Count("syns at the balancer", int64(seen.syns.Reached))
-	s.Count("paws rejects", pawsRejects(seen.moved[lab.Balancer]))
+	s.Count("paws rejects", kernel.PAWSRejects(seen.moved[lab.Balancer]))
 	s.Note("owner", g.owner(seen))
 	s.Note("way", seen.syns.String())
 	return s

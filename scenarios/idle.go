@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -62,7 +63,7 @@ func Idle() Family {
 				Source:  "TCP_TIMEWAIT_LEN; tcp_paws_reject in tcp_timewait_state_process",
 			},
 			{
-				Name: "idle-wrapped", Cells: Cells{{clock: {honest}, idle: {days}}}, Kernels: []Condition{Has(lab.Client, MillisecondClock)},
+				Name: "idle-wrapped", Cells: Cells{{clock: {honest}, idle: {days}}}, Kernels: []Condition{Has(lab.Client, kernel.MillisecondClock)},
 				Want: accepted("older"),
 				Because: "after 24.8 days of 1 ms ticks the sign of the difference has turned and an honest timestamp looks older: " +
 					"this is what the clause is for, and by it the segment is accepted",
@@ -79,7 +80,7 @@ func Idle() Family {
 				Source:  source + ": TCP_PAWS_24DAYS, or since 6.7 TCP_PAWS_WRAP",
 			},
 			{
-				Name: "idle-2147-s", Cells: backAfter(hour), Kernels: []Condition{Has(lab.Balancer, ForgetsSooner)},
+				Name: "idle-2147-s", Cells: backAfter(hour), Kernels: []Condition{Has(lab.Balancer, kernel.ForgetsSooner)},
 				Want:    accepted("older"),
 				Because: "since Linux 6.7 it is 2147 s, because a clock of 1 us would turn in that time; and so for clocks of 1 ms as well",
 				Source:  source + ": TCP_PAWS_WRAP",
@@ -205,7 +206,7 @@ func (s longIdle) established(ctx context.Context) (seen Seen, err error) {
 			return got == 2, err
 		}
 		moved, err := count(ctx)
-		if err != nil || pawsEstablished.of(moved[1]) < 2 {
+		if err != nil || kernel.PAWSEstablished.Of(moved[1]) < 2 {
 			return false, err
 		}
 		segment = "rejected"

@@ -259,8 +259,8 @@ func (e sides) end(ctx context.Context) (seen Seen, err error) {
 	}
 	// With a tcp_fin_timeout of up to 4 s, a TIME_WAIT that was a minisocket in
 	// FIN_WAIT2 before counts as TWKilled (inet_twsk_schedule).
-	seen.Count("time-waits counted", timeWaits.of(moved[0])+timeWaitsKilled.of(moved[0]))
-	seen.Count("ports taken over", timeWaitsReused.of(moved[1]))
+	seen.Count("time-waits counted", kernel.TimeWaits.Of(moved[0])+kernel.TimeWaitsKilled.Of(moved[0]))
+	seen.Count("ports taken over", kernel.TimeWaitsReused.Of(moved[1]))
 	return seen, nil
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 func TestLastingTellsTheLengthOfATimer(t *testing.T) {
-	newer, old, older := mainline(6, 18), mainline(4, 4), mainline(3, 16)
+	newer, old, older := kernel.Mainline(6, 18), kernel.Mainline(4, 4), kernel.Mainline(3, 16)
 	for _, c := range []struct {
 		on            kernel.Release
 		left, elapsed time.Duration
@@ -45,14 +45,14 @@ func TestWhenATimeWaitMayBeGone(t *testing.T) {
 		still, gone time.Duration
 		want        string
 	}{
-		{mainline(6, 18), 59 * second, 61 * second, "60 s"},
-		{mainline(6, 18), 67 * second, 68 * second, "60 s"},
-		{mainline(6, 18), 68 * second, 69 * second, "1m8s to 1m9s"},
-		{mainline(6, 18), 30 * second, 59 * second, "30s to 59s"},
-		{mainline(4, 4), 61 * second, 62 * second, "1m1s to 1m2s"},
-		{mainline(4, 4), 52 * second, 53 * second, "52s to 53s"},
-		{mainline(3, 16), 52 * second, 53 * second, "60 s"},
-		{mainline(3, 16), 51 * second, 52 * second, "51s to 52s"},
+		{kernel.Mainline(6, 18), 59 * second, 61 * second, "60 s"},
+		{kernel.Mainline(6, 18), 67 * second, 68 * second, "60 s"},
+		{kernel.Mainline(6, 18), 68 * second, 69 * second, "1m8s to 1m9s"},
+		{kernel.Mainline(6, 18), 30 * second, 59 * second, "30s to 59s"},
+		{kernel.Mainline(4, 4), 61 * second, 62 * second, "1m1s to 1m2s"},
+		{kernel.Mainline(4, 4), 52 * second, 53 * second, "52s to 53s"},
+		{kernel.Mainline(3, 16), 52 * second, 53 * second, "60 s"},
+		{kernel.Mainline(3, 16), 51 * second, 52 * second, "51s to 52s"},
 	} {
 		if got := goneAfter(c.on, c.still, c.gone); got != c.want {
 			t.Errorf("goneAfter(%v, %v, %v) = %q, want %q", c.on, c.still, c.gone, got, c.want)

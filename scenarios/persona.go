@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"twlab/harness/crowd"
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/tcp"
@@ -206,26 +207,26 @@ func ByPersona() Family {
 				Source: "__nf_conntrack_confirm, insert_failed; nf_nat_used_tuple_harder",
 			},
 			{
-				Name: "persona-evicts", Cells: Cells{again}.And(Where{personaAxis: evicting}), Kernels: []Condition{Has(lab.Gateway, EvictsClosing)},
+				Name: "persona-evicts", Cells: Cells{again}.And(Where{personaAxis: evicting}), Kernels: []Condition{Has(lab.Gateway, kernel.EvictsClosing)},
 				Want: append([]Expectation{Exactly(within, personaClients)}, nothing...),
 				Because: "Linux gives a port away before its hold time is over when it has no other, and the balancer may refuse that at first; after the " +
 					"hold time, which is longer than the balancer's 60 s, nobody refuses anything",
 				Source: "commit 4589725502871; TCP_TIMEWAIT_LEN",
 			},
 			{
-				Name: "persona-short-hold-one-clock", Cells: shortHold, Kernels: []Condition{Lacks(lab.Client, TimestampsMode2)},
+				Name: "persona-short-hold-one-clock", Cells: shortHold, Kernels: []Condition{Lacks(lab.Client, kernel.TimestampsMode2)},
 				Want:    append([]Expectation{Exactly(after, 0)}, all...),
 				Because: "without random offsets all namespaces of one kernel have one clock; hosts with different uptimes do not",
 				Source:  "tcp_time_stamp before commit 95a22caee396",
 			},
 			{
-				Name: "persona-short-hold-own-block", Cells: ownBlock, Kernels: []Condition{Lacks(lab.Client, OffsetPerPort)},
+				Name: "persona-short-hold-own-block", Cells: ownBlock, Kernels: []Condition{Lacks(lab.Client, kernel.OffsetPerPort)},
 				Want:    append([]Expectation{Exactly(after, 0)}, all...),
 				Because: "the ports of a block are met by the client that had them before, whose clock only goes forward",
 				Source:  "commit 28ee1b746f49, secure_seq: downgrade to per-host timestamp offsets",
 			},
 			{
-				Name: "persona-short-hold-hosts", Cells: shortHold, Kernels: []Condition{Lacks(lab.Client, OffsetPerPort)},
+				Name: "persona-short-hold-hosts", Cells: shortHold, Kernels: []Condition{Lacks(lab.Client, kernel.OffsetPerPort)},
 				Want: append([]Expectation{Between(after, 1, personaPorts-1)}, all...),
 				Because: "after a hold time that is shorter than 60 s, the balancer's TIME_WAITs refuse at first the SYNs of hosts whose clocks are behind " +
 					"that of the host before",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/recycle"
 	"twlab/harness/tcp"
@@ -63,7 +64,7 @@ func recycleFamily(emulate *recycle.Config) Family {
 		rules = append(rules,
 			Rule{
 				Name: "recycle-gone-" + who.value, Cells: Cells{its},
-				Kernels: []Condition{Lacks(who.role, TwRecycle), Lacks(who.role, PassivePAWS)},
+				Kernels: []Condition{Lacks(who.role, kernel.TwRecycle), Lacks(who.role, kernel.PassivePAWS)},
 				Want:    append(accepted(knobGone, full), Is("passive counter", "none")),
 				Because: "tcp_tw_recycle is no more since Linux 4.12, nor is its counter: " +
 					"it cannot be set, shortens nothing, and drops nothing",
@@ -71,14 +72,14 @@ func recycleFamily(emulate *recycle.Config) Family {
 			},
 			Rule{
 				Name: "recycle-not-here-" + who.value, Cells: Cells{its},
-				Kernels: []Condition{Lacks(who.role, TwRecycle), Has(who.role, PassivePAWS)},
+				Kernels: []Condition{Lacks(who.role, kernel.TwRecycle), Has(who.role, kernel.PassivePAWS)},
 				Want:    append(accepted(knobNotHere, full), Is("passive counter", "there")),
 				Because: "from Linux 3.5 to 4.10 only the first network namespace of a machine shows tcp_tw_recycle",
 				Source:  "net/ipv4/sysctl_net_ipv4.c: register_net_sysctl(&init_net); commit 1946e672c173",
 			},
 			Rule{
 				Name: "recycle-off-" + who.value, Cells: Cells{its}.And(Where{knob: {"0"}}),
-				Kernels: []Condition{Has(who.role, TwRecycle)},
+				Kernels: []Condition{Has(who.role, kernel.TwRecycle)},
 				Want:    accepted(set, full),
 				Because: "tcp_tw_recycle=0 remembers no address, and TIME_WAIT lasts 60 s",
 				Source:  "tcp_time_wait: recycle_ok",
@@ -87,26 +88,26 @@ func recycleFamily(emulate *recycle.Config) Family {
 	rules = append(rules,
 		Rule{
 			Name: "recycle-older-dropped", Cells: Cells{remembers}.And(inside).And(Where{clock: {"older"}}),
-			Kernels: []Condition{Has(lab.Balancer, TwRecycle)}, Want: dropped,
+			Kernels: []Condition{Has(lab.Balancer, kernel.TwRecycle)}, Want: dropped,
 			Because: "the balancer remembers the last timestamp of the address for 60 s after a connection that it closed first, " +
 				"and drops every SYN from there that is older by more than one tick, without a word: whoever shares the address waits in vain",
 			Source: source,
 		},
 		Rule{
 			Name: "recycle-bare-dropped", Cells: Cells{remembers}.And(inside).And(Where{clientTS: {first}}),
-			Kernels: []Condition{Has(lab.Balancer, TwRecycle), Has(lab.Balancer, StrictRecycle)}, Want: dropped,
+			Kernels: []Condition{Has(lab.Balancer, kernel.TwRecycle), Has(lab.Balancer, kernel.StrictRecycle)}, Want: dropped,
 			Because: "since Linux 3.17 a SYN without timestamps is dropped too while the address is remembered",
 			Source:  source + "; commit a26552afe894",
 		},
 		Rule{
 			Name: "recycle-forgotten", Cells: Cells{remembers}.And(Where{gap: {outside}}),
-			Kernels: []Condition{Has(lab.Balancer, TwRecycle)},
+			Kernels: []Condition{Has(lab.Balancer, kernel.TwRecycle)},
 			Want:    accepted(set, short),
 			Because: "60 s after the last connection the address is forgotten (TCP_PAWS_MSL)",
 			Source:  source,
 		},
 		Rule{
-			Name: "recycle-newer", Cells: Cells{remembers}, Kernels: []Condition{Has(lab.Balancer, TwRecycle)},
+			Name: "recycle-newer", Cells: Cells{remembers}, Kernels: []Condition{Has(lab.Balancer, kernel.TwRecycle)},
 			Want: accepted(set, short),
 			Because: "a newer timestamp passes, and before Linux 3.17 a SYN without one as well; " +
 				"the balancer's TIME_WAIT lasts for 3.5 retransmission timeouts only",
@@ -115,7 +116,7 @@ func recycleFamily(emulate *recycle.Config) Family {
 		Rule{
 			Name:    "recycle-client-short",
 			Cells:   Cells{{role: {client}, closer: {client}, knob: {"1"}, clientTS: {"1", first}, lbTS: {"1"}}},
-			Kernels: []Condition{Has(lab.Client, TwRecycle)},
+			Kernels: []Condition{Has(lab.Client, kernel.TwRecycle)},
 			Want:    accepted(set, short),
 			Because: "a client with tcp_tw_recycle keeps its own TIME_WAITs for 3.5 retransmission timeouts only, " +
 				"if the connection had timestamps",
@@ -123,7 +124,7 @@ func recycleFamily(emulate *recycle.Config) Family {
 		})
 	for _, who := range acting {
 		rules = append(rules, Rule{
-			Name: "recycle-useless-" + who.value, Cells: Cells{{role: {who.value}}}, Kernels: []Condition{Has(who.role, TwRecycle)},
+			Name: "recycle-useless-" + who.value, Cells: Cells{{role: {who.value}}}, Kernels: []Condition{Has(who.role, kernel.TwRecycle)},
 			Want: accepted(set, full),
 			Because: "without timestamps, or when the other side has closed first, tcp_tw_recycle neither shortens TIME_WAIT " +
 				"nor remembers the address",

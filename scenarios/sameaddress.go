@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -87,13 +88,13 @@ func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
 	seen, err := s.judgeClocks(met, last)
 	seen.Note("knob", knob)
 	seen.Note("time-wait", timeWait)
-	seen.Count("passive rejects", pawsPassive.of(met.Balancer)+int64(droppedNow-dropped))
+	seen.Count("passive rejects", kernel.PAWSPassive.Of(met.Balancer)+int64(droppedNow-dropped))
 	has := met.Balancer
 	if s.Role == lab.Client {
 		has = met.Client
 	}
 	counter := "none"
-	if pawsPassive.on(has) {
+	if kernel.PAWSPassive.On(has) {
 		counter = "there"
 	}
 	seen.Note("passive counter", counter)

@@ -464,7 +464,7 @@ func (r *samePort) moves(moved []observe.Counters, seen *Seen) {
 		seen.Moved[n.Identity().Role] = moved[i]
 	}
 	there := seen.Moved[r.server.Identity().Role]
-	seen.Count("accepted", passiveOpens.of(there))
-	seen.Count("paws rejects", pawsRejects(there))
-	seen.Count("nat clashes", natClashes.of(seen.Moved[lab.Gateway]))
+	seen.Count("accepted", kernel.PassiveOpens.Of(there))
+	seen.Count("paws rejects", kernel.PAWSRejects(there))
+	seen.Count("nat clashes", kernel.NATClashes.Of(seen.Moved[lab.Gateway]))
 }

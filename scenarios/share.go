@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"twlab/harness/crowd"
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -95,7 +96,7 @@ func Share() Family {
 			},
 			{
 				Name: "share-clocks-of-old", Cells: Cells{stamped}.And(Where{shareClocks: {clocksConnection}}),
-				Kernels: []Condition{Lacks(lab.Client, TimestampsMode2)}, Want: with(none, met...),
+				Kernels: []Condition{Lacks(lab.Client, kernel.TimestampsMode2)}, Want: with(none, met...),
 				Because: "without random offsets all namespaces of one kernel have one clock",
 				Source:  "tcp_time_stamp before commit 95a22caee396",
 			},

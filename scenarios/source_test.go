@@ -239,7 +239,7 @@ func TestCountersAreReadByTheirVariables(t *testing.T) {
 				v = constant.MakeFromLiteral(lit.Value, lit.Kind, 0)
 			}
 			if v != nil && v.Kind() == constant.String && ofKernel.MatchString(constant.StringVal(v)) {
-				t.Errorf("%s: %s reads the counter %v by a text; declare a variable of it in scenarios/counters.go and read that: x.of(counters)",
+				t.Errorf("%s: %s reads the counter %v by a text; declare a variable of it in harness/kernel/counters.go and read that: x.of(counters)",
 					s.where(index), f.Name(), v)
 			}
 			return true

@@ -137,7 +137,7 @@ func closeInTurn(ctx context.Context, first, then side) (timeWait string, err er
 	if err != nil {
 		return "", err
 	}
-	if left == 0 && resetsSent.of(moved[0]) > 0 {
+	if left == 0 && kernel.ResetsSent.Of(moved[0]) > 0 {
 		return "", errCut
 	}
 	release, err := first.node.Release(ctx)

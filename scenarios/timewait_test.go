@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"twlab/harness/kernel"
 )
 
 // A look that comes too late is no word about the length.
@@ -23,7 +25,7 @@ func TestTimeWaitLength(t *testing.T) {
 		"over, whichever it was":    {0, 61 * time.Second, rto, "", true},
 		"a timeout of many seconds": {50 * time.Second, 12 * time.Second, 18 * time.Second, "", true},
 	} {
-		got, err := timeWaitLength(mainline(6, 18), c.left, c.elapsed, c.rto)
+		got, err := timeWaitLength(kernel.Mainline(6, 18), c.left, c.elapsed, c.rto)
 		if got != c.want || errors.Is(err, errTooLate) != c.late {
 			t.Errorf("%s: %q, %v, want %q", name, got, err, c.want)
 		}

@@ -13,13 +13,25 @@ import (
 	"twlab/harness/tcp"
 )
 
-// try finds out about a kernel what only trying tells.
-func (f Facts) try(ctx context.Context, alone node.Node) error {
-	for _, info := range Features() {
-		if info.Try == nil || !f.Release.Before(info.Settled.Major, info.Settled.Minor) {
+// experiments tell of features what no file does.
+func experiments() map[kernel.Feature]func(context.Context, node.Node) (kernel.Fact, error) {
+	return map[kernel.Feature]func(context.Context, node.Node) (kernel.Fact, error){
+		kernel.IgnoresBareSYN: tryBareSYN,
+		kernel.RSTRestarts:    tryRST,
+	}
+}
+
+// tryFeatures finds out about a kernel what only trying tells.
+func tryFeatures(ctx context.Context, f kernel.Facts, alone node.Node) error {
+	for _, info := range kernel.Features() {
+		if !f.Release.Before(info.Settled.Major, info.Settled.Minor) {
 			continue
 		}
-		fact, err := info.Try(ctx, alone)
+		try, known := experiments()[info.Feature]
+		if !known {
+			return fmt.Errorf("try %s: nobody has written how", info.Feature)
+		}
+		fact, err := try(ctx, alone)
 		if err != nil {
 			return fmt.Errorf("try %s: %w", info.Feature, err)
 		}
@@ -170,7 +182,7 @@ func (c itself) hitTimeWait(ctx context.Context) (seen FiveTupleSeen, err error)
 	if err != nil {
 		return seen, err
 	}
-	if rsts := resetsSent.of(moved[0]); len(left) != 1 || rsts == 0 {
+	if rsts := kernel.ResetsSent.Of(moved[0]); len(left) != 1 || rsts == 0 {
 		return seen, fmt.Errorf("after %d RSTs there are %v, want a RST and a TIME_WAIT", rsts, left)
 	}
 	seen.After = left[0]

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -71,10 +72,10 @@ func Tuple() Family {
 		return with(fails, Exactly("challenges", 0), Stays(lab.Balancer, "Tcp.EstabResets"), Is("reset", "none"),
 			Is("left after", string(observe.Established)))
 	}
-	prompt := []Condition{Has(lab.Client, PromptSYN)}
-	byTimer := []Condition{Lacks(lab.Client, PromptSYN)}
+	prompt := []Condition{Has(lab.Client, kernel.PromptSYN)}
+	byTimer := []Condition{Lacks(lab.Client, kernel.PromptSYN)}
 	stands := Where{state: {string(LeftEstablished), string(LeftChallenged)}}
-	const linear Feature = "knob-tcp-syn-linear-timeouts"
+	const linear kernel.Feature = "knob-tcp-syn-linear-timeouts"
 	limited := func(secondGap Expectation) []Expectation {
 		return []Expectation{
 			verdict(tcp.Connected), Is("answers", "left out (rate limit), ACK, SYN-ACK"), Is("reset", "reached"),
@@ -124,7 +125,7 @@ func Tuple() Family {
 		Rules: []Rule{
 			{
 				Name: "tuple-wrapped-out-of-reach", Cells: Cells{{clock: {string(Wrapped)}}},
-				Kernels:    []Condition{Has(lab.Client, OwnMachine), Lacks(lab.Client, MillisecondClock)},
+				Kernels:    []Condition{Has(lab.Client, kernel.OwnMachine), Lacks(lab.Client, kernel.MillisecondClock)},
 				OutOfReach: true,
 				Because: "jiffies begin five minutes before 2^32, and a machine that has just booted has them for its clock: " +
 					"nothing that it has sent before is from before the beginning",
@@ -137,7 +138,7 @@ func Tuple() Family {
 			},
 			{
 				Name: "tuple-established-ignored", Cells: Cells{{state: {string(LeftEstablished)}}},
-				Kernels: []Condition{Has(lab.Balancer, IgnoresBareSYN)}, Want: ignored(fails),
+				Kernels: []Condition{Has(lab.Balancer, kernel.IgnoresBareSYN)}, Want: ignored(fails),
 				Because: "from Linux 3.8 to 3.17 a connection drops what has no ACK flag before it looks at SYNs: no answer, no counter, " +
 					"and the newcomer is shut out until the old connection is gone",
 				Source: "tcp_rcv_established, tcp_rcv_state_process: !th->ack && !th->rst; commits c3ae62af8e75 and 0c228e833c88, " +
@@ -145,7 +146,7 @@ func Tuple() Family {
 			},
 			{
 				Name: "tuple-challenged-ignored", Cells: Cells{{state: {string(LeftChallenged)}}},
-				Kernels: []Condition{Has(lab.Balancer, IgnoresBareSYN)},
+				Kernels: []Condition{Has(lab.Balancer, kernel.IgnoresBareSYN)},
 				// Within 7 s: after 1 and 3 s, or since Linux 6.5 each second until 5 s.
 				Want:    ignored(failsAfter(Between("syns", 3, 6))),
 				Because: "a connection that drops SYNs before it looks at them has not challenged the one before either",
@@ -154,7 +155,7 @@ func Tuple() Family {
 			{
 				Name:    "tuple-challenged-limited",
 				Cells:   Cells{{state: {string(LeftChallenged)}}},
-				Kernels: []Condition{Has(lab.Balancer, ACKRatelimit), Has(lab.Client, linear)},
+				Kernels: []Condition{Has(lab.Balancer, kernel.ACKRatelimit), Has(lab.Client, linear)},
 				Want:    limited(Between("again after ms", 500, 1499)),
 				Because: "a connection that has sent a challenge within 500 ms leaves the next one out; the SYN that the timer repeats is challenged, " +
 					"and only the one after that gets in: a SYN is repeated at once only while none was repeated yet",
@@ -163,7 +164,7 @@ func Tuple() Family {
 			{
 				Name:    "tuple-challenged-limited-3s",
 				Cells:   Cells{{state: {string(LeftChallenged)}}},
-				Kernels: []Condition{Has(lab.Balancer, ACKRatelimit), Lacks(lab.Client, linear)},
+				Kernels: []Condition{Has(lab.Balancer, kernel.ACKRatelimit), Lacks(lab.Client, linear)},
 				Want:    limited(Between("again after ms", 1500, 2999)),
 				Because: "as on later kernels, but the second interval is twice the first",
 				Source:  "tcp_oow_rate_limited, tcp_retransmit_timer: icsk_rto << 1",
@@ -257,21 +258,21 @@ func Tuple() Family {
 				Source: "tcp_timewait_state_process: paws_reject reschedules TCP_TIMEWAIT_LEN",
 			},
 			{
-				Name: "tuple-older-number-answered", Cells: otherNumber.And(timeWait).And(minds), Kernels: append(prompt, Has(lab.Gateway, RecordsChallenge)),
+				Name: "tuple-older-number-answered", Cells: otherNumber.And(timeWait).And(minds), Kernels: append(prompt, Has(lab.Gateway, kernel.RecordsChallenge)),
 				Want: with(answered, atOncePrompt, Exactly("paws rejects", 0)),
 				Because: "without timestamps, or with equal ones, a sequence number that is not newer is rejected the same way: " +
 					"ACK, RST, and the repeated SYN gets in",
 				Source: "tcp_timewait_state_process; commit c410cb974f2b for the gateway",
 			},
 			{
-				Name: "tuple-older-number-answered-1s", Cells: otherNumber.And(timeWait).And(minds), Kernels: append(byTimer, Has(lab.Gateway, RecordsChallenge)),
+				Name: "tuple-older-number-answered-1s", Cells: otherNumber.And(timeWait).And(minds), Kernels: append(byTimer, Has(lab.Gateway, kernel.RecordsChallenge)),
 				Want:    with(answered, byFirstTimer, Exactly("paws rejects", 0)),
 				Because: "as on later kernels, but the client sends its SYN again only when its timer fires",
 				Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
 			},
 			{
 				Name: "tuple-older-number-unhindered", Cells: otherNumber.And(timeWait).And(Where{rfc1337: {"0"}, path: {"clean"}, second: {"direct"}}),
-				Kernels: append(prompt, Lacks(lab.Gateway, RecordsChallenge)),
+				Kernels: append(prompt, Lacks(lab.Gateway, kernel.RecordsChallenge)),
 				Want:    with(answered, atOncePrompt, Exactly("paws rejects", 0)),
 				Because: "a gateway that only forwards does not touch the RST",
 				Source:  "ip_forward",
@@ -279,7 +280,7 @@ func Tuple() Family {
 			{
 				Name:    "tuple-older-number-shut-out-for-good",
 				Cells:   otherNumber.And(timeWait).And(Where{rfc1337: {"1"}}).And(clean),
-				Kernels: []Condition{Has(lab.Balancer, RSTRestarts)},
+				Kernels: []Condition{Has(lab.Balancer, kernel.RSTRestarts)},
 				Want: with(fails, Exactly("paws rejects", 0), Is("reset", "reached"), Is("left after", string(observe.TimeWait)),
 					Is("timer", "re-armed")),
 				Because: "tcp_rfc1337 spares the TIME_WAIT, but before Linux 4.19 the RST that it ignores begins the 60 s anew: " +
@@ -367,8 +368,8 @@ func (f FiveTupleSeen) witnesses() Seen {
 		clocks = "none"
 	}
 	s.Note("clocks", clocks)
-	s.Count("paws rejects", pawsRejects(f.Balancer))
-	s.Count("challenges", challengedSYNs.of(f.Balancer)+pawsEstablished.of(f.Balancer))
+	s.Count("paws rejects", kernel.PAWSRejects(f.Balancer))
+	s.Count("challenges", kernel.ChallengedSYNs.Of(f.Balancer)+kernel.PAWSEstablished.Of(f.Balancer))
 	s.Count("acks left out", int64(observe.ACKsLeftOut(f.Balancer)))
 	after := string(f.After.State)
 	if after == "" {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -87,8 +88,8 @@ func (s twoAges) drive(ctx context.Context) (seen Seen, err error) {
 	seen.Moved = map[lab.Role]observe.Counters{lab.Client: moved[0], lab.Gateway: moved[1], lab.Balancer: moved[2]}
 	seen.Note("knob", knob)
 	seen.Note("time-wait", timeWait)
-	seen.Count("passive rejects", pawsPassive.of(moved[2]))
-	seen.Count("paws rejects", pawsRejects(moved[2]))
+	seen.Count("passive rejects", kernel.PAWSPassive.Of(moved[2]))
+	seen.Count("paws rejects", kernel.PAWSRejects(moved[2]))
 	seen.Count("tried s", int64(tried.Seconds()))
 	if last := tries[len(tries)-1]; !s.SameTuple && s.Tries > 3 && last.Second.Verdict == tcp.TimedOut {
 		return seen, s.afterwards(ctx, &seen)

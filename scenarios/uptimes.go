@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
 )
@@ -46,7 +47,7 @@ func Uptimes() Family {
 		verdict(tcp.Connected), Is("clocks", "older"), Is("knob", unasked), Is("answers", "ACK, SYN-ACK"), Is("reset", "reached"),
 		AtLeast("paws rejects", 3), Stays(lab.Gateway, "Conntrack.insert_failed"),
 	}
-	own := Has(lab.Client, OwnMachine)
+	own := Has(lab.Client, kernel.OwnMachine)
 	comesLater := Where{next: {younger}}
 	remembers := Where{memory: {recycle}, closer: {lb}, lbTS: {"1"}}
 	const source = "tcp_conn_request, tcp_peer_is_proven before commit 4396e46187ca"
@@ -75,7 +76,7 @@ func Uptimes() Family {
 		Rules: []Rule{
 			{
 				Name: "uptimes-answered", Cells: Cells{{memory: {timeWait}}}.And(comesLater),
-				Kernels: []Condition{own, Has(lab.Client, PromptSYN)},
+				Kernels: []Condition{own, Has(lab.Client, kernel.PromptSYN)},
 				Want:    with(answered, AtMost("latest ms", 900)),
 				Because: "the younger client's timestamps are older: TIME_WAIT rejects its SYN by an ACK, the RST that answers removes the TIME_WAIT, " +
 					"and the repeated SYN gets in",
@@ -83,7 +84,7 @@ func Uptimes() Family {
 			},
 			{
 				Name: "uptimes-answered-1s", Cells: Cells{{memory: {timeWait}}}.And(comesLater),
-				Kernels: []Condition{own, Lacks(lab.Client, PromptSYN)},
+				Kernels: []Condition{own, Lacks(lab.Client, kernel.PromptSYN)},
 				Want:    with(answered, AtLeast("soonest ms", 900)),
 				Because: "as on later kernels, but the client sends its SYN again only when its timer fires",
 				Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
@@ -97,7 +98,7 @@ func Uptimes() Family {
 				Source: "tcp_clock_ms, before Linux 4.13 tcp_time_stamp; tcp_timewait_state_process",
 			},
 			{
-				Name: "uptimes-recycle-gone", Cells: Cells{{memory: {recycle, off}}}, Kernels: []Condition{Lacks(lab.Balancer, TwRecycle)},
+				Name: "uptimes-recycle-gone", Cells: Cells{{memory: {recycle, off}}}, Kernels: []Condition{Lacks(lab.Balancer, kernel.TwRecycle)},
 				Want: gotIn([]string{knobGone, knobNotHere}, fullTimeWait),
 				Because: "from another port no SYN meets a TIME_WAIT, and without tcp_tw_recycle no address is remembered: " +
 					"uptimes are no matter",
@@ -105,7 +106,7 @@ func Uptimes() Family {
 			},
 			{
 				Name: "uptimes-shut-out-for-long", Cells: Cells{remembers}.And(comesLater).And(Where{tries: {many}}),
-				Kernels: []Condition{own, Has(lab.Balancer, TwRecycle)},
+				Kernels: []Condition{own, Has(lab.Balancer, kernel.TwRecycle)},
 				Want:    with(shutOut, AtLeast("tried s", 61), Is("afterwards", string(tcp.Connected)), Is("let in because", "caught up", "forgotten")),
 				Because: "each connection of the older client begins the 60 s anew: the younger never gets in as long as the older keeps connecting; " +
 					"when that stops, it does as soon as its clock has caught up, or after 60 s",
@@ -113,20 +114,20 @@ func Uptimes() Family {
 			},
 			{
 				Name: "uptimes-shut-out", Cells: Cells{remembers}.And(comesLater),
-				Kernels: []Condition{own, Has(lab.Balancer, TwRecycle)}, Want: shutOut,
+				Kernels: []Condition{own, Has(lab.Balancer, kernel.TwRecycle)}, Want: shutOut,
 				Because: "the balancer remembers the last timestamp of the address, which is the older client's, and drops every SYN of the younger " +
 					"without a word",
 				Source: source,
 			},
 			{
 				Name: "uptimes-unremembered", Cells: Cells{{memory: {off}}, {closer: {client}}, {lbTS: {"0"}}},
-				Kernels: []Condition{Has(lab.Balancer, TwRecycle)},
+				Kernels: []Condition{Has(lab.Balancer, kernel.TwRecycle)},
 				Want:    gotIn([]string{set}, fullTimeWait),
 				Because: "without tcp_tw_recycle, or without timestamps, or when the client has closed first, the balancer remembers no address",
 				Source:  "tcp_time_wait: tw_recycle && ts_recent_stamp",
 			},
 			{
-				Name: "uptimes-newer", Cells: Cells{{}}, Kernels: []Condition{Has(lab.Balancer, TwRecycle)},
+				Name: "uptimes-newer", Cells: Cells{{}}, Kernels: []Condition{Has(lab.Balancer, kernel.TwRecycle)},
 				Want: with(gotIn([]string{set}, recycledTimeWait), Is("clocks", "not older")),
 				Because: "the older client's timestamps are newer; and clients that are namespaces of one kernel have one uptime, " +
 					"so that whoever comes second has the newer timestamp",

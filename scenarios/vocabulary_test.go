@@ -82,16 +82,16 @@ func TestKnownCountersAreTheKernels(t *testing.T) {
 		}
 	}
 	once := map[string]bool{}
-	for _, c := range knownCounters() {
-		if once[c.name] || c.means == "" {
-			t.Errorf("counter %q in scenarios/counters.go: want it once, with a meaning", c.name)
+	for _, c := range kernel.Counters() {
+		if once[c.Name] || c.Means == "" {
+			t.Errorf("counter %q in harness/kernel/counters.go: want it once, with a meaning", c.Name)
 		}
-		once[c.name] = true
-		if strings.HasPrefix(c.name, "Conntrack.") {
+		once[c.Name] = true
+		if strings.HasPrefix(c.Name, "Conntrack.") {
 			continue // from ctnetlink, by names of our own (harness/observe)
 		}
-		if want := c.in.has(running); there[c.name] != want {
-			t.Errorf("counter %q in scenarios/counters.go: there on Linux %v: %v, want %v", c.name, running, there[c.name], want)
+		if want := c.In.Has(running); there[c.Name] != want {
+			t.Errorf("counter %q in harness/kernel/counters.go: there on Linux %v: %v, want %v", c.Name, running, there[c.Name], want)
 		}
 	}
 }

@@ -50,13 +50,13 @@ func TestAbsenceIsExplainedByTheRelease(t *testing.T) {
 		want    error
 		says    string
 	}{
-		{"net.ipv4.tcp_tw_recycle", mainline(4, 12), ErrSysctlGone, "removed in Linux 4.12"},
-		{"net.ipv4.tcp_tw_recycle", mainline(6, 18), ErrSysctlGone, "4396e46187ca"},
-		{"net.ipv4.tcp_tw_recycle", mainline(4, 10), ErrSysctlGlobal, "per namespace since Linux 4.11"},
-		{"net.ipv4.tcp_tw_reuse_delay", mainline(6, 1), ErrSysctlNotYet, "introduced in Linux 6.14"},
-		{"net.ipv4.tcp_timestamps", mainline(4, 4), ErrSysctlGlobal, "per namespace since Linux 4.13"},
-		{"net.ipv4.tcp_mem", mainline(6, 18), ErrSysctlGlobal, "one value for the whole machine"},
-		{"net.ipv4.tcp_mum", mainline(6, 18), ErrSysctlUnknown, "misspelt"},
+		{"net.ipv4.tcp_tw_recycle", Mainline(4, 12), ErrSysctlGone, "removed in Linux 4.12"},
+		{"net.ipv4.tcp_tw_recycle", Mainline(6, 18), ErrSysctlGone, "4396e46187ca"},
+		{"net.ipv4.tcp_tw_recycle", Mainline(4, 10), ErrSysctlGlobal, "per namespace since Linux 4.11"},
+		{"net.ipv4.tcp_tw_reuse_delay", Mainline(6, 1), ErrSysctlNotYet, "introduced in Linux 6.14"},
+		{"net.ipv4.tcp_timestamps", Mainline(4, 4), ErrSysctlGlobal, "per namespace since Linux 4.13"},
+		{"net.ipv4.tcp_mem", Mainline(6, 18), ErrSysctlGlobal, "one value for the whole machine"},
+		{"net.ipv4.tcp_mum", Mainline(6, 18), ErrSysctlUnknown, "misspelt"},
 	} {
 		err := explainOn(c.release, c.name, "1", fs.ErrNotExist)
 		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
@@ -69,22 +69,22 @@ func TestRefusalsAreExplained(t *testing.T) {
 	for _, c := range []struct{ because, want error }{
 		{unix.EINVAL, ErrSysctlValue}, {unix.ERANGE, ErrSysctlValue}, {unix.EACCES, ErrSysctlReadOnly}, {unix.EIO, unix.EIO},
 	} {
-		if err := explainOn(mainline(6, 18), "net.x", "1", c.because); !errors.Is(err, c.want) {
+		if err := explainOn(Mainline(6, 18), "net.x", "1", c.because); !errors.Is(err, c.want) {
 			t.Errorf("%v becomes %v, want %v", c.because, err, c.want)
 		}
 	}
 }
 
 func TestHistoryIsInOrder(t *testing.T) {
-	for name, h := range history {
-		if h.namespaced != (Release{}) && h.namespaced.Before(h.introduced.Major, h.introduced.Minor) {
-			t.Errorf("%s was per namespace before it was there", name)
+	for _, h := range Sysctls() {
+		if h.Namespaced != (Release{}) && h.Namespaced.Before(h.Introduced.Major, h.Introduced.Minor) {
+			t.Errorf("%s was per namespace before it was there", h.Name)
 		}
-		if h.removed != (Release{}) && h.removed.Before(h.namespaced.Major, h.namespaced.Minor) {
-			t.Errorf("%s was removed before it was per namespace", name)
+		if h.Removed != (Release{}) && h.Removed.Before(h.Namespaced.Major, h.Namespaced.Minor) {
+			t.Errorf("%s was removed before it was per namespace", h.Name)
 		}
-		if (h.removed != Release{} || h.introduced != Release{}) && h.namespaced != (Release{}) && h.source == "" {
-			t.Errorf("%s came or went, and no source says so", name)
+		if (h.Removed != Release{} || h.Introduced != Release{}) && h.Namespaced != (Release{}) && h.Source == "" {
+			t.Errorf("%s came or went, and no source says so", h.Name)
 		}
 	}
 }

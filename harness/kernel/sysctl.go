@@ -125,57 +125,17 @@ func explainOn(release Release, name, value string, err error) error {
 
 // absence says why a file below /proc/sys is not there.
 func absence(name string, release Release) (detail string, reason error) {
-	if h, known := history[name]; known {
+	if h, known := SysctlNamed(name); known {
 		switch {
-		case h.removed != (Release{}) && !release.Before(h.removed.Major, h.removed.Minor):
-			return fmt.Sprintf("removed in Linux %v (%s)", h.removed, h.source), ErrSysctlGone
-		case release.Before(h.introduced.Major, h.introduced.Minor):
-			return fmt.Sprintf("introduced in Linux %v (%s)", h.introduced, h.source), ErrSysctlNotYet
-		case h.namespaced == (Release{}):
+		case h.Removed != (Release{}) && !release.Before(h.Removed.Major, h.Removed.Minor):
+			return fmt.Sprintf("removed in Linux %v (%s)", h.Removed, h.Source), ErrSysctlGone
+		case release.Before(h.Introduced.Major, h.Introduced.Minor):
+			return fmt.Sprintf("introduced in Linux %v (%s)", h.Introduced, h.Source), ErrSysctlNotYet
+		case h.Namespaced == (Release{}):
 			return "one value for the whole machine: give the node a kernel of its own", ErrSysctlGlobal
-		case release.Before(h.namespaced.Major, h.namespaced.Minor):
-			return fmt.Sprintf("per namespace since Linux %v: give the node a kernel of its own", h.namespaced), ErrSysctlGlobal
+		case release.Before(h.Namespaced.Major, h.Namespaced.Minor):
+			return fmt.Sprintf("per namespace since Linux %v: give the node a kernel of its own", h.Namespaced), ErrSysctlGlobal
 		}
 	}
 	return "misspelt, of another kernel, of a module that is not loaded, or one value for the whole machine", ErrSysctlUnknown
-}
-
-// lifetime is what is known of a sysctl: the mainline releases that introduced
-// it, made it a value of each network namespace, and removed it. A zero
-// introduced means "older than Linux 2.6.32", a zero namespaced "never so far",
-// a zero removed "still there".
-type lifetime struct {
-	introduced, namespaced, removed Release
-	source                          string
-}
-
-func mainline(major, minor int) Release { return Release{Major: major, Minor: minor} }
-
-// history holds the sysctls that the tcp_tw_recycle, TIME_WAIT and NAT stories
-// turn on. It is used for wording only. Read in net/ipv4/sysctl_net_ipv4.c of
-// the mainline releases named.
-var history = map[string]lifetime{
-	"net.ipv4.tcp_tw_recycle": {
-		namespaced: mainline(4, 11), removed: mainline(4, 12),
-		source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle",
-	},
-	"net.ipv4.tcp_timestamps":     {namespaced: mainline(4, 13)},
-	"net.ipv4.tcp_tw_reuse":       {namespaced: mainline(4, 10)},
-	"net.ipv4.tcp_tw_reuse_delay": {introduced: mainline(6, 14), namespaced: mainline(6, 14), source: "commit ca6a6f93867a"},
-	"net.ipv4.tcp_max_tw_buckets": {namespaced: mainline(4, 11)},
-	"net.ipv4.tcp_rfc1337":        {namespaced: mainline(4, 15)},
-	"net.ipv4.tcp_fin_timeout":    {namespaced: mainline(4, 5)},
-	"net.ipv4.tcp_syn_retries":    {namespaced: mainline(4, 5)},
-	"net.ipv4.tcp_syncookies":     {namespaced: mainline(4, 5)},
-	"net.ipv4.tcp_invalid_ratelimit": {
-		introduced: mainline(4, 0), namespaced: mainline(4, 15), source: "commit 032ee4236954",
-	},
-	"net.ipv4.tcp_syn_linear_timeouts": {
-		introduced: mainline(6, 5), namespaced: mainline(6, 5), source: "commit ccce324dabfe",
-	},
-	"net.ipv4.ip_local_port_range": {namespaced: mainline(3, 15)},
-	"net.ipv4.tcp_mem":             {},
-	"net.ipv4.tcp_max_orphans":     {},
-	"net.core.netdev_max_backlog":  {},
-	"net.core.default_qdisc":       {introduced: mainline(3, 12)},
 }

@@ -42,7 +42,7 @@ func (o options) gateway(ctx context.Context, l *lab.Lab) (g gateway, err error)
 	g = gateway{
 		profile: o.profile, clients: o.topology.Clients, offered: o.plan.Rate,
 		ports: spec.Ports.Size(), each: spec.PerClient > 0, wanted: o.keeps,
-		kernel: facts.Release, evicts: facts.Features[scenarios.EvictsClosing] == kernel.Yes,
+		kernel: facts.Release, evicts: facts.Features[kernel.EvictsClosing] == kernel.Yes,
 	}
 	if g.each {
 		g.ports = spec.PerClient

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 
+	"twlab/harness/kernel"
 	"twlab/harness/node"
 	"twlab/scenarios"
 )
@@ -123,7 +124,7 @@ func (c choice) count(kernels scenarios.Kernels, rules []string) (n int) {
 }
 
 // nothing says why there is nothing to try.
-func (c choice) nothing(rules []string, facts scenarios.Facts) error {
+func (c choice) nothing(rules []string, facts kernel.Facts) error {
 	of := fmt.Sprintf("%d rules", len(rules))
 	if len(rules) == 1 {
 		of = "rule " + rules[0]

@@ -8,7 +8,7 @@ import (
 )
 
 func TestChoices(t *testing.T) {
-	facts := scenarios.FactsOf(kernel.Release{Major: 6, Minor: 18})
+	facts := kernel.FactsOf(kernel.Release{Major: 6, Minor: 18})
 	for name, c := range map[string]struct {
 		choice choice
 		filter string

@@ -1,15 +1,9 @@
-package scenarios
+package kernel
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-
-	"twlab/harness/kernel"
-	"twlab/harness/lab"
-	"twlab/harness/node"
 )
 
 // Feature is something that kernels have or do not have and that rules turn on,
@@ -46,8 +40,7 @@ const (
 
 // FeatureInfo says what a feature is and how to find out about it. The probes
 // decide where there is one; the releases where there is none, and for kernels
-// that are not running. What a kernel does can be tried only on one that is a machine
-// of its own: see [ProbeKernels].
+// that are not running.
 type FeatureInfo struct {
 	Feature Feature
 	Means   string
@@ -58,11 +51,11 @@ type FeatureInfo struct {
 	Sysctl, Counter, Symbol string
 	// In are the mainline releases that have it.
 	In []Span
-	// Try finds out by bringing the matter about, on a node that is a machine of its own
-	// and that nobody else uses. It is left out for kernels from Settled on, of which
-	// the release tells; before, some have the mending of a later one.
-	Try     func(ctx context.Context, alone node.Node) (kernel.Fact, error)
-	Settled kernel.Release
+	// Settled, when it is set, says that the feature is found out by bringing the
+	// matter about, on a node that is a machine of its own and that nobody else uses;
+	// but for kernels from Settled on, of which the release tells: before, some have
+	// the mending of a later one.
+	Settled Release
 	// Apart says that it is no matter of releases: the nodes of a role have it
 	// when each is a machine of its own, and lack it as namespaces.
 	Apart bool
@@ -70,46 +63,39 @@ type FeatureInfo struct {
 
 // Span is a range of mainline releases. A zero From means since ever, a zero
 // Until means until now; Until itself is outside.
-type Span struct{ From, Until kernel.Release }
+type Span struct{ From, Until Release }
 
-func (s Span) has(r kernel.Release) bool {
+// Has tells whether the release is one of them.
+func (s Span) Has(r Release) bool {
 	return !r.Before(s.From.Major, s.From.Minor) &&
-		(s.Until == (kernel.Release{}) || r.Before(s.Until.Major, s.Until.Minor))
+		(s.Until == (Release{}) || r.Before(s.Until.Major, s.Until.Minor))
 }
 
 // String is "4.19 to 6.13", "since 6.14" or "before 4.12".
 func (s Span) String() string {
 	switch {
-	case s.Until == (kernel.Release{}):
+	case s.Until == (Release{}):
 		return fmt.Sprintf("since %v", s.From)
-	case s.From == (kernel.Release{}):
+	case s.From == (Release{}):
 		return fmt.Sprintf("before %v", s.Until)
 	default:
 		return fmt.Sprintf("since %v, before %v", s.From, s.Until)
 	}
 }
 
-func mainline(major, minor int) kernel.Release { return kernel.Release{Major: major, Minor: minor} }
-
-func since(major, minor int) []Span { return []Span{{From: mainline(major, minor)}} }
-func until(major, minor int) []Span { return []Span{{Until: mainline(major, minor)}} }
+func since(major, minor int) []Span { return []Span{{From: Mainline(major, minor)}} }
+func until(major, minor int) []Span { return []Span{{Until: Mainline(major, minor)}} }
 
 // Features describes all features.
 func Features() []FeatureInfo {
-	return append(knobFeatures(), []FeatureInfo{
-		{
-			Feature: TwRecycle, Sysctl: "net.ipv4.tcp_tw_recycle",
-			In:     []Span{{Until: mainline(3, 5)}, {From: mainline(4, 11), Until: mainline(4, 12)}},
-			Means:  "the sysctl tcp_tw_recycle, in a network namespace; from 3.5 to 4.10 only a machine of its own shows it",
-			Source: "commit 1946e672c173, and commit 4396e46187ca, tcp: remove tcp_tw_recycle",
-		},
+	return append(shownSysctls(), []FeatureInfo{
 		{
 			Feature: PassivePAWS, Counter: "TcpExt.PAWSPassive", In: until(4, 12),
 			Means:  "the code behind tcp_tw_recycle, whose counter says which SYNs it drops",
 			Source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle",
 		},
 		{
-			Feature: StrictRecycle, In: []Span{{From: mainline(3, 17), Until: mainline(4, 12)}},
+			Feature: StrictRecycle, In: []Span{{From: Mainline(3, 17), Until: Mainline(4, 12)}},
 			Means:  "tcp_tw_recycle drops a SYN without timestamps too, from an address whose last connection had them",
 			Source: "commit a26552afe894, tcp: don't allow syn packets without timestamps to pass tcp_tw_recycle logic",
 		},
@@ -144,7 +130,7 @@ func Features() []FeatureInfo {
 			Source: "commit 9603d47bad46, tcp: Reduce SYN resend delay if a suspicous ACK is received",
 		},
 		{
-			Feature: RecordsChallenge, In: []Span{{Until: mainline(5, 18)}, {From: mainline(6, 1)}},
+			Feature: RecordsChallenge, In: []Span{{Until: Mainline(5, 18)}, {From: Mainline(6, 1)}},
 			Means:  "a gateway translates the RST by which a client answers a challenge with a larger number than it sent",
 			Source: "broken by commit c7aab4f17021 in 5.18, repaired by commit c410cb974f2b in 6.2 and in stable 6.1",
 		},
@@ -204,14 +190,14 @@ func Features() []FeatureInfo {
 			Source: "TCP_PAWS_WRAP of include/net/tcp.h; the series of commit 614e8316aa4c, tcp: add support for usec resolution in TCP TS values",
 		},
 		{
-			Feature: IgnoresBareSYN, In: []Span{{From: mainline(3, 8), Until: mainline(3, 18)}},
-			Try: tryBareSYN, Settled: mainline(3, 18),
-			Means: "a connection that stands drops a SYN without a word",
+			Feature: IgnoresBareSYN, In: []Span{{From: Mainline(3, 8), Until: Mainline(3, 18)}},
+			Settled: Mainline(3, 18),
+			Means:   "a connection that stands drops a SYN without a word",
 			Source: "commits c3ae62af8e75, tcp: should drop incoming frames without ACK flag set, " +
 				"and 0c228e833c88, tcp: Restore RFC5961-compliant behavior for SYN packets; both in many stable kernels",
 		},
 		{
-			Feature: RSTRestarts, In: until(4, 19), Try: tryRST, Settled: mainline(4, 19),
+			Feature: RSTRestarts, In: until(4, 19), Settled: Mainline(4, 19),
 			Means:  "with tcp_rfc1337 a RST that finds a TIME_WAIT begins its 60 s anew",
 			Source: "commit 63cc357f7bba, tcp: do not restart timewait timer on rst reception; in many stable kernels since September 2018",
 		},
@@ -223,138 +209,61 @@ func Features() []FeatureInfo {
 	}...)
 }
 
+// shownSysctls are the features that say which sysctls a kernel shows in its
+// namespaces.
+func shownSysctls() (all []FeatureInfo) {
+	for _, s := range Sysctls() {
+		if s.Shown == "" {
+			continue
+		}
+		all = append(all, FeatureInfo{
+			Feature: s.Shown, Sysctl: s.Name, In: s.shownIn(), Source: s.Source,
+			Means: "each network namespace shows " + s.Name,
+		})
+	}
+	return all
+}
+
 // Facts is what is known of one kernel.
 type Facts struct {
-	Release  kernel.Release
-	Features map[Feature]kernel.Fact
+	Release  Release
+	Features map[Feature]Fact
 }
 
 // FactsOf is what is known of a mainline kernel by its release alone.
-func FactsOf(r kernel.Release) Facts {
-	facts := Facts{Release: r, Features: map[Feature]kernel.Fact{}}
+func FactsOf(r Release) Facts {
+	facts := Facts{Release: r, Features: map[Feature]Fact{}}
 	for _, f := range Features() {
 		facts.Features[f.Feature] = f.byRelease(r)
 	}
 	return facts
 }
 
-// apart is the same kernel where each node of the role is a machine of its own.
-func (f Facts) apart() Facts {
+// Apart is the same kernel where each node of the role is a machine of its own.
+func (f Facts) Apart() Facts {
 	features := maps.Clone(f.Features)
 	for _, info := range Features() {
 		if info.Apart {
-			features[info.Feature] = kernel.Yes
+			features[info.Feature] = Yes
 		}
 	}
 	return Facts{Release: f.Release, Features: features}
 }
 
-func (f FeatureInfo) byRelease(r kernel.Release) kernel.Fact {
-	if slices.ContainsFunc(f.In, func(s Span) bool { return s.has(r) }) {
-		return kernel.Yes
+func (f FeatureInfo) byRelease(r Release) Fact {
+	if slices.ContainsFunc(f.In, func(s Span) bool { return s.Has(r) }) {
+		return Yes
 	}
-	return kernel.No
+	return No
 }
 
-// Probe finds out about the kernel of a node. It needs no privileges there.
-func Probe(ctx context.Context, n node.Node) (Facts, error) {
-	release, err := n.Release(ctx)
-	if err != nil {
-		return Facts{}, fmt.Errorf("probe: %w", err)
-	}
-	facts := FactsOf(release)
-	for _, f := range Features() {
-		var fact kernel.Fact
-		var err error
-		switch {
-		case f.Sysctl != "":
-			fact, err = hasSysctl(ctx, n, f.Sysctl)
-		case f.Counter != "":
-			fact, err = hasCounter(ctx, n, f.Counter)
-		case f.Symbol != "":
-			fact, err = n.HasSymbol(ctx, f.Symbol)
-		}
-		if err != nil {
-			return Facts{}, fmt.Errorf("probe %s: %w", f.Feature, err)
-		}
-		if fact != kernel.Unknown {
-			facts.Features[f.Feature] = fact
-		}
-	}
-	return facts, nil
-}
-
-func hasSysctl(ctx context.Context, n node.Node, name string) (kernel.Fact, error) {
-	_, err := n.Sysctl(ctx, name)
-	for _, absent := range []error{kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, kernel.ErrSysctlUnknown} {
-		if errors.Is(err, absent) {
-			return kernel.No, nil
-		}
-	}
-	if err != nil {
-		return kernel.Unknown, err
-	}
-	return kernel.Yes, nil
-}
-
-func hasCounter(ctx context.Context, n node.Node, name string) (kernel.Fact, error) {
-	counters, err := n.Counters(ctx)
-	if err != nil {
-		return kernel.Unknown, err
-	}
-	if _, counted := counters[name]; !counted {
-		return kernel.No, nil
-	}
-	return kernel.Yes, nil
-}
-
-// Kernels is what is known of the kernel of each role.
-type Kernels map[lab.Role]Facts
-
-// Alike gives every role the same kernel.
-func Alike(facts Facts) Kernels {
-	return Kernels{lab.Client: facts, lab.Gateway: facts, lab.Balancer: facts, lab.Server: facts}
-}
-
-// Condition is something that the kernel of one role has or lacks.
-type Condition struct {
-	Role    lab.Role
-	Feature Feature
-	Lacks   bool
-}
-
-// Has wants the feature.
-func Has(role lab.Role, f Feature) Condition { return Condition{Role: role, Feature: f} }
-
-// Lacks wants its absence.
-func Lacks(role lab.Role, f Feature) Condition {
-	return Condition{Role: role, Feature: f, Lacks: true}
-}
-
-func (q Condition) holds(k Kernels) bool {
-	want := kernel.Yes
-	if q.Lacks {
-		want = kernel.No
-	}
-	return k[q.Role].Features[q.Feature] == want
-}
-
-// String is "client has prompt-syn".
-func (q Condition) String() string {
-	verb := "has"
-	if q.Lacks {
-		verb = "lacks"
-	}
-	return fmt.Sprintf("%s %s %s", q.Role, verb, q.Feature)
-}
-
-// Known are the mainline kernels that rules are checked for: the oldest that the
+// KnownReleases are the mainline kernels that rules are checked for: the oldest that the
 // harness can run on, and those at which something changed or that are in long
 // use.
-func Known() []kernel.Release {
-	return []kernel.Release{
-		mainline(3, 2), mainline(3, 10), mainline(3, 16), mainline(4, 2), mainline(4, 9), mainline(4, 11),
-		mainline(4, 14), mainline(4, 19), mainline(5, 4), mainline(5, 10), mainline(5, 15), mainline(5, 19),
-		mainline(6, 1), mainline(6, 6), mainline(6, 12), mainline(6, 18), mainline(7, 0),
+func KnownReleases() []Release {
+	return []Release{
+		Mainline(3, 2), Mainline(3, 10), Mainline(3, 16), Mainline(4, 2), Mainline(4, 9), Mainline(4, 11),
+		Mainline(4, 14), Mainline(4, 19), Mainline(5, 4), Mainline(5, 10), Mainline(5, 15), Mainline(5, 19),
+		Mainline(6, 1), Mainline(6, 6), Mainline(6, 12), Mainline(6, 18), Mainline(7, 0),
 	}
 }

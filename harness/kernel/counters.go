@@ -1,0 +1,74 @@
+package kernel
+
+// Counter is one of the kernel's counters that rules speak of or drivers read: a column
+// of /proc/net/snmp, /proc/net/netstat or /proc/net/stat/nf_conntrack. Drivers read a
+// counter by its variable, so that a misspelt one does not compile.
+type Counter struct {
+	Name string // as in /proc: "TcpExt.TW"
+	// Means is what it counts, in a few words; In is where mainline kernels have it,
+	// when that is not everywhere.
+	Means string
+	In    Span
+}
+
+// The counters that drivers read.
+var (
+	ResetsSent       = Counter{Name: "Tcp.OutRsts", Means: "RST segments sent"}
+	ResetConnections = Counter{Name: "Tcp.EstabResets", Means: "connections that a RST ended in ESTABLISHED or CLOSE_WAIT (tcp_set_state)"}
+	PassiveOpens     = Counter{Name: "Tcp.PassiveOpens", Means: "connections that came about at a listening socket"}
+	AbortedOnData    = Counter{Name: "TcpExt.TCPAbortOnData", Means: "connections that close ended by a RST: linger of 0 s, or data that nobody had read"}
+	ListenOverflows  = Counter{Name: "TcpExt.ListenOverflows", Means: "segments dropped because the accept queue was full"}
+	TimeWaits        = Counter{Name: "TcpExt.TW", Means: "TIME_WAITs"}
+	TimeWaitsKilled  = Counter{Name: "TcpExt.TWKilled", Means: "TIME_WAITs whose timer was set to 4 s or less"}
+	TimeWaitsReused  = Counter{Name: "TcpExt.TWRecycled", Means: "TIME_WAITs whose port connect or bind took over (tcp_tw_reuse)"}
+	ChallengedSYNs   = Counter{Name: "TcpExt.TCPSYNChallenge", Means: "SYNs on a connection that were answered by a challenge ACK (RFC 5961)"}
+	PAWSEstablished  = Counter{Name: "TcpExt.PAWSEstab", Means: "segments rejected for an older timestamp, on a connection, and until 6.15 by a TIME_WAIT"}
+	PAWSPassive      = Counter{
+		Name: "TcpExt.PAWSPassive", Means: "SYNs that tcp_tw_recycle dropped", In: Span{Until: Mainline(4, 12)},
+	}
+	PAWSTimeWait = Counter{
+		Name: "TcpExt.PAWSTimewait", Means: "segments that a TIME_WAIT rejected for an older timestamp (commit c449d5f3a3d7)", In: Span{From: Mainline(6, 16)},
+	}
+	NATClashes = Counter{Name: "Conntrack.insert_failed", Means: "packets dropped because their entry clashed with another's: no port was free"}
+)
+
+// Counters are all of them; the last ones are counters that only rules speak of.
+func Counters() []Counter {
+	return []Counter{
+		ResetsSent, ResetConnections, PassiveOpens, AbortedOnData, ListenOverflows, TimeWaits, TimeWaitsKilled, TimeWaitsReused, ChallengedSYNs,
+		PAWSEstablished, PAWSPassive, PAWSTimeWait, NATClashes,
+		{Name: "Tcp.InSegs", Means: "segments received"},
+		{Name: "Tcp.RetransSegs", Means: "segments sent again"},
+		{
+			Name: "TcpExt.TCPACKSkippedTimeWait", Means: "ACKs of a TIME_WAIT that net.ipv4.tcp_invalid_ratelimit suppressed",
+			In: Span{From: Mainline(4, 0)},
+		},
+		{Name: "TcpExt.ListenDrops", Means: "SYNs and last ACKs that a listening socket dropped, for whatever reason"},
+		{Name: "TcpExt.TCPSynRetrans", Means: "SYNs and SYN-ACKs sent again"},
+		{Name: "TcpExt.TCPTimeWaitOverflow", Means: "TIME_WAITs that tcp_max_tw_buckets did not let come about"},
+	}
+}
+
+// Of is the counter's number in those that were read on a kernel, and 0 where the
+// kernel does not have it.
+func (k Counter) Of(read map[string]uint64) int64 { return int64(read[k.Name]) }
+
+// On tells whether the kernel that they were read on has the counter.
+func (k Counter) On(read map[string]uint64) bool {
+	_, has := read[k.Name]
+	return has
+}
+
+// PAWSReject is the counter of a kernel that rises when a socket in TIME_WAIT
+// rejects a segment for its timestamp (tcp_timewait_state_process). Until Linux
+// 6.15 that is the counter of established connections; commit c449d5f3a3d7 gave
+// it one of its own. The counters are any that were read on that kernel.
+func PAWSReject(c map[string]uint64) string {
+	if PAWSTimeWait.On(c) {
+		return PAWSTimeWait.Name
+	}
+	return PAWSEstablished.Name
+}
+
+// PAWSRejects is the number of the counter that [PAWSReject] names.
+func PAWSRejects(c map[string]uint64) int64 { return int64(c[PAWSReject(c)]) }
