@@ -11,7 +11,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 
-	"twlab/harness/crowd"
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -35,8 +35,8 @@ func evidenceDir() string {
 }
 
 // counters reads the counters of the nodes that evidence is kept of.
-func (w world) counters(ctx context.Context) map[string]observe.Counters {
-	all := map[string]observe.Counters{}
+func (w world) counters(ctx context.Context) map[string]kernel.Counters {
+	all := map[string]kernel.Counters{}
 	for _, n := range w.witnesses() {
 		if c, err := n.Counters(ctx); err == nil { // a missing one shows in the evidence
 			all[n.Identity().Name] = c
@@ -55,7 +55,7 @@ func (w world) witnesses() []node.Node {
 
 // keepEvidence writes down the state of the lab and its packets, and adds where
 // to the spec's report.
-func (w world) keepEvidence(ctx context.Context, start map[string]observe.Counters) {
+func (w world) keepEvidence(ctx context.Context, start map[string]kernel.Counters) {
 	dir := evidenceDir()
 	text := &strings.Builder{}
 	for _, n := range w.witnesses() {
@@ -98,7 +98,7 @@ func writeEvidence(dir, text string, packets []observe.Packet) (err error) {
 
 // describe writes what a node's witnesses say now. A witness that cannot be
 // asked says why.
-func describe(ctx context.Context, out *strings.Builder, n node.Node, start observe.Counters) {
+func describe(ctx context.Context, out *strings.Builder, n node.Node, start kernel.Counters) {
 	id := n.Identity()
 	fmt.Fprintf(out, "== %s (%s, %v)\n", id.Name, id.Role, id.Addr)
 	if now, err := n.Counters(ctx); err != nil {
@@ -142,13 +142,11 @@ func list[T fmt.Stringer](out *strings.Builder, what string, items []T, err erro
 
 // keepSeries writes down what a crowd did over time, a line of JSON for each
 // interval, and adds where to the spec's report.
-func keepSeries(of string, rows []crowd.Row) {
+func keepSeries(of string, series []byte) {
 	GinkgoHelper()
 	path := filepath.Join(outputDir(), "series", fileName(of)+".jsonl")
 	noError(os.MkdirAll(filepath.Dir(path), 0o755))
-	file, err := os.Create(path)
-	noError(err)
-	noError(errors.Join(crowd.WriteSeries(file, rows), file.Close()))
+	noError(os.WriteFile(path, series, 0o644))
 	AddReportEntry("series", path, ReportEntryVisibilityFailureOrVerbose)
 }
 

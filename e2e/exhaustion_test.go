@@ -8,6 +8,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -57,7 +58,7 @@ var _ = Describe("tcp_tw_reuse on the client", func() {
 	const oldEnough = 2200 * time.Millisecond
 
 	// try leaves a TIME_WAIT on the port, ages it, and connects again.
-	try := func(ctx SpecContext, client node.Node, to netip.AddrPort) ([]tcp.Outcome, observe.Counters) {
+	try := func(ctx SpecContext, client node.Node, to netip.AddrPort) ([]tcp.Outcome, kernel.Counters) {
 		GinkgoHelper()
 		Expect(attempt(ctx, client, 1, tcp.Attempt{To: to, Ending: tcp.CloseFirst})).To(HaveVerdicts(tcp.Connected, 1))
 		timeWaitOlderThan(ctx, client, oldEnough)

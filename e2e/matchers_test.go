@@ -9,6 +9,7 @@ import (
 	"github.com/onsi/gomega/gcustom"
 	"github.com/onsi/gomega/types"
 
+	"twlab/harness/kernel"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )
@@ -58,7 +59,7 @@ func StayStill(names ...string) types.GomegaMatcher {
 }
 
 func counters(what string, names []string, right func(by uint64) bool) types.GomegaMatcher {
-	return gcustom.MakeMatcher(func(moved observe.Counters) (bool, error) {
+	return gcustom.MakeMatcher(func(moved kernel.Counters) (bool, error) {
 		for _, name := range names {
 			by, counted := moved[name]
 			if !counted {

@@ -61,7 +61,7 @@ func wantsAll() bool { return strings.Contains(GinkgoLabelFilter(), "full") }
 
 // cells plans the chosen cells, or all.
 func (p *plan) cells() {
-	add := func(f scenarios.Family, c scenarios.Cell, kernels scenarios.Kernels) {
+	add := func(f scenarios.Driven, c scenarios.Cell, kernels scenarios.Kernels) {
 		rule, _ := f.Rule(c, kernels)
 		p.Specs = append(p.Specs, planned{Family: f.Name, Emulated: f.Emulated, Cell: c.Values, Rule: rule.Name})
 	}
@@ -90,7 +90,7 @@ func (p *plan) cells() {
 
 // mutations plans the mutations that -mutate asks for.
 func (p *plan) mutations() {
-	add := func(f scenarios.Family, m scenarios.Mutation) {
+	add := func(f scenarios.Driven, m scenarios.Mutation) {
 		p.Specs = append(p.Specs, planned{
 			Family: f.Name, Emulated: f.Emulated, Cell: m.Cell.Values, Rule: m.Rule.Name,
 			Axis: m.Axis, To: m.To, World: m.World.Values, Own: m.Own.Name,
@@ -126,7 +126,7 @@ var emulates = sync.OnceValue(func() kernel.Finding {
 
 // skipUnlessEmulated skips a spec of an emulated family where there can be no
 // emulation.
-func skipUnlessEmulated(f scenarios.Family) {
+func skipUnlessEmulated(f scenarios.Driven) {
 	GinkgoHelper()
 	if f.Emulated != "" && emulates().Fact != kernel.Yes {
 		Skip(emulates().String())
@@ -134,7 +134,7 @@ func skipUnlessEmulated(f scenarios.Family) {
 }
 
 // kind is the label and the report entry of a family's cells.
-func kind(f scenarios.Family) string {
+func kind(f scenarios.Driven) string {
 	if f.Emulated != "" {
 		return emulatedEntry
 	}
@@ -142,7 +142,7 @@ func kind(f scenarios.Family) string {
 }
 
 // title is a family and a cell, and whether that is emulated.
-func title(f scenarios.Family, c scenarios.Cell) string {
+func title(f scenarios.Driven, c scenarios.Cell) string {
 	text := f.Name + " " + f.Describe(c)
 	if f.Emulated != "" {
 		text = "emulated (" + f.Emulated + "): " + text
@@ -167,7 +167,7 @@ func otherKernels() (scenarios.Assignment, error) {
 }
 
 // cellSpec makes the spec of one cell.
-func cellSpec(f scenarios.Family, c scenarios.Cell, rule scenarios.Rule, covered bool, labels ...string) {
+func cellSpec(f scenarios.Driven, c scenarios.Cell, rule scenarios.Rule, covered bool, labels ...string) {
 	labels = append(slices.Clone(labels), kind(f), "family:"+f.Name, "rule:"+rule.Name)
 	for _, a := range f.Axes {
 		labels = append(labels, a.Name+":"+c.Value(a.Name))
@@ -185,14 +185,14 @@ func cellSpec(f scenarios.Family, c scenarios.Cell, rule scenarios.Rule, covered
 		Expect(covered).To(BeTrue(), "no rule for this cell on this kernel")
 		Expect(f.IsWarp(c) && !*warped).To(BeFalse(), "this cell takes hours or days: run it by hack/e2e --kernel all=NAME --warp --label-filter warp")
 		seen, _ := drive(ctx, f, c)
-		result := scenarios.Judge(f, c, rule, seen)
+		result := scenarios.Judge(f.Family, c, rule, seen)
 		AddReportEntry(kind(f), result, ReportEntryVisibilityNever)
 		Expect(result).To(agree())
 	})
 }
 
 // mutationSpec makes the spec in which a rule must fail.
-func mutationSpec(f scenarios.Family, m scenarios.Mutation) {
+func mutationSpec(f scenarios.Driven, m scenarios.Mutation) {
 	labels := []string{"mutation", "family:" + f.Name, "rule:" + m.Rule.Name}
 	name := m.Rule.Name
 	if f.Emulated != "" {
@@ -202,19 +202,19 @@ func mutationSpec(f scenarios.Family, m scenarios.Mutation) {
 	It(fmt.Sprintf("%s does not survive %s=%s in %s", name, m.Axis, m.To, f.Describe(m.Cell)), withSlow(f, m.World, labels), priority(f, m.World), func(ctx SpecContext) {
 		skipUnlessEmulated(f)
 		seen, _ := drive(ctx, f, m.World)
-		trial := m.Judge(f, seen)
+		trial := m.Judge(f.Family, seen)
 		AddReportEntry(mutationEntry, trial, ReportEntryVisibilityNever)
 		Expect(trial).To(beCaught())
 	})
 }
 
 // chosenMutations lists the mutations of a family that -mutate asks for.
-func chosenMutations(f scenarios.Family, kernels scenarios.Kernels) []scenarios.Mutation {
+func chosenMutations(f scenarios.Driven, kernels scenarios.Kernels) []scenarios.Mutation {
 	switch *mutations {
 	case "all":
 		return f.Mutations(kernels)
 	case "sample":
-		return scenarios.Sample(f, f.Mutations(kernels))
+		return scenarios.Sample(f.Family, f.Mutations(kernels))
 	default:
 		Fail(fmt.Sprintf("-mutate=%s: want all or sample", *mutations))
 		return nil
@@ -232,7 +232,7 @@ func questionSpec(q scenarios.Question, kernels scenarios.Kernels) {
 			Fail("this cell cannot be on these kernels: " + rule.Because)
 		}
 		seen, world := drive(ctx, q.Family, q.Cell)
-		result := scenarios.Judge(q.Family, q.Cell, rule, seen)
+		result := scenarios.Judge(q.Family.Family, q.Cell, rule, seen)
 		answer := "as the rule says"
 		switch lost := world.overwritten(ctx, q.Cell.Extra); {
 		case len(lost) > 0:
@@ -265,7 +265,7 @@ func questions() []scenarios.Question {
 	return all
 }
 
-func withSlow(f scenarios.Family, c scenarios.Cell, labels Labels) Labels {
+func withSlow(f scenarios.Driven, c scenarios.Cell, labels Labels) Labels {
 	if f.IsWarp(c) {
 		labels = append(labels, "warp")
 	}
@@ -277,12 +277,12 @@ func withSlow(f scenarios.Family, c scenarios.Cell, labels Labels) Labels {
 
 // priority lets specs that wait long begin first: the others run meanwhile, and
 // nobody waits for the last alone.
-func priority(f scenarios.Family, c scenarios.Cell) SpecPriority {
+func priority(f scenarios.Driven, c scenarios.Cell) SpecPriority {
 	return SpecPriority(f.Wait(c) / time.Second)
 }
 
 // drive brings a cell about in a lab of its own.
-func drive(ctx SpecContext, f scenarios.Family, c scenarios.Cell) (scenarios.Seen, world) {
+func drive(ctx SpecContext, f scenarios.Driven, c scenarios.Cell) (scenarios.Seen, world) {
 	GinkgoHelper()
 	budget := patience
 	if f.IsSlow(c) {

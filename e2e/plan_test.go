@@ -69,7 +69,7 @@ func thePlan() (p plan, err error) {
 }
 
 // rule finds the rule of that name.
-func rule(f scenarios.Family, name string) (r scenarios.Rule, found bool) {
+func rule(f scenarios.Driven, name string) (r scenarios.Rule, found bool) {
 	for i := range f.Rules { // a rule is too large to copy each
 		if f.Rules[i].Name == name {
 			return f.Rules[i], true
@@ -81,7 +81,7 @@ func rule(f scenarios.Family, name string) (r scenarios.Rule, found bool) {
 // specs makes the specs that are planned.
 func (p plan) specs(labels ...string) {
 	type key struct{ name, emulated string }
-	families := map[key]scenarios.Family{}
+	families := map[key]scenarios.Driven{}
 	for _, f := range scenarios.Families() {
 		families[key{f.Name, ""}] = f
 	}

@@ -157,28 +157,28 @@ func flows(ctx context.Context, at node.Node) []observe.Flow {
 
 // watch starts counting at a node; the function it returns tells how the
 // counters have moved since.
-func watch(ctx SpecContext, at node.Node) func() observe.Counters {
+func watch(ctx SpecContext, at node.Node) func() kernel.Counters {
 	GinkgoHelper()
 	return watching(ctx, at.Counters)
 }
 
-func watching(ctx SpecContext, counters func(context.Context) (observe.Counters, error)) func() observe.Counters {
+func watching(ctx SpecContext, counters func(context.Context) (kernel.Counters, error)) func() kernel.Counters {
 	GinkgoHelper()
-	read := func() observe.Counters {
+	read := func() kernel.Counters {
 		GinkgoHelper()
 		c, err := counters(ctx)
 		noError(err)
 		return c
 	}
 	before := read()
-	return func() observe.Counters {
+	return func() kernel.Counters {
 		GinkgoHelper()
 		return read().Sub(before)
 	}
 }
 
 // watchProgram starts counting what the balancer's program counts; see watch.
-func (w world) watchProgram(ctx SpecContext) func() observe.Counters {
+func (w world) watchProgram(ctx SpecContext) func() kernel.Counters {
 	GinkgoHelper()
 	program, err := w.Program()
 	noError(err)

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"bytes"
 	"strconv"
 
 	"twlab/harness/crowd"
@@ -113,5 +114,7 @@ func (f Fates) note(seen *Seen, r crowd.Result) {
 	seen.Note("seed", strconv.FormatUint(r.Seed, 10))
 	seen.Note("latency", r.Latency.String())
 	seen.Moved = r.Moved
-	seen.Series = append(seen.Series, r.Series...)
+	var series bytes.Buffer
+	_ = crowd.WriteSeries(&series, r.Series) // to memory
+	seen.Series = append(seen.Series, series.Bytes()...)
 }

@@ -6,8 +6,8 @@ import (
 	"testing/quick"
 
 	"twlab/harness/crowd"
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )
 
@@ -73,7 +73,7 @@ func (l load) result() crowd.Result {
 	count := func(n int64) uint64 { return uint64(n) }
 	return crowd.Result{
 		SYNs: int(t.Sent), Verdicts: l.verdicts,
-		Moved: map[lab.Role]observe.Counters{
+		Moved: map[lab.Role]kernel.Counters{
 			lab.Client: {
 				"Tcp.OutRsts": count(t.Clock + t.Number + int64(l.aborted)),
 				// tcp_close counts those that are given up, too.
@@ -106,7 +106,7 @@ func TestNoAccountHasANegativeNumber(t *testing.T) {
 		r := crowd.Result{
 			SYNs:     int(sent),
 			Verdicts: map[tcp.Verdict]int{tcp.Refused: int(verdicts[0]), tcp.Undecided: int(verdicts[1]), tcp.Connected: int(verdicts[2])},
-			Moved:    map[lab.Role]observe.Counters{lab.Client: {}, lab.Gateway: {}, lab.Balancer: {}}, TimeWaitBefore: map[lab.Role]int{},
+			Moved:    map[lab.Role]kernel.Counters{lab.Client: {}, lab.Gateway: {}, lab.Balancer: {}}, TimeWaitBefore: map[lab.Role]int{},
 		}
 		for i, name := range []string{
 			"Tcp.OutRsts", "TcpExt.TCPAbortOnData", "Tcp.PassiveOpens", "TcpExt.PAWSTimewait", "TcpExt.ListenOverflows", "Conntrack.insert_failed",

@@ -47,7 +47,7 @@ const (
 // connection itself lasts, is how long two processes take to close it. A busy
 // machine makes that much, and it cannot all be measured; that no port is given away
 // before its time is exact on any.
-func Ceiling() Family {
+func Ceiling() Driven {
 	const percent = "percent of the ceiling"
 	reached, counted := Between(percent, 95, 105), AtMost("counted, percent", 105)
 	const soonest = "soonest reuse, ms"
@@ -64,64 +64,66 @@ func Ceiling() Family {
 		}
 		return want
 	}
-	return Family{
-		Name:     "ceiling",
-		Evidence: ceilingEvidence(),
-		About: fmt.Sprintf("Clients connect to one door at %d times the rate P/T, where somebody has P ports for them and holds each for T = %v: how many "+
-			"connections come about, counted over %d rounds of all ports, and who refuses the others?", ceilingLoad, ceilingHold, ceilingRounds),
-		Axes: []Axis{
-			{Name: ceilingLimit, Values: []string{limitIdle, limitEnded, limitClient}, Product: true,
-				Means: "who has P ports, and when T begins: the gateway (--to-ports), with the last packet of a connection whose ends have vanished " +
-					"(nf_conntrack_tcp_timeout_established); the gateway, with the end of the connection (..._time_wait); a client (ip_local_port_range), " +
-					"with its TIME_WAIT (tcp_tw_reuse_delay, and tcp_tw_reuse=1)"},
-			{Name: ceilingISN, Values: []string{isnOwn, isnSame}, Product: true,
-				Means: "the initial sequence numbers of the connections: the kernel's own, or all the same, so that none is newer than an ended one's"},
-			// Of an odd number connect does not always find the last (__inet_hash_connect
-			// takes an even number of steps).
-			{Name: ceilingPorts, Values: []string{"48", "24"}, Means: "P", Own: Numbers{Least: 8, Most: 256, Step: 2}},
-			{Name: ceilingRandom, Values: []string{randomNo, randomFully}, Means: "how the gateway chooses: as they come, or by --random-fully"},
-		},
-		Waits: []Wait{{Cells{{}}, 10 * time.Second}},
-		Rules: []Rule{
-			{
-				Name: "ceiling-idle", Cells: Cells{{ceilingLimit: {limitIdle}}},
-				Want: with([]Expectation{reached, counted, held}, with(alone(byGateway), Exactly(refusedBy(byClock), 0), Exactly(refusedBy(byNumber), 0), Exactly(refusedBy(byDoor), 0),
-					Exactly("unaccounted", 0))...),
-				Because: "a gateway without a free port drops the SYN and the balancer never sees it; a port whose connection stands, as far as the " +
-					"gateway knows, is free again when its entry has run out",
-				Source: "nf_nat_l4proto_unique_tuple; __nf_conntrack_confirm, insert_failed; nf_conntrack_tcp_timeout_established",
+	return Driven{
+		Family: Family{
+			Name:     "ceiling",
+			Evidence: ceilingEvidence(),
+			About: fmt.Sprintf("Clients connect to one door at %d times the rate P/T, where somebody has P ports for them and holds each for T = %v: how many "+
+				"connections come about, counted over %d rounds of all ports, and who refuses the others?", ceilingLoad, ceilingHold, ceilingRounds),
+			Axes: []Axis{
+				{Name: ceilingLimit, Values: []string{limitIdle, limitEnded, limitClient}, Product: true,
+					Means: "who has P ports, and when T begins: the gateway (--to-ports), with the last packet of a connection whose ends have vanished " +
+						"(nf_conntrack_tcp_timeout_established); the gateway, with the end of the connection (..._time_wait); a client (ip_local_port_range), " +
+						"with its TIME_WAIT (tcp_tw_reuse_delay, and tcp_tw_reuse=1)"},
+				{Name: ceilingISN, Values: []string{isnOwn, isnSame}, Product: true,
+					Means: "the initial sequence numbers of the connections: the kernel's own, or all the same, so that none is newer than an ended one's"},
+				// Of an odd number connect does not always find the last (__inet_hash_connect
+				// takes an even number of steps).
+				{Name: ceilingPorts, Values: []string{"48", "24"}, Means: "P", Own: Numbers{Least: 8, Most: 256, Step: 2}},
+				{Name: ceilingRandom, Values: []string{randomNo, randomFully}, Means: "how the gateway chooses: as they come, or by --random-fully"},
 			},
-			{
-				Name: "ceiling-client", Cells: Cells{{ceilingLimit: {limitClient}}}, Kernels: []Condition{Has(lab.Client, kernel.ReuseDelay)},
-				Want: with([]Expectation{reached, counted, held}, alone(byClient)...),
-				Because: "a client without a free port gets EADDRNOTAVAIL at once and sends nothing, and a port is free again when its TIME_WAIT is as " +
-					"old as tcp_tw_reuse_delay",
-				Source: "__inet_hash_connect, tcp_twsk_unique; commit ca6a6f93867a",
+			Waits: []Wait{{Cells{{}}, 10 * time.Second}},
+			Rules: []Rule{
+				{
+					Name: "ceiling-idle", Cells: Cells{{ceilingLimit: {limitIdle}}},
+					Want: with([]Expectation{reached, counted, held}, with(alone(byGateway), Exactly(refusedBy(byClock), 0), Exactly(refusedBy(byNumber), 0), Exactly(refusedBy(byDoor), 0),
+						Exactly("unaccounted", 0))...),
+					Because: "a gateway without a free port drops the SYN and the balancer never sees it; a port whose connection stands, as far as the " +
+						"gateway knows, is free again when its entry has run out",
+					Source: "nf_nat_l4proto_unique_tuple; __nf_conntrack_confirm, insert_failed; nf_conntrack_tcp_timeout_established",
+				},
+				{
+					Name: "ceiling-client", Cells: Cells{{ceilingLimit: {limitClient}}}, Kernels: []Condition{Has(lab.Client, kernel.ReuseDelay)},
+					Want: with([]Expectation{reached, counted, held}, alone(byClient)...),
+					Because: "a client without a free port gets EADDRNOTAVAIL at once and sends nothing, and a port is free again when its TIME_WAIT is as " +
+						"old as tcp_tw_reuse_delay",
+					Source: "__inet_hash_connect, tcp_twsk_unique; commit ca6a6f93867a",
+				},
+				{
+					Name: "ceiling-client-seconds", Cells: Cells{{ceilingLimit: {limitClient}}},
+					Want:    with([]Expectation{Between(percent, 50, 210)}, alone(byClient)...),
+					Because: "without tcp_tw_reuse_delay a port is free again when a second of the clock has begun, and two before Linux 4.19, whatever T is",
+					Source:  "tcp_twsk_unique: tw_ts_recent_stamp; commit cca9bab1b72c",
+				},
+				{
+					Name: "ceiling-evicted", Cells: Cells{{ceilingISN: {isnOwn}}}, Kernels: []Condition{Has(lab.Gateway, kernel.EvictsClosing)},
+					Want: []Expectation{AtLeast(percent, 110), AtMost(soonest, hold/2), Exactly(refusedBy(byClient), 0), Exactly("undecided", 0)},
+					Because: "there is no such ceiling where the NAT takes the port of an ended connection for a new one when it has no other: only " +
+						"those that stand at the same time need different ports",
+					Source: "commit 4589725502871, nf_nat_used_tuple_harder, nf_seq_has_advanced",
+				},
+				{
+					Name: "ceiling-ended", Cells: Cells{{}}, Want: with([]Expectation{reached, counted, held}, alone(byGateway)...),
+					Because: "a gateway that must not or cannot evict keeps the port of an ended connection until its entry has run out",
+					Source:  "nf_nat_l4proto_unique_tuple; __nf_conntrack_confirm, insert_failed; nf_conntrack_tcp_timeout_time_wait",
+				},
 			},
-			{
-				Name: "ceiling-client-seconds", Cells: Cells{{ceilingLimit: {limitClient}}},
-				Want:    with([]Expectation{Between(percent, 50, 210)}, alone(byClient)...),
-				Because: "without tcp_tw_reuse_delay a port is free again when a second of the clock has begun, and two before Linux 4.19, whatever T is",
-				Source:  "tcp_twsk_unique: tw_ts_recent_stamp; commit cca9bab1b72c",
+			Needs: []Knob{
+				{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_established"},
+				{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"},
+				{Role: lab.Client, Sysctl: reuseDelay}, {Role: lab.Client, Sysctl: "net.ipv4.tcp_tw_reuse"},
+				{Role: lab.Client, Sysctl: "net.ipv4.ip_local_port_range"}, {Role: lab.Client, Sysctl: "net.ipv4.tcp_syn_retries"},
 			},
-			{
-				Name: "ceiling-evicted", Cells: Cells{{ceilingISN: {isnOwn}}}, Kernels: []Condition{Has(lab.Gateway, kernel.EvictsClosing)},
-				Want: []Expectation{AtLeast(percent, 110), AtMost(soonest, hold/2), Exactly(refusedBy(byClient), 0), Exactly("undecided", 0)},
-				Because: "there is no such ceiling where the NAT takes the port of an ended connection for a new one when it has no other: only " +
-					"those that stand at the same time need different ports",
-				Source: "commit 4589725502871, nf_nat_used_tuple_harder, nf_seq_has_advanced",
-			},
-			{
-				Name: "ceiling-ended", Cells: Cells{{}}, Want: with([]Expectation{reached, counted, held}, alone(byGateway)...),
-				Because: "a gateway that must not or cannot evict keeps the port of an ended connection until its entry has run out",
-				Source:  "nf_nat_l4proto_unique_tuple; __nf_conntrack_confirm, insert_failed; nf_conntrack_tcp_timeout_time_wait",
-			},
-		},
-		Needs: []Knob{
-			{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_established"},
-			{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"},
-			{Role: lab.Client, Sysctl: reuseDelay}, {Role: lab.Client, Sysctl: "net.ipv4.tcp_tw_reuse"},
-			{Role: lab.Client, Sysctl: "net.ipv4.ip_local_port_range"}, {Role: lab.Client, Sysctl: "net.ipv4.tcp_syn_retries"},
 		},
 		Topology: ceilingTopology,
 		Drive:    driveCeiling,

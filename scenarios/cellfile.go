@@ -19,7 +19,7 @@ type Question struct {
 	Number int
 	// Name is what the asker calls it.
 	Name   string
-	Family Family
+	Family Driven
 	Cell   Cell
 }
 
@@ -166,7 +166,7 @@ func (r *reader) question(entry *yaml.Node) (q Question) {
 		r.wrong(entry, fmt.Errorf("a cell without family: want one of %s", familyNames()))
 		return q
 	}
-	i := slices.IndexFunc(Families(), func(f Family) bool { return f.Name == family.Value })
+	i := slices.IndexFunc(Families(), func(f Driven) bool { return f.Name == family.Value })
 	if i < 0 {
 		r.wrong(family, fmt.Errorf("no family %q: want one of %s", family.Value, familyNames()))
 		return q
@@ -231,7 +231,7 @@ func (r *reader) sysctls(q *Question, node *yaml.Node, chosen map[string]*yaml.N
 }
 
 // own says what the family itself sets a sysctl to, when its driver goes by it.
-func own(f Family, t lab.Topology, s lab.Setting) (value string, needed bool) {
+func own(f Driven, t lab.Topology, s lab.Setting) (value string, needed bool) {
 	if !slices.ContainsFunc(f.Needs, func(k Knob) bool { return k.sets(s) }) {
 		return "", false
 	}

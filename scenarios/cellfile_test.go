@@ -58,7 +58,7 @@ func TestTitlesSayWhatIsSet(t *testing.T) {
 			t.Errorf("title %q, want %q and no 1000", title, want)
 		}
 	}
-	if got := Judge(q[0].Family, q[0].Cell, Rule{}, Seen{}).Cell["reuse-delay"]; got != "5000" {
+	if got := Judge(q[0].Family.Family, q[0].Cell, Rule{}, Seen{}).Cell["reuse-delay"]; got != "5000" {
 		t.Errorf("the result says reuse-delay=%s, want 5000", got)
 	}
 	if title := q[1].Title(); !strings.Contains(title, " reuse-delay=1000") || q[1].Number != 2 {

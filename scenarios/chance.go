@@ -18,7 +18,7 @@ import (
 // do with each other come from the same address and port within a minute, with
 // the clocks and sequence numbers that their kernels give them. How many of
 // their SYNs does the balancer reject at first?
-func Chance() Family {
+func Chance() Driven {
 	const (
 		hosts    = "hosts"
 		clientTS = "client-ts"
@@ -34,57 +34,59 @@ func Chance() Family {
 	none := []Expectation{
 		Exactly("rejected", 0), Exactly("failed", 0), Exactly("paws rejects", 0), Stays(lab.Balancer, "TcpExt.ListenDrops"),
 	}
-	return Family{
-		Name:     "chance",
-		Evidence: chanceEvidence(),
-		About: fmt.Sprintf("%d connections, one after the other, come out of a gateway from the same port while the balancer has "+
-			"the one before in TIME_WAIT: how many SYNs does it reject before it lets them in? "+
-			"Bounds are such that a true claim fails once in a million cells", chanceSYNs),
-		Axes: []Axis{
-			{Name: hosts, Values: []string{"many", "one"}, Product: true,
-				Means: "whether each connection comes from another client behind the gateway, or all from one client's different ports"},
-			{Name: clientTS, Values: []string{"1", "2", "0"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
-				Means: "tcp_timestamps of the clients"},
-			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
-				Means: "tcp_timestamps of the balancer"},
-		},
-		Impossible: []Impossible{{
-			Cells{{hosts: {"many"}, clientTS: {"2"}}},
-			"without offsets a clock shows the uptime, and all namespaces of one kernel have the same: that is not many hosts",
-		}},
-		Rules: []Rule{
-			{
-				Name: "chance-one-host-one-clock", Cells: Cells{stamped}.And(Where{hosts: {"one"}, clientTS: {"2"}}), Want: none,
-				Because: "with tcp_timestamps=2 a host has one clock for all its connections, which only goes forward",
-				Source:  "secure_tcp_ts_off is not used; Documentation/networking/ip-sysctl.rst",
+	return Driven{
+		Family: Family{
+			Name:     "chance",
+			Evidence: chanceEvidence(),
+			About: fmt.Sprintf("%d connections, one after the other, come out of a gateway from the same port while the balancer has "+
+				"the one before in TIME_WAIT: how many SYNs does it reject before it lets them in? "+
+				"Bounds are such that a true claim fails once in a million cells", chanceSYNs),
+			Axes: []Axis{
+				{Name: hosts, Values: []string{"many", "one"}, Product: true,
+					Means: "whether each connection comes from another client behind the gateway, or all from one client's different ports"},
+				{Name: clientTS, Values: []string{"1", "2", "0"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
+					Means: "tcp_timestamps of the clients"},
+				{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+					Means: "tcp_timestamps of the balancer"},
 			},
-			{
-				Name: "chance-one-host-one-offset", Cells: Cells{stamped}.And(Where{hosts: {"one"}}),
-				Kernels: []Condition{Lacks(lab.Client, kernel.OffsetPerPort)}, Want: none,
-				Because: "the random offset is the same for all connections between two addresses, so the clock only goes forward",
-				Source:  "commit 28ee1b746f49, secure_seq: downgrade to per-host timestamp offsets",
-			},
-			{
-				Name: "chance-one-host-many-offsets", Cells: Cells{stamped}.And(Where{hosts: {"one"}}), Want: with(some, byClock),
-				Because: "the random offset depends on the client's port, so even a single host behind a gateway looks like many: " +
-					"each SYN is older by the toss of a coin",
-				Source: "commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset",
-			},
-			{
-				Name: "chance-many-hosts-one-clock", Cells: Cells{stamped}, Kernels: []Condition{Lacks(lab.Client, kernel.TimestampsMode2)}, Want: none,
-				Because: "without random offsets all namespaces of one kernel have one clock; hosts with different uptimes do not",
-				Source:  "tcp_time_stamp before commit 95a22caee396",
-			},
-			{
-				Name: "chance-many-hosts", Cells: Cells{stamped}, Want: with(some, byClock),
-				Because: "every host has its own clock: each SYN is older by the toss of a coin",
-				Source:  "RFC 7323 section 5.4; tcp_timewait_state_process",
-			},
-			{
-				Name: "chance-by-number", Cells: Cells{{}}, Want: with(some, Exactly("paws rejects", 0)),
-				Because: "without timestamps the initial sequence number decides, and between different addresses or ports that is " +
-					"random too: to turn timestamps off replaces one coin by another",
-				Source: "RFC 6528, secure_tcp_seq; tcp_timewait_state_process",
+			Impossible: []Impossible{{
+				Cells{{hosts: {"many"}, clientTS: {"2"}}},
+				"without offsets a clock shows the uptime, and all namespaces of one kernel have the same: that is not many hosts",
+			}},
+			Rules: []Rule{
+				{
+					Name: "chance-one-host-one-clock", Cells: Cells{stamped}.And(Where{hosts: {"one"}, clientTS: {"2"}}), Want: none,
+					Because: "with tcp_timestamps=2 a host has one clock for all its connections, which only goes forward",
+					Source:  "secure_tcp_ts_off is not used; Documentation/networking/ip-sysctl.rst",
+				},
+				{
+					Name: "chance-one-host-one-offset", Cells: Cells{stamped}.And(Where{hosts: {"one"}}),
+					Kernels: []Condition{Lacks(lab.Client, kernel.OffsetPerPort)}, Want: none,
+					Because: "the random offset is the same for all connections between two addresses, so the clock only goes forward",
+					Source:  "commit 28ee1b746f49, secure_seq: downgrade to per-host timestamp offsets",
+				},
+				{
+					Name: "chance-one-host-many-offsets", Cells: Cells{stamped}.And(Where{hosts: {"one"}}), Want: with(some, byClock),
+					Because: "the random offset depends on the client's port, so even a single host behind a gateway looks like many: " +
+						"each SYN is older by the toss of a coin",
+					Source: "commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset",
+				},
+				{
+					Name: "chance-many-hosts-one-clock", Cells: Cells{stamped}, Kernels: []Condition{Lacks(lab.Client, kernel.TimestampsMode2)}, Want: none,
+					Because: "without random offsets all namespaces of one kernel have one clock; hosts with different uptimes do not",
+					Source:  "tcp_time_stamp before commit 95a22caee396",
+				},
+				{
+					Name: "chance-many-hosts", Cells: Cells{stamped}, Want: with(some, byClock),
+					Because: "every host has its own clock: each SYN is older by the toss of a coin",
+					Source:  "RFC 7323 section 5.4; tcp_timewait_state_process",
+				},
+				{
+					Name: "chance-by-number", Cells: Cells{{}}, Want: with(some, Exactly("paws rejects", 0)),
+					Because: "without timestamps the initial sequence number decides, and between different addresses or ports that is " +
+						"random too: to turn timestamps off replaces one coin by another",
+					Source: "RFC 6528, secure_tcp_seq; tcp_timewait_state_process",
+				},
 			},
 		},
 		Topology: func(c Cell) lab.Topology {
@@ -140,7 +142,7 @@ func driveChance(ctx context.Context, _ Cell, l *lab.Lab) (seen Seen, err error)
 	if err != nil {
 		return seen, err
 	}
-	seen.Moved = map[lab.Role]observe.Counters{lab.Gateway: moved[0], lab.Balancer: moved[1]}
+	seen.Moved = map[lab.Role]kernel.Counters{lab.Gateway: moved[0], lab.Balancer: moved[1]}
 	seen.Count("rejected", int64(rejected))
 	seen.Count("failed", int64(failed))
 	seen.Count("paws rejects", kernel.PAWSRejects(moved[1]))

@@ -76,7 +76,7 @@ func RenderClaims(to io.Writer) error {
 	fmt.Fprintf(&out, "\n# Families and rules\n\n")
 	fmt.Fprintf(&out, "The first rule that matches a cell and its kernels counts. A feature is probed on the kernel where a probe exists.\n")
 	for _, f := range Families() {
-		renderFamily(&out, f, tried)
+		renderFamily(&out, f.Family, tried)
 	}
 	renderPersonas(&out)
 	renderFeatures(&out)
@@ -308,7 +308,7 @@ func renderCounters(out *strings.Builder) {
 	out.WriteString("\n## Counters\n\nOf the kernel, for each network namespace: columns of /proc/net/snmp, /proc/net/netstat " +
 		"and /proc/net/stat/nf_conntrack. Rules name them with the role, `balancer TcpExt.ListenDrops`, and mean how far they moved.\n\n" +
 		"| counter | what it counts | mainline kernels |\n|---|---|---|\n")
-	for _, c := range kernel.Counters() {
+	for _, c := range kernel.KnownCounters() {
 		kernels := "all"
 		if c.In != (kernel.Span{}) {
 			kernels = c.In.String()

@@ -16,7 +16,7 @@ import (
 
 // Clock is the family of the timestamp clock: how fast it ticks, and which
 // connections share one.
-func Clock() Family {
+func Clock() Driven {
 	const (
 		mode     = "mode"
 		compared = "compared"
@@ -34,73 +34,75 @@ func Clock() Family {
 	// HZ is 100 to 1000, so 10 to 100; up to two are missed or won in 200 ms.
 	jiffies := Between("ticks in 100 ms", 9, 101)
 
-	return Family{
-		Name:     "clock",
-		Evidence: clockEvidence(),
-		About: "Two connections are opened one after the other: have their timestamps the same clock behind them, " +
-			"so that the later one's are newer, and how fast does it tick?",
-		Axes: []Axis{
-			{Name: mode, Values: []string{"1", "2", "0"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
-				Means: "tcp_timestamps of the clients"},
-			{Name: compared, Values: []string{sameport, port, host}, Product: true,
-				Means: "who opens the second connection: the same five-tuple again, the same host from another port, or another host"},
-			{Name: path, Values: []string{"direct", "nat"}, Product: true,
-				Means: "whether the clients are behind a MASQUERADE, which gives all of them one address"},
-		},
-		Rules: []Rule{
-			{
-				Name: "clock-none", Cells: Cells{{mode: {"0"}}},
-				Want:    []Expectation{Is("timestamps", "no"), Is("offset", "none"), Is("offset on the wire", "none")},
-				Because: "without timestamps there is no clock to compare",
-				Source:  "tcp_syn_options",
+	return Driven{
+		Family: Family{
+			Name:     "clock",
+			Evidence: clockEvidence(),
+			About: "Two connections are opened one after the other: have their timestamps the same clock behind them, " +
+				"so that the later one's are newer, and how fast does it tick?",
+			Axes: []Axis{
+				{Name: mode, Values: []string{"1", "2", "0"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
+					Means: "tcp_timestamps of the clients"},
+				{Name: compared, Values: []string{sameport, port, host}, Product: true,
+					Means: "who opens the second connection: the same five-tuple again, the same host from another port, or another host"},
+				{Name: path, Values: []string{"direct", "nat"}, Product: true,
+					Means: "whether the clients are behind a MASQUERADE, which gives all of them one address"},
 			},
-			{
-				Name: "clock-uptime", Cells: Cells{fixed},
-				Kernels: []Condition{Has(lab.Client, kernel.TimestampsMode2), Has(lab.Client, kernel.MillisecondClock)},
-				Want:    with(same, ticks, Is("uptime", "yes")),
-				Because: "with tcp_timestamps=2 the timestamp is the kernel's own uptime in milliseconds: one clock for all ports, " +
-					"hosts and namespaces of a kernel",
-				Source: "tcp_clock_ms, tcp_v4_init_ts_off; commits 95a22caee396 and 9a568de4818d",
-			},
-			{
-				Name: "clock-five-tuple", Cells: Cells{random}.And(Where{compared: {sameport}}), Kernels: perPort,
-				Want: with(same, ticks, Is("uptime", "no")),
-				Because: "the offset is a hash of both addresses and both ports under a secret of this boot, " +
-					"so the same five-tuple has the same clock again",
-				Source: "secure_tcp_seq_and_ts_off; commit 165573e41f2f",
-			},
-			{
-				Name: "clock-per-port", Cells: Cells{random}.And(Where{compared: {port, host}}), Kernels: perPort,
-				Want: with(different, ticks, Is("uptime", "no")),
-				Because: "the offset depends on the source port: the connections of even one host have unrelated clocks, " +
-					"and behind a NAT one client's later timestamps may be older",
-				Source: "secure_tcp_seq_and_ts_off; commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset",
-			},
-			{
-				Name: "clock-one-host", Cells: Cells{random}.And(Where{compared: {sameport, port}}), Kernels: perHost,
-				Want:    with(same, ticks, Is("uptime", "no")),
-				Because: "the offset depends on the two addresses only, so one host has one clock towards the balancer",
-				Source:  "secure_tcp_ts_off; commit 28ee1b746f49, tcp: downgrade to per-host timestamp offsets",
-			},
-			{
-				Name: "clock-per-host", Cells: Cells{random}.And(Where{compared: {host}}), Kernels: perHost,
-				Want:    with(different, ticks, Is("uptime", "no")),
-				Because: "the offset depends on the two addresses, so two hosts behind one NAT have unrelated clocks",
-				Source:  "secure_tcp_ts_off; commit 28ee1b746f49",
-			},
-			{
-				Name: "clock-jiffies-per-host", Cells: Cells{random}.And(Where{compared: {host}}),
-				Kernels: []Condition{Has(lab.Client, kernel.TimestampsMode2), Lacks(lab.Client, kernel.MillisecondClock)},
-				Want:    with(different, jiffies),
-				Because: "two hosts have different offsets; the clock is the kernel's timer interrupt, 100 to 1000 times a second",
-				Source:  "secure_tcp_ts_off of 4.11; tcp_time_stamp before commit 9a568de4818d",
-			},
-			{
-				Name: "clock-jiffies", Cells: Cells{{mode: {"1", "2"}}}, Kernels: []Condition{Lacks(lab.Client, kernel.MillisecondClock)},
-				Want: with(same, jiffies),
-				Because: "all connections of a host, and before 4.10 those of all namespaces, show the kernel's timer interrupt, " +
-					"which ticks 100 to 1000 times a second",
-				Source: "tcp_time_stamp before commit 9a568de4818d",
+			Rules: []Rule{
+				{
+					Name: "clock-none", Cells: Cells{{mode: {"0"}}},
+					Want:    []Expectation{Is("timestamps", "no"), Is("offset", "none"), Is("offset on the wire", "none")},
+					Because: "without timestamps there is no clock to compare",
+					Source:  "tcp_syn_options",
+				},
+				{
+					Name: "clock-uptime", Cells: Cells{fixed},
+					Kernels: []Condition{Has(lab.Client, kernel.TimestampsMode2), Has(lab.Client, kernel.MillisecondClock)},
+					Want:    with(same, ticks, Is("uptime", "yes")),
+					Because: "with tcp_timestamps=2 the timestamp is the kernel's own uptime in milliseconds: one clock for all ports, " +
+						"hosts and namespaces of a kernel",
+					Source: "tcp_clock_ms, tcp_v4_init_ts_off; commits 95a22caee396 and 9a568de4818d",
+				},
+				{
+					Name: "clock-five-tuple", Cells: Cells{random}.And(Where{compared: {sameport}}), Kernels: perPort,
+					Want: with(same, ticks, Is("uptime", "no")),
+					Because: "the offset is a hash of both addresses and both ports under a secret of this boot, " +
+						"so the same five-tuple has the same clock again",
+					Source: "secure_tcp_seq_and_ts_off; commit 165573e41f2f",
+				},
+				{
+					Name: "clock-per-port", Cells: Cells{random}.And(Where{compared: {port, host}}), Kernels: perPort,
+					Want: with(different, ticks, Is("uptime", "no")),
+					Because: "the offset depends on the source port: the connections of even one host have unrelated clocks, " +
+						"and behind a NAT one client's later timestamps may be older",
+					Source: "secure_tcp_seq_and_ts_off; commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset",
+				},
+				{
+					Name: "clock-one-host", Cells: Cells{random}.And(Where{compared: {sameport, port}}), Kernels: perHost,
+					Want:    with(same, ticks, Is("uptime", "no")),
+					Because: "the offset depends on the two addresses only, so one host has one clock towards the balancer",
+					Source:  "secure_tcp_ts_off; commit 28ee1b746f49, tcp: downgrade to per-host timestamp offsets",
+				},
+				{
+					Name: "clock-per-host", Cells: Cells{random}.And(Where{compared: {host}}), Kernels: perHost,
+					Want:    with(different, ticks, Is("uptime", "no")),
+					Because: "the offset depends on the two addresses, so two hosts behind one NAT have unrelated clocks",
+					Source:  "secure_tcp_ts_off; commit 28ee1b746f49",
+				},
+				{
+					Name: "clock-jiffies-per-host", Cells: Cells{random}.And(Where{compared: {host}}),
+					Kernels: []Condition{Has(lab.Client, kernel.TimestampsMode2), Lacks(lab.Client, kernel.MillisecondClock)},
+					Want:    with(different, jiffies),
+					Because: "two hosts have different offsets; the clock is the kernel's timer interrupt, 100 to 1000 times a second",
+					Source:  "secure_tcp_ts_off of 4.11; tcp_time_stamp before commit 9a568de4818d",
+				},
+				{
+					Name: "clock-jiffies", Cells: Cells{{mode: {"1", "2"}}}, Kernels: []Condition{Lacks(lab.Client, kernel.MillisecondClock)},
+					Want: with(same, jiffies),
+					Because: "all connections of a host, and before 4.10 those of all namespaces, show the kernel's timer interrupt, " +
+						"which ticks 100 to 1000 times a second",
+					Source: "tcp_time_stamp before commit 9a568de4818d",
+				},
 			},
 		},
 		Topology: func(c Cell) lab.Topology {

@@ -232,7 +232,7 @@ func (t tunable) shown() kernel.Feature {
 
 // Defaults is the family of the sysctls themselves: which there are, what they
 // are when nobody has set them, and whether each namespace has its own.
-func Defaults() Family {
+func Defaults() Driven {
 	const (
 		sysctl = "sysctl"
 		what   = "what"
@@ -278,17 +278,19 @@ func Defaults() Family {
 	for _, t := range all {
 		rules = append(rules, t.defaults(Cells{{sysctl: {t.sysctl}, what: {value}}})...)
 	}
-	return Family{
-		Name:     "defaults",
-		Evidence: defaultsEvidence(),
-		About: "A network namespace in which nobody has set anything: which of the sysctls are there, what do they say, " +
-			"and whose are they?",
-		Axes: []Axis{
-			{Name: sysctl, Values: names, Product: true, Means: "the sysctl"},
-			{Name: what, Values: []string{value, own, exists}, Product: true,
-				Means: "its default, whether another namespace has another value, or whether it is there and can be set"},
+	return Driven{
+		Family: Family{
+			Name:     "defaults",
+			Evidence: defaultsEvidence(),
+			About: "A network namespace in which nobody has set anything: which of the sysctls are there, what do they say, " +
+				"and whose are they?",
+			Axes: []Axis{
+				{Name: sysctl, Values: names, Product: true, Means: "the sysctl"},
+				{Name: what, Values: []string{value, own, exists}, Product: true,
+					Means: "its default, whether another namespace has another value, or whether it is there and can be set"},
+			},
+			Rules: rules,
 		},
-		Rules: rules,
 		Topology: func(c Cell) lab.Topology {
 			t := lab.Topology{Clients: 1, NoBaseline: true}
 			if strings.HasPrefix(c.Value(sysctl), "net.netfilter.") {

@@ -28,7 +28,7 @@ func Emulations() []Emulation {
 }
 
 // Family is the family of tcp_tw_recycle with the emulation in place of the sysctl.
-func (e Emulation) Family() Family {
+func (e Emulation) Family() Driven {
 	f := recycleFamily(&e.Config)
 	f.Emulated = e.Of
 	return f

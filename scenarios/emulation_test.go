@@ -60,8 +60,8 @@ func TestEmulationsDiffer(t *testing.T) {
 
 // Nobody may take an emulated result for a kernel's.
 func TestAnEmulatedResultSaysSo(t *testing.T) {
-	for _, f := range []Family{Recycle(), Emulations()[0].Family()} {
-		r := Judge(f, f.Usual(), f.Rules[0], Seen{})
+	for _, f := range []Driven{Recycle(), Emulations()[0].Family()} {
+		r := Judge(f.Family, f.Usual(), f.Rules[0], Seen{})
 		if want := f.Emulated != ""; r.Emulated != want || strings.Contains(r.String(), "EMULATED") != want {
 			t.Errorf("emulated %q: %v in\n%v", f.Emulated, r.Emulated, r)
 		}

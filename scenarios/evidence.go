@@ -1,7 +1,6 @@
 package scenarios
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -48,16 +47,8 @@ func counterOf(what string) (role lab.Role, name string, isCounter bool) {
 	return lab.Role(before), name, strings.Contains(name, ".")
 }
 
-// Try drives a cell and returns what was seen. An error means that the situation did
-// not come about, or that the driver noted what the family does not declare; it says
-// nothing about the kernel.
-func (f Family) Try(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
-	seen, err := f.Drive(ctx, c, l)
-	return seen, errors.Join(err, f.undeclared(seen))
-}
-
-// undeclared says which evidence the family does not declare.
-func (f Family) undeclared(seen Seen) error {
+// Undeclared says which evidence the family does not declare.
+func (f Family) Undeclared(seen Seen) error {
 	var all []error
 	for _, w := range seen.Witnesses {
 		if err := f.Declares(w.What); err != nil {
@@ -113,7 +104,7 @@ func distance(a, b string) int {
 // knownCounter is an error for a name that is not in the list.
 func knownCounter(name string) error {
 	var names []string
-	for _, c := range kernel.Counters() {
+	for _, c := range kernel.KnownCounters() {
 		names = append(names, c.Name)
 	}
 	if slices.Contains(names, name) {

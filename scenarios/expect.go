@@ -7,9 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"twlab/harness/crowd"
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )
 
@@ -109,9 +108,10 @@ type Seen struct {
 	// Moved says for each role how its counters moved during the part of the
 	// story that the cell is about. Counters that stood still are zero,
 	// those that the kernel does not have are absent.
-	Moved map[lab.Role]observe.Counters `json:"moved"`
-	// Series is what a crowd did over time; nothing in other cells.
-	Series []crowd.Row `json:"-"`
+	Moved map[lab.Role]kernel.Counters `json:"moved"`
+	// Series is what a load did over time, a line of JSON for each interval; nothing
+	// in other cells.
+	Series []byte `json:"-"`
 }
 
 // Witness is one thing seen: "verdict", "connected".

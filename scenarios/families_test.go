@@ -14,7 +14,7 @@ import (
 var newest = Alike(kernel.FactsOf(kernel.KnownReleases()[len(kernel.KnownReleases())-1]))
 
 // each runs a test for every family.
-func each(t *testing.T, test func(*testing.T, Family)) {
+func each(t *testing.T, test func(*testing.T, Driven)) {
 	t.Helper()
 	for _, f := range Families() {
 		t.Run(f.Name, func(t *testing.T) { test(t, f) })
@@ -23,7 +23,7 @@ func each(t *testing.T, test func(*testing.T, Family)) {
 
 // distinctKernels picks, of all known kernels, in machines and in namespaces, one
 // of each kind that the family's rules can tell apart.
-func distinctKernels(f Family) []kernel.Facts {
+func distinctKernels(f Driven) []kernel.Facts {
 	told := map[kernel.Feature]bool{}
 	for _, r := range f.Rules {
 		for _, q := range r.Kernels {
@@ -48,7 +48,7 @@ func distinctKernels(f Family) []kernel.Facts {
 }
 
 func TestEveryCellHasItsRuleAndNoRuleIsDead(t *testing.T) {
-	each(t, func(t *testing.T, f Family) {
+	each(t, func(t *testing.T, f Driven) {
 		alive := map[string]bool{}
 		for _, facts := range distinctKernels(f) {
 			here, driven := map[string]bool{}, map[string]bool{}
@@ -79,7 +79,7 @@ func TestEveryCellHasItsRuleAndNoRuleIsDead(t *testing.T) {
 
 func TestRulesAreComplete(t *testing.T) {
 	names := map[string]bool{}
-	each(t, func(t *testing.T, f Family) {
+	each(t, func(t *testing.T, f Driven) {
 		for _, r := range f.Rules {
 			if names[r.Name] {
 				t.Errorf("two rules are named %q, one of them in %s", r.Name, file(f))
@@ -109,7 +109,7 @@ func TestRulesAreComplete(t *testing.T) {
 }
 
 // sound says what is wrong with an expectation in itself.
-func sound(f Family, e Expectation) error {
+func sound(f Driven, e Expectation) error {
 	if len(e.OneOf) == 0 && e.Most < e.Least {
 		return fmt.Errorf("%s: no number is in %d to %d", e.What, e.Least, e.Most)
 	}
@@ -117,7 +117,7 @@ func sound(f Family, e Expectation) error {
 }
 
 func TestAxesAndValuesExist(t *testing.T) {
-	each(t, func(t *testing.T, f Family) {
+	each(t, func(t *testing.T, f Driven) {
 		check := func(what string, cells Cells) {
 			t.Helper()
 			if len(cells) == 0 {
@@ -165,7 +165,7 @@ func TestAxesAndValuesExist(t *testing.T) {
 
 // Whatever a cell asks for must be a topology that can be built.
 func TestTopologiesAreValid(t *testing.T) {
-	each(t, func(t *testing.T, f Family) {
+	each(t, func(t *testing.T, f Driven) {
 		for _, c := range f.Chosen(newest) {
 			if err := f.Lab(c).Validate(); err != nil {
 				t.Errorf("%s: Topology of %s: %v", file(f), f.Describe(c), err)
@@ -175,8 +175,8 @@ func TestTopologiesAreValid(t *testing.T) {
 }
 
 func TestChosenCellsMakeAllPairsMeet(t *testing.T) {
-	each(t, func(t *testing.T, f Family) {
-		cover := newCover(f)
+	each(t, func(t *testing.T, f Driven) {
+		cover := newCover(f.Family)
 		seen := map[string]bool{}
 		for _, c := range f.Chosen(newest) {
 			cover.add(cover.numbers(c))
@@ -199,12 +199,12 @@ func TestChosenCellsMakeAllPairsMeet(t *testing.T) {
 // A rule that no flip of an axis can break proves nothing, on whatever kernel; nor does
 // one whose break would not be told from its opposite.
 func TestEveryRuleCanBeBroken(t *testing.T) {
-	each(t, func(t *testing.T, f Family) {
+	each(t, func(t *testing.T, f Driven) {
 		for _, facts := range distinctKernels(f) {
 			broken := map[string]bool{}
 			for _, m := range f.Mutations(Alike(facts)) {
 				broken[m.Rule.Name] = true
-				canBeCaughtAndMissed(t, f, m)
+				canBeCaughtAndMissed(t, f.Family, m)
 			}
 			for _, c := range f.Chosen(Alike(facts)) {
 				if r, _ := f.Rule(c, Alike(facts)); !broken[r.Name] && !r.OutOfReach {

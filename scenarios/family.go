@@ -1,7 +1,6 @@
 package scenarios
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -39,12 +38,6 @@ type Family struct {
 	// Needs are sysctls of the topology that the driver goes by: a cell of a
 	// user's own must leave them alone.
 	Needs []Knob
-	// Topology is the lab that the cell needs, without the sysctls that are
-	// axes (see [Axis.Knob]); [Family.Lab] adds those.
-	Topology func(Cell) lab.Topology
-	// Drive brings the cell about and returns what was seen. An error means
-	// that the situation did not come about, and nothing about the kernel.
-	Drive func(context.Context, Cell, *lab.Lab) (Seen, error)
 }
 
 // Axis is one thing that varies.
@@ -276,21 +269,6 @@ func (f Family) IsSlow(c Cell) bool { return f.Wait(c) >= 30*time.Second }
 // IsWarp tells whether the cell takes hours or days.
 func (f Family) IsWarp(c Cell) bool { return f.Wait(c) >= time.Hour }
 
-// Lab is the whole topology of a cell: the family's, the sysctls that are axes,
-// and the user's own.
-func (f Family) Lab(c Cell) lab.Topology {
-	t := f.Topology(c)
-	for _, a := range f.Axes {
-		if a.Knob != (Knob{}) {
-			t.Sysctls = append(t.Sysctls, lab.Setting{
-				Role: a.Knob.Role, Name: a.Knob.Sysctl, Value: c.Value(a.Name), IfPresent: a.Knob.IfPresent,
-			})
-		}
-	}
-	t.Sysctls = append(t.Sysctls, c.Extra...)
-	return t
-}
-
 // Describe lists the axes of the cell, such as "clock=older isn=newer", and then the
 // user's own sysctls, all with the values that the lab has.
 func (f Family) Describe(c Cell) string {
@@ -340,29 +318,4 @@ func (f Family) Usual() Cell {
 		c.Values[a.Name] = a.Values[0]
 	}
 	return c
-}
-
-// Families are all families, in the order of the document.
-func Families() []Family {
-	return []Family{
-		Defaults(),
-		Negotiation(),
-		Clock(),
-		Exhaustion(),
-		Length(),
-		Idle(),
-		Recycle(),
-		Uptimes(),
-		Tuple(),
-		Chance(),
-		Share(),
-		Gateway(),
-		Ceiling(),
-		Refusal(),
-		ByPersona(),
-		Remedies(),
-		Proxy(),
-		ProxyPorts(),
-		ProxyLoss(),
-	}
 }

@@ -110,7 +110,7 @@ type FiveTupleSeen struct {
 	SYNs observe.SYNAccount
 	// Client, Gateway and Balancer say how the counters of the second client,
 	// the gateway and the balancer moved during the second attempt.
-	Client, Gateway, Balancer observe.Counters
+	Client, Gateway, Balancer kernel.Counters
 }
 
 // What FiveTuple sets: the source port of both connections, and the rest when an
@@ -802,12 +802,12 @@ func accept(ctx context.Context, at node.Node, door node.Listening, peer netip.A
 
 // countMoves reads the counters of some nodes; the function that it returns tells
 // how they have moved since.
-func countMoves(ctx context.Context, nodes ...node.Node) (func(context.Context) ([]observe.Counters, error), error) {
+func countMoves(ctx context.Context, nodes ...node.Node) (func(context.Context) ([]kernel.Counters, error), error) {
 	before, err := node.CountersOf(ctx, nodes)
 	if err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) ([]observe.Counters, error) {
+	return func(ctx context.Context) ([]kernel.Counters, error) {
 		after, err := node.CountersOf(ctx, nodes)
 		for i := range after {
 			after[i] = after[i].Sub(before[i])

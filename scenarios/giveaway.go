@@ -65,7 +65,7 @@ type giveawaySeen struct {
 	// one, flows the gateway's entries when that had its verdict.
 	sockets observe.Sockets
 	flows   []observe.Flow
-	moved   map[lab.Role]observe.Counters
+	moved   map[lab.Role]kernel.Counters
 }
 
 // drive brings the situation about and has the new connection tried once.
@@ -272,7 +272,7 @@ func (g *giveaway) meet(ctx context.Context) (seen giveawaySeen, err error) {
 	if err != nil {
 		return seen, err
 	}
-	seen.moved = map[lab.Role]observe.Counters{lab.Client: moved[0], lab.Gateway: moved[1], lab.Balancer: moved[2]}
+	seen.moved = map[lab.Role]kernel.Counters{lab.Client: moved[0], lab.Gateway: moved[1], lab.Balancer: moved[2]}
 	packets, err := g.lab.PacketsSince(mark)
 	if err != nil {
 		return seen, err

@@ -15,7 +15,7 @@ import (
 
 // Idle is the family of the document's 24 days: what an older timestamp is worth
 // when nothing was heard for long.
-func Idle() Family {
+func Idle() Driven {
 	const (
 		state       = "state"
 		idle        = "idle"
@@ -36,61 +36,63 @@ func Idle() Family {
 	}
 	const source = "tcp_paws_check, tcp_validate_incoming"
 	backAfter := func(lengths ...string) Cells { return Cells{{clock: {putBack}, idle: lengths}} }
-	return Family{
-		Name:     "idle",
-		Evidence: idleEvidence(),
-		About: "A connection is idle for long, and then a segment comes whose timestamp is older than the last one: " +
-			"is it still rejected? And what is left of a TIME_WAIT by then?",
-		Axes: []Axis{
-			{Name: idle, Values: []string{short, hour, days}, Product: true, Means: "for how long nothing is sent"},
-			{Name: clock, Values: []string{putBack, honest}, Product: true,
-				Means: "whether the client's clock is put back behind what it has shown, or has gone on by itself"},
-			{Name: state, Values: []string{established, timeWait}, Means: "what the balancer has of the connection in the beginning"},
-		},
-		Impossible: []Impossible{
-			{Cells{{state: {timeWait}, clock: {putBack}}}, "a new connection of the same host goes by its uptime, which nobody can put back"},
-		},
-		Waits: []Wait{
-			{Cells{{idle: {days}}}, 25 * 24 * time.Hour},
-			{Cells{{idle: {hour}}}, time.Hour},
-			{Cells{{idle: {short}}}, 90 * time.Second},
-		},
-		Rules: []Rule{
-			{
-				Name: "idle-time-wait-gone", Cells: Cells{{state: {timeWait}}},
-				Want:    []Expectation{Is("left", "nothing"), verdict(tcp.Connected), Exactly("syns", 1)},
-				Because: "a TIME_WAIT lives for 60 s, so that the clause about 24 days, which it has like every connection, never matters for it",
-				Source:  "TCP_TIMEWAIT_LEN; tcp_paws_reject in tcp_timewait_state_process",
+	return Driven{
+		Family: Family{
+			Name:     "idle",
+			Evidence: idleEvidence(),
+			About: "A connection is idle for long, and then a segment comes whose timestamp is older than the last one: " +
+				"is it still rejected? And what is left of a TIME_WAIT by then?",
+			Axes: []Axis{
+				{Name: idle, Values: []string{short, hour, days}, Product: true, Means: "for how long nothing is sent"},
+				{Name: clock, Values: []string{putBack, honest}, Product: true,
+					Means: "whether the client's clock is put back behind what it has shown, or has gone on by itself"},
+				{Name: state, Values: []string{established, timeWait}, Means: "what the balancer has of the connection in the beginning"},
 			},
-			{
-				Name: "idle-wrapped", Cells: Cells{{clock: {honest}, idle: {days}}}, Kernels: []Condition{Has(lab.Client, kernel.MillisecondClock)},
-				Want: accepted("older"),
-				Because: "after 24.8 days of 1 ms ticks the sign of the difference has turned and an honest timestamp looks older: " +
-					"this is what the clause is for, and by it the segment is accepted",
-				Source: source + ": TCP_PAWS_24DAYS, or since 6.7 TCP_PAWS_WRAP",
+			Impossible: []Impossible{
+				{Cells{{state: {timeWait}, clock: {putBack}}}, "a new connection of the same host goes by its uptime, which nobody can put back"},
 			},
-			{
-				Name: "idle-newer", Cells: Cells{{clock: {honest}}}, Want: accepted("newer"),
-				Because: "the clock has gone on, and a newer timestamp is what PAWS wants",
-				Source:  source,
+			Waits: []Wait{
+				{Cells{{idle: {days}}}, 25 * 24 * time.Hour},
+				{Cells{{idle: {hour}}}, time.Hour},
+				{Cells{{idle: {short}}}, 90 * time.Second},
 			},
-			{
-				Name: "idle-24-days", Cells: backAfter(days), Want: accepted("older"),
-				Because: "24 days after the last segment any timestamp is accepted: what is remembered may be from before the clock's last turn",
-				Source:  source + ": TCP_PAWS_24DAYS, or since 6.7 TCP_PAWS_WRAP",
-			},
-			{
-				Name: "idle-2147-s", Cells: backAfter(hour), Kernels: []Condition{Has(lab.Balancer, kernel.ForgetsSooner)},
-				Want:    accepted("older"),
-				Because: "since Linux 6.7 it is 2147 s, because a clock of 1 us would turn in that time; and so for clocks of 1 ms as well",
-				Source:  source + ": TCP_PAWS_WRAP",
-			},
-			{
-				Name: "idle-rejected", Cells: backAfter(short, hour),
-				Want: []Expectation{Is("segment", "rejected"), Is("looks", "older"), Is("left", string(observe.Established)), AtLeast("balancer TcpExt.PAWSEstab", 2),
-					Rises(lab.Client, "Tcp.RetransSegs")},
-				Because: "an older timestamp on a connection is rejected (PAWS), and so is every repetition: the data never arrives",
-				Source:  source,
+			Rules: []Rule{
+				{
+					Name: "idle-time-wait-gone", Cells: Cells{{state: {timeWait}}},
+					Want:    []Expectation{Is("left", "nothing"), verdict(tcp.Connected), Exactly("syns", 1)},
+					Because: "a TIME_WAIT lives for 60 s, so that the clause about 24 days, which it has like every connection, never matters for it",
+					Source:  "TCP_TIMEWAIT_LEN; tcp_paws_reject in tcp_timewait_state_process",
+				},
+				{
+					Name: "idle-wrapped", Cells: Cells{{clock: {honest}, idle: {days}}}, Kernels: []Condition{Has(lab.Client, kernel.MillisecondClock)},
+					Want: accepted("older"),
+					Because: "after 24.8 days of 1 ms ticks the sign of the difference has turned and an honest timestamp looks older: " +
+						"this is what the clause is for, and by it the segment is accepted",
+					Source: source + ": TCP_PAWS_24DAYS, or since 6.7 TCP_PAWS_WRAP",
+				},
+				{
+					Name: "idle-newer", Cells: Cells{{clock: {honest}}}, Want: accepted("newer"),
+					Because: "the clock has gone on, and a newer timestamp is what PAWS wants",
+					Source:  source,
+				},
+				{
+					Name: "idle-24-days", Cells: backAfter(days), Want: accepted("older"),
+					Because: "24 days after the last segment any timestamp is accepted: what is remembered may be from before the clock's last turn",
+					Source:  source + ": TCP_PAWS_24DAYS, or since 6.7 TCP_PAWS_WRAP",
+				},
+				{
+					Name: "idle-2147-s", Cells: backAfter(hour), Kernels: []Condition{Has(lab.Balancer, kernel.ForgetsSooner)},
+					Want:    accepted("older"),
+					Because: "since Linux 6.7 it is 2147 s, because a clock of 1 us would turn in that time; and so for clocks of 1 ms as well",
+					Source:  source + ": TCP_PAWS_WRAP",
+				},
+				{
+					Name: "idle-rejected", Cells: backAfter(short, hour),
+					Want: []Expectation{Is("segment", "rejected"), Is("looks", "older"), Is("left", string(observe.Established)), AtLeast("balancer TcpExt.PAWSEstab", 2),
+						Rises(lab.Client, "Tcp.RetransSegs")},
+					Because: "an older timestamp on a connection is rejected (PAWS), and so is every repetition: the data never arrives",
+					Source:  source,
+				},
 			},
 		},
 		Topology: func(Cell) lab.Topology { return lab.Topology{Clients: 1} },
@@ -219,7 +221,7 @@ func (s longIdle) established(ctx context.Context) (seen Seen, err error) {
 	if err != nil {
 		return seen, err
 	}
-	seen.Moved = map[lab.Role]observe.Counters{lab.Client: moved[0], lab.Balancer: moved[1]}
+	seen.Moved = map[lab.Role]kernel.Counters{lab.Client: moved[0], lab.Balancer: moved[1]}
 	seen.Note("segment", segment)
 	seen.Note("looks", looks)
 	return seen, nil

@@ -15,7 +15,7 @@ import (
 
 // Length is the family of how long TIME_WAIT lasts, and whether tcp_fin_timeout
 // has a say in it.
-func Length() Family {
+func Length() Driven {
 	const (
 		fin    = "fin-timeout"
 		closer = "closer"
@@ -42,58 +42,60 @@ func Length() Family {
 	}
 	const minisocket = "minisocket"
 	const constant = "TCP_TIMEWAIT_LEN, tcp_time_wait"
-	return Family{
-		Name:     "length",
-		Evidence: lengthEvidence(),
-		About: "A connection is closed, and tcp_fin_timeout has some value: " +
-			"how long does the socket that closed first stay in TIME_WAIT?",
-		Axes: []Axis{
-			{Name: fin, Values: []string{"60", "1", "5", "120"}, Product: true,
-				Means: "tcp_fin_timeout of the side that closes first, in seconds"},
-			{Name: closer, Values: []string{client, lb}, Product: true, Means: "who closes first"},
-			{Name: ts, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
-				Means: "tcp_timestamps of the client: whether the connection has timestamps"},
-			{Name: look, Values: []string{early, late},
-				Means: "whether the kernel's own timer is read when TIME_WAIT begins, or its end is waited for"},
-		},
-		Waits: []Wait{{Cells{{look: {late}}}, TimeWaitLength}},
-		Rules: []Rule{
-			{
-				Name: "length-over-port-free", Cells: Cells{{look: {late}, closer: {client}}},
-				Want: over(string(tcp.NoPort)),
-				Because: "the client's only port is taken until its TIME_WAIT has run for 60 s, whatever tcp_fin_timeout says, " +
-					"and free from then on",
-				Source: constant + ", __inet_check_established",
+	return Driven{
+		Family: Family{
+			Name:     "length",
+			Evidence: lengthEvidence(),
+			About: "A connection is closed, and tcp_fin_timeout has some value: " +
+				"how long does the socket that closed first stay in TIME_WAIT?",
+			Axes: []Axis{
+				{Name: fin, Values: []string{"60", "1", "5", "120"}, Product: true,
+					Means: "tcp_fin_timeout of the side that closes first, in seconds"},
+				{Name: closer, Values: []string{client, lb}, Product: true, Means: "who closes first"},
+				{Name: ts, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
+					Means: "tcp_timestamps of the client: whether the connection has timestamps"},
+				{Name: look, Values: []string{early, late},
+					Means: "whether the kernel's own timer is read when TIME_WAIT begins, or its end is waited for"},
 			},
-			{
-				Name: "length-over", Cells: Cells{{look: {late}, closer: {lb}}}, Want: over("not tried"),
-				Because: "the balancer's TIME_WAIT has run for 60 s, whatever tcp_fin_timeout says, and the five-tuple is new again",
-				Source:  constant,
-			},
-			{
-				Name: "length-fin-timeout-60", Cells: Cells{{fin: {"60"}}},
-				Want:    lasts(minisocket, "60 s"),
-				Because: "both are 60 s by default, which is why tcp_fin_timeout is taken for the length of TIME_WAIT",
-				Source:  "TCP_TIMEWAIT_LEN and TCP_FIN_TIMEOUT, include/net/tcp.h",
-			},
-			{
-				Name: "length-fin-timeout-1", Cells: Cells{{fin: {"1"}}},
-				Want:    lasts(minisocket, "1 s"),
-				Because: "tcp_fin_timeout=1 shortens FIN_WAIT2 of a socket that nobody owns to 1 s; TIME_WAIT is a constant",
-				Source:  constant + ", tcp_fin_time; rounded up to a slot (inet_twsk_schedule before Linux 4.1)",
-			},
-			{
-				Name: "length-fin-timeout-5", Cells: Cells{{fin: {"5"}}},
-				Want:    lasts(minisocket, "5 s"),
-				Because: "tcp_fin_timeout=5 shortens FIN_WAIT2 of a socket that nobody owns to 5 s; TIME_WAIT is a constant",
-				Source:  constant + ", tcp_fin_time; rounded up to a slot (inet_twsk_schedule before Linux 4.1)",
-			},
-			{
-				Name: "length-fin-timeout-120", Cells: Cells{{fin: {"120"}}},
-				Want: lasts("full socket", "60 s"),
-				Because: "tcp_fin_timeout=120 does not lengthen TIME_WAIT; what it has above 60 s FIN_WAIT2 spends as a full socket, " +
-					"whose timer says 120 s - 60 s, before a minisocket takes the other 60 s",
-				Source: constant + "; tcp_rcv_state_process: tmo > TCP_TIMEWAIT_LEN; up to 1/256 more before Linux 4.8 (apply_slack)",
+			Waits: []Wait{{Cells{{look: {late}}}, TimeWaitLength}},
+			Rules: []Rule{
+				{
+					Name: "length-over-port-free", Cells: Cells{{look: {late}, closer: {client}}},
+					Want: over(string(tcp.NoPort)),
+					Because: "the client's only port is taken until its TIME_WAIT has run for 60 s, whatever tcp_fin_timeout says, " +
+						"and free from then on",
+					Source: constant + ", __inet_check_established",
+				},
+				{
+					Name: "length-over", Cells: Cells{{look: {late}, closer: {lb}}}, Want: over("not tried"),
+					Because: "the balancer's TIME_WAIT has run for 60 s, whatever tcp_fin_timeout says, and the five-tuple is new again",
+					Source:  constant,
+				},
+				{
+					Name: "length-fin-timeout-60", Cells: Cells{{fin: {"60"}}},
+					Want:    lasts(minisocket, "60 s"),
+					Because: "both are 60 s by default, which is why tcp_fin_timeout is taken for the length of TIME_WAIT",
+					Source:  "TCP_TIMEWAIT_LEN and TCP_FIN_TIMEOUT, include/net/tcp.h",
+				},
+				{
+					Name: "length-fin-timeout-1", Cells: Cells{{fin: {"1"}}},
+					Want:    lasts(minisocket, "1 s"),
+					Because: "tcp_fin_timeout=1 shortens FIN_WAIT2 of a socket that nobody owns to 1 s; TIME_WAIT is a constant",
+					Source:  constant + ", tcp_fin_time; rounded up to a slot (inet_twsk_schedule before Linux 4.1)",
+				},
+				{
+					Name: "length-fin-timeout-5", Cells: Cells{{fin: {"5"}}},
+					Want:    lasts(minisocket, "5 s"),
+					Because: "tcp_fin_timeout=5 shortens FIN_WAIT2 of a socket that nobody owns to 5 s; TIME_WAIT is a constant",
+					Source:  constant + ", tcp_fin_time; rounded up to a slot (inet_twsk_schedule before Linux 4.1)",
+				},
+				{
+					Name: "length-fin-timeout-120", Cells: Cells{{fin: {"120"}}},
+					Want: lasts("full socket", "60 s"),
+					Because: "tcp_fin_timeout=120 does not lengthen TIME_WAIT; what it has above 60 s FIN_WAIT2 spends as a full socket, " +
+						"whose timer says 120 s - 60 s, before a minisocket takes the other 60 s",
+					Source: constant + "; tcp_rcv_state_process: tmo > TCP_TIMEWAIT_LEN; up to 1/256 more before Linux 4.8 (apply_slack)",
+				},
 			},
 		},
 		Topology: func(c Cell) lab.Topology {

@@ -89,7 +89,7 @@ func canBeCaughtAndMissed(t *testing.T, f Family, m Mutation) {
 }
 
 func TestSampleHasOneQuickMutationOfEachRule(t *testing.T) {
-	each(t, func(t *testing.T, f Family) {
+	each(t, func(t *testing.T, f Driven) {
 		all := f.Mutations(newest)
 		quick, sampled := map[string]bool{}, map[string]bool{}
 		for _, m := range all {
@@ -97,7 +97,7 @@ func TestSampleHasOneQuickMutationOfEachRule(t *testing.T) {
 				quick[m.Rule.Name] = true
 			}
 		}
-		for _, m := range Sample(f, all) {
+		for _, m := range Sample(f.Family, all) {
 			if sampled[m.Rule.Name] || f.IsSlow(m.World) {
 				t.Errorf("%s: sampled twice, or slow", m.Rule.Name)
 			}

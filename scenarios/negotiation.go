@@ -12,7 +12,7 @@ import (
 )
 
 // Negotiation is the family of the handshake: when a connection has timestamps.
-func Negotiation() Family {
+func Negotiation() Driven {
 	const (
 		clientTS = "client-ts"
 		lbTS     = "lb-ts"
@@ -21,47 +21,49 @@ func Negotiation() Family {
 		balancer = "balancer"
 	)
 	on, off := []string{"1", "2"}, []string{"0"}
-	return Family{
-		Name:     "negotiation",
-		Evidence: negotiationEvidence(),
-		About:    "One side has timestamps, or the other, or both, and either of them connects: does the connection have timestamps?",
-		Axes: []Axis{
-			{Name: clientTS, Values: []string{"1", "0", "2"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
-				Means: "tcp_timestamps of the client"},
-			{Name: lbTS, Values: []string{"1", "0", "2"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
-				Means: "tcp_timestamps of the balancer"},
-			{Name: opener, Values: []string{client, balancer}, Product: true,
-				Means: "who connects: the client to the balancer, or the balancer to the client as to a server"},
-		},
-		Rules: []Rule{
-			{
-				Name: "negotiation-agreed", Cells: Cells{{clientTS: on, lbTS: on}},
-				Want: []Expectation{
-					verdict(tcp.Connected), Is("in use", "yes"), Is("option in the SYN", "yes"), Is("option in the SYN-ACK", "yes"),
-					Is("echo in the SYN-ACK", "the SYN's value"),
-					Is("option in the opener's data", "yes"), Is("option in the other's data", "yes"),
-				},
-				Because: "both sides have timestamps: the SYN offers them, the SYN-ACK echoes the SYN's value, " +
-					"and from then on every segment of both sides has them",
-				Source: "RFC 7323 section 3.2; tcp_syn_options, tcp_synack_options, tcp_established_options",
+	return Driven{
+		Family: Family{
+			Name:     "negotiation",
+			Evidence: negotiationEvidence(),
+			About:    "One side has timestamps, or the other, or both, and either of them connects: does the connection have timestamps?",
+			Axes: []Axis{
+				{Name: clientTS, Values: []string{"1", "0", "2"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
+					Means: "tcp_timestamps of the client"},
+				{Name: lbTS, Values: []string{"1", "0", "2"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+					Means: "tcp_timestamps of the balancer"},
+				{Name: opener, Values: []string{client, balancer}, Product: true,
+					Means: "who connects: the client to the balancer, or the balancer to the client as to a server"},
 			},
-			{
-				Name: "negotiation-not-offered", Cells: Cells{{opener: {client}, clientTS: off}, {opener: {balancer}, lbTS: off}},
-				Want: []Expectation{
-					verdict(tcp.Connected), Is("in use", "no"), Is("option in the SYN", "no"), Is("option in the SYN-ACK", "no"),
-					Is("option in the opener's data", "no"), Is("option in the other's data", "no"),
+			Rules: []Rule{
+				{
+					Name: "negotiation-agreed", Cells: Cells{{clientTS: on, lbTS: on}},
+					Want: []Expectation{
+						verdict(tcp.Connected), Is("in use", "yes"), Is("option in the SYN", "yes"), Is("option in the SYN-ACK", "yes"),
+						Is("echo in the SYN-ACK", "the SYN's value"),
+						Is("option in the opener's data", "yes"), Is("option in the other's data", "yes"),
+					},
+					Because: "both sides have timestamps: the SYN offers them, the SYN-ACK echoes the SYN's value, " +
+						"and from then on every segment of both sides has them",
+					Source: "RFC 7323 section 3.2; tcp_syn_options, tcp_synack_options, tcp_established_options",
 				},
-				Because: "the side that connects does not offer timestamps, and nobody may use what the SYN has not offered",
-				Source:  "RFC 7323 section 3.2; tcp_syn_options, tcp_parse_options",
-			},
-			{
-				Name: "negotiation-not-taken", Cells: Cells{{opener: {client}, lbTS: off}, {opener: {balancer}, clientTS: off}},
-				Want: []Expectation{
-					verdict(tcp.Connected), Is("in use", "no"), Is("option in the SYN", "yes"), Is("option in the SYN-ACK", "no"),
-					Is("option in the opener's data", "no"), Is("option in the other's data", "no"),
+				{
+					Name: "negotiation-not-offered", Cells: Cells{{opener: {client}, clientTS: off}, {opener: {balancer}, lbTS: off}},
+					Want: []Expectation{
+						verdict(tcp.Connected), Is("in use", "no"), Is("option in the SYN", "no"), Is("option in the SYN-ACK", "no"),
+						Is("option in the opener's data", "no"), Is("option in the other's data", "no"),
+					},
+					Because: "the side that connects does not offer timestamps, and nobody may use what the SYN has not offered",
+					Source:  "RFC 7323 section 3.2; tcp_syn_options, tcp_parse_options",
 				},
-				Because: "the side that is connected to overlooks the offer, so its SYN-ACK has none and the opener does without",
-				Source:  "RFC 7323 section 3.2; tcp_parse_options: only with tcp_timestamps is the option of a SYN read",
+				{
+					Name: "negotiation-not-taken", Cells: Cells{{opener: {client}, lbTS: off}, {opener: {balancer}, clientTS: off}},
+					Want: []Expectation{
+						verdict(tcp.Connected), Is("in use", "no"), Is("option in the SYN", "yes"), Is("option in the SYN-ACK", "no"),
+						Is("option in the opener's data", "no"), Is("option in the other's data", "no"),
+					},
+					Because: "the side that is connected to overlooks the offer, so its SYN-ACK has none and the opener does without",
+					Source:  "RFC 7323 section 3.2; tcp_parse_options: only with tcp_timestamps is the option of a SYN read",
+				},
 			},
 		},
 		Topology: func(Cell) lab.Topology { return lab.Topology{Clients: 1} },

@@ -151,7 +151,7 @@ const (
 )
 
 // ByPersona is the family of crowds that come through different gateways.
-func ByPersona() Family {
+func ByPersona() Driven {
 	those := func(keep func(Persona) bool) (names []string) {
 		for _, p := range Personas() {
 			if keep(p) {
@@ -178,76 +178,78 @@ func ByPersona() Family {
 	nothing := []Expectation{Exactly(after, 0), Exactly("connected", personaPorts), Exactly("time-waits", 0), Exactly("unaccounted", 0)}
 	shortHold := Cells{again}.And(Where{personaAxis: short})
 	ownBlock := both(shortHold, Cells{{personaAxis: blocks}})
-	return Family{
-		Name:     "persona",
-		Evidence: personaEvidence(),
-		About: fmt.Sprintf("Crowds of %d clients come through gateways of many kinds, each with the hold time and choice of the real one and a pool "+
-			"cut down to %d ports: who refuses connections when the ports are used up, and who when they come back?", personaClients, personaPorts),
-		Axes: []Axis{
-			{Name: personaAxis, Values: names, Product: true, Means: "what stands between the clients and the balancer; see the personas below"},
-			{Name: personaPhase, Values: []string{phaseStanding, phaseAgain}, Product: true,
-				Means: "one client makes more connections than its share, then the others, and all stay; or all ports are used, the balancer closes first, " +
-					"a client tries within the hold time, and all ports are used again after it"},
-		},
-		Impossible: []Impossible{
-			{Cells{{personaAxis: unknown, personaPhase: {phaseAgain}}}, "nobody has published how long it holds a port"},
-		},
-		Waits: []Wait{{Cells{again}, 120 * time.Second}, {Cells{{}}, 7 * time.Second}},
-		Rules: []Rule{
-			{
-				Name: "persona-block-full", Cells: Cells{{personaAxis: blocks, personaPhase: {phaseStanding}}}, Want: standing(personaBlock, personaOthers-(personaClients-1)*personaBlock),
-				Because: "a client that has used up its block is refused by the gateway, though the blocks of others have ports to spare",
-				Source:  "RFC 7422; __nf_conntrack_confirm, insert_failed",
+	return Driven{
+		Family: Family{
+			Name:     "persona",
+			Evidence: personaEvidence(),
+			About: fmt.Sprintf("Crowds of %d clients come through gateways of many kinds, each with the hold time and choice of the real one and a pool "+
+				"cut down to %d ports: who refuses connections when the ports are used up, and who when they come back?", personaClients, personaPorts),
+			Axes: []Axis{
+				{Name: personaAxis, Values: names, Product: true, Means: "what stands between the clients and the balancer; see the personas below"},
+				{Name: personaPhase, Values: []string{phaseStanding, phaseAgain}, Product: true,
+					Means: "one client makes more connections than its share, then the others, and all stay; or all ports are used, the balancer closes first, " +
+						"a client tries within the hold time, and all ports are used again after it"},
 			},
-			{
-				Name: "persona-pool-full", Cells: Cells{{personaPhase: {phaseStanding}}},
-				Want: standing(personaGreedy, personaGreedy+personaOthers-personaPorts),
-				Because: "a shared pool serves whoever comes first; when it is used up, the gateway refuses everybody, and the balancer never sees it. " +
-					"Connections that stand are not evicted",
-				Source: "__nf_conntrack_confirm, insert_failed; nf_nat_used_tuple_harder",
+			Impossible: []Impossible{
+				{Cells{{personaAxis: unknown, personaPhase: {phaseAgain}}}, "nobody has published how long it holds a port"},
 			},
-			{
-				Name: "persona-evicts", Cells: Cells{again}.And(Where{personaAxis: evicting}), Kernels: []Condition{Has(lab.Gateway, kernel.EvictsClosing)},
-				Want: append([]Expectation{Exactly(within, personaClients)}, nothing...),
-				Because: "Linux gives a port away before its hold time is over when it has no other, and the balancer may refuse that at first; after the " +
-					"hold time, which is longer than the balancer's 60 s, nobody refuses anything",
-				Source: "commit 4589725502871; TCP_TIMEWAIT_LEN",
+			Waits: []Wait{{Cells{again}, 120 * time.Second}, {Cells{{}}, 7 * time.Second}},
+			Rules: []Rule{
+				{
+					Name: "persona-block-full", Cells: Cells{{personaAxis: blocks, personaPhase: {phaseStanding}}}, Want: standing(personaBlock, personaOthers-(personaClients-1)*personaBlock),
+					Because: "a client that has used up its block is refused by the gateway, though the blocks of others have ports to spare",
+					Source:  "RFC 7422; __nf_conntrack_confirm, insert_failed",
+				},
+				{
+					Name: "persona-pool-full", Cells: Cells{{personaPhase: {phaseStanding}}},
+					Want: standing(personaGreedy, personaGreedy+personaOthers-personaPorts),
+					Because: "a shared pool serves whoever comes first; when it is used up, the gateway refuses everybody, and the balancer never sees it. " +
+						"Connections that stand are not evicted",
+					Source: "__nf_conntrack_confirm, insert_failed; nf_nat_used_tuple_harder",
+				},
+				{
+					Name: "persona-evicts", Cells: Cells{again}.And(Where{personaAxis: evicting}), Kernels: []Condition{Has(lab.Gateway, kernel.EvictsClosing)},
+					Want: append([]Expectation{Exactly(within, personaClients)}, nothing...),
+					Because: "Linux gives a port away before its hold time is over when it has no other, and the balancer may refuse that at first; after the " +
+						"hold time, which is longer than the balancer's 60 s, nobody refuses anything",
+					Source: "commit 4589725502871; TCP_TIMEWAIT_LEN",
+				},
+				{
+					Name: "persona-short-hold-one-clock", Cells: shortHold, Kernels: []Condition{Lacks(lab.Client, kernel.TimestampsMode2)},
+					Want:    append([]Expectation{Exactly(after, 0)}, all...),
+					Because: "without random offsets all namespaces of one kernel have one clock; hosts with different uptimes do not",
+					Source:  "tcp_time_stamp before commit 95a22caee396",
+				},
+				{
+					Name: "persona-short-hold-own-block", Cells: ownBlock, Kernels: []Condition{Lacks(lab.Client, kernel.OffsetPerPort)},
+					Want:    append([]Expectation{Exactly(after, 0)}, all...),
+					Because: "the ports of a block are met by the client that had them before, whose clock only goes forward",
+					Source:  "commit 28ee1b746f49, secure_seq: downgrade to per-host timestamp offsets",
+				},
+				{
+					Name: "persona-short-hold-hosts", Cells: shortHold, Kernels: []Condition{Lacks(lab.Client, kernel.OffsetPerPort)},
+					Want: append([]Expectation{Between(after, 1, personaPorts-1)}, all...),
+					Because: "after a hold time that is shorter than 60 s, the balancer's TIME_WAITs refuse at first the SYNs of hosts whose clocks are behind " +
+						"that of the host before",
+					Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN",
+				},
+				{
+					Name: "persona-short-hold", Cells: shortHold,
+					Want: append([]Expectation{about(after, personaPorts, 0.5)}, all...),
+					Because: "within the hold time the gateway refuses; after it, when that is shorter than 60 s, the balancer's TIME_WAITs refuse half of " +
+						"the SYNs at first, even where a client meets only its own: each of its connections has a clock of its own",
+					Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN; commit 165573e41f2f",
+				},
+				{
+					Name: "persona-long-hold", Cells: Cells{again},
+					Want:    append([]Expectation{Exactly(within, 0)}, nothing...),
+					Because: "within the hold time the gateway refuses; after it, when that is longer than the balancer's 60 s, nobody does",
+					Source:  "TCP_TIMEWAIT_LEN; nf_conntrack_tcp_timeout_time_wait",
+				},
 			},
-			{
-				Name: "persona-short-hold-one-clock", Cells: shortHold, Kernels: []Condition{Lacks(lab.Client, kernel.TimestampsMode2)},
-				Want:    append([]Expectation{Exactly(after, 0)}, all...),
-				Because: "without random offsets all namespaces of one kernel have one clock; hosts with different uptimes do not",
-				Source:  "tcp_time_stamp before commit 95a22caee396",
+			Needs: []Knob{
+				{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"}, {Role: lab.Client, Sysctl: "net.ipv4.tcp_syn_retries"},
 			},
-			{
-				Name: "persona-short-hold-own-block", Cells: ownBlock, Kernels: []Condition{Lacks(lab.Client, kernel.OffsetPerPort)},
-				Want:    append([]Expectation{Exactly(after, 0)}, all...),
-				Because: "the ports of a block are met by the client that had them before, whose clock only goes forward",
-				Source:  "commit 28ee1b746f49, secure_seq: downgrade to per-host timestamp offsets",
-			},
-			{
-				Name: "persona-short-hold-hosts", Cells: shortHold, Kernels: []Condition{Lacks(lab.Client, kernel.OffsetPerPort)},
-				Want: append([]Expectation{Between(after, 1, personaPorts-1)}, all...),
-				Because: "after a hold time that is shorter than 60 s, the balancer's TIME_WAITs refuse at first the SYNs of hosts whose clocks are behind " +
-					"that of the host before",
-				Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN",
-			},
-			{
-				Name: "persona-short-hold", Cells: shortHold,
-				Want: append([]Expectation{about(after, personaPorts, 0.5)}, all...),
-				Because: "within the hold time the gateway refuses; after it, when that is shorter than 60 s, the balancer's TIME_WAITs refuse half of " +
-					"the SYNs at first, even where a client meets only its own: each of its connections has a clock of its own",
-				Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN; commit 165573e41f2f",
-			},
-			{
-				Name: "persona-long-hold", Cells: Cells{again},
-				Want:    append([]Expectation{Exactly(within, 0)}, nothing...),
-				Because: "within the hold time the gateway refuses; after it, when that is longer than the balancer's 60 s, nobody does",
-				Source:  "TCP_TIMEWAIT_LEN; nf_conntrack_tcp_timeout_time_wait",
-			},
-		},
-		Needs: []Knob{
-			{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"}, {Role: lab.Client, Sysctl: "net.ipv4.tcp_syn_retries"},
 		},
 		Topology: func(c Cell) lab.Topology { return personaOf(c).small() },
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {

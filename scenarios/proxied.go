@@ -141,7 +141,7 @@ func (r *proxiedRun) drive(ctx context.Context, l *lab.Lab) (seen Seen, err erro
 	if err != nil {
 		return seen, err
 	}
-	seen.Moved = map[lab.Role]observe.Counters{lab.Client: moved[0], lab.Balancer: moved[1], lab.Server: moved[2]}
+	seen.Moved = map[lab.Role]kernel.Counters{lab.Client: moved[0], lab.Balancer: moved[1], lab.Server: moved[2]}
 	if err := r.countReplies(&seen); err != nil {
 		return seen, err
 	}
@@ -326,7 +326,7 @@ func (r *proxiedRun) sides(all observe.Sockets) (front, back observe.Sockets) {
 }
 
 // stats are HAProxy's own; none when the balancer is none.
-func (r *proxiedRun) stats(ctx context.Context) (observe.Counters, error) {
+func (r *proxiedRun) stats(ctx context.Context) (kernel.Counters, error) {
 	if r.program == nil {
 		return nil, nil
 	}
@@ -334,7 +334,7 @@ func (r *proxiedRun) stats(ctx context.Context) (observe.Counters, error) {
 }
 
 // askProgram adds what HAProxy says itself.
-func (r *proxiedRun) askProgram(ctx context.Context, seen *Seen, before observe.Counters) error {
+func (r *proxiedRun) askProgram(ctx context.Context, seen *Seen, before kernel.Counters) error {
 	if r.program == nil {
 		return nil
 	}

@@ -12,10 +12,10 @@ import (
 
 // Recycle is the family of tcp_tw_recycle: who can set it, how long TIME_WAIT
 // lasts then, and whom the balancer turns away.
-func Recycle() Family { return recycleFamily(nil) }
+func Recycle() Driven { return recycleFamily(nil) }
 
 // recycleFamily is that family with the sysctl, or with an emulation in its place.
-func recycleFamily(emulate *recycle.Config) Family {
+func recycleFamily(emulate *recycle.Config) Driven {
 	const (
 		role     = "role"
 		knob     = "recycle"
@@ -131,32 +131,34 @@ func recycleFamily(emulate *recycle.Config) Family {
 			Source: "tcp_time_wait: tw_recycle && ts_recent_stamp",
 		})
 	}
-	return Family{
-		Name:     "recycle",
-		Evidence: sameAddressEvidence(),
-		About: "tcp_tw_recycle is set, a connection ends, and the same address connects from another port: " +
-			"is that possible at all, how long is TIME_WAIT, and does the client get in?",
-		Axes: []Axis{
-			{Name: knob, Values: []string{"1", "0", "untouched"}, Product: true, Means: "tcp_tw_recycle"},
-			{Name: clientTS, Values: []string{"1", "0", first}, Product: true,
-				Means: "tcp_timestamps of the clients; or the first connection has them, and the second SYN does not"},
-			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
-				Means: "tcp_timestamps of the balancer"},
-			{Name: clock, Values: []string{"older", "newer"}, Product: true,
-				Means: "the second connection's timestamp against the last one of the first"},
-			{Name: role, Values: []string{balancer, client}, Means: "who sets tcp_tw_recycle"},
-			{Name: closer, Values: []string{lb, client}, Means: "who closes the first connection first"},
-			{Name: path, Values: []string{"nat", "direct"},
-				Means: "whether another client behind the same address comes next, or the same one"},
-			{Name: gap, Values: []string{"inside", outside}, Means: "whether it comes within 60 s"},
+	return Driven{
+		Family: Family{
+			Name:     "recycle",
+			Evidence: sameAddressEvidence(),
+			About: "tcp_tw_recycle is set, a connection ends, and the same address connects from another port: " +
+				"is that possible at all, how long is TIME_WAIT, and does the client get in?",
+			Axes: []Axis{
+				{Name: knob, Values: []string{"1", "0", "untouched"}, Product: true, Means: "tcp_tw_recycle"},
+				{Name: clientTS, Values: []string{"1", "0", first}, Product: true,
+					Means: "tcp_timestamps of the clients; or the first connection has them, and the second SYN does not"},
+				{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+					Means: "tcp_timestamps of the balancer"},
+				{Name: clock, Values: []string{"older", "newer"}, Product: true,
+					Means: "the second connection's timestamp against the last one of the first"},
+				{Name: role, Values: []string{balancer, client}, Means: "who sets tcp_tw_recycle"},
+				{Name: closer, Values: []string{lb, client}, Means: "who closes the first connection first"},
+				{Name: path, Values: []string{"nat", "direct"},
+					Means: "whether another client behind the same address comes next, or the same one"},
+				{Name: gap, Values: []string{"inside", outside}, Means: "whether it comes within 60 s"},
+			},
+			Crossed: [][]string{{role, closer}, {path, gap}},
+			Impossible: []Impossible{
+				{Cells{{clientTS: {"0", first}, clock: {"older"}}}, "a SYN without timestamp has no clock that could be older"},
+				{Cells{{lbTS: {"0"}, clock: {"older"}}}, "a balancer without timestamps has been shown no clock to be older than"},
+			},
+			Waits: []Wait{{Cells{{gap: {outside}}}, TimeWaitLength}},
+			Rules: rules,
 		},
-		Crossed: [][]string{{role, closer}, {path, gap}},
-		Impossible: []Impossible{
-			{Cells{{clientTS: {"0", first}, clock: {"older"}}}, "a SYN without timestamp has no clock that could be older"},
-			{Cells{{lbTS: {"0"}, clock: {"older"}}}, "a balancer without timestamps has been shown no clock to be older than"},
-		},
-		Waits: []Wait{{Cells{{gap: {outside}}}, TimeWaitLength}},
-		Rules: rules,
 		Topology: func(c Cell) lab.Topology {
 			t := lab.Topology{
 				Clients: 1, Names: []string{"phone-a"},

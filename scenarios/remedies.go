@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -15,7 +16,7 @@ import (
 
 // Remedies is the family of what helps a client that runs out of ports, what it
 // costs, and where it moves the TIME_WAITs.
-func Remedies() Family {
+func Remedies() Driven {
 	const (
 		remedy   = "remedy"
 		path     = "path"
@@ -28,83 +29,85 @@ func Remedies() Family {
 	whole := []Expectation{Exactly("bytes lost", 0), Stays(lab.Balancer, "Tcp.EstabResets")}
 	const half = remedyConnects - remedyPorts
 
-	return Family{
-		Name:     "remedies",
-		Evidence: remedyEvidence(),
-		About: fmt.Sprintf("A client with %d local ports connects %d times in a row, each connection ends before the next: "+
-			"how many get a port, who has the TIME_WAITs, and does everything that was sent arrive?", remedyPorts, remedyConnects),
-		Axes: []Axis{
-			{Name: remedy, Values: []string{"none", "lb-closes", "linger", "wider-range", "more-ports", "more-addresses", "bind"}, Product: true,
-				Means: "none; the balancer closes first (Connection: close); SO_LINGER with 0 seconds; twice the local ports; " +
-					"a second port, or a second address, to connect to; bind to each port in turn with SO_REUSEADDR"},
-			{Name: path, Values: []string{"direct", "nat"}, Product: true, Means: "whether a MASQUERADE gateway is in between"},
-			{Name: clientTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
-				Means: "tcp_timestamps of the client"},
-			{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
-				Means: "tcp_timestamps of the balancer"},
-			{Name: unsent, Values: []string{"no", "yes"}, Means: "whether the client still has data to send when it closes"},
-		},
-		Crossed: [][]string{{remedy, unsent}},
-		Impossible: []Impossible{
-			{Cells{{path: {"nat"}, remedy: {"more-addresses"}}}, "behind the lab's gateway the balancer has one address"},
-			{Cells{{unsent: {"yes"}, remedy: {"lb-closes"}}}, "the client waits for the balancer's end, so it is not the one that gives up data"},
-		},
-		Rules: []Rule{
-			{
-				Name: "remedies-linger-loses-data", Cells: Cells{{remedy: {"linger"}, unsent: {"yes"}}},
-				Want: []Expectation{
-					Exactly("connected", remedyConnects), AtLeast("bytes lost", remedyConnects*unsentLeast), Exactly("readers reset", remedyConnects),
-					Exactly("client TIME_WAIT", 0), Exactly("balancer TIME_WAIT", 0), AtLeast("client TcpExt.TCPAbortOnData", remedyConnects),
+	return Driven{
+		Family: Family{
+			Name:     "remedies",
+			Evidence: remedyEvidence(),
+			About: fmt.Sprintf("A client with %d local ports connects %d times in a row, each connection ends before the next: "+
+				"how many get a port, who has the TIME_WAITs, and does everything that was sent arrive?", remedyPorts, remedyConnects),
+			Axes: []Axis{
+				{Name: remedy, Values: []string{"none", "lb-closes", "linger", "wider-range", "more-ports", "more-addresses", "bind"}, Product: true,
+					Means: "none; the balancer closes first (Connection: close); SO_LINGER with 0 seconds; twice the local ports; " +
+						"a second port, or a second address, to connect to; bind to each port in turn with SO_REUSEADDR"},
+				{Name: path, Values: []string{"direct", "nat"}, Product: true, Means: "whether a MASQUERADE gateway is in between"},
+				{Name: clientTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
+					Means: "tcp_timestamps of the client"},
+				{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+					Means: "tcp_timestamps of the balancer"},
+				{Name: unsent, Values: []string{"no", "yes"}, Means: "whether the client still has data to send when it closes"},
+			},
+			Crossed: [][]string{{remedy, unsent}},
+			Impossible: []Impossible{
+				{Cells{{path: {"nat"}, remedy: {"more-addresses"}}}, "behind the lab's gateway the balancer has one address"},
+				{Cells{{unsent: {"yes"}, remedy: {"lb-closes"}}}, "the client waits for the balancer's end, so it is not the one that gives up data"},
+			},
+			Rules: []Rule{
+				{
+					Name: "remedies-linger-loses-data", Cells: Cells{{remedy: {"linger"}, unsent: {"yes"}}},
+					Want: []Expectation{
+						Exactly("connected", remedyConnects), AtLeast("bytes lost", remedyConnects*unsentLeast), Exactly("readers reset", remedyConnects),
+						Exactly("client TIME_WAIT", 0), Exactly("balancer TIME_WAIT", 0), AtLeast("client TcpExt.TCPAbortOnData", remedyConnects),
+					},
+					Because: "close with SO_LINGER of 0 seconds throws away what has not been sent and resets the connection: the reader gets a part and an error " +
+						"(its receive buffer has room for 4 KiB here, the sender's for 16 KiB and more)",
+					Source: "tcp_disconnect, tcp_close",
 				},
-				Because: "close with SO_LINGER of 0 seconds throws away what has not been sent and resets the connection: the reader gets a part and an error " +
-					"(its receive buffer has room for 4 KiB here, the sender's for 16 KiB and more)",
-				Source: "tcp_disconnect, tcp_close",
-			},
-			{
-				Name: "remedies-linger", Cells: Cells{{remedy: {"linger"}}},
-				Want: []Expectation{
-					Exactly("connected", remedyConnects), Exactly("client TIME_WAIT", 0), Exactly("balancer TIME_WAIT", 0),
-					Exactly("bytes lost", 0), AtLeast("balancer Tcp.EstabResets", remedyConnects), AtLeast("client Tcp.OutRsts", remedyConnects),
+				{
+					Name: "remedies-linger", Cells: Cells{{remedy: {"linger"}}},
+					Want: []Expectation{
+						Exactly("connected", remedyConnects), Exactly("client TIME_WAIT", 0), Exactly("balancer TIME_WAIT", 0),
+						Exactly("bytes lost", 0), AtLeast("balancer Tcp.EstabResets", remedyConnects), AtLeast("client Tcp.OutRsts", remedyConnects),
+					},
+					Because: "a RST ends the connection on both sides at once, so no side waits and the port is free",
+					Source:  "tcp_close, tcp_reset",
 				},
-				Because: "a RST ends the connection on both sides at once, so no side waits and the port is free",
-				Source:  "tcp_close, tcp_reset",
-			},
-			{
-				Name: "remedies-lb-closes", Cells: Cells{{remedy: {"lb-closes"}}},
-				Want: with([]Expectation{Exactly("connected", remedyConnects), Exactly("client TIME_WAIT", 0),
-					Is("client ports in balancer TIME_WAIT", "all"), Between("balancer TIME_WAIT", 1, remedyPorts)}, whole...),
-				Because: "who closes first keeps the TIME_WAIT: it is now the balancer's, one for each port; when the same client comes back on a port, " +
-					"its newer timestamp or sequence number takes that over",
-				Source: "RFC 9293 section 3.6; tcp_time_wait, tcp_timewait_state_process",
-			},
-			{
-				Name: "remedies-bind-bare", Cells: bare.And(Where{remedy: {"bind"}}),
-				Want: with([]Expectation{Exactly("connected", remedyPorts), Exactly("no port", half), Exactly("client TIME_WAIT", remedyPorts),
-					Stays(lab.Client, "TcpExt.TWRecycled")}, whole...),
-				Because: "a TIME_WAIT of a connection without timestamps is never reused: bind succeeds and connect fails",
-				Source:  "tcp_twsk_unique: tw_ts_recent_stamp",
-			},
-			{
-				Name: "remedies-bind", Cells: Cells{{remedy: {"bind"}}},
-				Want: with([]Expectation{Exactly("connected", remedyConnects), Exactly("no port", 0), Exactly("client TIME_WAIT", remedyPorts),
-					AtLeast("client TcpExt.TWRecycled", half)}, whole...),
-				Because: "a port that was bound explicitly with SO_REUSEADDR takes over its own TIME_WAIT at once, whatever tcp_tw_reuse says, " +
-					"when the old connection had timestamps",
-				Source: "tcp_twsk_unique: twp is NULL",
-			},
-			{
-				Name: "remedies-more", Cells: Cells{{remedy: {"wider-range", "more-ports", "more-addresses"}}},
-				Want: with([]Expectation{Exactly("connected", remedyConnects), Exactly("no port", 0), Exactly("client TIME_WAIT", remedyConnects)}, whole...),
-				Because: "a local port is taken for one destination only, and twice the ports or destinations are twice the connections; " +
-					"the TIME_WAITs stay with the client",
-				Source: "__inet_check_established",
-			},
-			{
-				Name: "remedies-none", Cells: Cells{{}},
-				Want: with([]Expectation{Exactly("connected", remedyPorts), Exactly("no port", half), Exactly("client TIME_WAIT", remedyPorts),
-					Exactly("balancer TIME_WAIT", 0)}, whole...),
-				Because: "the client closes first and keeps each port in TIME_WAIT, until none is left: EADDRNOTAVAIL, and no SYN is sent",
-				Source:  "__inet_hash_connect",
+				{
+					Name: "remedies-lb-closes", Cells: Cells{{remedy: {"lb-closes"}}},
+					Want: with([]Expectation{Exactly("connected", remedyConnects), Exactly("client TIME_WAIT", 0),
+						Is("client ports in balancer TIME_WAIT", "all"), Between("balancer TIME_WAIT", 1, remedyPorts)}, whole...),
+					Because: "who closes first keeps the TIME_WAIT: it is now the balancer's, one for each port; when the same client comes back on a port, " +
+						"its newer timestamp or sequence number takes that over",
+					Source: "RFC 9293 section 3.6; tcp_time_wait, tcp_timewait_state_process",
+				},
+				{
+					Name: "remedies-bind-bare", Cells: bare.And(Where{remedy: {"bind"}}),
+					Want: with([]Expectation{Exactly("connected", remedyPorts), Exactly("no port", half), Exactly("client TIME_WAIT", remedyPorts),
+						Stays(lab.Client, "TcpExt.TWRecycled")}, whole...),
+					Because: "a TIME_WAIT of a connection without timestamps is never reused: bind succeeds and connect fails",
+					Source:  "tcp_twsk_unique: tw_ts_recent_stamp",
+				},
+				{
+					Name: "remedies-bind", Cells: Cells{{remedy: {"bind"}}},
+					Want: with([]Expectation{Exactly("connected", remedyConnects), Exactly("no port", 0), Exactly("client TIME_WAIT", remedyPorts),
+						AtLeast("client TcpExt.TWRecycled", half)}, whole...),
+					Because: "a port that was bound explicitly with SO_REUSEADDR takes over its own TIME_WAIT at once, whatever tcp_tw_reuse says, " +
+						"when the old connection had timestamps",
+					Source: "tcp_twsk_unique: twp is NULL",
+				},
+				{
+					Name: "remedies-more", Cells: Cells{{remedy: {"wider-range", "more-ports", "more-addresses"}}},
+					Want: with([]Expectation{Exactly("connected", remedyConnects), Exactly("no port", 0), Exactly("client TIME_WAIT", remedyConnects)}, whole...),
+					Because: "a local port is taken for one destination only, and twice the ports or destinations are twice the connections; " +
+						"the TIME_WAITs stay with the client",
+					Source: "__inet_check_established",
+				},
+				{
+					Name: "remedies-none", Cells: Cells{{}},
+					Want: with([]Expectation{Exactly("connected", remedyPorts), Exactly("no port", half), Exactly("client TIME_WAIT", remedyPorts),
+						Exactly("balancer TIME_WAIT", 0)}, whole...),
+					Because: "the client closes first and keeps each port in TIME_WAIT, until none is left: EADDRNOTAVAIL, and no SYN is sent",
+					Source:  "__inet_hash_connect",
+				},
 			},
 		},
 		Topology: func(c Cell) lab.Topology {
@@ -202,7 +205,7 @@ func (r *remedyRun) drive(ctx context.Context, l *lab.Lab) (seen Seen, err error
 	if err != nil {
 		return seen, err
 	}
-	seen.Moved = map[lab.Role]observe.Counters{lab.Client: moved[0], lab.Balancer: moved[1]}
+	seen.Moved = map[lab.Role]kernel.Counters{lab.Client: moved[0], lab.Balancer: moved[1]}
 	seen.Count("connected", int64(r.connected))
 	seen.Count("no port", int64(r.noPort))
 	seen.Count("bytes lost", int64(r.lost))

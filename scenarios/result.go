@@ -7,8 +7,8 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/observe"
 )
 
 // Result is one cell that was driven: what its rule wanted, and what was seen.
@@ -30,7 +30,7 @@ type Result struct {
 // Judge puts what was seen beside what the rule wants.
 func Judge(f Family, c Cell, r Rule, seen Seen) Result {
 	lines := Compare(r.Want, seen)
-	moved := map[lab.Role]observe.Counters{}
+	moved := map[lab.Role]kernel.Counters{}
 	for role, counters := range seen.Moved {
 		moved[role] = counters.Moved()
 	}
@@ -103,7 +103,7 @@ func (r Result) String() string {
 		fmt.Fprintf(&text, "also seen: %s\n", strings.Join(rest, "; "))
 	}
 	for _, role := range slices.Sorted(maps.Keys(r.Seen.Moved)) {
-		telling := observe.Counters{}
+		telling := kernel.Counters{}
 		for name, by := range r.Seen.Moved[role] {
 			if !strings.HasPrefix(name, "Ip") { // how many packets and octets is no news
 				telling[name] = by

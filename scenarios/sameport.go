@@ -458,8 +458,8 @@ func (r *samePort) wire(packets []observe.Packet, seen *Seen) {
 }
 
 // moves notes how the counters of the nodes have moved.
-func (r *samePort) moves(moved []observe.Counters, seen *Seen) {
-	seen.Moved = map[lab.Role]observe.Counters{}
+func (r *samePort) moves(moved []kernel.Counters, seen *Seen) {
+	seen.Moved = map[lab.Role]kernel.Counters{}
 	for i, n := range r.nodes {
 		seen.Moved[n.Identity().Role] = moved[i]
 	}

@@ -44,7 +44,7 @@ const (
 
 // Share is the family of how many SYNs are refused: a crowd uses up all ports of a
 // gateway, the gateway forgets, and a second crowd uses them all again.
-func Share() Family {
+func Share() Driven {
 	half := about("refused", shareSYNs, 0.5)
 	common := []Expectation{
 		Exactly("connected", shareSYNs), Exactly(refusedBy(byQueue), 0), Exactly(refusedBy(byDoor), 0), Exactly("unaccounted", 0),
@@ -52,66 +52,68 @@ func Share() Family {
 	met := with(common, Exactly("time-waits", shareSYNs))
 	none := []Expectation{Exactly("refused", 0), Exactly(refusedBy(byClock), 0)}
 	stamped := Where{shareLBTS: {"1"}}
-	return Family{
-		Name:     "share",
-		Evidence: shareEvidence(),
-		About: fmt.Sprintf("%d hosts behind a gateway of %d ports use up all of them, the balancer closes first, the gateway forgets after its hold "+
-			"time, and the hosts use all ports again: how many of the SYNs are refused before all are in, and what decides that? "+
-			"Bounds are such that a true claim fails once in a million cells", shareHosts, shareSYNs),
-		Axes: []Axis{
-			{Name: shareClocks, Values: []string{clocksConnection, clocksHost, clocksShared, clocksNone}, Product: true,
-				Means: "the clients' timestamp clocks: as the kernel makes them, with an offset for each connection (tcp_timestamps=1); one for each " +
-					"host, half of them ahead, as drawn by a seed; one for all (tcp_timestamps=2); no timestamps"},
-			{Name: shareLBTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
-				Means: "tcp_timestamps of the balancer"},
-			{Name: shareRandom, Values: []string{randomNo, randomPlain, randomFully},
-				Means: "how the gateway chooses among its ports: as they come; by --random; by --random-fully"},
-			{Name: shareHold, Values: []string{"1", "30", "50", "65", "90", "120"},
-				Knob:  Knob{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"},
-				Means: "for how many seconds the gateway keeps the entry of an ended connection; the balancer keeps its TIME_WAIT for 60"},
-		},
-		Crossed: [][]string{{shareClocks, shareHold}},
-		Waits: []Wait{
-			{Cells{{shareHold: {"120"}}}, 120 * time.Second}, {Cells{{shareHold: {"90"}}}, 90 * time.Second},
-			{Cells{{shareHold: {"50", "65"}}}, 50 * time.Second}, {Cells{{shareHold: {"30"}}}, 30 * time.Second},
-		},
-		Rules: []Rule{
-			{
-				Name: "share-outlived", Cells: Cells{{shareHold: {"65", "90", "120"}}},
-				Want:    with(none, with(common, Exactly("time-waits", 0))...),
-				Because: "a gateway that holds a port for longer than 60 s gives it away when the balancer has nothing left of the earlier connection",
-				Source:  "TCP_TIMEWAIT_LEN; nf_conntrack_tcp_timeout_time_wait",
+	return Driven{
+		Family: Family{
+			Name:     "share",
+			Evidence: shareEvidence(),
+			About: fmt.Sprintf("%d hosts behind a gateway of %d ports use up all of them, the balancer closes first, the gateway forgets after its hold "+
+				"time, and the hosts use all ports again: how many of the SYNs are refused before all are in, and what decides that? "+
+				"Bounds are such that a true claim fails once in a million cells", shareHosts, shareSYNs),
+			Axes: []Axis{
+				{Name: shareClocks, Values: []string{clocksConnection, clocksHost, clocksShared, clocksNone}, Product: true,
+					Means: "the clients' timestamp clocks: as the kernel makes them, with an offset for each connection (tcp_timestamps=1); one for each " +
+						"host, half of them ahead, as drawn by a seed; one for all (tcp_timestamps=2); no timestamps"},
+				{Name: shareLBTS, Values: []string{"1", "0"}, Product: true, Knob: Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+					Means: "tcp_timestamps of the balancer"},
+				{Name: shareRandom, Values: []string{randomNo, randomPlain, randomFully},
+					Means: "how the gateway chooses among its ports: as they come; by --random; by --random-fully"},
+				{Name: shareHold, Values: []string{"1", "30", "50", "65", "90", "120"},
+					Knob:  Knob{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"},
+					Means: "for how many seconds the gateway keeps the entry of an ended connection; the balancer keeps its TIME_WAIT for 60"},
 			},
-			{
-				Name: "share-one-clock", Cells: Cells{stamped}.And(Where{shareClocks: {clocksShared}}), Want: with(none, met...),
-				Because: "one clock for all only goes forward: every TIME_WAIT gives way to a newer timestamp",
-				Source:  "RFC 6191, tcp_timewait_state_process",
+			Crossed: [][]string{{shareClocks, shareHold}},
+			Waits: []Wait{
+				{Cells{{shareHold: {"120"}}}, 120 * time.Second}, {Cells{{shareHold: {"90"}}}, 90 * time.Second},
+				{Cells{{shareHold: {"50", "65"}}}, 50 * time.Second}, {Cells{{shareHold: {"30"}}}, 30 * time.Second},
 			},
-			{
-				Name: "share-clocks-of-hosts", Cells: Cells{stamped}.And(Where{shareClocks: {clocksHost}}),
-				Want: with([]Expectation{half, Is("refused as the clocks say", "yes"), Exactly(refusedBy(byNumber), 0)}, met...),
-				Because: "exactly those ports are refused whose last host had its clock ahead, whatever the way in which the gateway hands them out: " +
-					"of hosts whose clocks have nothing to do with each other, half",
-				Source: "RFC 7323 section 5.4, tcp_timewait_state_process",
-			},
-			{
-				Name: "share-clocks-of-old", Cells: Cells{stamped}.And(Where{shareClocks: {clocksConnection}}),
-				Kernels: []Condition{Lacks(lab.Client, kernel.TimestampsMode2)}, Want: with(none, met...),
-				Because: "without random offsets all namespaces of one kernel have one clock",
-				Source:  "tcp_time_stamp before commit 95a22caee396",
-			},
-			{
-				Name: "share-clocks-of-connections", Cells: Cells{stamped}.And(Where{shareClocks: {clocksConnection}}),
-				Want:    with([]Expectation{half, AtLeast(refusedBy(byClock), 1), Exactly(refusedBy(byNumber), 0)}, met...),
-				Because: "with random offsets each SYN is older than what was last seen from its port by the toss of a coin",
-				Source:  "secure_tcp_ts_off; RFC 7323 section 5.4; tcp_timewait_state_process",
-			},
-			{
-				Name: "share-numbers", Cells: Cells{{}},
-				Want: with([]Expectation{half, Exactly(refusedBy(byClock), 0), AtLeast(refusedBy(byNumber), 1)}, met...),
-				Because: "without timestamps the initial sequence number decides, and that is another coin: to turn timestamps off changes who " +
-					"is refused and not how many",
-				Source: "RFC 6528, secure_tcp_seq; RFC 1122 section 4.2.2.13, tcp_timewait_state_process",
+			Rules: []Rule{
+				{
+					Name: "share-outlived", Cells: Cells{{shareHold: {"65", "90", "120"}}},
+					Want:    with(none, with(common, Exactly("time-waits", 0))...),
+					Because: "a gateway that holds a port for longer than 60 s gives it away when the balancer has nothing left of the earlier connection",
+					Source:  "TCP_TIMEWAIT_LEN; nf_conntrack_tcp_timeout_time_wait",
+				},
+				{
+					Name: "share-one-clock", Cells: Cells{stamped}.And(Where{shareClocks: {clocksShared}}), Want: with(none, met...),
+					Because: "one clock for all only goes forward: every TIME_WAIT gives way to a newer timestamp",
+					Source:  "RFC 6191, tcp_timewait_state_process",
+				},
+				{
+					Name: "share-clocks-of-hosts", Cells: Cells{stamped}.And(Where{shareClocks: {clocksHost}}),
+					Want: with([]Expectation{half, Is("refused as the clocks say", "yes"), Exactly(refusedBy(byNumber), 0)}, met...),
+					Because: "exactly those ports are refused whose last host had its clock ahead, whatever the way in which the gateway hands them out: " +
+						"of hosts whose clocks have nothing to do with each other, half",
+					Source: "RFC 7323 section 5.4, tcp_timewait_state_process",
+				},
+				{
+					Name: "share-clocks-of-old", Cells: Cells{stamped}.And(Where{shareClocks: {clocksConnection}}),
+					Kernels: []Condition{Lacks(lab.Client, kernel.TimestampsMode2)}, Want: with(none, met...),
+					Because: "without random offsets all namespaces of one kernel have one clock",
+					Source:  "tcp_time_stamp before commit 95a22caee396",
+				},
+				{
+					Name: "share-clocks-of-connections", Cells: Cells{stamped}.And(Where{shareClocks: {clocksConnection}}),
+					Want:    with([]Expectation{half, AtLeast(refusedBy(byClock), 1), Exactly(refusedBy(byNumber), 0)}, met...),
+					Because: "with random offsets each SYN is older than what was last seen from its port by the toss of a coin",
+					Source:  "secure_tcp_ts_off; RFC 7323 section 5.4; tcp_timewait_state_process",
+				},
+				{
+					Name: "share-numbers", Cells: Cells{{}},
+					Want: with([]Expectation{half, Exactly(refusedBy(byClock), 0), AtLeast(refusedBy(byNumber), 1)}, met...),
+					Because: "without timestamps the initial sequence number decides, and that is another coin: to turn timestamps off changes who " +
+						"is refused and not how many",
+					Source: "RFC 6528, secure_tcp_seq; RFC 1122 section 4.2.2.13, tcp_timewait_state_process",
+				},
 			},
 		},
 		Topology: func(c Cell) lab.Topology {

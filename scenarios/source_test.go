@@ -17,7 +17,7 @@ import (
 )
 
 // file is where a family is written down.
-func file(f Family) string {
+func file(f Driven) string {
 	pc := reflect.ValueOf(f.Topology).Pointer()
 	name, _ := runtime.FuncForPC(pc).FileLine(pc)
 	return "scenarios/" + filepath.Base(name)
@@ -249,11 +249,11 @@ func TestCountersAreReadByTheirVariables(t *testing.T) {
 
 // What a driver notes must be declared by a family that it drives, and what a family
 // declares must be noted by its driver. Names that are put together when the driver runs
-// are checked then ([Family.Try]).
+// are checked then ([Driven.Try]).
 func TestDriversNoteWhatTheirFamiliesDeclare(t *testing.T) {
 	s := readSource(t)
 	makers := s.constructors(t)
-	declared := map[*types.Func][]Family{} // by the functions that their drivers are made of
+	declared := map[*types.Func][]Driven{} // by the functions that their drivers are made of
 	for i, f := range Families() {
 		reached := s.reachable(makers[i])
 		var all []note
@@ -292,7 +292,7 @@ func TestDriversNoteWhatTheirFamiliesDeclare(t *testing.T) {
 }
 
 // declares tells whether one of the families declares evidence of such a name.
-func declares(families []Family, name *regexp.Regexp) (err error) {
+func declares(families []Driven, name *regexp.Regexp) (err error) {
 	for _, f := range families {
 		for _, e := range f.Evidence {
 			if name.MatchString(e.Name) {

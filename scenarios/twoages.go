@@ -85,7 +85,7 @@ func (s twoAges) drive(ctx context.Context) (seen Seen, err error) {
 		return seen, err
 	}
 	seen = summary(tries)
-	seen.Moved = map[lab.Role]observe.Counters{lab.Client: moved[0], lab.Gateway: moved[1], lab.Balancer: moved[2]}
+	seen.Moved = map[lab.Role]kernel.Counters{lab.Client: moved[0], lab.Gateway: moved[1], lab.Balancer: moved[2]}
 	seen.Note("knob", knob)
 	seen.Note("time-wait", timeWait)
 	seen.Count("passive rejects", kernel.PAWSPassive.Of(moved[2]))

@@ -12,7 +12,7 @@ import (
 
 func TestEvidenceIsDeclaredOnceAndUsed(t *testing.T) {
 	used := map[Evidence]bool{} // by a rule of a family that declares the very same
-	each(t, func(t *testing.T, f Family) {
+	each(t, func(t *testing.T, f Driven) {
 		wanted := map[string]bool{}
 		for _, r := range f.Rules {
 			for _, e := range r.Want {
@@ -46,7 +46,7 @@ func TestEvidenceIsDeclaredOnceAndUsed(t *testing.T) {
 
 // A word has one meaning in all families.
 func TestEvidenceOfOneNameIsTheSameEverywhere(t *testing.T) {
-	other := map[string]Family{}
+	other := map[string]Driven{}
 	for _, f := range Families() {
 		for _, e := range f.Evidence {
 			before, known := other[e.Name]
@@ -82,7 +82,7 @@ func TestKnownCountersAreTheKernels(t *testing.T) {
 		}
 	}
 	once := map[string]bool{}
-	for _, c := range kernel.Counters() {
+	for _, c := range kernel.KnownCounters() {
 		if once[c.Name] || c.Means == "" {
 			t.Errorf("counter %q in harness/kernel/counters.go: want it once, with a meaning", c.Name)
 		}

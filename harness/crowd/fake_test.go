@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"twlab/harness/crowd"
+	"twlab/harness/kernel"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -23,7 +24,7 @@ type scripted struct {
 
 func (s scripted) Identity() node.Identity { return node.Identity{Name: "client0", Role: node.Client} }
 
-func (s scripted) Counters(context.Context) (observe.Counters, error) { return observe.Counters{}, nil }
+func (s scripted) Counters(context.Context) (kernel.Counters, error) { return kernel.Counters{}, nil }
 
 func (s scripted) Occupancy(context.Context) (observe.Occupancy, error) {
 	if s.occupancy == nil {

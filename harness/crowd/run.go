@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
+	"twlab/harness/kernel"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -49,7 +50,7 @@ type Result struct {
 
 	// Moved says how the counters of each role moved, those of its nodes added
 	// up.
-	Moved map[node.Role]observe.Counters `json:"-"`
+	Moved map[node.Role]kernel.Counters `json:"-"`
 	// TimeWaitBefore are the TIME_WAITs of each role before the first attempt.
 	TimeWaitBefore map[node.Role]int `json:"-"`
 	// Series has a row for each interval, from the first attempt to the end of
@@ -194,7 +195,7 @@ func (r *run) timeWait(ctx context.Context) (map[node.Role]int, error) {
 }
 
 // synsOf is how many SYNs were sent, where the kernel counts all of them.
-func synsOf(moved observe.Counters) (n int, counted bool) {
+func synsOf(moved kernel.Counters) (n int, counted bool) {
 	again, counted := moved["TcpExt.TCPSynRetrans"]
 	return int(moved["Tcp.ActiveOpens"] + again), counted
 }
@@ -362,7 +363,7 @@ func (r *run) sum(whole time.Duration) Result {
 // the last packet of a connection may be on its way when the client has its
 // verdict. Counters that never rest, such as of TIME_WAITs that end, are not
 // waited for.
-func (r *run) settled(ctx context.Context) ([]observe.Counters, error) {
+func (r *run) settled(ctx context.Context) ([]kernel.Counters, error) {
 	const looks = 20
 	last, err := node.CountersOf(ctx, r.Watched)
 	if err != nil {
@@ -374,7 +375,7 @@ func (r *run) settled(ctx context.Context) ([]observe.Counters, error) {
 		if err != nil {
 			return false, err
 		}
-		resting := slices.EqualFunc(last, now, func(a, b observe.Counters) bool { return len(b.Sub(a).Moved()) == 0 })
+		resting := slices.EqualFunc(last, now, func(a, b kernel.Counters) bool { return len(b.Sub(a).Moved()) == 0 })
 		last = now
 		look++
 		return look > 1 && resting || look == looks, nil
@@ -387,12 +388,12 @@ func (r *run) settled(ctx context.Context) ([]observe.Counters, error) {
 }
 
 // moved adds up by role how counters moved.
-func moved(nodes []node.Node, before, after []observe.Counters) map[node.Role]observe.Counters {
-	sums := map[node.Role]observe.Counters{}
+func moved(nodes []node.Node, before, after []kernel.Counters) map[node.Role]kernel.Counters {
+	sums := map[node.Role]kernel.Counters{}
 	for i, n := range nodes {
 		role := n.Identity().Role
 		if sums[role] == nil {
-			sums[role] = observe.Counters{}
+			sums[role] = kernel.Counters{}
 		}
 		for name, by := range after[i].Sub(before[i]) {
 			sums[role][name] += by

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"twlab/harness/kernel"
 	"twlab/harness/node"
-	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )
 
@@ -32,7 +32,7 @@ type Row struct {
 	Flows    map[node.Role]int `json:"flows"`
 	// Moved says how the TCP and conntrack counters of each watched role moved
 	// in the interval; those that stood still are left out.
-	Moved map[node.Role]observe.Counters `json:"moved"`
+	Moved map[node.Role]kernel.Counters `json:"moved"`
 }
 
 // Connected is how many attempts connected in the interval.
@@ -79,7 +79,7 @@ func WriteSeries(to io.Writer, rows []Row) error {
 type watch struct {
 	run  *run
 	rows []Row
-	last []observe.Counters // of the watched nodes
+	last []kernel.Counters // of the watched nodes
 }
 
 // watch looks until ctx ends, which is no error.

@@ -17,8 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"twlab/harness/kernel"
 	"twlab/harness/ns"
-	"twlab/harness/observe"
 	"twlab/harness/program"
 )
 
@@ -139,7 +139,7 @@ func (h *HAProxy) Configuration() string { return h.configuration }
 //
 // (management guide, "CSV format"). The error of a HAProxy that has ended wraps
 // program.ErrEnded and shows its last words.
-func (h *HAProxy) Stats(ctx context.Context) (observe.Counters, error) {
+func (h *HAProxy) Stats(ctx context.Context) (kernel.Counters, error) {
 	answer, err := h.ask(ctx, "show info;show stat")
 	if err != nil {
 		if failure := h.Failure(); failure != nil {

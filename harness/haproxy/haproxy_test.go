@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/haproxy"
+	"twlab/harness/kernel"
 	"twlab/harness/ns"
 	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
@@ -55,7 +56,7 @@ func start(t *testing.T, space *ns.Namespace, c haproxy.Config) *haproxy.HAProxy
 	return h
 }
 
-func stats(t *testing.T, h *haproxy.HAProxy) observe.Counters {
+func stats(t *testing.T, h *haproxy.HAProxy) kernel.Counters {
 	t.Helper()
 	all, err := h.Stats(t.Context())
 	noError(t, err)

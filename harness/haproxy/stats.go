@@ -7,17 +7,17 @@ import (
 	"strconv"
 	"strings"
 
-	"twlab/harness/observe"
+	"twlab/harness/kernel"
 )
 
 // parseStatistics reads the answer to "show info;show stat": lines "Name: value",
 // and a table in CSV whose header begins with "# ".
-func parseStatistics(answer string) (observe.Counters, error) {
+func parseStatistics(answer string) (kernel.Counters, error) {
 	info, table, found := strings.Cut(answer, "# ")
 	if !found {
 		return nil, fmt.Errorf("no table in the answer %q", answer)
 	}
-	all := observe.Counters{}
+	all := kernel.Counters{}
 	for line := range strings.Lines(info) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
 		count(all, "process."+name, value)
@@ -45,7 +45,7 @@ func parseStatistics(answer string) (observe.Counters, error) {
 }
 
 // count adds what is a number.
-func count(all observe.Counters, name, value string) {
+func count(all kernel.Counters, name, value string) {
 	if n, err := strconv.ParseUint(value, 10, 64); err == nil {
 		all[name] = n
 	}

@@ -1,5 +1,57 @@
 package kernel
 
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Counters maps the kernel's own name of a counter to its value, or to how much
+// the value rose ([Counters.Sub]). Names are "TcpExt.PAWSTimewait",
+// "Tcp.ActiveOpens", "IpExt.InNoRoutes" (group and column of /proc/net/snmp and
+// /proc/net/netstat) and "Conntrack.insert_failed" (the column of
+// /proc/net/stat/nf_conntrack, summed over all CPUs).
+//
+// Absent is not zero: a name is missing when this kernel does not count the
+// event at all.
+type Counters map[string]uint64
+
+// Sub returns by how much each counter rose since before. A name that only one
+// of the two has is left out, and so is one whose value fell: it is a gauge
+// (Tcp.CurrEstab), not a counter. Counters that stood still are kept as zero.
+func (c Counters) Sub(before Counters) Counters {
+	diff := Counters{}
+	for name, value := range c {
+		if old, ok := before[name]; ok && value >= old {
+			diff[name] = value - old
+		}
+	}
+	return diff
+}
+
+// Moved returns the counters that are not zero.
+func (c Counters) Moved() Counters {
+	moved := Counters{}
+	for name, value := range c {
+		if value != 0 {
+			moved[name] = value
+		}
+	}
+	return moved
+}
+
+// String lists a difference in one line, sorted by name:
+// "Conntrack.drop +3 TcpExt.TW +1".
+func (c Counters) String() string {
+	parts := make([]string, 0, len(c))
+	for _, name := range slices.Sorted(maps.Keys(c)) {
+		parts = append(parts, name+" +"+strconv.FormatUint(c[name], 10))
+	}
+	return strings.Join(parts, " ")
+}
+
+
 // Counter is one of the kernel's counters that rules speak of or drivers read: a column
 // of /proc/net/snmp, /proc/net/netstat or /proc/net/stat/nf_conntrack. Drivers read a
 // counter by its variable, so that a misspelt one does not compile.
@@ -32,8 +84,8 @@ var (
 	NATClashes = Counter{Name: "Conntrack.insert_failed", Means: "packets dropped because their entry clashed with another's: no port was free"}
 )
 
-// Counters are all of them; the last ones are counters that only rules speak of.
-func Counters() []Counter {
+// KnownCounters are all of them; the last ones are counters that only rules speak of.
+func KnownCounters() []Counter {
 	return []Counter{
 		ResetsSent, ResetConnections, PassiveOpens, AbortedOnData, ListenOverflows, TimeWaits, TimeWaitsKilled, TimeWaitsReused, ChallengedSYNs,
 		PAWSEstablished, PAWSPassive, PAWSTimeWait, NATClashes,
@@ -51,10 +103,10 @@ func Counters() []Counter {
 
 // Of is the counter's number in those that were read on a kernel, and 0 where the
 // kernel does not have it.
-func (k Counter) Of(read map[string]uint64) int64 { return int64(read[k.Name]) }
+func (k Counter) Of(read Counters) int64 { return int64(read[k.Name]) }
 
 // On tells whether the kernel that they were read on has the counter.
-func (k Counter) On(read map[string]uint64) bool {
+func (k Counter) On(read Counters) bool {
 	_, has := read[k.Name]
 	return has
 }
@@ -63,7 +115,7 @@ func (k Counter) On(read map[string]uint64) bool {
 // rejects a segment for its timestamp (tcp_timewait_state_process). Until Linux
 // 6.15 that is the counter of established connections; commit c449d5f3a3d7 gave
 // it one of its own. The counters are any that were read on that kernel.
-func PAWSReject(c map[string]uint64) string {
+func PAWSReject(c Counters) string {
 	if PAWSTimeWait.On(c) {
 		return PAWSTimeWait.Name
 	}
@@ -71,4 +123,4 @@ func PAWSReject(c map[string]uint64) string {
 }
 
 // PAWSRejects is the number of the counter that [PAWSReject] names.
-func PAWSRejects(c map[string]uint64) int64 { return int64(c[PAWSReject(c)]) }
+func PAWSRejects(c Counters) int64 { return int64(c[PAWSReject(c)]) }

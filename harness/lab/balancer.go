@@ -9,9 +9,9 @@ import (
 	"reflect"
 
 	"twlab/harness/haproxy"
+	"twlab/harness/kernel"
 	"twlab/harness/nginx"
 	"twlab/harness/ns"
-	"twlab/harness/observe"
 )
 
 // BalancerKind is what the balancer does with connections.
@@ -63,7 +63,7 @@ type Program interface {
 	// Log is what it has said so far.
 	Log() (string, error)
 	// Stats is its own statistics; a program that keeps none has none.
-	Stats(ctx context.Context) (observe.Counters, error)
+	Stats(ctx context.Context) (kernel.Counters, error)
 	// Failure is nil while it runs; afterwards it says how it ended, and wraps
 	// program.ErrEnded.
 	Failure() error

@@ -383,7 +383,7 @@ func testMany(t *testing.T, client, balancer node.Node) {
 	}
 }
 
-func counters(t *testing.T, n node.Node) observe.Counters {
+func counters(t *testing.T, n node.Node) kernel.Counters {
 	t.Helper()
 	c, err := n.Counters(t.Context())
 	if err != nil {

@@ -87,7 +87,7 @@ func (m *Machine) SetSysctl(ctx context.Context, name, value string) error {
 }
 
 // Counters reads the counters of the machine.
-func (m *Machine) Counters(ctx context.Context) (observe.Counters, error) {
+func (m *Machine) Counters(ctx context.Context) (kernel.Counters, error) {
 	return ask(ctx, m, agent.Counters, line.None{})
 }
 

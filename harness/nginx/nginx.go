@@ -18,6 +18,7 @@ import (
 	"strings"
 	"text/template"
 
+	"twlab/harness/kernel"
 	"twlab/harness/ns"
 	"twlab/harness/observe"
 	"twlab/harness/program"
@@ -88,8 +89,8 @@ func Start(ctx context.Context, space *ns.Namespace, c Config) (*Nginx, error) {
 func (n *Nginx) Configuration() string { return n.configuration }
 
 // Stats is empty: nginx counts nothing of a stream.
-func (n *Nginx) Stats(context.Context) (observe.Counters, error) {
-	return observe.Counters{}, n.Failure()
+func (n *Nginx) Stats(context.Context) (kernel.Counters, error) {
+	return kernel.Counters{}, n.Failure()
 }
 
 // streamModule is the path of nginx's module for connections, "" when it is built

@@ -59,7 +59,7 @@ func (l *Local) SetSysctl(_ context.Context, name, value string) error {
 }
 
 // Counters reads the counters of the node's namespace.
-func (l *Local) Counters(context.Context) (observe.Counters, error) {
+func (l *Local) Counters(context.Context) (kernel.Counters, error) {
 	return inside(l, observe.ReadCounters)
 }
 

@@ -52,7 +52,7 @@ type Node interface {
 
 	// Counters, Occupancy, Sockets, Flows and Rules are the node's witnesses,
 	// read now.
-	Counters(ctx context.Context) (observe.Counters, error)
+	Counters(ctx context.Context) (kernel.Counters, error)
 	Occupancy(ctx context.Context) (observe.Occupancy, error)
 	Sockets(ctx context.Context) (observe.Sockets, error)
 	Flows(ctx context.Context) ([]observe.Flow, error)
@@ -88,8 +88,8 @@ type Listening struct {
 }
 
 // CountersOf reads the counters of several nodes, one after the other.
-func CountersOf(ctx context.Context, nodes []Node) ([]observe.Counters, error) {
-	all := make([]observe.Counters, len(nodes))
+func CountersOf(ctx context.Context, nodes []Node) ([]kernel.Counters, error) {
+	all := make([]kernel.Counters, len(nodes))
 	for i, n := range nodes {
 		var err error
 		if all[i], err = n.Counters(ctx); err != nil {

@@ -4,15 +4,17 @@ import (
 	"maps"
 	"strings"
 	"testing"
+
+	"twlab/harness/kernel"
 )
 
 func TestParseCounters(t *testing.T) {
 	const text = "Tcp: RtoMin MaxConn ActiveOpens\nTcp: 200 -1 12\nTcpExt: TW PAWSTimewait\nTcpExt: 3 18446744073709551615\n"
-	got := Counters{}
-	if err := got.parse(text, "snmp"); err != nil {
+	got := kernel.Counters{}
+	if err := parseCounters(got, text, "snmp"); err != nil {
 		t.Fatal(err)
 	}
-	want := Counters{"Tcp.RtoMin": 200, "Tcp.ActiveOpens": 12, "TcpExt.TW": 3, "TcpExt.PAWSTimewait": 1<<64 - 1}
+	want := kernel.Counters{"Tcp.RtoMin": 200, "Tcp.ActiveOpens": 12, "TcpExt.TW": 3, "TcpExt.PAWSTimewait": 1<<64 - 1}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -30,7 +32,7 @@ func TestParseCountersRefuses(t *testing.T) {
 		"cut within a number": {"Tcp: A B\nTcp: 1 ", "snmp: line 2: 1 values"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := Counters{}.parse(c.text, "snmp")
+			err := parseCounters(kernel.Counters{}, c.text, "snmp")
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want an error with %q", err, c.want)
 			}
@@ -39,10 +41,10 @@ func TestParseCountersRefuses(t *testing.T) {
 }
 
 func TestCountersDifference(t *testing.T) {
-	before := Counters{"TcpExt.TW": 1, "Conntrack.drop": 2, "Tcp.CurrEstab": 3, "gone": 1, "Tcp.InSegs": 5}
-	after := Counters{"TcpExt.TW": 2, "Conntrack.drop": 5, "Tcp.CurrEstab": 1, "new": 1, "Tcp.InSegs": 5}
+	before := kernel.Counters{"TcpExt.TW": 1, "Conntrack.drop": 2, "Tcp.CurrEstab": 3, "gone": 1, "Tcp.InSegs": 5}
+	after := kernel.Counters{"TcpExt.TW": 2, "Conntrack.drop": 5, "Tcp.CurrEstab": 1, "new": 1, "Tcp.InSegs": 5}
 	diff := after.Sub(before)
-	if want := (Counters{"TcpExt.TW": 1, "Conntrack.drop": 3, "Tcp.InSegs": 0}); !maps.Equal(diff, want) {
+	if want := (kernel.Counters{"TcpExt.TW": 1, "Conntrack.drop": 3, "Tcp.InSegs": 0}); !maps.Equal(diff, want) {
 		t.Errorf("Sub: got %v, want %v", diff, want)
 	}
 	if got, want := diff.Moved().String(), "Conntrack.drop +3 TcpExt.TW +1"; got != want {

@@ -5,13 +5,15 @@ import (
 	"reflect"
 	"testing"
 	"time"
+
+	"twlab/harness/kernel"
 )
 
 // What another machine sends arrives as it was.
 func TestJSONRoundTrip(t *testing.T) {
 	tuple := Tuple{Src: private, Dst: door}
 	way := Way{EnteredGateway: true, LeftGateway: true, Reached: true, As: public}
-	roundTrip(t, Counters{"TcpExt.TW": 1<<64 - 1, "Tcp.InSegs": 0})
+	roundTrip(t, kernel.Counters{"TcpExt.TW": 1<<64 - 1, "Tcp.InSegs": 0})
 	roundTrip(t, Sockets{
 		{State: TimeWait, Local: private, Remote: door, Timer: TimerTimeWait, Expires: 59 * time.Second, RecvQueue: 1, SendQueue: 2},
 		{},

@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/kernel"
 	"twlab/harness/ns"
 	"twlab/harness/ns/nstest"
 )
@@ -219,9 +220,9 @@ func (w *world) sockets(n *ns.Namespace) Sockets {
 	return sockets
 }
 
-func (w *world) counters(n *ns.Namespace) Counters {
+func (w *world) counters(n *ns.Namespace) kernel.Counters {
 	w.t.Helper()
-	var counters Counters
+	var counters kernel.Counters
 	w.in(n, func() (err error) { counters, err = ReadCounters(); return err })
 	return counters
 }
@@ -440,7 +441,7 @@ func TestAccountOfSYNThatTheGatewayDrops(t *testing.T) {
 	if err := toDoor(second); !errors.Is(err, unix.EINPROGRESS) {
 		t.Fatalf("connect: got %v, want EINPROGRESS", err)
 	}
-	var moved Counters
+	var moved kernel.Counters
 	w.await("insert_failed", func() bool {
 		moved = w.counters(w.gateway).Sub(before)
 		return moved["Conntrack.insert_failed"] > 0

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"twlab/harness/kernel"
 )
 
 // Path names the machines between a client and the server that it connects to,
@@ -40,7 +42,7 @@ const (
 
 // ACKsLeftOut is how many ACKs a host has left out for their number: challenges,
 // and answers to segments outside of the window or with an old timestamp.
-func ACKsLeftOut(c Counters) uint64 {
+func ACKsLeftOut(c kernel.Counters) uint64 {
 	sum := uint64(0)
 	for _, what := range []string{"SynRecv", "PAWS", "Seq", "FinWait2", "TimeWait", "Challenge"} {
 		sum += c["TcpExt.TCPACKSkipped"+what]
@@ -132,7 +134,7 @@ func AccountSYNs(packets []Packet, path Path, client, server netip.AddrPort) SYN
 // how much they rose while the SYNs were sent. They say how many ACKs were left out
 // and not which, so it does so only when they account for every SYN that came to
 // the server and had no answer, and for no other segment.
-func (a *SYNAccount) Explain(server Counters) {
+func (a *SYNAccount) Explain(server kernel.Counters) {
 	silent := func(s SYN) bool { return s.Reached && s.Answer == NoAnswer }
 	count := uint64(0)
 	for _, syn := range a.SYNs {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"twlab/harness/kernel"
 )
 
 var (
@@ -433,14 +435,14 @@ func TestAccountSYNsDirect(t *testing.T) {
 func TestSilencesAreExplainedByCounters(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		server Counters
+		server kernel.Counters
 		second Answer
 		says   string
 	}{
-		{"one left out", Counters{"TcpExt.TCPACKSkippedChallenge": 1}, AnswerLimited,
+		{"one left out", kernel.Counters{"TcpExt.TCPACKSkippedChallenge": 1}, AnswerLimited,
 			"1 answered by ACK, 1 not answered because of the rate limit, 1 not answered"},
-		{"none left out", Counters{"TcpExt.TCPACKSkippedChallenge": 0}, NoAnswer, "1 answered by ACK, 2 not answered"},
-		{"two left out, one of which answered no SYN", Counters{"TcpExt.TCPACKSkippedSeq": 1, "TcpExt.TCPACKSkippedPAWS": 1}, NoAnswer,
+		{"none left out", kernel.Counters{"TcpExt.TCPACKSkippedChallenge": 0}, NoAnswer, "1 answered by ACK, 2 not answered"},
+		{"two left out, one of which answered no SYN", kernel.Counters{"TcpExt.TCPACKSkippedSeq": 1, "TcpExt.TCPACKSkippedPAWS": 1}, NoAnswer,
 			"1 answered by ACK, 2 not answered"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -138,7 +138,7 @@ func TestUndecidedAttemptCountsItsSYNs(t *testing.T) {
 	_, full := listen(t, host, tcp.ListenSpec{NeverAccepts: true, Backlog: 1})
 	attempt(t, host, tcp.Attempt{To: full}, tcp.Attempt{To: full})
 	got := attempt(t, host, tcp.Attempt{To: full, Budget: 1500 * time.Millisecond})[0]
-	var counters observe.Counters
+	var counters kernel.Counters
 	must(t, inside(func() (err error) {
 		counters, err = observe.ReadCounters()
 		return err

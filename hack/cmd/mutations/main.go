@@ -98,9 +98,9 @@ func (c choice) rules() (chosen []string, err error) {
 
 // count is how many mutations there are of the rules on such kernels, an emulation's too.
 func (c choice) count(kernels scenarios.Kernels, rules []string) (n int) {
-	add := func(f scenarios.Family, all []scenarios.Mutation) {
+	add := func(f scenarios.Driven, all []scenarios.Mutation) {
 		if c.sample {
-			all = scenarios.Sample(f, all)
+			all = scenarios.Sample(f.Family, all)
 		}
 		for _, m := range all {
 			slow := f.IsWarp(m.World) || c.quick && f.IsSlow(m.World)
@@ -109,7 +109,7 @@ func (c choice) count(kernels scenarios.Kernels, rules []string) (n int) {
 			}
 		}
 	}
-	has := func(f scenarios.Family) bool {
+	has := func(f scenarios.Driven) bool {
 		return slices.ContainsFunc(f.Rules, func(r scenarios.Rule) bool { return slices.Contains(rules, r.Name) })
 	}
 	for _, f := range scenarios.Families() {

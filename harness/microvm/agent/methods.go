@@ -21,7 +21,7 @@ const (
 	Release     line.Method[line.None, kernel.Release]      = "release"
 	Sysctl      line.Method[string, string]                 = "read sysctl"
 	SetSysctl   line.Method[SysctlValue, line.None]         = "set sysctl"
-	Counters    line.Method[line.None, observe.Counters]    = "counters"
+	Counters    line.Method[line.None, kernel.Counters]     = "counters"
 	Occupancy   line.Method[line.None, observe.Occupancy]   = "occupancy"
 	Sockets     line.Method[line.None, observe.Sockets]     = "sockets"
 	Flows       line.Method[line.None, []observe.Flow]      = "flows"
@@ -131,7 +131,7 @@ func NewServer(a *Agent) *line.Server {
 }
 
 func serveWitnesses(s *line.Server, a *Agent) {
-	Counters.Serve(s, ask(a, func(ctx context.Context, n *node.Local, _ line.None) (observe.Counters, error) {
+	Counters.Serve(s, ask(a, func(ctx context.Context, n *node.Local, _ line.None) (kernel.Counters, error) {
 		return n.Counters(ctx)
 	}))
 	Occupancy.Serve(s, ask(a, func(ctx context.Context, n *node.Local, _ line.None) (observe.Occupancy, error) {

@@ -1,0 +1,42 @@
+package scenarios
+
+import (
+	"context"
+	"errors"
+
+	"twlab/harness/lab"
+)
+
+// Driven is a family with what brings its cells about.
+type Driven struct {
+	Family
+	// Topology is the lab that the cell needs, without the sysctls that are
+	// axes (see [Axis.Knob]); [Driven.Lab] adds those.
+	Topology func(Cell) lab.Topology
+	// Drive brings the cell about and returns what was seen. An error means
+	// that the situation did not come about, and nothing about the kernel.
+	Drive func(context.Context, Cell, *lab.Lab) (Seen, error)
+}
+
+// Lab is the whole topology of a cell: the family's, the sysctls that are axes,
+// and the user's own.
+func (f Driven) Lab(c Cell) lab.Topology {
+	t := f.Topology(c)
+	for _, a := range f.Axes {
+		if a.Knob != (Knob{}) {
+			t.Sysctls = append(t.Sysctls, lab.Setting{
+				Role: a.Knob.Role, Name: a.Knob.Sysctl, Value: c.Value(a.Name), IfPresent: a.Knob.IfPresent,
+			})
+		}
+	}
+	t.Sysctls = append(t.Sysctls, c.Extra...)
+	return t
+}
+
+// Try drives a cell and returns what was seen. An error means that the situation did
+// not come about, or that the driver noted what the family does not declare; it says
+// nothing about the kernel.
+func (f Driven) Try(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
+	seen, err := f.Drive(ctx, c, l)
+	return seen, errors.Join(err, f.Undeclared(seen))
+}
