@@ -118,3 +118,38 @@ func (f Fates) note(seen *Seen, r crowd.Result) {
 	_ = crowd.WriteSeries(&series, r.Series) // to memory
 	seen.Series = append(seen.Series, series.Bytes()...)
 }
+
+// Who refuses connections.
+const (
+	byClient  = "client"
+	byGateway = "gateway"
+	byClock   = "clock"
+	byNumber  = "number"
+	byQueue   = "queue"
+	byDoor    = "door"
+)
+
+// refusedBy is the witness that counts the refusals of one.
+func refusedBy(who string) string { return "refused by the " + who }
+
+// crowdEvidence is what [Fates.note] notes of a crowd.
+func crowdEvidence() []Evidence {
+	return []Evidence{
+		{Name: "connected", Unit: attempts, Means: "attempts that connected"},
+		{Name: "late", Unit: attempts, Means: "attempts that connected, but not by their first SYN"},
+		failedEvidence,
+		{Name: "timed out", Unit: attempts, Means: "attempts that ended with ETIMEDOUT"},
+		{Name: "undecided", Unit: attempts, Means: "attempts that had no outcome when our own budget ended"},
+		{Name: refusedBy(byClient), Unit: attempts, Means: "attempts for which the client had no port: EADDRNOTAVAIL"},
+		{Name: refusedBy(byGateway), Unit: syns, Means: "what the gateway dropped for want of a port: insert_failed"},
+		{Name: refusedBy(byClock), Unit: syns, Means: "what a TIME_WAIT rejected for its timestamp"},
+		{Name: refusedBy(byNumber), Unit: syns, Means: "what a TIME_WAIT rejected for its sequence number: RSTs of the clients that nothing else explains"},
+		{Name: refusedBy(byQueue), Unit: syns, Means: "what the balancer dropped because its accept queue was full: ListenOverflows"},
+		{Name: refusedBy(byDoor), Unit: syns, Means: "what the balancer answered by a RST because nobody listens"},
+		{Name: "unaccounted", Unit: syns, Means: "SYNs sent less all of which it is known what became of them"},
+		{Name: "seed", Unit: "a number", Means: "what the order of the clients was drawn with", Aside: true},
+		{Name: "latency", Unit: "text", Means: "how long the attempts took", Aside: true},
+	}
+}
+
+var crowdTimeWaits = Evidence{Name: "time-waits", Unit: sockets, Means: "TIME_WAITs that the balancer had when the last crowd came"}

@@ -262,3 +262,14 @@ func reuseGaps(packets []observe.Packet, door netip.AddrPort, own bool) (gaps []
 	slices.Sort(gaps)
 	return gaps
 }
+
+// ceilingEvidence is what [driveCeiling] notes beside the account of its crowd.
+func ceilingEvidence() []Evidence {
+	return append(crowdEvidence(),
+		Evidence{Name: "percent of the ceiling", Unit: "%", Means: "T against the time after which a port was used again, the middle one of all such times"},
+		Evidence{Name: "counted, percent", Unit: "%", Means: "connections that came about in the counted rounds against those that P ports allow"},
+		Evidence{Name: "soonest reuse, ms", Unit: inMS, Means: "the shortest time after which a port was used again"},
+		Evidence{Name: "round", Unit: "a duration", Means: "how long a round of all ports is taken to be", Aside: true},
+		Evidence{Name: "schedule", Unit: "text", Means: "how many attempts a second were wanted and begun", Aside: true},
+	)
+}

@@ -180,3 +180,12 @@ func giveAway(ctx context.Context, client node.Node, conn tcp.Handle, gateway, b
 	}
 	return err
 }
+
+// chanceEvidence is what [driveChance] notes.
+func chanceEvidence() []Evidence {
+	return []Evidence{
+		{Name: "rejected", Unit: "connections", Means: "connections that wanted more than one SYN"},
+		failedEvidence,
+		pawsRejectsEvidence,
+	}
+}

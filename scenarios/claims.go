@@ -104,11 +104,6 @@ Marks: **right**, **imprecise** (true in part, or under conditions that are not 
 longer in use).
 `
 
-// newestKernel is the one that the numbers of cells in CLAIMS.md are for.
-func newestKernel() Kernels {
-	return Alike(kernel.FactsOf(kernel.KnownReleases()[len(kernel.KnownReleases())-1]))
-}
-
 // trials are the cells of a rule that are tried: in an ordinary run, and only where
 // idle time passes at once.
 type trials struct{ ordinary, warped int }

@@ -64,3 +64,23 @@ func TestClaimsAreProved(t *testing.T) {
 		}
 	}
 }
+
+// Every rule of the kernels that had tcp_tw_recycle is tried by some emulation, and
+// none of the kernels that do not have it.
+func TestEmulationsGoByTheRulesOfOldKernels(t *testing.T) {
+	emulated := emulatedByRule()
+	for _, r := range Recycle().Rules {
+		of := r.Name != "recycle-untouched"
+		for _, k := range r.Kernels {
+			if k.Lacks {
+				of = false
+			}
+		}
+		if of && emulated[r.Name] == 0 {
+			t.Errorf("no emulation is tried against %s", r.Name)
+		}
+		if !of && r.Name != "recycle-untouched" && emulated[r.Name] > 0 {
+			t.Errorf("an emulation is tried against %s, which is a rule of kernels without the sysctl", r.Name)
+		}
+	}
+}

@@ -215,22 +215,6 @@ func (s twoClocks) show(
 	return c, ticks, nil
 }
 
-// awaitTicks watches the clock of a connection for 200 ms and more, and tells how
-// far it goes in 100 ms.
-func awaitTicks(ctx context.Context, of node.Node, conn tcp.Handle, start tcp.ClockReading) (ticks int64, err error) {
-	err = observe.Await(ctx, "200 ms on the clock of the machine", func() (bool, error) {
-		now, err := of.Clock(ctx, conn)
-		// In whole milliseconds, as the clock itself counts.
-		passed := now.At.Milliseconds() - start.At.Milliseconds()
-		if err != nil || passed < 200 {
-			return false, err
-		}
-		ticks = (100*int64(int32(now.Ticks-start.Ticks)) + passed/2) / passed
-		return true, nil
-	})
-	return ticks, err
-}
-
 // sameClock tells whether two readings can be of the same clock: when the later
 // one is ahead by no more than the time in between, whatever a tick is. Unrelated
 // clocks look the same once in a million times.
@@ -241,4 +225,15 @@ func sameClock(first, second uint32, between time.Duration) string {
 		return "same"
 	}
 	return "different"
+}
+
+// clockEvidence is what [twoClocks.drive] notes.
+func clockEvidence() []Evidence {
+	return []Evidence{
+		timestampsEvidence,
+		{Name: "ticks in 100 ms", Unit: "ticks", Means: "how far the first connection's clock went in 100 ms of the machine's"},
+		{Name: "uptime", Unit: yesOrNo, Means: "whether the clock shows the machine's uptime in milliseconds"},
+		{Name: "offset", Unit: "same, different or none", Means: "whether the sockets of the two connections have one clock behind them (TCP_TIMESTAMP)"},
+		{Name: "offset on the wire", Unit: "same, different, none or some", Means: "the same by the timestamps in their SYNs; some when only one connection has them"},
+	}
 }

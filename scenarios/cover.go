@@ -89,6 +89,21 @@ func (f Family) product(varies func(Axis) bool) []Cell {
 	})
 }
 
+// Unmet is a possible cell of whose values some pairs are in none of the chosen
+// cells, and how many pairs; 0 when all pairs have met.
+func (f Family) Unmet(chosen []Cell) (c Cell, pairs int) {
+	cover := newCover(f)
+	for _, c := range chosen {
+		cover.add(cover.numbers(c))
+	}
+	for _, c := range f.All() {
+		if n := cover.fresh(cover.numbers(c)); n > 0 {
+			return c, n
+		}
+	}
+	return Cell{}, 0
+}
+
 // cover notes which pairs of values have met. Every value of every axis has a
 // number; met has a row for each number.
 type cover struct {

@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -43,16 +42,6 @@ type usual struct {
 	want    []Expectation
 	because string
 }
-
-// What a namespace says of a sysctl.
-const (
-	knobThere    = "there"
-	knobGone     = "gone"
-	knobNotYet   = "not yet"
-	knobNotHere  = "not in this namespace"
-	knobReadOnly = "read only"
-	knobUnknown  = "unknown"
-)
 
 // oneForAll is the absence of sysctls that the first namespace has for the whole
 // machine.
@@ -416,25 +405,14 @@ func (k knobOf) setAsIs(ctx context.Context, seen *Seen) error {
 	return err
 }
 
-// knobState puts the answer of a sysctl into a word. An error is one that says
-// nothing about the kernel.
-func knobState(answer error) (state string, err error) {
-	for _, known := range []struct {
-		reason error
-		state  string
-	}{
-		{kernel.ErrSysctlGone, knobGone},
-		{kernel.ErrSysctlNotYet, knobNotYet},
-		{kernel.ErrSysctlGlobal, knobNotHere},
-		{kernel.ErrSysctlReadOnly, knobReadOnly},
-		{kernel.ErrSysctlUnknown, knobUnknown},
-	} {
-		if errors.Is(answer, known.reason) {
-			return known.state, nil
-		}
+// defaultsEvidence is what [knobOf] notes.
+func defaultsEvidence() []Evidence {
+	return []Evidence{
+		{Name: "file", Unit: "a state", Means: "whether the sysctl is there in a network namespace, and if not, why"},
+		{Name: "value", Unit: "the sysctl's", Means: "what it says before anybody has set it"},
+		{Name: "half of tcp_ehash_entries", Unit: yesOrNo, Means: "whether it is half the size of the hash of connections"},
+		{Name: "set here", Unit: yesOrNo, Means: "whether it took another value"},
+		{Name: "elsewhere", Unit: "as before, or changed too", Means: "what another namespace's value did then"},
+		{Name: "can be set", Unit: "yes, or why not", Means: "whether it takes the value that it has"},
 	}
-	if answer != nil {
-		return "", answer
-	}
-	return knobThere, nil
 }

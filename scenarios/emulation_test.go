@@ -8,36 +8,16 @@ import (
 	"twlab/harness/lab"
 )
 
-// Every rule of the kernels that had tcp_tw_recycle is tried by some emulation, and
-// none of the kernels that do not have it.
-func TestEmulationsGoByTheRulesOfOldKernels(t *testing.T) {
-	emulated := emulatedByRule()
-	for _, r := range Recycle().Rules {
-		of := r.Name != "recycle-untouched"
-		for _, k := range r.Kernels {
-			if k.Lacks {
-				of = false
-			}
-		}
-		if of && emulated[r.Name] == 0 {
-			t.Errorf("no emulation is tried against %s", r.Name)
-		}
-		if !of && r.Name != "recycle-untouched" && emulated[r.Name] > 0 {
-			t.Errorf("an emulation is tried against %s, which is a rule of kernels without the sysctl", r.Name)
-		}
-	}
-}
-
 func TestWhatAnEmulationStandsInFor(t *testing.T) {
 	for _, e := range Emulations() {
-		if !e.Needed(newest) {
+		if !e.Needed(newestKernel()) {
 			t.Errorf("%s: nothing is missing on the newest kernel", e.Of)
 		}
 		old := Alike(kernel.FactsOf(kernel.Mainline(4, 11)))
 		if e.Needed(old) {
 			t.Errorf("%s: Linux 4.11 has the feature itself", e.Of)
 		}
-		if as := e.Kernels(newest); !Has(lab.Balancer, kernel.TwRecycle).holds(as) || Has(lab.Balancer, kernel.TwRecycle).holds(newest) {
+		if as := e.Kernels(newestKernel()); !Has(lab.Balancer, kernel.TwRecycle).holds(as) || Has(lab.Balancer, kernel.TwRecycle).holds(newestKernel()) {
 			t.Errorf("%s: want the feature as if, and the kernel's own facts left as they are", e.Of)
 		}
 	}
@@ -47,7 +27,7 @@ func TestWhatAnEmulationStandsInFor(t *testing.T) {
 // timestamps meets.
 func TestEmulationsDiffer(t *testing.T) {
 	e := Emulations()[1]
-	cells := e.Chosen(newest, true)
+	cells := e.Chosen(newestKernel(), true)
 	if len(cells) == 0 {
 		t.Fatal("the emulations are alike")
 	}

@@ -9,7 +9,6 @@ import (
 
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/tcp"
 )
 
 // Expectation is one line of what a rule wants: a text that a witness gives, or
@@ -26,9 +25,6 @@ type Expectation struct {
 
 // Is wants the witness to give one of the texts.
 func Is(what string, texts ...string) Expectation { return Expectation{What: what, OneOf: texts} }
-
-// verdict wants the verdict of the attempt that the cell is about.
-func verdict(v tcp.Verdict) Expectation { return Is("verdict", string(v)) }
 
 // AtLeast wants a number of n and more.
 func AtLeast(what string, n int64) Expectation {

@@ -416,3 +416,19 @@ func (g *giveaway) owner(seen giveawaySeen) string {
 	}
 	return "nobody"
 }
+
+// giveawayEvidence is what [giveaway.witnesses] notes of the new connection.
+func giveawayEvidence() []Evidence {
+	return []Evidence{
+		verdictEvidence,
+		{Name: "port", Unit: "same, own, new or none", Means: "what port the gateway gave: an earlier connection's, the client's own, another one, or none"},
+		{Name: "met", Unit: "a state, nothing or nobody", Means: "what the balancer had of that five-tuple; nobody when no SYN left the gateway"},
+		{Name: "first answer", Unit: "a segment", Means: "how the balancer answered the first SYN"},
+		answersEvidence, synsEvidence,
+		{Name: "syns past the gateway", Unit: syns, Means: "how many SYNs left the gateway"},
+		{Name: "syns at the balancer", Unit: syns, Means: "how many SYNs arrived at the balancer", Aside: true},
+		pawsRejectsEvidence,
+		{Name: "owner", Unit: "whose", Means: "whose entry at the gateway has the port afterwards: the new connection's, an earlier one's or nobody's"},
+		{Name: "way", Unit: "text", Means: "every SYN of the attempt, where it got to and how it was answered", Aside: true},
+	}
+}

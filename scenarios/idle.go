@@ -274,3 +274,13 @@ func (s longIdle) timeWait(ctx context.Context) (seen Seen, err error) {
 	seen.Count("syns", int64(outs[0].SYNs))
 	return seen, nil
 }
+
+// idleEvidence is what [longIdle] notes.
+func idleEvidence() []Evidence {
+	return []Evidence{
+		{Name: "segment", Unit: "accepted or rejected", Means: "what the balancer did with the segment after the silence"},
+		{Name: "looks", Unit: "older or newer", Means: "that segment's timestamp against the last one, by the sign of the difference"},
+		{Name: "left", Unit: "a state, or nothing", Means: "what the balancer had of the connection when the silence was over"},
+		verdictEvidence, synsEvidence,
+	}
+}

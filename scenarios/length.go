@@ -361,3 +361,19 @@ func goneAfter(on kernel.Release, still, gone time.Duration) string {
 	}
 	return fmt.Sprintf("%v to %v", still, gone)
 }
+
+// lengthEvidence is what [sides] notes.
+func lengthEvidence() []Evidence {
+	return []Evidence{
+		timeWaitEvidence,
+		{Name: "at the end", Unit: "gone, or not waited for", Means: "what became of the TIME_WAIT"},
+		{Name: "fin-wait-2", Unit: "full socket or minisocket", Means: "what the side that closed first has in FIN_WAIT2"},
+		{Name: "fin-wait-2 lasts", Unit: "a length", Means: "how long FIN_WAIT2 lasts, by the timer that the kernel has set"},
+		{Name: "peer", Unit: "a state, or nothing", Means: "what the other side has of the connection when both have closed"},
+		{Name: "verdict before", Unit: anOutcome, Means: "what an attempt from the client's only port gave during TIME_WAIT"},
+		{Name: "gone after", Unit: "a length", Means: "after how long the TIME_WAIT was gone, when nobody looked for its timer"},
+		{Name: "verdict afterwards", Unit: anOutcome, Means: "what an attempt from the client's only port gave after it"},
+		{Name: "time-waits counted", Unit: sockets, Means: "TIME_WAITs by the counters of the side that closed first: TW and TWKilled"},
+		{Name: "ports taken over", Unit: sockets, Means: "TIME_WAITs whose port the client took over: TWRecycled"},
+	}
+}

@@ -177,3 +177,16 @@ func option(p *observe.Packet) string {
 	}
 	return yesNo(p.Timestamp.Present)
 }
+
+// negotiationEvidence is what [negotiate] notes.
+func negotiationEvidence() []Evidence {
+	return []Evidence{
+		verdictEvidence,
+		{Name: "in use", Unit: yesOrNo, Means: "whether the opener's socket has timestamps (TCP_INFO)"},
+		{Name: "option in the SYN", Unit: yesOrNo, Means: "whether the SYN has the timestamp option"},
+		{Name: "option in the SYN-ACK", Unit: yesOrNo, Means: "whether the SYN-ACK has it"},
+		{Name: "option in the opener's data", Unit: yesOrNo, Means: "whether the opener's first segment with data has it"},
+		{Name: "option in the other's data", Unit: yesOrNo, Means: "whether the other side's first segment with data has it"},
+		{Name: "echo in the SYN-ACK", Unit: "whose value, or none", Means: "what the SYN-ACK's echo reply repeats"},
+	}
+}

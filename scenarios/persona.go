@@ -375,3 +375,14 @@ func (p Persona) driveAgain(ctx context.Context, l *lab.Lab) (seen Seen, err err
 	seen.Count("time-waits", int64(full.TimeWait))
 	return seen, nil
 }
+
+// personaEvidence is what family persona notes beside the account of its last crowd.
+func personaEvidence() []Evidence {
+	return append(crowdEvidence(),
+		Evidence{Name: "greedy connected", Unit: attempts, Means: "attempts that connected of the one client that wants more than its share"},
+		Evidence{Name: "greedy unaccounted", Unit: syns, Means: "SYNs of that client of which it is not known what became of them"},
+		Evidence{Name: "refused after the hold", Unit: syns, Means: "what TIME_WAITs rejected when the gateway's hold time was over"},
+		Evidence{Name: "connected within the hold", Unit: attempts, Means: "attempts that connected before the gateway's hold time was over"},
+		crowdTimeWaits,
+	)
+}

@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"twlab/harness/kernel"
@@ -35,19 +34,6 @@ func Probe(ctx context.Context, n node.Node) (kernel.Facts, error) {
 		}
 	}
 	return facts, nil
-}
-
-func hasSysctl(ctx context.Context, n node.Node, name string) (kernel.Fact, error) {
-	_, err := n.Sysctl(ctx, name)
-	for _, absent := range []error{kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, kernel.ErrSysctlUnknown} {
-		if errors.Is(err, absent) {
-			return kernel.No, nil
-		}
-	}
-	if err != nil {
-		return kernel.Unknown, err
-	}
-	return kernel.Yes, nil
 }
 
 func hasCounter(ctx context.Context, n node.Node, name string) (kernel.Fact, error) {

@@ -228,42 +228,6 @@ func (r *proxiedRun) countReplies(seen *Seen) error {
 	return nil
 }
 
-// route is the address and port of who has connected, and of whom it has
-// connected to.
-type route struct{ from, to netip.AddrPort }
-
-// waiting are the routes whose end that was connected to, or whose beginning, is
-// in TIME_WAIT among the sockets.
-func waiting(all observe.Sockets, atBeginning bool) map[route]bool {
-	found := map[route]bool{}
-	for _, s := range all.In(observe.TimeWait) {
-		if atBeginning {
-			found[route{s.Local, s.Remote}] = true
-		} else {
-			found[route{s.Remote, s.Local}] = true
-		}
-	}
-	return found
-}
-
-// howMany tells how many of the routes are among those found.
-func howMany(routes, found map[route]bool) string {
-	n := 0
-	for r := range routes {
-		if found[r] {
-			n++
-		}
-	}
-	switch n {
-	case 0:
-		return "none"
-	case len(routes):
-		return "all"
-	default:
-		return "some"
-	}
-}
-
 // countSockets tells who has the TIME_WAITs, and what else is left.
 func (r *proxiedRun) countSockets(ctx context.Context, seen *Seen) error {
 	client, err := r.client.Sockets(ctx)
@@ -444,4 +408,34 @@ func (r *proxiedRun) awaitAge(ctx context.Context) error {
 		})
 		return !young, err
 	})
+}
+
+// proxiedEvidence is what [Proxied.Drive] notes. The last ones are of a HAProxy only.
+func proxiedEvidence() []Evidence {
+	return []Evidence{
+		{Name: "whole", Unit: requests, Means: "responses of status 200 that came in full, as far as the client can know"},
+		{Name: "truncated", Unit: requests, Means: "responses that a FIN ended too early"},
+		{Name: "broken", Unit: requests, Means: "responses that a RST ended too early"},
+		{Name: "unanswered", Unit: requests, Means: "requests that a FIN or RST answered"},
+		{Name: "given up", Unit: requests, Means: "requests whose response the client did not wait for"},
+		{Name: "errors", Unit: requests, Means: "responses of another status than 200"},
+		noPortEvidence, bytesLost,
+		{Name: "client ports", Unit: "ports", Means: "how many ports the client has used", Aside: true},
+		clientWaits,
+		{Name: "frontend TIME_WAIT", Unit: sockets, Means: "TIME_WAITs of the balancer towards the client"},
+		{Name: "client ports in frontend TIME_WAIT", Unit: shareOfPorts, Means: "how many of the client's five-tuples the balancer has in TIME_WAIT"},
+		{Name: "backend TIME_WAIT", Unit: sockets, Means: "TIME_WAITs of the balancer towards the servers"},
+		{Name: "backend ports in backend TIME_WAIT", Unit: shareOfPorts, Means: "how many of the five-tuples towards the servers the balancer has in TIME_WAIT"},
+		{Name: "backend ports in server TIME_WAIT", Unit: shareOfPorts, Means: "how many of the same the servers have in TIME_WAIT"},
+		{Name: "server TIME_WAIT", Unit: sockets, Means: "TIME_WAITs of the servers"},
+		{Name: "backend ports", Unit: "ports", Means: "how many ports the servers have seen connections from"},
+		{Name: "kept", Unit: sockets, Means: "connections to servers that are still open"},
+		{Name: "econ", Unit: requests, Means: "requests for which HAProxy could not connect to a server"},
+		{Name: "wretr", Unit: attempts, Means: "HAProxy's repeated attempts to connect to a server"},
+		{Name: "eresp", Unit: requests, Means: "responses that HAProxy counts as errors"},
+		{Name: "cli_abrt", Unit: requests, Means: "transfers that HAProxy says the client aborted"},
+		{Name: "srv_abrt", Unit: requests, Means: "transfers that HAProxy says the server aborted"},
+		{Name: "log", Unit: "termination states", Means: "how the sessions ended by HAProxy's log (configuration manual, Session state at disconnection)"},
+		{Name: "longest session", Unit: inMS, Means: "how long the longest session took, by HAProxy's log"},
+	}
 }

@@ -14,18 +14,12 @@ import (
 	"twlab/harness/tcp"
 )
 
-// Who refuses connections, the values of the family's only axis.
+// The family's only axis, and its values beside those who refuse.
 const (
 	refusalBy = "by"
 
-	byNobody  = "nobody"
-	byClient  = "client"
-	byGateway = "gateway"
-	byClock   = "clock"
-	byNumber  = "number"
-	byQueue   = "queue"
-	byDoor    = "door"
-	byThree   = "client-gateway-clock"
+	byNobody = "nobody"
+	byThree  = "client-gateway-clock"
 )
 
 const (
@@ -100,9 +94,6 @@ func Refusal() Driven {
 		Drive:    driveRefusal,
 	}
 }
-
-// refusedBy is the witness that counts the refusals of one.
-func refusedBy(who string) string { return "refused by the " + who }
 
 func refusalTopology(c Cell) lab.Topology {
 	t := lab.Topology{

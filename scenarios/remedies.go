@@ -380,3 +380,15 @@ func (r *remedyRun) awaitReset(ctx context.Context, to door) error {
 		return len(all.In(observe.Established)) == 0, err
 	})
 }
+
+// remedyEvidence is what [remedyRun.drive] notes.
+func remedyEvidence() []Evidence {
+	return []Evidence{
+		clientWaits,
+		{Name: "balancer TIME_WAIT", Unit: sockets, Means: "TIME_WAITs of the balancer afterwards"},
+		{Name: "connected", Unit: attempts, Means: "attempts that connected"},
+		noPortEvidence, bytesLost,
+		{Name: "readers reset", Unit: "connections", Means: "connections whose reader got ECONNRESET instead of the end"},
+		{Name: "client ports in balancer TIME_WAIT", Unit: shareOfPorts, Means: "how many of the connections' five-tuples the balancer has in TIME_WAIT afterwards"},
+	}
+}

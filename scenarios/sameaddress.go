@@ -237,3 +237,12 @@ func (s sameAddress) judgeClocks(met FiveTupleSeen, last *uint32) (Seen, error) 
 	}
 	return met.witnesses(), nil
 }
+
+// sameAddressEvidence is what [sameAddress.Drive] notes: of the second connection the
+// same as family tuple, and what became of the sysctl.
+func sameAddressEvidence() []Evidence {
+	return append(tupleEvidence(), knobEvidence, timeWaitEvidence, passiveRejectsEvidence,
+		Evidence{
+			Name: "passive counter", Unit: "there or none", Means: "whether the kernel of the node that sets tcp_tw_recycle has the counter PAWSPassive",
+		})
+}

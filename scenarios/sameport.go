@@ -61,19 +61,6 @@ const (
 	AtOwnAddress DoorAt = "own-address"
 )
 
-// The age from which tcp_tw_reuse takes a TIME_WAIT (tcp_twsk_unique).
-const (
-	// defaultReuseDelay is tcp_tw_reuse_delay's default, 1 s. It is the least
-	// that a TIME_WAIT waits that began with a second on Linux 4.19 to 6.13.
-	defaultReuseDelay = time.Second
-	// oldReuseDelay is enough before that sysctl: up to 2 s until Linux 4.18,
-	// and up to 1 s until 6.13.
-	oldReuseDelay = 2 * time.Second
-	// agingSlack is more than what the socket table's timer, in jiffies of up to
-	// 10 ms, and the clock may differ by.
-	agingSlack = 100 * time.Millisecond
-)
-
 // errLate says that the TIME_WAIT, which was to be young, grew too old meanwhile.
 var errLate = errors.New("the second attempt came too late for a young TIME_WAIT")
 
@@ -89,10 +76,6 @@ type SamePort struct {
 	// tcp_tw_reuse_delay is more than that.
 	Older bool
 }
-
-// reuseDelay is the age in milliseconds from which tcp_tw_reuse takes a
-// TIME_WAIT, since Linux 6.14.
-const reuseDelay = "net.ipv4.tcp_tw_reuse_delay"
 
 // Drive brings the situation about and returns what was seen: of the counters,
 // all that moved from the end of the first connection on.
@@ -467,4 +450,23 @@ func (r *samePort) moves(moved []kernel.Counters, seen *Seen) {
 	seen.Count("accepted", kernel.PassiveOpens.Of(there))
 	seen.Count("paws rejects", kernel.PAWSRejects(there))
 	seen.Count("nat clashes", kernel.NATClashes.Of(seen.Moved[lab.Gateway]))
+}
+
+// samePortEvidence is what [samePort.Drive] notes.
+func samePortEvidence() []Evidence {
+	return []Evidence{
+		timestampsEvidence,
+		{Name: "end", Unit: "FIN or RST", Means: "by what the closing side ended the first connection"},
+		{Name: "client time-wait", Unit: sockets, Means: "TIME_WAITs that the first connection left at the client"},
+		{Name: "balancer time-wait", Unit: sockets, Means: "TIME_WAITs that the first connection left at the balancer"},
+		verdictEvidence, synsEvidence,
+		{Name: "client time-wait after", Unit: sockets, Means: "TIME_WAITs between the same ports at the client after the second attempt"},
+		{Name: "balancer time-wait after", Unit: sockets, Means: "TIME_WAITs between the same ports at the balancer after the second attempt"},
+		{Name: "syns seen", Unit: syns, Means: "how many SYNs of the second attempt arrived at the balancer"},
+		answersEvidence,
+		{Name: "echo", Unit: "none, zero or set", Means: "the echo reply in the second SYN: set only where the port of a TIME_WAIT was taken over"},
+		{Name: "accepted", Unit: "connections", Means: "how many connections came about at the balancer: PassiveOpens"},
+		pawsRejectsEvidence,
+		{Name: "nat clashes", Unit: "packets", Means: "how many packets the gateway dropped for want of a port: insert_failed"},
+	}
 }

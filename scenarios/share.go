@@ -346,3 +346,13 @@ func (u *usedUp) again(ctx context.Context, each int) (crowd.Result, error) {
 	}
 	return r, err
 }
+
+// shareEvidence is what [driveShare] notes beside the account of its second crowd.
+func shareEvidence() []Evidence {
+	return append(crowdEvidence(),
+		Evidence{Name: "refused", Unit: syns, Means: "what TIME_WAITs rejected, for whatever reason"},
+		crowdTimeWaits,
+		Evidence{Name: "ahead", Unit: attempts, Means: "attempts of hosts whose clock is behind the one before them on the port", Aside: true},
+		Evidence{Name: "refused as the clocks say", Unit: yesOrNo, Means: "whether as many were rejected as the clocks that were drawn demand"},
+	)
+}

@@ -3,7 +3,6 @@ package scenarios
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"twlab/harness/kernel"
@@ -316,86 +315,19 @@ func Tuple() Driven {
 			return t
 		},
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
-			situation := FiveTuple{
+			five := FiveTuple{
 				Left:  Left(c.Value(state)),
 				Clock: Order(c.Value(clock)),
 				ISN:   Order(c.Value(isn)),
 			}
 			if c.Value(path) != "clean" {
-				situation.Fault = Fault(c.Value(path))
+				five.Fault = Fault(c.Value(path))
 			}
 			if !minds.matches(c) {
-				situation.Aged = 2 * timerSlack
+				five.Aged = 2 * timerSlack
 			}
-			seen, err := situation.Drive(ctx, l)
+			seen, err := five.Drive(ctx, l)
 			return seen.witnesses(), err
 		},
-	}
-}
-
-// witnesses puts what was seen into the words of the rules.
-func (f FiveTupleSeen) witnesses() Seen {
-	s := Seen{Moved: map[lab.Role]kernel.Counters{lab.Client: f.Client, lab.Gateway: f.Gateway, lab.Balancer: f.Balancer}}
-	s.Note("verdict", string(f.Second.Verdict))
-	s.Count("late ms", f.Second.Took.Milliseconds())
-	s.Count("syns", int64(f.SYNs.Sent))
-	s.Count("syn-acks", int64(f.SYNs.SYNACKs))
-	answers, reset, reached := []string{}, "none", "yes"
-	for i, what := range []string{"repeated after ms", "again after ms"} {
-		if i+1 < len(f.SYNs.SYNs) {
-			s.Count(what, f.SYNs.SYNs[i+1].Sent.Sub(f.SYNs.SYNs[i].Sent).Milliseconds())
-		}
-	}
-	for _, syn := range f.SYNs.SYNs {
-		answer := string(syn.Answer)
-		if answer == "" {
-			answer = "nothing"
-		}
-		answers = append(answers, answer)
-		switch {
-		case syn.Reset.Reached:
-			reset = "reached"
-		case syn.ResetSent && reset == "none":
-			reset = "lost"
-		}
-		if !syn.Reached {
-			reached = "no"
-		}
-	}
-	s.Note("answers", strings.Join(answers, ", "))
-	s.Note("all syns reached", reached)
-	s.Note("reset", reset)
-	clocks := string(f.Clocks)
-	if clocks == "" {
-		clocks = "none"
-	}
-	s.Note("clocks", clocks)
-	s.Count("paws rejects", kernel.PAWSRejects(f.Balancer))
-	s.Count("challenges", kernel.ChallengedSYNs.Of(f.Balancer)+kernel.PAWSEstablished.Of(f.Balancer))
-	s.Count("acks left out", int64(observe.ACKsLeftOut(f.Balancer)))
-	after := string(f.After.State)
-	if after == "" {
-		after = "nothing"
-	}
-	s.Note("left after", after)
-	s.Note("timer", f.timer())
-	return s
-}
-
-// timerSlack is half the age at which a TIME_WAIT is hit whose timer is looked at: as
-// far from a timer that runs on as from one that was begun anew, and ten jiffies of
-// either (see jiffyAtMost).
-const timerSlack = 200 * time.Millisecond
-
-// timer says what became of the TIME_WAIT's timer: begun anew, running on, or
-// gone. A timer that runs on has lost as much as the time between the two looks.
-func (f FiveTupleSeen) timer() string {
-	switch {
-	case f.Left.Timer != observe.TimerTimeWait || f.After.Timer != observe.TimerTimeWait:
-		return "gone"
-	case f.After.Expires > f.Left.Expires-f.Between+timerSlack:
-		return "re-armed"
-	default:
-		return "running"
 	}
 }

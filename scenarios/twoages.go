@@ -286,3 +286,21 @@ func summary(tries []secondTry) (seen Seen) {
 	seen.Count("ticks behind", int64(tries[len(tries)-1].Behind))
 	return seen
 }
+
+// twoAgesEvidence is what [twoAges.Drive] notes of all tries of the second client.
+func twoAgesEvidence() []Evidence {
+	own := []Evidence{
+		knobEvidence, timeWaitEvidence, passiveRejectsEvidence,
+		{Name: "tried s", Unit: "s", Means: "for how long the second client has tried"},
+		{Name: "soonest ms", Unit: inMS, Means: "how long the shortest connect(2) of all tries took"},
+		{Name: "latest ms", Unit: inMS, Means: "how long the longest connect(2) of all tries took"},
+		{Name: "ticks behind", Unit: "ticks", Means: "by how much the last SYN's timestamp was older than what the balancer remembered", Aside: true},
+		{Name: "afterwards", Unit: anOutcome, Means: "what the second client's attempt gave when the first one had stopped"},
+		{Name: "let in because", Unit: "caught up, forgotten or nothing", Means: "why it got in: its clock had caught up, or 60 s had passed"},
+		{Name: "silence s", Unit: "s", Means: "how long after the first client's last connection that was", Aside: true},
+	}
+	same := slices.DeleteFunc(tupleEvidence(), func(e Evidence) bool {
+		return !slices.Contains([]string{"verdict", "answers", "all syns reached", "reset", "clocks", "syn-acks", "paws rejects"}, e.Name)
+	})
+	return append(same, own...)
+}

@@ -2,11 +2,9 @@ package scenarios
 
 import (
 	"context"
-	"os"
 	"strings"
 	"testing"
 
-	"twlab/harness/kernel"
 	"twlab/harness/lab"
 )
 
@@ -28,8 +26,8 @@ func TestEvidenceIsDeclaredOnceAndUsed(t *testing.T) {
 			if e.Name == "" || e.Unit == "" || e.Means == "" || strings.HasSuffix(e.Means, ".") {
 				t.Errorf("evidence %q of family %s: want a name, a unit and a sentence without its full stop in scenarios/vocabulary.go", e.Name, f.Name)
 			}
-			if role, name, is := counterOf(e.Name); is {
-				t.Errorf("evidence %q of family %s: looks like the counter %s of a role %s", e.Name, f.Name, name, role)
+			if strings.Contains(e.Name, ".") {
+				t.Errorf("evidence %q of family %s: looks like a role's counter", e.Name, f.Name)
 			}
 			used[e] = used[e] || wanted[e.Name]
 		}
@@ -59,39 +57,6 @@ func TestEvidenceOfOneNameIsTheSameEverywhere(t *testing.T) {
 					t.Errorf("%q means %q in family %s and %q in family %s (scenarios/vocabulary.go)", e.Name, same.Means, before.Name, e.Means, f.Name)
 				}
 			}
-		}
-	}
-}
-
-func TestKnownCountersAreTheKernels(t *testing.T) {
-	running, err := kernel.Running()
-	if err != nil {
-		t.Fatal(err)
-	}
-	there := map[string]bool{}
-	for _, name := range []string{"/proc/thread-self/net/snmp", "/proc/thread-self/net/netstat"} {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(text)) {
-			group, columns, _ := strings.Cut(line, ":")
-			for _, column := range strings.Fields(columns) {
-				there[group+"."+column] = true
-			}
-		}
-	}
-	once := map[string]bool{}
-	for _, c := range kernel.KnownCounters() {
-		if once[c.Name] || c.Means == "" {
-			t.Errorf("counter %q in harness/kernel/counters.go: want it once, with a meaning", c.Name)
-		}
-		once[c.Name] = true
-		if strings.HasPrefix(c.Name, "Conntrack.") {
-			continue // from ctnetlink, by names of our own (harness/observe)
-		}
-		if want := c.In.Has(running); there[c.Name] != want {
-			t.Errorf("counter %q in harness/kernel/counters.go: there on Linux %v: %v, want %v", c.Name, running, there[c.Name], want)
 		}
 	}
 }

@@ -51,7 +51,6 @@ func (c Counters) String() string {
 	return strings.Join(parts, " ")
 }
 
-
 // Counter is one of the kernel's counters that rules speak of or drivers read: a column
 // of /proc/net/snmp, /proc/net/netstat or /proc/net/stat/nf_conntrack. Drivers read a
 // counter by its variable, so that a misspelt one does not compile.
