@@ -4,7 +4,10 @@ import (
 	"context"
 	"net/netip"
 
+	"twlab/scenarios/situation"
+
 	. "github.com/onsi/ginkgo/v2"
+
 	. "github.com/onsi/gomega"
 	"golang.org/x/sys/unix"
 
@@ -13,7 +16,6 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
-	"twlab/scenarios"
 )
 
 // behind builds a lab of one client and one server with the balancer in between.
@@ -21,7 +23,7 @@ func behind(ctx SpecContext, balancer lab.BalancerSpec) world {
 	GinkgoHelper()
 	return up(ctx, lab.Topology{
 		Clients: 1, Servers: 1, Balancer: balancer,
-		Sysctls: scenarios.KeepTimeWaits(lab.Client, lab.Balancer, lab.Server),
+		Sysctls: situation.KeepTimeWaits(lab.Client, lab.Balancer, lab.Server),
 	})
 }
 

@@ -5,7 +5,10 @@ import (
 	"strconv"
 	"time"
 
+	"twlab/scenarios/situation"
+
 	. "github.com/onsi/ginkgo/v2"
+
 	. "github.com/onsi/gomega"
 
 	"twlab/harness/kernel"
@@ -13,11 +16,10 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
-	"twlab/scenarios"
 )
 
 var _ = Describe("A client that closes first", func() {
-	tenPorts := scenarios.KeepTimeWaits(lab.Client, lab.Balancer).On(lab.Client, "net.ipv4.ip_local_port_range=50000 50009")
+	tenPorts := situation.KeepTimeWaits(lab.Client, lab.Balancer).On(lab.Client, "net.ipv4.ip_local_port_range=50000 50009")
 	closing := func(to netip.AddrPort) tcp.Attempt { return tcp.Attempt{To: to, Ending: tcp.CloseFirst} }
 
 	It("loses its ports to TIME_WAIT, towards this door only", func(ctx SpecContext) {
@@ -51,7 +53,7 @@ var _ = Describe("A client that closes first", func() {
 var _ = Describe("tcp_tw_reuse on the client", func() {
 	// One port, so that the second connection needs the first one's.
 	profile := func(reuse string) lab.Settings {
-		return scenarios.KeepTimeWaits(lab.Client).On(lab.Client, "net.ipv4.ip_local_port_range=50000 50000", "net.ipv4.tcp_tw_reuse="+reuse)
+		return situation.KeepTimeWaits(lab.Client).On(lab.Client, "net.ipv4.ip_local_port_range=50000 50000", "net.ipv4.tcp_tw_reuse="+reuse)
 	}
 	// Old enough on every kernel: until Linux 4.18 it takes up to 2 s, since 6.14
 	// tcp_tw_reuse_delay, which is 1 s.
@@ -130,7 +132,7 @@ var _ = Describe("tcp_tw_reuse on the client", func() {
 
 var _ = Describe("TIME_WAIT", func() {
 	It("lasts 60 s whatever tcp_fin_timeout says, and then the port is free", Label("slow"), SpecPriority(60), func(ctx SpecContext) {
-		world := up(ctx, lab.Topology{Clients: 1, Sysctls: scenarios.KeepTimeWaits(lab.Client).On(lab.Client,
+		world := up(ctx, lab.Topology{Clients: 1, Sysctls: situation.KeepTimeWaits(lab.Client).On(lab.Client,
 			"net.ipv4.ip_local_port_range=50000 50000", "net.ipv4.tcp_tw_reuse=0", "net.ipv4.tcp_fin_timeout=5")})
 		client, door := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
 		before := time.Now()
@@ -140,7 +142,7 @@ var _ = Describe("TIME_WAIT", func() {
 		Expect(left).To(HaveLen(1))
 		const jiffies = 100 * time.Millisecond // to which timers are rounded up
 		Expect(left[0].Expires).To(And(
-			BeNumerically("<=", scenarios.TimeWaitLength+jiffies), BeNumerically(">=", scenarios.TimeWaitLength-time.Since(before)-jiffies)))
+			BeNumerically("<=", situation.TimeWaitLength+jiffies), BeNumerically(">=", situation.TimeWaitLength-time.Since(before)-jiffies)))
 
 		timeWaitOlderThan(ctx, client, 55*time.Second)
 		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.NoPort, 1))

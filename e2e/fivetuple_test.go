@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"twlab/harness/kernel"
+	"twlab/scenarios/situation"
 
 	. "github.com/onsi/ginkgo/v2"
 
@@ -12,7 +13,6 @@ import (
 	"twlab/harness/lab"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
-	"twlab/scenarios"
 )
 
 // The document: "某五元组还是 time_wait 状态 ... 会丢弃该 syn 包", a SYN for a
@@ -30,7 +30,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 	otherCauses := []string{"TcpExt.ListenDrops", "TcpExt.ListenOverflows"}
 
 	It("a SYN with an older timestamp is not dropped but answered by an ACK, and the client gets in", func(ctx SpecContext) {
-		seen := up(ctx, phones()).meet(ctx, scenarios.FiveTuple{Clock: scenarios.Older})
+		seen := up(ctx, phones()).meet(ctx, situation.FiveTuple{Clock: situation.Older})
 
 		Expect(seen.Second).To(HaveField("Verdict", tcp.Connected))
 		Expect(seen.SYNs).To(HaveAnswers(observe.AnswerACK, observe.AnswerSYNACK))
@@ -42,7 +42,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 	})
 
 	It("a SYN with a newer timestamp is accepted at once", func(ctx SpecContext) {
-		seen := up(ctx, phones()).meet(ctx, scenarios.FiveTuple{Clock: scenarios.Newer})
+		seen := up(ctx, phones()).meet(ctx, situation.FiveTuple{Clock: situation.Newer})
 
 		Expect(seen.Second).To(HaveField("Verdict", tcp.Connected))
 		Expect(seen.SYNs).To(HaveAnswers(observe.AnswerSYNACK))
@@ -51,7 +51,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 	})
 
 	It("a SYN with a newer timestamp is accepted even when its sequence number is older", func(ctx SpecContext) {
-		seen := up(ctx, phones()).meet(ctx, scenarios.FiveTuple{Clock: scenarios.Newer, ISN: scenarios.Older})
+		seen := up(ctx, phones()).meet(ctx, situation.FiveTuple{Clock: situation.Newer, ISN: situation.Older})
 
 		Expect(seen.SYNs).To(HaveAnswers(observe.AnswerSYNACK))
 		Expect(seen.Client).To(StayStill("TcpExt.TCPSynRetrans"))
@@ -59,7 +59,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 
 	It("with tcp_rfc1337=1 on the balancer the RST changes nothing, and connect times out", func(ctx SpecContext) {
 		world := up(ctx, phones("net.ipv4.tcp_rfc1337=1"))
-		seen := world.meet(ctx, scenarios.FiveTuple{Clock: scenarios.Older})
+		seen := world.meet(ctx, situation.FiveTuple{Clock: situation.Older})
 
 		Expect(seen.Second).To(HaveField("Verdict", tcp.TimedOut))
 		Expect(seen.SYNs.Reached).To(And(Equal(seen.SYNs.Sent), BeNumerically(">", 1)))
@@ -71,12 +71,12 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 	})
 
 	It("with tcp_rfc1337=1 a newer timestamp still gets in at once", func(ctx SpecContext) {
-		seen := up(ctx, phones("net.ipv4.tcp_rfc1337=1")).meet(ctx, scenarios.FiveTuple{Clock: scenarios.Newer})
+		seen := up(ctx, phones("net.ipv4.tcp_rfc1337=1")).meet(ctx, situation.FiveTuple{Clock: situation.Newer})
 		Expect(seen.SYNs).To(HaveAnswers(observe.AnswerSYNACK))
 	})
 
 	It("with timestamps off on the balancer, an older sequence number is rejected all the same", func(ctx SpecContext) {
-		seen := up(ctx, phones("net.ipv4.tcp_timestamps=0")).meet(ctx, scenarios.FiveTuple{ISN: scenarios.Older})
+		seen := up(ctx, phones("net.ipv4.tcp_timestamps=0")).meet(ctx, situation.FiveTuple{ISN: situation.Older})
 
 		Expect(seen.Second).To(And(HaveField("Verdict", tcp.Connected), HaveField("Timestamps", false)))
 		Expect(seen.SYNs).To(HaveAnswers(observe.AnswerACK, observe.AnswerSYNACK))
@@ -85,7 +85,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 	})
 
 	It("with timestamps off on the balancer, a newer sequence number is accepted whatever the clocks say", func(ctx SpecContext) {
-		seen := up(ctx, phones("net.ipv4.tcp_timestamps=0")).meet(ctx, scenarios.FiveTuple{Clock: scenarios.Older, ISN: scenarios.Newer})
+		seen := up(ctx, phones("net.ipv4.tcp_timestamps=0")).meet(ctx, situation.FiveTuple{Clock: situation.Older, ISN: situation.Newer})
 
 		Expect(seen.Second).To(And(HaveField("Verdict", tcp.Connected), HaveField("Timestamps", false)))
 		Expect(seen.SYNs).To(HaveAnswers(observe.AnswerSYNACK))

@@ -11,7 +11,13 @@ import (
 	"sync"
 	"time"
 
+	"twlab/scenarios/claim"
+	"twlab/scenarios/kernels"
+	"twlab/scenarios/situation"
+	"twlab/scenarios/timewait"
+
 	. "github.com/onsi/ginkgo/v2"
+
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/gcustom"
 	"github.com/onsi/gomega/types"
@@ -61,7 +67,7 @@ func wantsAll() bool { return strings.Contains(GinkgoLabelFilter(), "full") }
 
 // cells plans the chosen cells, or all.
 func (p *plan) cells() {
-	add := func(f scenarios.Driven, c scenarios.Cell, kernels scenarios.Kernels) {
+	add := func(f situation.Family, c claim.Cell, kernels claim.Kernels) {
 		rule, _ := f.Rule(c, kernels)
 		p.Specs = append(p.Specs, planned{Family: f.Name, Emulated: f.Emulated, Cell: c.Values, Rule: rule.Name})
 	}
@@ -78,7 +84,7 @@ func (p *plan) cells() {
 			add(f, c, p.Kernels)
 		}
 	}
-	for _, e := range scenarios.Emulations() {
+	for _, e := range timewait.Emulations() {
 		if !canEmulate(e, p.Kernels) {
 			continue
 		}
@@ -90,7 +96,7 @@ func (p *plan) cells() {
 
 // mutations plans the mutations that -mutate asks for.
 func (p *plan) mutations() {
-	add := func(f scenarios.Driven, m scenarios.Mutation) {
+	add := func(f situation.Family, m claim.Mutation) {
 		p.Specs = append(p.Specs, planned{
 			Family: f.Name, Emulated: f.Emulated, Cell: m.Cell.Values, Rule: m.Rule.Name,
 			Axis: m.Axis, To: m.To, World: m.World.Values, Own: m.Own.Name,
@@ -104,7 +110,7 @@ func (p *plan) mutations() {
 		}
 	}
 	// The first emulation has a cell for every rule that the others go by.
-	if e := scenarios.Emulations()[0]; canEmulate(e, p.Kernels) {
+	if e := timewait.Emulations()[0]; canEmulate(e, p.Kernels) {
 		f := e.Family()
 		for _, m := range chosenMutations(f, e.Kernels(p.Kernels)) {
 			add(f, m)
@@ -114,7 +120,7 @@ func (p *plan) mutations() {
 
 // canEmulate tells whether the emulation has something to stand in for, on nodes
 // where it can be.
-func canEmulate(e scenarios.Emulation, kernels scenarios.Kernels) bool {
+func canEmulate(e timewait.Emulation, kernels claim.Kernels) bool {
 	return *kernelsFile == "" && e.Needed(kernels)
 }
 
@@ -126,7 +132,7 @@ var emulates = sync.OnceValue(func() kernel.Finding {
 
 // skipUnlessEmulated skips a spec of an emulated family where there can be no
 // emulation.
-func skipUnlessEmulated(f scenarios.Driven) {
+func skipUnlessEmulated(f situation.Family) {
 	GinkgoHelper()
 	if f.Emulated != "" && emulates().Fact != kernel.Yes {
 		Skip(emulates().String())
@@ -134,7 +140,7 @@ func skipUnlessEmulated(f scenarios.Driven) {
 }
 
 // kind is the label and the report entry of a family's cells.
-func kind(f scenarios.Driven) string {
+func kind(f situation.Family) string {
 	if f.Emulated != "" {
 		return emulatedEntry
 	}
@@ -142,7 +148,7 @@ func kind(f scenarios.Driven) string {
 }
 
 // title is a family and a cell, and whether that is emulated.
-func title(f scenarios.Driven, c scenarios.Cell) string {
+func title(f situation.Family, c claim.Cell) string {
 	text := f.Name + " " + f.Describe(c)
 	if f.Emulated != "" {
 		text = "emulated (" + f.Emulated + "): " + text
@@ -151,23 +157,23 @@ func title(f scenarios.Driven, c scenarios.Cell) string {
 }
 
 // runningKernels finds out about the kernels that the roles run on.
-func runningKernels() (scenarios.Kernels, error) {
+func runningKernels() (claim.Kernels, error) {
 	here := node.NewLocal(node.Identity{Name: "this machine"}, func(f func() error) error { return f() })
-	facts, err := scenarios.Probe(context.Background(), here)
+	facts, err := kernels.Probe(context.Background(), here)
 	assigned, unreadable := otherKernels()
 	return assigned.Known(facts), errors.Join(err, here.Close(), unreadable)
 }
 
 // otherKernels says which roles do not run on the running kernel.
-func otherKernels() (scenarios.Assignment, error) {
+func otherKernels() (kernels.Assignment, error) {
 	if *kernelsFile == "" {
-		return scenarios.Assignment{}, nil
+		return kernels.Assignment{}, nil
 	}
-	return scenarios.ReadAssignment(*kernelsFile)
+	return kernels.ReadAssignment(*kernelsFile)
 }
 
 // cellSpec makes the spec of one cell.
-func cellSpec(f scenarios.Driven, c scenarios.Cell, rule scenarios.Rule, covered bool, labels ...string) {
+func cellSpec(f situation.Family, c claim.Cell, rule claim.Rule, covered bool, labels ...string) {
 	labels = append(slices.Clone(labels), kind(f), "family:"+f.Name, "rule:"+rule.Name)
 	for _, a := range f.Axes {
 		labels = append(labels, a.Name+":"+c.Value(a.Name))
@@ -185,14 +191,14 @@ func cellSpec(f scenarios.Driven, c scenarios.Cell, rule scenarios.Rule, covered
 		Expect(covered).To(BeTrue(), "no rule for this cell on this kernel")
 		Expect(f.IsWarp(c) && !*warped).To(BeFalse(), "this cell takes hours or days: run it by hack/e2e --kernel all=NAME --warp --label-filter warp")
 		seen, _ := drive(ctx, f, c)
-		result := scenarios.Judge(f.Family, c, rule, seen)
+		result := claim.Judge(f.Family, c, rule, seen)
 		AddReportEntry(kind(f), result, ReportEntryVisibilityNever)
 		Expect(result).To(agree())
 	})
 }
 
 // mutationSpec makes the spec in which a rule must fail.
-func mutationSpec(f scenarios.Driven, m scenarios.Mutation) {
+func mutationSpec(f situation.Family, m claim.Mutation) {
 	labels := []string{"mutation", "family:" + f.Name, "rule:" + m.Rule.Name}
 	name := m.Rule.Name
 	if f.Emulated != "" {
@@ -209,12 +215,12 @@ func mutationSpec(f scenarios.Driven, m scenarios.Mutation) {
 }
 
 // chosenMutations lists the mutations of a family that -mutate asks for.
-func chosenMutations(f scenarios.Driven, kernels scenarios.Kernels) []scenarios.Mutation {
+func chosenMutations(f situation.Family, kernels claim.Kernels) []claim.Mutation {
 	switch *mutations {
 	case "all":
 		return f.Mutations(kernels)
 	case "sample":
-		return scenarios.Sample(f.Family, f.Mutations(kernels))
+		return claim.Sample(f.Family, f.Mutations(kernels))
 	default:
 		Fail(fmt.Sprintf("-mutate=%s: want all or sample", *mutations))
 		return nil
@@ -223,7 +229,7 @@ func chosenMutations(f scenarios.Driven, kernels scenarios.Kernels) []scenarios.
 
 // questionSpec makes the spec of a cell that a user asks for. Where no rule
 // covers the cell, whatever is seen is an answer.
-func questionSpec(q scenarios.Question, kernels scenarios.Kernels) {
+func questionSpec(q scenarios.Question, kernels claim.Kernels) {
 	It(q.Name+": "+q.Title(), withSlow(q.Family, q.Cell, Labels{"yours"}), priority(q.Family, q.Cell), func(ctx SpecContext) {
 		answered := scenarios.Answered{Number: q.Number, Name: q.Name, Title: q.Title()}
 		AddReportEntry(questionEntry, answered, ReportEntryVisibilityNever) // there is no answer yet
@@ -232,7 +238,7 @@ func questionSpec(q scenarios.Question, kernels scenarios.Kernels) {
 			Fail("this cell cannot be on these kernels: " + rule.Because)
 		}
 		seen, world := drive(ctx, q.Family, q.Cell)
-		result := scenarios.Judge(q.Family.Family, q.Cell, rule, seen)
+		result := claim.Judge(q.Family.Family, q.Cell, rule, seen)
 		answer := "as the rule says"
 		switch lost := world.overwritten(ctx, q.Cell.Extra); {
 		case len(lost) > 0:
@@ -265,7 +271,7 @@ func questions() []scenarios.Question {
 	return all
 }
 
-func withSlow(f scenarios.Driven, c scenarios.Cell, labels Labels) Labels {
+func withSlow(f situation.Family, c claim.Cell, labels Labels) Labels {
 	if f.IsWarp(c) {
 		labels = append(labels, "warp")
 	}
@@ -277,12 +283,12 @@ func withSlow(f scenarios.Driven, c scenarios.Cell, labels Labels) Labels {
 
 // priority lets specs that wait long begin first: the others run meanwhile, and
 // nobody waits for the last alone.
-func priority(f scenarios.Driven, c scenarios.Cell) SpecPriority {
+func priority(f situation.Family, c claim.Cell) SpecPriority {
 	return SpecPriority(f.Wait(c) / time.Second)
 }
 
 // drive brings a cell about in a lab of its own.
-func drive(ctx SpecContext, f scenarios.Driven, c scenarios.Cell) (scenarios.Seen, world) {
+func drive(ctx SpecContext, f situation.Family, c claim.Cell) (claim.Seen, world) {
 	GinkgoHelper()
 	budget := patience
 	if f.IsSlow(c) {
@@ -320,12 +326,12 @@ func (w world) overwritten(ctx context.Context, wanted lab.Settings) (lost []str
 
 // agree matches a result in which everything is as the rule says.
 func agree() types.GomegaMatcher {
-	return gcustom.MakeMatcher(func(r scenarios.Result) (bool, error) { return r.Agrees(), nil }).
+	return gcustom.MakeMatcher(func(r claim.Result) (bool, error) { return r.Agrees(), nil }).
 		WithTemplate("Expected what is seen {{.To}} be what the rule says:\n{{.Actual}}")
 }
 
 // beCaught matches a mutation by which the rule failed as the other rule predicts.
 func beCaught() types.GomegaMatcher {
-	return gcustom.MakeMatcher(func(t scenarios.Trial) (bool, error) { return t.Catch == scenarios.Caught, nil }).
+	return gcustom.MakeMatcher(func(t claim.Trial) (bool, error) { return t.Catch == claim.Caught, nil }).
 		WithTemplate("Expected the mutation {{.To}} be caught:\n{{.Actual}}")
 }

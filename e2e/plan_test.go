@@ -9,7 +9,12 @@ import (
 	"path/filepath"
 	"slices"
 
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
+	"twlab/scenarios/timewait"
+
 	. "github.com/onsi/ginkgo/v2"
+
 	gtypes "github.com/onsi/ginkgo/v2/types"
 
 	"twlab/scenarios"
@@ -26,7 +31,7 @@ var (
 
 // plan is which cells a run has as specs, and the kernels that say so.
 type plan struct {
-	Kernels scenarios.Kernels
+	Kernels claim.Kernels
 	Specs   []planned
 	LeftOut int // cells that take hours
 }
@@ -69,7 +74,7 @@ func thePlan() (p plan, err error) {
 }
 
 // rule finds the rule of that name.
-func rule(f scenarios.Driven, name string) (r scenarios.Rule, found bool) {
+func rule(f situation.Family, name string) (r claim.Rule, found bool) {
 	for i := range f.Rules { // a rule is too large to copy each
 		if f.Rules[i].Name == name {
 			return f.Rules[i], true
@@ -81,18 +86,18 @@ func rule(f scenarios.Driven, name string) (r scenarios.Rule, found bool) {
 // specs makes the specs that are planned.
 func (p plan) specs(labels ...string) {
 	type key struct{ name, emulated string }
-	families := map[key]scenarios.Driven{}
+	families := map[key]situation.Family{}
 	for _, f := range scenarios.Families() {
 		families[key{f.Name, ""}] = f
 	}
-	for _, e := range scenarios.Emulations() {
+	for _, e := range timewait.Emulations() {
 		f := e.Family()
 		families[key{f.Name, f.Emulated}] = f
 	}
 	for _, s := range p.Specs {
 		f := families[key{s.Family, s.Emulated}]
 		r, covered := rule(f, s.Rule)
-		cell := scenarios.Cell{Values: s.Cell}
+		cell := claim.Cell{Values: s.Cell}
 		if s.Axis == "" {
 			cellSpec(f, cell, r, covered, labels...)
 			continue
@@ -101,8 +106,8 @@ func (p plan) specs(labels ...string) {
 		if !covered || !found {
 			AbortSuite(fmt.Sprintf("the plan has a mutation of rule %q in the cell of rule %q, and family %s lacks one of them: build the suite again", s.Rule, s.Own, s.Family))
 		}
-		mutationSpec(f, scenarios.Mutation{
-			Rule: r, Cell: cell, Axis: s.Axis, To: s.To, World: scenarios.Cell{Values: s.World}, Own: own,
+		mutationSpec(f, claim.Mutation{
+			Rule: r, Cell: cell, Axis: s.Axis, To: s.To, World: claim.Cell{Values: s.World}, Own: own,
 		})
 	}
 }

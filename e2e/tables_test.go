@@ -12,7 +12,10 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"twlab/scenarios/claim"
+
 	. "github.com/onsi/ginkgo/v2"
+
 	gtypes "github.com/onsi/ginkgo/v2/types"
 
 	"twlab/scenarios"
@@ -112,7 +115,7 @@ func ruleTable(report Report, entry string) string {
 	type count struct{ agree, cells int }
 	byRule := map[string]count{}
 	var longest time.Duration
-	entries(report, entry, func(r scenarios.Result, spec gtypes.SpecReport) {
+	entries(report, entry, func(r claim.Result, spec gtypes.SpecReport) {
 		c := byRule[r.Rule]
 		c.cells++
 		if r.Agrees() {
@@ -188,7 +191,7 @@ func (m *measured) String() string {
 }
 
 // leavesRoom tells whether more than one thing is right for the expectation.
-func leavesRoom(e scenarios.Expectation) bool {
+func leavesRoom(e claim.Expectation) bool {
 	return len(e.OneOf) > 1 || len(e.OneOf) == 0 && e.Least < e.Most
 }
 
@@ -197,7 +200,7 @@ func leavesRoom(e scenarios.Expectation) bool {
 // hide a wrong reason.
 func measuredTable(report Report) string {
 	byLine := map[string]map[string]*measured{} // by rule, and by what is expected
-	entries(report, cellEntry, func(r scenarios.Result, _ gtypes.SpecReport) {
+	entries(report, cellEntry, func(r claim.Result, _ gtypes.SpecReport) {
 		if !r.Agrees() {
 			return
 		}
@@ -233,15 +236,15 @@ func measuredTable(report Report) string {
 // mutationTable has a line for each mutation, how many there are of each outcome, and
 // what none of them has shown to be able to fail.
 func mutationTable(report Report) string {
-	var trials []scenarios.Trial
-	entries(report, mutationEntry, func(t scenarios.Trial, _ gtypes.SpecReport) { trials = append(trials, t) })
+	var trials []claim.Trial
+	entries(report, mutationEntry, func(t claim.Trial, _ gtypes.SpecReport) { trials = append(trials, t) })
 	undriven := undrivenMutations(report)
 	if len(trials)+len(undriven) == 0 {
 		return ""
 	}
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
-	count := map[scenarios.Catch]int{}
+	count := map[claim.Catch]int{}
 	for _, t := range trials {
 		count[t.Catch]++
 		rule := t.Rule
@@ -256,8 +259,8 @@ func mutationTable(report Report) string {
 	noError(table.Flush())
 	lines := strings.Split(strings.TrimSpace(text.String()), "\n")
 	slices.Sort(lines)
-	sum := fmt.Sprintf("%d of %d caught", count[scenarios.Caught], len(trials)+len(undriven))
-	for _, c := range []scenarios.Catch{scenarios.Missed, scenarios.WrongLine, scenarios.OwnBroken} {
+	sum := fmt.Sprintf("%d of %d caught", count[claim.Caught], len(trials)+len(undriven))
+	for _, c := range []claim.Catch{claim.Missed, claim.WrongLine, claim.OwnBroken} {
 		if count[c] > 0 {
 			sum += fmt.Sprintf(", %d %s", count[c], c)
 		}
@@ -282,7 +285,7 @@ func undrivenMutations(report Report) (names []string) {
 
 // neverWrong lists, by family, the evidence that was as wanted in every mutated lab.
 // That is no mistake in itself: much of it is there to notice what must not happen.
-func neverWrong(trials []scenarios.Trial) string {
+func neverWrong(trials []claim.Trial) string {
 	wrong := map[string]map[string]bool{} // by family and evidence
 	for _, t := range trials {
 		if wrong[t.Family] == nil {

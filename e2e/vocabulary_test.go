@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"twlab/scenarios/situation"
+
 	. "github.com/onsi/ginkgo/v2"
 	"golang.org/x/sys/unix"
 
@@ -17,7 +19,6 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
-	"twlab/scenarios"
 )
 
 // patience bounds every wait for a witness. It is generous, because it decides
@@ -203,7 +204,7 @@ func (w world) syns(from node.Node, out tcp.Outcome, to netip.AddrPort) observe.
 }
 
 // meet drives the five-tuple situation in the lab.
-func (w world) meet(ctx SpecContext, situation scenarios.FiveTuple) scenarios.FiveTupleSeen {
+func (w world) meet(ctx SpecContext, situation situation.FiveTuple) situation.FiveTupleSeen {
 	GinkgoHelper()
 	within, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -221,7 +222,7 @@ func timeWaitOlderThan(ctx SpecContext, at node.Node, age time.Duration) {
 	noError(observe.Await(within, "the TIME_WAIT to be "+age.String()+" old", func() (bool, error) {
 		all, err := at.Sockets(within)
 		left := all.In(observe.TimeWait)
-		return len(left) == 1 && left[0].Expires <= scenarios.TimeWaitLength-age, err
+		return len(left) == 1 && left[0].Expires <= situation.TimeWaitLength-age, err
 	}))
 }
 

@@ -11,6 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"twlab/harness/lab"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
 )
 
 // Question is a cell that somebody wants to know about.
@@ -19,14 +21,14 @@ type Question struct {
 	Number int
 	// Name is what the asker calls it.
 	Name   string
-	Family Driven
-	Cell   Cell
+	Family situation.Family
+	Cell   claim.Cell
 }
 
 // Rule finds the rule that predicts the answer. Sysctls that are no axis of the
 // family are beyond every rule: reservation then names them, and says that the
 // rule is for the cell without.
-func (q Question) Rule(k Kernels) (rule Rule, covered bool, reservation string) {
+func (q Question) Rule(k claim.Kernels) (rule claim.Rule, covered bool, reservation string) {
 	rule, covered = q.Family.Rule(q.Cell, k)
 	if !covered {
 		return rule, false, "no rule for this cell on this kernel"
@@ -55,7 +57,7 @@ type Answered struct {
 	// Covered tells whether a rule predicts the answer.
 	Covered bool `json:"covered"`
 	// Result is nil when the situation did not come about.
-	Result *Result `json:"result,omitempty"`
+	Result *claim.Result `json:"result,omitempty"`
 }
 
 // Outcome is the answer in a word or two: what the attempt in question came to, or the
@@ -64,7 +66,7 @@ func (a Answered) Outcome() string {
 	if a.Result == nil {
 		return "FAILED"
 	}
-	text := a.Result.outcome()
+	text := a.Result.Outcome()
 	if a.Covered && !a.Result.Agrees() {
 		text += " WRONG"
 	}
@@ -166,7 +168,7 @@ func (r *reader) question(entry *yaml.Node) (q Question) {
 		r.wrong(entry, fmt.Errorf("a cell without family: want one of %s", familyNames()))
 		return q
 	}
-	i := slices.IndexFunc(Families(), func(f Driven) bool { return f.Name == family.Value })
+	i := slices.IndexFunc(Families(), func(f situation.Family) bool { return f.Name == family.Value })
 	if i < 0 {
 		r.wrong(family, fmt.Errorf("no family %q: want one of %s", family.Value, familyNames()))
 		return q
@@ -193,13 +195,13 @@ func familyNames() string {
 func (r *reader) axes(q *Question, node *yaml.Node, chosen map[string]*yaml.Node) {
 	keys, values := r.entries(node, "axes")
 	for i, key := range keys {
-		axis, found := q.Family.axis(key.Value)
+		axis, found := q.Family.Axis(key.Value)
 		switch {
 		case !found:
 			r.wrong(key, fmt.Errorf("family %s has no axis %q: want one of %s", q.Family.Name, key.Value,
 				strings.Join(slices.Sorted(maps.Keys(q.Cell.Values)), ", ")))
-		case !axis.takes(values[i].Value):
-			r.wrong(values[i], fmt.Errorf("axis %s has no value %q: want %s", axis.Name, values[i].Value, axis.choice()))
+		case !axis.Takes(values[i].Value):
+			r.wrong(values[i], fmt.Errorf("axis %s has no value %q: want %s", axis.Name, values[i].Value, axis.Choice()))
 		default:
 			q.Cell.Values[axis.Name] = values[i].Value
 			chosen[axis.Name] = key
@@ -231,8 +233,8 @@ func (r *reader) sysctls(q *Question, node *yaml.Node, chosen map[string]*yaml.N
 }
 
 // own says what the family itself sets a sysctl to, when its driver goes by it.
-func own(f Driven, t lab.Topology, s lab.Setting) (value string, needed bool) {
-	if !slices.ContainsFunc(f.Needs, func(k Knob) bool { return k.sets(s) }) {
+func own(f situation.Family, t lab.Topology, s lab.Setting) (value string, needed bool) {
+	if !slices.ContainsFunc(f.Needs, func(k claim.Knob) bool { return k.Sets(s) }) {
 		return "", false
 	}
 	for _, set := range t.Sysctls {
@@ -245,7 +247,7 @@ func own(f Driven, t lab.Topology, s lab.Setting) (value string, needed bool) {
 
 // set applies a sysctl: to the axis that it is, or else as an extra.
 func (r *reader) set(q *Question, s lab.Setting, at *yaml.Node, chosen map[string]*yaml.Node) {
-	i := slices.IndexFunc(q.Family.Axes, func(a Axis) bool { return a.Knob.sets(s) })
+	i := slices.IndexFunc(q.Family.Axes, func(a claim.Axis) bool { return a.Knob.Sets(s) })
 	if i < 0 || !slices.Contains(q.Family.Axes[i].Values, s.Value) {
 		q.Cell.Extra = append(q.Cell.Extra, s)
 		return

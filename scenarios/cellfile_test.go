@@ -7,6 +7,7 @@ import (
 
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
+	"twlab/scenarios/claim"
 )
 
 func read(t *testing.T, text string) []Question {
@@ -58,7 +59,7 @@ func TestTitlesSayWhatIsSet(t *testing.T) {
 			t.Errorf("title %q, want %q and no 1000", title, want)
 		}
 	}
-	if got := Judge(q[0].Family.Family, q[0].Cell, Rule{}, Seen{}).Cell["reuse-delay"]; got != "5000" {
+	if got := claim.Judge(q[0].Family.Family, q[0].Cell, claim.Rule{}, claim.Seen{}).Cell["reuse-delay"]; got != "5000" {
 		t.Errorf("the result says reuse-delay=%s, want 5000", got)
 	}
 	if title := q[1].Title(); !strings.Contains(title, " reuse-delay=1000") || q[1].Number != 2 {
@@ -71,13 +72,13 @@ func TestNumbersOfOnesOwn(t *testing.T) {
 	if !q.Cell.Is("ports", "64") || q.Family.Topology(q.Cell).Gateway.Ports.Size() != 64 {
 		t.Errorf("%s: want a gateway with 64 ports", q.Title())
 	}
-	if rule, covered, why := q.Rule(Alike(kernel.FactsOf(kernel.Release{Major: 5, Minor: 10}))); rule.Name != "ceiling-ended" || !covered {
+	if rule, covered, why := q.Rule(claim.Alike(kernel.FactsOf(kernel.Release{Major: 5, Minor: 10}))); rule.Name != "ceiling-ended" || !covered {
 		t.Errorf("rule %q, covered %v (%s): want that of any other number", rule.Name, covered, why)
 	}
 	for _, f := range Families() {
 		for _, k := range f.Needs {
-			if !slices.ContainsFunc(f.All(), func(c Cell) bool {
-				return slices.ContainsFunc(f.Topology(c).Sysctls, k.sets)
+			if !slices.ContainsFunc(f.All(), func(c claim.Cell) bool {
+				return slices.ContainsFunc(f.Topology(c).Sysctls, k.Sets)
 			}) {
 				t.Errorf("family %s needs %s of the %s, and never sets it", f.Name, k.Sysctl, k.Role)
 			}
@@ -86,7 +87,7 @@ func TestNumbersOfOnesOwn(t *testing.T) {
 }
 
 func TestQuestionsBeyondTheRules(t *testing.T) {
-	kernels := Alike(kernel.FactsOf(kernel.Release{Major: 6, Minor: 18}))
+	kernels := claim.Alike(kernel.FactsOf(kernel.Release{Major: 6, Minor: 18}))
 	for _, c := range []struct {
 		text, beyond string
 	}{

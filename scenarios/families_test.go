@@ -8,10 +8,12 @@ import (
 	"testing"
 
 	"twlab/harness/kernel"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
 )
 
 // each runs a test for every family.
-func each(t *testing.T, test func(*testing.T, Driven)) {
+func each(t *testing.T, test func(*testing.T, situation.Family)) {
 	t.Helper()
 	for _, f := range Families() {
 		t.Run(f.Name, func(t *testing.T) { test(t, f) })
@@ -20,7 +22,7 @@ func each(t *testing.T, test func(*testing.T, Driven)) {
 
 // distinctKernels picks, of all known kernels, in machines and in namespaces, one
 // of each kind that the family's rules can tell apart.
-func distinctKernels(f Driven) []kernel.Facts {
+func distinctKernels(f situation.Family) []kernel.Facts {
 	told := map[kernel.Feature]bool{}
 	for _, r := range f.Rules {
 		for _, q := range r.Kernels {
@@ -45,19 +47,19 @@ func distinctKernels(f Driven) []kernel.Facts {
 }
 
 func TestEveryCellHasItsRuleAndNoRuleIsDead(t *testing.T) {
-	each(t, func(t *testing.T, f Driven) {
+	each(t, func(t *testing.T, f situation.Family) {
 		alive := map[string]bool{}
 		for _, facts := range distinctKernels(f) {
 			here, driven := map[string]bool{}, map[string]bool{}
 			for _, c := range f.All() {
-				rule, covered := f.Rule(c, Alike(facts))
+				rule, covered := f.Rule(c, claim.Alike(facts))
 				if !covered {
 					t.Fatalf("Linux %v: no rule for %s; add one in %s", facts.Release, f.Describe(c), file(f))
 				}
 				alive[rule.Name], here[rule.Name] = true, true
 			}
-			for _, c := range f.Chosen(Alike(facts)) {
-				rule, _ := f.Rule(c, Alike(facts))
+			for _, c := range f.Chosen(claim.Alike(facts)) {
+				rule, _ := f.Rule(c, claim.Alike(facts))
 				driven[rule.Name] = true
 			}
 			for rule := range here {
@@ -76,7 +78,7 @@ func TestEveryCellHasItsRuleAndNoRuleIsDead(t *testing.T) {
 
 func TestRulesAreComplete(t *testing.T) {
 	names := map[string]bool{}
-	each(t, func(t *testing.T, f Driven) {
+	each(t, func(t *testing.T, f situation.Family) {
 		for _, r := range f.Rules {
 			if names[r.Name] {
 				t.Errorf("two rules are named %q, one of them in %s", r.Name, file(f))
@@ -106,7 +108,7 @@ func TestRulesAreComplete(t *testing.T) {
 }
 
 // sound says what is wrong with an expectation in itself.
-func sound(f Driven, e Expectation) error {
+func sound(f situation.Family, e claim.Expectation) error {
 	if len(e.OneOf) == 0 && e.Most < e.Least {
 		return fmt.Errorf("%s: no number is in %d to %d", e.What, e.Least, e.Most)
 	}
@@ -114,15 +116,15 @@ func sound(f Driven, e Expectation) error {
 }
 
 func TestAxesAndValuesExist(t *testing.T) {
-	each(t, func(t *testing.T, f Driven) {
-		check := func(what string, cells Cells) {
+	each(t, func(t *testing.T, f situation.Family) {
+		check := func(what string, cells claim.Cells) {
 			t.Helper()
 			if len(cells) == 0 {
 				t.Errorf("%s: %s matches no cell", file(f), what)
 			}
 			for _, w := range cells {
 				for axis, values := range w {
-					a, found := f.axis(axis)
+					a, found := f.Axis(axis)
 					if !found {
 						t.Errorf("%s: %s: no axis %q", file(f), what, axis)
 					}
@@ -145,7 +147,7 @@ func TestAxesAndValuesExist(t *testing.T) {
 		}
 		for i, w := range f.Waits {
 			check("waits", w.Cells)
-			if !slices.ContainsFunc(f.All(), func(c Cell) bool { return w.Cells.matches(c) && f.Wait(c) == w.About }) {
+			if !slices.ContainsFunc(f.All(), func(c claim.Cell) bool { return w.Cells.Matches(c) && f.Wait(c) == w.About }) {
 				t.Errorf("%s: Waits[%d], %v: no cell, or others before it have the cells", file(f), i, w.About)
 			}
 		}
@@ -162,8 +164,8 @@ func TestAxesAndValuesExist(t *testing.T) {
 
 // Whatever a cell asks for must be a topology that can be built.
 func TestTopologiesAreValid(t *testing.T) {
-	each(t, func(t *testing.T, f Driven) {
-		for _, c := range f.Chosen(newestKernel()) {
+	each(t, func(t *testing.T, f situation.Family) {
+		for _, c := range f.Chosen(claim.Newest()) {
 			if err := f.Lab(c).Validate(); err != nil {
 				t.Errorf("%s: Topology of %s: %v", file(f), f.Describe(c), err)
 			}
@@ -172,9 +174,9 @@ func TestTopologiesAreValid(t *testing.T) {
 }
 
 func TestChosenCellsMakeAllPairsMeet(t *testing.T) {
-	each(t, func(t *testing.T, f Driven) {
+	each(t, func(t *testing.T, f situation.Family) {
 		seen := map[string]bool{}
-		for _, c := range f.Chosen(newestKernel()) {
+		for _, c := range f.Chosen(claim.Newest()) {
 			if seen[f.Describe(c)] {
 				t.Errorf("chosen twice: %s", f.Describe(c))
 			}
@@ -183,7 +185,7 @@ func TestChosenCellsMakeAllPairsMeet(t *testing.T) {
 				t.Errorf("chosen, though impossible (%s): %s", because, f.Describe(c))
 			}
 		}
-		if c, pairs := f.Unmet(f.Chosen(newestKernel())); pairs > 0 {
+		if c, pairs := f.Unmet(f.Chosen(claim.Newest())); pairs > 0 {
 			t.Errorf("%d pairs of %s have not met", pairs, f.Describe(c))
 		}
 	})
@@ -192,15 +194,15 @@ func TestChosenCellsMakeAllPairsMeet(t *testing.T) {
 // A rule that no flip of an axis can break proves nothing, on whatever kernel; nor does
 // one whose break would not be told from its opposite.
 func TestEveryRuleCanBeBroken(t *testing.T) {
-	each(t, func(t *testing.T, f Driven) {
+	each(t, func(t *testing.T, f situation.Family) {
 		for _, facts := range distinctKernels(f) {
 			broken := map[string]bool{}
-			for _, m := range f.Mutations(Alike(facts)) {
+			for _, m := range f.Mutations(claim.Alike(facts)) {
 				broken[m.Rule.Name] = true
 				canBeCaughtAndMissed(t, f.Family, m)
 			}
-			for _, c := range f.Chosen(Alike(facts)) {
-				if r, _ := f.Rule(c, Alike(facts)); !broken[r.Name] && !r.OutOfReach {
+			for _, c := range f.Chosen(claim.Alike(facts)) {
+				if r, _ := f.Rule(c, claim.Alike(facts)); !broken[r.Name] && !r.OutOfReach {
 					t.Errorf("Linux %v: rule %s in %s: no axis has a value at which another rule contradicts it", facts.Release, r.Name, file(f))
 					broken[r.Name] = true // said once
 				}

@@ -5,11 +5,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
 )
 
 // satisfying is evidence of which all expectations are right; it fails the test when
 // there can be none.
-func satisfying(t *testing.T, want []Expectation) (seen Seen) {
+func satisfying(t *testing.T, want []claim.Expectation) (seen claim.Seen) {
 	t.Helper()
 	for _, e := range want {
 		if _, noted := seen.Get(e.What); noted {
@@ -22,7 +25,7 @@ func satisfying(t *testing.T, want []Expectation) (seen Seen) {
 			}
 		}
 		i := slices.IndexFunc(possible, func(got string) bool {
-			return !slices.ContainsFunc(want, func(other Expectation) bool { return other.What == e.What && !accepts(other, got) })
+			return !slices.ContainsFunc(want, func(other claim.Expectation) bool { return other.What == e.What && !accepts(other, got) })
 		})
 		if i < 0 {
 			t.Fatalf("nothing can satisfy all of %v", want)
@@ -32,49 +35,49 @@ func satisfying(t *testing.T, want []Expectation) (seen Seen) {
 	return seen
 }
 
-func accepts(e Expectation, got string) bool {
-	var seen Seen
+func accepts(e claim.Expectation, got string) bool {
+	var seen claim.Seen
 	seen.Note(e.What, got)
-	return Agree(Compare([]Expectation{e}, seen))
+	return claim.Agree(claim.Compare([]claim.Expectation{e}, seen))
 }
 
 func TestMutationsAreJudgedByTheLineThatIsPredicted(t *testing.T) {
-	m := Mutation{
-		Rule: Rule{Name: "x-tried", Want: []Expectation{Is("verdict", "Connected"), Exactly("syns", 1), AtMost("late ms", 900)}},
-		Own:  Rule{Name: "x-own", Want: []Expectation{Is("verdict", "TimedOut"), AtLeast("syns", 2), Is("timer", "running")}},
+	m := claim.Mutation{
+		Rule: claim.Rule{Name: "x-tried", Want: []claim.Expectation{claim.Is("verdict", "Connected"), claim.Exactly("syns", 1), claim.AtMost("late ms", 900)}},
+		Own:  claim.Rule{Name: "x-own", Want: []claim.Expectation{claim.Is("verdict", "TimedOut"), claim.AtLeast("syns", 2), claim.Is("timer", "running")}},
 	}
-	noted := func(pairs ...string) (seen Seen) {
+	noted := func(pairs ...string) (seen claim.Seen) {
 		for i := 0; i < len(pairs); i += 2 {
 			seen.Note(pairs[i], pairs[i+1])
 		}
 		return seen
 	}
 	for name, c := range map[string]struct {
-		seen Seen
-		want Catch
+		seen claim.Seen
+		want claim.Catch
 		says string
 	}{
 		"as the other rule says": {
-			noted("verdict", "TimedOut", "syns", "2", "late ms", "3000", "timer", "running"), Caught, "caught by verdict, syns",
+			noted("verdict", "TimedOut", "syns", "2", "late ms", "3000", "timer", "running"), claim.Caught, "caught by verdict, syns",
 		},
 		"as if nothing were changed": {
-			noted("verdict", "Connected", "syns", "1", "late ms", "0", "timer", "gone"), Missed, "x-own",
+			noted("verdict", "Connected", "syns", "1", "late ms", "0", "timer", "gone"), claim.Missed, "x-own",
 		},
 		"wrong by chance": {
-			noted("verdict", "Connected", "syns", "1", "late ms", "901", "timer", "gone"), WrongLine, "wrong is late ms",
+			noted("verdict", "Connected", "syns", "1", "late ms", "901", "timer", "gone"), claim.WrongLine, "wrong is late ms",
 		},
 		"evidence that nobody noted": {
-			noted("late ms", "0", "timer", "running"), WrongLine, "verdict (not noted), syns (not noted)",
+			noted("late ms", "0", "timer", "running"), claim.WrongLine, "verdict (not noted), syns (not noted)",
 		},
 		"another outcome than either rule's": {
-			noted("verdict", "Refused", "syns", "1", "late ms", "0", "timer", "running"), OwnBroken, "wrong is verdict, syns",
+			noted("verdict", "Refused", "syns", "1", "late ms", "0", "timer", "running"), claim.OwnBroken, "wrong is verdict, syns",
 		},
 		"the other rule broken elsewhere": {
-			noted("verdict", "TimedOut", "syns", "2", "late ms", "3000"), OwnBroken, "wrong is timer (not noted)",
+			noted("verdict", "TimedOut", "syns", "2", "late ms", "3000"), claim.OwnBroken, "wrong is timer (not noted)",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := m.Judge(Family{Name: "x"}, c.seen)
+			got := m.Judge(claim.Family{Name: "x"}, c.seen)
 			if got.Catch != c.want || !strings.Contains(got.String(), c.says) {
 				t.Errorf("got %s, want %s with %q:\n%v", got.Catch, c.want, c.says, got)
 			}
@@ -84,26 +87,26 @@ func TestMutationsAreJudgedByTheLineThatIsPredicted(t *testing.T) {
 
 // canBeCaughtAndMissed checks that a mutation is caught when what is seen is as the lab's
 // own rule says, and missed when it is as the rule says that is tried.
-func canBeCaughtAndMissed(t *testing.T, f Family, m Mutation) {
+func canBeCaughtAndMissed(t *testing.T, f claim.Family, m claim.Mutation) {
 	t.Helper()
-	if got := m.Judge(f, satisfying(t, m.Own.Want)); got.Catch != Caught {
+	if got := m.Judge(f, satisfying(t, m.Own.Want)); got.Catch != claim.Caught {
 		t.Errorf("%s, %s=%s, as %s says: %v", m.Rule.Name, m.Axis, m.To, m.Own.Name, got)
 	}
-	if got := m.Judge(f, satisfying(t, m.Rule.Want)); got.Catch != Missed {
+	if got := m.Judge(f, satisfying(t, m.Rule.Want)); got.Catch != claim.Missed {
 		t.Errorf("%s, %s=%s, as if nothing were changed: %v", m.Rule.Name, m.Axis, m.To, got)
 	}
 }
 
 func TestSampleHasOneQuickMutationOfEachRule(t *testing.T) {
-	each(t, func(t *testing.T, f Driven) {
-		all := f.Mutations(newestKernel())
+	each(t, func(t *testing.T, f situation.Family) {
+		all := f.Mutations(claim.Newest())
 		quick, sampled := map[string]bool{}, map[string]bool{}
 		for _, m := range all {
 			if !f.IsSlow(m.World) {
 				quick[m.Rule.Name] = true
 			}
 		}
-		for _, m := range Sample(f.Family, all) {
+		for _, m := range claim.Sample(f.Family, all) {
 			if sampled[m.Rule.Name] || f.IsSlow(m.World) {
 				t.Errorf("%s: sampled twice, or slow", m.Rule.Name)
 			}

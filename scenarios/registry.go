@@ -1,26 +1,34 @@
 package scenarios
 
+import (
+	"twlab/scenarios/client"
+	"twlab/scenarios/nat"
+	"twlab/scenarios/proxy"
+	"twlab/scenarios/situation"
+	"twlab/scenarios/timewait"
+)
+
 // Families are all families, in the order of the document.
-func Families() []Driven {
-	return []Driven{
-		Defaults(),
-		Negotiation(),
-		Clock(),
-		Exhaustion(),
-		Length(),
-		Idle(),
-		Recycle(),
-		Uptimes(),
-		Tuple(),
-		Chance(),
-		Share(),
-		Gateway(),
-		Ceiling(),
-		Refusal(),
-		ByPersona(),
-		Remedies(),
-		Proxy(),
-		ProxyPorts(),
-		ProxyLoss(),
+func Families() []situation.Family {
+	return []situation.Family{
+		client.Defaults(),
+		client.Negotiation(),
+		client.Clock(),
+		client.Exhaustion(),
+		timewait.Length(),
+		timewait.Idle(),
+		timewait.Recycle(),
+		timewait.Uptimes(),
+		timewait.Tuple(),
+		timewait.Chance(),
+		nat.Share(),
+		nat.Gateway(),
+		nat.Ceiling(),
+		nat.Refusal(),
+		nat.ByPersona(),
+		client.Remedies(),
+		proxy.Proxy(),
+		proxy.ProxyPorts(),
+		proxy.ProxyLoss(),
 	}
 }

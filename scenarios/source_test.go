@@ -14,32 +14,29 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
 )
 
 // file is where a family is written down.
-func file(f Driven) string {
+func file(f situation.Family) string {
 	pc := reflect.ValueOf(f.Topology).Pointer()
 	name, _ := runtime.FuncForPC(pc).FileLine(pc)
-	return "scenarios/" + filepath.Base(name)
+	return filepath.Join("scenarios", filepath.Base(filepath.Dir(name)), filepath.Base(name))
 }
 
-// source is the code of this package, for what must be so without anybody running it.
-// What other packages declare is not known in it.
+// source is the code of the claims' packages, for what must be so without anybody
+// running it. What other packages declare is not known in it.
 type source struct {
 	files *token.FileSet
 	info  *types.Info
 	// body has what each function and method does.
 	body map[*types.Func]*ast.FuncDecl
+	read map[string]*types.Package // by import path
 }
 
-// nothingOf stands in for all other packages, which are not read.
-type nothingOf struct{}
-
-func (nothingOf) Import(name string) (*types.Package, error) {
-	p := types.NewPackage(name, path.Base(name))
-	p.MarkComplete()
-	return p, nil
-}
+const home = "twlab/scenarios"
 
 func readSource(t *testing.T) source {
 	t.Helper()
@@ -48,24 +45,43 @@ func readSource(t *testing.T) source {
 		info: &types.Info{
 			Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{}, Defs: map[*ast.Ident]types.Object{},
 		},
+		read: map[string]*types.Package{},
 	}
-	var files []*ast.File
-	names, err := filepath.Glob("*.go")
-	if err != nil {
+	if _, err := s.Import(home); err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+// Import reads a package of the claims, and has an empty one stand in for any other.
+func (s source) Import(name string) (*types.Package, error) {
+	if p, done := s.read[name]; done {
+		return p, nil
+	}
+	below, ours := strings.CutPrefix(name, home)
+	if !ours {
+		p := types.NewPackage(name, path.Base(name))
+		p.MarkComplete()
+		return p, nil
+	}
+	names, err := filepath.Glob(filepath.Join(".", below, "*.go"))
+	if err != nil {
+		return nil, err
+	}
+	var files []*ast.File
 	for _, name := range names {
 		if strings.HasSuffix(name, "_test.go") {
 			continue
 		}
 		f, err := parser.ParseFile(s.files, name, nil, 0)
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		files = append(files, f)
 	}
 	ignored := func(error) {} // of other packages there is nothing
-	_, _ = (&types.Config{Importer: nothingOf{}, Error: ignored}).Check("scenarios", s.files, files, s.info)
+	p, _ := (&types.Config{Importer: s, Error: ignored}).Check(name, s.files, files, s.info)
+	s.read[name] = p
 	for _, f := range files {
 		for _, d := range f.Decls {
 			if decl, isFunc := d.(*ast.FuncDecl); isFunc {
@@ -75,7 +91,7 @@ func readSource(t *testing.T) source {
 			}
 		}
 	}
-	return s
+	return p, nil
 }
 
 // where is the place of something in the code.
@@ -84,9 +100,9 @@ func (s source) where(n ast.Node) string {
 	return "scenarios/" + at.Filename + ":" + strconv.Itoa(at.Line)
 }
 
-// reachable are the functions that the named one calls or hands on, and those that
-// these do.
-func (s source) reachable(from string) map[*types.Func]bool {
+// reachable are the functions that this one calls or hands on, and those that these
+// do.
+func (s source) reachable(from *types.Func) map[*types.Func]bool {
 	reached := map[*types.Func]bool{}
 	var visit func(*types.Func)
 	visit = func(f *types.Func) {
@@ -103,11 +119,7 @@ func (s source) reachable(from string) map[*types.Func]bool {
 			return true
 		})
 	}
-	for f := range s.body {
-		if f.Name() == from && f.Signature().Recv() == nil {
-			visit(f)
-		}
-	}
+	visit(from)
 	return reached
 }
 
@@ -132,7 +144,7 @@ func (s source) notes(in *types.Func) (all []note) {
 			return true
 		}
 		f, known := s.info.Uses[called.Sel].(*types.Func)
-		if !known || f.FullName() != "(*scenarios.Seen).Note" && f.FullName() != "(*scenarios.Seen).Count" {
+		if !known || f.FullName() != "(*"+home+"/claim.Seen).Note" && f.FullName() != "(*"+home+"/claim.Seen).Count" {
 			return true
 		}
 		all = append(all, note{s.where(call), regexp.MustCompile("^" + s.pattern(call.Args[0], nil) + "$"), in})
@@ -159,11 +171,7 @@ func (s source) pattern(e ast.Expr, given map[types.Object]string) string {
 			return text
 		}
 	case *ast.CallExpr:
-		id, isIdent := e.Fun.(*ast.Ident)
-		if !isIdent {
-			break
-		}
-		called, isFunc := s.info.Uses[id].(*types.Func)
+		called, isFunc := s.called(e)
 		if !isFunc || s.body[called] == nil {
 			break
 		}
@@ -192,26 +200,37 @@ func (s source) texts(in ast.Node, each func(text, where string)) {
 	})
 }
 
-// constructors are the names of the functions that make the families.
-func (s source) constructors(t *testing.T) (names []string) {
+// called is the function that is called by its name.
+func (s source) called(e *ast.CallExpr) (f *types.Func, named bool) {
+	switch name := e.Fun.(type) {
+	case *ast.Ident:
+		f, named = s.info.Uses[name].(*types.Func)
+	case *ast.SelectorExpr:
+		f, named = s.info.Uses[name.Sel].(*types.Func)
+	}
+	return f, named
+}
+
+// constructors are the functions that make the families.
+func (s source) constructors(t *testing.T) (all []*types.Func) {
 	t.Helper()
 	for f, decl := range s.body {
-		if f.Name() != "Families" {
+		if f.FullName() != home+".Families" {
 			continue
 		}
 		ast.Inspect(decl.Body, func(n ast.Node) bool {
 			if call, isCall := n.(*ast.CallExpr); isCall {
-				if maker, isIdent := call.Fun.(*ast.Ident); isIdent {
-					names = append(names, maker.Name)
+				if maker, named := s.called(call); named {
+					all = append(all, maker)
 				}
 			}
 			return true
 		})
 	}
-	if len(names) != len(Families()) {
-		t.Fatalf("Families() is not read: %d functions of %d", len(names), len(Families()))
+	if len(all) != len(Families()) {
+		t.Fatalf("Families() is not read: %d functions of %d", len(all), len(Families()))
 	}
-	return names
+	return all
 }
 
 // A counter that is read by a text is 0 when the text is misspelt.
@@ -225,7 +244,7 @@ func TestCountersAreReadByTheirVariables(t *testing.T) {
 			if found == nil {
 				return
 			}
-			if err := (Family{}).Declares("balancer " + found[1]); err != nil {
+			if err := (claim.Family{}).Declares("balancer " + found[1]); err != nil {
 				t.Errorf("%s: %v", where, err)
 			}
 		})
@@ -249,11 +268,11 @@ func TestCountersAreReadByTheirVariables(t *testing.T) {
 
 // What a driver notes must be declared by a family that it drives, and what a family
 // declares must be noted by its driver. Names that are put together when the driver runs
-// are checked then ([Driven.Try]).
+// are checked then ([situation.Family.Try]).
 func TestDriversNoteWhatTheirFamiliesDeclare(t *testing.T) {
 	s := readSource(t)
 	makers := s.constructors(t)
-	declared := map[*types.Func][]Driven{} // by the functions that their drivers are made of
+	declared := map[*types.Func][]situation.Family{} // by the functions that their drivers are made of
 	for i, f := range Families() {
 		reached := s.reachable(makers[i])
 		var all []note
@@ -265,7 +284,7 @@ func TestDriversNoteWhatTheirFamiliesDeclare(t *testing.T) {
 				all = append(all, n)
 				anyName = anyName || n.name.MatchString("\x00")
 			}
-			if at := s.where(s.body[in]); in.Name() != makers[i] && !strings.HasPrefix(at, "scenarios/vocabulary.go:") {
+			if in != makers[i] && !strings.HasSuffix(in.Name(), "Evidence") {
 				s.texts(s.body[in], func(text, _ string) { literal[text] = true })
 			}
 		}
@@ -278,7 +297,7 @@ func TestDriversNoteWhatTheirFamiliesDeclare(t *testing.T) {
 				noted = noted || !n.name.MatchString("\x00") && n.name.MatchString(e.Name)
 			}
 			if !noted {
-				t.Errorf("family %s declares the evidence %q, and its driver never notes it: take it away in scenarios/vocabulary.go", f.Name, e.Name)
+				t.Errorf("family %s declares the evidence %q, and its driver never notes it: take it away where it is declared", f.Name, e.Name)
 			}
 		}
 	}
@@ -292,7 +311,7 @@ func TestDriversNoteWhatTheirFamiliesDeclare(t *testing.T) {
 }
 
 // declares tells whether one of the families declares evidence of such a name.
-func declares(families []Driven, name *regexp.Regexp) (err error) {
+func declares(families []situation.Family, name *regexp.Regexp) (err error) {
 	for _, f := range families {
 		for _, e := range f.Evidence {
 			if name.MatchString(e.Name) {

@@ -6,11 +6,14 @@ import (
 	"testing"
 
 	"twlab/harness/lab"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
+	"twlab/scenarios/timewait"
 )
 
 func TestEvidenceIsDeclaredOnceAndUsed(t *testing.T) {
-	used := map[Evidence]bool{} // by a rule of a family that declares the very same
-	each(t, func(t *testing.T, f Driven) {
+	used := map[claim.Evidence]bool{} // by a rule of a family that declares the very same
+	each(t, func(t *testing.T, f situation.Family) {
 		wanted := map[string]bool{}
 		for _, r := range f.Rules {
 			for _, e := range r.Want {
@@ -20,11 +23,11 @@ func TestEvidenceIsDeclaredOnceAndUsed(t *testing.T) {
 		once := map[string]bool{}
 		for _, e := range f.Evidence {
 			if once[e.Name] {
-				t.Errorf("family %s declares %q twice in scenarios/vocabulary.go", f.Name, e.Name)
+				t.Errorf("family %s declares %q twice in the family's package", f.Name, e.Name)
 			}
 			once[e.Name] = true
 			if e.Name == "" || e.Unit == "" || e.Means == "" || strings.HasSuffix(e.Means, ".") {
-				t.Errorf("evidence %q of family %s: want a name, a unit and a sentence without its full stop in scenarios/vocabulary.go", e.Name, f.Name)
+				t.Errorf("evidence %q of family %s: want a name, a unit and a sentence without its full stop in the family's package", e.Name, f.Name)
 			}
 			if strings.Contains(e.Name, ".") {
 				t.Errorf("evidence %q of family %s: looks like a role's counter", e.Name, f.Name)
@@ -35,16 +38,16 @@ func TestEvidenceIsDeclaredOnceAndUsed(t *testing.T) {
 	for e, is := range used {
 		switch {
 		case !is && !e.Aside:
-			t.Errorf("no rule speaks of %q: take it away in scenarios/vocabulary.go, or mark it Aside", e.Name)
+			t.Errorf("no rule speaks of %q: take it away in the family's package, or mark it Aside", e.Name)
 		case is && e.Aside:
-			t.Errorf("a rule speaks of %q, which is marked Aside in scenarios/vocabulary.go", e.Name)
+			t.Errorf("a rule speaks of %q, which is marked Aside in the family's package", e.Name)
 		}
 	}
 }
 
 // A word has one meaning in all families.
 func TestEvidenceOfOneNameIsTheSameEverywhere(t *testing.T) {
-	other := map[string]Driven{}
+	other := map[string]situation.Family{}
 	for _, f := range Families() {
 		for _, e := range f.Evidence {
 			before, known := other[e.Name]
@@ -63,8 +66,8 @@ func TestEvidenceOfOneNameIsTheSameEverywhere(t *testing.T) {
 
 // What a driver notes under a name that was put together is known only when it runs.
 func TestTryNamesEvidenceThatIsNotDeclared(t *testing.T) {
-	f := Tuple()
-	f.Drive = func(context.Context, Cell, *lab.Lab) (seen Seen, err error) {
+	f := timewait.Tuple()
+	f.Drive = func(context.Context, claim.Cell, *lab.Lab) (seen claim.Seen, err error) {
 		seen.Count("syns", 1)
 		seen.Count("late"+" s", 3)
 		return seen, nil

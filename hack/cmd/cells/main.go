@@ -15,6 +15,8 @@ import (
 
 	"twlab/harness/node"
 	"twlab/scenarios"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/kernels"
 )
 
 func main() {
@@ -40,13 +42,13 @@ func run(ctx context.Context, path string, stdout io.Writer) error {
 	}
 	here := node.NewLocal(node.Identity{Name: "this machine"}, func(f func() error) error { return f() })
 	defer here.Close()
-	facts, err := scenarios.Probe(ctx, here)
+	facts, err := kernels.Probe(ctx, here)
 	if err != nil {
 		return err
 	}
 	for _, q := range questions {
 		fmt.Fprintf(stdout, "%s: %s %s\n", q.Name, q.Family.Name, q.Family.Describe(q.Cell))
-		rule, covered, reservation := q.Rule(scenarios.Alike(facts))
+		rule, covered, reservation := q.Rule(claim.Alike(facts))
 		if !covered {
 			fmt.Fprintf(stdout, "  no claim covers this: %s\n", reservation)
 		}

@@ -10,7 +10,8 @@ import (
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
-	"twlab/scenarios"
+	"twlab/scenarios/kernels"
+	"twlab/scenarios/situation"
 )
 
 // gateway is the NAT of a crowd: what it can do, and what of that this kernel does.
@@ -34,7 +35,7 @@ type gateway struct {
 // that it stands for does not evict.
 func (o options) gateway(ctx context.Context, l *lab.Lab) (g gateway, err error) {
 	n := l.Nodes(lab.Gateway)[0]
-	facts, err := scenarios.Probe(ctx, n)
+	facts, err := kernels.Probe(ctx, n)
 	if err != nil {
 		return g, err
 	}
@@ -121,7 +122,7 @@ func (g gateway) String() string {
 }
 
 // reached compares the ceiling with what was measured.
-func (g gateway) reached(r crowd.Result, f scenarios.Fates) string {
+func (g gateway) reached(r crowd.Result, f situation.Fates) string {
 	text := ""
 	if g.timeout > 0 && g.kept() {
 		most := r.MostConnectedWithin(g.timeout)

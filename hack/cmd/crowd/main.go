@@ -21,7 +21,7 @@ import (
 	"twlab/harness/crowd"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
-	"twlab/scenarios"
+	"twlab/scenarios/nat"
 )
 
 func main() {
@@ -102,7 +102,7 @@ func parse(arguments []string) (o options, err error) {
 		return o, fmt.Errorf("--timeout %v: want more than 0, or 0 to wait for the kernel's own end", o.plan.Attempt.Budget)
 	}
 
-	if err := o.behind(nat{*clients, *persona, *ports, *blocks, *random, *hold}); err != nil {
+	if err := o.behind(behind{*clients, *persona, *ports, *blocks, *random, *hold}); err != nil {
 		return o, err
 	}
 	o.topology.Sysctls = o.topology.Sysctls.
@@ -112,8 +112,8 @@ func parse(arguments []string) (o options, err error) {
 	return o, o.topology.Validate()
 }
 
-// nat is what the flags say of the gateway.
-type nat struct {
+// behind is what the flags say of the gateway.
+type behind struct {
 	clients       int
 	persona       string
 	ports, blocks int
@@ -122,11 +122,11 @@ type nat struct {
 }
 
 // behind makes the topology of it.
-func (o *options) behind(n nat) (err error) {
+func (o *options) behind(n behind) (err error) {
 	o.topology = lab.Topology{Clients: n.clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}}
-	var p scenarios.Persona
+	var p nat.Persona
 	if n.persona != "" {
-		if p, err = scenarios.PersonaNamed(n.persona); err != nil {
+		if p, err = nat.PersonaNamed(n.persona); err != nil {
 			return err
 		}
 		if o.topology, err = p.Topology(n.clients); err != nil {
@@ -207,11 +207,11 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) (err
 			return err
 		}
 	}
-	nat, err := o.gateway(ctx, l)
+	gateway, err := o.gateway(ctx, l)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(stdout, nat)
+	fmt.Fprintln(stdout, gateway)
 	line := progressLine{to: stderr}
 	if isTerminal(stderr) {
 		o.plan.Progress = line.show
@@ -221,7 +221,7 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) (err
 	if err != nil {
 		return err
 	}
-	report(stdout, r, nat, patience{givesUp: givesUp, own: timeout})
+	report(stdout, r, gateway, patience{givesUp: givesUp, own: timeout})
 	return o.writeSeries(r)
 }
 

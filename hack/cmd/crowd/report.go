@@ -10,7 +10,7 @@ import (
 
 	"twlab/harness/crowd"
 	"twlab/harness/tcp"
-	"twlab/scenarios"
+	"twlab/scenarios/situation"
 )
 
 // patience is how long attempts wait for an answer.
@@ -31,7 +31,7 @@ func report(to io.Writer, r crowd.Result, nat gateway, p patience) {
 	for _, v := range slices.Sorted(maps.Keys(r.Verdicts)) {
 		line("  "+string(v), int64(r.Verdicts[v]), p.explain(v, r))
 	}
-	f := scenarios.FatesOf(r)
+	f := situation.FatesOf(r)
 	line("SYNs", f.Sent, "")
 	for _, fate := range []struct {
 		what  string

@@ -11,11 +11,12 @@ import (
 	"testing"
 
 	"twlab/scenarios"
+	"twlab/scenarios/claim"
 )
 
 // A run in which one cell came out by a rule, and another was left out if there is
 // a reason. What was emulated must not show.
-func run1(t *testing.T, release string, one scenarios.Result, skipped string) string {
+func run1(t *testing.T, release string, one claim.Result, skipped string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), release)
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -50,8 +51,8 @@ func run1(t *testing.T, release string, one scenarios.Result, skipped string) st
 	return dir
 }
 
-func result(rule string, right bool) scenarios.Result {
-	return scenarios.Result{Family: "negotiation", Rule: rule, Lines: []scenarios.Line{{What: "verdict", Right: right}}}
+func result(rule string, right bool) claim.Result {
+	return claim.Result{Family: "negotiation", Rule: rule, Lines: []claim.Line{{What: "verdict", Right: right}}}
 }
 
 // asked is a run of cells of the user's own, in an order that is not the file's.
@@ -89,8 +90,8 @@ func asked(t *testing.T, release string, answers ...scenarios.Answered) string {
 }
 
 func answer(number int, name, verdict string, right bool) scenarios.Answered {
-	return scenarios.Answered{Number: number, Name: name, Title: "tuple clock=older", Covered: true, Result: &scenarios.Result{
-		Rule: "r", Lines: []scenarios.Line{{What: "verdict", Right: right}}, Seen: scenarios.Seen{Witnesses: []scenarios.Witness{{What: "verdict", Got: verdict}}},
+	return scenarios.Answered{Number: number, Name: name, Title: "tuple clock=older", Covered: true, Result: &claim.Result{
+		Rule: "r", Lines: []claim.Line{{What: "verdict", Right: right}}, Seen: claim.Seen{Witnesses: []claim.Witness{{What: "verdict", Got: verdict}}},
 	}}
 }
 

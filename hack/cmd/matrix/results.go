@@ -12,6 +12,7 @@ import (
 
 	"twlab/harness/kernel"
 	"twlab/scenarios"
+	"twlab/scenarios/claim"
 )
 
 // results are those of one run.
@@ -20,7 +21,7 @@ type results struct {
 	release kernel.Release
 	// cells are the driven cells, by family and cell; skipped are those that were
 	// left out with a reason, which Ginkgo's filters do not give.
-	cells   map[string]scenarios.Result
+	cells   map[string]claim.Result
 	skipped map[string]string
 	// answers are those to cells of the user's own, by their place in the file.
 	answers map[int]scenarios.Answered
@@ -79,7 +80,7 @@ type spec struct {
 }
 
 func readOne(dir string) (results, error) {
-	r := results{name: filepath.Base(dir), cells: map[string]scenarios.Result{}, skipped: map[string]string{}, answers: map[int]scenarios.Answered{}}
+	r := results{name: filepath.Base(dir), cells: map[string]claim.Result{}, skipped: map[string]string{}, answers: map[int]scenarios.Answered{}}
 	if _, err := os.Stat(filepath.Join(dir, "kernels.json")); err == nil {
 		return r, errMixed
 	}
@@ -139,7 +140,7 @@ func (r *results) add(s spec) error {
 			}
 			r.answers[answer.Number] = answer
 		case entry.Name == "cell" && !emulated:
-			var one scenarios.Result
+			var one claim.Result
 			if err := json.Unmarshal([]byte(entry.Value.AsJSON), &one); err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 
 	"twlab/scenarios"
+	"twlab/scenarios/document"
 )
 
 // What a matrix can end by.
@@ -103,7 +104,7 @@ func (m matrix) claims(out io.Writer) {
 	changed := m.changed()
 	var untried []string
 	number := 0
-	for _, section := range scenarios.Document() {
+	for _, section := range document.Document() {
 		for _, c := range section.Claims {
 			number++
 			var rules []string

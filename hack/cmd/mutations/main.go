@@ -20,6 +20,10 @@ import (
 	"twlab/harness/kernel"
 	"twlab/harness/node"
 	"twlab/scenarios"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/kernels"
+	"twlab/scenarios/situation"
+	"twlab/scenarios/timewait"
 )
 
 // choice is what somebody wants to have tried.
@@ -51,11 +55,11 @@ func run(ctx context.Context, c choice, filter, count io.Writer) error {
 	if !c.elsewhere {
 		here := node.NewLocal(node.Identity{Name: "this machine"}, func(f func() error) error { return f() })
 		defer here.Close()
-		facts, err := scenarios.Probe(ctx, here)
+		facts, err := kernels.Probe(ctx, here)
 		if err != nil {
 			return fmt.Errorf("what this kernel can do is not known: %w", err)
 		}
-		n := c.count(scenarios.Alike(facts), rules)
+		n := c.count(claim.Alike(facts), rules)
 		if n == 0 {
 			return c.nothing(rules, facts)
 		}
@@ -91,16 +95,16 @@ func (c choice) rules() (chosen []string, err error) {
 		if c.family != "" {
 			of = " in family " + c.family
 		}
-		return nil, fmt.Errorf("no rule %q%s; near it are %s", c.rule, of, strings.Join(scenarios.Nearest(prefix, rules), ", "))
+		return nil, fmt.Errorf("no rule %q%s; near it are %s", c.rule, of, strings.Join(claim.Nearest(prefix, rules), ", "))
 	}
 	return chosen, nil
 }
 
 // count is how many mutations there are of the rules on such kernels, an emulation's too.
-func (c choice) count(kernels scenarios.Kernels, rules []string) (n int) {
-	add := func(f scenarios.Driven, all []scenarios.Mutation) {
+func (c choice) count(kernels claim.Kernels, rules []string) (n int) {
+	add := func(f situation.Family, all []claim.Mutation) {
 		if c.sample {
-			all = scenarios.Sample(f.Family, all)
+			all = claim.Sample(f.Family, all)
 		}
 		for _, m := range all {
 			slow := f.IsWarp(m.World) || c.quick && f.IsSlow(m.World)
@@ -109,15 +113,15 @@ func (c choice) count(kernels scenarios.Kernels, rules []string) (n int) {
 			}
 		}
 	}
-	has := func(f scenarios.Driven) bool {
-		return slices.ContainsFunc(f.Rules, func(r scenarios.Rule) bool { return slices.Contains(rules, r.Name) })
+	has := func(f situation.Family) bool {
+		return slices.ContainsFunc(f.Rules, func(r claim.Rule) bool { return slices.Contains(rules, r.Name) })
 	}
 	for _, f := range scenarios.Families() {
 		if has(f) {
 			add(f, f.Mutations(kernels))
 		}
 	}
-	if e := scenarios.Emulations()[0]; e.Needed(kernels) && has(e.Family()) {
+	if e := timewait.Emulations()[0]; e.Needed(kernels) && has(e.Family()) {
 		add(e.Family(), e.Family().Mutations(e.Kernels(kernels)))
 	}
 	return n
@@ -131,7 +135,7 @@ func (c choice) nothing(rules []string, facts kernel.Facts) error {
 	}
 	unhurried := c
 	unhurried.quick, unhurried.sample = false, false
-	if unhurried.count(scenarios.Alike(facts), rules) > 0 {
+	if unhurried.count(claim.Alike(facts), rules) > 0 {
 		return fmt.Errorf("all mutations of %s wait a minute: leave out --quick and --sample", of)
 	}
 	return errors.New("no mutation of " + of + " on Linux " + facts.Release.String() +

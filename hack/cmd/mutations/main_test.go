@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"twlab/harness/kernel"
-	"twlab/scenarios"
+	"twlab/scenarios/claim"
 )
 
 func TestChoices(t *testing.T) {
@@ -31,7 +31,7 @@ func TestChoices(t *testing.T) {
 			if got := c.choice.filter(rules); got != c.filter {
 				t.Errorf("filter: got %q, want %q", got, c.filter)
 			}
-			if got := c.choice.count(scenarios.Alike(facts), rules); got != c.count {
+			if got := c.choice.count(claim.Alike(facts), rules); got != c.count {
 				t.Errorf("count: got %d, want %d", got, c.count)
 			}
 		})

@@ -20,7 +20,7 @@ import (
 
 	"twlab/harness/lab"
 	"twlab/harness/microvm"
-	"twlab/scenarios"
+	"twlab/scenarios/kernels"
 )
 
 func main() {
@@ -49,7 +49,7 @@ func run(ctx context.Context, arguments []string, out io.Writer) error {
 			return fmt.Errorf("--kernel for the role %s: %w", role, err)
 		}
 	}
-	assignment, err := scenarios.ProbeKernels(ctx, microvm.Host{Agent: *agent}, wanted)
+	assignment, err := kernels.ProbeKernels(ctx, microvm.Host{Agent: *agent}, wanted)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,53 @@
+package claim
+
+import (
+	"fmt"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+)
+
+// Kernels is what is known of the kernel of each role.
+type Kernels map[lab.Role]kernel.Facts
+
+// Alike gives every role the same kernel.
+func Alike(facts kernel.Facts) Kernels {
+	return Kernels{lab.Client: facts, lab.Gateway: facts, lab.Balancer: facts, lab.Server: facts}
+}
+
+// Condition is something that the kernel of one role has or lacks.
+type Condition struct {
+	Role    lab.Role
+	Feature kernel.Feature
+	Lacks   bool
+}
+
+// Has wants the feature.
+func Has(role lab.Role, f kernel.Feature) Condition { return Condition{Role: role, Feature: f} }
+
+// Lacks wants its absence.
+func Lacks(role lab.Role, f kernel.Feature) Condition {
+	return Condition{Role: role, Feature: f, Lacks: true}
+}
+
+func (q Condition) Holds(k Kernels) bool {
+	want := kernel.Yes
+	if q.Lacks {
+		want = kernel.No
+	}
+	return k[q.Role].Features[q.Feature] == want
+}
+
+// String is "client has prompt-syn".
+func (q Condition) String() string {
+	verb := "has"
+	if q.Lacks {
+		verb = "lacks"
+	}
+	return fmt.Sprintf("%s %s %s", q.Role, verb, q.Feature)
+}
+
+// newestKernel is the one that the numbers of cells in CLAIMS.md are for.
+func Newest() Kernels {
+	return Alike(kernel.FactsOf(kernel.KnownReleases()[len(kernel.KnownReleases())-1]))
+}

@@ -1,0 +1,114 @@
+package claim
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+)
+
+// Evidence is one thing that a family's driver notes, under the name by which its
+// rules speak of it: "late ms".
+type Evidence struct {
+	Name string
+	// Unit says what values it has: "ms", "sockets", "yes or no", "an outcome".
+	Unit string
+	// Means is one sentence without its full stop.
+	Means string
+	// Aside says that no rule speaks of it: it is there for whoever reads a result.
+	Aside bool
+}
+
+// Declares tells whether the family may speak of the evidence: it declares the name,
+// or it is a counter that is known of a role.
+func (f Family) Declares(what string) error {
+	if role, name, isCounter := counterOf(what); isCounter {
+		if _, known := Alike(kernel.Facts{})[role]; !known {
+			return fmt.Errorf("%q: no role %q", what, role)
+		}
+		return knownCounter(name)
+	}
+	names := make([]string, len(f.Evidence))
+	for i, e := range f.Evidence {
+		names[i] = e.Name
+	}
+	if slices.Contains(names, what) {
+		return nil
+	}
+	return fmt.Errorf("family %s declares no evidence %q%s; declare it beside its driver", f.Name, what, perhaps(what, names))
+}
+
+// counterOf takes the name of a role's counter apart: "balancer TcpExt.TW".
+func counterOf(what string) (role lab.Role, name string, isCounter bool) {
+	before, name, _ := strings.Cut(what, " ")
+	return lab.Role(before), name, strings.Contains(name, ".")
+}
+
+// Undeclared says which evidence the family does not declare.
+func (f Family) Undeclared(seen Seen) error {
+	var all []error
+	for _, w := range seen.Witnesses {
+		if err := f.Declares(w.What); err != nil {
+			all = append(all, fmt.Errorf("the driver noted %q: %w", w.Got, err))
+		}
+	}
+	return errors.Join(all...)
+}
+
+// perhaps names those of the known names that a misspelt one is likely to mean.
+func perhaps(name string, known []string) string {
+	near := Nearest(name, known)
+	if len(near) == 0 {
+		return ""
+	}
+	quoted := make([]string, len(near))
+	for i, n := range near {
+		quoted[i] = fmt.Sprintf("%q", n)
+	}
+	return " (it has " + strings.Join(quoted, ", ") + ")"
+}
+
+// Nearest are up to three of the known names, those that take the fewest changes of a
+// letter to become the name, the nearest first.
+func Nearest(name string, known []string) []string {
+	near := slices.Clone(known)
+	slices.SortStableFunc(near, func(a, b string) int { return distance(name, a) - distance(name, b) })
+	return near[:min(3, len(near))]
+}
+
+// distance is how many letters must be put in, taken out or changed to make one text
+// of the other (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1) // of the letters of a so far, to each beginning of b
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0]++
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// knownCounter is an error for a name that is not in the list.
+func knownCounter(name string) error {
+	var names []string
+	for _, c := range kernel.KnownCounters() {
+		names = append(names, c.Name)
+	}
+	if slices.Contains(names, name) {
+		return nil
+	}
+	return fmt.Errorf("%q is none of the known counters%s; add it to knownCounters in harness/kernel/counters.go", name, perhaps(name, names))
+}

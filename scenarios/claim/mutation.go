@@ -1,0 +1,190 @@
+package claim
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Mutation is a lab in which a rule must fail: what the rule wants in one cell
+// is compared with what is seen when one axis has another value.
+type Mutation struct {
+	// Rule is the rule that is tried, Cell the one that its expectation is for.
+	Rule Rule
+	Cell Cell
+	// Axis is the axis that is changed behind the rule's back, To its value in
+	// World, the cell that is driven.
+	Axis, To string
+	World    Cell
+	// Own is the rule that holds in World.
+	Own Rule
+}
+
+// Predicted are the expectations of the rule that Own contradicts: the ones that must
+// be wrong in World.
+func (m Mutation) Predicted() []Expectation { return contradicted(m.Rule.Want, m.Own.Want) }
+
+// Mutations lists, for each rule that has a cell on these kernels, one mutation
+// for each axis that can make it fail: the first value, in the first such cell,
+// for which the kernels' own rule contradicts this one. Fast cells come before
+// slow ones.
+func (f Family) Mutations(k Kernels) []Mutation {
+	cells := f.Chosen(k)
+	slices.SortStableFunc(cells, func(a, b Cell) int { return order(f.IsSlow(a)) - order(f.IsSlow(b)) })
+	var all []Mutation
+	for _, r := range f.Rules {
+		for _, a := range f.Axes {
+			if m, found := f.mutation(cells, r, a, k); found {
+				all = append(all, m)
+			}
+		}
+	}
+	return all
+}
+
+// Sample has the first mutation of each rule, unless that one is slow.
+func Sample(f Family, all []Mutation) (sample []Mutation) {
+	taken := map[string]bool{}
+	for _, m := range all {
+		if !taken[m.Rule.Name] && !f.IsSlow(m.World) {
+			taken[m.Rule.Name] = true
+			sample = append(sample, m)
+		}
+	}
+	return sample
+}
+
+func order(slow bool) int {
+	if slow {
+		return 1
+	}
+	return 0
+}
+
+func (f Family) mutation(cells []Cell, r Rule, a Axis, k Kernels) (Mutation, bool) {
+	for _, slow := range []bool{false, true} {
+		for _, c := range cells {
+			if own, covered := f.Rule(c, k); !covered || own.Name != r.Name {
+				continue
+			}
+			for _, v := range a.Values {
+				world := c.with(a.Name, v)
+				if _, possible := f.Possible(world); !possible || f.IsSlow(world) != slow {
+					continue
+				}
+				if other, covered := f.Rule(world, k); covered && len(contradicted(r.Want, other.Want)) > 0 {
+					return Mutation{Rule: r, Cell: c, Axis: a.Name, To: v, World: world, Own: other}, true
+				}
+			}
+		}
+	}
+	return Mutation{}, false
+}
+
+// contradicted are those of the expectations that no evidence can satisfy together with
+// the others.
+func contradicted(want, others []Expectation) (all []Expectation) {
+	for _, e := range want {
+		if slices.ContainsFunc(others, e.contradicts) {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// Catch says what came of a mutation.
+type Catch string
+
+// What can come of a mutation.
+const (
+	// Caught: what the other rule contradicts was wrong, and the other rule held.
+	Caught Catch = "caught"
+	// Missed: the rule held where it must not.
+	Missed Catch = "MISSED"
+	// WrongLine: the rule failed, but by nothing that the other rule contradicts.
+	WrongLine Catch = "WRONG LINE"
+	// OwnBroken: what the other rule contradicts was wrong, but the other rule did not
+	// hold in its own lab either, so that nobody knows what was seen.
+	OwnBroken Catch = "OWN RULE BROKEN"
+)
+
+// Trial is a mutation that was driven.
+type Trial struct {
+	Family string `json:"family"`
+	// Emulated says that an emulation stood in for the kernel.
+	Emulated bool `json:"emulated,omitempty"`
+	// Rule is the rule that was tried, Own the one that holds where Axis is To.
+	Rule string `json:"rule"`
+	Axis string `json:"axis"`
+	To   string `json:"to"`
+	Own  string `json:"own"`
+	// Predicted are the names of the evidence about which Own contradicts Rule.
+	Predicted []string `json:"predicted"`
+	Catch     Catch    `json:"catch"`
+	// Lines are Rule's, and OwnLines Own's, beside what was seen.
+	Lines    []Line `json:"lines"`
+	OwnLines []Line `json:"ownLines"`
+}
+
+// Judge tells what came of the mutation, of what was seen in its World. Evidence that
+// nobody noted is not wrong as predicted: it says nothing.
+func (m Mutation) Judge(f Family, seen Seen) Trial {
+	t := Trial{
+		Family: f.Name, Emulated: f.Emulated != "", Rule: m.Rule.Name, Axis: m.Axis, To: m.To, Own: m.Own.Name,
+		Lines: Compare(m.Rule.Want, seen), OwnLines: Compare(m.Own.Want, seen),
+	}
+	for _, e := range m.Predicted() {
+		t.Predicted = append(t.Predicted, e.What)
+	}
+	asPredicted := slices.ContainsFunc(Compare(m.Predicted(), seen), func(l Line) bool { return !l.Right && !l.Missing })
+	switch {
+	case Agree(t.Lines):
+		t.Catch = Missed
+	case !asPredicted:
+		t.Catch = WrongLine
+	case !Agree(t.OwnLines):
+		t.Catch = OwnBroken
+	default:
+		t.Catch = Caught
+	}
+	return t
+}
+
+// Outcome says in a line what came of it, and by which evidence.
+func (t Trial) Outcome() string {
+	predicted := strings.Join(t.Predicted, ", ")
+	switch t.Catch {
+	case Caught:
+		return fmt.Sprintf("caught by %s", predicted)
+	case Missed:
+		return fmt.Sprintf("MISSED: all of it is so under %s as well, of %s too", t.Own, predicted)
+	case WrongLine:
+		return fmt.Sprintf("WRONG LINE: wrong is %s, and not %s, about which %s says otherwise", wrong(t.Lines), predicted, t.Own)
+	default:
+		return fmt.Sprintf("OWN RULE BROKEN: %s does not hold in its own cell: wrong is %s", t.Own, wrong(t.OwnLines))
+	}
+}
+
+// wrong names the evidence that is not as wanted.
+func wrong(lines []Line) string {
+	var names []string
+	for _, l := range lines {
+		switch {
+		case l.Missing:
+			names = append(names, l.What+" (not noted)")
+		case !l.Right:
+			names = append(names, l.What)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// String is the outcome, and what each of the two rules wanted beside what was seen.
+func (t Trial) String() string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s with %s=%s: %s\n\nwhat %s wants:\n", t.Rule, t.Axis, t.To, t.Outcome(), t.Rule)
+	writeLines(&text, t.Lines)
+	fmt.Fprintf(&text, "\nwhat %s wants, whose cell it is:\n", t.Own)
+	writeLines(&text, t.OwnLines)
+	return text.String()
+}

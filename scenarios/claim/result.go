@@ -1,0 +1,117 @@
+package claim
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+)
+
+// Result is one cell that was driven: what its rule wanted, and what was seen.
+type Result struct {
+	Family string            `json:"family"`
+	Cell   map[string]string `json:"cell"`
+	// Emulated says that an emulation stood in for the kernel, whose verdict this
+	// is not.
+	Emulated bool `json:"emulated,omitempty"`
+	// Rule is the name of the rule; empty when no claim covers the cell.
+	Rule    string `json:"rule"`
+	Because string `json:"because"`
+	Source  string `json:"source"`
+	Lines   []Line `json:"lines"`
+	// Seen has only those counters that moved.
+	Seen Seen `json:"seen"`
+}
+
+// Judge puts what was seen beside what the rule wants.
+func Judge(f Family, c Cell, r Rule, seen Seen) Result {
+	lines := Compare(r.Want, seen)
+	moved := map[lab.Role]kernel.Counters{}
+	for role, counters := range seen.Moved {
+		moved[role] = counters.Moved()
+	}
+	seen.Moved = moved
+	return Result{
+		Family: f.Name, Cell: f.set(c), Emulated: f.Emulated != "", Rule: r.Name, Because: r.Because, Source: r.Source,
+		Lines: lines, Seen: seen,
+	}
+}
+
+// Agrees tells whether a rule covers the cell and everything is as it says.
+func (r Result) Agrees() bool { return r.Rule != "" && Agree(r.Lines) }
+
+// outcome is what is seen first of all: the kernel's verdict, where there is one.
+func (r Result) Outcome() string {
+	for _, w := range r.Seen.Witnesses {
+		if w.What == "verdict" {
+			return w.Got
+		}
+	}
+	if len(r.Lines) > 0 {
+		return r.Lines[0].What + ": " + r.Lines[0].Got
+	}
+	for _, w := range r.Seen.Witnesses {
+		return w.What + ": " + w.Got
+	}
+	return "nothing seen"
+}
+
+// writeLines writes a table of what was wanted and what was seen, wrong lines marked.
+func writeLines(to *strings.Builder, lines []Line) {
+	table := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
+	if len(lines) > 0 {
+		fmt.Fprintf(table, "  \twanted\tgot\t\n")
+	}
+	for _, l := range lines {
+		mark := ""
+		if !l.Right {
+			mark = "<-- wrong"
+		}
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", l.What, l.Wanted, l.Got, mark)
+	}
+	_ = table.Flush() // writes to memory
+}
+
+// String is a table of what was wanted and what was seen, wrong lines marked,
+// and then the rule's reason and whatever else was seen.
+func (r Result) String() string {
+	var text strings.Builder
+	if r.Emulated {
+		fmt.Fprintf(&text, "EMULATED: what follows is no kernel's verdict\n")
+	}
+	compared := map[string]bool{}
+	for _, l := range r.Lines {
+		compared[l.What] = true
+	}
+	writeLines(&text, r.Lines)
+	if r.Rule == "" {
+		fmt.Fprintf(&text, "no claim covers this\n")
+	} else {
+		fmt.Fprintf(&text, "rule %s: %s\n(%s)\n", r.Rule, r.Because, r.Source)
+	}
+	var rest []string
+	for _, w := range r.Seen.Witnesses {
+		if !compared[w.What] {
+			rest = append(rest, w.What+": "+w.Got)
+		}
+	}
+	if len(rest) > 0 {
+		fmt.Fprintf(&text, "also seen: %s\n", strings.Join(rest, "; "))
+	}
+	for _, role := range slices.Sorted(maps.Keys(r.Seen.Moved)) {
+		telling := kernel.Counters{}
+		for name, by := range r.Seen.Moved[role] {
+			if !strings.HasPrefix(name, "Ip") { // how many packets and octets is no news
+				telling[name] = by
+			}
+		}
+		if len(telling) > 0 {
+			fmt.Fprintf(&text, "%s counters: %v\n", role, telling)
+		}
+	}
+	return text.String()
+}

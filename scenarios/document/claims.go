@@ -1,0 +1,319 @@
+package document
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+	"twlab/scenarios"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/nat"
+	"twlab/scenarios/timewait"
+)
+
+// Mark says how a sentence of the document stands up.
+type Mark string
+
+// The marks.
+const (
+	Right     Mark = "right"
+	Imprecise Mark = "imprecise" // true in part, or under conditions that it does not name
+	Wrong     Mark = "wrong"
+	Dated     Mark = "dated" // of kernels that are no longer in use
+)
+
+// Claim is a sentence and what is true of it.
+type Claim struct {
+	// Chinese is the document's own wording; empty where it says nothing.
+	Chinese string
+	// English is the same in English, or the question that the document leaves open.
+	English string
+	Mark    Mark
+	// Truth is what the kernel really does, Since on which kernels.
+	Truth, Since string
+	// Rules name the rules whose cells prove it. A name that ends in "*" stands
+	// for all that begin so.
+	Rules []string
+}
+
+// Proofs are the rules whose cells prove it.
+func (c Claim) Proofs() []claim.Rule {
+	var rules []claim.Rule
+	for _, f := range scenarios.Families() {
+		for _, r := range f.Rules {
+			if slices.ContainsFunc(c.Rules, func(pattern string) bool {
+				prefix, group := strings.CutSuffix(pattern, "*")
+				return r.Name == pattern || group && strings.HasPrefix(r.Name, prefix)
+			}) {
+				rules = append(rules, r)
+			}
+		}
+	}
+	return rules
+}
+
+// RenderClaims writes CLAIMS.md: every claim with its proof, and all rules by
+// family.
+func RenderClaims(to io.Writer) error {
+	var out strings.Builder
+	tried, emulated := triedByRule(), emulatedByRule()
+	out.WriteString(claimsIntroduction)
+	fmt.Fprintf(&out, "\n| | the document says | mark |\n|---|---|---|\n")
+	number := 0
+	for _, section := range Document() {
+		for _, c := range section.Claims {
+			number++
+			fmt.Fprintf(&out, "| [%d](#%d) | %s | %s |\n", number, number, c.English, c.Mark)
+		}
+	}
+	number = 0
+	for _, section := range Document() {
+		fmt.Fprintf(&out, "\n## %s\n", section.Title)
+		for _, c := range section.Claims {
+			number++
+			renderClaim(&out, number, c, tried, emulated)
+		}
+	}
+	fmt.Fprintf(&out, "\n# Families and rules\n\n")
+	fmt.Fprintf(&out, "The first rule that matches a cell and its kernels counts. A feature is probed on the kernel where a probe exists.\n")
+	for _, f := range scenarios.Families() {
+		renderFamily(&out, f.Family, tried)
+	}
+	renderPersonas(&out)
+	renderFeatures(&out)
+	renderCounters(&out)
+	_, err := io.WriteString(to, out.String())
+	return err
+}
+
+const claimsIntroduction = `<!-- Generated from scenarios/*/*.go by go test ./scenarios/document -update. Edit those. -->
+
+# What the document says, and what the kernel does
+
+*The document* is a cloud vendor's advice on clients with too many connections in TIME_WAIT behind a HAProxy load balancer
+(「客户端 timewait 过多解决方案」, 2021). Each of its sentences about sysctls, TIME_WAIT, NAT, SYNs and remedies is quoted
+here, with what is true instead, and with the rules that prove it: each is tried on the running kernel in all its cells, and
+fails when the kernel does something else. To see for yourself:
+
+    hack/e2e --label-filter 'rule:tuple-older-stamp-answered'
+
+Words: a *five-tuple* is protocol, both addresses and both ports; the *balancer* stands for HAProxy's side, *client* and
+*gateway* for the others. A *cell* is one combination that is tried; in brackets is how many of them an ordinary run tries for a rule
+on the newest kernel that the rules know. Rules for older kernels are declared from the kernels' sources and tried where such a kernel runs.
+
+Marks: **right**, **imprecise** (true in part, or under conditions that are not named), **wrong**, **dated** (of kernels no
+longer in use).
+`
+
+// trials are the cells of a rule that are tried: in an ordinary run, and only where
+// idle time passes at once.
+type trials struct{ ordinary, warped int }
+
+// triedByRule counts the cells of each rule.
+func triedByRule() map[string]trials {
+	tried := map[string]trials{}
+	for _, f := range scenarios.Families() {
+		for _, c := range f.Chosen(claim.Newest()) {
+			r, _ := f.Rule(c, claim.Newest())
+			n := tried[r.Name]
+			if f.IsWarp(c) {
+				n.warped++
+			} else {
+				n.ordinary++
+			}
+			tried[r.Name] = n
+		}
+	}
+	return tried
+}
+
+// emulatedByRule counts the cells in which an emulation is tried against a rule that
+// the newest kernel knows nothing of.
+func emulatedByRule() map[string]int {
+	emulated := map[string]int{}
+	for _, e := range timewait.Emulations() {
+		f, as := e.Family(), e.Kernels(claim.Newest())
+		for _, c := range e.Chosen(claim.Newest(), false) {
+			if r, covered := f.Rule(c, as); covered {
+				emulated[r.Name]++
+			}
+		}
+	}
+	return emulated
+}
+
+func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]trials, emulated map[string]int) {
+	fmt.Fprintf(out, "\n### %d\n\n", number)
+	if c.Chinese != "" {
+		fmt.Fprintf(out, "> %s\n>\n> *%s*\n\n", c.Chinese, c.English)
+	} else {
+		fmt.Fprintf(out, "*%s*\n\n", c.English)
+	}
+	fmt.Fprintf(out, "**%s.** %s\n\n", c.Mark, c.Truth)
+	fmt.Fprintf(out, "Kernels: %s\n", c.Since)
+	var proofs, others, apart, warped []string
+	standIns := 0
+	for _, r := range c.Proofs() {
+		link := fmt.Sprintf("[`%s`](#%s)", r.Name, r.Name)
+		switch n := tried[r.Name]; {
+		case n.ordinary > 0:
+			proofs = append(proofs, fmt.Sprintf("%s (%d)", link, n.ordinary))
+		case n.warped > 0:
+			warped = append(warped, fmt.Sprintf("%s (%d)", link, n.warped))
+		case slices.Contains(r.Kernels, claim.Has(lab.Client, kernel.OwnMachine)):
+			apart = append(apart, link)
+		default:
+			others = append(others, link)
+			standIns += emulated[r.Name]
+		}
+	}
+	if len(proofs) > 0 {
+		fmt.Fprintf(out, "\nProved by: %s\n", strings.Join(proofs, ", "))
+	}
+	if len(others) > 0 {
+		fmt.Fprintf(out, "\nDeclared for older kernels, from their sources: %s\n", strings.Join(others, ", "))
+	}
+	if standIns > 0 {
+		fmt.Fprintf(out, "\nWithout such a kernel, in an emulation that proves nothing of any: `hack/e2e --label-filter emulated` (%d cells)\n", standIns)
+	}
+	if len(warped) > 0 {
+		fmt.Fprintf(out, "\nProved where idle time passes at once (`hack/e2e --kernel all=NAME --warp --label-filter warp`): %s\n", strings.Join(warped, ", "))
+	}
+	if len(apart) > 0 {
+		fmt.Fprintf(out, "\nTried with clients on machines of their own (`hack/e2e --kernel client=KERNEL`): %s\n", strings.Join(apart, ", "))
+	}
+}
+
+func renderFamily(out *strings.Builder, f claim.Family, tried map[string]trials) {
+	ordinary, slow, warped := 0, 0, 0
+	for _, c := range f.Chosen(claim.Newest()) {
+		switch {
+		case f.IsWarp(c):
+			warped++
+			continue
+		case f.IsSlow(c):
+			slow++
+		}
+		ordinary++
+	}
+	fmt.Fprintf(out, "\n## %s\n\n%s\n\n", f.Name, f.About)
+	fmt.Fprintf(out, "%d cells of %d possible ones are tried in an ordinary run, %d of them slow. ", ordinary, len(f.All()), slow)
+	if warped > 0 {
+		fmt.Fprintf(out, "%d more take hours or days and want a machine in which idle time passes at once. ", warped)
+	}
+	out.WriteString("Axes, the usual value first:\n\n")
+	for _, a := range f.Axes {
+		fmt.Fprintf(out, "- `%s` {%s}: %s\n", a.Name, strings.Join(a.Values, ", "), a.Means)
+	}
+	if len(f.Impossible) > 0 {
+		out.WriteString("\nImpossible:\n\n")
+	}
+	for _, i := range f.Impossible {
+		fmt.Fprintf(out, "- %s: %s\n", where(f, i.Cells), i.Because)
+	}
+	out.WriteString("\nEvidence that its driver notes; counters are listed [at the end](#counters):\n\n")
+	for _, e := range f.Evidence {
+		aside := ""
+		if e.Aside {
+			aside = "; for the reader, no rule goes by it"
+		}
+		fmt.Fprintf(out, "- `%s` (%s): %s%s\n", e.Name, e.Unit, e.Means, aside)
+	}
+	for _, r := range f.Rules {
+		fmt.Fprintf(out, "\n#### %s\n\n", r.Name)
+		var when []string
+		if where := where(f, r.Cells); where != "" {
+			when = append(when, "when "+where)
+		}
+		for _, q := range r.Kernels {
+			when = append(when, "the "+q.String())
+		}
+		if len(when) > 0 {
+			fmt.Fprintf(out, "%s: ", capital(strings.Join(when, ", ")))
+		} else {
+			out.WriteString("Otherwise: ")
+		}
+		fmt.Fprintf(out, "%s. (%s) [%d]\n\n", r.Because, r.Source, tried[r.Name].ordinary+tried[r.Name].warped)
+		if r.OutOfReach {
+			out.WriteString("- out of reach: nobody tries, and nothing is claimed\n")
+		}
+		for _, e := range r.Want {
+			fmt.Fprintf(out, "- %s\n", e)
+		}
+	}
+}
+
+// where puts a set of cells into words, axes in the family's order.
+func where(f claim.Family, cells claim.Cells) string {
+	var all []string
+	for _, w := range cells {
+		var one []string
+		for _, a := range f.Axes {
+			if values, named := w[a.Name]; named {
+				one = append(one, fmt.Sprintf("`%s=%s`", a.Name, strings.Join(values, "|")))
+			}
+		}
+		all = append(all, strings.Join(one, " "))
+	}
+	return strings.Join(all, " or ")
+}
+
+func renderPersonas(out *strings.Builder) {
+	out.WriteString("\n## Personas\n\nThe gateways of the family `persona`. The ceiling is ports/hold: more connections per second to one " +
+		"destination do not come about, unless the gateway takes ports before their time.\n\n" +
+		"| persona | what it is | ports | hold | ceiling | source | assumed |\n|---|---|---|---|---|---|---|\n")
+	for _, p := range nat.Personas() {
+		ports, hold, ceiling := fmt.Sprintf("%d for each address", p.Ports), "not published", "-"
+		if p.PerClient {
+			ports = fmt.Sprintf("%d for each client", p.Ports)
+		}
+		if p.Hold > 0 {
+			hold, ceiling = fmt.Sprintf("%.0f s", p.Hold.Seconds()), fmt.Sprintf("%.4g/s", p.Ceiling())
+		}
+		if p.Evicts {
+			ceiling += "; none since Linux 6.5"
+		}
+		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s |\n", p.Name, p.About, ports, hold, ceiling, p.Source, p.Assumed)
+	}
+}
+
+func renderFeatures(out *strings.Builder) {
+	out.WriteString("\n## Features of kernels\n\n| feature | what it is | mainline kernels | probe | source |\n|---|---|---|---|---|\n")
+	for _, f := range kernel.Features() {
+		var spans []string
+		for _, s := range f.In {
+			spans = append(spans, s.String())
+		}
+		probe := "release"
+		if f.Apart {
+			spans, probe = []string{"any"}, "a machine of its own for each node (`--kernel ROLE=`)"
+		}
+		if f.Settled != (kernel.Release{}) {
+			probe = fmt.Sprintf("tried before %v on a machine of its own, else release", f.Settled)
+		}
+		for _, p := range []struct{ kind, name string }{{"sysctl", f.Sysctl}, {"counter", f.Counter}, {"symbol", f.Symbol}} {
+			if p.name != "" {
+				probe = fmt.Sprintf("%s `%s`", p.kind, p.name)
+			}
+		}
+		fmt.Fprintf(out, "| %s | %s | %s | %s | %s |\n", f.Feature, f.Means, strings.Join(spans, "; "), probe, f.Source)
+	}
+}
+
+func renderCounters(out *strings.Builder) {
+	out.WriteString("\n## Counters\n\nOf the kernel, for each network namespace: columns of /proc/net/snmp, /proc/net/netstat " +
+		"and /proc/net/stat/nf_conntrack. Rules name them with the role, `balancer TcpExt.ListenDrops`, and mean how far they moved.\n\n" +
+		"| counter | what it counts | mainline kernels |\n|---|---|---|\n")
+	for _, c := range kernel.KnownCounters() {
+		kernels := "all"
+		if c.In != (kernel.Span{}) {
+			kernels = c.In.String()
+		}
+		fmt.Fprintf(out, "| `%s` | %s | %s |\n", c.Name, c.Means, kernels)
+	}
+}
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

@@ -1,0 +1,89 @@
+package document
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"twlab/scenarios"
+	"twlab/scenarios/timewait"
+)
+
+var update = flag.Bool("update", false, "write CLAIMS.md anew")
+
+// CLAIMS.md is generated; what is committed must be what the code says.
+func TestClaimsAreUpToDate(t *testing.T) {
+	var want strings.Builder
+	if err := RenderClaims(&want); err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile("../CLAIMS.md", []byte(want.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	got, err := os.ReadFile("../CLAIMS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want.String() {
+		t.Error("CLAIMS.md is stale: run go test ./scenarios/document -update and read the difference")
+	}
+}
+
+func TestClaimsAreProved(t *testing.T) {
+	rules := map[string]bool{} // whether a claim names it
+	for _, f := range scenarios.Families() {
+		for _, r := range f.Rules {
+			rules[r.Name] = false
+		}
+	}
+	for _, section := range Document() {
+		for _, c := range section.Claims {
+			if c.English == "" || c.Truth == "" || c.Since == "" || len(c.Rules) == 0 {
+				t.Errorf("claim %q in scenarios/document.go: want English, truth, kernels and rules", c.English)
+			}
+			switch c.Mark {
+			case Right, Imprecise, Wrong, Dated:
+			default:
+				t.Errorf("claim %q in scenarios/document.go: unknown mark %q; scenarios/claims.go has the marks", c.English, c.Mark)
+			}
+			for _, pattern := range c.Rules {
+				named := Claim{Rules: []string{pattern}}.Proofs()
+				if len(named) == 0 {
+					t.Errorf("claim %q in scenarios/document.go: no rule %q", c.English, pattern)
+				}
+				for _, r := range named {
+					rules[r.Name] = true
+				}
+			}
+		}
+	}
+	for name, named := range rules {
+		if !named {
+			t.Errorf("rule %s is behind no claim: name it in the Rules of one in scenarios/document.go", name)
+		}
+	}
+}
+
+// Every rule of the kernels that had tcp_tw_recycle is tried by some emulation, and
+// none of the kernels that do not have it.
+func TestEmulationsGoByTheRulesOfOldKernels(t *testing.T) {
+	emulated := emulatedByRule()
+	for _, r := range timewait.Recycle().Rules {
+		of := r.Name != "recycle-untouched"
+		for _, k := range r.Kernels {
+			if k.Lacks {
+				of = false
+			}
+		}
+		if of && emulated[r.Name] == 0 {
+			t.Errorf("no emulation is tried against %s", r.Name)
+		}
+		if !of && r.Name != "recycle-untouched" && emulated[r.Name] > 0 {
+			t.Errorf("an emulation is tried against %s, which is a rule of kernels without the sysctl", r.Name)
+		}
+	}
+}

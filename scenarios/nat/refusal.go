@@ -1,0 +1,226 @@
+package nat
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"twlab/harness/crowd"
+	"twlab/harness/lab"
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
+)
+
+// The family's only axis, and its values beside those who refuse.
+const (
+	refusalBy = "by"
+
+	byNobody = "nobody"
+	byThree  = "client-gateway-clock"
+)
+
+const (
+	refusalClients = 4
+	refusalEach    = 15 // attempts of each client
+	refusalPool    = 40 // ports of a gateway, or of all clients together, that has too few
+	refusalSpare   = 48 // ports of all clients together that leave some for the gateway to refuse
+	refusalQueue   = 10 // connections that a full queue holds
+)
+
+// Refusal is the family of who refuses a connection: each attempt and each SYN of
+// a crowd has exactly one fate, and each fate a witness of its own.
+func Refusal() situation.Family {
+	const all = refusalClients * refusalEach
+	const resent = 2 // SYNs, at least, of an attempt that gets no answer
+	// account wants every count: exactly 0 where nothing else is said. Where every
+	// port is taken, held, or being given back, two may clash over one: what the
+	// gateway refuses then is for the sum alone.
+	account := func(connected int64, by ...claim.Expectation) []claim.Expectation {
+		want := append([]claim.Expectation{claim.Exactly("connected", connected)}, by...)
+		crowded := slices.ContainsFunc(by, func(e claim.Expectation) bool {
+			return e.What == situation.RefusedBy(situation.ByClock) || e.What == situation.RefusedBy(situation.ByNumber)
+		})
+		for _, who := range []string{situation.ByClient, situation.ByGateway, situation.ByClock, situation.ByNumber, situation.ByQueue, situation.ByDoor} {
+			if crowded && who == situation.ByGateway {
+				continue
+			}
+			if !slices.ContainsFunc(by, func(e claim.Expectation) bool { return e.What == situation.RefusedBy(who) }) {
+				want = append(want, claim.Exactly(situation.RefusedBy(who), 0))
+			}
+		}
+		return append(want, claim.Exactly("unaccounted", 0))
+	}
+	rule := func(by string, want []claim.Expectation, because, source string) claim.Rule {
+		return claim.Rule{Name: "refusal-" + by, Cells: claim.Cells{{refusalBy: {by}}}, Want: want, Because: because, Source: source}
+	}
+	return situation.Family{
+		Family: claim.Family{
+			Name:     "refusal",
+			Evidence: situation.CrowdEvidence(),
+			About: fmt.Sprintf("%d clients make %d connections each through a gateway, which stay: who refuses how many attempts and SYNs, "+
+				"and does the account of all SYNs come out even?", refusalClients, refusalEach),
+			Axes: []claim.Axis{{
+				Name: refusalBy, Values: []string{byNobody, situation.ByClient, situation.ByGateway, situation.ByClock, situation.ByNumber, situation.ByQueue, situation.ByDoor, byThree}, Product: true,
+				Means: "who is made to refuse: nobody; clients with too few ports; a gateway with too few; the balancer's TIME_WAITs for the timestamps " +
+					"of half of them, or for the sequence numbers; a full accept queue; a port where nobody listens; three of these at once",
+			}},
+			Waits: []claim.Wait{{Cells: claim.Cells{{refusalBy: {byThree}}}, About: 20 * time.Second}},
+			Rules: []claim.Rule{
+				rule(byNobody, account(all, claim.Exactly("late", 0)), "nothing stands in the way", "RFC 9293 section 3.5"),
+				rule(situation.ByClient, account(refusalPool, claim.Exactly(situation.RefusedBy(situation.ByClient), all-refusalPool), claim.Exactly("late", 0)),
+					"a connect without a free local port is EADDRNOTAVAIL at once and sends nothing", "__inet_hash_connect"),
+				rule(situation.ByGateway, account(refusalPool, claim.AtLeast(situation.RefusedBy(situation.ByGateway), (all-refusalPool)*resent), claim.Exactly("timed out", all-refusalPool)),
+					"a gateway without a free port drops each SYN of the attempt and counts it in insert_failed; connections that stand are not evicted",
+					"__nf_conntrack_confirm; nf_nat_used_tuple_harder"),
+				rule(situation.ByClock, account(all, claim.Exactly(situation.RefusedBy(situation.ByClock), all/2), claim.AtLeast("late", 1)),
+					"each TIME_WAIT whose last timestamp is newer refuses one SYN by an ACK, the client's RST removes it, and the next SYN gets in",
+					"tcp_timewait_state_process, RFC 7323 section 5"),
+				rule(situation.ByNumber, account(all, claim.Exactly(situation.RefusedBy(situation.ByNumber), all), claim.AtLeast("late", 1)),
+					"without timestamps each TIME_WAIT that has seen a newer sequence number refuses one SYN the same way, which no counter tells: "+
+						"the client's RSTs do", "tcp_timewait_state_process, RFC 1122 section 4.2.2.13"),
+				rule(situation.ByQueue, account(0, claim.AtLeast(situation.RefusedBy(situation.ByQueue), all*resent), claim.Exactly("timed out", all)),
+					"a full accept queue drops every SYN, and counts it in ListenOverflows", "tcp_conn_request, sk_acceptq_is_full"),
+				rule(situation.ByDoor, account(0, claim.Exactly(situation.RefusedBy(situation.ByDoor), all)),
+					"a SYN to a port where nobody listens is answered by a RST, ECONNREFUSED", "tcp_v4_send_reset; RFC 9293 section 3.10.7.1"),
+				rule(byThree, account(refusalPool,
+					claim.Exactly(situation.RefusedBy(situation.ByClient), all-refusalSpare), claim.AtLeast(situation.RefusedBy(situation.ByGateway), (refusalSpare-refusalPool)*resent),
+					claim.Exactly(situation.RefusedBy(situation.ByClock), refusalPool/2), claim.Exactly("timed out", refusalSpare-refusalPool)),
+					"the refusals of the client, of the gateway and of the clock come one after the other on the way, and their counts do not mix: what "+
+						"the client refuses is never sent, what the gateway refuses never arrives", "the sources of the three"),
+			},
+		},
+		Topology: refusalTopology,
+		Drive:    driveRefusal,
+	}
+}
+
+func refusalTopology(c claim.Cell) lab.Topology {
+	t := lab.Topology{
+		Clients: refusalClients,
+		Gateway: lab.GatewaySpec{Kind: lab.Masquerade},
+		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_timestamps=2").
+			On(lab.Gateway, "net.netfilter.nf_conntrack_tcp_be_liberal=1"), // see gatewayTopology
+	}
+	// shareOut gives each client its part of so many local ports, so that no two
+	// of them ask the gateway for the same. Of an odd number connect does not always
+	// find the last (__inet_hash_connect takes an even number of steps).
+	shareOut := func(ports int) {
+		each := ports / refusalClients
+		for i := range refusalClients {
+			first := int(situation.SourcePort) + 1000 + i*each
+			t.Sysctls = t.Sysctls.OnNode(fmt.Sprintf("client%d", i), fmt.Sprintf("net.ipv4.ip_local_port_range=%d %d", first, first+each-1))
+		}
+	}
+	// retries lets those that get no answer give up soon. One that is refused for
+	// its clock or number may be so on several ports, and needs its retries.
+	retries := func(n int) { t.Sysctls = t.Sysctls.On(lab.Client, fmt.Sprintf("net.ipv4.tcp_syn_retries=%d", n)) }
+	switch c.Value(refusalBy) {
+	case situation.ByClient:
+		shareOut(refusalPool)
+	case situation.ByQueue:
+		retries(1)
+	case situation.ByGateway:
+		retries(1)
+		t.Gateway.Ports = poolOf(refusalPool)
+	case situation.ByClock:
+		t.Gateway.Ports = poolOf(refusalClients * refusalEach)
+	case situation.ByNumber:
+		t.Gateway.Ports = poolOf(refusalClients * refusalEach)
+		t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.tcp_timestamps=0")
+	case byThree:
+		retries(3)
+		t.Gateway.Ports = poolOf(refusalPool)
+		shareOut(refusalSpare)
+	}
+	return t
+}
+
+func driveRefusal(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
+	gateway, balancer := l.Nodes(lab.Gateway)[0], l.Nodes(lab.Balancer)[0]
+	plan := crowd.Plan{
+		Clients: l.Nodes(lab.Client), Watched: []node.Node{gateway, balancer}, Each: refusalEach, Seed: shareSeed,
+		// One attempt after the other, so that none finds a queue or a port
+		// taken for a moment only; and all that wait for an answer at once.
+		InFlight: refusalClients * refusalEach,
+	}
+	switch by := c.Value(refusalBy); by {
+	case situation.ByClock, situation.ByNumber, byThree:
+		ports := l.Topology().Gateway.Ports.Size()
+		u, err := useUp(ctx, l, ports, situation.FirstISN)
+		if err != nil {
+			return seen, err
+		}
+		if by != situation.ByNumber {
+			for i := range refusalClients / 2 {
+				if err := u.putAhead(ctx, i); err != nil {
+					return seen, err
+				}
+			}
+		}
+		if err := u.end(ctx); err != nil {
+			return seen, fmt.Errorf("first crowd: %w", err)
+		}
+		if _, err := gateway.DeleteFlows(ctx, observe.FlowMatch{Original: observe.Tuple{Dst: u.door.Addr}}); err != nil {
+			return seen, err
+		}
+		plan.Attempt.To = u.door.Addr
+		if by == situation.ByNumber {
+			plan.Attempt.ISN = situation.FirstISN - situation.IsnGap
+		}
+	case situation.ByDoor:
+		plan.Attempt.To = netip.AddrPortFrom(balancer.Identity().Addr, 80)
+	case situation.ByQueue:
+		door, err := balancer.Listen(ctx, tcp.ListenSpec{NeverAccepts: true, Backlog: refusalQueue - 1})
+		if err != nil {
+			return seen, err
+		}
+		if err := fillQueue(ctx, plan.Clients[0], balancer, door); err != nil {
+			return seen, err
+		}
+		plan.Attempt.To = door.Addr
+	default:
+		door, err := balancer.Listen(ctx, tcp.ListenSpec{})
+		if err != nil {
+			return seen, err
+		}
+		plan.Attempt.To = door.Addr
+	}
+	r, err := crowd.Run(ctx, plan)
+	if err != nil {
+		return seen, err
+	}
+	situation.FatesOf(r).Note(&seen, r)
+	return seen, nil
+}
+
+// fillQueue fills the accept queue one connection after the other. A SYN that comes
+// before the last ACK of another handshake finds room that is promised already
+// (tcp_conn_request looks at the queue, and tcp_v4_syn_recv_sock fills it), so what
+// many clients get in while they fill it themselves is chance.
+func fillQueue(ctx context.Context, client, balancer node.Node, door node.Listening) error {
+	for i := range refusalQueue {
+		outs, err := client.Attempt(ctx, []tcp.Attempt{{To: door.Addr}})
+		if err != nil {
+			return fmt.Errorf("fill the accept queue: %w", err)
+		}
+		if outs[0].Verdict != tcp.Connected {
+			return fmt.Errorf("fill the accept queue: connection %d of %d: %v", i+1, refusalQueue, outs[0])
+		}
+		err = observe.Await(ctx, fmt.Sprintf("%d connections in the accept queue", i+1), func() (bool, error) {
+			all, err := balancer.Sockets(ctx)
+			if err != nil {
+				return false, err
+			}
+			return len(all.In(observe.Established).Between(door.Addr, netip.AddrPort{})) == i+1, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package situation
+
+import (
+	"math/rand/v2"
+	"testing"
+	"testing/quick"
+
+	"twlab/harness/crowd"
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+	"twlab/harness/tcp"
+)
+
+// load is a crowd of which the truth is known: what became of each SYN, and what else
+// there was that moves the same counters.
+type load struct {
+	truth     Fates
+	verdicts  map[tcp.Verdict]int
+	aborted   int // connections that clients ended by a RST
+	timeWaits int // of the balancer, at any time
+	resets    int // RSTs of the balancer to others than refused attempts
+}
+
+// randomLoad is a crowd of some attempts, each of which sends a SYN until it is accepted
+// or refused, or gives up.
+func randomLoad(random *rand.Rand) load {
+	l := load{verdicts: map[tcp.Verdict]int{}}
+	aborts := random.IntN(3) == 0
+	if !aborts && random.IntN(2) == 0 {
+		l.timeWaits = 1 + random.IntN(50)
+	}
+	l.resets = random.IntN(3)
+	most := 1 + random.IntN(7) // SYNs of an attempt
+	for range 1 + random.IntN(60) {
+		verdict := []tcp.Verdict{tcp.TimedOut, tcp.Undecided}[random.IntN(2)]
+		for range most {
+			l.truth.Sent++
+			fate := random.IntN(6)
+			if l.timeWaits == 0 && (fate == 2 || fate == 3) {
+				fate = 1
+			}
+			switch fate {
+			case 0:
+				l.truth.Accepted++
+				verdict = tcp.Connected
+			case 1:
+				l.truth.Gateway++
+			case 2:
+				l.truth.Clock++
+			case 3:
+				l.truth.Number++
+			case 4:
+				l.truth.Queue++
+			default:
+				l.truth.Closed++
+				verdict = tcp.Refused
+			}
+			if verdict == tcp.Connected || verdict == tcp.Refused {
+				break
+			}
+		}
+		if verdict == tcp.Connected && aborts {
+			l.aborted++
+		}
+		l.verdicts[verdict]++
+	}
+	return l
+}
+
+// result is what the kernels count of the load.
+func (l load) result() crowd.Result {
+	t := l.truth
+	count := func(n int64) uint64 { return uint64(n) }
+	return crowd.Result{
+		SYNs: int(t.Sent), Verdicts: l.verdicts,
+		Moved: map[lab.Role]kernel.Counters{
+			lab.Client: {
+				"Tcp.OutRsts": count(t.Clock + t.Number + int64(l.aborted)),
+				// tcp_close counts those that are given up, too.
+				"TcpExt.TCPAbortOnData": count(int64(l.aborted + l.verdicts[tcp.Undecided])),
+			},
+			lab.Gateway: {"Conntrack.insert_failed": count(t.Gateway)},
+			lab.Balancer: {
+				"Tcp.PassiveOpens": count(t.Accepted), "TcpExt.PAWSTimewait": count(t.Clock), "TcpExt.ListenOverflows": count(t.Queue),
+				"Tcp.OutRsts": count(t.Closed + int64(l.resets)),
+			},
+		},
+		Series: []crowd.Row{{TimeWait: map[lab.Role]int{lab.Balancer: l.timeWaits}}},
+	}
+}
+
+func TestTheAccountIsTheTruth(t *testing.T) {
+	seed := rand.Uint64()
+	for i := range uint64(2000) {
+		l := randomLoad(rand.New(rand.NewPCG(seed, i)))
+		got := FatesOf(l.result())
+		if got != l.truth || got.Missing() != 0 || got.Surplus() != 0 {
+			t.Fatalf("seed %d, load %d %+v: got %+v", seed, i, l, got)
+		}
+	}
+}
+
+// Whatever the counters say, no number is negative and the sum is right.
+func TestNoAccountHasANegativeNumber(t *testing.T) {
+	right := func(sent uint16, verdicts [3]uint8, client, gateway, balancer [6]uint16, timeWait, before bool) bool {
+		r := crowd.Result{
+			SYNs:     int(sent),
+			Verdicts: map[tcp.Verdict]int{tcp.Refused: int(verdicts[0]), tcp.Undecided: int(verdicts[1]), tcp.Connected: int(verdicts[2])},
+			Moved:    map[lab.Role]kernel.Counters{lab.Client: {}, lab.Gateway: {}, lab.Balancer: {}}, TimeWaitBefore: map[lab.Role]int{},
+		}
+		for i, name := range []string{
+			"Tcp.OutRsts", "TcpExt.TCPAbortOnData", "Tcp.PassiveOpens", "TcpExt.PAWSTimewait", "TcpExt.ListenOverflows", "Conntrack.insert_failed",
+		} {
+			r.Moved[lab.Client][name], r.Moved[lab.Gateway][name], r.Moved[lab.Balancer][name] = uint64(client[i]), uint64(gateway[i]), uint64(balancer[i])
+		}
+		if timeWait {
+			r.Series = []crowd.Row{{TimeWait: map[lab.Role]int{lab.Balancer: 1}}}
+		}
+		if before {
+			r.TimeWaitBefore[lab.Balancer] = 1
+		}
+		f := FatesOf(r)
+		sum := int64(0)
+		for _, n := range []int64{f.Accepted, f.Gateway, f.Clock, f.Number, f.Queue, f.Closed, f.Missing()} {
+			if n < 0 {
+				return false
+			}
+			sum += n
+		}
+		none := timeWait || before || f.Clock == 0 && f.Number == 0
+		return none && f.Surplus() >= 0 && f.Sent+f.Surplus() == sum
+	}
+	if err := quick.Check(right, &quick.Config{MaxCount: 5000}); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,94 @@
+package situation
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	"twlab/harness/lab"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// invalidRatelimit is the default of net.ipv4.tcp_invalid_ratelimit.
+const invalidRatelimit = 500 * time.Millisecond
+
+// limitOver is after how long it is certainly over.
+const limitOver = invalidRatelimit + TickAtMost
+
+// stands tells whether the first connection is to be there still.
+func (s FiveTupleRun) stands() bool { return s.Left == LeftEstablished || s.Left == LeftChallenged }
+
+// quiet waits until the balancer may challenge again. A client that leaves repair
+// mode sends a window probe before Linux 4.19, so one whose clock was steered has
+// sent some; the answer to one is an ACK of the kind that is limited in number, and
+// without this it would be a matter of luck whether the second SYN still gets one.
+func (s FiveTupleRun) quiet(ctx context.Context) error {
+	packets, err := s.Lab.Packets()
+	if err != nil {
+		return err
+	}
+	path := s.Lab.Path(s.First.Identity().Name)
+	point := cmp.Or(path.Server, path.Gateway, path.Client)
+	var next uint32 // of the first client, which has sent no data
+	var probed time.Time
+	for _, p := range packets {
+		switch {
+		case p.Point != point || p.Src != s.Outside() || p.Dst != s.Door.Addr:
+		case p.Flags.Has(observe.FlagSYN):
+			next, probed = p.Seq+1, time.Time{}
+		case p.Flags.Has(observe.FlagACK) && int32(p.Seq-next) < 0:
+			probed = p.Time
+		}
+	}
+	if s.Clock == Equal { // which is steered for a moment after this
+		probed = time.Now()
+	}
+	return observe.Await(ctx, "the balancer to challenge again", func() (bool, error) {
+		return time.Since(probed) > limitOver, nil
+	})
+}
+
+// knock has the second client connect, in vain: the answer is lost. What it tells is
+// when the balancer gave that, the zero time if it gave none.
+func (s FiveTupleRun) knock(ctx context.Context) (answered time.Time, err error) {
+	const once = " -m statistic --mode nth --every 1000 --packet 0"
+	err = s.Lab.AddRules(lab.Rule{Role: lab.Gateway, Table: "filter", Chain: "FORWARD", Spec: s.ackToClient() + once + " -j DROP"})
+	if err != nil {
+		return answered, err
+	}
+	earlier, err := s.Lab.Packets()
+	if err != nil {
+		return answered, err
+	}
+	// Long enough for an answer, and less than the first repetition takes.
+	const patience = 100 * time.Millisecond
+	a := tcp.Attempt{To: s.Door.Addr, From: s.From(), ReuseAddr: true, ISN: s.secondISN(), Budget: patience}
+	outs, err := s.Second.Attempt(ctx, []tcp.Attempt{a})
+	if err != nil {
+		return answered, err
+	}
+	if outs[0].Verdict != tcp.Undecided {
+		return answered, fmt.Errorf("%v, want no verdict", outs[0])
+	}
+	packets, err := s.Lab.Packets()
+	if err != nil {
+		return answered, err
+	}
+	for _, p := range packets[len(earlier):] {
+		if p.Src == s.Door.Addr && p.Dst == s.Outside() && p.Flags.Has(observe.FlagACK) && !p.Flags.Has(observe.FlagSYN) {
+			answered = p.Time
+		}
+	}
+	return answered, nil
+}
+
+// limited tells whether the first SYN came while the limit was certainly in force,
+// or whether nobody answers any.
+func limited(challenged time.Time, account observe.SYNAccount) bool {
+	if challenged.IsZero() {
+		return account.ACKs == 0
+	}
+	return account.Sent > 0 && account.SYNs[0].Sent.Sub(challenged) < invalidRatelimit-TickAtMost
+}

@@ -1,0 +1,43 @@
+package situation
+
+import (
+	"context"
+	"errors"
+
+	"twlab/harness/lab"
+	"twlab/scenarios/claim"
+)
+
+// Driven is a family with what brings its cells about.
+type Family struct {
+	claim.Family
+	// Topology is the lab that the cell needs, without the sysctls that are
+	// axes (see [Axis.Knob]); [Driven.Lab] adds those.
+	Topology func(claim.Cell) lab.Topology
+	// Drive brings the cell about and returns what was seen. An error means
+	// that the situation did not come about, and nothing about the kernel.
+	Drive func(context.Context, claim.Cell, *lab.Lab) (claim.Seen, error)
+}
+
+// Lab is the whole topology of a cell: the family's, the sysctls that are axes,
+// and the user's own.
+func (f Family) Lab(c claim.Cell) lab.Topology {
+	t := f.Topology(c)
+	for _, a := range f.Axes {
+		if a.Knob != (claim.Knob{}) {
+			t.Sysctls = append(t.Sysctls, lab.Setting{
+				Role: a.Knob.Role, Name: a.Knob.Sysctl, Value: c.Value(a.Name), IfPresent: a.Knob.IfPresent,
+			})
+		}
+	}
+	t.Sysctls = append(t.Sysctls, c.Extra...)
+	return t
+}
+
+// Try drives a cell and returns what was seen. An error means that the situation did
+// not come about, or that the driver noted what the family does not declare; it says
+// nothing about the kernel.
+func (f Family) Try(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
+	seen, err := f.Drive(ctx, c, l)
+	return seen, errors.Join(err, f.Undeclared(seen))
+}

@@ -1,0 +1,121 @@
+package situation
+
+import (
+	"strings"
+	"time"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+	"twlab/scenarios/claim"
+)
+
+// witnesses puts what was seen into the words of the rules.
+func (f FiveTupleSeen) Witnesses() claim.Seen {
+	s := claim.Seen{Moved: map[lab.Role]kernel.Counters{lab.Client: f.Client, lab.Gateway: f.Gateway, lab.Balancer: f.Balancer}}
+	s.Note("verdict", string(f.Second.Verdict))
+	s.Count("late ms", f.Second.Took.Milliseconds())
+	s.Count("syns", int64(f.SYNs.Sent))
+	s.Count("syn-acks", int64(f.SYNs.SYNACKs))
+	answers, reset, reached := []string{}, "none", "yes"
+	for i, what := range []string{"repeated after ms", "again after ms"} {
+		if i+1 < len(f.SYNs.SYNs) {
+			s.Count(what, f.SYNs.SYNs[i+1].Sent.Sub(f.SYNs.SYNs[i].Sent).Milliseconds())
+		}
+	}
+	for _, syn := range f.SYNs.SYNs {
+		answer := string(syn.Answer)
+		if answer == "" {
+			answer = "nothing"
+		}
+		answers = append(answers, answer)
+		switch {
+		case syn.Reset.Reached:
+			reset = "reached"
+		case syn.ResetSent && reset == "none":
+			reset = "lost"
+		}
+		if !syn.Reached {
+			reached = "no"
+		}
+	}
+	s.Note("answers", strings.Join(answers, ", "))
+	s.Note("all syns reached", reached)
+	s.Note("reset", reset)
+	clocks := string(f.Clocks)
+	if clocks == "" {
+		clocks = "none"
+	}
+	s.Note("clocks", clocks)
+	s.Count("paws rejects", kernel.PAWSRejects(f.Balancer))
+	s.Count("challenges", kernel.ChallengedSYNs.Of(f.Balancer)+kernel.PAWSEstablished.Of(f.Balancer))
+	s.Count("acks left out", int64(observe.ACKsLeftOut(f.Balancer)))
+	after := string(f.After.State)
+	if after == "" {
+		after = "nothing"
+	}
+	s.Note("left after", after)
+	s.Note("timer", f.Timer())
+	return s
+}
+
+// timerSlack is half the age at which a TIME_WAIT is hit whose timer is looked at: as
+// far from a timer that runs on as from one that was begun anew, and ten jiffies of
+// either (see jiffyAtMost).
+const TimerSlack = 200 * time.Millisecond
+
+// timer says what became of the TIME_WAIT's timer: begun anew, running on, or
+// gone. A timer that runs on has lost as much as the time between the two looks.
+func (f FiveTupleSeen) Timer() string {
+	switch {
+	case f.Left.Timer != observe.TimerTimeWait || f.After.Timer != observe.TimerTimeWait:
+		return "gone"
+	case f.After.Expires > f.Left.Expires-f.Between+TimerSlack:
+		return "re-armed"
+	default:
+		return "running"
+	}
+}
+
+// FiveTupleSeen is what was seen while the second connection was tried.
+type FiveTupleSeen struct {
+	// First and Second are the outcomes of the two attempts.
+	First, Second tcp.Outcome
+	// Left is the balancer's socket just before the second attempt, After what
+	// it was when that had its verdict. Each is zero when there was none.
+	Left, After observe.Socket
+	// Between is the time between the two looks.
+	Between time.Duration
+	// Clocks is how the second SYN's timestamp compares with the last one that
+	// the balancer saw from the first connection; AsItComes without timestamps.
+	Clocks Order
+	// Behind is by how many ticks it is older; negative when it is newer.
+	Behind int32
+	// SYNs accounts for the second attempt.
+	SYNs observe.SYNAccount
+	// Client, Gateway and Balancer say how the counters of the second client,
+	// the gateway and the balancer moved during the second attempt.
+	Client, Gateway, Balancer kernel.Counters
+}
+
+// tupleEvidence is what [FiveTupleSeen.witnesses] notes.
+func TupleEvidence() []claim.Evidence {
+	return []claim.Evidence{
+		VerdictEvidence,
+		{Name: "late ms", Unit: InMS, Means: "how long connect(2) of the second client took", Aside: true},
+		{Name: "repeated after ms", Unit: InMS, Means: "how long after its first SYN the second client sent the next one"},
+		{Name: "again after ms", Unit: InMS, Means: "how long after that it sent the third"},
+		SynsEvidence,
+		{Name: "syn-acks", Unit: "segments", Means: "how many SYN-ACKs the balancer sent"},
+		AnswersEvidence,
+		{Name: "all syns reached", Unit: YesOrNo, Means: "whether every SYN arrived at the balancer"},
+		{Name: "reset", Unit: "reached, lost or none", Means: "what became of the RST by which the client answers an ACK that it did not expect"},
+		{Name: "clocks", Unit: "older, newer, equal, wrapped or none", Means: "the second client's timestamp against the last one that the balancer saw"},
+		PawsRejectsEvidence,
+		{Name: "challenges", Unit: "segments", Means: "what the connection answered by a challenge ACK, or until 6.3 by a duplicate ACK: TCPSYNChallenge and PAWSEstab"},
+		{Name: "acks left out", Unit: "segments", Means: "ACKs that the balancer owed and left out (tcp_invalid_ratelimit): TCPACKSkipped and what follows"},
+		{Name: "left after", Unit: "a state, or nothing", Means: "what the balancer has of the first connection afterwards"},
+		{Name: "timer", Unit: "re-armed, running or gone", Means: "what became of the timer of the balancer's TIME_WAIT"},
+	}
+}

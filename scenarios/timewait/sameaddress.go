@@ -1,0 +1,250 @@
+package timewait
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/recycle"
+	"twlab/harness/tcp"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
+)
+
+// sameAddress is the situation that tcp_tw_recycle is about: a connection has
+// ended, and the same address connects again, from another port, so that no
+// TIME_WAIT is met. With a second client behind the same MASQUERADE that is the
+// one that comes again.
+type sameAddress struct {
+	// Recycle is what tcp_tw_recycle is set to on the nodes of Role, if they
+	// have it, or "untouched".
+	Recycle string
+	Role    lab.Role
+	// ClientCloses: the client closes the first connection first.
+	ClientCloses bool
+	// Clock is the second connection's timestamp clock against what the first
+	// showed last: Older or Newer by 10000 s. It means nothing when either side
+	// does without timestamps.
+	Clock situation.Order
+	// SecondBare: the second SYN has no timestamps.
+	SecondBare bool
+	// Outside: it comes when the 60 s are over for which an address is
+	// remembered (TCP_PAWS_MSL).
+	Outside bool
+	// Emulate, when it is set, stands in for the sysctl.
+	Emulate *recycle.Config
+}
+
+// Drive sets the sysctl, brings the situation about, and lets the second client
+// connect once. Where the sysctl cannot be set, the story goes on without it.
+func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (claim.Seen, error) {
+	knob, standIns, err := s.turn(ctx, l)
+	if err != nil {
+		return claim.Seen{}, err
+	}
+	clients := l.Nodes(lab.Client)
+	first := s.cast(l, clients[0], situation.SourcePort)
+	second := s.cast(l, clients[len(clients)-1], situation.SourcePort+1)
+	err = l.Capture(clients[0].Identity().Name, clients[len(clients)-1].Identity().Name, string(lab.Balancer))
+	if err != nil {
+		return claim.Seen{}, err
+	}
+	if first.Door, err = first.Balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
+		return claim.Seen{}, err
+	}
+	second.Door = first.Door
+	began := time.Now()
+	timeWait, last, err := s.leave(ctx, first, second, standIns)
+	if err != nil {
+		return claim.Seen{}, fmt.Errorf("first connection: %w", err)
+	}
+	if err := s.pause(ctx); err != nil {
+		return claim.Seen{}, err
+	}
+	if s.SecondBare {
+		if err := second.Second.SetSysctl(ctx, "net.ipv4.tcp_timestamps", "0"); err != nil {
+			return claim.Seen{}, err
+		}
+	}
+	dropped, err := standIns.drops()
+	if err != nil {
+		return claim.Seen{}, err
+	}
+	var met situation.FiveTupleSeen
+	if err := second.Meet(ctx, 0, &met); err != nil {
+		return claim.Seen{}, fmt.Errorf("second connection: %w", err)
+	}
+	if took := time.Since(began); !s.Outside && took > situation.TimeWaitLength-time.Second {
+		return claim.Seen{}, fmt.Errorf("second connection: %w: %v after the first began, when its address may be forgotten", situation.ErrTooLate, took)
+	}
+	droppedNow, err := standIns.drops()
+	if err != nil {
+		return claim.Seen{}, err
+	}
+	seen, err := s.judgeClocks(met, last)
+	seen.Note("knob", knob)
+	seen.Note("time-wait", timeWait)
+	seen.Count("passive rejects", kernel.PAWSPassive.Of(met.Balancer)+int64(droppedNow-dropped))
+	has := met.Balancer
+	if s.Role == lab.Client {
+		has = met.Client
+	}
+	counter := "none"
+	if kernel.PAWSPassive.On(has) {
+		counter = "there"
+	}
+	seen.Note("passive counter", counter)
+	return seen, err
+}
+
+// cast is a fiveTuple of one client and one port.
+func (s sameAddress) cast(l *lab.Lab, client node.Node, port uint16) situation.FiveTupleRun {
+	return situation.FiveTupleRun{
+		Lab: l, First: client, Second: client, Gateway: l.Nodes(lab.Gateway)[0], Balancer: l.Nodes(lab.Balancer)[0],
+		Translate: l.Topology().Gateway.Kind == lab.Masquerade, Port: port,
+	}
+}
+
+// turn sets the sysctl on the nodes of the role, or lets the emulation stand in for
+// it there, and says how that went.
+func (s sameAddress) turn(ctx context.Context, l *lab.Lab) (knob string, standing standIns, err error) {
+	if s.Recycle == "untouched" {
+		return s.Recycle, nil, nil
+	}
+	standing = standIns{}
+	for _, n := range l.Nodes(s.Role) {
+		name := n.Identity().Name
+		switch {
+		case s.Emulate == nil:
+			knob, err = situation.KnobState(n.SetSysctl(ctx, "net.ipv4.tcp_tw_recycle", s.Recycle))
+		case s.Recycle == "1":
+			knob = situation.KnobThere
+			standing[name], err = l.EmulateRecycle(name, *s.Emulate)
+		default:
+			knob = situation.KnobThere // and off, which takes no emulation
+		}
+		if err != nil {
+			return "", nil, err
+		}
+	}
+	if knob == situation.KnobThere {
+		knob = "set"
+	}
+	return knob, standing, nil
+}
+
+// standIns are the emulations of tcp_tw_recycle in a lab, by the name of the node.
+type standIns map[string]*recycle.Emulation
+
+// drops is how many SYNs they have dropped.
+func (s standIns) drops() (sum uint64, err error) {
+	for _, e := range s {
+		n, err := e.Drops()
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// shorten waits, when an emulation at the node is to take the TIME_WAIT away before its
+// time, until that has happened, and tells what became of its length.
+func (s standIns) shorten(ctx context.Context, at node.Node, local, remote netip.AddrPort, length string) (string, error) {
+	e, stands := s[at.Identity().Name]
+	if !stands {
+		return length, nil
+	}
+	err := observe.Await(ctx, "the emulation to take the TIME_WAIT away or leave it", func() (bool, error) {
+		shorter, known := e.TimeWait(local, remote)
+		if !known || shorter == 0 {
+			return known, nil
+		}
+		all, err := at.Sockets(ctx)
+		if len(all.Between(local, remote)) > 0 {
+			return false, err
+		}
+		length = situation.RecycledTimeWait
+		return true, err
+	})
+	return length, err
+}
+
+// leave has the first client connect, puts its clock where the second one's is
+// older or newer, and closes the connection. It tells how long the TIME_WAIT
+// lasts that this leaves, and the last timestamp that the balancer saw.
+func (s sameAddress) leave(ctx context.Context, first, second situation.FiveTupleRun, standing standIns) (timeWait string, last *uint32, err error) {
+	clock, shared, err := second.Probe(ctx)
+	if err != nil {
+		return "", nil, fmt.Errorf("probe the second clock: %w", err)
+	}
+	out, err := situation.Connect(ctx, first.First, tcp.Attempt{To: first.Door.Addr, From: first.From()})
+	if err != nil {
+		return "", nil, err
+	}
+	conn, err := situation.Accept(ctx, first.Balancer, first.Door, first.Outside())
+	if err != nil {
+		return "", nil, err
+	}
+	if shared && !s.SecondBare {
+		first.Clock = s.Clock
+		if err := first.Steer(ctx, clock, out.Conn, conn); err != nil {
+			return "", nil, err
+		}
+	}
+	if timeWait, err = first.Part(ctx, s.ClientCloses, out, conn); err != nil {
+		return "", nil, err
+	}
+	closer, local, remote := first.Balancer, first.Door.Addr, first.Outside()
+	if s.ClientCloses {
+		closer, local, remote = first.First, out.Local, first.Door.Addr
+	}
+	if timeWait, err = standing.shorten(ctx, closer, local, remote, timeWait); err != nil || !shared {
+		return timeWait, nil, err
+	}
+	value, err := first.LastShown()
+	return timeWait, &value, err
+}
+
+// pause waits until the address is forgotten, if it is to be.
+func (s sameAddress) pause(ctx context.Context) error {
+	if !s.Outside {
+		return nil
+	}
+	// Whole seconds are compared (get_seconds, tcp_ts_stamp).
+	until := time.Now().Add(situation.TimeWaitLength + 2*time.Second)
+	return observe.Await(ctx, "the end of 60 s", func() (bool, error) { return !time.Now().Before(until), nil })
+}
+
+// judgeClocks notes what was seen, and says whether the clocks were as wanted.
+func (s sameAddress) judgeClocks(met situation.FiveTupleSeen, last *uint32) (claim.Seen, error) {
+	if last == nil || s.SecondBare {
+		return met.Witnesses(), nil
+	}
+	if len(met.SYNs.SYNs) == 0 {
+		return met.Witnesses(), errors.New("no SYN of the second connection was recorded")
+	}
+	met.Clocks = situation.CompareClocks(*last, met.SYNs.SYNs[0].Timestamp.Value)
+	if met.Clocks == situation.Wrapped {
+		met.Clocks = situation.Newer
+	}
+	if met.Clocks != s.Clock {
+		return met.Witnesses(), fmt.Errorf("the second SYN's timestamp is %s against %d, want %s", met.Clocks, *last, s.Clock)
+	}
+	return met.Witnesses(), nil
+}
+
+// sameAddressEvidence is what [sameAddress.Drive] notes: of the second connection the
+// same as family tuple, and what became of the sysctl.
+func sameAddressEvidence() []claim.Evidence {
+	return append(situation.TupleEvidence(), situation.KnobEvidence, situation.TimeWaitEvidence, situation.PassiveRejectsEvidence,
+		claim.Evidence{
+			Name: "passive counter", Unit: "there or none", Means: "whether the kernel of the node that sets tcp_tw_recycle has the counter PAWSPassive",
+		})
+}

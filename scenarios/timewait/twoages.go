@@ -1,0 +1,308 @@
+package timewait
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
+)
+
+// twoAges is the situation of two clients behind one address that have been up
+// for different times: one connects, the other tries to. The clocks are as they
+// are.
+type twoAges struct {
+	situation.FiveTupleRun
+	// SameTuple: each try is from the first client's port, whose connection is in
+	// TIME_WAIT at the balancer. Otherwise all ports are others, and the first
+	// client keeps connecting while the second tries.
+	SameTuple bool
+	// Recycle is what tcp_tw_recycle of the balancer is set to then.
+	Recycle string
+	// ClientCloses: the first client closes its connections first.
+	ClientCloses bool
+	// Tries is how often the second client tries.
+	Tries int
+}
+
+// secondTry is one try of the second client.
+type secondTry struct {
+	situation.FiveTupleSeen
+	// stamped says that both clients have shown a timestamp, so that Behind means
+	// something: from other ports, the second one's last SYN against the first
+	// one's last FIN before that.
+	stamped bool
+}
+
+// secondPort is the first port of the second client where the first has others.
+const secondPort uint16 = 50000
+
+// pace is how long the first client waits between two connections.
+const pace = 100 * time.Millisecond
+
+func (s twoAges) drive(ctx context.Context) (seen claim.Seen, err error) {
+	err = s.Lab.Capture(s.First.Identity().Name, s.Second.Identity().Name, s.Balancer.Identity().Name)
+	if err != nil {
+		return seen, err
+	}
+	knob, timeWait := "not asked", ""
+	if !s.SameTuple {
+		knob, _, err = sameAddress{Recycle: s.Recycle, Role: lab.Balancer}.turn(ctx, s.Lab)
+		if err != nil {
+			return seen, err
+		}
+	}
+	if s.Door, err = s.Balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
+		return seen, err
+	}
+	count, err := situation.CountMoves(ctx, s.Second, s.Gateway, s.Balancer)
+	if err != nil {
+		return seen, err
+	}
+	began := time.Now()
+	var tries []secondTry
+	if s.SameTuple {
+		tries, err = s.sameTuples(ctx)
+	} else {
+		tries, timeWait, err = s.otherPorts(ctx)
+	}
+	if err != nil {
+		return seen, err
+	}
+	tried := time.Since(began)
+	moved, err := count(ctx)
+	if err != nil {
+		return seen, err
+	}
+	seen = summary(tries)
+	seen.Moved = map[lab.Role]kernel.Counters{lab.Client: moved[0], lab.Gateway: moved[1], lab.Balancer: moved[2]}
+	seen.Note("knob", knob)
+	seen.Note("time-wait", timeWait)
+	seen.Count("passive rejects", kernel.PAWSPassive.Of(moved[2]))
+	seen.Count("paws rejects", kernel.PAWSRejects(moved[2]))
+	seen.Count("tried s", int64(tried.Seconds()))
+	if last := tries[len(tries)-1]; !s.SameTuple && s.Tries > 3 && last.Second.Verdict == tcp.TimedOut {
+		return seen, s.afterwards(ctx, &seen)
+	}
+	return seen, nil
+}
+
+// sameTuples has the second client try again and again, each time from a port
+// that the first one has just used. A TIME_WAIT that was cut short is no try.
+func (s twoAges) sameTuples(ctx context.Context) (tries []secondTry, err error) {
+	s.Port = situation.SourcePort
+	for cut := 0; len(tries) < s.Tries; s.Port++ {
+		seen, err := s.Once(ctx)
+		if errors.Is(err, situation.ErrCut) && cut < s.Tries {
+			cut++
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if seen.Second.Conn != 0 {
+			if err := s.Second.End(ctx, seen.Second.Conn, tcp.Abort); err != nil {
+				return nil, err
+			}
+		}
+		tries = append(tries, secondTry{FiveTupleSeen: seen, stamped: seen.Clocks != situation.AsItComes})
+	}
+	return tries, nil
+}
+
+// otherPorts has the second client try while the first one keeps connecting, and
+// tells how long a TIME_WAIT of the first one's lasts.
+func (s twoAges) otherPorts(ctx context.Context) (tries []secondTry, timeWait string, err error) {
+	if timeWait, err = s.visit(ctx, 0); err != nil {
+		return nil, "", fmt.Errorf("first connection: %w", err)
+	}
+	going, stop := context.WithCancel(ctx)
+	defer stop()
+	var visits errgroup.Group
+	visits.Go(func() error { return s.keepVisiting(ctx, going) })
+	for i := range uint16(s.Tries) {
+		t, failed := s.try(ctx, i)
+		if err = failed; err != nil {
+			break
+		}
+		tries = append(tries, t)
+	}
+	stop()
+	return tries, timeWait, errors.Join(err, visits.Wait())
+}
+
+// keepVisiting has the first client connect until going ends.
+func (s twoAges) keepVisiting(ctx, going context.Context) error {
+	for i := uint16(1); ; i++ {
+		until := time.Now().Add(pace)
+		err := observe.Await(going, "the next connection", func() (bool, error) { return time.Now().After(until), nil })
+		if going.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil {
+			_, err = s.visit(ctx, i)
+		}
+		if err != nil && !errors.Is(err, situation.ErrCut) { // which is when the address has been remembered
+			return fmt.Errorf("connection %d of the first client: %w", i+1, err)
+		}
+	}
+}
+
+// visit is one connection of the first client, from its opening to its end.
+func (s twoAges) visit(ctx context.Context, number uint16) (timeWait string, err error) {
+	s.Port = situation.SourcePort + number
+	out, err := situation.Connect(ctx, s.First, tcp.Attempt{To: s.Door.Addr, From: s.From(), ReuseAddr: true})
+	if err != nil {
+		return "", err
+	}
+	conn, err := situation.Accept(ctx, s.Balancer, s.Door, s.Outside())
+	if err != nil {
+		return "", err
+	}
+	return s.Part(ctx, s.ClientCloses, out, conn)
+}
+
+// try is one try of the second client, from a port of its own. A connection is
+// reset at once, which nobody remembers.
+func (s twoAges) try(ctx context.Context, number uint16) (t secondTry, err error) {
+	earlier, err := s.Lab.Packets()
+	if err != nil {
+		return t, err
+	}
+	from := netip.AddrPortFrom(netip.IPv4Unspecified(), secondPort+number)
+	outs, err := s.Second.Attempt(ctx, []tcp.Attempt{{To: s.Door.Addr, From: from, ReuseAddr: true, Ending: tcp.Abort}})
+	if err != nil {
+		return t, fmt.Errorf("second client: %w", err)
+	}
+	packets, err := s.Lab.Packets()
+	if err != nil {
+		return t, err
+	}
+	t.Second = outs[0]
+	t.SYNs = observe.AccountSYNs(packets, s.Lab.Path(s.Second.Identity().Name), t.Second.Local, s.Door.Addr)
+	if len(t.SYNs.SYNs) == 0 {
+		return t, errors.New("no SYN of the second client was recorded")
+	}
+	last := t.SYNs.SYNs[len(t.SYNs.SYNs)-1].Timestamp
+	if goodbye, found := s.lastFIN(earlier); found && last.Present {
+		t.stamped, t.Behind = true, int32(goodbye-last.Value)
+	}
+	return t, nil
+}
+
+// lastFIN is the timestamp of the first client's last FIN that reached the
+// balancer, or the wire to it: when the TIME_WAIT begins, that is remembered.
+func (s twoAges) lastFIN(packets []observe.Packet) (value uint32, found bool) {
+	path := s.Lab.Path(s.First.Identity().Name)
+	point := cmp.Or(path.Server, path.Gateway)
+	for _, p := range packets {
+		if p.Point == point && p.Src.Addr() == s.Outside().Addr() && p.Src.Port() < secondPort &&
+			p.Flags.Has(observe.FlagFIN) && p.Timestamp.Present {
+			value, found = p.Timestamp.Value, true
+		}
+	}
+	return value, found
+}
+
+// afterwards has the second client try, when the first has stopped, until it gets
+// in, and notes why it does.
+func (s twoAges) afterwards(ctx context.Context, seen *claim.Seen) error {
+	began := time.Now()
+	for i := uint16(s.Tries); ; i++ {
+		t, err := s.try(ctx, i)
+		if err != nil {
+			return err
+		}
+		silence := time.Since(began)
+		if t.Second.Verdict == tcp.TimedOut && silence < 2*situation.TimeWaitLength {
+			continue
+		}
+		why := fmt.Sprintf("nothing: %d ticks behind", t.Behind)
+		switch {
+		case t.Behind <= tickOfPAWS:
+			why = "caught up"
+		case silence > situation.TimeWaitLength:
+			why = "forgotten"
+		}
+		seen.Note("afterwards", string(t.Second.Verdict))
+		seen.Note("let in because", why)
+		seen.Count("silence s", int64(silence.Seconds()))
+		return nil
+	}
+}
+
+// tickOfPAWS is by how many ticks a SYN may be older than what is remembered of
+// its address: TCP_PAWS_WINDOW.
+const tickOfPAWS = 1
+
+// clocks compares the second client's timestamp with the first one's.
+func (t secondTry) clocks() string {
+	switch {
+	case !t.stamped:
+		return "none"
+	case t.Behind > tickOfPAWS:
+		return "older"
+	default:
+		return "not older"
+	}
+}
+
+// summary says what was the same in all tries, and lists what was not.
+func summary(tries []secondTry) (seen claim.Seen) {
+	common := func(what string, of func(secondTry) string) {
+		var all []string
+		for _, t := range tries {
+			if got := of(t); !slices.Contains(all, got) {
+				all = append(all, got)
+			}
+		}
+		seen.Note(what, strings.Join(all, " / "))
+	}
+	for _, what := range []string{"verdict", "answers", "all syns reached", "reset"} {
+		common(what, func(t secondTry) string {
+			got, _ := t.Witnesses().Get(what)
+			return got
+		})
+	}
+	common("clocks", secondTry.clocks)
+	soonest, latest, synAcks := tries[0].Second.Took, tries[0].Second.Took, 0
+	for _, t := range tries {
+		soonest, latest = min(soonest, t.Second.Took), max(latest, t.Second.Took)
+		synAcks += t.SYNs.SYNACKs
+	}
+	seen.Count("soonest ms", soonest.Milliseconds())
+	seen.Count("latest ms", latest.Milliseconds())
+	seen.Count("syn-acks", int64(synAcks))
+	seen.Count("ticks behind", int64(tries[len(tries)-1].Behind))
+	return seen
+}
+
+// twoAgesEvidence is what [twoAges.Drive] notes of all tries of the second client.
+func twoAgesEvidence() []claim.Evidence {
+	own := []claim.Evidence{
+		situation.KnobEvidence, situation.TimeWaitEvidence, situation.PassiveRejectsEvidence,
+		{Name: "tried s", Unit: "s", Means: "for how long the second client has tried"},
+		{Name: "soonest ms", Unit: situation.InMS, Means: "how long the shortest connect(2) of all tries took"},
+		{Name: "latest ms", Unit: situation.InMS, Means: "how long the longest connect(2) of all tries took"},
+		{Name: "ticks behind", Unit: "ticks", Means: "by how much the last SYN's timestamp was older than what the balancer remembered", Aside: true},
+		{Name: "afterwards", Unit: situation.AnOutcome, Means: "what the second client's attempt gave when the first one had stopped"},
+		{Name: "let in because", Unit: "caught up, forgotten or nothing", Means: "why it got in: its clock had caught up, or 60 s had passed"},
+		{Name: "silence s", Unit: "s", Means: "how long after the first client's last connection that was", Aside: true},
+	}
+	same := slices.DeleteFunc(situation.TupleEvidence(), func(e claim.Evidence) bool {
+		return !slices.Contains([]string{"verdict", "answers", "all syns reached", "reset", "clocks", "syn-acks", "paws rejects"}, e.Name)
+	})
+	return append(same, own...)
+}
