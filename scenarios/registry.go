@@ -28,7 +28,7 @@ func Families() []situation.Family {
 		nat.ByPersona(),
 		client.Remedies(),
 		proxy.Proxy(),
-		proxy.ProxyPorts(),
-		proxy.ProxyLoss(),
+		proxy.Ports(),
+		proxy.Loss(),
 	}
 }

@@ -2,12 +2,12 @@ package claim
 
 import "math"
 
-// fluke is how often a claim about chance may fail although it is true: once in a
+// Fluke is how often a claim about chance may fail although it is true: once in a
 // million cells. An ordinary run has less than a hundred cells of the kind, so that
 // one in ten thousand runs fails by chance.
 const Fluke = 1e-6
 
-// binomialBounds are the narrowest bounds that the number of successes in n
+// BinomialBounds are the narrowest bounds that the number of successes in n
 // independent trials of probability p leaves with a probability of at most fluke.
 // The tails are summed up exactly, half of fluke on each side.
 func BinomialBounds(n int, p float64) (least, most int64) {
@@ -28,7 +28,7 @@ func BinomialBounds(n int, p float64) (least, most int64) {
 	return least, most
 }
 
-// binomialWithin is the probability that the number of successes is in least to
+// BinomialWithin is the probability that the number of successes is in least to
 // most: how often bounds that were made for another p are satisfied by this one.
 func BinomialWithin(n int, p float64, least, most int64) (sum float64) {
 	for k := max(0, least); k <= min(most, int64(n)); k++ {
@@ -50,7 +50,7 @@ func binomial(n, k int, p float64) float64 {
 	return math.Exp(log(n) - log(k) - log(n-k) + float64(k)*math.Log(p) + float64(n-k)*math.Log(1-p))
 }
 
-// about wants a number that n tosses of a coin of probability p give.
+// About wants a number that n tosses of a coin of probability p give.
 func About(what string, n int, p float64) Expectation {
 	least, most := BinomialBounds(n, p)
 	return Between(what, least, most)

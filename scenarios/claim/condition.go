@@ -30,6 +30,7 @@ func Lacks(role lab.Role, f kernel.Feature) Condition {
 	return Condition{Role: role, Feature: f, Lacks: true}
 }
 
+// Holds tells whether the role's kernel is known to be so.
 func (q Condition) Holds(k Kernels) bool {
 	want := kernel.Yes
 	if q.Lacks {
@@ -47,7 +48,7 @@ func (q Condition) String() string {
 	return fmt.Sprintf("%s %s %s", q.Role, verb, q.Feature)
 }
 
-// newestKernel is the one that the numbers of cells in CLAIMS.md are for.
+// Newest is the one that the numbers of cells in CLAIMS.md are for.
 func Newest() Kernels {
 	return Alike(kernel.FactsOf(kernel.KnownReleases()[len(kernel.KnownReleases())-1]))
 }

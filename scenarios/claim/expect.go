@@ -49,7 +49,7 @@ func Rises(role lab.Role, counter string) Expectation { return AtLeast(string(ro
 // Stays wants a counter of the role to be exactly as before.
 func Stays(role lab.Role, counter string) Expectation { return Exactly(string(role)+" "+counter, 0) }
 
-// with joins what a rule wants, in this order: the first two are its headline. What
+// With joins what a rule wants, in this order: the first two are its headline. What
 // several rules want is left as it is.
 func With(first []Expectation, more ...Expectation) []Expectation {
 	return slices.Concat(first, more)
@@ -122,6 +122,7 @@ func (s *Seen) Note(what, got string) { s.Witnesses = append(s.Witnesses, Witnes
 // Count adds a witness that is a number.
 func (s *Seen) Count(what string, n int64) { s.Note(what, strconv.FormatInt(n, 10)) }
 
+// YesNo is how evidence of a yes or no is noted.
 func YesNo(yes bool) string {
 	if yes {
 		return "yes"

@@ -77,10 +77,10 @@ func (n Numbers) String() string {
 	return text
 }
 
-// takes tells whether a cell of a user's own may have the value.
+// Takes tells whether a cell of a user's own may have the value.
 func (a Axis) Takes(value string) bool { return slices.Contains(a.Values, value) || a.Own.has(value) }
 
-// choice is what a value may be.
+// Choice is what a value may be.
 func (a Axis) Choice() string {
 	text := "one of " + strings.Join(a.Values, ", ")
 	if a.Own != (Numbers{}) {
@@ -97,7 +97,7 @@ type Knob struct {
 	IfPresent bool
 }
 
-// sets tells whether the setting is of this sysctl.
+// Sets tells whether the setting is of this sysctl.
 func (k Knob) Sets(s lab.Setting) bool {
 	return k != (Knob{}) && k.Role == s.Role && k.Sysctl == s.Name
 }
@@ -120,7 +120,7 @@ func (c Cell) Value(axis string) string {
 	return v
 }
 
-// number is the cell's value of an axis whose values are numbers. Another value is
+// Number is the cell's value of an axis whose values are numbers. Another value is
 // a mistake in the code, and panics.
 func (c Cell) Number(axis string) int {
 	n, err := strconv.Atoi(c.Value(axis))
@@ -149,6 +149,7 @@ func (c Cell) with(axis, value string) Cell {
 // not name may have any.
 type Where map[string][]string
 
+// Matches tells whether the cell has one of the values of each axis that is named.
 func (w Where) Matches(c Cell) bool {
 	for axis, values := range w {
 		if !slices.Contains(values, c.Values[axis]) {
@@ -162,6 +163,7 @@ func (w Where) Matches(c Cell) bool {
 // matches nothing; Cells{{}} matches all.
 type Cells []Where
 
+// Matches tells whether the cell is in the set.
 func (cs Cells) Matches(c Cell) bool {
 	return slices.ContainsFunc(cs, func(w Where) bool { return w.Matches(c) })
 }
@@ -302,7 +304,7 @@ func (f Family) set(c Cell) map[string]string {
 	return values
 }
 
-// axis finds an axis by name.
+// Axis finds an axis by name.
 func (f Family) Axis(name string) (Axis, bool) {
 	i := slices.IndexFunc(f.Axes, func(a Axis) bool { return a.Name == name })
 	if i < 0 {

@@ -44,7 +44,7 @@ func Judge(f Family, c Cell, r Rule, seen Seen) Result {
 // Agrees tells whether a rule covers the cell and everything is as it says.
 func (r Result) Agrees() bool { return r.Rule != "" && Agree(r.Lines) }
 
-// outcome is what is seen first of all: the kernel's verdict, where there is one.
+// Outcome is what is seen first of all: the kernel's verdict, where there is one.
 func (r Result) Outcome() string {
 	for _, w := range r.Seen.Witnesses {
 		if w.What == "verdict" {

@@ -461,14 +461,14 @@ func samePortEvidence() []claim.Evidence {
 		{Name: "end", Unit: "FIN or RST", Means: "by what the closing side ended the first connection"},
 		{Name: "client time-wait", Unit: situation.Sockets, Means: "TIME_WAITs that the first connection left at the client"},
 		{Name: "balancer time-wait", Unit: situation.Sockets, Means: "TIME_WAITs that the first connection left at the balancer"},
-		situation.VerdictEvidence, situation.SynsEvidence,
+		situation.VerdictEvidence, situation.SYNsEvidence,
 		{Name: "client time-wait after", Unit: situation.Sockets, Means: "TIME_WAITs between the same ports at the client after the second attempt"},
 		{Name: "balancer time-wait after", Unit: situation.Sockets, Means: "TIME_WAITs between the same ports at the balancer after the second attempt"},
-		{Name: "syns seen", Unit: situation.Syns, Means: "how many SYNs of the second attempt arrived at the balancer"},
+		{Name: "syns seen", Unit: situation.SYNs, Means: "how many SYNs of the second attempt arrived at the balancer"},
 		situation.AnswersEvidence,
 		{Name: "echo", Unit: "none, zero or set", Means: "the echo reply in the second SYN: set only where the port of a TIME_WAIT was taken over"},
 		{Name: "accepted", Unit: "connections", Means: "how many connections came about at the balancer: PassiveOpens"},
-		situation.PawsRejectsEvidence,
+		situation.PAWSRejectsEvidence,
 		{Name: "nat clashes", Unit: "packets", Means: "how many packets the gateway dropped for want of a port: insert_failed"},
 	}
 }

@@ -382,8 +382,8 @@ func (p Persona) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, e
 func personaEvidence() []claim.Evidence {
 	return append(situation.CrowdEvidence(),
 		claim.Evidence{Name: "greedy connected", Unit: situation.Attempts, Means: "attempts that connected of the one client that wants more than its share"},
-		claim.Evidence{Name: "greedy unaccounted", Unit: situation.Syns, Means: "SYNs of that client of which it is not known what became of them"},
-		claim.Evidence{Name: "refused after the hold", Unit: situation.Syns, Means: "what TIME_WAITs rejected when the gateway's hold time was over"},
+		claim.Evidence{Name: "greedy unaccounted", Unit: situation.SYNs, Means: "SYNs of that client of which it is not known what became of them"},
+		claim.Evidence{Name: "refused after the hold", Unit: situation.SYNs, Means: "what TIME_WAITs rejected when the gateway's hold time was over"},
 		claim.Evidence{Name: "connected within the hold", Unit: situation.Attempts, Means: "attempts that connected before the gateway's hold time was over"},
 		situation.CrowdTimeWaits,
 	)

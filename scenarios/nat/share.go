@@ -352,7 +352,7 @@ func (u *usedUp) again(ctx context.Context, each int) (crowd.Result, error) {
 // shareEvidence is what [driveShare] notes beside the account of its second crowd.
 func shareEvidence() []claim.Evidence {
 	return append(situation.CrowdEvidence(),
-		claim.Evidence{Name: "refused", Unit: situation.Syns, Means: "what TIME_WAITs rejected, for whatever reason"},
+		claim.Evidence{Name: "refused", Unit: situation.SYNs, Means: "what TIME_WAITs rejected, for whatever reason"},
 		situation.CrowdTimeWaits,
 		claim.Evidence{Name: "ahead", Unit: situation.Attempts, Means: "attempts of hosts whose clock is behind the one before them on the port", Aside: true},
 		claim.Evidence{Name: "refused as the clocks say", Unit: situation.YesOrNo, Means: "whether as many were rejected as the clocks that were drawn demand"},

@@ -11,9 +11,9 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// ProxyLoss is the family of responses that HAProxy's client does not get in full,
+// Loss is the family of responses that HAProxy's client does not get in full,
 // and who is told so.
-func ProxyLoss() situation.Family {
+func Loss() situation.Family {
 	const (
 		mode     = "mode"
 		cut      = "cut"

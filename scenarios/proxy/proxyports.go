@@ -12,9 +12,9 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// ProxyPorts is the family of HAProxy as a client that runs out of ports: towards
+// Ports is the family of HAProxy as a client that runs out of ports: towards
 // its servers.
-func ProxyPorts() situation.Family {
+func Ports() situation.Family {
 	const (
 		mode     = "mode"
 		ends     = "ends"

@@ -97,7 +97,7 @@ func (f Fates) Surplus() int64 { return max(0, f.counted()-f.Sent) }
 // Unaccounted is how far the account is from coming out even.
 func (f Fates) Unaccounted() int64 { return f.Missing() + f.Surplus() }
 
-// note adds the account of the crowd to what was seen: attempts by verdict, SYNs
+// Note adds the account of the crowd to what was seen: attempts by verdict, SYNs
 // by fate.
 func (f Fates) Note(seen *claim.Seen, r crowd.Result) {
 	seen.Count("connected", int64(r.Verdicts[tcp.Connected]))
@@ -130,10 +130,10 @@ const (
 	ByDoor    = "door"
 )
 
-// refusedBy is the witness that counts the refusals of one.
+// RefusedBy is the witness that counts the refusals of one.
 func RefusedBy(who string) string { return "refused by the " + who }
 
-// crowdEvidence is what [Fates.note] notes of a crowd.
+// CrowdEvidence is what [Fates.note] notes of a crowd.
 func CrowdEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		{Name: "connected", Unit: Attempts, Means: "attempts that connected"},
@@ -142,15 +142,16 @@ func CrowdEvidence() []claim.Evidence {
 		{Name: "timed out", Unit: Attempts, Means: "attempts that ended with ETIMEDOUT"},
 		{Name: "undecided", Unit: Attempts, Means: "attempts that had no outcome when our own budget ended"},
 		{Name: RefusedBy(ByClient), Unit: Attempts, Means: "attempts for which the client had no port: EADDRNOTAVAIL"},
-		{Name: RefusedBy(ByGateway), Unit: Syns, Means: "what the gateway dropped for want of a port: insert_failed"},
-		{Name: RefusedBy(ByClock), Unit: Syns, Means: "what a TIME_WAIT rejected for its timestamp"},
-		{Name: RefusedBy(ByNumber), Unit: Syns, Means: "what a TIME_WAIT rejected for its sequence number: RSTs of the clients that nothing else explains"},
-		{Name: RefusedBy(ByQueue), Unit: Syns, Means: "what the balancer dropped because its accept queue was full: ListenOverflows"},
-		{Name: RefusedBy(ByDoor), Unit: Syns, Means: "what the balancer answered by a RST because nobody listens"},
-		{Name: "unaccounted", Unit: Syns, Means: "SYNs sent less all of which it is known what became of them"},
+		{Name: RefusedBy(ByGateway), Unit: SYNs, Means: "what the gateway dropped for want of a port: insert_failed"},
+		{Name: RefusedBy(ByClock), Unit: SYNs, Means: "what a TIME_WAIT rejected for its timestamp"},
+		{Name: RefusedBy(ByNumber), Unit: SYNs, Means: "what a TIME_WAIT rejected for its sequence number: RSTs of the clients that nothing else explains"},
+		{Name: RefusedBy(ByQueue), Unit: SYNs, Means: "what the balancer dropped because its accept queue was full: ListenOverflows"},
+		{Name: RefusedBy(ByDoor), Unit: SYNs, Means: "what the balancer answered by a RST because nobody listens"},
+		{Name: "unaccounted", Unit: SYNs, Means: "SYNs sent less all of which it is known what became of them"},
 		{Name: "seed", Unit: "a number", Means: "what the order of the clients was drawn with", Aside: true},
 		{Name: "latency", Unit: "text", Means: "how long the attempts took", Aside: true},
 	}
 }
 
+// CrowdTimeWaits is evidence that only some crowds leave.
 var CrowdTimeWaits = claim.Evidence{Name: "time-waits", Unit: Sockets, Means: "TIME_WAITs that the balancer had when the last crowd came"}

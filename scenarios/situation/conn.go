@@ -15,14 +15,14 @@ import (
 	"twlab/scenarios/claim"
 )
 
-// verdict wants the verdict of the attempt that the cell is about.
+// Verdict wants the verdict of the attempt that the cell is about.
 func Verdict(v tcp.Verdict) claim.Expectation { return claim.Is("verdict", string(v)) }
 
-// tickAtMost is longer than any tick of the timestamp clock: 1 ms since Linux
+// TickAtMost is longer than any tick of the timestamp clock: 1 ms since Linux
 // 4.13, a jiffy before. A clock that is to be newer must have gone on.
 const TickAtMost = 20 * time.Millisecond
 
-// awaitFinWait2 waits until a FIN has been acknowledged. Only then may the other
+// AwaitFinWait2 waits until a FIN has been acknowledged. Only then may the other
 // side close: its FIN could overtake its ACK on another processor, the ACK would
 // come to a TIME_WAIT, and the RST that answers the TIME_WAIT's own ACK would end
 // it (RFC 1337).
@@ -33,7 +33,7 @@ func AwaitFinWait2(ctx context.Context, closed node.Node, local, remote netip.Ad
 	})
 }
 
-// connect makes one attempt that has to succeed for the situation to come about.
+// Connect makes one attempt that has to succeed for the situation to come about.
 func Connect(ctx context.Context, from node.Node, a tcp.Attempt) (tcp.Outcome, error) {
 	outs, err := from.Attempt(ctx, []tcp.Attempt{a})
 	if err != nil {
@@ -49,7 +49,7 @@ func Connect(ctx context.Context, from node.Node, a tcp.Attempt) (tcp.Outcome, e
 // somebody looks who came instead.
 const arrival = time.Second
 
-// accept has a listener hand out the connection that has come from peer. The client
+// Accept has a listener hand out the connection that has come from peer. The client
 // must know it as connected: the balancer has at least the beginning of it then, and
 // when it has only others, the client left from another address or port than was
 // wanted, or the gateway has changed it.
@@ -72,7 +72,7 @@ func Accept(ctx context.Context, at node.Node, door node.Listening, peer netip.A
 	return at.Accept(ctx, door.Handle, peer)
 }
 
-// countMoves reads the counters of some nodes; the function that it returns tells
+// CountMoves reads the counters of some nodes; the function that it returns tells
 // how they have moved since.
 func CountMoves(ctx context.Context, nodes ...node.Node) (func(context.Context) ([]kernel.Counters, error), error) {
 	before, err := node.CountersOf(ctx, nodes)
@@ -88,11 +88,11 @@ func CountMoves(ctx context.Context, nodes ...node.Node) (func(context.Context) 
 	}, nil
 }
 
-// route is the address and port of who has connected, and of whom it has
+// Route is the address and port of who has connected, and of whom it has
 // connected to.
 type Route struct{ From, To netip.AddrPort }
 
-// waiting are the routes whose end that was connected to, or whose beginning, is
+// Waiting are the routes whose end that was connected to, or whose beginning, is
 // in TIME_WAIT among the sockets.
 func Waiting(all observe.Sockets, atBeginning bool) map[Route]bool {
 	found := map[Route]bool{}
@@ -106,7 +106,7 @@ func Waiting(all observe.Sockets, atBeginning bool) map[Route]bool {
 	return found
 }
 
-// howMany tells how many of the routes are among those found.
+// HowMany tells how many of the routes are among those found.
 func HowMany(routes, found map[Route]bool) string {
 	n := 0
 	for r := range routes {

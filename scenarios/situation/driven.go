@@ -8,11 +8,11 @@ import (
 	"twlab/scenarios/claim"
 )
 
-// Driven is a family with what brings its cells about.
+// Family is a family with what brings its cells about.
 type Family struct {
 	claim.Family
 	// Topology is the lab that the cell needs, without the sysctls that are
-	// axes (see [Axis.Knob]); [Driven.Lab] adds those.
+	// axes (see [Axis.Knob]); [Family.Lab] adds those.
 	Topology func(claim.Cell) lab.Topology
 	// Drive brings the cell about and returns what was seen. An error means
 	// that the situation did not come about, and nothing about the kernel.

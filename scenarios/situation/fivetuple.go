@@ -142,7 +142,7 @@ func (f FiveTuple) Drive(ctx context.Context, l *lab.Lab) (FiveTupleSeen, error)
 	return seen, nil
 }
 
-// fiveTuple is the situation with its cast.
+// FiveTupleRun is the situation with its cast.
 type FiveTupleRun struct {
 	FiveTuple
 	Lab                              *lab.Lab
@@ -185,7 +185,7 @@ func (s FiveTupleRun) drive(ctx context.Context) (seen FiveTupleSeen, err error)
 	return seen, err
 }
 
-// once brings the situation about on one port.
+// Once brings the situation about on one port.
 func (s FiveTupleRun) Once(ctx context.Context) (seen FiveTupleSeen, err error) {
 	last, err := s.leave(ctx, &seen)
 	if err != nil {
@@ -232,7 +232,7 @@ func (s FiveTupleRun) Once(ctx context.Context) (seen FiveTupleSeen, err error) 
 	return seen, err
 }
 
-// meet has the second client connect from the same port.
+// Meet has the second client connect from the same port.
 func (s FiveTupleRun) Meet(ctx context.Context, notBefore time.Duration, seen *FiveTupleSeen) error {
 	count, err := CountMoves(ctx, s.Second, s.Gateway, s.Balancer)
 	if err != nil {
@@ -288,11 +288,12 @@ func (s FiveTupleRun) secondISN() uint32 {
 	}
 }
 
-// from is where both connect from, outside how the balancer sees it.
+// From is where both connect from, outside how the balancer sees it.
 func (s FiveTupleRun) From() netip.AddrPort {
 	return netip.AddrPortFrom(netip.IPv4Unspecified(), s.Port)
 }
 
+// Outside is the first client's address and port as the balancer sees them.
 func (s FiveTupleRun) Outside() netip.AddrPort {
 	if s.Translate {
 		return netip.AddrPortFrom(s.Gateway.Identity().Addr, s.Port)

@@ -58,21 +58,21 @@ func (s FiveTupleRun) tickOfSecond(ctx context.Context) (tick time.Duration, err
 type shown struct {
 	known bool // false when the connection has no timestamps
 	value uint32
-	clock clockReading
+	clock ClockReading
 	tick  time.Duration
 }
 
-// clockReading is a reading of a connection's clock and when it was taken by ours:
+// ClockReading is a reading of a connection's clock and when it was taken by ours:
 // machines of their own have no time in common.
-type clockReading struct {
+type ClockReading struct {
 	tcp.ClockReading
 	taken time.Time
 }
 
 // readClock reads the clock of a connection.
-func readClock(ctx context.Context, of node.Node, conn tcp.Handle) (clockReading, error) {
+func readClock(ctx context.Context, of node.Node, conn tcp.Handle) (ClockReading, error) {
 	reading, err := of.Clock(ctx, conn)
-	return clockReading{reading, time.Now()}, err
+	return ClockReading{reading, time.Now()}, err
 }
 
 // moment is when the second client's clock says the same. A tick of a millisecond
@@ -90,7 +90,7 @@ func (l shown) moment() time.Duration {
 // and on some kernels each five-tuple, has a random offset (secure_tcp_ts_off), and
 // machines of their own have been up for different times.
 // A connection of its own, reset at once, shows it.
-func (s FiveTupleRun) secondClock(ctx context.Context) (clock clockReading, probed bool, err error) {
+func (s FiveTupleRun) secondClock(ctx context.Context) (clock ClockReading, probed bool, err error) {
 	mode, err := s.Second.Sysctl(ctx, "net.ipv4.tcp_timestamps")
 	_, apart := s.Lab.Topology().Kernels[lab.Client]
 	if err != nil || s.First == s.Second || s.Clock == AsItComes || mode == "0" || mode != "1" && !apart {
@@ -100,10 +100,10 @@ func (s FiveTupleRun) secondClock(ctx context.Context) (clock clockReading, prob
 	return clock, true, err
 }
 
-// probe opens a connection from the second client, reads its clock and resets it,
+// Probe opens a connection from the second client, reads its clock and resets it,
 // and sees to it that nothing is left of it. Shared tells whether the balancer
 // agreed to timestamps.
-func (s FiveTupleRun) Probe(ctx context.Context) (clock clockReading, shared bool, err error) {
+func (s FiveTupleRun) Probe(ctx context.Context) (clock ClockReading, shared bool, err error) {
 	out, err := Connect(ctx, s.Second, tcp.Attempt{To: s.Door.Addr, From: s.From(), ReuseAddr: true})
 	if err != nil {
 		return clock, false, err
@@ -134,11 +134,11 @@ func (s FiveTupleRun) Probe(ctx context.Context) (clock clockReading, shared boo
 	return clock, out.Timestamps, err
 }
 
-// steer puts the first connection's clock where the second one's is older,
+// Steer puts the first connection's clock where the second one's is older,
 // equal, newer or wrapped against it. Nobody's clock can be put back before a
 // SYN, so it is the first one's that is put forward, all the way round if need
 // be; the balancer learns it step by step.
-func (s FiveTupleRun) Steer(ctx context.Context, second clockReading, first, atBalancer tcp.Handle) error {
+func (s FiveTupleRun) Steer(ctx context.Context, second ClockReading, first, atBalancer tcp.Handle) error {
 	var lead int64
 	tick := cmp.Or(s.tick, time.Millisecond)
 	switch s.Clock {
@@ -189,7 +189,7 @@ func (s FiveTupleRun) Steer(ctx context.Context, second clockReading, first, atB
 	return nil
 }
 
-// lastShown is the last timestamp with which the first connection reached the
+// LastShown is the last timestamp with which the first connection reached the
 // balancer, or the wire to it.
 func (s FiveTupleRun) LastShown() (value uint32, err error) {
 	packets, err := s.Lab.Packets()
@@ -210,7 +210,7 @@ func (s FiveTupleRun) LastShown() (value uint32, err error) {
 	return value, nil
 }
 
-// compareClocks compares as the kernel does, by the difference's sign
+// CompareClocks compares as the kernel does, by the difference's sign
 // (tcp_paws_check).
 func CompareClocks(first, second uint32) Order {
 	switch d := int32(second - first); {
@@ -225,7 +225,7 @@ func CompareClocks(first, second uint32) Order {
 	}
 }
 
-// awaitTicks watches the clock of a connection for 200 ms and more, and tells how
+// AwaitTicks watches the clock of a connection for 200 ms and more, and tells how
 // far it goes in 100 ms.
 func AwaitTicks(ctx context.Context, of node.Node, conn tcp.Handle, start tcp.ClockReading) (ticks int64, err error) {
 	err = observe.Await(ctx, "200 ms on the clock of the machine", func() (bool, error) {

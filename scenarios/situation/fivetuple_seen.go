@@ -11,7 +11,7 @@ import (
 	"twlab/scenarios/claim"
 )
 
-// witnesses puts what was seen into the words of the rules.
+// Witnesses puts what was seen into the words of the rules.
 func (f FiveTupleSeen) Witnesses() claim.Seen {
 	s := claim.Seen{Moved: map[lab.Role]kernel.Counters{lab.Client: f.Client, lab.Gateway: f.Gateway, lab.Balancer: f.Balancer}}
 	s.Note("verdict", string(f.Second.Verdict))
@@ -60,12 +60,12 @@ func (f FiveTupleSeen) Witnesses() claim.Seen {
 	return s
 }
 
-// timerSlack is half the age at which a TIME_WAIT is hit whose timer is looked at: as
+// TimerSlack is half the age at which a TIME_WAIT is hit whose timer is looked at: as
 // far from a timer that runs on as from one that was begun anew, and ten jiffies of
 // either (see jiffyAtMost).
 const TimerSlack = 200 * time.Millisecond
 
-// timer says what became of the TIME_WAIT's timer: begun anew, running on, or
+// Timer says what became of the TIME_WAIT's timer: begun anew, running on, or
 // gone. A timer that runs on has lost as much as the time between the two looks.
 func (f FiveTupleSeen) Timer() string {
 	switch {
@@ -99,20 +99,20 @@ type FiveTupleSeen struct {
 	Client, Gateway, Balancer kernel.Counters
 }
 
-// tupleEvidence is what [FiveTupleSeen.witnesses] notes.
+// TupleEvidence is what [FiveTupleSeen.witnesses] notes.
 func TupleEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		VerdictEvidence,
 		{Name: "late ms", Unit: InMS, Means: "how long connect(2) of the second client took", Aside: true},
 		{Name: "repeated after ms", Unit: InMS, Means: "how long after its first SYN the second client sent the next one"},
 		{Name: "again after ms", Unit: InMS, Means: "how long after that it sent the third"},
-		SynsEvidence,
+		SYNsEvidence,
 		{Name: "syn-acks", Unit: "segments", Means: "how many SYN-ACKs the balancer sent"},
 		AnswersEvidence,
 		{Name: "all syns reached", Unit: YesOrNo, Means: "whether every SYN arrived at the balancer"},
 		{Name: "reset", Unit: "reached, lost or none", Means: "what became of the RST by which the client answers an ACK that it did not expect"},
 		{Name: "clocks", Unit: "older, newer, equal, wrapped or none", Means: "the second client's timestamp against the last one that the balancer saw"},
-		PawsRejectsEvidence,
+		PAWSRejectsEvidence,
 		{Name: "challenges", Unit: "segments", Means: "what the connection answered by a challenge ACK, or until 6.3 by a duplicate ACK: TCPSYNChallenge and PAWSEstab"},
 		{Name: "acks left out", Unit: "segments", Means: "ACKs that the balancer owed and left out (tcp_invalid_ratelimit): TCPACKSkipped and what follows"},
 		{Name: "left after", Unit: "a state, or nothing", Means: "what the balancer has of the first connection afterwards"},

@@ -8,7 +8,7 @@ import (
 )
 
 func TestWhenAClockSaysTheSame(t *testing.T) {
-	read := clockReading{ClockReading: tcp.ClockReading{At: 7*time.Second + 900*time.Microsecond, Ticks: 5000}}
+	read := ClockReading{ClockReading: tcp.ClockReading{At: 7*time.Second + 900*time.Microsecond, Ticks: 5000}}
 	for _, c := range []struct {
 		name  string
 		tick  time.Duration

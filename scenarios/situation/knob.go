@@ -9,6 +9,7 @@ import (
 	"twlab/harness/node"
 )
 
+// HasSysctl tells whether the node's network namespace shows the sysctl.
 func HasSysctl(ctx context.Context, n node.Node, name string) (kernel.Fact, error) {
 	_, err := n.Sysctl(ctx, name)
 	for _, absent := range []error{kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, kernel.ErrSysctlUnknown} {
@@ -32,7 +33,7 @@ const (
 	knobUnknown  = "unknown"
 )
 
-// knobState puts the answer of a sysctl into a word. An error is one that says
+// KnobState puts the answer of a sysctl into a word. An error is one that says
 // nothing about the kernel.
 func KnobState(answer error) (state string, err error) {
 	for _, known := range []struct {
@@ -55,19 +56,19 @@ func KnobState(answer error) (state string, err error) {
 	return KnobThere, nil
 }
 
-// reuseDelay is the age in milliseconds from which tcp_tw_reuse takes a
+// ReuseDelay is the age in milliseconds from which tcp_tw_reuse takes a
 // TIME_WAIT, since Linux 6.14.
 const ReuseDelay = "net.ipv4.tcp_tw_reuse_delay"
 
 // The age from which tcp_tw_reuse takes a TIME_WAIT (tcp_twsk_unique).
 const (
-	// defaultReuseDelay is tcp_tw_reuse_delay's default, 1 s. It is the least
+	// DefaultReuseDelay is tcp_tw_reuse_delay's default, 1 s. It is the least
 	// that a TIME_WAIT waits that began with a second on Linux 4.19 to 6.13.
 	DefaultReuseDelay = time.Second
-	// oldReuseDelay is enough before that sysctl: up to 2 s until Linux 4.18,
+	// OldReuseDelay is enough before that sysctl: up to 2 s until Linux 4.18,
 	// and up to 1 s until 6.13.
 	OldReuseDelay = 2 * time.Second
-	// agingSlack is more than what the socket table's timer, in jiffies of up to
+	// AgingSlack is more than what the socket table's timer, in jiffies of up to
 	// 10 ms, and the clock may differ by.
 	AgingSlack = 100 * time.Millisecond
 )

@@ -27,11 +27,11 @@ const (
 	RecycledTimeWait = "3.5 RTO"
 )
 
-// jiffyAtMost is how much shorter than it was set a timer may look: jiffies are
+// JiffyAtMost is how much shorter than it was set a timer may look: jiffies are
 // whole, of 10 ms at most (HZ=100), when it is set and again when it is looked at.
 const JiffyAtMost = 2 * 10 * time.Millisecond
 
-// timerExtra is how much longer than its length a timer of a socket may say that it
+// TimerExtra is how much longer than its length a timer of a socket may say that it
 // runs, on a kernel of any HZ:
 //   - before Linux 4.1, a minisocket of up to 31 slots waits for the end of one
 //     (inet_twsk_schedule): a slot is 4 s / 32 in jiffies, rounded up to a power of 2, so
@@ -56,9 +56,9 @@ func TimerExtra(on kernel.Release, length time.Duration) time.Duration {
 const shortestRTO = 200 * time.Millisecond
 
 var (
-	// errTooLate says that too much time went by to tell one length from the other.
+	// ErrTooLate says that too much time went by to tell one length from the other.
 	ErrTooLate = errors.New("looked too late")
-	// errCut says that a TIME_WAIT was ended by a RST (RFC 1337). That happens where
+	// ErrCut says that a TIME_WAIT was ended by a RST (RFC 1337). That happens where
 	// machines are slow: the FIN is repeated, and the TIME_WAIT's second answer
 	// finds nobody any more.
 	ErrCut = errors.New("the TIME_WAIT was cut short by a RST of the other side")
@@ -78,14 +78,14 @@ func KeepTimeWaits(roles ...lab.Role) (settings lab.Settings) {
 	return settings
 }
 
-// side is one end of a connection.
+// Side is one end of a connection.
 type Side struct {
 	Node          node.Node
 	Conn          tcp.Handle
 	Local, Remote netip.AddrPort // as its own kernel knows them
 }
 
-// part closes the first connection at both sides, the client or the balancer
+// Part closes the first connection at both sides, the client or the balancer
 // first, and tells how long the TIME_WAIT lasts that this leaves there.
 func (s FiveTupleRun) Part(ctx context.Context, clientFirst bool, out tcp.Outcome, conn tcp.Handle) (timeWait string, err error) {
 	atBalancer := Side{Node: s.Balancer, Conn: conn, Local: s.Door.Addr, Remote: s.Outside()}
@@ -96,7 +96,7 @@ func (s FiveTupleRun) Part(ctx context.Context, clientFirst bool, out tcp.Outcom
 	return CloseInTurn(ctx, atBalancer, atClient)
 }
 
-// closeInTurn has one side close and, when its FIN is acknowledged, the other: the
+// CloseInTurn has one side close and, when its FIN is acknowledged, the other: the
 // TIME_WAIT is at the first. It tells how long that lasts.
 func CloseInTurn(ctx context.Context, first, then Side) (timeWait string, err error) {
 	rto, err := first.Node.RTO(ctx, first.Conn)

@@ -4,30 +4,28 @@ import (
 	"twlab/scenarios/claim"
 )
 
-// What the drivers note, by driver. A name that several drivers note means the same
-// with all of them.
-
-// Units that several have.
+// Units of what drivers note.
 const (
 	AnOutcome = "an outcome"
 	YesOrNo   = "yes or no"
 	InMS      = "ms"
 	Sockets   = "sockets"
-	Syns      = "SYNs"
+	SYNs      = "SYNs"
 	Attempts  = "attempts"
 	Requests  = "requests"
 
 	ShareOfPorts = "all, some or none"
 )
 
+// What several drivers note. A name means the same with all of them.
 var (
 	VerdictEvidence = claim.Evidence{Name: "verdict", Unit: AnOutcome, Means: "what connect(2) or bind(2) gave the attempt that the cell is about"}
 	AnswersEvidence = claim.Evidence{
 		Name: "answers", Unit: "segments, in order",
 		Means: "how the balancer answered each SYN of the attempt (of several attempts, every sequence that occurred)",
 	}
-	SynsEvidence        = claim.Evidence{Name: "syns", Unit: Syns, Means: "how many SYNs the attempt sent, repetitions included"}
-	PawsRejectsEvidence = claim.Evidence{
+	SYNsEvidence        = claim.Evidence{Name: "syns", Unit: SYNs, Means: "how many SYNs the attempt sent, repetitions included"}
+	PAWSRejectsEvidence = claim.Evidence{
 		Name: "paws rejects", Unit: "segments",
 		Means: "what the balancer rejected for an older timestamp: PAWSTimewait, on kernels without that PAWSEstab",
 	}
@@ -35,7 +33,7 @@ var (
 		Name: "knob", Unit: "a state", Means: "what became of setting tcp_tw_recycle: set, or why it could not be, or untouched",
 	}
 	PassiveRejectsEvidence = claim.Evidence{
-		Name: "passive rejects", Unit: Syns, Means: "what tcp_tw_recycle dropped: PAWSPassive of the balancer, and what an emulation has dropped",
+		Name: "passive rejects", Unit: SYNs, Means: "what tcp_tw_recycle dropped: PAWSPassive of the balancer, and what an emulation has dropped",
 	}
 	TimeWaitEvidence = claim.Evidence{
 		Name: "time-wait", Unit: "a length", Means: "how long the TIME_WAIT of the first connection lasts, by the timer that the kernel has set",
@@ -44,6 +42,7 @@ var (
 	TimestampsEvidence = claim.Evidence{Name: "timestamps", Unit: YesOrNo, Means: "whether the connections had timestamps"}
 )
 
+// What is noted of clients behind a proxy, too.
 var (
 	BytesLost      = claim.Evidence{Name: "bytes lost", Unit: "bytes", Means: "what was sent, or promised, and did not arrive, of all connections together"}
 	ClientWaits    = claim.Evidence{Name: "client TIME_WAIT", Unit: Sockets, Means: "TIME_WAITs of the client afterwards"}

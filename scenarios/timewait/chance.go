@@ -188,6 +188,6 @@ func chanceEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		{Name: "rejected", Unit: "connections", Means: "connections that wanted more than one SYN"},
 		situation.FailedEvidence,
-		situation.PawsRejectsEvidence,
+		situation.PAWSRejectsEvidence,
 	}
 }

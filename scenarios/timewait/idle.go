@@ -283,6 +283,6 @@ func idleEvidence() []claim.Evidence {
 		{Name: "segment", Unit: "accepted or rejected", Means: "what the balancer did with the segment after the silence"},
 		{Name: "looks", Unit: "older or newer", Means: "that segment's timestamp against the last one, by the sign of the difference"},
 		{Name: "left", Unit: "a state, or nothing", Means: "what the balancer had of the connection when the silence was over"},
-		situation.VerdictEvidence, situation.SynsEvidence,
+		situation.VerdictEvidence, situation.SYNsEvidence,
 	}
 }

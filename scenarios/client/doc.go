@@ -1,0 +1,3 @@
+// Package client has the families about the side that connects: its ports, its clock, its
+// options, its sysctls and what helps it.
+package client
