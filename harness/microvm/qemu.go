@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"twlab/harness/ns"
+	"twlab/harness/child"
 )
 
 // Accelerator is what runs a machine's instructions.
@@ -100,7 +100,7 @@ func (p plan) start() (*qemu, error) {
 	c := exec.CommandContext(ctx, program)
 	c.Stdout, c.Stderr = q.console, q.console
 	p.arguments(c, theirs)
-	wait, err := ns.Start(c)
+	wait, err := child.Start(c)
 	if err != nil {
 		stop()
 		return nil, errors.Join(fmt.Errorf("start QEMU: %w", err), ours.Close(), theirs.Close())

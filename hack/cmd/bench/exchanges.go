@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/child"
 	"twlab/harness/kernel"
 	"twlab/harness/node"
 	"twlab/harness/ns"
@@ -166,7 +167,7 @@ func wrkRate(ctx context.Context, wrk string, space *ns.Namespace, to netip.Addr
 		c := exec.CommandContext(ctx, "nsenter", fmt.Sprintf("--net=/proc/%d/fd/%d", os.Getpid(), fd), "--",
 			wrk, "-t1", fmt.Sprintf("-c%d", atOnce), "-d1s", "-H", "Connection: close", fmt.Sprintf("http://%v/", to))
 		c.Stdout, c.Stderr = &out, &out
-		wait, err := ns.Start(c)
+		wait, err := child.Start(c)
 		if err != nil {
 			return err
 		}

@@ -1,4 +1,11 @@
-package ns
+// Package sandbox runs a command in private namespaces, where it sees and touches
+// nothing of the host's network and leaves nothing behind: user, network, mount,
+// process and IPC namespaces that the kernel takes down with everything in them.
+//
+// [Run] makes one. The program that calls it is started again as PID 1 inside, so
+// that its main function calls [Init] first. What the kernel refuses is explained
+// by an error that says which setting forbids it, and what to do.
+package sandbox
 
 import (
 	"context"
@@ -18,8 +25,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SandboxVariable is "1" in the environment of every process in a sandbox.
-const SandboxVariable = "TWLAB_SANDBOX"
+// Variable is "1" in the environment of every process in a sandbox.
+const Variable = "TWLAB_SANDBOX"
 
 const (
 	// initName is argv[0] of the process that becomes a sandbox's PID 1.
@@ -37,7 +44,7 @@ const (
 // forwarded are the signals that a user or a CI system stops a run with.
 var forwarded = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT}
 
-// Sandbox runs argv (a program, looked up in PATH, and its arguments) in a
+// Run runs argv (a program, looked up in PATH, and its arguments) in a
 // sandbox and returns its exit code, or 128 and the number of the signal that
 // killed it. An error means that the command was not run.
 //
@@ -52,7 +59,7 @@ var forwarded = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT
 //
 // Nothing survives the sandbox: when the command ends, or the caller dies (of
 // SIGKILL, say), or ctx ends, the kernel kills every process inside and takes
-// the namespaces down with them (pid_namespaces(7)). Sandbox returns when that
+// the namespaces down with them (pid_namespaces(7)). Run returns when that
 // has happened to the processes.
 //
 // Ordinary users need a kernel that lets them make user namespaces; where it
@@ -64,8 +71,8 @@ var forwarded = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT
 // group of its own, and the whole group gets the signals.
 //
 // It runs the program that calls it again, as PID 1 of the sandbox: that
-// program's main function must call [SandboxInit] before all else.
-func Sandbox(ctx context.Context, argv []string) (exitCode int, err error) {
+// program's main function must call [Init] before all else.
+func Run(ctx context.Context, argv []string) (exitCode int, err error) {
 	if len(argv) == 0 {
 		return 0, errors.New("sandbox: no command given")
 	}
@@ -147,7 +154,7 @@ func (b box) run(ctx context.Context, newUser uintptr) (exitCode int, err error)
 
 	child := exec.CommandContext(ctx, "/proc/self/exe")
 	child.Args = append([]string{initName, strconv.FormatBool(b.foreground), b.path}, b.argv...)
-	child.Env = append(os.Environ(), SandboxVariable+"=1")
+	child.Env = append(os.Environ(), Variable+"=1")
 	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
 	child.ExtraFiles = []*os.File{signalsIn, failureOut, wireOut}
 	child.SysProcAttr = &syscall.SysProcAttr{
@@ -269,11 +276,11 @@ func sameIDs(table string) ([]syscall.SysProcIDMap, error) {
 	return all, nil
 }
 
-// SandboxInit is the first thing that the main function of a program that calls
-// [Sandbox] must do. When the program was started as PID 1 of a sandbox, it
+// Init is the first thing that the main function of a program that calls
+// [Run] must do. When the program was started as PID 1 of a sandbox, it
 // does that work, and main must exit with the code it returns; otherwise it does
 // nothing and isInit is false.
-func SandboxInit() (exitCode int, isInit bool) {
+func Init() (exitCode int, isInit bool) {
 	if os.Args[0] != initName || os.Getpid() != 1 || len(os.Args) < 4 {
 		return 0, false
 	}

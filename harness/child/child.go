@@ -1,4 +1,6 @@
-package ns
+// Package child starts commands that do not outlive this process, however that
+// ends.
+package child
 
 import (
 	"os/exec"
@@ -9,30 +11,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Start starts a command that does not outlive this process, however that ends.
-// It leads a process group of its own, so that a terminal's Ctrl-C is not for
-// it. The caller must call wait, which returns what [exec.Cmd.Wait] does, the same
-// every time.
+// Start starts a command on a thread of its own. The command leads a process group
+// of its own, so that a terminal's Ctrl-C is not for it. The caller must call wait,
+// which returns what [exec.Cmd.Wait] does, the same every time.
 func Start(c *exec.Cmd) (wait func() error, err error) {
-	return start(c, func(f func() error) error {
+	return StartBy(func(f func() error) error {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		return f()
-	})
+	}, c)
 }
 
-// Start is the package's [Start], with the command inside of the namespace, which
-// lives on until the command has ended.
-func (n *Namespace) Start(c *exec.Cmd) (wait func() error, err error) {
-	return start(c, n.Do)
-}
-
-// start runs a command on a thread that on gives it.
+// StartBy is [Start] on the thread on which by runs its function, such as
+// ns.Namespace.Do: the command is inside of that namespace then, which lives on
+// until the command has ended.
 //
 // The kernel sends the parent death signal when the thread that started the
-// child ends, and Go ends threads as it likes (prctl(2)), so a thread stays with
+// child ends, and Go ends threads as it likes (prctl(2)), so the thread stays with
 // the child.
-func start(c *exec.Cmd, on func(func() error) error) (wait func() error, err error) {
+func StartBy(by func(func() error) error, c *exec.Cmd) (wait func() error, err error) {
 	if c.SysProcAttr == nil {
 		c.SysProcAttr = &syscall.SysProcAttr{}
 	}
@@ -41,7 +38,7 @@ func start(c *exec.Cmd, on func(func() error) error) (wait func() error, err err
 	started, ended := make(chan error, 1), make(chan error, 1)
 	go func() {
 		running := false
-		err := on(func() error {
+		err := by(func() error {
 			if err := c.Start(); err != nil {
 				return err
 			}

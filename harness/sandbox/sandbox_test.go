@@ -1,4 +1,4 @@
-package ns_test
+package sandbox_test
 
 import (
 	"bufio"
@@ -23,6 +23,7 @@ import (
 
 	"twlab/harness/kernel"
 	"twlab/harness/ns"
+	"twlab/harness/sandbox"
 )
 
 // caller is somebody who starts a sandbox.
@@ -111,7 +112,7 @@ func TestSandboxIsPrivate(t *testing.T) {
 				t.Errorf("uid %d inside, want 0", inside.UID)
 			}
 			if inside.Variable != "1" {
-				t.Errorf("%s=%q", ns.SandboxVariable, inside.Variable)
+				t.Errorf("%s=%q", sandbox.Variable, inside.Variable)
 			}
 			if !maps.Equal(inside.Links, map[string]bool{"lo": true}) {
 				t.Errorf("links (and whether they are up): %v", inside.Links)
@@ -243,7 +244,7 @@ func TestSandboxEndsWithItsContext(t *testing.T) {
 		began <- errors.Join(err, keep.Close())
 		cancel()
 	}()
-	_, err = ns.Sandbox(ctx, []string{"sh", "-c", "exec >" + path + "; setsid sleep 1000 & echo; sleep 1000"})
+	_, err = sandbox.Run(ctx, []string{"sh", "-c", "exec >" + path + "; setsid sleep 1000 & echo; sleep 1000"})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
@@ -490,7 +491,7 @@ func testBinary(t *testing.T) string {
 		}
 	})
 	try(t, os.Chmod(directory, 0o755)) //nolint:gosec // see above
-	path := directory + "/ns.test"
+	path := directory + "/sandbox.test"
 	try(t, os.WriteFile(path, text, 0o755)) //nolint:gosec // see above
 	return path
 }

@@ -1,4 +1,4 @@
-package ns
+package sandbox
 
 import (
 	"encoding/json"
