@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"twlab/harness/haproxy"
+	"twlab/harness/http"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
 )
@@ -336,8 +337,8 @@ func Proxy() Family {
 			return t
 		},
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
-			p := Proxied{Requests: proxyRequests, Server: tcp.ListenSpec{HTTP: &tcp.Responder{Body: proxyBytes, JoinFIN: c.Is(server, "first")}}}
-			var request tcp.Request
+			p := Proxied{Requests: proxyRequests, Server: http.ListenSpec{HTTP: &http.Responder{Body: proxyBytes, JoinFIN: c.Is(server, "first")}}}
+			var request http.Request
 			p.Each.Ending = tcp.CloseAfterPeer
 			if c.Is(server, "waits") {
 				p.Server.Ending = tcp.CloseAfterPeer
@@ -362,7 +363,7 @@ func Proxy() Family {
 			case "reset":
 				p.Each.Ending = tcp.Abort
 			}
-			p.Each.Requests = []tcp.Request{request}
+			p.Each.Requests = []http.Request{request}
 			return p.Drive(ctx, l)
 		},
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"twlab/harness/haproxy"
+	"twlab/harness/http"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
 )
@@ -183,9 +184,9 @@ func ProxyPorts() Family {
 			return t
 		},
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
-			responder := &tcp.Responder{Body: proxyBytes}
-			p := Proxied{Requests: half, Again: half, Server: tcp.ListenSpec{HTTP: responder}}
-			var request tcp.Request
+			responder := &http.Responder{Body: proxyBytes}
+			p := Proxied{Requests: half, Again: half, Server: http.ListenSpec{HTTP: responder}}
+			var request http.Request
 			switch c.Value(ends) {
 			case "client":
 				p.Each.Ending = tcp.CloseFirst
@@ -202,7 +203,7 @@ func ProxyPorts() Family {
 				request.Connection = "close"
 				p.Each.Ending, p.Server.Ending = tcp.CloseAfterPeer, tcp.CloseAfterPeer
 			}
-			p.Each.Requests = []tcp.Request{request}
+			p.Each.Requests = []http.Request{request}
 			return p.Drive(ctx, l)
 		},
 	}

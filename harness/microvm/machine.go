@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"twlab/harness/http"
 	"twlab/harness/kernel"
 	"twlab/harness/microvm/agent"
 	"twlab/harness/microvm/line"
@@ -126,18 +127,23 @@ func (m *Machine) Listen(ctx context.Context, spec tcp.ListenSpec) (node.Listeni
 	return ask(ctx, m, agent.Listen, spec)
 }
 
+// Serve opens a listening socket on the machine that answers HTTP requests.
+func (m *Machine) Serve(ctx context.Context, spec http.ListenSpec) (node.Listening, error) {
+	return ask(ctx, m, agent.Serve, spec)
+}
+
 // Attempt makes the attempts from the machine.
 func (m *Machine) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outcome, error) {
 	return ask(ctx, m, agent.Attempt, attempts)
 }
 
 // Exchange makes HTTP exchanges from the machine, at most so many at once.
-func (m *Machine) Exchange(ctx context.Context, exchanges []tcp.Exchange, atOnce int) ([]tcp.Exchanged, error) {
+func (m *Machine) Exchange(ctx context.Context, exchanges []http.Exchange, atOnce int) ([]http.Exchanged, error) {
 	return ask(ctx, m, agent.Exchange, agent.Exchanges{All: exchanges, AtOnce: atOnce})
 }
 
 // Served tells what an HTTP listener of the machine has done so far.
-func (m *Machine) Served(ctx context.Context, listening tcp.Handle) (tcp.Served, error) {
+func (m *Machine) Served(ctx context.Context, listening tcp.Handle) (http.Served, error) {
 	return ask(ctx, m, agent.Served, listening)
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"twlab/harness/http"
 	"twlab/harness/kernel"
 	"twlab/harness/microvm/line"
 	"twlab/harness/node"
@@ -16,29 +17,30 @@ import (
 // The methods of an agent: Setup first, then those of node.Node, and in the end
 // CloseAll.
 const (
-	SetUp       line.Method[Setup, line.None]               = "set up"
-	CloseAll    line.Method[line.None, line.None]           = "close all sockets"
-	Release     line.Method[line.None, kernel.Release]      = "release"
-	Sysctl      line.Method[string, string]                 = "read sysctl"
-	SetSysctl   line.Method[SysctlValue, line.None]         = "set sysctl"
-	Counters    line.Method[line.None, observe.Counters]    = "counters"
-	Occupancy   line.Method[line.None, observe.Occupancy]   = "occupancy"
-	Sockets     line.Method[line.None, observe.Sockets]     = "sockets"
-	Flows       line.Method[line.None, []observe.Flow]      = "flows"
-	Rules       line.Method[line.None, []observe.RuleHits]  = "rules"
-	DeleteFlows line.Method[observe.FlowMatch, int]         = "delete flows"
-	HasSymbol   line.Method[string, kernel.Fact]            = "has symbol"
-	Listen      line.Method[tcp.ListenSpec, node.Listening] = "listen"
-	Attempt     line.Method[[]tcp.Attempt, []tcp.Outcome]   = "attempt"
-	Exchange    line.Method[Exchanges, []tcp.Exchanged]     = "exchange"
-	Served      line.Method[tcp.Handle, tcp.Served]         = "served"
-	Accept      line.Method[Acceptance, tcp.Handle]         = "accept"
-	End         line.Method[Termination, line.None]         = "end"
-	Send        line.Method[Transmission, int]              = "send"
-	Receive     line.Method[tcp.Handle, tcp.Received]       = "receive"
-	Clock       line.Method[tcp.Handle, tcp.ClockReading]   = "read clock"
-	Advance     line.Method[Advancement, line.None]         = "advance clock"
-	RTO         line.Method[tcp.Handle, time.Duration]      = "read retransmission timeout"
+	SetUp       line.Method[Setup, line.None]                = "set up"
+	CloseAll    line.Method[line.None, line.None]            = "close all sockets"
+	Release     line.Method[line.None, kernel.Release]       = "release"
+	Sysctl      line.Method[string, string]                  = "read sysctl"
+	SetSysctl   line.Method[SysctlValue, line.None]          = "set sysctl"
+	Counters    line.Method[line.None, observe.Counters]     = "counters"
+	Occupancy   line.Method[line.None, observe.Occupancy]    = "occupancy"
+	Sockets     line.Method[line.None, observe.Sockets]      = "sockets"
+	Flows       line.Method[line.None, []observe.Flow]       = "flows"
+	Rules       line.Method[line.None, []observe.RuleHits]   = "rules"
+	DeleteFlows line.Method[observe.FlowMatch, int]          = "delete flows"
+	HasSymbol   line.Method[string, kernel.Fact]             = "has symbol"
+	Listen      line.Method[tcp.ListenSpec, node.Listening]  = "listen"
+	Serve       line.Method[http.ListenSpec, node.Listening] = "serve"
+	Attempt     line.Method[[]tcp.Attempt, []tcp.Outcome]    = "attempt"
+	Exchange    line.Method[Exchanges, []http.Exchanged]     = "exchange"
+	Served      line.Method[tcp.Handle, http.Served]         = "served"
+	Accept      line.Method[Acceptance, tcp.Handle]          = "accept"
+	End         line.Method[Termination, line.None]          = "end"
+	Send        line.Method[Transmission, int]               = "send"
+	Receive     line.Method[tcp.Handle, tcp.Received]        = "receive"
+	Clock       line.Method[tcp.Handle, tcp.ClockReading]    = "read clock"
+	Advance     line.Method[Advancement, line.None]          = "advance clock"
+	RTO         line.Method[tcp.Handle, time.Duration]       = "read retransmission timeout"
 )
 
 // Setup makes a node of a machine that has just come up.
@@ -70,7 +72,7 @@ type (
 	SysctlValue struct{ Name, Value string }
 	// Exchanges is what Exchange makes.
 	Exchanges struct {
-		All    []tcp.Exchange
+		All    []http.Exchange
 		AtOnce int
 	}
 	// Acceptance is what Accept waits for.
@@ -155,13 +157,16 @@ func serveSockets(s *line.Server, a *Agent) {
 	Listen.Serve(s, ask(a, func(ctx context.Context, n *node.Local, spec tcp.ListenSpec) (node.Listening, error) {
 		return n.Listen(ctx, spec)
 	}))
+	Serve.Serve(s, ask(a, func(ctx context.Context, n *node.Local, spec http.ListenSpec) (node.Listening, error) {
+		return n.Serve(ctx, spec)
+	}))
 	Attempt.Serve(s, ask(a, func(ctx context.Context, n *node.Local, attempts []tcp.Attempt) ([]tcp.Outcome, error) {
 		return n.Attempt(ctx, attempts)
 	}))
-	Exchange.Serve(s, ask(a, func(ctx context.Context, n *node.Local, in Exchanges) ([]tcp.Exchanged, error) {
+	Exchange.Serve(s, ask(a, func(ctx context.Context, n *node.Local, in Exchanges) ([]http.Exchanged, error) {
 		return n.Exchange(ctx, in.All, in.AtOnce)
 	}))
-	Served.Serve(s, ask(a, func(ctx context.Context, n *node.Local, listening tcp.Handle) (tcp.Served, error) {
+	Served.Serve(s, ask(a, func(ctx context.Context, n *node.Local, listening tcp.Handle) (http.Served, error) {
 		return n.Served(ctx, listening)
 	}))
 	Accept.Serve(s, ask(a, func(ctx context.Context, n *node.Local, in Acceptance) (tcp.Handle, error) {

@@ -1,4 +1,4 @@
-package tcp_test
+package http_test
 
 import (
 	"context"
@@ -11,24 +11,25 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"twlab/harness/http1"
+	"twlab/harness/http"
+	"twlab/harness/internal/http1"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )
 
 // exchange makes exchanges with all at once, and fails the test on an error.
-func exchange(t *testing.T, host *tcp.Host, exchanges ...tcp.Exchange) []tcp.Exchanged {
+func exchange(t *testing.T, host *host, exchanges ...http.Exchange) []http.Exchanged {
 	t.Helper()
-	done, err := host.Exchange(t.Context(), exchanges, 0)
+	done, err := host.web.Exchange(t.Context(), exchanges, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return done
 }
 
-func served(t *testing.T, host *tcp.Host, door tcp.Handle) tcp.Served {
+func served(t *testing.T, host *host, door tcp.Handle) http.Served {
 	t.Helper()
-	s, err := host.Served(door)
+	s, err := host.web.Served(door)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,33 +52,33 @@ func sockets(t *testing.T, inside func(func() error) error) (all observe.Sockets
 
 // Who closes first keeps the TIME_WAIT.
 func TestExchangeLeavesTheTimeWaitWhereToldTo(t *testing.T) {
-	closing, staying := []tcp.Request{{Connection: "close"}}, []tcp.Request{{}}
+	closing, staying := []http.Request{{Connection: "close"}}, []http.Request{{}}
 	for _, c := range []struct {
 		name     string
-		server   tcp.ListenSpec
+		server   http.ListenSpec
 		ending   tcp.Ending
-		requests []tcp.Request
+		requests []http.Request
 		first    tcp.Side
 		says     bool // the response says that it is the last
 		waits    string
 	}{
-		{"client first, on an open connection", tcp.ListenSpec{HTTP: &tcp.Responder{}}, tcp.CloseFirst, staying, tcp.Here, false, "client"},
-		{"client first, the server overhears close", tcp.ListenSpec{HTTP: &tcp.Responder{IgnoreClose: true}}, tcp.CloseFirst, closing, tcp.Here, false, "client"},
-		{"server first, as the client says", tcp.ListenSpec{HTTP: &tcp.Responder{}}, tcp.CloseAfterPeer, closing, tcp.Peer, true, "server"},
-		{"server first, and says so", tcp.ListenSpec{HTTP: &tcp.Responder{Last: 1}}, tcp.CloseAfterPeer, staying, tcp.Peer, true, "server"},
-		{"server first, and waits", tcp.ListenSpec{HTTP: &tcp.Responder{Last: 1}, Ending: tcp.CloseFirst}, tcp.CloseAfterPeer, staying, tcp.Peer, true, "server"},
-		{"server first, without a word", tcp.ListenSpec{HTTP: &tcp.Responder{Last: 1, Silent: true}}, tcp.CloseAfterPeer, staying, tcp.Peer, false, "server"},
-		{"client resets", tcp.ListenSpec{HTTP: &tcp.Responder{}}, tcp.Abort, staying, tcp.Here, false, ""},
+		{"client first, on an open connection", http.ListenSpec{HTTP: &http.Responder{}}, tcp.CloseFirst, staying, tcp.Here, false, "client"},
+		{"client first, the server overhears close", http.ListenSpec{HTTP: &http.Responder{IgnoreClose: true}}, tcp.CloseFirst, closing, tcp.Here, false, "client"},
+		{"server first, as the client says", http.ListenSpec{HTTP: &http.Responder{}}, tcp.CloseAfterPeer, closing, tcp.Peer, true, "server"},
+		{"server first, and says so", http.ListenSpec{HTTP: &http.Responder{Last: 1}}, tcp.CloseAfterPeer, staying, tcp.Peer, true, "server"},
+		{"server first, and waits", http.ListenSpec{HTTP: &http.Responder{Last: 1}, ListenSpec: tcp.ListenSpec{Ending: tcp.CloseFirst}}, tcp.CloseAfterPeer, staying, tcp.Peer, true, "server"},
+		{"server first, without a word", http.ListenSpec{HTTP: &http.Responder{Last: 1, Silent: true}}, tcp.CloseAfterPeer, staying, tcp.Peer, false, "server"},
+		{"client resets", http.ListenSpec{HTTP: &http.Responder{}}, tcp.Abort, staying, tcp.Here, false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			host, inside := newHostIn(t)
-			door, at := listen(t, host, c.server)
-			got := exchange(t, host, tcp.Exchange{Attempt: tcp.Attempt{To: at, Ending: c.ending}, Requests: c.requests})[0]
+			door, at := serve(t, host, c.server)
+			got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at, Ending: c.ending}, Requests: c.requests})[0]
 			t.Logf("%+v", got)
 			if got.Verdict != tcp.Connected || got.Conn != 0 || got.End != (tcp.End{First: c.first}) {
 				t.Errorf("%v, %+v, want it Connected and closed, first by %s", got.Outcome, got.End, c.first)
 			}
-			if r := got.Replies[0]; r.Fate != tcp.Whole || r.Status != 200 || r.Close != c.says || r.FirstByte <= 0 || r.Took < r.FirstByte {
+			if r := got.Replies[0]; r.Fate != http.Whole || r.Status != 200 || r.Close != c.says || r.FirstByte <= 0 || r.Took < r.FirstByte {
 				t.Errorf("%+v, want a whole response, Close %v", r, c.says)
 			}
 			await(t, "the end of the connection", func() bool { return served(t, host, door).Open == 0 })
@@ -95,52 +96,52 @@ func TestExchangeTellsWhatBecameOfAResponse(t *testing.T) {
 	const size, cut = 300_000, 200_000
 	for _, c := range []struct {
 		name   string
-		server tcp.ListenSpec
-		want   tcp.Reply
+		server http.ListenSpec
+		want   http.Reply
 		end    tcp.End
 		fewer  bool // fewer bytes may come than were sent
 	}{
 		{
-			name: "whole", server: tcp.ListenSpec{HTTP: &tcp.Responder{Body: size}},
-			want: tcp.Reply{Fate: tcp.Whole, Status: 200, Length: size, Bytes: size, Close: true}, end: tcp.End{First: tcp.Peer},
+			name: "whole", server: http.ListenSpec{HTTP: &http.Responder{Body: size}},
+			want: http.Reply{Fate: http.Whole, Status: 200, Length: size, Bytes: size, Close: true}, end: tcp.End{First: tcp.Peer},
 		},
 		{
-			name: "whole, in chunks", server: tcp.ListenSpec{HTTP: &tcp.Responder{Body: size, Framing: http1.Chunked}},
-			want: tcp.Reply{Fate: tcp.Whole, Status: 200, Length: -1, Bytes: size, Close: true}, end: tcp.End{First: tcp.Peer},
+			name: "whole, in chunks", server: http.ListenSpec{HTTP: &http.Responder{Body: size, Framing: http.Chunked}},
+			want: http.Reply{Fate: http.Whole, Status: 200, Length: -1, Bytes: size, Close: true}, end: tcp.End{First: tcp.Peer},
 		},
 		{
-			name: "whole, to the end", server: tcp.ListenSpec{HTTP: &tcp.Responder{Body: size, Framing: http1.ToTheEnd}},
-			want: tcp.Reply{Fate: tcp.Whole, Status: 200, Length: -1, Bytes: size, Close: true}, end: tcp.End{First: tcp.Peer},
+			name: "whole, to the end", server: http.ListenSpec{HTTP: &http.Responder{Body: size, Framing: http.ToTheEnd}},
+			want: http.Reply{Fate: http.Whole, Status: 200, Length: -1, Bytes: size, Close: true}, end: tcp.End{First: tcp.Peer},
 		},
 		{
-			name: "an error", server: tcp.ListenSpec{HTTP: &tcp.Responder{Status: 503}},
-			want: tcp.Reply{Fate: tcp.Whole, Status: 503, Close: true}, end: tcp.End{First: tcp.Peer},
+			name: "an error", server: http.ListenSpec{HTTP: &http.Responder{Status: 503}},
+			want: http.Reply{Fate: http.Whole, Status: 503, Close: true}, end: tcp.End{First: tcp.Peer},
 		},
 		{
-			name: "truncated", server: tcp.ListenSpec{HTTP: &tcp.Responder{Body: size, Cut: cut}},
-			want: tcp.Reply{Fate: tcp.Truncated, Status: 200, Length: size, Bytes: cut, Close: true}, end: tcp.End{First: tcp.Peer},
+			name: "truncated", server: http.ListenSpec{HTTP: &http.Responder{Body: size, Cut: cut}},
+			want: http.Reply{Fate: http.Truncated, Status: 200, Length: size, Bytes: cut, Close: true}, end: tcp.End{First: tcp.Peer},
 		},
 		{
-			name: "truncated in a chunk", server: tcp.ListenSpec{HTTP: &tcp.Responder{Body: size, Cut: cut, Framing: http1.Chunked}},
-			want: tcp.Reply{Fate: tcp.Truncated, Status: 200, Length: -1, Bytes: cut, Close: true}, end: tcp.End{First: tcp.Peer},
+			name: "truncated in a chunk", server: http.ListenSpec{HTTP: &http.Responder{Body: size, Cut: cut, Framing: http.Chunked}},
+			want: http.Reply{Fate: http.Truncated, Status: 200, Length: -1, Bytes: cut, Close: true}, end: tcp.End{First: tcp.Peer},
 		},
 		{
-			name: "reset", server: tcp.ListenSpec{HTTP: &tcp.Responder{Body: size, Cut: cut}, Ending: tcp.Abort}, fewer: true,
-			want: tcp.Reply{Fate: tcp.Broken, Errno: unix.ECONNRESET, Status: 200, Length: size, Bytes: cut, Close: true}, end: tcp.End{First: tcp.Peer, Errno: unix.ECONNRESET},
+			name: "reset", server: http.ListenSpec{HTTP: &http.Responder{Body: size, Cut: cut}, ListenSpec: tcp.ListenSpec{Ending: tcp.Abort}}, fewer: true,
+			want: http.Reply{Fate: http.Broken, Errno: unix.ECONNRESET, Status: 200, Length: size, Bytes: cut, Close: true}, end: tcp.End{First: tcp.Peer, Errno: unix.ECONNRESET},
 		},
 		{
-			name: "lost with its server", server: tcp.ListenSpec{HTTP: &tcp.Responder{Body: size, Cut: 1}, Ending: tcp.Vanish},
-			want: tcp.Reply{Fate: tcp.Pending, Status: 200, Length: size, Bytes: 1, Close: true}, end: tcp.End{First: tcp.Here},
+			name: "lost with its server", server: http.ListenSpec{HTTP: &http.Responder{Body: size, Cut: 1}, ListenSpec: tcp.ListenSpec{Ending: tcp.Vanish}},
+			want: http.Reply{Fate: http.Pending, Status: 200, Length: size, Bytes: 1, Close: true}, end: tcp.End{First: tcp.Here},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			host := newHost(t)
-			door, at := listen(t, host, c.server)
+			door, at := serve(t, host, c.server)
 			try := tcp.Attempt{To: at, Ending: tcp.CloseAfterPeer}
-			if c.want.Fate == tcp.Pending {
+			if c.want.Fate == http.Pending {
 				try.Budget = 200 * time.Millisecond
 			}
-			got := exchange(t, host, tcp.Exchange{Attempt: try, Requests: []tcp.Request{{Connection: "close"}, {}}})[0]
+			got := exchange(t, host, http.Exchange{Attempt: try, Requests: []http.Request{{Connection: "close"}, {}}})[0]
 			r := got.Replies[0]
 			if r.FirstByte <= 0 && r.Status != 0 || r.Took < r.FirstByte {
 				t.Errorf("first byte after %v of %v", r.FirstByte, r.Took)
@@ -153,11 +154,11 @@ func TestExchangeTellsWhatBecameOfAResponse(t *testing.T) {
 			if r != c.want || got.End != c.end {
 				t.Errorf("%+v, %+v, want %+v, %+v", r, got.End, c.want, c.end)
 			}
-			if got.Replies[1].Fate != tcp.Unsent {
+			if got.Replies[1].Fate != http.Unsent {
 				t.Errorf("after the last: %+v, want it unsent", got.Replies[1])
 			}
 			await(t, "the end of the connection", func() bool { return served(t, host, door).Open == 0 })
-			if s := served(t, host, door); s.Connections != 1 || s.Requests != 1 || (s.Responses == 1) != (c.want.Fate == tcp.Whole) {
+			if s := served(t, host, door); s.Connections != 1 || s.Requests != 1 || (s.Responses == 1) != (c.want.Fate == http.Whole) {
 				t.Errorf("%+v", s)
 			}
 		})
@@ -166,11 +167,11 @@ func TestExchangeTellsWhatBecameOfAResponse(t *testing.T) {
 
 func TestExchangeKeepsAlive(t *testing.T) {
 	host := newHost(t)
-	door, at := listen(t, host, tcp.ListenSpec{HTTP: &tcp.Responder{Body: 10}})
-	got := exchange(t, host, tcp.Exchange{Attempt: tcp.Attempt{To: at}, Requests: make([]tcp.Request, 20)})[0]
-	again := exchange(t, host, tcp.Exchange{Conn: got.Conn, Attempt: tcp.Attempt{Ending: tcp.CloseFirst}, Requests: make([]tcp.Request, 5)})[0]
+	door, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Body: 10}})
+	got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at}, Requests: make([]http.Request, 20)})[0]
+	again := exchange(t, host, http.Exchange{Conn: got.Conn, Attempt: tcp.Attempt{Ending: tcp.CloseFirst}, Requests: make([]http.Request, 5)})[0]
 	for i, r := range append(got.Replies, again.Replies...) {
-		if r.Fate != tcp.Whole || r.Bytes != 10 || r.Close {
+		if r.Fate != http.Whole || r.Bytes != 10 || r.Close {
 			t.Errorf("response %d: %+v", i, r)
 		}
 	}
@@ -188,14 +189,14 @@ func TestExchangeKeepsAlive(t *testing.T) {
 // A server that ends after some responses ends all the requests behind them: they
 // are not sent when it says so, and lost when it does not.
 func TestExchangeLosesRequestsToASilentServer(t *testing.T) {
-	for silent, want := range map[bool][]tcp.Fate{
-		false: {tcp.Whole, tcp.Whole, tcp.Unsent, tcp.Unsent},
-		true:  {tcp.Whole, tcp.Whole, tcp.Unanswered, tcp.Unsent},
+	for silent, want := range map[bool][]http.Fate{
+		false: {http.Whole, http.Whole, http.Unsent, http.Unsent},
+		true:  {http.Whole, http.Whole, http.Unanswered, http.Unsent},
 	} {
 		host := newHost(t)
-		door, at := listen(t, host, tcp.ListenSpec{HTTP: &tcp.Responder{Last: 2, Silent: silent}, Ending: tcp.CloseFirst})
-		got := exchange(t, host, tcp.Exchange{Attempt: tcp.Attempt{To: at, Ending: tcp.CloseAfterPeer}, Requests: make([]tcp.Request, 4)})[0]
-		var fates []tcp.Fate
+		door, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Last: 2, Silent: silent}, ListenSpec: tcp.ListenSpec{Ending: tcp.CloseFirst}})
+		got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at, Ending: tcp.CloseAfterPeer}, Requests: make([]http.Request, 4)})[0]
+		var fates []http.Fate
 		for _, r := range got.Replies {
 			fates = append(fates, r.Fate)
 		}
@@ -211,11 +212,11 @@ func TestExchangeLosesRequestsToASilentServer(t *testing.T) {
 
 func TestExchangeOnAConnectionThatIsOver(t *testing.T) {
 	host := newHost(t)
-	door, at := listen(t, host, tcp.ListenSpec{HTTP: &tcp.Responder{Idle: 50 * time.Millisecond}})
-	kept := exchange(t, host, tcp.Exchange{Attempt: tcp.Attempt{To: at}, Requests: make([]tcp.Request, 1)})[0]
+	door, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Idle: 50 * time.Millisecond}})
+	kept := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at}, Requests: make([]http.Request, 1)})[0]
 	await(t, "the idle time to end", func() bool { return served(t, host, door).Open == 0 })
-	got := exchange(t, host, tcp.Exchange{Conn: kept.Conn, Attempt: tcp.Attempt{Ending: tcp.CloseNow}, Requests: make([]tcp.Request, 1)})[0]
-	if got.Replies[0].Fate != tcp.Unanswered || got.End.First != tcp.Peer {
+	got := exchange(t, host, http.Exchange{Conn: kept.Conn, Attempt: tcp.Attempt{Ending: tcp.CloseNow}, Requests: make([]http.Request, 1)})[0]
+	if got.Replies[0].Fate != http.Unanswered || got.End.First != tcp.Peer {
 		t.Errorf("%+v, want the request unanswered", got)
 	}
 	if s := served(t, host, door); s.Idled != 1 || s.ClosedFirst != 1 || s.Requests != 1 {
@@ -227,11 +228,11 @@ func TestExchangeNeedsAnAnswer(t *testing.T) {
 	host, inside := newHostIn(t)
 	_, mute := listen(t, host, tcp.ListenSpec{})
 	for ending, first := range map[tcp.Ending]tcp.Side{tcp.CloseAfterPeer: tcp.Here, tcp.CloseFirst: tcp.Here, tcp.KeepOpen: tcp.Nobody} {
-		got := exchange(t, host, tcp.Exchange{
+		got := exchange(t, host, http.Exchange{
 			Attempt:  tcp.Attempt{To: mute, Ending: ending, Budget: 50 * time.Millisecond},
-			Requests: make([]tcp.Request, 2),
+			Requests: make([]http.Request, 2),
 		})[0]
-		if got.Verdict != tcp.Connected || got.Replies[0].Fate != tcp.Pending || got.Replies[1].Fate != tcp.Unsent || got.End.First != first {
+		if got.Verdict != tcp.Connected || got.Replies[0].Fate != http.Pending || got.Replies[1].Fate != http.Unsent || got.End.First != first {
 			t.Errorf("%s: %+v, want it pending", ending, got)
 		}
 		if open := sockets(t, inside).In(observe.Established).Between(got.Local, mute); len(open) != 0 != (ending == tcp.KeepOpen) {
@@ -239,12 +240,12 @@ func TestExchangeNeedsAnAnswer(t *testing.T) {
 		}
 	}
 	// A peer that answers and stays: it is our own budget that ends.
-	_, stays := listen(t, host, tcp.ListenSpec{HTTP: &tcp.Responder{}})
-	got := exchange(t, host, tcp.Exchange{
+	_, stays := serve(t, host, http.ListenSpec{HTTP: &http.Responder{}})
+	got := exchange(t, host, http.Exchange{
 		Attempt:  tcp.Attempt{To: stays, Ending: tcp.CloseAfterPeer, Budget: 50 * time.Millisecond},
-		Requests: make([]tcp.Request, 1),
+		Requests: make([]http.Request, 1),
 	})[0]
-	if got.Replies[0].Fate != tcp.Whole || got.End != (tcp.End{First: tcp.Here, Undecided: true}) {
+	if got.Replies[0].Fate != http.Whole || got.End != (tcp.End{First: tcp.Here, Undecided: true}) {
 		t.Errorf("%+v, want a whole response and an undecided end", got)
 	}
 }
@@ -252,8 +253,8 @@ func TestExchangeNeedsAnAnswer(t *testing.T) {
 func TestExchangeWithoutAConnection(t *testing.T) {
 	host := newHost(t)
 	nobody := netip.AddrPortFrom(loopback, 9)
-	got := exchange(t, host, tcp.Exchange{Attempt: tcp.Attempt{To: nobody}, Requests: make([]tcp.Request, 1)})[0]
-	if got.Verdict != tcp.Refused || got.Errno != unix.ECONNREFUSED || got.Replies[0].Fate != tcp.Unsent || got.End != (tcp.End{}) {
+	got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: nobody}, Requests: make([]http.Request, 1)})[0]
+	if got.Verdict != tcp.Refused || got.Errno != unix.ECONNREFUSED || got.Replies[0].Fate != http.Unsent || got.End != (tcp.End{}) {
 		t.Errorf("%+v, want Refused", got)
 	}
 }
@@ -306,9 +307,9 @@ func TestExchangeSaysWhatIsNoResponse(t *testing.T) {
 	} {
 		host, inside := newHostIn(t)
 		at := speak(t, inside, text)
-		got := exchange(t, host, tcp.Exchange{Attempt: tcp.Attempt{To: at, Ending: tcp.CloseAfterPeer}, Requests: make([]tcp.Request, 2)})[0]
+		got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at, Ending: tcp.CloseAfterPeer}, Requests: make([]http.Request, 2)})[0]
 		r := got.Replies[0]
-		if r.Fate != tcp.Malformed || !strings.Contains(r.Problem, want) || got.Replies[1].Fate != tcp.Unsent || got.End.First != tcp.Here {
+		if r.Fate != http.Malformed || !strings.Contains(r.Problem, want) || got.Replies[1].Fate != http.Unsent || got.End.First != tcp.Here {
 			t.Errorf("%q: %+v, want it malformed, %s", text, got, want)
 		}
 	}
@@ -316,10 +317,12 @@ func TestExchangeSaysWhatIsNoResponse(t *testing.T) {
 
 func TestResponderCountsWhatIsNoRequest(t *testing.T) {
 	host := newHost(t)
-	door, at := listen(t, host, tcp.ListenSpec{HTTP: &tcp.Responder{}})
-	out := attempt(t, host, tcp.Attempt{To: at})[0]
+	door, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{}})
+	outs, err := host.Attempt(t.Context(), []tcp.Attempt{{To: at}})
+	must(t, err)
+	out := outs[0]
 	const zeros = 100_000 // more than any head
-	_, err := host.Send(out.Conn, zeros)
+	_, err = host.Send(out.Conn, zeros)
 	must(t, err)
 	await(t, "the responder to give up", func() bool {
 		s := served(t, host, door)
@@ -336,17 +339,17 @@ func TestResponderCountsWhatIsNoRequest(t *testing.T) {
 
 func TestExchangeDoesSoManyAtOnce(t *testing.T) {
 	host := newHost(t)
-	door, at := listen(t, host, tcp.ListenSpec{HTTP: &tcp.Responder{Last: 1}})
+	door, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Last: 1}})
 	const many, atOnce = 300, 7
-	exchanges := make([]tcp.Exchange, many)
+	exchanges := make([]http.Exchange, many)
 	for i := range exchanges {
-		exchanges[i] = tcp.Exchange{Attempt: tcp.Attempt{To: at, Ending: tcp.CloseAfterPeer}, Requests: make([]tcp.Request, 1)}
+		exchanges[i] = http.Exchange{Attempt: tcp.Attempt{To: at, Ending: tcp.CloseAfterPeer}, Requests: make([]http.Request, 1)}
 	}
 	for _, most := range []int{atOnce, 0} {
-		done, err := host.Exchange(t.Context(), exchanges, most)
+		done, err := host.web.Exchange(t.Context(), exchanges, most)
 		must(t, err)
 		for i, d := range done {
-			if d.Verdict != tcp.Connected || d.Replies[0].Fate != tcp.Whole || d.End.First != tcp.Peer {
+			if d.Verdict != tcp.Connected || d.Replies[0].Fate != http.Whole || d.End.First != tcp.Peer {
 				t.Errorf("exchange %d: %+v", i, d)
 			}
 		}
@@ -359,12 +362,12 @@ func TestExchangeDoesSoManyAtOnce(t *testing.T) {
 
 func TestExchangeBeginsWhenToldTo(t *testing.T) {
 	host := newHost(t)
-	_, at := listen(t, host, tcp.ListenSpec{HTTP: &tcp.Responder{}})
+	_, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{}})
 	const after, rest = 60 * time.Millisecond, 40 * time.Millisecond
 	began := time.Now()
-	exchange(t, host, tcp.Exchange{
+	exchange(t, host, http.Exchange{
 		Attempt: tcp.Attempt{To: at, Ending: tcp.CloseFirst}, After: after,
-		Requests: []tcp.Request{{}, {Pause: rest}},
+		Requests: []http.Request{{}, {Pause: rest}},
 	})
 	if took := time.Since(began); took < after+rest {
 		t.Errorf("took %v, want at least %v", took, after+rest)
@@ -374,9 +377,9 @@ func TestExchangeBeginsWhenToldTo(t *testing.T) {
 func TestResponderTakesItsTime(t *testing.T) {
 	host := newHost(t)
 	const delay = 40 * time.Millisecond
-	_, at := listen(t, host, tcp.ListenSpec{HTTP: &tcp.Responder{Delay: delay}})
-	got := exchange(t, host, tcp.Exchange{Attempt: tcp.Attempt{To: at, Ending: tcp.CloseFirst}, Requests: make([]tcp.Request, 1)})[0]
-	if r := got.Replies[0]; r.Fate != tcp.Whole || r.FirstByte < delay {
+	_, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Delay: delay}})
+	got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at, Ending: tcp.CloseFirst}, Requests: make([]http.Request, 1)})[0]
+	if r := got.Replies[0]; r.Fate != http.Whole || r.FirstByte < delay {
 		t.Errorf("%v, first byte after %v, want at least %v", got, r.FirstByte, delay)
 	}
 }
@@ -385,7 +388,7 @@ func TestResponderTakesItsTime(t *testing.T) {
 // together.
 func TestResponderJoinsItsFIN(t *testing.T) {
 	host, inside := newHostIn(t)
-	_, at := listen(t, host, tcp.ListenSpec{HTTP: &tcp.Responder{Body: 1000, Last: 1, JoinFIN: true}})
+	_, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Body: 1000, Last: 1, JoinFIN: true}})
 	must(t, inside(func() error {
 		for range 50 { // one alone may be luck
 			if err := readsNothingBeforeTheFIN(at); err != nil {
@@ -425,27 +428,27 @@ func readsNothingBeforeTheFIN(at netip.AddrPort) (err error) {
 func TestServedIsOfResponders(t *testing.T) {
 	host := newHost(t)
 	door, _ := listen(t, host, tcp.ListenSpec{})
-	if s, err := host.Served(door); err == nil {
+	if s, err := host.web.Served(door); err == nil {
 		t.Errorf("Served of a listener without a responder = %+v, want an error", s)
 	}
 }
 
 func TestExchangeRefusesWhatItCannotDo(t *testing.T) {
 	host := newHost(t)
-	_, at := listen(t, host, tcp.ListenSpec{HTTP: &tcp.Responder{}})
-	for name, x := range map[string]tcp.Exchange{
+	_, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{}})
+	for name, x := range map[string]http.Exchange{
 		"IPv6":           {Attempt: tcp.Attempt{To: netip.MustParseAddrPort("[::1]:80")}},
 		"unknown ending": {Attempt: tcp.Attempt{To: at, Ending: "burst"}},
 		"no handle":      {Conn: 1000},
 	} {
-		if got, err := host.Exchange(t.Context(), []tcp.Exchange{x}, 0); err == nil {
+		if got, err := host.web.Exchange(t.Context(), []http.Exchange{x}, 0); err == nil {
 			t.Errorf("%s: %+v, want an error", name, got)
 		}
 	}
-	for name, r := range map[string]tcp.Responder{
+	for name, r := range map[string]http.Responder{
 		"status": {Status: 100}, "cut": {Body: 10, Cut: 10}, "framing": {Framing: "morse"}, "number": {Body: -1},
 	} {
-		if _, _, err := host.Listen(t.Context(), tcp.ListenSpec{HTTP: &r}); err == nil || !strings.Contains(err.Error(), name) {
+		if _, _, err := host.web.Listen(t.Context(), http.ListenSpec{HTTP: &r}); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("Listen with %+v = %v, want an error about the %s", r, err, name)
 		}
 	}
@@ -454,7 +457,7 @@ func TestExchangeRefusesWhatItCannotDo(t *testing.T) {
 	small := limit
 	small.Cur = 100
 	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &small))
-	_, err := host.Exchange(t.Context(), make([]tcp.Exchange, 100), 0)
+	_, err := host.web.Exchange(t.Context(), make([]http.Exchange, 100), 0)
 	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 	if err == nil || !strings.Contains(err.Error(), "100 connections at once") {
 		t.Errorf("Exchange with 100 descriptors = %v, want an error that says so", err)
@@ -466,8 +469,8 @@ func TestExchangeEndsWithItsContext(t *testing.T) {
 	_, mute := listen(t, host, tcp.ListenSpec{})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	x := tcp.Exchange{Attempt: tcp.Attempt{To: mute}, Requests: make([]tcp.Request, 1)}
-	if _, err := host.Exchange(ctx, []tcp.Exchange{x, {Attempt: x.Attempt}}, 0); !errors.Is(err, context.DeadlineExceeded) {
+	x := http.Exchange{Attempt: tcp.Attempt{To: mute}, Requests: make([]http.Request, 1)}
+	if _, err := host.web.Exchange(ctx, []http.Exchange{x, {Attempt: x.Attempt}}, 0); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want the context's error", err)
 	}
 	// The client's ends are closed by a RST, kept or not.

@@ -1,20 +1,18 @@
-package tcp
+package http
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/netip"
 	"os"
 	"sync"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"twlab/harness/http1"
+	"twlab/harness/internal/http1"
+	"twlab/harness/tcp"
 )
 
 // Responder answers HTTP/1.1 requests, each with a body of the same size. The
@@ -29,7 +27,7 @@ type Responder struct {
 	Delay time.Duration
 	// Framing is how the end of the body is told. A client of HTTP/1.0 gets a
 	// length instead of chunks.
-	Framing http1.Framing
+	Framing Framing
 	// Last is which response on a connection is the last: the connection ends
 	// after it, and it says `Connection: close`. 0 means none.
 	Last int
@@ -61,7 +59,7 @@ func (r *Responder) check() error {
 		return fmt.Errorf("responder: cut after %d bytes of %d: want fewer", r.Cut, r.Body)
 	}
 	switch r.Framing {
-	case http1.ByLength, http1.Chunked, http1.ToTheEnd:
+	case ByLength, Chunked, ToTheEnd:
 		return nil
 	default:
 		return fmt.Errorf("responder: unknown framing %q", r.Framing)
@@ -81,7 +79,7 @@ type Served struct {
 	Requests, Responses int
 	Bytes               int64
 	// ClosedFirst and PeerFirst are how many connections this side ended first,
-	// and how many the peer, as [End] tells it; those of which it is Unclear are in
+	// and how many the peer, as [tcp.End] tells it; those of which it is Unclear are in
 	// neither. PeerResets are those of them that the peer ended by RST.
 	ClosedFirst, PeerFirst, PeerResets int
 	// Idled is how many were ended because no request came in time.
@@ -102,23 +100,6 @@ func (s *served) note(f func(now *Served)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f(&s.now)
-}
-
-// Served tells what a listener with a [Responder] has done so far.
-func (h *Host) Served(listening Handle) (Served, error) {
-	s, err := h.socket(listening)
-	if err != nil {
-		return Served{}, fmt.Errorf("served: %w", err)
-	}
-	if s.listener == nil || s.listener.served == nil {
-		return Served{}, fmt.Errorf("served: socket %d has no responder", listening)
-	}
-	var now Served
-	s.listener.served.note(func(n *Served) {
-		now = *n
-		now.Peers = maps.Clone(n.Peers)
-	})
-	return now, nil
 }
 
 // kind is what the answers of a Responder differ in.
@@ -162,8 +143,8 @@ func (r *Responder) answer(k kind) answer {
 	}
 	if k.old {
 		connection = "keep-alive" // else the client would not know (RFC 9112, 9.3)
-		if framing == http1.Chunked {
-			framing = http1.ByLength
+		if framing == Chunked {
+			framing = ByLength
 		}
 	}
 	if k.last {
@@ -190,24 +171,32 @@ func (r *Responder) answer(k kind) answer {
 	return a
 }
 
-// respond serves a connection until one side ends it, or ctx, or what comes is no
+// server serves the connections of one listener.
+type server struct {
+	responder Responder
+	ending    tcp.Ending // of a connection whose turn it is to end
+	answers   map[kind]answer
+	counts    served
+}
+
+// serve serves a connection until one side ends it, or ctx, or what comes is no
 // request: it is reset then.
-func (h *Host) respond(ctx context.Context, s *socket, peer netip.AddrPort, spec ListenSpec, answers map[kind]answer, counts *served) {
-	counts.note(func(now *Served) {
+func (s *server) serve(ctx context.Context, st *tcp.Stream) error {
+	s.counts.note(func(now *Served) {
 		if now.Peers == nil {
 			now.Peers = map[netip.AddrPort]int{}
 		}
 		now.Connections++
 		now.Open++
-		now.Peers[peer]++
+		now.Peers[st.Peer()]++
 	})
-	end, err := h.converse(ctx, s, peer, spec, answers, counts)
-	counts.note(func(now *Served) {
+	end, err := s.converse(ctx, st)
+	s.counts.note(func(now *Served) {
 		now.Open--
 		switch end.First {
-		case Here:
+		case tcp.Here:
 			now.ClosedFirst++
-		case Peer:
+		case tcp.Peer:
 			now.PeerFirst++
 			if end.Errno != 0 {
 				now.PeerResets++
@@ -215,80 +204,81 @@ func (h *Host) respond(ctx context.Context, s *socket, peer netip.AddrPort, spec
 		default: // lost with the listener, or nobody can tell
 		}
 	})
-	if err != nil && ctx.Err() == nil {
-		h.report(fmt.Errorf("respond to %v: %w", peer, err))
+	if err != nil {
+		return fmt.Errorf("respond: %w", err)
 	}
+	return nil
 }
 
 // converse answers the requests of a connection and ends it. Whatever happens,
-// the socket is closed.
-func (h *Host) converse(ctx context.Context, s *socket, peer netip.AddrPort, spec ListenSpec, answers map[kind]answer, counts *served) (End, error) {
-	st, err := h.stream(ctx, s, peer)
-	if err != nil {
-		return End{}, errors.Join(err, s.close())
-	}
-	defer st.letGo()
-	r, ending := spec.HTTP, spec.Ending
-	if ending == KeepOpen {
-		ending = CloseNow
-	}
+// the connection is closed.
+func (s *server) converse(ctx context.Context, st *tcp.Stream) (end tcp.End, err error) {
+	r := &s.responder
 	var came []byte
 	for n := 1; ; n++ {
 		var request http1.Request
-		if came, err = st.request(ctx, r.Idle, &request, came); err != nil {
+		if came, err = receive(ctx, st, r.Idle, &request, came); err != nil {
 			break
 		}
-		k := kind{last: n == r.Last || request.Close && !r.IgnoreClose || r.Framing == http1.ToTheEnd, head: request.Head, old: request.Old}
-		a := answers[k]
-		counts.note(func(now *Served) { now.Requests++ })
+		k := kind{last: n == r.Last || request.Close && !r.IgnoreClose || r.Framing == ToTheEnd, head: request.Head, old: request.Old}
+		a := s.answers[k]
+		s.counts.note(func(now *Served) { now.Requests++ })
 		if err = pause(ctx, r.Delay); err != nil {
 			break
 		}
 		if k.last && r.JoinFIN {
-			if err = st.cork(); err != nil {
+			if err = st.Cork(); err != nil {
 				break
 			}
 		}
-		if err = st.answer(ctx, a); err != nil {
+		if err = a.send(ctx, st); err != nil {
 			break
 		}
-		counts.note(func(now *Served) {
+		s.counts.note(func(now *Served) {
 			if !a.cut {
 				now.Responses++
 			}
 			now.Bytes += int64(a.body)
 		})
 		if k.last {
-			return st.finish(ctx, ending, 0)
+			end, _, err = st.Finish(ctx, s.ending, 0)
+			return end, err
 		}
 	}
+	return s.endAfter(ctx, st, err)
+}
+
+// endAfter ends a connection on which err came instead of the next request, or of the
+// end of an answer.
+func (s *server) endAfter(ctx context.Context, st *tcp.Stream, err error) (end tcp.End, _ error) {
 	var errno syscall.Errno
 	switch {
 	case errors.Is(err, io.EOF):
-		return st.finish(ctx, CloseNow, 0)
+		end, _, err = st.Finish(ctx, tcp.CloseNow, 0)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		counts.note(func(now *Served) { now.Idled++ })
-		return st.finish(ctx, ending, 0)
+		s.counts.note(func(now *Served) { now.Idled++ })
+		end, _, err = st.Finish(ctx, s.ending, 0)
 	case errors.As(err, &errno):
-		return End{First: Peer, Errno: errno}, s.close()
+		return tcp.End{First: tcp.Peer, Errno: errno}, st.Reset()
 	case errors.Is(err, errMalformed):
-		counts.note(func(now *Served) {
+		s.counts.note(func(now *Served) {
 			now.Malformed++
 			now.Problem = err.Error()
 		})
-		return st.finish(ctx, Abort, 0)
+		end, _, err = st.Finish(ctx, tcp.Abort, 0)
 	default:
-		return End{}, errors.Join(err, s.close())
+		return end, errors.Join(err, st.Reset())
 	}
+	return end, err
 }
 
 // errMalformed says that what came is no request.
 var errMalformed = errors.New("malformed")
 
-// request reads a request. It begins with what came before, and returns what came
+// receive reads a request. It begins with what came before, and returns what came
 // after.
-func (st *stream) request(ctx context.Context, idle time.Duration, request *http1.Request, came []byte) (rest []byte, err error) {
-	if err := st.within(ctx, idle); err != nil {
+func receive(ctx context.Context, st *tcp.Stream, idle time.Duration, request *http1.Request, came []byte) (rest []byte, err error) {
+	if err := st.Within(ctx, idle); err != nil {
 		return nil, err
 	}
 	for {
@@ -299,33 +289,24 @@ func (st *stream) request(ctx context.Context, idle time.Duration, request *http
 		if came = came[used:]; request.Done() {
 			return came, nil
 		}
-		if came, err = st.read(ctx); err != nil {
+		if came, err = st.Read(ctx); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// cork holds back the last segment until the connection ends.
-func (st *stream) cork() error {
-	err := st.control(func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_CORK, 1) })
-	if err != nil {
-		return fmt.Errorf("TCP_CORK: %w", err)
-	}
-	return nil
-}
-
-// answer writes an answer; a client that is slow to read is waited for.
-func (st *stream) answer(ctx context.Context, a answer) error {
-	if err := st.within(ctx, 0); err != nil {
+// send writes an answer; a client that is slow to read is waited for.
+func (a answer) send(ctx context.Context, st *tcp.Stream) error {
+	if err := st.Within(ctx, 0); err != nil {
 		return err
 	}
-	if err := st.write(ctx, a.first); err != nil {
+	if err := st.Write(ctx, a.first); err != nil {
 		return err
 	}
 	for left := a.filling; left > 0; left -= len(filling) {
-		if err := st.write(ctx, filling[:min(left, len(filling))]); err != nil {
+		if err := st.Write(ctx, filling[:min(left, len(filling))]); err != nil {
 			return err
 		}
 	}
-	return st.write(ctx, a.end)
+	return st.Write(ctx, a.end)
 }

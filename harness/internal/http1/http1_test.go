@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"twlab/harness/http1"
+	"twlab/harness/internal/http1"
 )
 
 // feed gives a text to a reader in pieces of so many bytes, and returns how much
