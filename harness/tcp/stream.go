@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"twlab/harness/observe"
+	"twlab/harness/internal/sockdiag"
 )
 
 // streamBuffer is how much is read at once.
@@ -268,15 +268,15 @@ func (h *Host) timeWait(local, remote netip.AddrPort) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	s, found, err := lookup.Find(local, remote)
+	state, found, err := lookup.Find(local, remote)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) {
 		return false, nil
 	}
-	return found && s.State == observe.TimeWait, err
+	return found && state == unix.BPF_TCP_TIME_WAIT, err
 }
 
 // openLookup opens the host's lookup when it is first wanted.
-func (h *Host) openLookup() (*observe.Lookup, error) {
+func (h *Host) openLookup() (*sockdiag.Lookup, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -284,7 +284,7 @@ func (h *Host) openLookup() (*observe.Lookup, error) {
 	}
 	if h.lookup == nil {
 		err := h.inside(func() (err error) {
-			h.lookup, err = observe.OpenLookup()
+			h.lookup, err = sockdiag.Open()
 			return err
 		})
 		if err != nil {

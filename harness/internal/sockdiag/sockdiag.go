@@ -1,4 +1,6 @@
-package observe
+// Package sockdiag asks the kernel for single TCP sockets of one network namespace
+// (sock_diag(7)).
+package sockdiag
 
 import (
 	"encoding/binary"
@@ -7,23 +9,22 @@ import (
 	"net/netip"
 	"os"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // Lookup finds single sockets of one network namespace, at a few microseconds
 // each, however many there are. Its methods may be called from any goroutine. Make
-// one with [OpenLookup].
+// one with [Open].
 type Lookup struct {
 	mu    sync.Mutex
 	fd    int    // -1 when it is closed
 	asked uint32 // the sequence number of the last question
 }
 
-// OpenLookup opens a lookup in the calling thread's network namespace (sock_diag,
+// Open opens a lookup in the calling thread's network namespace (sock_diag,
 // Linux 3.3 and CONFIG_INET_TCP_DIAG).
-func OpenLookup() (*Lookup, error) {
+func Open() (*Lookup, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
 	if err != nil {
 		return nil, fmt.Errorf("open sock_diag: %w", err)
@@ -49,24 +50,20 @@ const (
 	diagRequestSize  = 56
 	diagRequestID    = 8
 	diagMessageSize  = 72
-	diagMessageID    = 4
+	diagMessageState = 1
 	diagSourcePort   = 0
 	diagPeerPort     = 2
 	diagSource       = 4
 	diagPeer         = 20
 	diagCookie       = 40
-	diagTimer        = 2
-	diagExpires      = 52
-	diagReceiveQueue = 56
-	diagSendQueue    = 60
 )
 
-// Find looks for the connection with these two ends, a minisocket as well. When
-// there is none, a listener at the local end is not it. The error is os.ErrClosed
-// after Close.
-func (l *Lookup) Find(local, remote netip.AddrPort) (s Socket, found bool, err error) {
+// Find looks for the socket with these two ends and returns the number of its state
+// (unix.BPF_TCP_TIME_WAIT and its like), also of a TIME_WAIT minisocket. It never
+// falls back to a listener at the local end. The error is os.ErrClosed after Close.
+func (l *Lookup) Find(local, remote netip.AddrPort) (state uint8, found bool, err error) {
 	if !local.Addr().Is4() || !remote.Addr().Is4() {
-		return s, false, fmt.Errorf("find socket %v > %v: want IPv4", local, remote)
+		return 0, false, fmt.Errorf("find socket %v > %v: want IPv4", local, remote)
 	}
 	var message [8192]byte
 	request := message[:unix.SizeofNlMsghdr+diagRequestSize]
@@ -86,18 +83,18 @@ func (l *Lookup) Find(local, remote netip.AddrPort) (s Socket, found bool, err e
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.fd < 0 {
-		return s, false, fmt.Errorf("find socket %v > %v: %w", local, remote, os.ErrClosed)
+		return 0, false, fmt.Errorf("find socket %v > %v: %w", local, remote, os.ErrClosed)
 	}
 	l.asked++
 	binary.NativeEndian.PutUint32(request[nlSequence:], l.asked)
 	// The kernel answers within sendto.
 	if err := unix.Sendto(l.fd, request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return s, false, fmt.Errorf("ask sock_diag: %w", err)
+		return 0, false, fmt.Errorf("ask sock_diag: %w", err)
 	}
 	for {
 		n, _, err := unix.Recvfrom(l.fd, message[:], unix.MSG_DONTWAIT)
 		if err != nil {
-			return s, false, fmt.Errorf("read from sock_diag: %w", err)
+			return 0, false, fmt.Errorf("read from sock_diag: %w", err)
 		}
 		if answers(message[:n], l.asked) {
 			return parseFound(message[:n])
@@ -115,36 +112,24 @@ func answers(message []byte, asked uint32) bool {
 }
 
 // parseFound reads the answer: a socket, or an error.
-func parseFound(answer []byte) (s Socket, found bool, err error) {
+func parseFound(answer []byte) (state uint8, found bool, err error) {
 	if len(answer) < unix.SizeofNlMsghdr+4 {
-		return s, false, fmt.Errorf("sock_diag says %d bytes", len(answer))
+		return 0, false, fmt.Errorf("sock_diag says %d bytes", len(answer))
 	}
 	m := answer[unix.SizeofNlMsghdr:]
 	if binary.NativeEndian.Uint16(answer[4:]) == unix.NLMSG_ERROR {
 		errno := unix.Errno(-int32(binary.NativeEndian.Uint32(m)))
 		if errors.Is(errno, unix.ENOENT) {
-			return s, false, nil
+			return 0, false, nil
 		}
-		return s, false, fmt.Errorf("find socket by sock_diag: %w", errno)
+		return 0, false, fmt.Errorf("find socket by sock_diag: %w", errno)
 	}
 	if len(m) < diagMessageSize {
-		return s, false, fmt.Errorf("sock_diag says %d bytes of a socket", len(m))
+		return 0, false, fmt.Errorf("sock_diag says %d bytes of a socket", len(m))
 	}
-	state, ok := stateNamed(m[1])
-	if !ok {
-		return s, false, fmt.Errorf("find socket by sock_diag: state %d is not known", m[1])
+	state = m[diagMessageState]
+	if state == unix.BPF_TCP_LISTEN {
+		return 0, false, nil
 	}
-	if state == Listen {
-		return s, false, nil
-	}
-	id := m[diagMessageID:]
-	end := func(address, port int) netip.AddrPort {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(id[address:])), binary.BigEndian.Uint16(id[port:]))
-	}
-	timer := timerNamed(m[diagTimer])
-	return Socket{
-		State: state, Local: end(diagSource, diagSourcePort), Remote: end(diagPeer, diagPeerPort),
-		Timer: timer, Expires: expires(timer, int64(int32(binary.NativeEndian.Uint32(m[diagExpires:]))), time.Millisecond),
-		RecvQueue: binary.NativeEndian.Uint32(m[diagReceiveQueue:]), SendQueue: binary.NativeEndian.Uint32(m[diagSendQueue:]),
-	}, true, nil
+	return state, true, nil
 }
