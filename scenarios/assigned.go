@@ -10,28 +10,29 @@ import (
 	"os"
 	"slices"
 
+	"twlab/harness/guest"
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/microvm"
 	"twlab/harness/node"
 )
 
 // Assignment says which roles have a kernel of their own, and what is known of it.
 // It is plain data: one process finds out, and others read it.
 type Assignment struct {
-	Machines microvm.Host
-	Kernels  map[lab.Role]microvm.Kernel
+	Machines guest.Host
+	Kernels  map[lab.Role]kernel.Image
 	Facts    map[lab.Role]Facts
 }
 
 // ProbeKernels boots each kernel once, alone, and finds out about it as the kernel
 // of machines.
-func ProbeKernels(ctx context.Context, machines microvm.Host, kernels map[lab.Role]microvm.Kernel) (Assignment, error) {
+func ProbeKernels(ctx context.Context, machines guest.Host, kernels map[lab.Role]kernel.Image) (Assignment, error) {
 	a := Assignment{Machines: machines, Kernels: kernels, Facts: map[lab.Role]Facts{}}
-	known := map[microvm.Kernel]Facts{}
+	known := map[kernel.Image]Facts{}
 	for role, k := range kernels {
-		if a.Machines.Accelerator == microvm.Automatic {
+		if a.Machines.Accelerator == guest.Automatic {
 			var err error
-			if a.Machines.Accelerator, err = microvm.Accelerate(ctx, k); err != nil {
+			if a.Machines.Accelerator, err = guest.Accelerate(ctx, k); err != nil {
 				return a, fmt.Errorf("%s: %w", role, err)
 			}
 		}
@@ -47,8 +48,8 @@ func ProbeKernels(ctx context.Context, machines microvm.Host, kernels map[lab.Ro
 	return a, nil
 }
 
-func probeKernel(ctx context.Context, machines microvm.Host, k microvm.Kernel) (Facts, error) {
-	m, err := microvm.Boot(ctx, microvm.Config{
+func probeKernel(ctx context.Context, machines guest.Host, k kernel.Image) (Facts, error) {
+	m, err := guest.Boot(ctx, guest.Config{
 		Host: machines, Kernel: k,
 		Node: node.Identity{Name: "probed", Addr: netip.AddrFrom4([4]byte{10, 0, 0, 1})},
 	})
@@ -81,7 +82,7 @@ func (a Assignment) On(t lab.Topology) lab.Topology {
 			continue
 		}
 		if t.Kernels == nil {
-			t.Kernels = map[lab.Role]microvm.Kernel{}
+			t.Kernels = map[lab.Role]kernel.Image{}
 		}
 		t.Kernels[role], t.Machines = k, a.Machines
 	}
@@ -92,7 +93,7 @@ func (a Assignment) On(t lab.Topology) lab.Topology {
 // running one: "kernel of the client: Linux 5.10.0-32-cloud-amd64 (/path/to/vmlinuz)".
 func (a Assignment) Lines() (lines []string) {
 	for _, role := range slices.Sorted(maps.Keys(a.Kernels)) {
-		lines = append(lines, fmt.Sprintf("kernel of the %s: Linux %v (%s)", role, a.Facts[role].Release, a.Kernels[role].Image))
+		lines = append(lines, fmt.Sprintf("kernel of the %s: Linux %v (%s)", role, a.Facts[role].Release, a.Kernels[role].Path))
 	}
 	return lines
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/guest"
 	"twlab/harness/http"
-	"twlab/harness/microvm"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -35,7 +35,7 @@ func same(on node.Node, arguments ...reflect.Value) twoCalls {
 // netfilter are calls that a machine answers by an error, and by the same twice: it has
 // neither conntrack nor iptables.
 func netfilter(calls twoCalls) twoCalls {
-	if _, machine := calls.on.(*microvm.Machine); machine {
+	if _, machine := calls.on.(*guest.Machine); machine {
 		calls.check = func(t *testing.T, first, second answer) {
 			t.Helper()
 			if first.err == nil || second.err == nil || first.err.Error() != second.err.Error() {

@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/guest"
 	"twlab/harness/http"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/labtest"
-	"twlab/harness/microvm"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -28,17 +28,17 @@ import (
 var scratch = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "twlab-lab-test-") })
 
 // machines builds the guest agent, once, and finds out about KVM.
-var machines = sync.OnceValues(func() (microvm.Host, error) {
+var machines = sync.OnceValues(func() (guest.Host, error) {
 	dir, err := scratch()
 	if err != nil {
-		return microvm.Host{}, err
+		return guest.Host{}, err
 	}
 	path, err := labtest.BuildAgent(context.Background(), dir)
 	if err != nil {
-		return microvm.Host{}, err
+		return guest.Host{}, err
 	}
-	accelerator, err := microvm.Accelerate(context.Background(), labtest.Kernels()[0])
-	return microvm.Host{Agent: path, Accelerator: accelerator}, err
+	accelerator, err := guest.Accelerate(context.Background(), labtest.Kernels()[0])
+	return guest.Host{Agent: path, Accelerator: accelerator}, err
 })
 
 // onEveryKind runs a test with a client and a balancer, of every kind of node.
@@ -50,13 +50,13 @@ func onEveryKind(t *testing.T, test func(t *testing.T, client, balancer node.Nod
 		test(t, get(t, l, "client0"), get(t, l, "balancer"))
 	})
 	for _, k := range labtest.Kernels() {
-		t.Run("machine with "+filepath.Base(k.Image), func(t *testing.T) {
+		t.Run("machine with "+filepath.Base(k.Path), func(t *testing.T) {
 			host, err := machines()
 			if err != nil {
 				t.Fatal(err)
 			}
 			apart := routed
-			apart.Kernels = map[lab.Role]microvm.Kernel{lab.Client: k, lab.Balancer: k}
+			apart.Kernels = map[lab.Role]kernel.Image{lab.Client: k, lab.Balancer: k}
 			apart.Machines = host
 			l := build(t, apart)
 			test(t, get(t, l, "client0"), get(t, l, "balancer"))
