@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"twlab/scenarios/claim"
-	"twlab/scenarios/kernels"
+	"twlab/scenarios/roles"
 	"twlab/scenarios/situation"
 	"twlab/scenarios/timewait"
 
@@ -159,17 +159,17 @@ func title(f situation.Family, c claim.Cell) string {
 // runningKernels finds out about the kernels that the roles run on.
 func runningKernels() (claim.Kernels, error) {
 	here := node.NewLocal(node.Identity{Name: "this machine"}, func(f func() error) error { return f() })
-	facts, err := kernels.Probe(context.Background(), here)
+	facts, err := roles.Probe(context.Background(), here)
 	assigned, unreadable := otherKernels()
 	return assigned.Known(facts), errors.Join(err, here.Close(), unreadable)
 }
 
 // otherKernels says which roles do not run on the running kernel.
-func otherKernels() (kernels.Assignment, error) {
+func otherKernels() (roles.Assignment, error) {
 	if *kernelsFile == "" {
-		return kernels.Assignment{}, nil
+		return roles.Assignment{}, nil
 	}
-	return kernels.ReadAssignment(*kernelsFile)
+	return roles.ReadAssignment(*kernelsFile)
 }
 
 // cellSpec makes the spec of one cell.

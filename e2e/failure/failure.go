@@ -10,8 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"twlab/harness/guest"
 	"twlab/harness/kernel"
-	"twlab/harness/microvm"
 )
 
 // Text is what could not be done, what went wrong there, and what to do about it,
@@ -24,7 +24,7 @@ func Text(what string, err error, evidence string) string {
 			lines = append(lines, line)
 		}
 	}
-	var dead *microvm.DeadError
+	var dead *guest.DeadError
 	if errors.As(err, &dead) {
 		lines = append(lines, "  "+keepConsole(dead.Console, evidence))
 	} else if advice := advice(err); advice != "" {

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/guest"
 	"twlab/harness/kernel"
-	"twlab/harness/microvm"
 )
 
 func TestAnErrorIsSaidOnceAndPlainly(t *testing.T) {
@@ -43,7 +43,7 @@ func TestAnErrorIsSaidOnceAndPlainly(t *testing.T) {
 			},
 		},
 		"a machine that died": {
-			"the lab could not be built", &microvm.DeadError{Err: expired.Err(), How: "QEMU has ended", Console: "its end:\n\tKernel panic"},
+			"the lab could not be built", &guest.DeadError{Err: expired.Err(), How: "QEMU has ended", Console: "its end:\n\tKernel panic"},
 			[]string{
 				"the lab could not be built:",
 				"  " + expired.Err().Error() + " (QEMU has ended)",
@@ -58,7 +58,7 @@ func TestAnErrorIsSaidOnceAndPlainly(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
 			console, err := os.ReadFile(filepath.Join(dir, "console.txt"))
-			var dead *microvm.DeadError
+			var dead *guest.DeadError
 			if errors.As(c.err, &dead) && string(console) != dead.Console+"\n" {
 				t.Errorf("console.txt: %q, %v", console, err)
 			}

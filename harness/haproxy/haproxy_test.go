@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/haproxy"
+	"twlab/harness/http"
 	"twlab/harness/kernel"
 	"twlab/harness/ns"
 	"twlab/harness/ns/nstest"
@@ -23,12 +24,12 @@ import (
 )
 
 // loopback is a namespace with a loopback device, and its host.
-func loopback(t *testing.T) (*ns.Namespace, *tcp.Host) {
+func loopback(t *testing.T) (*ns.Namespace, *http.Host) {
 	t.Helper()
 	space := nstest.Loopback(t)
 	host := tcp.NewHost(space.Do)
 	t.Cleanup(func() { noError(t, host.CloseAll()) })
-	return space, host
+	return space, http.NewHost(host)
 }
 
 func noError(t *testing.T, err error) {
@@ -68,14 +69,14 @@ func stats(t *testing.T, h *haproxy.HAProxy) kernel.Counters {
 // proves that it has both: of a client that closes before it has the server's, it
 // says that the client gave up (CC, 14 of 300 that closed as soon as they had
 // connected, on a busy machine).
-func exchange(t *testing.T, host *tcp.Host, h *haproxy.HAProxy) {
+func exchange(t *testing.T, host *http.Host, h *haproxy.HAProxy) {
 	t.Helper()
 	before := logged(t, h)
-	done, err := host.Exchange(t.Context(), []tcp.Exchange{{
-		Attempt: tcp.Attempt{To: door, Ending: tcp.CloseFirst}, Requests: []tcp.Request{{}},
+	done, err := host.Exchange(t.Context(), []http.Exchange{{
+		Attempt: tcp.Attempt{To: door, Ending: tcp.CloseFirst}, Requests: []http.Request{{}},
 	}}, 1)
 	noError(t, err)
-	if done[0].Verdict != tcp.Connected || done[0].Replies[0].Fate != tcp.Whole {
+	if done[0].Verdict != tcp.Connected || done[0].Replies[0].Fate != http.Whole {
 		t.Fatal(done[0])
 	}
 	within, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -95,7 +96,7 @@ func logged(t *testing.T, h *haproxy.HAProxy) int {
 
 func TestCountsAndLogsWhatItDid(t *testing.T) {
 	space, host := loopback(t)
-	_, _, err := host.Listen(t.Context(), tcp.ListenSpec{At: server, HTTP: &tcp.Responder{}})
+	_, _, err := host.Listen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: server}})
 	noError(t, err)
 	h := start(t, space, haproxy.Config{
 		Servers: []netip.AddrPort{server}, Source: haproxy.Source{Addr: netip.MustParseAddr("127.0.0.7"), First: 5000, Last: 5001},
@@ -128,7 +129,7 @@ func TestCountsAndLogsWhatItDid(t *testing.T) {
 
 func TestSaysWhatIsWrong(t *testing.T) {
 	space, host := loopback(t)
-	_, _, err := host.Listen(t.Context(), tcp.ListenSpec{At: netip.MustParseAddrPort("127.0.0.1:81")})
+	_, _, err := host.Listen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.MustParseAddrPort("127.0.0.1:81")}})
 	noError(t, err)
 	for name, c := range map[string]struct {
 		program string // instead of HAProxy; "" is the real one, "none" is none
@@ -201,7 +202,7 @@ func pretend(t *testing.T, version string) (dir string) {
 // last words, and only once.
 func TestDeathIsToldWithItsLastWords(t *testing.T) {
 	space, host := loopback(t)
-	_, _, err := host.Listen(t.Context(), tcp.ListenSpec{At: server, HTTP: &tcp.Responder{}})
+	_, _, err := host.Listen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: server}})
 	noError(t, err)
 	h := start(t, space, simple)
 	exchange(t, host, h)

@@ -7,7 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"twlab/harness/microvm"
+	"twlab/harness/guest"
+	"twlab/harness/http"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -34,7 +35,7 @@ func same(on node.Node, arguments ...reflect.Value) twoCalls {
 // netfilter are calls that a machine answers by an error, and by the same twice: it has
 // neither conntrack nor iptables.
 func netfilter(calls twoCalls) twoCalls {
-	if _, machine := calls.on.(*microvm.Machine); machine {
+	if _, machine := calls.on.(*guest.Machine); machine {
 		calls.check = func(t *testing.T, first, second answer) {
 			t.Helper()
 			if first.err == nil || second.err == nil || first.err.Error() != second.err.Error() {
@@ -76,6 +77,16 @@ var inTwos = map[string]func(t *testing.T, client, balancer node.Node) twoCalls{
 		}
 		return calls
 	},
+	"Serve": func(_ *testing.T, _, balancer node.Node) twoCalls {
+		calls := same(balancer, value(http.ListenSpec{}))
+		calls.check = func(t *testing.T, first, second answer) {
+			t.Helper()
+			if first.err != nil || second.err != nil || first.value.Equal(second.value) {
+				t.Errorf("%v and %v, want two listeners", first, second)
+			}
+		}
+		return calls
+	},
 	"Attempt": func(t *testing.T, client, balancer node.Node) twoCalls {
 		t.Helper()
 		door := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
@@ -92,13 +103,13 @@ var inTwos = map[string]func(t *testing.T, client, balancer node.Node) twoCalls{
 	},
 	"Exchange": func(t *testing.T, client, balancer node.Node) twoCalls {
 		t.Helper()
-		door := listenOn(t, balancer, tcp.ListenSpec{HTTP: &tcp.Responder{}})
-		exchange := tcp.Exchange{Attempt: tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst}, Requests: []tcp.Request{{}}}
-		calls := same(client, value([]tcp.Exchange{exchange}), value(1))
+		door := serveOn(t, balancer, http.ListenSpec{HTTP: &http.Responder{}})
+		exchange := http.Exchange{Attempt: tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst}, Requests: []http.Request{{}}}
+		calls := same(client, value([]http.Exchange{exchange}), value(1))
 		calls.check = func(t *testing.T, first, second answer) {
 			t.Helper()
 			for _, a := range []answer{first, second} {
-				if done, ok := a.value.Interface().([]tcp.Exchanged); !ok || a.err != nil || done[0].Replies[0].Fate != tcp.Whole {
+				if done, ok := a.value.Interface().([]http.Exchanged); !ok || a.err != nil || done[0].Replies[0].Fate != http.Whole {
 					t.Errorf("%v, %v, want a whole response", done, a.err)
 				}
 			}
@@ -107,7 +118,7 @@ var inTwos = map[string]func(t *testing.T, client, balancer node.Node) twoCalls{
 	},
 	"Served": func(t *testing.T, _, balancer node.Node) twoCalls {
 		t.Helper()
-		return same(balancer, value(listenOn(t, balancer, tcp.ListenSpec{HTTP: &tcp.Responder{}}).Handle))
+		return same(balancer, value(serveOn(t, balancer, http.ListenSpec{HTTP: &http.Responder{}}).Handle))
 	},
 	"Accept": func(t *testing.T, client, balancer node.Node) twoCalls {
 		t.Helper()

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"sync"
 
-	"twlab/harness/microvm"
+	"twlab/harness/guest"
 	"twlab/harness/node"
 	"twlab/harness/ns"
 	"twlab/harness/observe"
@@ -35,8 +35,8 @@ type machine struct {
 	links *links        // open while the lab is being built
 	local *node.Local   // nil until space is made
 
-	cards []microvm.Card   // of a machine that is not booted yet
-	own   *microvm.Machine // nil until it is booted, or not apart
+	cards []guest.Card   // of a machine that is not booted yet
+	own   *guest.Machine // nil until it is booted, or not apart
 }
 
 func (m *machine) node() node.Node {

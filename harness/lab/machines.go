@@ -10,9 +10,9 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sync/errgroup"
 
+	"twlab/harness/guest"
+	"twlab/harness/internal/agent"
 	"twlab/harness/kernel"
-	"twlab/harness/microvm"
-	"twlab/harness/microvm/agent"
 	"twlab/harness/observe"
 )
 
@@ -69,12 +69,12 @@ func plugInner(outer, inner *machine) (err error) {
 // plugInto makes a tap device of a neighbour's, configures it as the near end of a
 // link, and keeps it for the card that m will have at the far end.
 func (m *machine) plugInto(neighbour *machine, tap string, near, far end, card string) error {
-	c := microvm.Card{Link: agent.Link{
+	c := guest.Card{Link: agent.Link{
 		Name: card, Hardware: far.hardware.String(), Addr: far.addr,
 		Peer: near.addr, PeerHardwareAddr: near.hardware.String(),
 	}}
 	err := neighbour.space.Do(func() (err error) {
-		c.Tap, err = microvm.OpenTap(tap)
+		c.Tap, err = guest.OpenTap(tap)
 		return err
 	})
 	if err != nil {
@@ -106,9 +106,9 @@ func (b *builder) boot(ctx context.Context) error {
 	building, stop := context.WithCancel(ctx)
 	defer stop()
 	for _, row := range b.rows() {
-		if host.Accelerator == microvm.Automatic {
+		if host.Accelerator == guest.Automatic {
 			var err error
-			if host.Accelerator, err = microvm.Accelerate(ctx, row[0].kernel); err != nil {
+			if host.Accelerator, err = guest.Accelerate(ctx, row[0].kernel); err != nil {
 				return errors.Join(fmt.Errorf("%s: %w", row[0].Name, err), booting.Wait())
 			}
 		}
@@ -143,7 +143,7 @@ func (b *builder) rows() (rows [][]*machine) {
 }
 
 // bootRow boots machines one after the other, each BootGap after the one before it.
-func (b *builder) bootRow(ctx context.Context, row []*machine, host microvm.Host) error {
+func (b *builder) bootRow(ctx context.Context, row []*machine, host guest.Host) error {
 	for i, m := range row {
 		if i > 0 {
 			up := time.Now()
@@ -160,10 +160,10 @@ func (b *builder) bootRow(ctx context.Context, row []*machine, host microvm.Host
 	return nil
 }
 
-func (b *builder) bootOne(ctx context.Context, m *machine, host microvm.Host) (err error) {
+func (b *builder) bootOne(ctx context.Context, m *machine, host guest.Host) (err error) {
 	cards := m.cards
 	m.cards = nil // Boot closes them
-	m.own, err = microvm.Boot(ctx, microvm.Config{
+	m.own, err = guest.Boot(ctx, guest.Config{
 		Host: host, Node: m.Identity, Kernel: m.kernel, Cards: cards, Gateway: m.innerAddr,
 	})
 	if err != nil {
@@ -187,7 +187,7 @@ func (b *builder) bootOne(ctx context.Context, m *machine, host microvm.Host) (e
 }
 
 // setBaseline writes all of Baseline that the kernel has.
-func setBaseline(ctx context.Context, m *microvm.Machine) error {
+func setBaseline(ctx context.Context, m *guest.Machine) error {
 	release, err := m.Release(ctx)
 	if err != nil {
 		return err

@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/guest"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/labtest"
-	"twlab/harness/microvm"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -27,7 +27,7 @@ func apart(t *testing.T, topology lab.Topology, roles ...lab.Role) lab.Topology 
 		t.Fatal(err)
 	}
 	topology.Machines = host
-	topology.Kernels = map[lab.Role]microvm.Kernel{}
+	topology.Kernels = map[lab.Role]kernel.Image{}
 	for _, r := range roles {
 		topology.Kernels[r] = k
 	}
@@ -151,9 +151,9 @@ func TestBootGapGivesClientsDifferentAges(t *testing.T) {
 // A kernel that does not boot fails the lab, which leaves nothing.
 func TestBuildWithAKernelThatDoesNotBoot(t *testing.T) {
 	topology := apart(t, lab.Topology{Clients: 1, Gateway: lab.GatewaySpec{Kind: lab.Routed}}, lab.Balancer)
-	topology.Kernels[lab.Balancer] = microvm.Kernel{Image: "/proc/self/exe"}
+	topology.Kernels[lab.Balancer] = kernel.Image{Path: "/proc/self/exe"}
 	_, err := lab.Build(t.Context(), topology)
-	if !errors.Is(err, microvm.ErrNotKernel) || !strings.Contains(err.Error(), "build lab: balancer: boot /proc/self/exe: ") {
+	if !errors.Is(err, kernel.ErrNotImage) || !strings.Contains(err.Error(), "build lab: balancer: boot /proc/self/exe: ") {
 		t.Errorf("%v, want ErrNotKernel and the node", err)
 	}
 	if open := openNamespaces(t); open > 0 {
@@ -178,7 +178,7 @@ func TestMachinesThatDoNotAllHaveRoom(t *testing.T) {
 	if err == nil {
 		t.Fatal(errors.Join(errors.New("it boots"), l.Close()))
 	}
-	if !errors.Is(err, microvm.ErrNoMemory) || !strings.Contains(err.Error(), "for 2 machines") {
+	if !errors.Is(err, guest.ErrNoMemory) || !strings.Contains(err.Error(), "for 2 machines") {
 		t.Errorf("%v, want ErrNoMemory for both", err)
 	}
 }

@@ -14,10 +14,11 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/guest"
+	"twlab/harness/http"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/labtest"
-	"twlab/harness/microvm"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -27,17 +28,17 @@ import (
 var scratch = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "twlab-lab-test-") })
 
 // machines builds the guest agent, once, and finds out about KVM.
-var machines = sync.OnceValues(func() (microvm.Host, error) {
+var machines = sync.OnceValues(func() (guest.Host, error) {
 	dir, err := scratch()
 	if err != nil {
-		return microvm.Host{}, err
+		return guest.Host{}, err
 	}
 	path, err := labtest.BuildAgent(context.Background(), dir)
 	if err != nil {
-		return microvm.Host{}, err
+		return guest.Host{}, err
 	}
-	accelerator, err := microvm.Accelerate(context.Background(), labtest.Kernels()[0])
-	return microvm.Host{Agent: path, Accelerator: accelerator}, err
+	accelerator, err := guest.Accelerate(context.Background(), labtest.Kernels()[0])
+	return guest.Host{Agent: path, Accelerator: accelerator}, err
 })
 
 // onEveryKind runs a test with a client and a balancer, of every kind of node.
@@ -49,13 +50,13 @@ func onEveryKind(t *testing.T, test func(t *testing.T, client, balancer node.Nod
 		test(t, get(t, l, "client0"), get(t, l, "balancer"))
 	})
 	for _, k := range labtest.Kernels() {
-		t.Run("machine with "+filepath.Base(k.Image), func(t *testing.T) {
+		t.Run("machine with "+filepath.Base(k.Path), func(t *testing.T) {
 			host, err := machines()
 			if err != nil {
 				t.Fatal(err)
 			}
 			apart := routed
-			apart.Kernels = map[lab.Role]microvm.Kernel{lab.Client: k, lab.Balancer: k}
+			apart.Kernels = map[lab.Role]kernel.Image{lab.Client: k, lab.Balancer: k}
 			apart.Machines = host
 			l := build(t, apart)
 			test(t, get(t, l, "client0"), get(t, l, "balancer"))
@@ -241,19 +242,19 @@ func testData(t *testing.T, client, balancer node.Node) {
 }
 
 func testExchange(t *testing.T, client, balancer node.Node) {
-	door := listenOn(t, balancer, tcp.ListenSpec{HTTP: &tcp.Responder{Body: 1000}})
+	door := serveOn(t, balancer, http.ListenSpec{HTTP: &http.Responder{Body: 1000}})
 	to := tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst}
-	done, err := client.Exchange(t.Context(), []tcp.Exchange{
-		{Attempt: to, Requests: []tcp.Request{{}, {Path: "/again"}}},
-		{Attempt: tcp.Attempt{To: door.Addr, Ending: tcp.CloseAfterPeer}, Requests: []tcp.Request{{Connection: "close"}}},
-		{Attempt: tcp.Attempt{To: netip.AddrPortFrom(balancer.Identity().Addr, 9)}, Requests: []tcp.Request{{}}},
+	done, err := client.Exchange(t.Context(), []http.Exchange{
+		{Attempt: to, Requests: []http.Request{{}, {Path: "/again"}}},
+		{Attempt: tcp.Attempt{To: door.Addr, Ending: tcp.CloseAfterPeer}, Requests: []http.Request{{Connection: "close"}}},
+		{Attempt: tcp.Attempt{To: netip.AddrPortFrom(balancer.Identity().Addr, 9)}, Requests: []http.Request{{}}},
 	}, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, want := range []tcp.End{{First: tcp.Here}, {First: tcp.Peer}} {
 		for _, r := range done[i].Replies {
-			if r.Fate != tcp.Whole || r.Status != 200 || r.Bytes != 1000 || r.Length != 1000 || r.Close != (i == 1) {
+			if r.Fate != http.Whole || r.Status != 200 || r.Bytes != 1000 || r.Length != 1000 || r.Close != (i == 1) {
 				t.Errorf("%+v, want a whole response", r)
 			}
 		}
@@ -261,10 +262,10 @@ func testExchange(t *testing.T, client, balancer node.Node) {
 			t.Errorf("%v, want %+v", done[i], want)
 		}
 	}
-	if len(done[0].Replies) != 2 || done[2].Verdict != tcp.Refused || done[2].Replies[0].Fate != tcp.Unsent {
+	if len(done[0].Replies) != 2 || done[2].Verdict != tcp.Refused || done[2].Replies[0].Fate != http.Unsent {
 		t.Errorf("%v and %v", done[0], done[2])
 	}
-	var served tcp.Served
+	var served http.Served
 	err = observe.Await(t.Context(), "the end of the connections", func() (bool, error) {
 		served, err = balancer.Served(t.Context(), door.Handle)
 		return served.Open == 0, err
@@ -399,6 +400,15 @@ func listenOn(t *testing.T, n node.Node, spec tcp.ListenSpec) node.Listening {
 		t.Fatal(err)
 	}
 	return door
+}
+
+func serveOn(t *testing.T, n node.Node, spec http.ListenSpec) node.Listening {
+	t.Helper()
+	web, err := n.Serve(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return web
 }
 
 func attemptFrom(t *testing.T, n node.Node, attempts ...tcp.Attempt) []tcp.Outcome {

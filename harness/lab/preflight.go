@@ -14,6 +14,7 @@ import (
 	"twlab/harness/ns"
 	"twlab/harness/observe"
 	"twlab/harness/recycle"
+	"twlab/harness/sandbox"
 	"twlab/harness/tcp"
 )
 
@@ -142,7 +143,7 @@ func privileges() string {
 	if os.Geteuid() != 0 {
 		who = fmt.Sprintf("uid %d", os.Geteuid())
 	}
-	if os.Getenv(ns.SandboxVariable) != "" {
+	if os.Getenv(sandbox.Variable) != "" {
 		who += " in the sandbox"
 	}
 	return who

@@ -16,7 +16,7 @@
 // machine).
 //
 // A node may have a kernel of its own ([Topology].Kernels). It then is a machine of
-// package microvm, and the end of its link at the neighbour is a tap device.
+// package guest, and the end of its link at the neighbour is a tap device.
 package lab
 
 import (
@@ -30,7 +30,8 @@ import (
 	"strings"
 	"time"
 
-	"twlab/harness/microvm"
+	"twlab/harness/guest"
+	"twlab/harness/kernel"
 	"twlab/harness/node"
 )
 
@@ -63,11 +64,11 @@ type Topology struct {
 	// running kernel (see [Lab.Capture]).
 	Loopback Role
 	// Kernels gives all nodes of a role a kernel of their own, each in a
-	// machine of its own (package microvm). Of two nodes with a link between
+	// machine of its own (package guest). Of two nodes with a link between
 	// them, one at least has the running kernel; so has a node with rules.
-	Kernels map[Role]microvm.Kernel
+	Kernels map[Role]kernel.Image
 	// Machines says how those machines are run; without Kernels it is not used.
-	Machines microvm.Host
+	Machines guest.Host
 	// BootGap gives clients with a kernel of their own different ages: each is
 	// booted that long after the one before it is up, so that its clocks are
 	// behind by that much and more. Zero boots all machines side by side. Clients
@@ -277,7 +278,7 @@ func (t Topology) validateKernels(roles map[string]Role) (errs []error) {
 		if err := target(role, "", roles); err != nil {
 			bad(err)
 		}
-		if k := t.Kernels[role]; k.Image == "" {
+		if k := t.Kernels[role]; k.Path == "" {
 			bad(fmt.Errorf("%s: no kernel image; leave the role out for the running kernel", role))
 		}
 	}
@@ -301,8 +302,8 @@ func (t Topology) validateKernels(roles map[string]Role) (errs []error) {
 		cards[m.Name]++
 	}
 	for _, name := range slices.Sorted(maps.Keys(cards)) {
-		if n := cards[name]; apart[name] && n > microvm.MostCards {
-			bad(fmt.Errorf("%s has %d links: a kernel of its own has at most %d", name, n, microvm.MostCards))
+		if n := cards[name]; apart[name] && n > guest.MostCards {
+			bad(fmt.Errorf("%s has %d links: a kernel of its own has at most %d", name, n, guest.MostCards))
 		}
 	}
 	if _, own := t.Kernels[t.Loopback]; own {
@@ -392,11 +393,11 @@ type member struct {
 	node.Identity
 	inner     string     // name of the inner node; "" for a node without a link of its own
 	innerAddr netip.Addr // the inner node's address on that link
-	kernel    microvm.Kernel
+	kernel    kernel.Image
 }
 
 // apart tells whether the node has a kernel of its own.
-func (m member) apart() bool { return m.kernel != microvm.Kernel{} }
+func (m member) apart() bool { return m.kernel != kernel.Image{} }
 
 // members lists who is in the lab, each after the node that its link ends at.
 func (t Topology) members() []member {

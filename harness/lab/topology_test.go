@@ -6,18 +6,18 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/guest"
 	"twlab/harness/haproxy"
 	"twlab/harness/kernel"
-	"twlab/harness/microvm"
 )
 
 // Each wrong description has its own sentence, and each sentence names the thing.
 func TestValidateNamesWhatIsWrong(t *testing.T) {
 	masquerade, routed := GatewaySpec{Kind: Masquerade}, GatewaySpec{Kind: Routed}
-	old := microvm.Kernel{Image: "/boot/old"}
-	host := microvm.Host{Agent: "agent"}
-	apart := func(roles ...Role) map[Role]microvm.Kernel {
-		kernels := map[Role]microvm.Kernel{}
+	old := kernel.Image{Path: "/boot/old"}
+	host := guest.Host{Agent: "agent"}
+	apart := func(roles ...Role) map[Role]kernel.Image {
+		kernels := map[Role]kernel.Image{}
 		for _, r := range roles {
 			kernels[r] = old
 		}
@@ -56,7 +56,7 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"machines booted before others", Topology{Clients: 1, BootGap: -time.Second}, "boot gap -1s: want 0 or more"},
 		{"kernel without agent", Topology{Clients: 1, Kernels: apart(Balancer)}, "kernels: no guest agent: build hack/cmd/agent"},
 		{"kernel of nobody", Topology{Clients: 1, Kernels: apart(Server), Machines: host}, "kernels: no server in this topology"},
-		{"kernel without image", Topology{Clients: 1, Kernels: map[Role]microvm.Kernel{Client: {Modules: "/lib"}}, Machines: host}, "kernels: client: no kernel image"},
+		{"kernel without image", Topology{Clients: 1, Kernels: map[Role]kernel.Image{Client: {Modules: "/lib"}}, Machines: host}, "kernels: client: no kernel image"},
 		{"neighbours with kernels", Topology{Clients: 1, Kernels: apart(Client, Balancer), Machines: host}, "client0 and balancer both have a kernel of their own"},
 		{"gateway with rules and a kernel", Topology{Clients: 1, Gateway: masquerade, Kernels: apart(Gateway), Machines: host}, "kernels: gateway: no iptables rules there: "},
 		{"client with rules and a kernel", Topology{Clients: 1, Gateway: routed, Kernels: apart(Client), Machines: host, Rules: []Rule{{Node: "client0", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, "kernels: client0: no iptables rules there: "},
@@ -98,12 +98,12 @@ func TestValidateSaysEverythingAtOnce(t *testing.T) {
 }
 
 func TestValidateAcceptsWhatCanBeBuilt(t *testing.T) {
-	old := microvm.Kernel{Image: "/boot/old"}
+	old := kernel.Image{Path: "/boot/old"}
 	for name, topology := range map[string]Topology{
 		"direct": {Clients: 1},
 		"other kernels": {
-			Clients: 50, Servers: 2, Gateway: GatewaySpec{Kind: Masquerade}, Machines: microvm.Host{Agent: "agent"},
-			Kernels: map[Role]microvm.Kernel{Client: old, Balancer: old},
+			Clients: 50, Servers: 2, Gateway: GatewaySpec{Kind: Masquerade}, Machines: guest.Host{Agent: "agent"},
+			Kernels: map[Role]kernel.Image{Client: old, Balancer: old},
 		},
 		"full": {Clients: capacity(clientNet), Servers: capacity(serverNet), Gateway: GatewaySpec{Kind: Routed}},
 		"one port": {

@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/microvm"
 	"twlab/harness/observe"
 )
 
@@ -31,10 +31,10 @@ const (
 )
 
 // Kernels are those to test with: none unless the variables say so.
-func Kernels() (all []microvm.Kernel) {
+func Kernels() (all []kernel.Image) {
 	modules := filepath.SplitList(os.Getenv(ModulesVariable))
 	for i, image := range filepath.SplitList(os.Getenv(KernelVariable)) {
-		k := microvm.Kernel{Image: image}
+		k := kernel.Image{Path: image}
 		if i < len(modules) {
 			k.Modules = modules[i]
 		}
@@ -44,7 +44,7 @@ func Kernels() (all []microvm.Kernel) {
 }
 
 // Kernel is the first of [Kernels]. It skips the test where there is none.
-func Kernel(t *testing.T) microvm.Kernel {
+func Kernel(t *testing.T) kernel.Image {
 	t.Helper()
 	all := Kernels()
 	if len(all) == 0 {

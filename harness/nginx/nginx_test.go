@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/http"
 	"twlab/harness/nginx"
 	"twlab/harness/ns"
 	"twlab/harness/ns/nstest"
@@ -31,12 +32,12 @@ func noError(t *testing.T, err error) {
 	}
 }
 
-func loopback(t *testing.T) (*ns.Namespace, *tcp.Host) {
+func loopback(t *testing.T) (*ns.Namespace, *http.Host) {
 	t.Helper()
 	space := nstest.Loopback(t)
 	host := tcp.NewHost(space.Do)
 	t.Cleanup(func() { noError(t, host.CloseAll()) })
-	return space, host
+	return space, http.NewHost(host)
 }
 
 func TestBalancesAndLogs(t *testing.T) {
@@ -44,16 +45,16 @@ func TestBalancesAndLogs(t *testing.T) {
 		t.Skip(nginx.ErrMissing)
 	}
 	space, host := loopback(t)
-	_, _, err := host.Listen(t.Context(), tcp.ListenSpec{At: server, HTTP: &tcp.Responder{}})
+	_, _, err := host.Listen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: server}})
 	noError(t, err)
 	n, err := nginx.Start(t.Context(), space, nginx.Config{Bind: door, Servers: []netip.AddrPort{server}})
 	noError(t, err)
 	// An exchange proves that nginx has both of the connections.
-	done, err := host.Exchange(t.Context(), []tcp.Exchange{{
-		Attempt: tcp.Attempt{To: door, Ending: tcp.CloseFirst}, Requests: []tcp.Request{{}},
+	done, err := host.Exchange(t.Context(), []http.Exchange{{
+		Attempt: tcp.Attempt{To: door, Ending: tcp.CloseFirst}, Requests: []http.Request{{}},
 	}}, 1)
 	noError(t, err)
-	if done[0].Verdict != tcp.Connected || done[0].Replies[0].Fate != tcp.Whole {
+	if done[0].Verdict != tcp.Connected || done[0].Replies[0].Fate != http.Whole {
 		t.Error(done[0])
 	}
 	var log string

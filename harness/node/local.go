@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"twlab/harness/http"
 	"twlab/harness/kernel"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -18,6 +19,7 @@ type Local struct {
 	id     Identity
 	inside func(func() error) error
 	host   *tcp.Host
+	web    *http.Host // on host
 }
 
 var _ Node = (*Local)(nil)
@@ -25,7 +27,8 @@ var _ Node = (*Local)(nil)
 // NewLocal makes a node whose operations run by inside, such as
 // ns.Namespace.Do.
 func NewLocal(id Identity, inside func(func() error) error) *Local {
-	return &Local{id: id, inside: inside, host: tcp.NewHost(inside)}
+	host := tcp.NewHost(inside)
+	return &Local{id: id, inside: inside, host: host, web: http.NewHost(host)}
 }
 
 // Close closes all sockets of the node.
@@ -97,6 +100,17 @@ func (l *Local) HasSymbol(_ context.Context, name string) (kernel.Fact, error) {
 // Listen opens a listening socket on the node.
 func (l *Local) Listen(ctx context.Context, spec tcp.ListenSpec) (Listening, error) {
 	handle, addr, err := l.host.Listen(ctx, spec)
+	return l.listening(handle, addr, err)
+}
+
+// Serve opens a listening socket on the node that answers HTTP requests.
+func (l *Local) Serve(ctx context.Context, spec http.ListenSpec) (Listening, error) {
+	handle, addr, err := l.web.Listen(ctx, spec)
+	return l.listening(handle, addr, err)
+}
+
+// listening says where others reach a socket.
+func (l *Local) listening(handle tcp.Handle, addr netip.AddrPort, err error) (Listening, error) {
 	if addr.Addr().IsUnspecified() {
 		addr = netip.AddrPortFrom(l.id.Addr, addr.Port())
 	}
@@ -110,14 +124,14 @@ func (l *Local) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outc
 }
 
 // Exchange makes HTTP exchanges from the node, at most so many at once.
-func (l *Local) Exchange(ctx context.Context, exchanges []tcp.Exchange, atOnce int) ([]tcp.Exchanged, error) {
-	exchanged, err := l.host.Exchange(ctx, exchanges, atOnce)
+func (l *Local) Exchange(ctx context.Context, exchanges []http.Exchange, atOnce int) ([]http.Exchanged, error) {
+	exchanged, err := l.web.Exchange(ctx, exchanges, atOnce)
 	return exchanged, l.wrap(err)
 }
 
 // Served tells what an HTTP listener of the node has done so far.
-func (l *Local) Served(_ context.Context, listening tcp.Handle) (tcp.Served, error) {
-	served, err := l.host.Served(listening)
+func (l *Local) Served(_ context.Context, listening tcp.Handle) (http.Served, error) {
+	served, err := l.web.Served(listening)
 	return served, l.wrap(err)
 }
 

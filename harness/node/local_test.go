@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"testing"
 
+	"twlab/harness/http"
 	"twlab/harness/node"
 	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
@@ -32,7 +33,7 @@ func newSituation(t *testing.T, n *node.Local) (s situation) {
 	if s.door, err = n.Listen(t.Context(), tcp.ListenSpec{At: at}); err != nil {
 		t.Fatal(err)
 	}
-	if s.web, err = n.Listen(t.Context(), tcp.ListenSpec{At: at, HTTP: &tcp.Responder{}}); err != nil {
+	if s.web, err = n.Serve(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: at}, HTTP: &http.Responder{}}); err != nil {
 		t.Fatal(err)
 	}
 	outs, err := n.Attempt(t.Context(), []tcp.Attempt{{To: s.door.Addr}})
@@ -70,12 +71,15 @@ var calls = map[string]func(ctx context.Context, s situation) error{
 	"Listen": func(ctx context.Context, s situation) error {
 		return second(s.Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}))
 	},
+	"Serve": func(ctx context.Context, s situation) error {
+		return second(s.Serve(ctx, http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}}))
+	},
 	"Attempt": func(ctx context.Context, s situation) error {
 		return second(s.Attempt(ctx, []tcp.Attempt{{To: s.door.Addr}}))
 	},
 	"Exchange": func(ctx context.Context, s situation) error {
-		x := tcp.Exchange{Attempt: tcp.Attempt{To: s.web.Addr, Ending: tcp.CloseFirst}, Requests: make([]tcp.Request, 1)}
-		return second(s.Exchange(ctx, []tcp.Exchange{x}, 0))
+		x := http.Exchange{Attempt: tcp.Attempt{To: s.web.Addr, Ending: tcp.CloseFirst}, Requests: make([]http.Request, 1)}
+		return second(s.Exchange(ctx, []http.Exchange{x}, 0))
 	},
 	"Served": func(ctx context.Context, s situation) error { return second(s.Served(ctx, s.web.Handle)) },
 	"Accept": func(ctx context.Context, s situation) error {

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"time"
 
+	"twlab/harness/http"
 	"twlab/harness/kernel"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -64,12 +65,9 @@ type Node interface {
 	// that name.
 	HasSymbol(ctx context.Context, name string) (kernel.Fact, error)
 
-	// Listen, Attempt, Exchange and the operations on sockets are those of
-	// tcp.Host.
+	// Listen, Attempt and the operations on sockets are those of tcp.Host.
 	Listen(ctx context.Context, spec tcp.ListenSpec) (Listening, error)
 	Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outcome, error)
-	Exchange(ctx context.Context, exchanges []tcp.Exchange, atOnce int) ([]tcp.Exchanged, error)
-	Served(ctx context.Context, listening tcp.Handle) (tcp.Served, error)
 	Accept(ctx context.Context, listening tcp.Handle, peer netip.AddrPort) (tcp.Handle, error)
 	End(ctx context.Context, conn tcp.Handle, how tcp.Ending) error
 	Send(ctx context.Context, conn tcp.Handle, n int) (taken int, err error)
@@ -77,6 +75,11 @@ type Node interface {
 	Clock(ctx context.Context, conn tcp.Handle) (tcp.ClockReading, error)
 	AdvanceClock(ctx context.Context, conn tcp.Handle, ticks int32) error
 	RTO(ctx context.Context, conn tcp.Handle) (time.Duration, error)
+
+	// Serve is the Listen of http.Host, Exchange and Served are its other methods.
+	Serve(ctx context.Context, spec http.ListenSpec) (Listening, error)
+	Exchange(ctx context.Context, exchanges []http.Exchange, atOnce int) ([]http.Exchanged, error)
+	Served(ctx context.Context, listening tcp.Handle) (http.Served, error)
 }
 
 // Listening is an open listening socket of a node.

@@ -1,7 +1,6 @@
-// Package ns owns network namespaces by file descriptor, and the sandbox that
-// keeps a whole run away from the host.
+// Package ns owns network namespaces by file descriptor.
 //
-// It is the only package that touches operating system threads. A network
+// It is the only package that moves threads between namespaces. A network
 // namespace belongs to a thread, and Go moves goroutines between threads, so
 // code that must run inside a namespace is handed to [Namespace.Do] as a
 // function. Whatever that function opens (sockets, netlink handles, packet

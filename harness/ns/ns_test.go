@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -171,25 +170,6 @@ func leaveByIt(leave func()) error {
 	return nil
 }
 
-// The end of a child is told to whoever asks, as often as they ask.
-func TestWaitSaysTheSameEveryTime(t *testing.T) {
-	wait, err := ns.Start(exec.CommandContext(t.Context(), "sh", "-c", "exit 7"))
-	try(t, err)
-	for range 2 {
-		ended := make(chan error, 1)
-		go func() { ended <- wait() }()
-		select {
-		case err := <-ended:
-			var exit *exec.ExitError
-			if !errors.As(err, &exit) || exit.ExitCode() != 7 {
-				t.Errorf("%v, want exit status 7", err)
-			}
-		case <-time.After(10 * time.Second):
-			t.Fatal("it waits for ever")
-		}
-	}
-}
-
 func TestNestedDo(t *testing.T) {
 	outer, inner := nstest.New(t), nstest.New(t)
 	var path []string
@@ -324,7 +304,7 @@ func TestWatchSeesWhoHoldsANamespace(t *testing.T) {
 	try(t, errors.Join(watch.Add(plain), watch.Add(withSocket), watch.Add(plain)))
 	alive(2)
 
-	holder := program(t, "holder")
+	holder := holder(t)
 	input, err := holder.StdinPipe()
 	try(t, err)
 	output, err := holder.StdoutPipe()

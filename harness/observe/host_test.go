@@ -18,6 +18,7 @@ import (
 	"twlab/harness/ns"
 	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
+	"twlab/harness/sandbox"
 )
 
 func try(t *testing.T, err error) {
@@ -136,7 +137,7 @@ func TestSnapshotSeesEveryChange(t *testing.T) {
 
 func TestSnapshotSeesLegacyRules(t *testing.T) {
 	space := nstest.New(t)
-	if os.Getenv(ns.SandboxVariable) == "" {
+	if os.Getenv(sandbox.Variable) == "" {
 		t.Skip("the legacy tools leave a lock file in /run: run it with hack/test")
 	}
 	if _, err := exec.LookPath("iptables-legacy"); err != nil {
@@ -152,7 +153,7 @@ func TestSnapshotSeesLegacyRules(t *testing.T) {
 
 func TestSnapshotSeesNamedNamespaces(t *testing.T) {
 	space := nstest.New(t)
-	if os.Getenv(ns.SandboxVariable) == "" {
+	if os.Getenv(sandbox.Variable) == "" {
 		t.Skip("it would change /run/netns: run it with hack/test")
 	}
 	before := snapshot(t, space)

@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/child"
 	"twlab/harness/ns"
 )
 
@@ -72,7 +73,7 @@ func Start(space *ns.Namespace, s Spec) (*Program, error) {
 	c := exec.CommandContext(ctx, s.Path, s.Args...)
 	c.Stdout, c.Stderr = log, log
 	c.ExtraFiles = s.Files
-	wait, err := space.Start(c)
+	wait, err := child.StartBy(space.Do, c)
 	if err != nil {
 		stop()
 		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), log.Close())

@@ -84,14 +84,15 @@ type Outcome struct {
 
 // String is one line: verdict, SYNs and time, and an end that was not as wanted.
 func (o Outcome) String() string {
-	s := o.attempted()
+	s := o.Attempted()
 	if err := o.End.Err(); err != nil {
 		s += "; " + err.Error()
 	}
 	return s
 }
 
-func (o Outcome) attempted() string {
+// Attempted is [Outcome.String] without the end.
+func (o Outcome) Attempted() string {
 	s := fmt.Sprintf("%s from %v after %d SYN(s) in %v", o.Verdict, o.Local, o.SYNs, o.Took.Round(10*time.Microsecond))
 	if o.Errno != 0 {
 		s += fmt.Sprintf(" (%s)", unix.ErrnoName(o.Errno))
@@ -110,7 +111,7 @@ func (h *Host) Attempt(ctx context.Context, attempts []Attempt) (outcomes []Outc
 	called := time.Now()
 	tries := make([]try, len(attempts))
 	for i, a := range attempts {
-		if err := a.Ending.check(); err != nil {
+		if err := a.Ending.Validate(); err != nil {
 			return nil, fmt.Errorf("attempt %d to %v: %w", i, a.To, err)
 		}
 		tries[i] = try{Attempt: a}

@@ -201,25 +201,56 @@ var byTwo = map[string]func(t *testing.T, p pair){
 			peer.Wait()
 		}
 	},
-	"Exchange": func(t *testing.T, p pair) {
-		_, at, err := p.host.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0), HTTP: &tcp.Responder{}})
-		must(t, err)
-		kept := exchange(t, p.host, tcp.Exchange{Attempt: tcp.Attempt{To: at}})[0]
-		var done [2][]tcp.Exchanged
-		for ending, check := range map[tcp.Ending]func(*testing.T, string, [2]error){tcp.KeepOpen: atMostOne, tcp.CloseFirst: exactlyOne} {
-			check(t, "Exchange", twice(t, func(i int) (err error) {
-				done[i], err = p.host.Exchange(t.Context(), []tcp.Exchange{{Conn: kept.Conn, Attempt: tcp.Attempt{Ending: ending}, Requests: make([]tcp.Request, 1)}}, 0)
-				return err
-			}))
-			for _, d := range done {
-				if d != nil && d[0].Replies[0].Fate != tcp.Whole {
-					t.Errorf("Exchange by two callers at once: %v", d[0])
+	"Dial": func(t *testing.T, p pair) {
+		// Of two calls one may find the other at the connection.
+		errs := twice(t, func(int) error {
+			return p.host.Dial(t.Context(), 1, 1, func(ctx context.Context, d *tcp.Dialer) error {
+				_, fresh, err := d.Attempt(ctx, tcp.Attempt{To: p.at})
+				if err != nil {
+					return err
 				}
-			}
-			if ending == tcp.CloseFirst {
-				kept = exchange(t, p.host, tcp.Exchange{Attempt: tcp.Attempt{To: at}})[0]
+				if err := fresh.Reset(); err != nil {
+					return err
+				}
+				_, kept, err := d.Resume(ctx, p.client)
+				if err != nil {
+					return err
+				}
+				_, conn, err := kept.Finish(ctx, tcp.KeepOpen, 0)
+				if err == nil && conn != p.client {
+					err = errors.New("it has another handle now")
+				}
+				return err
+			})
+		})
+		for i, err := range errs {
+			if err != nil && (!errors.Is(err, tcp.ErrNoHandle) || errs[1-i] != nil) {
+				t.Errorf("Dial by two callers at once: %v and %v, want at most one ErrNoHandle", errs[0], errs[1])
 			}
 		}
+	},
+	"Serve": func(t *testing.T, p pair) {
+		none(t, "Serve", twice(t, func(int) error {
+			door, at, err := p.host.Serve(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}, readAll)
+			if err == nil {
+				_, err = p.host.Attempt(t.Context(), []tcp.Attempt{{To: at, Ending: tcp.Abort}})
+			}
+			return errors.Join(err, p.host.End(t.Context(), door, tcp.CloseNow))
+		}))
+	},
+	"Listens": func(t *testing.T, p pair) {
+		door, _, err := p.host.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)})
+		must(t, err)
+		exactlyOne(t, "Listens and End", twice(t, func(i int) error {
+			if i == 0 {
+				return p.host.End(t.Context(), door, tcp.CloseNow)
+			}
+			for {
+				if err := p.host.Listens(door); err != nil {
+					return err
+				}
+			}
+		}))
 	},
 	"Listen": func(t *testing.T, p pair) {
 		none(t, "Listen", twice(t, func(int) error {
@@ -285,34 +316,6 @@ var byTwo = map[string]func(t *testing.T, p pair){
 			}
 		}))
 	},
-	"Served": func(t *testing.T, p pair) {
-		door, _, err := p.host.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0), HTTP: &tcp.Responder{}})
-		must(t, err)
-		none(t, "Served", twice(t, func(int) error {
-			_, err := p.host.Served(door)
-			return err
-		}))
-		exactlyOne(t, "Served and End", twice(t, func(i int) error {
-			if i == 0 {
-				return p.host.End(t.Context(), door, tcp.CloseNow)
-			}
-			for {
-				if _, err := p.host.Served(door); err != nil {
-					return err
-				}
-			}
-		}))
-	},
-}
-
-// atMostOne wants that no call failed, or one because the other had the handle.
-func atMostOne(t *testing.T, what string, errs [2]error) {
-	t.Helper()
-	for i, err := range errs {
-		if err != nil && (!errors.Is(err, tcp.ErrNoHandle) || errs[1-i] != nil) {
-			t.Errorf("%s by two callers at once: %v and %v, want at most one ErrNoHandle", what, errs[0], errs[1])
-		}
-	}
 }
 
 // Two callers at once on one handle, for each method there is: none hangs, none
@@ -365,9 +368,15 @@ func waits(host *tcp.Host, p, q pair, own tcp.Handle) map[string]func(ctx contex
 			_, err := host.Attempt(ctx, []tcp.Attempt{{To: p.at, Ending: tcp.CloseAfterPeer, Budget: long}})
 			return err
 		},
-		"Exchange": func(ctx context.Context) error {
-			_, err := host.Exchange(ctx, []tcp.Exchange{{Attempt: tcp.Attempt{To: p.at, Budget: long}, Requests: make([]tcp.Request, 1)}}, 0)
-			return err
+		"Dial": func(ctx context.Context) error {
+			return host.Dial(ctx, 1, 1, func(ctx context.Context, d *tcp.Dialer) error {
+				_, st, err := d.Attempt(ctx, tcp.Attempt{To: p.at})
+				if err != nil {
+					return err
+				}
+				_, err = st.Read(ctx)
+				return errors.Join(err, st.Reset())
+			})
 		},
 		"End":                    func(ctx context.Context) error { return host.End(ctx, q.client, tcp.CloseFirst) },
 		"Receive":                receive,
@@ -444,11 +453,23 @@ func TestEachWaitEndsWithItsOwnContext(t *testing.T) {
 	must(t, host.End(t.Context(), p.client, tcp.CloseAfterPeer))
 }
 
+// served marks a listener whose connections a server has.
+const served tcp.Ending = "by a server"
+
+// readAll is a server that reads until the end.
+func readAll(ctx context.Context, st *tcp.Stream) error {
+	for {
+		if _, err := st.Read(ctx); err != nil {
+			return st.Reset()
+		}
+	}
+}
+
 // A listener that is ended while clients connect leaves no connection behind, and
 // so no namespace.
 func TestListenerThatIsEndedUnderLoadLeavesNothing(t *testing.T) {
 	const rounds, clients = 300, 4
-	for _, spec := range []tcp.ListenSpec{{}, {Ending: tcp.CloseAfterPeer}, {HTTP: &tcp.Responder{}}} {
+	for _, spec := range []tcp.ListenSpec{{}, {Ending: tcp.CloseAfterPeer}, {Ending: served}} {
 		before := openSockets(t)
 		space := nstest.Loopback(t)
 		watch, err := ns.NewWatch()
@@ -457,8 +478,12 @@ func TestListenerThatIsEndedUnderLoadLeavesNothing(t *testing.T) {
 		must(t, watch.Add(space))
 		host := tcp.NewHost(space.Do)
 		spec.At = netip.AddrPortFrom(loopback, 80)
+		var serve func(context.Context, *tcp.Stream) error
+		if spec.Ending == served {
+			spec.Ending, serve = tcp.KeepOpen, readAll
+		}
 		for range rounds {
-			door, at, err := host.Listen(t.Context(), spec)
+			door, at, err := host.Serve(t.Context(), spec, serve)
 			must(t, err)
 			var load sync.WaitGroup
 			for range clients {
@@ -472,7 +497,7 @@ func TestListenerThatIsEndedUnderLoadLeavesNothing(t *testing.T) {
 			load.Wait()
 		}
 		// And CloseAll while they do.
-		_, at, err := host.Listen(t.Context(), spec)
+		_, at, err := host.Serve(t.Context(), spec, serve)
 		must(t, err)
 		var load sync.WaitGroup
 		for range clients {

@@ -8,5 +8,6 @@
 //
 // A [Host] opens its sockets inside a network namespace and uses them from
 // anywhere. Everything that goes in or comes out of it is plain data, so that
-// the same calls can be made from another machine.
+// the same calls can be made from another machine. Protocols on top of it (package
+// http) have a connection as a [Stream], from [Host.Dial] or [Host.Serve].
 package tcp

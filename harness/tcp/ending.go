@@ -38,8 +38,8 @@ const (
 	Vanish Ending = "vanish"
 )
 
-// check tells an ending from other words.
-func (e Ending) check() error {
+// Validate tells an ending from other words.
+func (e Ending) Validate() error {
 	switch e {
 	case KeepOpen, CloseNow, CloseFirst, CloseAfterPeer, Abort, Vanish:
 		return nil
@@ -62,7 +62,7 @@ func (e Ending) waits() bool { return e == CloseFirst || e == CloseAfterPeer }
 // can be ended in another way. The FIN that [CloseFirst] has sent is not taken
 // back.
 func (h *Host) End(ctx context.Context, conn Handle, how Ending) error {
-	if err := how.check(); err != nil {
+	if err := how.Validate(); err != nil {
 		return fmt.Errorf("socket %d: %w", conn, err)
 	}
 	if how == KeepOpen {
@@ -110,7 +110,7 @@ func (s *socket) end(ctx context.Context, how Ending) error {
 	case Vanish:
 		return s.closeAfter(enterRepair)
 	default:
-		return how.check()
+		return how.Validate()
 	}
 	if err := s.resetOnClose(false); err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"twlab/harness/observe"
+	"twlab/harness/internal/sockdiag"
 )
 
 // ErrNoHandle is returned for a handle that the host never gave out, for one whose
@@ -46,7 +46,7 @@ type Host struct {
 	failed  []error                       // what went wrong where nobody waited for it
 	running sync.WaitGroup                // calls that wait, and goroutines that serve listeners
 	buffers sync.Pool                     // of streams
-	lookup  *observe.Lookup               // nil until it is wanted
+	lookup  *sockdiag.Lookup              // nil until it is wanted
 }
 
 // NewHost makes a host whose sockets are opened by functions given to inside,

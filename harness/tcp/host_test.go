@@ -69,6 +69,20 @@ func listen(t *testing.T, host *tcp.Host, spec tcp.ListenSpec) (tcp.Handle, neti
 	return handle, at
 }
 
+func await(t *testing.T, event string, seen func() bool) {
+	t.Helper()
+	must(t, observe.Await(t.Context(), event, func() (bool, error) { return seen(), nil }))
+}
+
+func sockets(t *testing.T, inside func(func() error) error) (all observe.Sockets) {
+	t.Helper()
+	must(t, inside(func() (err error) {
+		all, err = observe.ReadSockets()
+		return err
+	}))
+	return all
+}
+
 func attempt(t *testing.T, host *tcp.Host, attempts ...tcp.Attempt) []tcp.Outcome {
 	t.Helper()
 	outcomes, err := host.Attempt(t.Context(), attempts)
@@ -153,7 +167,14 @@ func TestUndecidedAttemptCountsItsSYNs(t *testing.T) {
 func TestAttemptsEndEachInItsOwnWay(t *testing.T) {
 	host := newHost(t)
 	_, good := listen(t, host, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
-	_, bad := listen(t, host, tcp.ListenSpec{HTTP: &tcp.Responder{Idle: 20 * time.Millisecond}, Ending: tcp.Abort})
+	_, bad, err := host.Serve(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}, func(ctx context.Context, st *tcp.Stream) error {
+		if err := st.Within(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+		_, _ = st.Read(ctx)
+		return st.Reset()
+	})
+	must(t, err)
 	_, mute := listen(t, host, tcp.ListenSpec{})
 	_, closes := listen(t, host, tcp.ListenSpec{Ending: tcp.CloseFirst})
 	ended := tcp.End{First: tcp.Here}

@@ -25,10 +25,6 @@ type ListenSpec struct {
 	// Ending is what happens to each accepted connection at once. With
 	// KeepOpen, it can be had by [Host.Accept].
 	Ending Ending
-	// HTTP, when it is not nil, answers requests on each connection. Ending is
-	// then how a connection ends whose turn it is to end, and KeepOpen stands
-	// for CloseNow.
-	HTTP *Responder
 }
 
 // listener is the serving half of a listening socket.
@@ -38,19 +34,25 @@ type listener struct {
 	arrived  chan struct{}             // closed and replaced at each arrival, and closed at the end
 	over     error                     // why nothing arrives any more
 	stop     context.CancelFunc
-	served   *served // with a Responder only
 }
 
 // Listen opens a listening socket and serves it until it is ended or the host
 // closes. It returns the address the socket really has. When it is ended, kept
 // connections that nobody has had by [Host.Accept] stay until the host closes.
 func (h *Host) Listen(ctx context.Context, spec ListenSpec) (handle Handle, bound netip.AddrPort, err error) {
+	return h.Serve(ctx, spec, nil)
+}
+
+// Serve is Listen with a server: each connection is given to serve, on a goroutine
+// of its own, with a context that ends with the listener. The Ending of the spec is
+// the server's to carry out. [Host.CloseAll] waits for all of them, and tells their
+// errors.
+func (h *Host) Serve(
+	ctx context.Context, spec ListenSpec, serve func(context.Context, *Stream) error,
+) (handle Handle, bound netip.AddrPort, err error) {
 	at, err := toSockaddr(spec.At)
 	if err == nil {
-		err = spec.Ending.check()
-	}
-	if err == nil && spec.HTTP != nil {
-		err = spec.HTTP.check()
+		err = spec.Ending.Validate()
 	}
 	if err != nil {
 		return 0, netip.AddrPort{}, fmt.Errorf("listen: %w", err)
@@ -64,7 +66,7 @@ func (h *Host) Listen(ctx context.Context, spec ListenSpec) (handle Handle, boun
 		if err != nil {
 			return err
 		}
-		if handle, bound, err = h.listen(s, at, spec); err != nil {
+		if handle, bound, err = h.listen(s, at, spec, serve); err != nil {
 			return errors.Join(err, s.close())
 		}
 		return nil
@@ -76,7 +78,9 @@ func (h *Host) Listen(ctx context.Context, spec ListenSpec) (handle Handle, boun
 }
 
 // listen makes a listener of a socket, which stays the caller's when that fails.
-func (h *Host) listen(s *socket, at *unix.SockaddrInet4, spec ListenSpec) (Handle, netip.AddrPort, error) {
+func (h *Host) listen(
+	s *socket, at *unix.SockaddrInet4, spec ListenSpec, serve func(context.Context, *Stream) error,
+) (Handle, netip.AddrPort, error) {
 	// A server that restarts must be able to bind while old connections of its
 	// port are in TIME_WAIT.
 	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
@@ -98,8 +102,7 @@ func (h *Host) listen(s *socket, at *unix.SockaddrInet4, spec ListenSpec) (Handl
 	}
 	serving, stop := context.WithCancel(context.Background())
 	s.listener = &listener{accepted: map[netip.AddrPort]Handle{}, arrived: make(chan struct{}), stop: stop}
-	if spec.HTTP != nil {
-		s.listener.served = new(served)
+	if serve != nil {
 		// As web servers do: the end of a response is not to wait for the
 		// acknowledgement of what is before it. Accepted connections inherit it.
 		if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
@@ -111,14 +114,14 @@ func (h *Host) listen(s *socket, at *unix.SockaddrInet4, spec ListenSpec) (Handl
 		return 0, netip.AddrPort{}, err
 	}
 	if !spec.NeverAccepts {
-		h.spawn(func() { h.serve(serving, s, spec) })
+		h.spawn(func() { h.serve(serving, s, spec, serve) })
 	}
 	return handle, bound, nil
 }
 
 // serve accepts until the listening socket is closed.
-func (h *Host) serve(ctx context.Context, s *socket, spec ListenSpec) {
-	err := h.acceptAll(ctx, s, spec)
+func (h *Host) serve(ctx context.Context, s *socket, spec ListenSpec, serve func(context.Context, *Stream) error) {
+	err := h.acceptAll(ctx, s, spec, serve)
 	if err == nil || ctx.Err() != nil {
 		err = errClosedMeanwhile
 	} else {
@@ -129,14 +132,10 @@ func (h *Host) serve(ctx context.Context, s *socket, spec ListenSpec) {
 
 // acceptAll accepts until something fails, or ctx ends, which it does before the
 // listening socket is closed.
-func (h *Host) acceptAll(ctx context.Context, s *socket, spec ListenSpec) error {
-	var answers map[kind]answer
-	if spec.HTTP != nil {
-		answers = spec.HTTP.answers()
-	}
+func (h *Host) acceptAll(ctx context.Context, s *socket, spec ListenSpec, serve func(context.Context, *Stream) error) error {
 	for {
 		conn, peer, err := s.accept(ctx)
-		if err == nil && (spec.HTTP != nil || spec.Ending.waits()) {
+		if err == nil && (serve != nil || spec.Ending.waits()) {
 			// Here, because it takes more stack than a new goroutine has.
 			if _, err = conn.watch(); err != nil {
 				err = errors.Join(err, conn.close())
@@ -149,8 +148,12 @@ func (h *Host) acceptAll(ctx context.Context, s *socket, spec ListenSpec) error 
 		case ctx.Err() != nil:
 			// Like the connections that the kernel still has in its queue.
 			return conn.close()
-		case answers != nil:
-			h.spawn(func() { h.respond(ctx, conn, peer, spec, answers, s.listener.served) })
+		case serve != nil:
+			h.spawn(func() {
+				if err := h.give(ctx, conn, peer, serve); err != nil && ctx.Err() == nil {
+					h.report(fmt.Errorf("serve %v: %w", peer, err))
+				}
+			})
 		case spec.Ending != KeepOpen:
 			h.spawn(func() {
 				// A connection whose peer goes another way (RST, never closes)
@@ -167,6 +170,25 @@ func (h *Host) acceptAll(ctx context.Context, s *socket, spec ListenSpec) error 
 			s.listener.arrive(peer, handle)
 		}
 	}
+}
+
+// give hands a connection to its server.
+func (h *Host) give(ctx context.Context, conn *socket, peer netip.AddrPort, serve func(context.Context, *Stream) error) error {
+	st, err := h.stream(ctx, conn, peer)
+	if err != nil {
+		return errors.Join(err, conn.close())
+	}
+	return serve(ctx, st)
+}
+
+// Listens is nil when the handle names a listening socket, and wraps [ErrNoHandle]
+// when it names none at all.
+func (h *Host) Listens(listening Handle) error {
+	s, err := h.socket(listening)
+	if err == nil && s.listener == nil {
+		return fmt.Errorf("socket %d does not listen", listening)
+	}
+	return err
 }
 
 // accept waits for a connection, which is the caller's then.

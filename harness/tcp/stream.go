@@ -13,31 +13,33 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"twlab/harness/observe"
+	"twlab/harness/internal/sockdiag"
 )
 
 // streamBuffer is how much is read at once.
 const streamBuffer = 8 << 10
 
-// stream is a connection on which much is read and written by one call, whose turn
-// it is all the while: unlike [socket.await], a wait costs nothing but the wait.
-// Make one with [Host.stream]; letGo ends it, and leaves the socket.
-type stream struct {
+// Stream is a connection that one call has for itself, to read and write much on
+// it: unlike that of [Host.Receive], a wait costs nothing but the wait. It is what
+// [Host.Serve] and a [Dialer] hand out, for protocols on top of TCP. Exactly one of
+// Finish and Reset must be called, in the end.
+type Stream struct {
 	*socket
 	*polled
 	host   *Host
 	peer   netip.AddrPort
+	conn   Handle // 0 when it has none yet
 	buffer *[streamBuffer]byte
 	undo   func()
 
-	fill, drain func(fd uintptr) (done bool) // the steps of read and write, made once
+	fill, drain func(fd uintptr) (done bool) // the steps of Read and Write, made once
 	got         int
 	left        []byte
 	err         error
 }
 
 // stream waits on a socket for as long as ctx lives.
-func (h *Host) stream(ctx context.Context, s *socket, peer netip.AddrPort) (*stream, error) {
+func (h *Host) stream(ctx context.Context, s *socket, peer netip.AddrPort) (*Stream, error) {
 	w, err := s.watch()
 	if err != nil {
 		return nil, err
@@ -45,7 +47,7 @@ func (h *Host) stream(ctx context.Context, s *socket, peer netip.AddrPort) (*str
 	if err := w.begin(ctx); err != nil {
 		return nil, err
 	}
-	st := &stream{socket: s, polled: w, host: h, peer: peer}
+	st := &Stream{socket: s, polled: w, host: h, peer: peer}
 	st.fill, st.drain = st.readNow, st.writeNow
 	buffer, ok := h.buffers.Get().(*[streamBuffer]byte)
 	if !ok {
@@ -56,17 +58,20 @@ func (h *Host) stream(ctx context.Context, s *socket, peer netip.AddrPort) (*str
 	return st, nil
 }
 
+// Peer is the address of the other side.
+func (st *Stream) Peer() netip.AddrPort { return st.peer }
+
 // letGo undoes what stream did to the socket.
-func (st *stream) letGo() {
+func (st *Stream) letGo() {
 	st.undo()
-	_ = st.file.SetDeadline(time.Time{}) // that of within; fails only on a closed file
+	_ = st.file.SetDeadline(time.Time{}) // that of Within; fails only on a closed file
 	st.leave()
 	st.host.buffers.Put(st.buffer)
 	st.buffer = nil
 }
 
-// within limits the waits from now on; 0 is no limit.
-func (st *stream) within(ctx context.Context, budget time.Duration) error {
+// Within limits the waits from now on; 0 is no limit.
+func (st *Stream) Within(ctx context.Context, budget time.Duration) error {
 	var deadline time.Time
 	if budget > 0 {
 		deadline = time.Now().Add(budget)
@@ -77,24 +82,24 @@ func (st *stream) within(ctx context.Context, budget time.Duration) error {
 	return ctx.Err() // its end may have come before and been overwritten
 }
 
-// read waits for bytes, which are valid until the next call. Its error is io.EOF
+// Read waits for bytes, which are valid until the next call. Its error is io.EOF
 // for the peer's FIN, the kernel's errno, os.ErrDeadlineExceeded when the limit
 // was first, or the end of ctx.
-func (st *stream) read(ctx context.Context) ([]byte, error) {
+func (st *Stream) Read(ctx context.Context) ([]byte, error) {
 	st.got = 0
 	err := st.wait(ctx, st.raw.Read, st.fill)
 	return st.buffer[:st.got], err
 }
 
-// write waits until the kernel has taken all of p, with errors as those of read.
-func (st *stream) write(ctx context.Context, p []byte) error {
+// Write waits until the kernel has taken all of p, with errors as those of Read.
+func (st *Stream) Write(ctx context.Context, p []byte) error {
 	if st.left = p; len(p) == 0 {
 		return nil
 	}
 	return st.wait(ctx, st.raw.Write, st.drain)
 }
 
-func (st *stream) wait(ctx context.Context, wait func(func(uintptr) bool) error, step func(uintptr) bool) error {
+func (st *Stream) wait(ctx context.Context, wait func(func(uintptr) bool) error, step func(uintptr) bool) error {
 	st.err = nil
 	if err := wait(step); err != nil {
 		return st.explain(ctx, err)
@@ -102,7 +107,7 @@ func (st *stream) wait(ctx context.Context, wait func(func(uintptr) bool) error,
 	return st.err
 }
 
-func (st *stream) readNow(uintptr) (done bool) {
+func (st *Stream) readNow(uintptr) (done bool) {
 	for {
 		n, err := st.readOnce(st.buffer[:])
 		switch {
@@ -118,7 +123,7 @@ func (st *stream) readNow(uintptr) (done bool) {
 	}
 }
 
-func (st *stream) writeNow(uintptr) (done bool) {
+func (st *Stream) writeNow(uintptr) (done bool) {
 	for len(st.left) > 0 {
 		n, err := st.writeOnce(st.left)
 		switch {
@@ -135,10 +140,49 @@ func (st *stream) writeNow(uintptr) (done bool) {
 	return true
 }
 
+// Cork holds back the last segment until the connection ends, for 200 ms at most
+// (TCP_CORK): its FIN is in the segment of the last byte then.
+func (st *Stream) Cork() error {
+	err := st.control(func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_CORK, 1) })
+	if err != nil {
+		return fmt.Errorf("TCP_CORK: %w", err)
+	}
+	return nil
+}
+
+// Finish brings the connection to its end and tells how that was; the budget is how
+// long it may wait for the peer's FIN, and 0 is no limit. With [KeepOpen] it gives
+// the connection back to the host, under the handle kept. Only the end of ctx, and
+// what is ours to mend, is an error; the connection is closed then.
+func (st *Stream) Finish(ctx context.Context, how Ending, budget time.Duration) (end End, kept Handle, err error) {
+	end, err = st.finish(ctx, how, budget)
+	st.letGo()
+	switch {
+	case err != nil || how != KeepOpen:
+		st.host.forget(st.conn)
+	case st.conn != 0:
+		st.host.giveBack(st.conn)
+		kept = st.conn
+	default:
+		if kept, err = st.host.keep(st.socket); err != nil {
+			err = errors.Join(err, st.close())
+		}
+	}
+	return end, kept, err
+}
+
+// Reset closes the connection by a RST.
+func (st *Stream) Reset() error {
+	err := st.close()
+	st.letGo()
+	st.host.forget(st.conn)
+	return err
+}
+
 // finish brings the connection to its end as [socket.end] does and tells how that
 // was. Only the end of ctx, and what is ours to mend, is an error. Whatever
 // happens, the socket is closed, or is open because it is to be kept.
-func (st *stream) finish(ctx context.Context, how Ending, budget time.Duration) (end End, err error) {
+func (st *Stream) finish(ctx context.Context, how Ending, budget time.Duration) (end End, err error) {
 	before, err := st.state()
 	if err != nil {
 		return end, errors.Join(err, st.close())
@@ -177,12 +221,12 @@ func (st *stream) finish(ctx context.Context, how Ending, budget time.Duration) 
 }
 
 // awaitFIN reads until the peer's FIN and throws away what it reads.
-func (st *stream) awaitFIN(ctx context.Context, budget time.Duration) error {
-	if err := st.within(ctx, budget); err != nil {
+func (st *Stream) awaitFIN(ctx context.Context, budget time.Duration) error {
+	if err := st.Within(ctx, budget); err != nil {
 		return err
 	}
 	for {
-		_, err := st.read(ctx)
+		_, err := st.Read(ctx)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -194,7 +238,7 @@ func (st *stream) awaitFIN(ctx context.Context, budget time.Duration) error {
 
 // whoSent tells, just after shutdown(2), whose FIN was the first, when none of
 // the peer's had come just before.
-func (st *stream) whoSent() (Side, error) {
+func (st *Stream) whoSent() (Side, error) {
 	after, err := st.state()
 	if err != nil {
 		return Unclear, err
@@ -224,15 +268,15 @@ func (h *Host) timeWait(local, remote netip.AddrPort) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	s, found, err := lookup.Find(local, remote)
+	state, found, err := lookup.Find(local, remote)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) {
 		return false, nil
 	}
-	return found && s.State == observe.TimeWait, err
+	return found && state == unix.BPF_TCP_TIME_WAIT, err
 }
 
 // openLookup opens the host's lookup when it is first wanted.
-func (h *Host) openLookup() (*observe.Lookup, error) {
+func (h *Host) openLookup() (*sockdiag.Lookup, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -240,7 +284,7 @@ func (h *Host) openLookup() (*observe.Lookup, error) {
 	}
 	if h.lookup == nil {
 		err := h.inside(func() (err error) {
-			h.lookup, err = observe.OpenLookup()
+			h.lookup, err = sockdiag.Open()
 			return err
 		})
 		if err != nil {

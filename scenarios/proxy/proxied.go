@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"twlab/harness/http"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
@@ -27,10 +28,10 @@ type Proxied struct {
 	// are made at once end before the next begin: their ports are free then.
 	Requests, AtOnce int
 	// Each is one of them; where it goes is for the lab to say.
-	Each tcp.Exchange
+	Each http.Exchange
 	// Server is what every server does with its connections. Where it listens is
 	// for the lab to say.
-	Server tcp.ListenSpec
+	Server http.ListenSpec
 	// Again, when it is not 0, is how many requests there are after a pause in
 	// which the TIME_WAITs of the balancer have become old enough for its
 	// tcp_tw_reuse.
@@ -96,7 +97,7 @@ type proxiedRun struct {
 
 	at        []netip.AddrPort // where the servers listen
 	listening []tcp.Handle
-	done      []tcp.Exchanged
+	done      []http.Exchanged
 }
 
 func (r *proxiedRun) drive(ctx context.Context, l *lab.Lab) (seen claim.Seen, err error) {
@@ -107,7 +108,7 @@ func (r *proxiedRun) drive(ctx context.Context, l *lab.Lab) (seen claim.Seen, er
 	for i, n := range r.servers {
 		spec := r.Server
 		spec.At = r.at[i]
-		listening, err := n.Listen(ctx, spec)
+		listening, err := n.Serve(ctx, spec)
 		if err != nil {
 			return seen, err
 		}
@@ -173,10 +174,10 @@ func (r *proxiedRun) request(ctx context.Context, n int) error {
 func (r *proxiedRun) exchange(ctx context.Context, n, atOnce int) error {
 	each := r.Each
 	each.To = r.door
-	done, err := r.client.Exchange(ctx, slices.Repeat([]tcp.Exchange{each}, n), atOnce)
+	done, err := r.client.Exchange(ctx, slices.Repeat([]http.Exchange{each}, n), atOnce)
 	r.done = append(r.done, done...)
 	for _, x := range done {
-		if x.Conn == 0 || x.Replies[0].Fate == tcp.Whole {
+		if x.Conn == 0 || x.Replies[0].Fate == http.Whole {
 			continue
 		}
 		// Nobody keeps a connection on which the answer did not come.
@@ -201,19 +202,19 @@ func (r *proxiedRun) countReplies(seen *claim.Seen) error {
 		}
 		for _, reply := range x.Replies {
 			switch {
-			case reply.Fate == tcp.Malformed:
+			case reply.Fate == http.Malformed:
 				return fmt.Errorf("a response: %s", reply.Problem)
-			case reply.Fate == tcp.Pending:
+			case reply.Fate == http.Pending:
 				givenUp++
 			case reply.Status == 0:
 				unanswered++
 			case reply.Status != 200:
 				failed++
-			case reply.Fate == tcp.Whole:
+			case reply.Fate == http.Whole:
 				whole++
-			case reply.Fate == tcp.Truncated:
+			case reply.Fate == http.Truncated:
 				truncated++
-			case reply.Fate == tcp.Broken:
+			case reply.Fate == http.Broken:
 				broken++
 			}
 			lost += int64(r.Server.HTTP.Body) - reply.Bytes

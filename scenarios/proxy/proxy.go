@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"twlab/harness/haproxy"
+	"twlab/harness/http"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
 	"twlab/scenarios/claim"
@@ -340,8 +341,8 @@ func Proxy() situation.Family {
 			return t
 		},
 		Drive: func(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
-			p := Proxied{Requests: proxyRequests, Server: tcp.ListenSpec{HTTP: &tcp.Responder{Body: proxyBytes, JoinFIN: c.Is(server, "first")}}}
-			var request tcp.Request
+			p := Proxied{Requests: proxyRequests, Server: http.ListenSpec{HTTP: &http.Responder{Body: proxyBytes, JoinFIN: c.Is(server, "first")}}}
+			var request http.Request
 			p.Each.Ending = tcp.CloseAfterPeer
 			if c.Is(server, "waits") {
 				p.Server.Ending = tcp.CloseAfterPeer
@@ -366,7 +367,7 @@ func Proxy() situation.Family {
 			case "reset":
 				p.Each.Ending = tcp.Abort
 			}
-			p.Each.Requests = []tcp.Request{request}
+			p.Each.Requests = []http.Request{request}
 			return p.Drive(ctx, l)
 		},
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"twlab/harness/http1"
+	"twlab/harness/http"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
 	"twlab/scenarios/claim"
@@ -181,16 +181,16 @@ func Loss() situation.Family {
 			return t
 		},
 		Drive: func(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
-			responder := &tcp.Responder{Body: lossBytes, Last: 1}
+			responder := &http.Responder{Body: lossBytes, Last: 1}
 			switch c.Value(framing) {
 			case "chunked":
-				responder.Framing = http1.Chunked
+				responder.Framing = http.Chunked
 			case "close":
-				responder.Framing = http1.ToTheEnd
+				responder.Framing = http.ToTheEnd
 			}
-			p := Proxied{Requests: lossRequests, AtOnce: lossRequests, Server: tcp.ListenSpec{HTTP: responder}}
+			p := Proxied{Requests: lossRequests, AtOnce: lossRequests, Server: http.ListenSpec{HTTP: responder}}
 			p.Each.Ending = tcp.CloseAfterPeer
-			p.Each.Requests = []tcp.Request{{Connection: "close"}}
+			p.Each.Requests = []http.Request{{Connection: "close"}}
 			if !c.Is(cut, "no") {
 				responder.Cut = lossCut
 			}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"twlab/harness/haproxy"
+	"twlab/harness/http"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
 	"twlab/scenarios/claim"
@@ -187,9 +188,9 @@ func Ports() situation.Family {
 			return t
 		},
 		Drive: func(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
-			responder := &tcp.Responder{Body: proxyBytes}
-			p := Proxied{Requests: half, Again: half, Server: tcp.ListenSpec{HTTP: responder}}
-			var request tcp.Request
+			responder := &http.Responder{Body: proxyBytes}
+			p := Proxied{Requests: half, Again: half, Server: http.ListenSpec{HTTP: responder}}
+			var request http.Request
 			switch c.Value(ends) {
 			case "client":
 				p.Each.Ending = tcp.CloseFirst
@@ -206,7 +207,7 @@ func Ports() situation.Family {
 				request.Connection = "close"
 				p.Each.Ending, p.Server.Ending = tcp.CloseAfterPeer, tcp.CloseAfterPeer
 			}
-			p.Each.Requests = []tcp.Request{request}
+			p.Each.Requests = []http.Request{request}
 			return p.Drive(ctx, l)
 		},
 	}

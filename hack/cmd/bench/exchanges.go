@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/child"
+	"twlab/harness/http"
 	"twlab/harness/kernel"
 	"twlab/harness/node"
 	"twlab/harness/ns"
@@ -47,7 +49,7 @@ func benchExchanges(ctx context.Context, t *table, o options) (err error) {
 	server := node.NewLocal(node.Identity{Name: machines[0].name, Role: node.Gateway, Addr: machines[0].addr}, bare.spaces[0].Do)
 	client := node.NewLocal(node.Identity{Name: machines[2].name, Role: node.Client, Addr: machines[2].addr}, bare.spaces[2].Do)
 	defer func() { err = errors.Join(err, client.Close(), server.Close()) }()
-	door, err := server.Listen(ctx, tcp.ListenSpec{HTTP: &tcp.Responder{Body: exchanged}})
+	door, err := server.Serve(ctx, http.ListenSpec{HTTP: &http.Responder{Body: exchanged}})
 	if err != nil {
 		return err
 	}
@@ -127,10 +129,10 @@ func processorTime() (sum time.Duration, err error) {
 // exchangeRate is how many exchanges a node makes in a second, while its counters
 // are read before and after.
 func exchangeRate(ctx context.Context, client node.Node, to netip.AddrPort, total, atOnce int) (float64, error) {
-	exchanges := make([]tcp.Exchange, total)
-	requests := []tcp.Request{{Connection: "close"}}
+	exchanges := make([]http.Exchange, total)
+	requests := []http.Request{{Connection: "close"}}
 	for i := range exchanges {
-		exchanges[i] = tcp.Exchange{Attempt: tcp.Attempt{To: to, Ending: tcp.CloseNow}, Requests: requests}
+		exchanges[i] = http.Exchange{Attempt: tcp.Attempt{To: to, Ending: tcp.CloseNow}, Requests: requests}
 	}
 	began := time.Now()
 	before, err := client.Counters(ctx)
@@ -147,7 +149,7 @@ func exchangeRate(ctx context.Context, client node.Node, to netip.AddrPort, tota
 	}
 	took := time.Since(began)
 	for _, d := range done {
-		if d.Verdict != tcp.Connected || d.Replies[0].Fate != tcp.Whole {
+		if d.Verdict != tcp.Connected || d.Replies[0].Fate != http.Whole {
 			return 0, fmt.Errorf("exchange with %v: %+v", to, d)
 		}
 	}
@@ -166,7 +168,7 @@ func wrkRate(ctx context.Context, wrk string, space *ns.Namespace, to netip.Addr
 		c := exec.CommandContext(ctx, "nsenter", fmt.Sprintf("--net=/proc/%d/fd/%d", os.Getpid(), fd), "--",
 			wrk, "-t1", fmt.Sprintf("-c%d", atOnce), "-d1s", "-H", "Connection: close", fmt.Sprintf("http://%v/", to))
 		c.Stdout, c.Stderr = &out, &out
-		wait, err := ns.Start(c)
+		wait, err := child.Start(c)
 		if err != nil {
 			return err
 		}

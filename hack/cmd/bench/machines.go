@@ -9,13 +9,15 @@ import (
 	"os/exec"
 	"time"
 
+	"twlab/harness/guest"
+	"twlab/harness/kernel"
 	"twlab/harness/kernels"
-	"twlab/harness/microvm"
 	"twlab/harness/node"
+	"twlab/harness/suitevm"
 )
 
 // bootsFor is how long a machine may take to its first answered call, in seconds.
-var bootsFor = map[microvm.Accelerator]float64{microvm.KVM: 2, microvm.TCG: 8}
+var bootsFor = map[guest.Accelerator]float64{guest.KVM: 2, guest.TCG: 8}
 
 // callsPerBoot is how many round trips are measured on each machine.
 const callsPerBoot = 200
@@ -31,14 +33,14 @@ func benchMachines(ctx context.Context, t *table, o options) error {
 		t.note("no machine is measured: " + err.Error())
 		return nil
 	}
-	host := microvm.Host{Agent: o.agent}
-	if host.Accelerator, err = microvm.Accelerate(ctx, k); err != nil {
+	host := guest.Host{Agent: o.agent}
+	if host.Accelerator, err = guest.Accelerate(ctx, k); err != nil {
 		return err
 	}
 	t.note(fmt.Sprintf("machines with %s, accelerator %s", title, host.Accelerator))
 	var boots, calls, size sample
 	for range o.rounds {
-		if err := benchMachine(ctx, microvm.Config{Host: host, Kernel: k}, &boots, &calls, &size); err != nil {
+		if err := benchMachine(ctx, guest.Config{Host: host, Kernel: k}, &boots, &calls, &size); err != nil {
 			return err
 		}
 	}
@@ -48,7 +50,7 @@ func benchMachines(ctx context.Context, t *table, o options) error {
 	if o.job == "" {
 		return nil
 	}
-	job := microvm.Job{Host: host, Kernel: k, Argv: []string{o.job}, Results: os.TempDir()}
+	job := suitevm.Job{Host: host, Kernel: k, Argv: []string{o.job}, Results: os.TempDir()}
 	bytes, err := job.InitramfsSize(ctx)
 	if err != nil {
 		return err
@@ -59,7 +61,7 @@ func benchMachines(ctx context.Context, t *table, o options) error {
 
 // benchKernel finds the kernel to measure: the one of that name, or the first that
 // was fetched.
-func benchKernel(name string) (k microvm.Kernel, title string, err error) {
+func benchKernel(name string) (k kernel.Image, title string, err error) {
 	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
 		return k, "", errors.New("QEMU is not installed (hack/bootstrap --with-qemu)")
 	}
@@ -78,14 +80,14 @@ func benchKernel(name string) (k microvm.Kernel, title string, err error) {
 		name = all[0].Name
 	}
 	found, err := cache.Find(name)
-	return microvm.Kernel{Image: found.Image, Modules: found.Modules}, name, err
+	return kernel.Image{Path: found.Image, Modules: found.Modules}, name, err
 }
 
 // benchMachine boots one machine and asks it things.
-func benchMachine(ctx context.Context, c microvm.Config, boots, calls, size *sample) (err error) {
+func benchMachine(ctx context.Context, c guest.Config, boots, calls, size *sample) (err error) {
 	c.Node = node.Identity{Name: "measured", Addr: netip.AddrFrom4([4]byte{10, 0, 0, 1})}
 	began := time.Now()
-	m, err := microvm.Boot(ctx, c)
+	m, err := guest.Boot(ctx, c)
 	if err != nil {
 		return err
 	}

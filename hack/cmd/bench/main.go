@@ -26,7 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/kernel"
-	"twlab/harness/ns"
+	"twlab/harness/sandbox"
 )
 
 func main() {
@@ -125,7 +125,7 @@ func run(ctx context.Context, arguments []string, out io.Writer) (err error) {
 	if o.e2e != "" {
 		return benchSuite(ctx, t, o)
 	}
-	if os.Getenv(ns.SandboxVariable) == "" {
+	if os.Getenv(sandbox.Variable) == "" {
 		return errors.New("labs are made and named namespaces used: run it by hack/bench, inside the sandbox")
 	}
 	if err := printMachine(out); err != nil {

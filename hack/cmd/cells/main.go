@@ -16,7 +16,7 @@ import (
 	"twlab/harness/node"
 	"twlab/scenarios"
 	"twlab/scenarios/claim"
-	"twlab/scenarios/kernels"
+	"twlab/scenarios/roles"
 )
 
 func main() {
@@ -42,7 +42,7 @@ func run(ctx context.Context, path string, stdout io.Writer) error {
 	}
 	here := node.NewLocal(node.Identity{Name: "this machine"}, func(f func() error) error { return f() })
 	defer here.Close()
-	facts, err := kernels.Probe(ctx, here)
+	facts, err := roles.Probe(ctx, here)
 	if err != nil {
 		return err
 	}

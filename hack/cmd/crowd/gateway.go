@@ -10,7 +10,7 @@ import (
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
-	"twlab/scenarios/kernels"
+	"twlab/scenarios/roles"
 	"twlab/scenarios/situation"
 )
 
@@ -35,7 +35,7 @@ type gateway struct {
 // that it stands for does not evict.
 func (o options) gateway(ctx context.Context, l *lab.Lab) (g gateway, err error) {
 	n := l.Nodes(lab.Gateway)[0]
-	facts, err := kernels.Probe(ctx, n)
+	facts, err := roles.Probe(ctx, n)
 	if err != nil {
 		return g, err
 	}

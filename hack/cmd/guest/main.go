@@ -25,8 +25,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"twlab/harness/microvm"
-	"twlab/harness/microvm/agent"
+	"twlab/harness/guest"
+	"twlab/harness/kernels"
+	"twlab/harness/suitevm"
 )
 
 const notRun = 125
@@ -36,14 +37,14 @@ func main() {
 	signal.Notify(interrupts, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	status, err := run(context.Background(), os.Args[1:], interrupts, os.Stdout, os.Stderr)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "hack/e2e:", microvm.Detailed(err))
+		fmt.Fprintln(os.Stderr, "hack/e2e:", guest.Detailed(err))
 		status = cmp.Or(status, notRun)
 	}
 	os.Exit(status)
 }
 
 func run(ctx context.Context, arguments []string, interrupts <-chan os.Signal, stdout, stderr io.Writer) (status int, err error) {
-	job := microvm.Job{Processors: runtime.NumCPU(), Env: environment(os.Environ()), Output: stdout, Interrupts: interrupts}
+	job := suitevm.Job{Processors: runtime.NumCPU(), Env: environment(os.Environ()), Output: stdout, Interrupts: interrupts}
 	var which, accelerator string
 	var check bool
 	flags := flag.NewFlagSet("guest", flag.ContinueOnError)
@@ -65,14 +66,14 @@ func run(ctx context.Context, arguments []string, interrupts <-chan os.Signal, s
 		if !found || name == "" || value == "" {
 			return errors.New("want NAME=VALUE")
 		}
-		job.Sysctls = append(job.Sysctls, agent.SysctlValue{Name: name, Value: value})
+		job.Sysctls = append(job.Sysctls, suitevm.SysctlValue{Name: name, Value: value})
 		return nil
 	})
 	if err := flags.Parse(arguments); err != nil {
 		return 0, err
 	}
-	job.Accelerator = microvm.Accelerator(accelerator)
-	if job.Kernel, err = microvm.FindKernel(which); err != nil {
+	job.Accelerator = guest.Accelerator(accelerator)
+	if job.Kernel, err = kernels.Find(which); err != nil {
 		return 0, err
 	}
 	if check {
@@ -86,8 +87,8 @@ func run(ctx context.Context, arguments []string, interrupts <-chan os.Signal, s
 		// which is all that they do while days pass.
 		job.Env = append(job.Env, "GOGC=off", "GOMEMLIMIT=512MiB")
 	}
-	status, err = microvm.Run(ctx, job)
-	if errors.Is(err, microvm.ErrTimeout) && status != 0 {
+	status, err = suitevm.Run(ctx, job)
+	if errors.Is(err, suitevm.ErrTimeout) && status != 0 {
 		err = fmt.Errorf("stopped after %v of the wall's clock (--timeout), before it was done: the spec that ran then counts "+
 			"as interrupted, later ones did not run, and results and evidence so far are kept", job.Timeout)
 	}
@@ -95,11 +96,11 @@ func run(ctx context.Context, arguments []string, interrupts <-chan os.Signal, s
 }
 
 // look says what accelerates the job's machine, unless that cannot be made.
-func look(ctx context.Context, job microvm.Job, stdout io.Writer) error {
-	if err := microvm.CheckJob(job); err != nil {
+func look(ctx context.Context, job suitevm.Job, stdout io.Writer) error {
+	if err := suitevm.CheckJob(job); err != nil {
 		return err
 	}
-	accelerator, err := microvm.Accelerate(ctx, job.Kernel)
+	accelerator, err := guest.Accelerate(ctx, job.Kernel)
 	if err != nil {
 		return err
 	}

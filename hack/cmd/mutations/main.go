@@ -21,7 +21,7 @@ import (
 	"twlab/harness/node"
 	"twlab/scenarios"
 	"twlab/scenarios/claim"
-	"twlab/scenarios/kernels"
+	"twlab/scenarios/roles"
 	"twlab/scenarios/situation"
 	"twlab/scenarios/timewait"
 )
@@ -55,7 +55,7 @@ func run(ctx context.Context, c choice, filter, count io.Writer) error {
 	if !c.elsewhere {
 		here := node.NewLocal(node.Identity{Name: "this machine"}, func(f func() error) error { return f() })
 		defer here.Close()
-		facts, err := kernels.Probe(ctx, here)
+		facts, err := roles.Probe(ctx, here)
 		if err != nil {
 			return fmt.Errorf("what this kernel can do is not known: %w", err)
 		}

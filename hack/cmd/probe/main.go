@@ -18,9 +18,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/guest"
+	"twlab/harness/kernel"
+	"twlab/harness/kernels"
 	"twlab/harness/lab"
-	"twlab/harness/microvm"
-	"twlab/scenarios/kernels"
+	"twlab/scenarios/roles"
 )
 
 func main() {
@@ -28,7 +30,7 @@ func main() {
 	err := run(ctx, os.Args[1:], os.Stdout)
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "hack/e2e:", microvm.Detailed(err))
+		fmt.Fprintln(os.Stderr, "hack/e2e:", guest.Detailed(err))
 		os.Exit(2)
 	}
 }
@@ -43,13 +45,13 @@ func run(ctx context.Context, arguments []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	wanted := map[lab.Role]microvm.Kernel{}
+	wanted := map[lab.Role]kernel.Image{}
 	for role, which := range words {
-		if wanted[role], err = microvm.FindKernel(which); err != nil {
+		if wanted[role], err = kernels.Find(which); err != nil {
 			return fmt.Errorf("--kernel for the role %s: %w", role, err)
 		}
 	}
-	assignment, err := kernels.ProbeKernels(ctx, microvm.Host{Agent: *agent}, wanted)
+	assignment, err := roles.ProbeKernels(ctx, guest.Host{Agent: *agent}, wanted)
 	if err != nil {
 		return err
 	}

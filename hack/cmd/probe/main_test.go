@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"twlab/harness/kernel"
 	"twlab/harness/kernels"
 	"twlab/harness/lab"
-	"twlab/harness/microvm"
 )
 
 func TestParse(t *testing.T) {
@@ -24,7 +24,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestWhatIsNoKernel(t *testing.T) {
-	for which, is := range map[string]error{"./main.go": microvm.ErrNotKernel, "no-such-name": kernels.ErrUnknown} {
+	for which, is := range map[string]error{"./main.go": kernel.ErrNotImage, "no-such-name": kernels.ErrUnknown} {
 		err := run(t.Context(), []string{"-agent", "agent", "lb=" + which}, io.Discard)
 		if !errors.Is(err, is) || !strings.HasPrefix(err.Error(), "--kernel for the role balancer: ") {
 			t.Errorf("%s: %v, want the role and %v", which, err, is)

@@ -14,8 +14,8 @@ import (
 	"io"
 	"os"
 
-	"twlab/harness/ns"
 	"twlab/harness/observe"
+	"twlab/harness/sandbox"
 )
 
 const (
@@ -24,7 +24,7 @@ const (
 )
 
 func main() {
-	if code, isInit := ns.SandboxInit(); isInit {
+	if code, isInit := sandbox.Init(); isInit {
 		os.Exit(code)
 	}
 	os.Exit(run(context.Background(), os.Args[1:], os.Stderr))
@@ -45,7 +45,7 @@ func run(ctx context.Context, argv []string, stderr io.Writer) (exitCode int) {
 		fmt.Fprintf(stderr, "sandbox: before the run: %v\n", err)
 		return notRun
 	}
-	exitCode, err = ns.Sandbox(ctx, argv)
+	exitCode, err = sandbox.Run(ctx, argv)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return notRun

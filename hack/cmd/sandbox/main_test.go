@@ -11,10 +11,11 @@ import (
 
 	"twlab/harness/ns"
 	"twlab/harness/ns/nstest"
+	"twlab/harness/sandbox"
 )
 
 func TestMain(m *testing.M) {
-	if code, isInit := ns.SandboxInit(); isInit {
+	if code, isInit := sandbox.Init(); isInit {
 		os.Exit(code)
 	}
 	os.Exit(m.Run())

@@ -38,7 +38,7 @@ func (s suite) do(ctx context.Context, dir string, r *result) (err error) {
 	c := exec.CommandContext(ctx, s.script, append([]string{"--output-dir", s.output}, s.flags...)...) //nolint:gosec // ours
 	c.Stdout, c.Stderr = file, file
 	began := time.Now()
-	used, status, err := child(c)
+	used, status, err := runChild(c)
 	r.wall, r.processor = time.Since(began), used
 	if err != nil || ctx.Err() != nil {
 		return err

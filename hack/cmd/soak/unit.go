@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"twlab/harness/ns"
+	"twlab/harness/child"
 )
 
 // job is what a run does.
@@ -98,7 +98,7 @@ func (u unit) do(ctx context.Context, dir string, r *result) error {
 			// As in hack/test: the race detector has every program wait a second before it exits.
 			c.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 			c.Stdout, c.Stderr = &out, &out
-			used, status, err := child(c)
+			used, status, err := runChild(c)
 			if err != nil {
 				return err
 			}
@@ -149,11 +149,11 @@ func redTests(path, said string) []string {
 	return innermost
 }
 
-// child runs a command that ends with us, and that is asked to end when its context
+// runChild runs a command that ends with us, and that is asked to end when its context
 // ends.
-func child(c *exec.Cmd) (used time.Duration, status int, err error) {
+func runChild(c *exec.Cmd) (used time.Duration, status int, err error) {
 	c.Cancel = func() error { return c.Process.Signal(unix.SIGTERM) }
-	wait, err := ns.Start(c)
+	wait, err := child.Start(c)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -1,0 +1,168 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"twlab/harness/internal/agent"
+	"twlab/harness/internal/line"
+	"twlab/harness/internal/vm"
+	"twlab/harness/kernel"
+	"twlab/harness/node"
+)
+
+// MostCards is how many network cards a machine has slots for.
+const MostCards = 24
+
+// Config describes a machine.
+type Config struct {
+	Host
+	Node   node.Identity
+	Kernel kernel.Image
+	// Cards are its network cards, Gateway where it sends what they do not lead
+	// to. When none of them has the node's address, lo has it.
+	Cards   []Card
+	Gateway netip.Addr
+}
+
+// Card is a network card of a machine and the tap device at the other end of its
+// wire. Boot takes the tap over and closes it.
+type Card struct {
+	Link agent.Link
+	Tap  *os.File
+}
+
+// wanted are the modules that a machine has use for, each if it is there. A
+// kernel without tcp_diag lists its sockets in /proc/net/tcp.
+func wanted() []string { return []string{"virtio_pci", "virtio_net", "e1000", "tcp_diag"} }
+
+// models are the network cards to try: virtio-net, because there a packet passes
+// as over veth, and e1000, whose driver is in many kernels that lack the other.
+// Only booting it tells what is built into an image without modules.
+func (c *Config) models(available vm.Modules) []string {
+	if c.Kernel.Modules != "" && !available.Has("virtio_net") {
+		return []string{"e1000"}
+	}
+	return []string{"virtio-net-pci", "e1000"}
+}
+
+// Boot boots a kernel and returns when the machine is a node: its network is up.
+// When it fails, the error says what happened, and nothing is left; it is a
+// *DeadError when the machine had begun to run.
+func Boot(ctx context.Context, c Config) (m *Machine, err error) {
+	defer func() {
+		errs := []error{err}
+		for _, card := range c.Cards {
+			errs = append(errs, card.Tap.Close())
+		}
+		if err = errors.Join(errs...); err != nil {
+			err = fmt.Errorf("boot %s: %w", c.Kernel, err)
+		}
+	}()
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	release, available, err := vm.OpenKernel(c.Kernel)
+	if err != nil {
+		return nil, err
+	}
+	files, err := vm.Initramfs(c.Agent, available, wanted())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, files.Close()) }()
+	if c.Accelerator == Automatic {
+		if c.Accelerator, err = Accelerate(ctx, c.Kernel); err != nil {
+			return nil, err
+		}
+	}
+	for _, model := range c.models(available) {
+		p := vm.Plan{
+			Image: c.Kernel.Path, Initramfs: files, Accelerator: c.Accelerator,
+			Memory: c.MemoryMiB, Model: model,
+		}
+		for _, card := range c.Cards {
+			p.Cards = append(p.Cards, vm.Card{Hardware: card.Link.Hardware, Tap: card.Tap})
+		}
+		if m, err = c.boot(ctx, p, release); !errors.Is(err, agent.ErrNoCard) {
+			break
+		}
+	}
+	return m, err
+}
+
+// check finds what is wrong before anything is started.
+func (c *Config) check() error {
+	if c.MemoryMiB == 0 {
+		c.MemoryMiB = DefaultMemory
+	}
+	if len(c.Cards) > MostCards {
+		return fmt.Errorf("%d network cards: a machine has room for %d", len(c.Cards), MostCards)
+	}
+	return nil
+}
+
+// boot starts the machine once.
+func (c *Config) boot(ctx context.Context, p vm.Plan, release kernel.Release) (*Machine, error) {
+	// At the last moment, when the machines before this one can be seen.
+	if err := c.EnoughMemory(1); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	q, err := p.Start()
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{
+		id: c.Node, release: release, qemu: q, accelerator: c.Accelerator,
+		caller: line.NewCaller(q.Line, agent.Errors(), c.Patience),
+	}
+	within, stop := context.WithTimeoutCause(ctx, vm.BootPatience, fmt.Errorf("no sign of life for %v", vm.BootPatience))
+	defer stop()
+	if err := m.caller.Greet(within, agent.Fingerprint()); err != nil {
+		if within.Err() != nil {
+			err = fmt.Errorf("%w: %w", context.Cause(within), err)
+		}
+		err = m.autopsy(fmt.Errorf("no first word of the agent: %w%s", err, c.remedy(err)))
+		m.kill()
+		return nil, err
+	}
+	m.boot = time.Since(began)
+	files, err := p.Initramfs.Stat()
+	if err != nil {
+		m.kill()
+		return nil, err
+	}
+	m.initramfs = files.Size()
+	s := agent.Setup{Node: c.Node, Gateway: c.Gateway}
+	for _, card := range c.Cards {
+		s.Links = append(s.Links, card.Link)
+	}
+	if _, err := agent.SetUp.Call(within, m.caller, s); err != nil {
+		err = m.autopsy(fmt.Errorf("set up: %w%s", err, c.remedy(err)))
+		m.kill()
+		return nil, err
+	}
+	return m, nil
+}
+
+// remedy says what to try.
+func (c *Config) remedy(err error) string {
+	switch {
+	case errors.Is(err, line.ErrVersion):
+		return "; build the agent from the same sources as this program: " +
+			"CGO_ENABLED=0 GOARCH=amd64 go build -o " + c.Agent + " ./hack/cmd/agent"
+	case errors.Is(err, agent.ErrNoCard) && c.Kernel.Modules == "":
+		return "; neither virtio_net nor e1000 is built in: give the kernel's modules directory too"
+	case errors.Is(err, agent.ErrNoCard):
+		return "; neither virtio_net nor e1000 is among its modules"
+	case errors.Is(err, line.ErrLost), errors.Is(err, context.DeadlineExceeded):
+		return "; try the image by hand with -serial stdio, or another one; it must be for x86-64 and have " +
+			"CONFIG_BLK_DEV_INITRD, CONFIG_BINFMT_ELF and CONFIG_SERIAL_8250_CONSOLE"
+	}
+	return ""
+}

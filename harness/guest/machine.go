@@ -1,0 +1,206 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"twlab/harness/http"
+	"twlab/harness/internal/agent"
+	"twlab/harness/internal/line"
+	"twlab/harness/internal/vm"
+	"twlab/harness/kernel"
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// Machine is a node with a kernel of its own. Make one with [Boot]; Close ends
+// it. When the machine dies or falls silent, calls fail within seconds, by a
+// *DeadError that wraps line.ErrLost.
+type Machine struct {
+	id          node.Identity
+	release     kernel.Release // as its image says
+	accelerator Accelerator
+	boot        time.Duration
+	initramfs   int64
+	qemu        *vm.Process
+	caller      *line.Caller
+
+	closing sync.Once
+	closed  error
+}
+
+var _ node.Node = (*Machine)(nil)
+
+// Identity says who the node is.
+func (m *Machine) Identity() node.Identity { return m.id }
+
+// Console is what the machine has printed so far.
+func (m *Machine) Console() string { return m.qemu.Console.String() }
+
+// Accelerator is what runs the machine's instructions.
+func (m *Machine) Accelerator() Accelerator { return m.accelerator }
+
+// BootTime is how long it took from the start of QEMU to the agent's first word.
+func (m *Machine) BootTime() time.Duration { return m.boot }
+
+// InitramfsSize is how many bytes the machine unpacked in the beginning.
+func (m *Machine) InitramfsSize() int64 { return m.initramfs }
+
+// farewell is how long a machine has to say what its listeners ran into.
+const farewell = 5 * time.Second
+
+// Close closes the sockets of the machine, open connections by a RST, and ends
+// it. Its error says what listeners ran into, or how the machine ended before. A
+// second Close does nothing.
+func (m *Machine) Close() error {
+	m.closing.Do(func() {
+		ctx, stop := context.WithTimeout(context.Background(), farewell)
+		defer stop()
+		m.closed = tell(ctx, m, agent.CloseAll, line.None{})
+		m.kill()
+	})
+	return m.closed
+}
+
+// kill ends the machine as it is.
+func (m *Machine) kill() {
+	m.caller.Close()
+	m.qemu.End()
+}
+
+// Release is the release of the machine's kernel.
+func (m *Machine) Release(ctx context.Context) (kernel.Release, error) {
+	return ask(ctx, m, agent.Release, line.None{})
+}
+
+// Sysctl reads a sysctl of the machine.
+func (m *Machine) Sysctl(ctx context.Context, name string) (string, error) {
+	return ask(ctx, m, agent.Sysctl, name)
+}
+
+// SetSysctl sets a sysctl of the machine.
+func (m *Machine) SetSysctl(ctx context.Context, name, value string) error {
+	return tell(ctx, m, agent.SetSysctl, agent.SysctlValue{Name: name, Value: value})
+}
+
+// Counters reads the counters of the machine.
+func (m *Machine) Counters(ctx context.Context) (kernel.Counters, error) {
+	return ask(ctx, m, agent.Counters, line.None{})
+}
+
+// Occupancy reads how full the tables of the machine are.
+func (m *Machine) Occupancy(ctx context.Context) (observe.Occupancy, error) {
+	return ask(ctx, m, agent.Occupancy, line.None{})
+}
+
+// Sockets reads the TCP sockets of the machine.
+func (m *Machine) Sockets(ctx context.Context) (observe.Sockets, error) {
+	return ask(ctx, m, agent.Sockets, line.None{})
+}
+
+// Flows reads the conntrack table of the machine.
+func (m *Machine) Flows(ctx context.Context) ([]observe.Flow, error) {
+	return ask(ctx, m, agent.Flows, line.None{})
+}
+
+// Rules reads the iptables rules of the machine and their hits.
+func (m *Machine) Rules(ctx context.Context) ([]observe.RuleHits, error) {
+	return ask(ctx, m, agent.Rules, line.None{})
+}
+
+// DeleteFlows removes conntrack entries of the machine.
+func (m *Machine) DeleteFlows(ctx context.Context, match observe.FlowMatch) (int, error) {
+	return ask(ctx, m, agent.DeleteFlows, match)
+}
+
+// HasSymbol looks for a name in the symbol table of the machine's kernel.
+func (m *Machine) HasSymbol(ctx context.Context, name string) (kernel.Fact, error) {
+	return ask(ctx, m, agent.HasSymbol, name)
+}
+
+// Listen opens a listening socket on the machine.
+func (m *Machine) Listen(ctx context.Context, spec tcp.ListenSpec) (node.Listening, error) {
+	return ask(ctx, m, agent.Listen, spec)
+}
+
+// Serve opens a listening socket on the machine that answers HTTP requests.
+func (m *Machine) Serve(ctx context.Context, spec http.ListenSpec) (node.Listening, error) {
+	return ask(ctx, m, agent.Serve, spec)
+}
+
+// Attempt makes the attempts from the machine.
+func (m *Machine) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outcome, error) {
+	return ask(ctx, m, agent.Attempt, attempts)
+}
+
+// Exchange makes HTTP exchanges from the machine, at most so many at once.
+func (m *Machine) Exchange(ctx context.Context, exchanges []http.Exchange, atOnce int) ([]http.Exchanged, error) {
+	return ask(ctx, m, agent.Exchange, agent.Exchanges{All: exchanges, AtOnce: atOnce})
+}
+
+// Served tells what an HTTP listener of the machine has done so far.
+func (m *Machine) Served(ctx context.Context, listening tcp.Handle) (http.Served, error) {
+	return ask(ctx, m, agent.Served, listening)
+}
+
+// Accept waits for a connection from peer on a listening socket of the machine.
+func (m *Machine) Accept(ctx context.Context, listening tcp.Handle, peer netip.AddrPort) (tcp.Handle, error) {
+	return ask(ctx, m, agent.Accept, agent.Acceptance{Listening: listening, Peer: peer})
+}
+
+// End brings a connection of the machine to its end.
+func (m *Machine) End(ctx context.Context, conn tcp.Handle, how tcp.Ending) error {
+	return tell(ctx, m, agent.End, agent.Termination{Conn: conn, How: how})
+}
+
+// Send writes up to n bytes to a connection of the machine.
+func (m *Machine) Send(ctx context.Context, conn tcp.Handle, n int) (int, error) {
+	return ask(ctx, m, agent.Send, agent.Transmission{Conn: conn, Bytes: n})
+}
+
+// Receive reads a connection of the machine until the peer ends it.
+func (m *Machine) Receive(ctx context.Context, conn tcp.Handle) (tcp.Received, error) {
+	return ask(ctx, m, agent.Receive, conn)
+}
+
+// Clock reads the timestamp clock of one connection of the machine.
+func (m *Machine) Clock(ctx context.Context, conn tcp.Handle) (tcp.ClockReading, error) {
+	return ask(ctx, m, agent.Clock, conn)
+}
+
+// AdvanceClock moves the timestamp clock of one connection of the machine.
+func (m *Machine) AdvanceClock(ctx context.Context, conn tcp.Handle, ticks int32) error {
+	return tell(ctx, m, agent.Advance, agent.Advancement{Conn: conn, Ticks: ticks})
+}
+
+// RTO reads the retransmission timeout of one connection of the machine.
+func (m *Machine) RTO(ctx context.Context, conn tcp.Handle) (time.Duration, error) {
+	return ask(ctx, m, agent.RTO, conn)
+}
+
+func tell[In any](ctx context.Context, m *Machine, method line.Method[In, line.None], in In) error {
+	_, err := ask(ctx, m, method, in)
+	return err
+}
+
+// ask makes a call. What the agent says names the node already; what is wrong
+// with the line does not.
+func ask[In, Out any](ctx context.Context, m *Machine, method line.Method[In, Out], in In) (Out, error) {
+	out, err := method.Call(ctx, m.caller, in)
+	var remote *line.RemoteError
+	if err != nil && !errors.As(err, &remote) {
+		err = fmt.Errorf("%s: %w", m.id.Name, err)
+	}
+	if errors.Is(err, line.ErrLost) {
+		err = m.autopsy(err)
+	}
+	return out, err
+}
+
+// autopsy says how the machine ended.
+func (m *Machine) autopsy(err error) error { return m.qemu.Autopsy(err, m.release, m.accelerator) }

@@ -1,0 +1,200 @@
+package http_test
+
+import (
+	"errors"
+	"net/netip"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	"twlab/harness/http"
+	"twlab/harness/ns/nstest"
+	"twlab/harness/tcp"
+)
+
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+// host is both hosts of a machine.
+type host struct {
+	*tcp.Host
+	web *http.Host
+}
+
+// newHost makes a host in a namespace of its own that has only a loopback.
+func newHost(t *testing.T) *host {
+	t.Helper()
+	h, _ := newHostIn(t)
+	return h
+}
+
+// newHostIn is newHost, and also returns the way into the namespace.
+func newHostIn(t *testing.T) (*host, func(func() error) error) {
+	t.Helper()
+	space := nstest.Loopback(t)
+	h := &host{Host: tcp.NewHost(space.Do)}
+	h.web = http.NewHost(h.Host)
+	t.Cleanup(func() { must(t, h.CloseAll()) })
+	return h, space.Do
+}
+
+func listen(t *testing.T, h *host, spec tcp.ListenSpec) (tcp.Handle, netip.AddrPort) {
+	t.Helper()
+	spec.At = netip.AddrPortFrom(loopback, spec.At.Port())
+	handle, at, err := h.Listen(t.Context(), spec)
+	must(t, err)
+	return handle, at
+}
+
+func serve(t *testing.T, h *host, spec http.ListenSpec) (tcp.Handle, netip.AddrPort) {
+	t.Helper()
+	spec.At = netip.AddrPortFrom(loopback, spec.At.Port())
+	handle, at, err := h.web.Listen(t.Context(), spec)
+	must(t, err)
+	return handle, at
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// twice calls f by two callers at once, until one of them has hung for long.
+func twice(t *testing.T, f func(caller int) error) (errs [2]error) {
+	t.Helper()
+	done := make(chan struct{})
+	var callers sync.WaitGroup
+	for i := range errs {
+		callers.Go(func() { errs[i] = f(i) })
+	}
+	go func() {
+		callers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return errs
+	case <-time.After(20 * time.Second):
+		t.Fatal("a call does not come back")
+		return errs
+	}
+}
+
+// exactlyOne wants that one of two calls succeeded and the other found no handle.
+func exactlyOne(t *testing.T, what string, errs [2]error) {
+	t.Helper()
+	if errs[0] != nil {
+		errs[0], errs[1] = errs[1], errs[0]
+	}
+	if errs[0] != nil || !errors.Is(errs[1], tcp.ErrNoHandle) {
+		t.Errorf("%s by two callers at once: %v and %v, want nil and ErrNoHandle", what, errs[0], errs[1])
+	}
+}
+
+// none wants that all calls succeeded.
+func none(t *testing.T, what string, errs [2]error) {
+	t.Helper()
+	if err := errors.Join(errs[:]...); err != nil {
+		t.Errorf("%s by two callers at once: %v", what, err)
+	}
+}
+
+// byTwo has two callers at once for each method of http.Host.
+var byTwo = map[string]func(t *testing.T, h *host){
+	"Exchange": func(t *testing.T, h *host) {
+		_, at, err := h.web.Listen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}})
+		must(t, err)
+		kept := exchange(t, h, http.Exchange{Attempt: tcp.Attempt{To: at}})[0]
+		var done [2][]http.Exchanged
+		for ending, check := range map[tcp.Ending]func(*testing.T, string, [2]error){tcp.KeepOpen: atMostOne, tcp.CloseFirst: exactlyOne} {
+			check(t, "Exchange", twice(t, func(i int) (err error) {
+				done[i], err = h.web.Exchange(t.Context(), []http.Exchange{{Conn: kept.Conn, Attempt: tcp.Attempt{Ending: ending}, Requests: make([]http.Request, 1)}}, 0)
+				return err
+			}))
+			for _, d := range done {
+				if d != nil && d[0].Replies[0].Fate != http.Whole {
+					t.Errorf("Exchange by two callers at once: %v", d[0])
+				}
+			}
+			if ending == tcp.CloseFirst {
+				kept = exchange(t, h, http.Exchange{Attempt: tcp.Attempt{To: at}})[0]
+			}
+		}
+	},
+	"Served": func(t *testing.T, h *host) {
+		door, _, err := h.web.Listen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}})
+		must(t, err)
+		none(t, "Served", twice(t, func(int) error {
+			_, err := h.web.Served(door)
+			return err
+		}))
+		exactlyOne(t, "Served and End", twice(t, func(i int) error {
+			if i == 0 {
+				return h.End(t.Context(), door, tcp.CloseNow)
+			}
+			for {
+				if _, err := h.web.Served(door); err != nil {
+					return err
+				}
+			}
+		}))
+	},
+	"Listen": func(t *testing.T, h *host) {
+		none(t, "Listen", twice(t, func(int) error {
+			web, _, err := h.web.Listen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}})
+			if err == nil {
+				err = h.End(t.Context(), web, tcp.CloseNow)
+			}
+			return err
+		}))
+	},
+}
+
+// atMostOne wants that no call failed, or one because the other had the handle.
+func atMostOne(t *testing.T, what string, errs [2]error) {
+	t.Helper()
+	for i, err := range errs {
+		if err != nil && (!errors.Is(err, tcp.ErrNoHandle) || errs[1-i] != nil) {
+			t.Errorf("%s by two callers at once: %v and %v, want at most one ErrNoHandle", what, errs[0], errs[1])
+		}
+	}
+}
+
+// Two callers at once on one handle, for each method there is: none hangs, and none
+// touches what is not its own.
+func TestEachMethodStandsTwoCallersAtOnce(t *testing.T) {
+	const rounds = 100
+	methods := reflect.TypeFor[*http.Host]()
+	for i := range methods.NumMethod() {
+		name := methods.Method(i).Name
+		t.Run(name, func(t *testing.T) {
+			call, there := byTwo[name]
+			if !there {
+				t.Fatalf("nothing calls Host.%s twice at once: add it to byTwo", name)
+			}
+			h := newHost(t)
+			for range rounds {
+				if call(t, h); t.Failed() {
+					break
+				}
+			}
+		})
+	}
+}
+
+// CloseAll ends exchanges that wait, and servers.
+func TestCloseAllEndsExchanges(t *testing.T) {
+	h := newHost(t)
+	_, at := listen(t, h, tcp.ListenSpec{})
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		_, err := h.web.Exchange(t.Context(), []http.Exchange{{Attempt: tcp.Attempt{To: at, Budget: 30 * time.Second}, Requests: make([]http.Request, 1)}}, 0)
+		if !errors.Is(err, tcp.ErrNoHandle) {
+			t.Errorf("an exchange cut short by CloseAll: %v, want ErrNoHandle", err)
+		}
+	})
+	must(t, h.CloseAll())
+	waiting.Wait()
+}

@@ -1,0 +1,94 @@
+// Package http is clients and servers of HTTP/1.1 on the sockets of package tcp:
+// whatever decides which side closes a connection first, and when, and how an answer
+// can be lost, can be asked for, and nothing else of HTTP is there.
+package http
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"sync"
+
+	"twlab/harness/internal/http1"
+	"twlab/harness/tcp"
+)
+
+// Framing is how the end of a body is told.
+type Framing = http1.Framing
+
+// The framings (RFC 9112, 6.3). The zero value is by length.
+const (
+	ByLength = http1.ByLength
+	Chunked  = http1.Chunked
+	ToTheEnd = http1.ToTheEnd
+)
+
+// Host makes exchanges, and listens, on a [tcp.Host], which has all connections. Its
+// methods may be called from any goroutine. Make one with [NewHost].
+type Host struct {
+	tcp *tcp.Host
+
+	mu      sync.Mutex
+	servers map[tcp.Handle]*server
+}
+
+// NewHost makes a host on top of another, whose CloseAll ends both.
+func NewHost(on *tcp.Host) *Host { return &Host{tcp: on, servers: map[tcp.Handle]*server{}} }
+
+// ListenSpec describes a listening socket and the answers that it gives.
+type ListenSpec struct {
+	// ListenSpec is the socket. Its Ending is how a connection ends whose turn it is
+	// to end, and [tcp.KeepOpen] stands for [tcp.CloseNow].
+	tcp.ListenSpec
+	// HTTP answers the requests; nil is the zero Responder.
+	HTTP *Responder
+}
+
+// Listen opens a listening socket that answers requests until it is ended or the
+// host closes. It returns the address the socket really has.
+func (h *Host) Listen(ctx context.Context, spec ListenSpec) (handle tcp.Handle, bound netip.AddrPort, err error) {
+	s := &server{ending: spec.Ending}
+	if spec.HTTP != nil {
+		s.responder = *spec.HTTP
+	}
+	if s.ending == tcp.KeepOpen {
+		s.ending = tcp.CloseNow
+	}
+	if err := s.responder.check(); err != nil {
+		return 0, bound, fmt.Errorf("listen: %w", err)
+	}
+	s.answers = s.responder.answers()
+	if handle, bound, err = h.tcp.Serve(ctx, spec.ListenSpec, s.serve); err != nil {
+		return 0, bound, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.servers[handle] = s
+	return handle, bound, nil
+}
+
+// Served tells what a listener of [Host.Listen] has done so far. The error wraps
+// [tcp.ErrNoHandle] when it is closed.
+func (h *Host) Served(listening tcp.Handle) (Served, error) {
+	h.mu.Lock()
+	s, found := h.servers[listening]
+	err := h.tcp.Listens(listening)
+	if errors.Is(err, tcp.ErrNoHandle) {
+		delete(h.servers, listening)
+	}
+	h.mu.Unlock()
+	switch {
+	case errors.Is(err, tcp.ErrNoHandle):
+		return Served{}, fmt.Errorf("served: %w", err)
+	case !found:
+		return Served{}, fmt.Errorf("served: socket %d has no responder", listening)
+	}
+	var now Served
+	s.counts.note(func(n *Served) {
+		now = *n
+		now.Peers = maps.Clone(n.Peers)
+	})
+	return now, nil
+}

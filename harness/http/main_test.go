@@ -1,0 +1,10 @@
+package http_test
+
+import (
+	"os"
+	"testing"
+
+	"twlab/harness/leak"
+)
+
+func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }

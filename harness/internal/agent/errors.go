@@ -1,0 +1,66 @@
+package agent
+
+import (
+	"errors"
+	"syscall"
+
+	"twlab/harness/internal/line"
+	"twlab/harness/kernel"
+	"twlab/harness/tcp"
+)
+
+// Errors are those that errors.Is and errors.As find on both sides of the line.
+func Errors() line.Errors {
+	known := line.Errors{
+		Sentinels: map[string]error{
+			"agent.ErrNoCard":  ErrNoCard,
+			"tcp.ErrNoHandle":  tcp.ErrNoHandle,
+			"tcp.ErrPeerReset": tcp.ErrPeerReset,
+		},
+		Codecs: map[string]line.Codec{"kernel.SysctlError": line.CodecOf(packSysctl, unpackSysctl)},
+	}
+	for name, reason := range sysctlReasons {
+		known.Sentinels[name] = reason
+	}
+	return known
+}
+
+// sysctlReasons are the reasons of a *kernel.SysctlError that are no error numbers.
+var sysctlReasons = map[string]error{
+	"kernel.ErrSysctlGone":     kernel.ErrSysctlGone,
+	"kernel.ErrSysctlNotYet":   kernel.ErrSysctlNotYet,
+	"kernel.ErrSysctlGlobal":   kernel.ErrSysctlGlobal,
+	"kernel.ErrSysctlReadOnly": kernel.ErrSysctlReadOnly,
+	"kernel.ErrSysctlUnknown":  kernel.ErrSysctlUnknown,
+	"kernel.ErrSysctlValue":    kernel.ErrSysctlValue,
+}
+
+// sysctlFailure is a *kernel.SysctlError on its way.
+type sysctlFailure struct {
+	Error  kernel.SysctlError // without its Reason
+	Reason string             // a name of sysctlReasons; empty when it is Errno
+	Errno  syscall.Errno
+}
+
+func packSysctl(e *kernel.SysctlError) sysctlFailure {
+	f := sysctlFailure{Error: *e}
+	f.Error.Reason = nil
+	for name, reason := range sysctlReasons {
+		if e.Reason == reason { //nolint:errorlint // which of them it is, not which it wraps
+			f.Reason = name
+		}
+	}
+	if f.Reason == "" {
+		errors.As(e.Reason, &f.Errno)
+	}
+	return f
+}
+
+func unpackSysctl(f sysctlFailure) *kernel.SysctlError {
+	e := f.Error
+	e.Reason = f.Errno
+	if reason, known := sysctlReasons[f.Reason]; known {
+		e.Reason = reason
+	}
+	return &e
+}

@@ -1,0 +1,202 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"twlab/harness/http"
+	"twlab/harness/internal/line"
+	"twlab/harness/kernel"
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+)
+
+// The methods of an agent: Setup first, then those of node.Node, and in the end
+// CloseAll.
+const (
+	SetUp       line.Method[Setup, line.None]                = "set up"
+	CloseAll    line.Method[line.None, line.None]            = "close all sockets"
+	Release     line.Method[line.None, kernel.Release]       = "release"
+	Sysctl      line.Method[string, string]                  = "read sysctl"
+	SetSysctl   line.Method[SysctlValue, line.None]          = "set sysctl"
+	Counters    line.Method[line.None, kernel.Counters]      = "counters"
+	Occupancy   line.Method[line.None, observe.Occupancy]    = "occupancy"
+	Sockets     line.Method[line.None, observe.Sockets]      = "sockets"
+	Flows       line.Method[line.None, []observe.Flow]       = "flows"
+	Rules       line.Method[line.None, []observe.RuleHits]   = "rules"
+	DeleteFlows line.Method[observe.FlowMatch, int]          = "delete flows"
+	HasSymbol   line.Method[string, kernel.Fact]             = "has symbol"
+	Listen      line.Method[tcp.ListenSpec, node.Listening]  = "listen"
+	Serve       line.Method[http.ListenSpec, node.Listening] = "serve"
+	Attempt     line.Method[[]tcp.Attempt, []tcp.Outcome]    = "attempt"
+	Exchange    line.Method[Exchanges, []http.Exchanged]     = "exchange"
+	Served      line.Method[tcp.Handle, http.Served]         = "served"
+	Accept      line.Method[Acceptance, tcp.Handle]          = "accept"
+	End         line.Method[Termination, line.None]          = "end"
+	Send        line.Method[Transmission, int]               = "send"
+	Receive     line.Method[tcp.Handle, tcp.Received]        = "receive"
+	Clock       line.Method[tcp.Handle, tcp.ClockReading]    = "read clock"
+	Advance     line.Method[Advancement, line.None]          = "advance clock"
+	RTO         line.Method[tcp.Handle, time.Duration]       = "read retransmission timeout"
+)
+
+// Setup makes a node of a machine that has just come up.
+type Setup struct {
+	Node node.Identity
+	// Gateway is where packets go that no link leads to; invalid is nowhere.
+	Gateway netip.Addr
+	// Links are the links of the machine. When none of them has the node's
+	// address, lo has it.
+	Links []Link
+}
+
+// Link is one network card of the machine. The far end is its only neighbour.
+type Link struct {
+	Name             string // what the card is called: "eth0"
+	Hardware         string // its address, as net.HardwareAddr prints it
+	Addr             netip.Addr
+	Peer             netip.Addr
+	PeerHardwareAddr string
+}
+
+// ErrNoCard is wrapped by the error of [SetUp] when the kernel shows no network
+// card with the hardware address of a link: it has no driver for it.
+var ErrNoCard = errors.New("no network card with this address")
+
+// What goes into the methods of node.Node with more than one parameter.
+type (
+	// SysctlValue is what a sysctl is to be set to.
+	SysctlValue struct{ Name, Value string }
+	// Exchanges is what Exchange makes.
+	Exchanges struct {
+		All    []http.Exchange
+		AtOnce int
+	}
+	// Acceptance is what Accept waits for.
+	Acceptance struct {
+		Listening tcp.Handle
+		Peer      netip.AddrPort
+	}
+	// Termination is what End does.
+	Termination struct {
+		Conn tcp.Handle
+		How  tcp.Ending
+	}
+	// Transmission is what Send sends.
+	Transmission struct {
+		Conn  tcp.Handle
+		Bytes int
+	}
+	// Advancement is what AdvanceClock does.
+	Advancement struct {
+		Conn  tcp.Handle
+		Ticks int32
+	}
+)
+
+// Fingerprint tells agents of different versions apart.
+func Fingerprint() string { return NewServer(nil).Fingerprint() }
+
+// NewServer answers with what the agent has, a node after SetUp.
+func NewServer(a *Agent) *line.Server {
+	s := line.NewServer(Errors())
+	SetUp.Serve(s, func(ctx context.Context, in Setup) (none line.None, err error) { return none, a.setUp(ctx, in) })
+	CloseAll.Serve(s, tell(a, func(_ context.Context, n *node.Local, _ line.None) error { return n.Close() }))
+
+	Release.Serve(s, ask(a, func(ctx context.Context, n *node.Local, _ line.None) (kernel.Release, error) {
+		return n.Release(ctx)
+	}))
+	Sysctl.Serve(s, ask(a, func(ctx context.Context, n *node.Local, name string) (string, error) {
+		return n.Sysctl(ctx, name)
+	}))
+	SetSysctl.Serve(s, tell(a, func(ctx context.Context, n *node.Local, in SysctlValue) error {
+		return n.SetSysctl(ctx, in.Name, in.Value)
+	}))
+	HasSymbol.Serve(s, ask(a, func(ctx context.Context, n *node.Local, name string) (kernel.Fact, error) {
+		return n.HasSymbol(ctx, name)
+	}))
+	serveWitnesses(s, a)
+	serveSockets(s, a)
+	return s
+}
+
+func serveWitnesses(s *line.Server, a *Agent) {
+	Counters.Serve(s, ask(a, func(ctx context.Context, n *node.Local, _ line.None) (kernel.Counters, error) {
+		return n.Counters(ctx)
+	}))
+	Occupancy.Serve(s, ask(a, func(ctx context.Context, n *node.Local, _ line.None) (observe.Occupancy, error) {
+		return n.Occupancy(ctx)
+	}))
+	Sockets.Serve(s, ask(a, func(ctx context.Context, n *node.Local, _ line.None) (observe.Sockets, error) {
+		return n.Sockets(ctx)
+	}))
+	Flows.Serve(s, ask(a, func(ctx context.Context, n *node.Local, _ line.None) ([]observe.Flow, error) {
+		return n.Flows(ctx)
+	}))
+	Rules.Serve(s, ask(a, func(ctx context.Context, n *node.Local, _ line.None) ([]observe.RuleHits, error) {
+		return n.Rules(ctx)
+	}))
+	DeleteFlows.Serve(s, ask(a, func(ctx context.Context, n *node.Local, match observe.FlowMatch) (int, error) {
+		return n.DeleteFlows(ctx, match)
+	}))
+}
+
+func serveSockets(s *line.Server, a *Agent) {
+	Listen.Serve(s, ask(a, func(ctx context.Context, n *node.Local, spec tcp.ListenSpec) (node.Listening, error) {
+		return n.Listen(ctx, spec)
+	}))
+	Serve.Serve(s, ask(a, func(ctx context.Context, n *node.Local, spec http.ListenSpec) (node.Listening, error) {
+		return n.Serve(ctx, spec)
+	}))
+	Attempt.Serve(s, ask(a, func(ctx context.Context, n *node.Local, attempts []tcp.Attempt) ([]tcp.Outcome, error) {
+		return n.Attempt(ctx, attempts)
+	}))
+	Exchange.Serve(s, ask(a, func(ctx context.Context, n *node.Local, in Exchanges) ([]http.Exchanged, error) {
+		return n.Exchange(ctx, in.All, in.AtOnce)
+	}))
+	Served.Serve(s, ask(a, func(ctx context.Context, n *node.Local, listening tcp.Handle) (http.Served, error) {
+		return n.Served(ctx, listening)
+	}))
+	Accept.Serve(s, ask(a, func(ctx context.Context, n *node.Local, in Acceptance) (tcp.Handle, error) {
+		return n.Accept(ctx, in.Listening, in.Peer)
+	}))
+	End.Serve(s, tell(a, func(ctx context.Context, n *node.Local, in Termination) error {
+		return n.End(ctx, in.Conn, in.How)
+	}))
+	Send.Serve(s, ask(a, func(ctx context.Context, n *node.Local, in Transmission) (int, error) {
+		return n.Send(ctx, in.Conn, in.Bytes)
+	}))
+	Receive.Serve(s, ask(a, func(ctx context.Context, n *node.Local, conn tcp.Handle) (tcp.Received, error) {
+		return n.Receive(ctx, conn)
+	}))
+	Clock.Serve(s, ask(a, func(ctx context.Context, n *node.Local, conn tcp.Handle) (tcp.ClockReading, error) {
+		return n.Clock(ctx, conn)
+	}))
+	Advance.Serve(s, tell(a, func(ctx context.Context, n *node.Local, in Advancement) error {
+		return n.AdvanceClock(ctx, in.Conn, in.Ticks)
+	}))
+	RTO.Serve(s, ask(a, func(ctx context.Context, n *node.Local, conn tcp.Handle) (time.Duration, error) {
+		return n.RTO(ctx, conn)
+	}))
+}
+
+// ask makes a method of one that needs the node.
+func ask[In, Out any](a *Agent, f func(context.Context, *node.Local, In) (Out, error)) func(context.Context, In) (Out, error) {
+	return func(ctx context.Context, in In) (out Out, err error) {
+		n := a.node.Load()
+		if n == nil {
+			return out, errors.New("the machine is not set up")
+		}
+		return f(ctx, n, in)
+	}
+}
+
+// tell is ask for methods that have no answer but an error.
+func tell[In any](a *Agent, f func(context.Context, *node.Local, In) error) func(context.Context, In) (line.None, error) {
+	return ask(a, func(ctx context.Context, n *node.Local, in In) (line.None, error) {
+		return line.None{}, f(ctx, n, in)
+	})
+}

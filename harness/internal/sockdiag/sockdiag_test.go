@@ -1,0 +1,137 @@
+package sockdiag
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"os"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/leak"
+	"twlab/harness/ns/nstest"
+	"twlab/harness/observe"
+)
+
+func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }
+
+// A lookup finds what a dump shows, and nothing else.
+func TestLookup(t *testing.T) {
+	space := nstest.Loopback(t)
+	var (
+		lookup *Lookup
+		listed observe.Sockets
+		fds    [3]int
+	)
+	err := space.Do(func() (err error) {
+		for i := range fds {
+			if i < 2 {
+				if fds[i], err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+					return err
+				}
+			}
+		}
+		if err := errors.Join(unix.Bind(fds[0], &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fds[0], 1)); err != nil {
+			return err
+		}
+		at, err := unix.Getsockname(fds[0])
+		if err != nil {
+			return err
+		}
+		if err := unix.Connect(fds[1], at); err != nil {
+			return err
+		}
+		if fds[2], _, err = unix.Accept(fds[0]); err != nil {
+			return err
+		}
+		if lookup, err = Open(); err != nil {
+			return err
+		}
+		// The client closes first: its end is a minisocket, the other waits.
+		if err := unix.Close(fds[1]); err != nil {
+			return err
+		}
+		if err := unix.Close(fds[2]); err != nil {
+			return err
+		}
+		listed, err = observe.ReadSockets()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := errors.Join(lookup.Close(), unix.Close(fds[0])); err != nil {
+			t.Error(err)
+		}
+	}()
+	waiting := listed.In(observe.TimeWait)
+	if len(waiting) != 1 {
+		t.Fatalf("%v, want one TIME_WAIT", listed)
+	}
+	want := waiting[0]
+	got, found, err := lookup.Find(want.Local, want.Remote)
+	if err != nil || !found || got != unix.BPF_TCP_TIME_WAIT {
+		t.Errorf("found %v: %v, %v, want %v", found, got, err, want)
+	}
+	// The listener is at the other end, and is no connection.
+	if got, found, err := lookup.Find(want.Remote, want.Local); err != nil || found {
+		t.Errorf("found %v: %v, %v, want nothing", found, got, err)
+	}
+	if got, found, err := lookup.Find(want.Local, netip.AddrPortFrom(want.Remote.Addr(), 1)); err != nil || found {
+		t.Errorf("found %v: %v, %v, want nothing", found, got, err)
+	}
+	if _, _, err := lookup.Find(netip.MustParseAddrPort("[::1]:1"), want.Remote); err == nil {
+		t.Error("looks for IPv6")
+	}
+	// A question whose answer nobody read, as after an error, is not the next one's.
+	var unread [unix.SizeofNlMsghdr + diagRequestSize]byte
+	binary.NativeEndian.PutUint32(unread[:], uint32(len(unread)))
+	binary.NativeEndian.PutUint16(unread[4:], unix.SOCK_DIAG_BY_FAMILY)
+	binary.NativeEndian.PutUint16(unread[6:], unix.NLM_F_REQUEST)
+	unread[unix.SizeofNlMsghdr], unread[unix.SizeofNlMsghdr+1] = unix.AF_INET, unix.IPPROTO_TCP
+	if err := unix.Sendto(lookup.fd, unread[:], 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got, found, err := lookup.Find(want.Local, want.Remote); err != nil || !found || got != unix.BPF_TCP_TIME_WAIT {
+			t.Errorf("after an unread answer: found %v: %v, %v, want %v", found, got, err, want)
+		}
+	}
+}
+
+// Whoever comes after Close gets an error and touches no descriptor of others.
+func TestLookupIsClosedOnce(t *testing.T) {
+	const rounds, callers = 200, 3
+	space := nstest.Loopback(t)
+	local, remote := netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")
+	for range rounds {
+		var lookup *Lookup
+		err := space.Do(func() (err error) {
+			lookup, err = Open()
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var calls errgroup.Group
+		for range callers {
+			calls.Go(func() error {
+				for {
+					if _, _, err := lookup.Find(local, remote); err != nil {
+						if errors.Is(err, os.ErrClosed) {
+							return nil
+						}
+						return err
+					}
+				}
+			})
+			calls.Go(lookup.Close)
+		}
+		if err := calls.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,173 @@
+package suitevm
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/u-root/u-root/pkg/cpio"
+
+	"twlab/harness/kernel"
+)
+
+// programs collects files for a machine, each at the path that it has here, with
+// the shared libraries that they need.
+type programs struct {
+	records []cpio.Record
+	seen    map[string]bool
+}
+
+// libraryDirs are where the dynamic linker looks by itself, on Debian and on
+// Fedora.
+func libraryDirs() []string {
+	return []string{
+		"/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu",
+		"/lib64", "/usr/lib64", "/lib", "/usr/lib",
+	}
+}
+
+// add collects a file, whatever links lead to it, under the name at.
+func (p *programs) add(at, path string) error {
+	if p.seen[at] {
+		return nil
+	}
+	if p.seen == nil {
+		p.seen = map[string]bool{}
+	}
+	p.seen[at] = true
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	p.records = append(p.records, cpio.StaticFile(strings.TrimPrefix(at, "/"), string(content), 0o755))
+	if err := p.addLibraries(path); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// addLibraries collects what an ELF file is linked with; other files need nothing.
+func (p *programs) addLibraries(path string) error {
+	file, err := elf.Open(path)
+	var format *elf.FormatError
+	if errors.As(err, &format) || errors.Is(err, io.EOF) { // EOF: shorter than what ELF begins with
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	names, err := file.ImportedLibraries()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		library, err := findLibrary(name)
+		if err != nil {
+			return err
+		}
+		if err := p.add(library, library); err != nil {
+			return err
+		}
+	}
+	if section := file.Section(".interp"); section != nil {
+		interpreter, err := section.Data()
+		if err != nil {
+			return err
+		}
+		linker := strings.TrimRight(string(interpreter), "\x00")
+		return p.add(linker, linker)
+	}
+	return nil
+}
+
+func findLibrary(name string) (string, error) {
+	for _, dir := range libraryDirs() {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	return "", fmt.Errorf("no library %s in %s", name, strings.Join(libraryDirs(), ", "))
+}
+
+// iptablesNames are the programs that labs and witnesses call.
+func iptablesNames() []string {
+	return []string{"iptables", "iptables-save", "iptables-restore", "iptables-legacy-save", "iptables-nft-save"}
+}
+
+// iptablesFor is the program here that is to be called so there.
+//
+// On old kernels the one that writes nf_tables, which most systems have chosen, does
+// not do for NAT. Before Linux 4.18 ("netfilter: nf_nat: add nat type hooks to nat
+// core") a chain translates what passes it only, so that of a connection that
+// POSTROUTING has translated the replies stay as they are. And whatever else has a
+// chain of that kind decides first, as iptable_nat has in every namespace before 4.7
+// ("netfilter: xtables: don't hook tables by default").
+func iptablesFor(release kernel.Release, name string) string {
+	backend, own := strings.CutPrefix(name, "iptables")
+	if own && release.Before(4, 18) && !strings.HasPrefix(backend, "-legacy") && !strings.HasPrefix(backend, "-nft") {
+		return "iptables-legacy" + backend
+	}
+	return name
+}
+
+// addIPTables collects iptables, as this system has chosen it where the kernel can
+// use that, and its extensions.
+func (p *programs) addIPTables(release kernel.Release, lookPath func(string) (string, error)) error {
+	for _, name := range iptablesNames() {
+		path, err := lookPath(iptablesFor(release, name))
+		if err != nil && name != iptablesNames()[0] {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s is not installed (%w), and Linux %v needs it: run hack/bootstrap", iptablesFor(release, name), err, release)
+		}
+		if err := p.add("/usr/sbin/"+name, path); err != nil {
+			return err
+		}
+	}
+	var extensions []string
+	for _, dir := range libraryDirs() {
+		found, err := filepath.Glob(filepath.Join(dir, "xtables", "lib*.so"))
+		if err != nil {
+			return err
+		}
+		extensions = append(extensions, found...)
+	}
+	if len(extensions) == 0 {
+		return fmt.Errorf("no extensions of iptables (xtables/lib*.so) in %s", strings.Join(libraryDirs(), ", "))
+	}
+	for _, path := range slices.Compact(extensions) {
+		if err := p.add(path, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// balancerNames are the programs that balance in some labs. Whoever wants one that
+// is not here hears so in the machine.
+func balancerNames() []string { return []string{"haproxy"} }
+
+// addBalancers collects those that are installed.
+func (p *programs) addBalancers(lookPath func(string) (string, error)) error {
+	for _, name := range balancerNames() {
+		path, err := lookPath(name)
+		if err != nil {
+			continue
+		}
+		if err := p.add("/usr/sbin/"+name, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package roles
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+
+	"twlab/harness/guest"
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+	"twlab/harness/node"
+	"twlab/scenarios/claim"
+)
+
+// Assignment says which roles have a kernel of their own, and what is known of it.
+// It is plain data: one process finds out, and others read it.
+type Assignment struct {
+	Machines guest.Host
+	Kernels  map[lab.Role]kernel.Image
+	Facts    map[lab.Role]kernel.Facts
+}
+
+// ProbeKernels boots each kernel once, alone, and finds out about it as the kernel
+// of machines.
+func ProbeKernels(ctx context.Context, machines guest.Host, kernels map[lab.Role]kernel.Image) (Assignment, error) {
+	a := Assignment{Machines: machines, Kernels: kernels, Facts: map[lab.Role]kernel.Facts{}}
+	known := map[kernel.Image]kernel.Facts{}
+	for role, k := range kernels {
+		if a.Machines.Accelerator == guest.Automatic {
+			var err error
+			if a.Machines.Accelerator, err = guest.Accelerate(ctx, k); err != nil {
+				return a, fmt.Errorf("%s: %w", role, err)
+			}
+		}
+		if _, done := known[k]; !done {
+			facts, err := probeKernel(ctx, a.Machines, k)
+			if err != nil {
+				return a, fmt.Errorf("%s: %w", role, err)
+			}
+			known[k] = facts
+		}
+		a.Facts[role] = known[k]
+	}
+	return a, nil
+}
+
+func probeKernel(ctx context.Context, machines guest.Host, k kernel.Image) (kernel.Facts, error) {
+	m, err := guest.Boot(ctx, guest.Config{
+		Host: machines, Kernel: k,
+		Node: node.Identity{Name: "probed", Addr: netip.AddrFrom4([4]byte{10, 0, 0, 1})},
+	})
+	if err != nil {
+		return kernel.Facts{}, err
+	}
+	facts, err := Probe(ctx, m)
+	if err == nil {
+		err = tryFeatures(ctx, facts, m)
+	}
+	return facts.Apart(), errors.Join(err, m.Close())
+}
+
+// ReadAssignment reads what somebody else has written as JSON.
+func ReadAssignment(path string) (a Assignment, err error) {
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(text, &a)
+	}
+	if err != nil {
+		return a, fmt.Errorf("kernels of roles: %w", err)
+	}
+	return a, nil
+}
+
+// On gives the roles that the topology has their kernels.
+func (a Assignment) On(t lab.Topology) lab.Topology {
+	for role, k := range a.Kernels {
+		if role == lab.Gateway && t.Gateway.Kind == lab.NoGateway || role == lab.Server && t.Servers == 0 {
+			continue
+		}
+		if t.Kernels == nil {
+			t.Kernels = map[lab.Role]kernel.Image{}
+		}
+		t.Kernels[role], t.Machines = k, a.Machines
+	}
+	return t
+}
+
+// Lines says which role runs on which kernel, a line for each that does not run on the
+// running one: "kernel of the client: Linux 5.10.0-32-cloud-amd64 (/path/to/vmlinuz)".
+func (a Assignment) Lines() (lines []string) {
+	for _, role := range slices.Sorted(maps.Keys(a.Kernels)) {
+		lines = append(lines, fmt.Sprintf("kernel of the %s: Linux %v (%s)", role, a.Facts[role].Release, a.Kernels[role].Path))
+	}
+	return lines
+}
+
+// Known is what is known of every role's kernel, when those without one of their
+// own run on the kernel of these facts.
+func (a Assignment) Known(running kernel.Facts) claim.Kernels {
+	all := claim.Alike(running)
+	for role, facts := range a.Facts {
+		all[role] = facts
+	}
+	return all
+}

@@ -1,0 +1,3 @@
+// Package roles finds out what the kernels of the roles can do, and says which role runs
+// on which.
+package roles
