@@ -67,7 +67,10 @@ type Prevention struct {
 func Prevent(inside func(func() error) error) (*Prevention, error) {
 	p := &Prevention{stopped: make(chan struct{})}
 	if err := inside(p.open); err != nil {
-		p.closeSockets()
+		if p.packets != nil {
+			p.packets.Close()
+		}
+		p.closeConntrack()
 		return nil, fmt.Errorf("prevent eviction: %w", err)
 	}
 	p.work.Go(p.serve)
@@ -153,8 +156,9 @@ func (p *Prevention) request(message, flags int) *nl.NetlinkRequest {
 func (p *Prevention) Close() error {
 	p.closing.Do(func() {
 		close(p.stopped)
-		p.closeSockets()
+		p.packets.Close() // which wakes serve
 		p.work.Wait()
+		p.closeConntrack() // serve may have been in the middle of a packet
 	})
 	if p.err != nil {
 		return fmt.Errorf("prevent eviction: %w", p.err)
@@ -162,10 +166,7 @@ func (p *Prevention) Close() error {
 	return nil
 }
 
-func (p *Prevention) closeSockets() {
-	if p.packets != nil {
-		p.packets.Close()
-	}
+func (p *Prevention) closeConntrack() {
 	for _, s := range p.conntrack {
 		s.Socket.Close()
 	}
@@ -175,15 +176,15 @@ func (p *Prevention) closeSockets() {
 func (p *Prevention) serve() {
 	for {
 		messages, _, err := p.packets.Receive()
-		select {
-		case <-p.stopped:
-			return
-		default:
-		}
 		for _, m := range messages {
 			if err == nil {
 				err = p.serveOne(m.Data)
 			}
+		}
+		select {
+		case <-p.stopped: // and the queue may be closed, which passes for an error
+			return
+		default:
 		}
 		if err != nil {
 			p.err = err

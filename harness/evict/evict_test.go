@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -185,5 +186,34 @@ func TestAClientThatTakesItsOwnPortAgainReplacesItsEntry(t *testing.T) {
 	}
 	if n := len(flows(t, l)); n != ports {
 		t.Errorf("%d entries, want %d: one was replaced", n, ports)
+	}
+}
+
+// Packets are still being marked when it is closed.
+func TestCloseInTheMiddleOfPackets(t *testing.T) {
+	for range 30 {
+		l := behindGateway(t)
+		if err := l.PreventEviction(); err != nil {
+			t.Fatal(err)
+		}
+		to := listen(t, l, tcp.CloseFirst)
+		client := l.Nodes(lab.Client)[0]
+		var attempts sync.WaitGroup
+		began := make(chan struct{})
+		attempts.Go(func() {
+			for i := range ports {
+				// The lab goes away in the middle of it.
+				_, _ = client.Attempt(t.Context(), []tcp.Attempt{{To: to, Ending: tcp.CloseAfterPeer}})
+				if i == 0 {
+					close(began)
+				}
+			}
+		})
+		<-began
+		err := l.Close()
+		attempts.Wait()
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
