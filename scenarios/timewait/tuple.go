@@ -19,7 +19,7 @@ const (
 	tupleState    = "state"
 	rfc1337       = "rfc1337"
 	tuplePath     = "path"
-	second        = "second"
+	tupleSecond   = "second"
 )
 
 // Tuple is the family of the same five-tuple again: what the balancer does with
@@ -58,7 +58,7 @@ func tupleAxes() []claim.Axis {
 			Means: "tcp_timestamps of the clients"},
 		{Name: tupleLBTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
-		{Name: second, Values: []string{"other-host", "same-host", "direct"}, Product: true,
+		{Name: tupleSecond, Values: []string{"other-host", "same-host", "direct"}, Product: true,
 			Means: "who connects the second time: another client behind the same MASQUERADE, the same client, or the same client without NAT"},
 		{Name: tupleState, Values: []string{string(situation.LeftTimeWait), string(situation.LeftFinWait2), string(situation.LeftEstablished), string(situation.LeftChallenged), string(situation.LeftNothing)},
 			Means: "what the first connection has left at the balancer"},
@@ -78,7 +78,7 @@ func tupleImpossible() []claim.Impossible {
 		{Cells: claim.Cells{{tupleState: {string(situation.LeftChallenged)}, tupleClock: {"equal"}}}, Because: "nobody can be certain to meet the one tick and the half second after a challenge"},
 		{Cells: claim.Cells{{tupleState: {string(situation.LeftChallenged)}, tuplePath: {string(situation.DropsInvalid), string(situation.EatsRST), string(situation.UnNATedRST), string(situation.EatsACK)}}},
 			Because: "the other SYN that is challenged needs a fault of its own"},
-		{Cells: claim.Cells{{second: {"direct"}, tuplePath: {string(situation.UnNATedRST)}}}, Because: "without NAT there is no translation to be left out"},
+		{Cells: claim.Cells{{tupleSecond: {"direct"}, tuplePath: {string(situation.UnNATedRST)}}}, Because: "without NAT there is no translation to be left out"},
 	}
 }
 
@@ -92,7 +92,7 @@ func tupleTopology(c claim.Cell) lab.Topology {
 	if c.Is(tupleState, string(situation.LeftChallenged)) { // whose second repetition is the one that gets in
 		t.Sysctls = lab.On(lab.Client, "net.ipv4.tcp_syn_retries=2")
 	}
-	switch c.Value(second) {
+	switch c.Value(tupleSecond) {
 	case "other-host":
 		t.Clients, t.Names = 2, []string{"phone-a", "phone-b"}
 	case "direct":

@@ -271,7 +271,7 @@ func tupleOlderNumberRules() []claim.Rule {
 			Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
 		},
 		{
-			Name: "tuple-older-number-unhindered", Cells: otherNumber.And(inTimeWait).And(claim.Where{rfc1337: {"0"}, tuplePath: {"clean"}, second: {"direct"}}),
+			Name: "tuple-older-number-unhindered", Cells: otherNumber.And(inTimeWait).And(claim.Where{rfc1337: {"0"}, tuplePath: {"clean"}, tupleSecond: {"direct"}}),
 			Kernels: []claim.Condition{prompt, claim.Lacks(lab.Gateway, kernel.RecordsChallenge)},
 			Want:    claim.With(tupleAnswered, atOncePrompt, claim.Exactly("paws rejects", 0)),
 			Because: "a gateway that only forwards does not touch the RST",
