@@ -88,7 +88,14 @@ func until(major, minor int) []Span { return []Span{{Until: Mainline(major, mino
 
 // Features describes all features.
 func Features() []FeatureInfo {
-	return append(shownSysctls(), []FeatureInfo{
+	return slices.Concat(
+		shownSysctls(), reuseFeatures(), clockFeatures(), wayFeatures(), limitFeatures(), socketFeatures(), machineFeatures(),
+	)
+}
+
+// reuseFeatures are about tcp_tw_recycle and tcp_tw_reuse.
+func reuseFeatures() []FeatureInfo {
+	return []FeatureInfo{
 		{
 			Feature: PassivePAWS, Counter: "TcpExt.PAWSPassive", In: until(4, 12),
 			Means:  "the code behind tcp_tw_recycle, whose counter says which SYNs it drops",
@@ -109,6 +116,12 @@ func Features() []FeatureInfo {
 			Means:  "the age at which tcp_tw_reuse takes a TIME_WAIT is a sysctl, in milliseconds since its entry",
 			Source: "commit ca6a6f93867a, tcp: Add sysctl to configure TIME-WAIT reuse delay",
 		},
+	}
+}
+
+// clockFeatures are about the clock behind timestamps.
+func clockFeatures() []FeatureInfo {
+	return []FeatureInfo{
 		{
 			Feature: TimestampsMode2, In: since(4, 10),
 			Means:  "tcp_timestamps knows 2, without a random offset",
@@ -124,6 +137,12 @@ func Features() []FeatureInfo {
 			Means:  "the random offset of the timestamp clock depends on the ports too, so that one host has many clocks",
 			Source: "commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset; in many stable kernels",
 		},
+	}
+}
+
+// wayFeatures are about what clients and gateways do with a SYN, its answer and its port.
+func wayFeatures() []FeatureInfo {
+	return []FeatureInfo{
 		{
 			Feature: PromptSYN, In: since(5, 6),
 			Means:  "a client that has answered a wrong ACK by a RST sends its SYN again at once, and not after its timer",
@@ -154,6 +173,12 @@ func Features() []FeatureInfo {
 			Means:  "MASQUERADE knows --random-fully; before, the flag is ignored",
 			Source: "commit 34ce324019e7, netfilter: nf_nat: add full port randomization support",
 		},
+	}
+}
+
+// limitFeatures are about sysctls, their defaults, and limits.
+func limitFeatures() []FeatureInfo {
+	return []FeatureInfo{
 		{
 			Feature: SharedSysctls, In: until(3, 5),
 			Means:  "every network namespace shows, and may set, the sysctls that are one for the whole machine",
@@ -184,6 +209,13 @@ func Features() []FeatureInfo {
 			Means:  "somaxconn is 4096 by default instead of 128",
 			Source: "commit 19f92a030ca6, net: increase SOMAXCONN to 4096",
 		},
+	}
+}
+
+// socketFeatures are about what a socket does with a segment that is none of its
+// connection.
+func socketFeatures() []FeatureInfo {
+	return []FeatureInfo{
 		{
 			Feature: ForgetsSooner, In: since(6, 7),
 			Means:  "a connection that was idle for 2147 s, and not only one that was for 24 days, accepts an older timestamp",
@@ -201,12 +233,18 @@ func Features() []FeatureInfo {
 			Means:  "with tcp_rfc1337 a RST that finds a TIME_WAIT begins its 60 s anew",
 			Source: "commit 63cc357f7bba, tcp: do not restart timewait timer on rst reception; in many stable kernels since September 2018",
 		},
+	}
+}
+
+// machineFeatures are about machines, and no matter of releases.
+func machineFeatures() []FeatureInfo {
+	return []FeatureInfo{
 		{
 			Feature: OwnMachine, Apart: true,
 			Means:  "each node of the role has been up for a time of its own; namespaces have the uptime of their kernel",
 			Source: "timens_offsets concern what processes read, not tcp_clock_ms and jiffies",
 		},
-	}...)
+	}
 }
 
 // shownSysctls are the features that say which sysctls a kernel shows in its

@@ -1,41 +1,30 @@
 package client
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"net/netip"
-	"time"
+	"slices"
 
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/node"
-	"twlab/harness/observe"
-	"twlab/harness/tcp"
 	"twlab/scenarios/claim"
 	"twlab/scenarios/situation"
+)
+
+// The axes of the family, and whose connections are compared.
+const (
+	mode      = "mode"
+	compared  = "compared"
+	clockPath = "path"
+
+	sameTuple = "same-tuple"
+	otherPort = "other-port"
+	otherHost = "other-host"
 )
 
 // Clock is the family of the timestamp clock: how fast it ticks, and which
 // connections share one.
 func Clock() situation.Family {
-	const (
-		mode     = "mode"
-		compared = "compared"
-		path     = "path"
-		sameport = "same-tuple"
-		port     = "other-port"
-		host     = "other-host"
-	)
-	ticks := claim.Exactly("ticks in 100 ms", 100)
-	same := []claim.Expectation{claim.Is("timestamps", "yes"), claim.Is("offset", "same"), claim.Is("offset on the wire", "same")}
-	different := []claim.Expectation{claim.Is("timestamps", "yes"), claim.Is("offset", "different"), claim.Is("offset on the wire", "different")}
-	random, fixed := claim.Where{mode: {"1"}}, claim.Where{mode: {"2"}}
-	perPort := []claim.Condition{claim.Has(lab.Client, kernel.OffsetPerPort)}
-	perHost := []claim.Condition{claim.Has(lab.Client, kernel.TimestampsMode2), claim.Has(lab.Client, kernel.MillisecondClock), claim.Lacks(lab.Client, kernel.OffsetPerPort)}
-	// HZ is 100 to 1000, so 10 to 100; up to two are missed or won in 200 ms.
-	jiffies := claim.Between("ticks in 100 ms", 9, 101)
-
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "clock",
@@ -45,197 +34,121 @@ func Clock() situation.Family {
 			Axes: []claim.Axis{
 				{Name: mode, Values: []string{"1", "2", "0"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the clients"},
-				{Name: compared, Values: []string{sameport, port, host}, Product: true,
+				{Name: compared, Values: []string{sameTuple, otherPort, otherHost}, Product: true,
 					Means: "who opens the second connection: the same five-tuple again, the same host from another port, or another host"},
-				{Name: path, Values: []string{"direct", "nat"}, Product: true,
+				{Name: clockPath, Values: []string{"direct", "nat"}, Product: true,
 					Means: "whether the clients are behind a MASQUERADE, which gives all of them one address"},
 			},
-			Rules: []claim.Rule{
-				{
-					Name: "clock-none", Cells: claim.Cells{{mode: {"0"}}},
-					Want:    []claim.Expectation{claim.Is("timestamps", "no"), claim.Is("offset", "none"), claim.Is("offset on the wire", "none")},
-					Because: "without timestamps there is no clock to compare",
-					Source:  "tcp_syn_options",
-				},
-				{
-					Name: "clock-uptime", Cells: claim.Cells{fixed},
-					Kernels: []claim.Condition{claim.Has(lab.Client, kernel.TimestampsMode2), claim.Has(lab.Client, kernel.MillisecondClock)},
-					Want:    claim.With(same, ticks, claim.Is("uptime", "yes")),
-					Because: "with tcp_timestamps=2 the timestamp is the kernel's own uptime in milliseconds: one clock for all ports, " +
-						"hosts and namespaces of a kernel",
-					Source: "tcp_clock_ms, tcp_v4_init_ts_off; commits 95a22caee396 and 9a568de4818d",
-				},
-				{
-					Name: "clock-five-tuple", Cells: claim.Cells{random}.And(claim.Where{compared: {sameport}}), Kernels: perPort,
-					Want: claim.With(same, ticks, claim.Is("uptime", "no")),
-					Because: "the offset is a hash of both addresses and both ports under a secret of this boot, " +
-						"so the same five-tuple has the same clock again",
-					Source: "secure_tcp_seq_and_ts_off; commit 165573e41f2f",
-				},
-				{
-					Name: "clock-per-port", Cells: claim.Cells{random}.And(claim.Where{compared: {port, host}}), Kernels: perPort,
-					Want: claim.With(different, ticks, claim.Is("uptime", "no")),
-					Because: "the offset depends on the source port: the connections of even one host have unrelated clocks, " +
-						"and behind a NAT one client's later timestamps may be older",
-					Source: "secure_tcp_seq_and_ts_off; commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset",
-				},
-				{
-					Name: "clock-one-host", Cells: claim.Cells{random}.And(claim.Where{compared: {sameport, port}}), Kernels: perHost,
-					Want:    claim.With(same, ticks, claim.Is("uptime", "no")),
-					Because: "the offset depends on the two addresses only, so one host has one clock towards the balancer",
-					Source:  "secure_tcp_ts_off; commit 28ee1b746f49, tcp: downgrade to per-host timestamp offsets",
-				},
-				{
-					Name: "clock-per-host", Cells: claim.Cells{random}.And(claim.Where{compared: {host}}), Kernels: perHost,
-					Want:    claim.With(different, ticks, claim.Is("uptime", "no")),
-					Because: "the offset depends on the two addresses, so two hosts behind one NAT have unrelated clocks",
-					Source:  "secure_tcp_ts_off; commit 28ee1b746f49",
-				},
-				{
-					Name: "clock-jiffies-per-host", Cells: claim.Cells{random}.And(claim.Where{compared: {host}}),
-					Kernels: []claim.Condition{claim.Has(lab.Client, kernel.TimestampsMode2), claim.Lacks(lab.Client, kernel.MillisecondClock)},
-					Want:    claim.With(different, jiffies),
-					Because: "two hosts have different offsets; the clock is the kernel's timer interrupt, 100 to 1000 times a second",
-					Source:  "secure_tcp_ts_off of 4.11; tcp_time_stamp before commit 9a568de4818d",
-				},
-				{
-					Name: "clock-jiffies", Cells: claim.Cells{{mode: {"1", "2"}}}, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.MillisecondClock)},
-					Want: claim.With(same, jiffies),
-					Because: "all connections of a host, and before 4.10 those of all namespaces, show the kernel's timer interrupt, " +
-						"which ticks 100 to 1000 times a second",
-					Source: "tcp_time_stamp before commit 9a568de4818d",
-				},
-			},
+			Rules: slices.Concat(clockOffsetRules(), clockJiffiesRules()),
 		},
-		Topology: func(c claim.Cell) lab.Topology {
-			t := lab.Topology{Clients: 2, Names: []string{"phone-a", "phone-b"}}
-			if c.Is(path, "nat") {
-				t.Gateway.Kind = lab.Masquerade
-			}
-			return t
+		Topology: clockTopology,
+		Drive:    clockDrive,
+	}
+}
+
+// What is to be seen of two connections with timestamps.
+var (
+	sameOffset  = []claim.Expectation{claim.Is("timestamps", "yes"), claim.Is("offset", "same"), claim.Is("offset on the wire", "same")}
+	otherOffset = []claim.Expectation{claim.Is("timestamps", "yes"), claim.Is("offset", "different"), claim.Is("offset on the wire", "different")}
+)
+
+// randomOffset is where the clients hide their uptime.
+var randomOffset = claim.Where{mode: {"1"}}
+
+// clockOffsetRules are about clocks that tick once a millisecond, and their offsets; and
+// first about none.
+func clockOffsetRules() []claim.Rule {
+	ticks := claim.Exactly("ticks in 100 ms", 100)
+	perPort := []claim.Condition{claim.Has(lab.Client, kernel.OffsetPerPort)}
+	perHost := []claim.Condition{claim.Has(lab.Client, kernel.TimestampsMode2), claim.Has(lab.Client, kernel.MillisecondClock), claim.Lacks(lab.Client, kernel.OffsetPerPort)}
+
+	return []claim.Rule{
+		{
+			Name: "clock-none", Cells: claim.Cells{{mode: {"0"}}},
+			Want:    []claim.Expectation{claim.Is("timestamps", "no"), claim.Is("offset", "none"), claim.Is("offset on the wire", "none")},
+			Because: "without timestamps there is no clock to compare",
+			Source:  "tcp_syn_options",
 		},
-		Drive: func(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
-			clients := l.Nodes(lab.Client)
-			s := twoClocks{lab: l, first: clients[0], second: clients[0], ports: [2]uint16{situation.SourcePort, situation.SourcePort}}
-			switch c.Value(compared) {
-			case port:
-				s.ports[1]++
-			case host:
-				s.second = clients[1]
-			}
-			seen, err := s.drive(ctx)
-			if err != nil {
-				return seen, fmt.Errorf("clock: %w", err)
-			}
-			return seen, nil
+		{
+			Name: "clock-uptime", Cells: claim.Cells{{mode: {"2"}}},
+			Kernels: []claim.Condition{claim.Has(lab.Client, kernel.TimestampsMode2), claim.Has(lab.Client, kernel.MillisecondClock)},
+			Want:    claim.With(sameOffset, ticks, claim.Is("uptime", "yes")),
+			Because: "with tcp_timestamps=2 the timestamp is the kernel's own uptime in milliseconds: one clock for all ports, " +
+				"hosts and namespaces of a kernel",
+			Source: "tcp_clock_ms, tcp_v4_init_ts_off; commits 95a22caee396 and 9a568de4818d",
+		},
+		{
+			Name: "clock-five-tuple", Cells: claim.Cells{randomOffset}.And(claim.Where{compared: {sameTuple}}), Kernels: perPort,
+			Want: claim.With(sameOffset, ticks, claim.Is("uptime", "no")),
+			Because: "the offset is a hash of both addresses and both ports under a secret of this boot, " +
+				"so the same five-tuple has the same clock again",
+			Source: "secure_tcp_seq_and_ts_off; commit 165573e41f2f",
+		},
+		{
+			Name: "clock-per-port", Cells: claim.Cells{randomOffset}.And(claim.Where{compared: {otherPort, otherHost}}), Kernels: perPort,
+			Want: claim.With(otherOffset, ticks, claim.Is("uptime", "no")),
+			Because: "the offset depends on the source port: the connections of even one host have unrelated clocks, " +
+				"and behind a NAT one client's later timestamps may be older",
+			Source: "secure_tcp_seq_and_ts_off; commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset",
+		},
+		{
+			Name: "clock-one-host", Cells: claim.Cells{randomOffset}.And(claim.Where{compared: {sameTuple, otherPort}}), Kernels: perHost,
+			Want:    claim.With(sameOffset, ticks, claim.Is("uptime", "no")),
+			Because: "the offset depends on the two addresses only, so one host has one clock towards the balancer",
+			Source:  "secure_tcp_ts_off; commit 28ee1b746f49, tcp: downgrade to per-host timestamp offsets",
+		},
+		{
+			Name: "clock-per-host", Cells: claim.Cells{randomOffset}.And(claim.Where{compared: {otherHost}}), Kernels: perHost,
+			Want:    claim.With(otherOffset, ticks, claim.Is("uptime", "no")),
+			Because: "the offset depends on the two addresses, so two hosts behind one NAT have unrelated clocks",
+			Source:  "secure_tcp_ts_off; commit 28ee1b746f49",
 		},
 	}
 }
 
-// twoClocks compares the clocks of two connections to one door.
-type twoClocks struct {
-	lab           *lab.Lab
-	first, second node.Node
-	ports         [2]uint16 // from which first and second connect
+// clockJiffiesRules are about clocks that are the kernel's timer interrupt.
+func clockJiffiesRules() []claim.Rule {
+	// HZ is 100 to 1000, so 10 to 100; up to two are missed or won in 200 ms.
+	jiffies := claim.Between("ticks in 100 ms", 9, 101)
+
+	return []claim.Rule{
+		{
+			Name: "clock-jiffies-per-host", Cells: claim.Cells{randomOffset}.And(claim.Where{compared: {otherHost}}),
+			Kernels: []claim.Condition{claim.Has(lab.Client, kernel.TimestampsMode2), claim.Lacks(lab.Client, kernel.MillisecondClock)},
+			Want:    claim.With(otherOffset, jiffies),
+			Because: "two hosts have different offsets; the clock is the kernel's timer interrupt, 100 to 1000 times a second",
+			Source:  "secure_tcp_ts_off of 4.11; tcp_time_stamp before commit 9a568de4818d",
+		},
+		{
+			Name: "clock-jiffies", Cells: claim.Cells{{mode: {"1", "2"}}}, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.MillisecondClock)},
+			Want: claim.With(sameOffset, jiffies),
+			Because: "all connections of a host, and before 4.10 those of all namespaces, show the kernel's timer interrupt, " +
+				"which ticks 100 to 1000 times a second",
+			Source: "tcp_time_stamp before commit 9a568de4818d",
+		},
+	}
 }
 
-// shownClock is what one connection shows of its clock: to its own host, and to
-// everybody in its SYN.
-type shownClock struct {
-	timestamps bool
-	reading    tcp.ClockReading
-	syn        observe.Packet
+func clockTopology(c claim.Cell) lab.Topology {
+	t := lab.Topology{Clients: 2, Names: []string{"phone-a", "phone-b"}}
+	if c.Is(clockPath, "nat") {
+		t.Gateway.Kind = lab.Masquerade
+	}
+	return t
 }
 
-func (s twoClocks) drive(ctx context.Context) (seen claim.Seen, err error) {
-	if err := s.lab.Capture(s.first.Identity().Name, s.second.Identity().Name); err != nil {
-		return seen, err
+func clockDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
+	clients := l.Nodes(lab.Client)
+	s := twoClocks{lab: l, first: clients[0], second: clients[0], ports: [2]uint16{situation.SourcePort, situation.SourcePort}}
+	switch c.Value(compared) {
+	case otherPort:
+		s.ports[1]++
+	case otherHost:
+		s.second = clients[1]
 	}
-	door, err := s.lab.Nodes(lab.Balancer)[0].Listen(ctx, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+	seen, err := s.drive(ctx)
 	if err != nil {
-		return seen, err
+		return seen, fmt.Errorf("clock: %w", err)
 	}
-	before, ticks, err := s.show(ctx, s.first, s.ports[0], door.Addr)
-	if err != nil {
-		return seen, fmt.Errorf("first connection: %w", err)
-	}
-	after, _, err := s.show(ctx, s.second, s.ports[1], door.Addr)
-	if err != nil {
-		return seen, fmt.Errorf("second connection: %w", err)
-	}
-	seen.Note("timestamps", claim.YesNo(before.timestamps && after.timestamps))
-	if !before.timestamps || !after.timestamps {
-		seen.Note("offset", "none")
-		wire := "none"
-		if before.syn.Timestamp.Present || after.syn.Timestamp.Present {
-			wire = "some"
-		}
-		seen.Note("offset on the wire", wire)
-		return seen, nil
-	}
-	seen.Count("ticks in 100 ms", ticks)
-	seen.Note("uptime", claim.YesNo(before.reading.Ticks == uint32(before.reading.At.Milliseconds())))
-	seen.Note("offset", sameClock(before.reading.Ticks, after.reading.Ticks, after.reading.At-before.reading.At))
-	one, other := before.syn, after.syn
-	seen.Note("offset on the wire", sameClock(one.Timestamp.Value, other.Timestamp.Value, other.Time.Sub(one.Time)))
 	return seen, nil
-}
-
-// show opens a connection, reads its clock, resets it, and finds its SYN. The
-// ticks are how many went by in 100 ms.
-func (s twoClocks) show(
-	ctx context.Context, from node.Node, port uint16, to netip.AddrPort,
-) (c shownClock, ticks int64, err error) {
-	out, err := situation.Connect(ctx, from, tcp.Attempt{To: to, From: netip.AddrPortFrom(from.Identity().Addr, port)})
-	if err != nil {
-		return c, 0, err
-	}
-	c.timestamps = out.Timestamps
-	if c.reading, err = from.Clock(ctx, out.Conn); err != nil {
-		return c, 0, err
-	}
-	if ticks, err = situation.AwaitTicks(ctx, from, out.Conn, c.reading); err != nil {
-		return c, 0, err
-	}
-	if err := from.End(ctx, out.Conn, tcp.Abort); err != nil {
-		return c, 0, err
-	}
-	packets, err := s.lab.Packets()
-	if err != nil {
-		return c, 0, err
-	}
-	path := s.lab.Path(from.Identity().Name)
-	first := cmp.Or(path.Client, path.Gateway, path.Server)
-	for _, p := range packets {
-		if p.Point == first && p.Src == out.Local && p.Flags == observe.FlagSYN {
-			c.syn = p // the last one is this connection's
-		}
-	}
-	if c.syn.Point == "" {
-		return c, 0, fmt.Errorf("the SYN from %v was not recorded", out.Local)
-	}
-	return c, ticks, nil
-}
-
-// sameClock tells whether two readings can be of the same clock: when the later
-// one is ahead by no more than the time in between, whatever a tick is. Unrelated
-// clocks look the same once in a million times.
-func sameClock(first, second uint32, between time.Duration) string {
-	const slack = 1000 // milliseconds, for times that were taken beside the clock
-	ahead := int64(int32(second - first))
-	if -slack <= ahead && ahead <= between.Milliseconds()+slack {
-		return "same"
-	}
-	return "different"
-}
-
-// clockEvidence is what [twoClocks.drive] notes.
-func clockEvidence() []claim.Evidence {
-	return []claim.Evidence{
-		situation.TimestampsEvidence,
-		{Name: "ticks in 100 ms", Unit: "ticks", Means: "how far the first connection's clock went in 100 ms of the machine's"},
-		{Name: "uptime", Unit: situation.YesOrNo, Means: "whether the clock shows the machine's uptime in milliseconds"},
-		{Name: "offset", Unit: "same, different or none", Means: "whether the sockets of the two connections have one clock behind them (TCP_TIMESTAMP)"},
-		{Name: "offset on the wire", Unit: "same, different, none or some", Means: "the same by the timestamps in their SYNs; some when only one connection has them"},
-	}
 }

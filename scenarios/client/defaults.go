@@ -14,298 +14,92 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// tunable is a sysctl that the document or its story turns on, and what is known
-// of it.
-type tunable struct {
-	sysctl string
-	// absent is what the others say, from the special to the general.
-	absent []absence
-	// other is a value that is no kernel's default.
-	other string
-	// usual are the defaults, from the special to the general.
-	usual []usual
-	// alwaysOwn: each namespace had a value of its own even before Linux 3.5.
-	alwaysOwn bool
-	source    string
-}
+// The axes of the family, and what is asked of a sysctl.
+const (
+	sysctl = "sysctl"
+	what   = "what"
 
-// absence is how a sysctl can be missing.
-type absence struct {
-	name    string
-	kernels []claim.Condition
-	file    string
-	because string
-}
-
-// usual is a default.
-type usual struct {
-	name    string
-	kernels []claim.Condition
-	want    []claim.Expectation
-	because string
-}
-
-// oneForAll is the absence of sysctls that the first namespace has for the whole
-// machine.
-var oneForAll = absence{
-	name: "one-for-all", file: situation.KnobNotHere,
-	because: "the kernel has one value for the whole machine, and only the first namespace shows it",
-}
-
-func notYet(name, since string) absence {
-	return absence{name: name, file: situation.KnobNotYet, because: "the sysctl came with Linux " + since}
-}
-
-// always is a default that never changed.
-func always(value, because string) []usual {
-	return []usual{{name: "default", want: []claim.Expectation{claim.Is("value", value)}, because: because}}
-}
-
-// tunables lists the sysctls of the family Defaults.
-func tunables() []tunable {
-	table := "net/ipv4/sysctl_net_ipv4.c, tcp_sk_init"
-	return []tunable{
-		{
-			sysctl: "net.ipv4.tcp_timestamps", other: "0",
-			absent: []absence{oneForAll}, source: table + "; commit 5d2ed0521ae9",
-			usual: always("1", "timestamps are on by default on every kernel"),
-		},
-		{
-			sysctl: "net.ipv4.tcp_tw_reuse", other: "1",
-			absent: []absence{oneForAll}, source: table + "; commit 79e9fed46038",
-			usual: []usual{
-				{
-					name: "default-loopback", kernels: []claim.Condition{claim.Has(lab.Client, kernel.LoopbackReuse)}, want: []claim.Expectation{claim.Is("value", "2")},
-					because: "since Linux 4.19 the default is 2: reuse, but over loopback only",
-				},
-				{
-					name: "default-off", want: []claim.Expectation{claim.Is("value", "0")},
-					because: "until Linux 4.18 the default is 0, and there is no 2: the document's default is not that of the kernel it quotes",
-				},
-			},
-		},
-		{
-			sysctl: "net.ipv4.tcp_tw_reuse_delay", other: "500",
-			absent: []absence{notYet("not-yet", "6.14")},
-			source: "commit ca6a6f93867a, tcp: Add sysctl to configure TIME-WAIT reuse delay",
-			usual:  always("1000", "the document's one second is the default of a sysctl since Linux 6.14, in milliseconds"),
-		},
-		{
-			sysctl: "net.ipv4.tcp_tw_recycle", other: "1",
-			absent: []absence{
-				{
-					name: "one-for-all", kernels: []claim.Condition{claim.Has(lab.Client, kernel.PassivePAWS)}, file: situation.KnobNotHere,
-					because: "until Linux 4.10 there is one value for the whole machine, and only the first namespace shows it",
-				},
-				{
-					name: "gone", file: situation.KnobGone,
-					because: "Linux 4.12 removed it: half of what the document discusses cannot be set any more",
-				},
-			},
-			source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle",
-			usual:  always("0", "where it exists, it is off by default"),
-		},
-		{
-			sysctl: "net.ipv4.tcp_fin_timeout", other: "30",
-			absent: []absence{oneForAll}, source: table + "; TCP_FIN_TIMEOUT",
-			usual: always("60", "FIN_WAIT2 lasts for 60 s by default, as long as TIME_WAIT does by constant"),
-		},
-		{
-			sysctl: "net.ipv4.ip_local_port_range", other: "40000 50000",
-			absent: []absence{oneForAll}, source: "inet_init_net; commit 07f4c90062f8",
-			usual: []usual{
-				{
-					name: "default-60999", kernels: []claim.Condition{claim.Has(lab.Client, kernel.EvenPorts)}, want: []claim.Expectation{claim.Is("value", "32768 60999")},
-					because: "a client has 28232 ports towards one door by default, an even number, as connect and bind share them by parity",
-				},
-				{
-					name: "default-61000", want: []claim.Expectation{claim.Is("value", "32768 61000")},
-					because: "a client has 28233 ports towards one door by default",
-				},
-			},
-		},
-		{
-			sysctl: "net.ipv4.tcp_max_tw_buckets", other: "1000",
-			absent: []absence{oneForAll}, source: "tcp_sk_init: cnt / 2; commit 1946e672c173",
-			usual: []usual{
-				{
-					name: "default-half-the-hash", kernels: []claim.Condition{claim.Has(lab.Client, kernel.EhashEntries)},
-					want:    []claim.Expectation{claim.AtLeast("value", 512), claim.Is("half of tcp_ehash_entries", "yes")},
-					because: "the limit of TIME_WAITs is half the size of the socket hash, which follows memory; 180000 is long gone",
-				},
-				{
-					name: "default-by-memory", want: []claim.Expectation{claim.AtLeast("value", 512)},
-					because: "the limit of TIME_WAITs is half the size of the socket hash, which follows memory; 180000 is long gone",
-				},
-			},
-		},
-		{
-			sysctl: "net.ipv4.tcp_rfc1337", other: "1",
-			absent: []absence{oneForAll}, source: table,
-			usual: always("0", "by default a RST may end TIME_WAIT, against the advice of RFC 1337"),
-		},
-		{
-			sysctl: "net.ipv4.tcp_syn_retries", other: "2",
-			absent: []absence{oneForAll}, source: "TCP_SYN_RETRIES; commit 6c9ff979d192",
-			usual: []usual{
-				{
-					name: "default-6", kernels: []claim.Condition{claim.Has(lab.Client, kernel.SixSYNRetries)}, want: []claim.Expectation{claim.Is("value", "6")},
-					because: "a client sends its SYN seven times, since Linux 3.7, because the first timeout is 1 s instead of 3 s",
-				},
-				{
-					name: "default-5", want: []claim.Expectation{claim.Is("value", "5")},
-					because: "a client sends its SYN six times",
-				},
-			},
-		},
-		{
-			sysctl: "net.ipv4.tcp_syn_linear_timeouts", other: "1",
-			absent: []absence{notYet("not-yet", "6.5")}, source: "commit ccce324dabfe, tcp: make the first N SYN RTO backoffs linear",
-			usual: always("4", "the first four repetitions of a SYN are one second apart"),
-		},
-		{
-			sysctl: "net.ipv4.tcp_invalid_ratelimit", other: "0",
-			absent: []absence{
-				{
-					name: "one-for-all", kernels: []claim.Condition{claim.Has(lab.Client, kernel.ACKRatelimit)}, file: situation.KnobNotHere, because: oneForAll.because,
-				},
-				notYet("not-yet", "4.0"),
-			},
-			source: "commit 032ee4236954, tcp: helpers to mitigate ACK loops by rate-limiting out-of-window dupacks; commit 4fb17a609167",
-			usual:  always("500", "a TIME_WAIT answers rejected segments other than SYNs at most twice a second"),
-		},
-		{
-			sysctl: "net.ipv4.tcp_syncookies", other: "0",
-			absent: []absence{oneForAll}, source: table + "; commit e994b7c901de",
-			usual: always("1", "cookies answer SYNs when the queue of half open connections is full"),
-		},
-		{
-			sysctl: "net.core.somaxconn", other: "100", alwaysOwn: true, source: "SOMAXCONN; commit 19f92a030ca6",
-			usual: []usual{
-				{
-					name: "default-4096", kernels: []claim.Condition{claim.Has(lab.Client, kernel.LongBacklog)}, want: []claim.Expectation{claim.Is("value", "4096")},
-					because: "since Linux 5.4 4096 connections may wait for accept",
-				},
-				{
-					name: "default-128", want: []claim.Expectation{claim.Is("value", "128")},
-					because: "until Linux 5.3 128 connections may wait for accept",
-				},
-			},
-		},
-		{
-			sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait", other: "60", source: "nf_conntrack_proto_tcp.c, tcp_timeouts",
-			usual: always("120", "a Linux NAT remembers a closed connection for 120 s, twice as long as TIME_WAIT lasts, "+
-				"so by default it does not give a five-tuple again within 2 MSL"),
-		},
-		{
-			sysctl: "net.netfilter.nf_conntrack_tcp_timeout_close", other: "60", source: "nf_conntrack_proto_tcp.c, tcp_timeouts",
-			usual: always("10", "a Linux NAT forgets a connection 10 s after its RST"),
-		},
-		{
-			sysctl: "net.netfilter.nf_conntrack_tcp_be_liberal", other: "1", source: "nf_conntrack_proto_tcp.c, tcp_in_window",
-			usual: always("0", "a Linux NAT minds the sequence numbers of what it translates"),
-		},
-	}
-}
-
-// short is a sysctl's own name, as in the names of rules: "tcp-tw-reuse".
-func (t tunable) short() string {
-	last := t.sysctl[strings.LastIndexByte(t.sysctl, '.')+1:]
-	return strings.ReplaceAll(last, "_", "-")
-}
-
-// shown is the feature of kernels that show the sysctl in every network namespace;
-// empty where all known kernels do.
-func (t tunable) shown() kernel.Feature {
-	s, _ := kernel.SysctlNamed(t.sysctl)
-	return s.Shown
-}
+	whatDefault = "default"
+	whatOwn     = "own"
+	whatExists  = "exists"
+)
 
 // Defaults is the family of the sysctls themselves: which there are, what they
 // are when nobody has set them, and whether each namespace has its own.
 func Defaults() situation.Family {
-	const (
-		sysctl = "sysctl"
-		what   = "what"
-		value  = "default"
-		own    = "own"
-		exists = "exists"
-	)
-	all := tunables()
-	names := make([]string, len(all))
-	var shared []string
-	for i, t := range all {
-		names[i] = t.sysctl
-		if !t.alwaysOwn {
-			shared = append(shared, t.sysctl)
-		}
-	}
-	there := claim.Is("file", situation.KnobThere)
-
-	rules := make([]claim.Rule, 0, 4*len(all))
-	for _, t := range all {
-		rules = append(rules, t.absences(claim.Cells{{sysctl: {t.sysctl}}})...)
-	}
-	rules = append(rules,
-		claim.Rule{
-			Name: "defaults-shared", Cells: claim.Cells{{sysctl: shared, what: {own}}}, Kernels: []claim.Condition{claim.Has(lab.Client, kernel.SharedSysctls)},
-			Want:    []claim.Expectation{there, claim.Is("set here", "yes"), claim.Is("elsewhere", "changed too")},
-			Because: "all namespaces show the machine's one value, and who sets it in one sets it in all",
-			Source:  "net/ipv4/sysctl_net_ipv4.c of 3.2: register_sysctl_paths",
-		},
-		claim.Rule{
-			Name: "defaults-own", Cells: claim.Cells{{what: {own}}},
-			Want:    []claim.Expectation{there, claim.Is("set here", "yes"), claim.Is("elsewhere", "as before")},
-			Because: "each namespace has a value of its own",
-			Source:  "struct netns_ipv4, struct netns_core, struct nf_tcp_net",
-		},
-		claim.Rule{
-			Name: "defaults-exists", Cells: claim.Cells{{what: {exists}}},
-			Want:    []claim.Expectation{there, claim.Is("can be set", "yes")},
-			Because: "the namespace shows the sysctl, and root of the namespace may set it",
-			Source:  "net/ipv4/sysctl_net_ipv4.c, nf_conntrack_standalone.c: mode 0644",
-		},
-	)
-	for _, t := range all {
-		rules = append(rules, t.defaults(claim.Cells{{sysctl: {t.sysctl}, what: {value}}})...)
-	}
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "defaults",
 			Evidence: defaultsEvidence(),
 			About: "A network namespace in which nobody has set anything: which of the sysctls are there, what do they say, " +
 				"and whose are they?",
-			Axes: []claim.Axis{
-				{Name: sysctl, Values: names, Product: true, Means: "the sysctl"},
-				{Name: what, Values: []string{value, own, exists}, Product: true,
-					Means: "its default, whether another namespace has another value, or whether it is there and can be set"},
-			},
-			Rules: rules,
+			Axes:  defaultsAxes(),
+			Rules: slices.Concat(defaultsAbsentRules(), defaultsThereRules(), defaultsValueRules()),
 		},
-		Topology: func(c claim.Cell) lab.Topology {
-			t := lab.Topology{Clients: 1, NoBaseline: true}
-			if strings.HasPrefix(c.Value(sysctl), "net.netfilter.") {
-				t.Gateway.Kind = lab.Masquerade // its rule loads the module that has the sysctl
-			}
-			return t
+		Topology: defaultsTopology,
+		Drive:    defaultsDrive,
+	}
+}
+
+func defaultsAxes() []claim.Axis {
+	var names []string
+	for _, t := range tunables() {
+		names = append(names, t.sysctl)
+	}
+	return []claim.Axis{
+		{Name: sysctl, Values: names, Product: true, Means: "the sysctl"},
+		{Name: what, Values: []string{whatDefault, whatOwn, whatExists}, Product: true,
+			Means: "its default, whether another namespace has another value, or whether it is there and can be set"},
+	}
+}
+
+// defaultsAbsentRules are about kernels that do not show the sysctl.
+func defaultsAbsentRules() (rules []claim.Rule) {
+	for _, t := range tunables() {
+		rules = append(rules, t.absences(claim.Cells{{sysctl: {t.sysctl}}})...)
+	}
+	return rules
+}
+
+// defaultsThereRules are about sysctls that are there: whose they are, and whether they
+// can be set.
+func defaultsThereRules() []claim.Rule {
+	var shared []string
+	for _, t := range tunables() {
+		if !t.alwaysOwn {
+			shared = append(shared, t.sysctl)
+		}
+	}
+	there := claim.Is("file", situation.KnobThere)
+
+	return []claim.Rule{
+		{
+			Name: "defaults-shared", Cells: claim.Cells{{sysctl: shared, what: {whatOwn}}}, Kernels: []claim.Condition{claim.Has(lab.Client, kernel.SharedSysctls)},
+			Want:    []claim.Expectation{there, claim.Is("set here", "yes"), claim.Is("elsewhere", "changed too")},
+			Because: "all namespaces show the machine's one value, and who sets it in one sets it in all",
+			Source:  "net/ipv4/sysctl_net_ipv4.c of 3.2: register_sysctl_paths",
 		},
-		Drive: func(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
-			i := slices.IndexFunc(all, func(t tunable) bool { return t.sysctl == c.Value(sysctl) })
-			k := knobOf{tunable: all[i], here: l.Nodes(lab.Client)[0], elsewhere: l.Nodes(lab.Balancer)[0]}
-			switch c.Value(what) {
-			case value:
-				err = k.readDefault(ctx, &seen)
-			case own:
-				err = k.setHere(ctx, &seen)
-			case exists:
-				err = k.setAsIs(ctx, &seen)
-			}
-			if err != nil {
-				return seen, fmt.Errorf("defaults: %w", err)
-			}
-			return seen, nil
+		{
+			Name: "defaults-own", Cells: claim.Cells{{what: {whatOwn}}},
+			Want:    []claim.Expectation{there, claim.Is("set here", "yes"), claim.Is("elsewhere", "as before")},
+			Because: "each namespace has a value of its own",
+			Source:  "struct netns_ipv4, struct netns_core, struct nf_tcp_net",
+		},
+		{
+			Name: "defaults-exists", Cells: claim.Cells{{what: {whatExists}}},
+			Want:    []claim.Expectation{there, claim.Is("can be set", "yes")},
+			Because: "the namespace shows the sysctl, and root of the namespace may set it",
+			Source:  "net/ipv4/sysctl_net_ipv4.c, nf_conntrack_standalone.c: mode 0644",
 		},
 	}
+}
+
+// defaultsValueRules are about the values that nobody has set.
+func defaultsValueRules() (rules []claim.Rule) {
+	for _, t := range tunables() {
+		rules = append(rules, t.defaults(claim.Cells{{sysctl: {t.sysctl}, what: {whatDefault}}})...)
+	}
+	return rules
 }
 
 // absences are the rules for kernels that do not show the sysctl.
@@ -330,6 +124,32 @@ func (t tunable) defaults(cells claim.Cells) (rules []claim.Rule) {
 		})
 	}
 	return rules
+}
+
+func defaultsTopology(c claim.Cell) lab.Topology {
+	t := lab.Topology{Clients: 1, NoBaseline: true}
+	if strings.HasPrefix(c.Value(sysctl), "net.netfilter.") {
+		t.Gateway.Kind = lab.Masquerade // its rule loads the module that has the sysctl
+	}
+	return t
+}
+
+func defaultsDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
+	all := tunables()
+	i := slices.IndexFunc(all, func(t tunable) bool { return t.sysctl == c.Value(sysctl) })
+	k := knobOf{tunable: all[i], here: l.Nodes(lab.Client)[0], elsewhere: l.Nodes(lab.Balancer)[0]}
+	switch c.Value(what) {
+	case whatDefault:
+		err = k.readDefault(ctx, &seen)
+	case whatOwn:
+		err = k.setHere(ctx, &seen)
+	case whatExists:
+		err = k.setAsIs(ctx, &seen)
+	}
+	if err != nil {
+		return seen, fmt.Errorf("defaults: %w", err)
+	}
+	return seen, nil
 }
 
 // knobOf is a sysctl and the two nodes on which it is tried.

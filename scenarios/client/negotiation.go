@@ -13,74 +13,88 @@ import (
 	"twlab/scenarios/situation"
 )
 
+// The axes of the family, and who connects.
+const (
+	negotiationClientTS = "client-ts"
+	negotiationLBTS     = "lb-ts"
+	opener              = "opener"
+
+	openerClient   = "client"
+	openerBalancer = "balancer"
+)
+
 // Negotiation is the family of the handshake: when a connection has timestamps.
 func Negotiation() situation.Family {
-	const (
-		clientTS = "client-ts"
-		lbTS     = "lb-ts"
-		opener   = "opener"
-		client   = "client"
-		balancer = "balancer"
-	)
-	on, off := []string{"1", "2"}, []string{"0"}
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "negotiation",
 			Evidence: negotiationEvidence(),
 			About:    "One side has timestamps, or the other, or both, and either of them connects: does the connection have timestamps?",
 			Axes: []claim.Axis{
-				{Name: clientTS, Values: []string{"1", "0", "2"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
+				{Name: negotiationClientTS, Values: []string{"1", "0", "2"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the client"},
-				{Name: lbTS, Values: []string{"1", "0", "2"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+				{Name: negotiationLBTS, Values: []string{"1", "0", "2"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the balancer"},
-				{Name: opener, Values: []string{client, balancer}, Product: true,
+				{Name: opener, Values: []string{openerClient, openerBalancer}, Product: true,
 					Means: "who connects: the client to the balancer, or the balancer to the client as to a server"},
 			},
-			Rules: []claim.Rule{
-				{
-					Name: "negotiation-agreed", Cells: claim.Cells{{clientTS: on, lbTS: on}},
-					Want: []claim.Expectation{
-						situation.Verdict(tcp.Connected), claim.Is("in use", "yes"), claim.Is("option in the SYN", "yes"), claim.Is("option in the SYN-ACK", "yes"),
-						claim.Is("echo in the SYN-ACK", "the SYN's value"),
-						claim.Is("option in the opener's data", "yes"), claim.Is("option in the other's data", "yes"),
-					},
-					Because: "both sides have timestamps: the SYN offers them, the SYN-ACK echoes the SYN's value, " +
-						"and from then on every segment of both sides has them",
-					Source: "RFC 7323 section 3.2; tcp_syn_options, tcp_synack_options, tcp_established_options",
-				},
-				{
-					Name: "negotiation-not-offered", Cells: claim.Cells{{opener: {client}, clientTS: off}, {opener: {balancer}, lbTS: off}},
-					Want: []claim.Expectation{
-						situation.Verdict(tcp.Connected), claim.Is("in use", "no"), claim.Is("option in the SYN", "no"), claim.Is("option in the SYN-ACK", "no"),
-						claim.Is("option in the opener's data", "no"), claim.Is("option in the other's data", "no"),
-					},
-					Because: "the side that connects does not offer timestamps, and nobody may use what the SYN has not offered",
-					Source:  "RFC 7323 section 3.2; tcp_syn_options, tcp_parse_options",
-				},
-				{
-					Name: "negotiation-not-taken", Cells: claim.Cells{{opener: {client}, lbTS: off}, {opener: {balancer}, clientTS: off}},
-					Want: []claim.Expectation{
-						situation.Verdict(tcp.Connected), claim.Is("in use", "no"), claim.Is("option in the SYN", "yes"), claim.Is("option in the SYN-ACK", "no"),
-						claim.Is("option in the opener's data", "no"), claim.Is("option in the other's data", "no"),
-					},
-					Because: "the side that is connected to overlooks the offer, so its SYN-ACK has none and the opener does without",
-					Source:  "RFC 7323 section 3.2; tcp_parse_options: only with tcp_timestamps is the option of a SYN read",
-				},
-			},
+			Rules: negotiationRules(),
 		},
-		Topology: func(claim.Cell) lab.Topology { return lab.Topology{Clients: 1} },
-		Drive: func(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
-			from, to := l.Nodes(lab.Client)[0], l.Nodes(lab.Balancer)[0]
-			if c.Is(opener, balancer) {
-				from, to = to, from
-			}
-			seen, err := negotiate(ctx, l, from, to)
-			if err != nil {
-				return seen, fmt.Errorf("negotiation: %w", err)
-			}
-			return seen, nil
+		Topology: negotiationTopology,
+		Drive:    negotiationDrive,
+	}
+}
+
+// negotiationRules are in this order: both sides want timestamps; the side that connects
+// does not; the other does not.
+func negotiationRules() []claim.Rule {
+	on, off := []string{"1", "2"}, []string{"0"}
+
+	return []claim.Rule{
+		{
+			Name: "negotiation-agreed", Cells: claim.Cells{{negotiationClientTS: on, negotiationLBTS: on}},
+			Want: []claim.Expectation{
+				situation.Verdict(tcp.Connected), claim.Is("in use", "yes"), claim.Is("option in the SYN", "yes"), claim.Is("option in the SYN-ACK", "yes"),
+				claim.Is("echo in the SYN-ACK", "the SYN's value"),
+				claim.Is("option in the opener's data", "yes"), claim.Is("option in the other's data", "yes"),
+			},
+			Because: "both sides have timestamps: the SYN offers them, the SYN-ACK echoes the SYN's value, " +
+				"and from then on every segment of both sides has them",
+			Source: "RFC 7323 section 3.2; tcp_syn_options, tcp_synack_options, tcp_established_options",
+		},
+		{
+			Name: "negotiation-not-offered", Cells: claim.Cells{{opener: {openerClient}, negotiationClientTS: off}, {opener: {openerBalancer}, negotiationLBTS: off}},
+			Want: []claim.Expectation{
+				situation.Verdict(tcp.Connected), claim.Is("in use", "no"), claim.Is("option in the SYN", "no"), claim.Is("option in the SYN-ACK", "no"),
+				claim.Is("option in the opener's data", "no"), claim.Is("option in the other's data", "no"),
+			},
+			Because: "the side that connects does not offer timestamps, and nobody may use what the SYN has not offered",
+			Source:  "RFC 7323 section 3.2; tcp_syn_options, tcp_parse_options",
+		},
+		{
+			Name: "negotiation-not-taken", Cells: claim.Cells{{opener: {openerClient}, negotiationLBTS: off}, {opener: {openerBalancer}, negotiationClientTS: off}},
+			Want: []claim.Expectation{
+				situation.Verdict(tcp.Connected), claim.Is("in use", "no"), claim.Is("option in the SYN", "yes"), claim.Is("option in the SYN-ACK", "no"),
+				claim.Is("option in the opener's data", "no"), claim.Is("option in the other's data", "no"),
+			},
+			Because: "the side that is connected to overlooks the offer, so its SYN-ACK has none and the opener does without",
+			Source:  "RFC 7323 section 3.2; tcp_parse_options: only with tcp_timestamps is the option of a SYN read",
 		},
 	}
+}
+
+func negotiationTopology(claim.Cell) lab.Topology { return lab.Topology{Clients: 1} }
+
+func negotiationDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
+	from, to := l.Nodes(lab.Client)[0], l.Nodes(lab.Balancer)[0]
+	if c.Is(opener, openerBalancer) {
+		from, to = to, from
+	}
+	seen, err := negotiate(ctx, l, from, to)
+	if err != nil {
+		return seen, fmt.Errorf("negotiation: %w", err)
+	}
+	return seen, nil
 }
 
 // negotiate connects from one node to the other and sends a byte each way.

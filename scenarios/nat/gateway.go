@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
-	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/observe"
-	"twlab/harness/tcp"
 	"twlab/scenarios/claim"
 	"twlab/scenarios/situation"
 )
@@ -55,29 +53,7 @@ func Gateway() situation.Family {
 			About: "Connections through a MASQUERADE gateway are over or still there, and a new one comes to the same door: " +
 				"does the gateway give it the port of an earlier one, which the balancer may still keep in TIME_WAIT, " +
 				"does it choose another, or does the SYN die on the gateway?",
-			Axes: []claim.Axis{
-				{Name: gatewayEntry, Values: []string{"expired", "kept"}, Product: true,
-					Means: "what the gateway still has of the earlier connections when the new one comes: nothing, or their conntrack entries"},
-				{Name: gatewayClient, Values: []string{"other", "same"}, Product: true,
-					Means: "who makes the new connection: another client behind the gateway, or the one that made the earlier ones"},
-				{Name: gatewayPool, Values: []string{poolAll, poolOne, poolFew}, Product: true,
-					Means: "the ports that the gateway may give: all; one (--to-ports); two, each of which has an earlier connection"},
-				{Name: gatewaySource, Values: []string{"same", "other"}, Product: true,
-					Means: "the client's source port of the new connection: that of an earlier one, or another"},
-				{Name: gatewayISN, Values: []string{string(situation.Newer), string(situation.Older)},
-					Means: "the new connection's initial sequence number against the last one of the earlier connections"},
-				{Name: gatewayLBTS, Values: []string{"1", "0"}, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
-					Means: "tcp_timestamps of the balancer"},
-				{Name: gatewayRandom, Values: []string{randomNo, randomPlain, randomFully},
-					Means: "how the gateway chooses: the client's own port when it can be had; by --random; by --random-fully"},
-				{Name: gatewayLeft, Values: []string{string(situation.LeftTimeWait), string(situation.LeftEstablished), string(situation.LeftNothing)},
-					Means: "what the earlier connections have left at the balancer"},
-				{Name: gatewayHold, Values: []string{"1", "30", "120"},
-					Knob:  claim.Knob{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"},
-					Means: "for how many seconds the gateway keeps the entry of an ended connection; the kernel's default is 120"},
-				{Name: gatewayClock, Values: []string{string(situation.Newer), string(situation.Older)},
-					Means: "the new connection's timestamp against the last one of the earlier connections"},
-			},
+			Axes: gatewayAxes(),
 			Crossed: [][]string{
 				{gatewayEntry, gatewayClient, gatewayISN, gatewayLBTS},
 				{gatewayEntry, gatewayPool, gatewaySource, gatewayISN, gatewayLBTS},
@@ -105,16 +81,39 @@ func Gateway() situation.Family {
 				{Cells: claim.Cells{{gatewayEntry: {"expired"}, gatewayHold: {"30"}}}, About: 30 * time.Second},
 				{Cells: claim.Cells{{gatewayEntry: {"kept"}, gatewaySource: {"same"}, gatewayPool: {poolOne, poolFew}}}, About: 7 * time.Second},
 			},
-			Rules: gatewayRules(),
+			Rules: slices.Concat(
+				gatewayStandingRules(), gatewayDrawsAgainRules(), gatewayGiftRules(),
+				gatewayClashRules(), gatewayOtherPortRules(),
+			),
 		},
 		Topology: gatewayTopology,
-		Drive: func(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
-			g, err := giveawayOf(ctx, c, l)
-			if err != nil {
-				return claim.Seen{}, err
-			}
-			return g.drive(ctx)
-		},
+		Drive:    gatewayDrive,
+	}
+}
+
+func gatewayAxes() []claim.Axis {
+	return []claim.Axis{
+		{Name: gatewayEntry, Values: []string{"expired", "kept"}, Product: true,
+			Means: "what the gateway still has of the earlier connections when the new one comes: nothing, or their conntrack entries"},
+		{Name: gatewayClient, Values: []string{"other", "same"}, Product: true,
+			Means: "who makes the new connection: another client behind the gateway, or the one that made the earlier ones"},
+		{Name: gatewayPool, Values: []string{poolAll, poolOne, poolFew}, Product: true,
+			Means: "the ports that the gateway may give: all; one (--to-ports); two, each of which has an earlier connection"},
+		{Name: gatewaySource, Values: []string{"same", "other"}, Product: true,
+			Means: "the client's source port of the new connection: that of an earlier one, or another"},
+		{Name: gatewayISN, Values: []string{string(situation.Newer), string(situation.Older)},
+			Means: "the new connection's initial sequence number against the last one of the earlier connections"},
+		{Name: gatewayLBTS, Values: []string{"1", "0"}, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+			Means: "tcp_timestamps of the balancer"},
+		{Name: gatewayRandom, Values: []string{randomNo, randomPlain, randomFully},
+			Means: "how the gateway chooses: the client's own port when it can be had; by --random; by --random-fully"},
+		{Name: gatewayLeft, Values: []string{string(situation.LeftTimeWait), string(situation.LeftEstablished), string(situation.LeftNothing)},
+			Means: "what the earlier connections have left at the balancer"},
+		{Name: gatewayHold, Values: []string{"1", "30", "120"},
+			Knob:  claim.Knob{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"},
+			Means: "for how many seconds the gateway keeps the entry of an ended connection; the kernel's default is 120"},
+		{Name: gatewayClock, Values: []string{string(situation.Newer), string(situation.Older)},
+			Means: "the new connection's timestamp against the last one of the earlier connections"},
 	}
 }
 
@@ -148,6 +147,14 @@ func gatewayTopology(c claim.Cell) lab.Topology {
 		t.Gateway.Random = lab.FullyRandom
 	}
 	return t
+}
+
+func gatewayDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
+	g, err := giveawayOf(ctx, c, l)
+	if err != nil {
+		return claim.Seen{}, err
+	}
+	return g.drive(ctx)
 }
 
 func giveawayOf(ctx context.Context, c claim.Cell, l *lab.Lab) (*giveaway, error) {
@@ -186,266 +193,4 @@ func giveawayOf(ctx context.Context, c claim.Cell, l *lab.Lab) (*giveaway, error
 		g.draws = false // it already has a port
 	}
 	return g, nil
-}
-
-// gatewayRules are in this order: whose port is given again, and why; whose SYN
-// dies; who gets another port.
-func gatewayRules() []claim.Rule {
-	over := claim.Where{gatewayLeft: {string(situation.LeftTimeWait), string(situation.LeftNothing)}}
-	kept := claim.Cells{{gatewayEntry: {"kept"}}}
-	expired := claim.Cells{{gatewayEntry: {"expired"}}}
-	again := claim.Cells{{gatewayClient: {"same"}, gatewaySource: {"same"}}} // an earlier connection's own address and port
-	small := []string{poolOne, poolFew}
-	random := []string{randomPlain, randomFully}
-	// Where the client's own port is asked for first, and where a port is searched
-	// for: a pool of one that is asked for its port is not searched.
-	keeps := claim.Cells{{gatewayPool: {poolAll}, gatewayRandom: {randomNo}}}
-	draws := claim.Cells{{gatewayPool: {poolAll}, gatewayRandom: random}}
-	searched := claim.Cells{
-		{gatewayPool: {poolFew}}, {gatewayPool: {poolOne}, gatewaySource: {"other"}}, {gatewayPool: {poolOne}, gatewayRandom: random},
-	}
-	// A small pool is exhausted while its entries are there, but not for the
-	// client who comes again: that one has an entry to give.
-	exhausted := claim.Both(kept, claim.Cells{
-		{gatewayPool: small, gatewaySource: {"other"}},
-		{gatewayPool: small, gatewayClient: {"other"}},
-	})
-	evictable := claim.Both(claim.Both(exhausted, searched), claim.Cells{over}).And(claim.Where{gatewayISN: {string(situation.Newer)}})
-	reopened := claim.Both(claim.Both(kept, again), claim.Cells{over})
-	unknown := claim.Cells{{gatewayPool: {poolAll}, gatewayRandom: {randomFully}}}
-
-	timeWait := claim.Cells{{gatewayLeft: {string(situation.LeftTimeWait)}}}
-	rejects := claim.Both(timeWait, claim.Cells{
-		{gatewayLBTS: {"1"}, gatewayClock: {string(situation.Older)}},
-		{gatewayLBTS: {"0"}, gatewayISN: {string(situation.Older)}},
-	})
-	short := claim.Both(exhausted, claim.Cells{{gatewayLeft: {string(situation.LeftTimeWait)}, gatewayHold: {"1"}}})
-	outlived := claim.Both(short, searched)
-	redrawn := claim.Cells{{gatewayPool: {poolFew}, gatewaySource: {"other"}}, {gatewayPool: {poolFew}, gatewayRandom: random}}
-
-	given, metTimeWait := claim.Is("port", portSame), claim.Is("met", string(observe.TimeWait))
-	getsIn := situation.Verdict(tcp.Connected)
-	unclashed := claim.Stays(lab.Gateway, "Conntrack.insert_failed")
-	diedOnce := []claim.Expectation{
-		given, metTimeWait, claim.Is("first answer", "nothing"), claim.Exactly("gateway Conntrack.insert_failed", 1),
-	}
-	drawnAgain := []claim.Expectation{
-		given, metTimeWait, claim.Is("first answer", string(observe.AnswerACK)), claim.Between("syns", 2, int64(fewPorts)+1), getsIn, unclashed,
-		claim.Rises(lab.Client, "Tcp.OutRsts"),
-	}
-	free := func(port string) []claim.Expectation {
-		return []claim.Expectation{
-			situation.Verdict(tcp.Connected), claim.Is("port", port), claim.Is("met", "nothing"), claim.Is("answers", "SYN-ACK"), claim.Exactly("syns", 1),
-			unclashed, claim.Exactly("paws rejects", 0), claim.Is("owner", "the new connection"), claim.Stays(lab.Client, "Tcp.OutRsts"),
-		}
-	}
-
-	rules := []claim.Rule{
-		{
-			Name:  "gateway-standing-entry-challenged",
-			Cells: claim.Both(claim.Both(kept, again), claim.Cells{{gatewayLeft: {string(situation.LeftEstablished)}}}),
-			Want: []claim.Expectation{
-				situation.Verdict(tcp.Connected), given, claim.Is("met", string(observe.Established)), claim.Is("answers", "ACK, SYN-ACK"), unclashed,
-				claim.Rises(lab.Balancer, "Tcp.EstabResets"), claim.Rises(lab.Client, "Tcp.OutRsts"),
-			},
-			Because: "a client that has lost its memory and comes from the port of a connection that stands is translated by the entry " +
-				"of that, so the balancer sees the same five-tuple and challenges it",
-			Source: "nf_conntrack_tcp_packet: a SYN is ignored in sES; RFC 5961 section 4",
-		},
-		{
-			Name: "gateway-evicts-draws-again", Kernels: []claim.Condition{claim.Has(lab.Gateway, kernel.EvictsClosing)},
-			Cells: claim.Both(claim.Both(evictable, rejects), claim.Cells{{gatewayPool: {poolFew}}}),
-			Want:  drawnAgain,
-			Because: "an exhausted pool gives the port of a closing connection; when the balancer rejects that, the RST ends the gateway's " +
-				"entry too, and the next SYN is drawn a port anew, which may be that of another TIME_WAIT, until none is left",
-			Source: "commit 4589725502871; nf_conntrack_tcp_packet: a SYN after the same side's RST makes a new entry",
-		},
-		{
-			Name:  "gateway-pool-draws-again",
-			Cells: claim.Both(claim.Both(append(expired, reopened...), redrawn), rejects),
-			Want:  drawnAgain,
-			Because: "in a small pool every port is in TIME_WAIT at the balancer; when that rejects the SYN, the RST ends the gateway's " +
-				"entry too, and the next SYN is drawn a port anew, which may be that of another TIME_WAIT, until none is left",
-			Source: "nf_nat_l4proto_unique_tuple; nf_conntrack_tcp_packet: a SYN after the same side's RST makes a new entry",
-		},
-	}
-
-	for _, g := range []gift{
-		{
-			name:    "gateway-forgot",
-			cells:   claim.Both(expired, append(keeps.And(claim.Where{gatewaySource: {"same"}}), claim.Where{gatewayPool: small})),
-			because: "a gateway whose entry has run out gives the port to whoever asks for it",
-			source:  "nf_conntrack_tcp_timeout_time_wait; get_unique_tuple",
-		},
-		{
-			name:  "gateway-reopens",
-			cells: claim.Both(reopened, append(keeps, claim.Where{gatewayPool: small})),
-			because: "a SYN of the same client and port replaces the entry of its own closed connection, whatever the pool, " +
-				"and the port that this sets free is given to it",
-			source: "nf_conntrack_tcp_packet: nf_ct_kill and NF_REPEAT for a SYN in TIME_WAIT",
-		},
-		{
-			name: "gateway-evicts", cells: evictable, kernels: []claim.Condition{claim.Has(lab.Gateway, kernel.EvictsClosing)},
-			because: "a gateway that searches and finds no free port takes that of a closing connection " +
-				"whose last sequence number is older than the new one",
-			source: "commit 4589725502871, nf_nat_used_tuple_harder, nf_seq_has_advanced",
-		},
-		{
-			name: "gateway-hash", kernels: []claim.Condition{claim.Has(lab.Gateway, kernel.DrawsByHash)},
-			cells: claim.Both(append(expired, reopened...), claim.Cells{{gatewayPool: {poolAll}, gatewayRandom: {randomPlain}}}),
-			because: "--random begins its search at a hash of the addresses and the door, the same for all clients, " +
-				"so that a port that is free again is the first to be found",
-			source: "nf_nat_l4proto_unique_tuple and secure_ipv4_port_ephemeral before commit 203f2e78200c",
-		},
-		{
-			name: "gateway-fully-unknown", kernels: []claim.Condition{claim.Lacks(lab.Gateway, kernel.DrawsFully)},
-			cells:   claim.Both(append(claim.Both(expired, claim.Cells{{gatewaySource: {"same"}}}), reopened...), unknown),
-			because: "a kernel that does not know --random-fully ignores it and keeps the client's port when it is free",
-			source:  "get_unique_tuple before commit 34ce324019e7",
-		},
-	} {
-		rules = append(rules, g.rules()...)
-	}
-
-	return append(rules, []claim.Rule{
-		{
-			Name:  "gateway-clash-outlived-draws-again",
-			Cells: claim.Both(claim.Both(outlived, redrawn), rejects),
-			Want:  claim.With([]claim.Expectation{getsIn, claim.Between("syns", 3, gatewayRetries+1)}, diedOnce...),
-			Because: "the first SYN dies on the gateway, the second comes after the entries have run out and meets a TIME_WAIT, " +
-				"and when that rejects it, the third is drawn a port anew, until no TIME_WAIT is left",
-			Source: "nf_nat_l4proto_unique_tuple; __nf_conntrack_confirm",
-		},
-		{
-			Name:  "gateway-clash-outlived-rejected",
-			Cells: claim.Both(outlived, rejects),
-			Want:  claim.With([]claim.Expectation{situation.Verdict(tcp.Connected), claim.Is("answers", "nothing, ACK, SYN-ACK")}, diedOnce...),
-			Because: "the first SYN dies on the gateway, the second comes a second later, when the entry has run out, " +
-				"and is rejected by the balancer's TIME_WAIT; the third gets in",
-			Source: "__nf_conntrack_confirm; TCP_TIMEOUT_INIT; tcp_timewait_state_process",
-		},
-		{
-			Name:  "gateway-clash-outlived",
-			Cells: outlived,
-			Want:  claim.With([]claim.Expectation{situation.Verdict(tcp.Connected), claim.Is("answers", "nothing, SYN-ACK"), claim.Exactly("paws rejects", 0)}, diedOnce...),
-			Because: "the first SYN dies on the gateway, the second comes a second later, when the entry has run out, " +
-				"is given the port, and the balancer's TIME_WAIT accepts it",
-			Source: "__nf_conntrack_confirm; TCP_TIMEOUT_INIT",
-		},
-		{
-			Name:  "gateway-clash-lingers",
-			Cells: short,
-			Want: []claim.Expectation{
-				getsIn, given, metTimeWait, claim.Is("first answer", "nothing"), claim.Between("syns", 2, gatewayRetries+1),
-				claim.Between("gateway Conntrack.insert_failed", 1, gatewayRetries),
-			},
-			Because: "the SYN dies on the gateway, and the next gets through when the entry has run out and is out of the table too: without a search " +
-				"nobody notices it there, until a garbage collector or, as here, whoever lists the table removes it",
-			Source: "__nf_conntrack_confirm does not ask nf_ct_is_expired as nf_conntrack_tuple_taken does; gc_worker; " +
-				"commit f330a7fdbe16, netfilter: conntrack: get rid of conntrack timer",
-		},
-		{
-			Name:  "gateway-clash",
-			Cells: exhausted,
-			Want: []claim.Expectation{
-				situation.Verdict(tcp.TimedOut), claim.Is("port", portNone), claim.AtLeast("syns", 3), claim.Exactly("syns past the gateway", 0),
-				claim.AtLeast("gateway Conntrack.insert_failed", 3), claim.Stays(lab.Balancer, "Tcp.InSegs"), claim.Is("owner", "an earlier connection"),
-			},
-			Because: "a gateway that has no free port and must not or cannot evict settles on a taken one, notices it when the packet leaves, " +
-				"and drops it: the SYN dies on the gateway and the balancer never sees it",
-			Source: "nf_nat_l4proto_unique_tuple gives up with a duplicate; __nf_conntrack_confirm, insert_failed; " +
-				"get_unique_tuple takes a range of one port unseen",
-		},
-		{
-			Name: "gateway-fully-unknown-another-port", Kernels: []claim.Condition{claim.Lacks(lab.Gateway, kernel.DrawsFully)},
-			Cells:   claim.Both(claim.Both(kept, unknown), claim.Cells{{gatewayClient: {"other"}, gatewaySource: {"same"}}}),
-			Want:    free(portNew),
-			Because: "a kernel that does not know --random-fully ignores it and goes on to another port when the client's own is taken",
-			Source:  "get_unique_tuple before commit 34ce324019e7",
-		},
-		{
-			Name: "gateway-fully-unknown-own-port", Kernels: []claim.Condition{claim.Lacks(lab.Gateway, kernel.DrawsFully)},
-			Cells:   unknown.And(claim.Where{gatewaySource: {"other"}}),
-			Want:    free(portOwn),
-			Because: "a kernel that does not know --random-fully ignores it and keeps the client's port when it is free",
-			Source:  "get_unique_tuple before commit 34ce324019e7",
-		},
-		{
-			Name:  "gateway-another-port",
-			Cells: claim.Both(claim.Both(kept, keeps), claim.Cells{{gatewayClient: {"other"}, gatewaySource: {"same"}}}),
-			Want:  free(portNew),
-			Because: "as long as the gateway has the entry, open or closed, another client with the same port is given another one, " +
-				"and the balancer sees a five-tuple that it does not know",
-			Source: "get_unique_tuple, nf_nat_used_tuple",
-		},
-		{
-			Name: "gateway-own-port", Cells: keeps.And(claim.Where{gatewaySource: {"other"}}), Want: free(portOwn),
-			Because: "a client whose port nobody has keeps it",
-			Source:  "get_unique_tuple",
-		},
-		{
-			Name: "gateway-draws", Cells: draws, Want: free(portNew),
-			Because: "a port drawn out of 64512 is that of an earlier connection once in 64512 times",
-			Source:  "nf_nat_l4proto_unique_tuple; commit 203f2e78200c for --random",
-		},
-	}...)
-}
-
-// gift is a reason for which a gateway gives the port of an ended connection to
-// a new one.
-type gift struct {
-	name            string
-	cells           claim.Cells
-	kernels         []claim.Condition
-	because, source string
-}
-
-// rules say what the balancer does with the SYN that comes from that port.
-func (g gift) rules() []claim.Rule {
-	timeWait := []string{string(situation.LeftTimeWait)}
-	want := []claim.Expectation{
-		situation.Verdict(tcp.Connected), claim.Is("port", portSame), claim.Is("owner", "the new connection"), claim.Stays(lab.Gateway, "Conntrack.insert_failed"),
-	}
-	atOnce := claim.With([]claim.Expectation{claim.Is("answers", "SYN-ACK"), claim.Exactly("paws rejects", 0), claim.Stays(lab.Client, "Tcp.OutRsts")}, want...)
-	inTheEnd := claim.With([]claim.Expectation{claim.Is("answers", "ACK, SYN-ACK"), claim.Rises(lab.Client, "Tcp.OutRsts")}, want...)
-	met := claim.Is("met", string(observe.TimeWait))
-
-	var rules []claim.Rule
-	for _, r := range []claim.Rule{
-		{
-			Name: "-nothing-left", Cells: claim.Cells{{gatewayLeft: {string(situation.LeftNothing)}}},
-			Want:    claim.With([]claim.Expectation{claim.Is("met", "nothing")}, atOnce...),
-			Because: "after 60 s the balancer has nothing left of the earlier connection",
-			Source:  "TCP_TIMEWAIT_LEN",
-		},
-		{
-			Name: "-older-stamp", Cells: claim.Cells{{gatewayLeft: timeWait, gatewayLBTS: {"1"}, gatewayClock: {string(situation.Older)}}},
-			Want:    claim.With([]claim.Expectation{met, claim.AtLeast("paws rejects", 1)}, inTheEnd...),
-			Because: "the balancer's TIME_WAIT rejects the older timestamp by an ACK, the client's RST removes it, and the next SYN gets in",
-			Source:  "tcp_timewait_state_process, RFC 7323 section 5",
-		},
-		{
-			Name: "-older-number", Cells: claim.Cells{{gatewayLeft: timeWait, gatewayLBTS: {"0"}, gatewayISN: {string(situation.Older)}}},
-			Want: claim.With([]claim.Expectation{met, claim.Exactly("paws rejects", 0)}, inTheEnd...),
-			Because: "without timestamps the balancer's TIME_WAIT rejects the older sequence number by an ACK, the client's RST removes it, " +
-				"and the next SYN gets in",
-			Source: "tcp_timewait_state_process, RFC 1122 section 4.2.2.13",
-		},
-		{
-			Name: "-accepted", Cells: claim.Cells{
-				{gatewayLeft: timeWait, gatewayLBTS: {"1"}, gatewayClock: {string(situation.Newer)}},
-				{gatewayLeft: timeWait, gatewayLBTS: {"0"}, gatewayISN: {string(situation.Newer)}},
-			},
-			Want:    claim.With([]claim.Expectation{met}, atOnce...),
-			Because: "the balancer's TIME_WAIT accepts the newer timestamp, or without timestamps the newer sequence number",
-			Source:  "tcp_timewait_state_process, RFC 6191",
-		},
-	} {
-		r.Name, r.Cells, r.Kernels = g.name+r.Name, claim.Both(g.cells, r.Cells), g.kernels
-		r.Because, r.Source = g.because+"; "+r.Because, g.source+"; "+r.Source
-		if len(r.Cells) > 0 {
-			rules = append(rules, r)
-		}
-	}
-	return rules
 }

@@ -35,6 +35,27 @@ const (
 // Refusal is the family of who refuses a connection: each attempt and each SYN of
 // a crowd has exactly one fate, and each fate a witness of its own.
 func Refusal() situation.Family {
+	return situation.Family{
+		Family: claim.Family{
+			Name:     "refusal",
+			Evidence: situation.CrowdEvidence(),
+			About: fmt.Sprintf("%d clients make %d connections each through a gateway, which stay: who refuses how many attempts and SYNs, "+
+				"and does the account of all SYNs come out even?", refusalClients, refusalEach),
+			Axes: []claim.Axis{{
+				Name: refusalBy, Values: []string{byNobody, situation.ByClient, situation.ByGateway, situation.ByClock, situation.ByNumber, situation.ByQueue, situation.ByDoor, byThree}, Product: true,
+				Means: "who is made to refuse: nobody; clients with too few ports; a gateway with too few; the balancer's TIME_WAITs for the timestamps " +
+					"of half of them, or for the sequence numbers; a full accept queue; a port where nobody listens; three of these at once",
+			}},
+			Waits: []claim.Wait{{Cells: claim.Cells{{refusalBy: {byThree}}}, About: 20 * time.Second}},
+			Rules: refusalRules(),
+		},
+		Topology: refusalTopology,
+		Drive:    driveRefusal,
+	}
+}
+
+// refusalRules are one for each who is made to refuse.
+func refusalRules() []claim.Rule {
 	const all = refusalClients * refusalEach
 	const resent = 2 // SYNs, at least, of an attempt that gets no answer
 	// account wants every count: exactly 0 where nothing else is said. Where every
@@ -58,44 +79,29 @@ func Refusal() situation.Family {
 	rule := func(by string, want []claim.Expectation, because, source string) claim.Rule {
 		return claim.Rule{Name: "refusal-" + by, Cells: claim.Cells{{refusalBy: {by}}}, Want: want, Because: because, Source: source}
 	}
-	return situation.Family{
-		Family: claim.Family{
-			Name:     "refusal",
-			Evidence: situation.CrowdEvidence(),
-			About: fmt.Sprintf("%d clients make %d connections each through a gateway, which stay: who refuses how many attempts and SYNs, "+
-				"and does the account of all SYNs come out even?", refusalClients, refusalEach),
-			Axes: []claim.Axis{{
-				Name: refusalBy, Values: []string{byNobody, situation.ByClient, situation.ByGateway, situation.ByClock, situation.ByNumber, situation.ByQueue, situation.ByDoor, byThree}, Product: true,
-				Means: "who is made to refuse: nobody; clients with too few ports; a gateway with too few; the balancer's TIME_WAITs for the timestamps " +
-					"of half of them, or for the sequence numbers; a full accept queue; a port where nobody listens; three of these at once",
-			}},
-			Waits: []claim.Wait{{Cells: claim.Cells{{refusalBy: {byThree}}}, About: 20 * time.Second}},
-			Rules: []claim.Rule{
-				rule(byNobody, account(all, claim.Exactly("late", 0)), "nothing stands in the way", "RFC 9293 section 3.5"),
-				rule(situation.ByClient, account(refusalPool, claim.Exactly(situation.RefusedBy(situation.ByClient), all-refusalPool), claim.Exactly("late", 0)),
-					"a connect without a free local port is EADDRNOTAVAIL at once and sends nothing", "__inet_hash_connect"),
-				rule(situation.ByGateway, account(refusalPool, claim.AtLeast(situation.RefusedBy(situation.ByGateway), (all-refusalPool)*resent), claim.Exactly("timed out", all-refusalPool)),
-					"a gateway without a free port drops each SYN of the attempt and counts it in insert_failed; connections that stand are not evicted",
-					"__nf_conntrack_confirm; nf_nat_used_tuple_harder"),
-				rule(situation.ByClock, account(all, claim.Exactly(situation.RefusedBy(situation.ByClock), all/2), claim.AtLeast("late", 1)),
-					"each TIME_WAIT whose last timestamp is newer refuses one SYN by an ACK, the client's RST removes it, and the next SYN gets in",
-					"tcp_timewait_state_process, RFC 7323 section 5"),
-				rule(situation.ByNumber, account(all, claim.Exactly(situation.RefusedBy(situation.ByNumber), all), claim.AtLeast("late", 1)),
-					"without timestamps each TIME_WAIT that has seen a newer sequence number refuses one SYN the same way, which no counter tells: "+
-						"the client's RSTs do", "tcp_timewait_state_process, RFC 1122 section 4.2.2.13"),
-				rule(situation.ByQueue, account(0, claim.AtLeast(situation.RefusedBy(situation.ByQueue), all*resent), claim.Exactly("timed out", all)),
-					"a full accept queue drops every SYN, and counts it in ListenOverflows", "tcp_conn_request, sk_acceptq_is_full"),
-				rule(situation.ByDoor, account(0, claim.Exactly(situation.RefusedBy(situation.ByDoor), all)),
-					"a SYN to a port where nobody listens is answered by a RST, ECONNREFUSED", "tcp_v4_send_reset; RFC 9293 section 3.10.7.1"),
-				rule(byThree, account(refusalPool,
-					claim.Exactly(situation.RefusedBy(situation.ByClient), all-refusalSpare), claim.AtLeast(situation.RefusedBy(situation.ByGateway), (refusalSpare-refusalPool)*resent),
-					claim.Exactly(situation.RefusedBy(situation.ByClock), refusalPool/2), claim.Exactly("timed out", refusalSpare-refusalPool)),
-					"the refusals of the client, of the gateway and of the clock come one after the other on the way, and their counts do not mix: what "+
-						"the client refuses is never sent, what the gateway refuses never arrives", "the sources of the three"),
-			},
-		},
-		Topology: refusalTopology,
-		Drive:    driveRefusal,
+
+	return []claim.Rule{
+		rule(byNobody, account(all, claim.Exactly("late", 0)), "nothing stands in the way", "RFC 9293 section 3.5"),
+		rule(situation.ByClient, account(refusalPool, claim.Exactly(situation.RefusedBy(situation.ByClient), all-refusalPool), claim.Exactly("late", 0)),
+			"a connect without a free local port is EADDRNOTAVAIL at once and sends nothing", "__inet_hash_connect"),
+		rule(situation.ByGateway, account(refusalPool, claim.AtLeast(situation.RefusedBy(situation.ByGateway), (all-refusalPool)*resent), claim.Exactly("timed out", all-refusalPool)),
+			"a gateway without a free port drops each SYN of the attempt and counts it in insert_failed; connections that stand are not evicted",
+			"__nf_conntrack_confirm; nf_nat_used_tuple_harder"),
+		rule(situation.ByClock, account(all, claim.Exactly(situation.RefusedBy(situation.ByClock), all/2), claim.AtLeast("late", 1)),
+			"each TIME_WAIT whose last timestamp is newer refuses one SYN by an ACK, the client's RST removes it, and the next SYN gets in",
+			"tcp_timewait_state_process, RFC 7323 section 5"),
+		rule(situation.ByNumber, account(all, claim.Exactly(situation.RefusedBy(situation.ByNumber), all), claim.AtLeast("late", 1)),
+			"without timestamps each TIME_WAIT that has seen a newer sequence number refuses one SYN the same way, which no counter tells: "+
+				"the client's RSTs do", "tcp_timewait_state_process, RFC 1122 section 4.2.2.13"),
+		rule(situation.ByQueue, account(0, claim.AtLeast(situation.RefusedBy(situation.ByQueue), all*resent), claim.Exactly("timed out", all)),
+			"a full accept queue drops every SYN, and counts it in ListenOverflows", "tcp_conn_request, sk_acceptq_is_full"),
+		rule(situation.ByDoor, account(0, claim.Exactly(situation.RefusedBy(situation.ByDoor), all)),
+			"a SYN to a port where nobody listens is answered by a RST, ECONNREFUSED", "tcp_v4_send_reset; RFC 9293 section 3.10.7.1"),
+		rule(byThree, account(refusalPool,
+			claim.Exactly(situation.RefusedBy(situation.ByClient), all-refusalSpare), claim.AtLeast(situation.RefusedBy(situation.ByGateway), (refusalSpare-refusalPool)*resent),
+			claim.Exactly(situation.RefusedBy(situation.ByClock), refusalPool/2), claim.Exactly("timed out", refusalSpare-refusalPool)),
+			"the refusals of the client, of the gateway and of the clock come one after the other on the way, and their counts do not mix: what "+
+				"the client refuses is never sent, what the gateway refuses never arrives", "the sources of the three"),
 	}
 }
 

@@ -16,26 +16,24 @@ import (
 	"twlab/scenarios/situation"
 )
 
+// The axes of the family.
+const (
+	hosts          = "hosts"
+	chanceClientTS = "client-ts"
+	chanceLBTS     = "lb-ts"
+)
+
+// chanceSYNs is how many SYNs meet a TIME_WAIT. Each of them is compared with the
+// connection before: what is random there, offset or sequence number, is uniform
+// over a circle, so that these are tosses of a fair coin that have nothing to do
+// with each other. That all or none are rejected has a probability of 1 in 8 million.
+const chanceSYNs = 24
+
 // Chance is the family of what nobody controls: connections that have nothing to
 // do with each other come from the same address and port within a minute, with
 // the clocks and sequence numbers that their kernels give them. How many of
 // their SYNs does the balancer reject at first?
 func Chance() situation.Family {
-	const (
-		hosts    = "hosts"
-		clientTS = "client-ts"
-		lbTS     = "lb-ts"
-	)
-	stamped := claim.Where{lbTS: {"1"}, clientTS: {"1", "2"}}
-	tosses := claim.About("rejected", chanceSYNs, 0.5)
-	byClock := tosses
-	byClock.What = "paws rejects"
-	some := []claim.Expectation{
-		tosses, claim.Exactly("failed", 0), claim.Stays(lab.Balancer, "TcpExt.ListenDrops"),
-	}
-	none := []claim.Expectation{
-		claim.Exactly("rejected", 0), claim.Exactly("failed", 0), claim.Exactly("paws rejects", 0), claim.Stays(lab.Balancer, "TcpExt.ListenDrops"),
-	}
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "chance",
@@ -46,70 +44,82 @@ func Chance() situation.Family {
 			Axes: []claim.Axis{
 				{Name: hosts, Values: []string{"many", "one"}, Product: true,
 					Means: "whether each connection comes from another client behind the gateway, or all from one client's different ports"},
-				{Name: clientTS, Values: []string{"1", "2", "0"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
+				{Name: chanceClientTS, Values: []string{"1", "2", "0"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the clients"},
-				{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+				{Name: chanceLBTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the balancer"},
 			},
 			Impossible: []claim.Impossible{{
-				Cells:   claim.Cells{{hosts: {"many"}, clientTS: {"2"}}},
+				Cells:   claim.Cells{{hosts: {"many"}, chanceClientTS: {"2"}}},
 				Because: "without offsets a clock shows the uptime, and all namespaces of one kernel have the same: that is not many hosts",
 			}},
-			Rules: []claim.Rule{
-				{
-					Name: "chance-one-host-one-clock", Cells: claim.Cells{stamped}.And(claim.Where{hosts: {"one"}, clientTS: {"2"}}), Want: none,
-					Because: "with tcp_timestamps=2 a host has one clock for all its connections, which only goes forward",
-					Source:  "secure_tcp_ts_off is not used; Documentation/networking/ip-sysctl.rst",
-				},
-				{
-					Name: "chance-one-host-one-offset", Cells: claim.Cells{stamped}.And(claim.Where{hosts: {"one"}}),
-					Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)}, Want: none,
-					Because: "the random offset is the same for all connections between two addresses, so the clock only goes forward",
-					Source:  "commit 28ee1b746f49, secure_seq: downgrade to per-host timestamp offsets",
-				},
-				{
-					Name: "chance-one-host-many-offsets", Cells: claim.Cells{stamped}.And(claim.Where{hosts: {"one"}}), Want: claim.With(some, byClock),
-					Because: "the random offset depends on the client's port, so even a single host behind a gateway looks like many: " +
-						"each SYN is older by the toss of a coin",
-					Source: "commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset",
-				},
-				{
-					Name: "chance-many-hosts-one-clock", Cells: claim.Cells{stamped}, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.TimestampsMode2)}, Want: none,
-					Because: "without random offsets all namespaces of one kernel have one clock; hosts with different uptimes do not",
-					Source:  "tcp_time_stamp before commit 95a22caee396",
-				},
-				{
-					Name: "chance-many-hosts", Cells: claim.Cells{stamped}, Want: claim.With(some, byClock),
-					Because: "every host has its own clock: each SYN is older by the toss of a coin",
-					Source:  "RFC 7323 section 5.4; tcp_timewait_state_process",
-				},
-				{
-					Name: "chance-by-number", Cells: claim.Cells{{}}, Want: claim.With(some, claim.Exactly("paws rejects", 0)),
-					Because: "without timestamps the initial sequence number decides, and between different addresses or ports that is " +
-						"random too: to turn timestamps off replaces one coin by another",
-					Source: "RFC 6528, secure_tcp_seq; tcp_timewait_state_process",
-				},
-			},
+			Rules: chanceRules(),
 		},
-		Topology: func(c claim.Cell) lab.Topology {
-			t := lab.Topology{
-				Clients: 1,
-				Gateway: lab.GatewaySpec{Kind: lab.Masquerade, Ports: lab.PortRange{First: situation.SourcePort, Last: situation.SourcePort}},
-			}
-			if c.Is(hosts, "many") {
-				t.Clients = chanceSYNs + 1
-			}
-			return t
-		},
-		Drive: driveChance,
+		Topology: chanceTopology,
+		Drive:    driveChance,
 	}
 }
 
-// chanceSYNs is how many SYNs meet a TIME_WAIT. Each of them is compared with the
-// connection before: what is random there, offset or sequence number, is uniform
-// over a circle, so that these are tosses of a fair coin that have nothing to do
-// with each other. That all or none are rejected has a probability of 1 in 8 million.
-const chanceSYNs = 24
+// chanceRules are in this order: one host by its clock, many by theirs, anybody by
+// the sequence number.
+func chanceRules() []claim.Rule {
+	stamped := claim.Where{chanceLBTS: {"1"}, chanceClientTS: {"1", "2"}}
+	tosses := claim.About("rejected", chanceSYNs, 0.5)
+	byClock := tosses
+	byClock.What = "paws rejects"
+	some := []claim.Expectation{
+		tosses, claim.Exactly("failed", 0), claim.Stays(lab.Balancer, "TcpExt.ListenDrops"),
+	}
+	none := []claim.Expectation{
+		claim.Exactly("rejected", 0), claim.Exactly("failed", 0), claim.Exactly("paws rejects", 0), claim.Stays(lab.Balancer, "TcpExt.ListenDrops"),
+	}
+	return []claim.Rule{
+		{
+			Name: "chance-one-host-one-clock", Cells: claim.Cells{stamped}.And(claim.Where{hosts: {"one"}, chanceClientTS: {"2"}}), Want: none,
+			Because: "with tcp_timestamps=2 a host has one clock for all its connections, which only goes forward",
+			Source:  "secure_tcp_ts_off is not used; Documentation/networking/ip-sysctl.rst",
+		},
+		{
+			Name: "chance-one-host-one-offset", Cells: claim.Cells{stamped}.And(claim.Where{hosts: {"one"}}),
+			Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)}, Want: none,
+			Because: "the random offset is the same for all connections between two addresses, so the clock only goes forward",
+			Source:  "commit 28ee1b746f49, secure_seq: downgrade to per-host timestamp offsets",
+		},
+		{
+			Name: "chance-one-host-many-offsets", Cells: claim.Cells{stamped}.And(claim.Where{hosts: {"one"}}), Want: claim.With(some, byClock),
+			Because: "the random offset depends on the client's port, so even a single host behind a gateway looks like many: " +
+				"each SYN is older by the toss of a coin",
+			Source: "commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset",
+		},
+		{
+			Name: "chance-many-hosts-one-clock", Cells: claim.Cells{stamped}, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.TimestampsMode2)}, Want: none,
+			Because: "without random offsets all namespaces of one kernel have one clock; hosts with different uptimes do not",
+			Source:  "tcp_time_stamp before commit 95a22caee396",
+		},
+		{
+			Name: "chance-many-hosts", Cells: claim.Cells{stamped}, Want: claim.With(some, byClock),
+			Because: "every host has its own clock: each SYN is older by the toss of a coin",
+			Source:  "RFC 7323 section 5.4; tcp_timewait_state_process",
+		},
+		{
+			Name: "chance-by-number", Cells: claim.Cells{{}}, Want: claim.With(some, claim.Exactly("paws rejects", 0)),
+			Because: "without timestamps the initial sequence number decides, and between different addresses or ports that is " +
+				"random too: to turn timestamps off replaces one coin by another",
+			Source: "RFC 6528, secure_tcp_seq; tcp_timewait_state_process",
+		},
+	}
+}
+
+func chanceTopology(c claim.Cell) lab.Topology {
+	t := lab.Topology{
+		Clients: 1,
+		Gateway: lab.GatewaySpec{Kind: lab.Masquerade, Ports: lab.PortRange{First: situation.SourcePort, Last: situation.SourcePort}},
+	}
+	if c.Is(hosts, "many") {
+		t.Clients = chanceSYNs + 1
+	}
+	return t
+}
 
 func driveChance(ctx context.Context, _ claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
 	clients, gateway, balancer := l.Nodes(lab.Client), l.Nodes(lab.Gateway)[0], l.Nodes(lab.Balancer)[0]

@@ -3,41 +3,34 @@ package timewait
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
 	"twlab/scenarios/claim"
 	"twlab/scenarios/situation"
 )
 
+// The axes of the family, and their values.
+const (
+	idleState = "state"
+	idle      = "idle"
+	idleClock = "clock"
+
+	established  = "established"
+	idleTimeWait = "time-wait"
+	short        = "90s"
+	hour         = "1h"
+	days         = "25d"
+	honest       = "honest"
+	putBack      = "put-back"
+)
+
 // Idle is the family of the document's 24 days: what an older timestamp is worth
 // when nothing was heard for long.
 func Idle() situation.Family {
-	const (
-		state       = "state"
-		idle        = "idle"
-		clock       = "clock"
-		established = "established"
-		timeWait    = "time-wait"
-		short       = "90s"
-		hour        = "1h"
-		days        = "25d"
-		honest      = "honest"
-		putBack     = "put-back"
-	)
-	lengths := map[string]time.Duration{short: 90 * time.Second, hour: time.Hour, days: 25 * 24 * time.Hour}
-	accepted := func(looks string) []claim.Expectation {
-		return []claim.Expectation{
-			claim.Is("segment", "accepted"), claim.Is("looks", looks), claim.Is("left", string(observe.Established)), claim.Stays(lab.Balancer, "TcpExt.PAWSEstab"),
-		}
-	}
-	const source = "tcp_paws_check, tcp_validate_incoming"
-	backAfter := func(lengths ...string) claim.Cells { return claim.Cells{{clock: {putBack}, idle: lengths}} }
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "idle",
@@ -46,243 +39,91 @@ func Idle() situation.Family {
 				"is it still rejected? And what is left of a TIME_WAIT by then?",
 			Axes: []claim.Axis{
 				{Name: idle, Values: []string{short, hour, days}, Product: true, Means: "for how long nothing is sent"},
-				{Name: clock, Values: []string{putBack, honest}, Product: true,
+				{Name: idleClock, Values: []string{putBack, honest}, Product: true,
 					Means: "whether the client's clock is put back behind what it has shown, or has gone on by itself"},
-				{Name: state, Values: []string{established, timeWait}, Means: "what the balancer has of the connection in the beginning"},
+				{Name: idleState, Values: []string{established, idleTimeWait}, Means: "what the balancer has of the connection in the beginning"},
 			},
 			Impossible: []claim.Impossible{
-				{Cells: claim.Cells{{state: {timeWait}, clock: {putBack}}}, Because: "a new connection of the same host goes by its uptime, which nobody can put back"},
+				{Cells: claim.Cells{{idleState: {idleTimeWait}, idleClock: {putBack}}}, Because: "a new connection of the same host goes by its uptime, which nobody can put back"},
 			},
 			Waits: []claim.Wait{
 				{Cells: claim.Cells{{idle: {days}}}, About: 25 * 24 * time.Hour},
 				{Cells: claim.Cells{{idle: {hour}}}, About: time.Hour},
 				{Cells: claim.Cells{{idle: {short}}}, About: 90 * time.Second},
 			},
-			Rules: []claim.Rule{
-				{
-					Name: "idle-time-wait-gone", Cells: claim.Cells{{state: {timeWait}}},
-					Want:    []claim.Expectation{claim.Is("left", "nothing"), situation.Verdict(tcp.Connected), claim.Exactly("syns", 1)},
-					Because: "a TIME_WAIT lives for 60 s, so that the clause about 24 days, which it has like every connection, never matters for it",
-					Source:  "TCP_TIMEWAIT_LEN; tcp_paws_reject in tcp_timewait_state_process",
-				},
-				{
-					Name: "idle-wrapped", Cells: claim.Cells{{clock: {honest}, idle: {days}}}, Kernels: []claim.Condition{claim.Has(lab.Client, kernel.MillisecondClock)},
-					Want: accepted("older"),
-					Because: "after 24.8 days of 1 ms ticks the sign of the difference has turned and an honest timestamp looks older: " +
-						"this is what the clause is for, and by it the segment is accepted",
-					Source: source + ": TCP_PAWS_24DAYS, or since 6.7 TCP_PAWS_WRAP",
-				},
-				{
-					Name: "idle-newer", Cells: claim.Cells{{clock: {honest}}}, Want: accepted("newer"),
-					Because: "the clock has gone on, and a newer timestamp is what PAWS wants",
-					Source:  source,
-				},
-				{
-					Name: "idle-24-days", Cells: backAfter(days), Want: accepted("older"),
-					Because: "24 days after the last segment any timestamp is accepted: what is remembered may be from before the clock's last turn",
-					Source:  source + ": TCP_PAWS_24DAYS, or since 6.7 TCP_PAWS_WRAP",
-				},
-				{
-					Name: "idle-2147-s", Cells: backAfter(hour), Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.ForgetsSooner)},
-					Want:    accepted("older"),
-					Because: "since Linux 6.7 it is 2147 s, because a clock of 1 us would turn in that time; and so for clocks of 1 ms as well",
-					Source:  source + ": TCP_PAWS_WRAP",
-				},
-				{
-					Name: "idle-rejected", Cells: backAfter(short, hour),
-					Want: []claim.Expectation{claim.Is("segment", "rejected"), claim.Is("looks", "older"), claim.Is("left", string(observe.Established)), claim.AtLeast("balancer TcpExt.PAWSEstab", 2),
-						claim.Rises(lab.Client, "Tcp.RetransSegs")},
-					Because: "an older timestamp on a connection is rejected (PAWS), and so is every repetition: the data never arrives",
-					Source:  source,
-				},
-			},
+			Rules: idleRules(),
 		},
-		Topology: func(claim.Cell) lab.Topology { return lab.Topology{Clients: 1} },
-		Drive: func(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
-			s := longIdle{
-				client: l.Nodes(lab.Client)[0], balancer: l.Nodes(lab.Balancer)[0],
-				idle: lengths[c.Value(idle)], putBack: c.Is(clock, putBack),
-			}
-			drive := s.established
-			if c.Is(state, timeWait) {
-				drive = s.timeWait
-			}
-			seen, err := drive(ctx)
-			if err != nil {
-				return seen, fmt.Errorf("idle: %w", err)
-			}
-			return seen, nil
+		Topology: idleTopology,
+		Drive:    idleDrive,
+	}
+}
+
+// idleRules are in this order: what is left of a TIME_WAIT; what an honest clock does to
+// a connection; what one that was put back does.
+func idleRules() []claim.Rule {
+	accepted := func(looks string) []claim.Expectation {
+		return []claim.Expectation{
+			claim.Is("segment", "accepted"), claim.Is("looks", looks), claim.Is("left", string(observe.Established)), claim.Stays(lab.Balancer, "TcpExt.PAWSEstab"),
+		}
+	}
+	const source = "tcp_paws_check, tcp_validate_incoming"
+	backAfter := func(lengths ...string) claim.Cells { return claim.Cells{{idleClock: {putBack}, idle: lengths}} }
+
+	return []claim.Rule{
+		{
+			Name: "idle-time-wait-gone", Cells: claim.Cells{{idleState: {idleTimeWait}}},
+			Want:    []claim.Expectation{claim.Is("left", "nothing"), situation.Verdict(tcp.Connected), claim.Exactly("syns", 1)},
+			Because: "a TIME_WAIT lives for 60 s, so that the clause about 24 days, which it has like every connection, never matters for it",
+			Source:  "TCP_TIMEWAIT_LEN; tcp_paws_reject in tcp_timewait_state_process",
+		},
+		{
+			Name: "idle-wrapped", Cells: claim.Cells{{idleClock: {honest}, idle: {days}}}, Kernels: []claim.Condition{claim.Has(lab.Client, kernel.MillisecondClock)},
+			Want: accepted("older"),
+			Because: "after 24.8 days of 1 ms ticks the sign of the difference has turned and an honest timestamp looks older: " +
+				"this is what the clause is for, and by it the segment is accepted",
+			Source: source + ": TCP_PAWS_24DAYS, or since 6.7 TCP_PAWS_WRAP",
+		},
+		{
+			Name: "idle-newer", Cells: claim.Cells{{idleClock: {honest}}}, Want: accepted("newer"),
+			Because: "the clock has gone on, and a newer timestamp is what PAWS wants",
+			Source:  source,
+		},
+		{
+			Name: "idle-24-days", Cells: backAfter(days), Want: accepted("older"),
+			Because: "24 days after the last segment any timestamp is accepted: what is remembered may be from before the clock's last turn",
+			Source:  source + ": TCP_PAWS_24DAYS, or since 6.7 TCP_PAWS_WRAP",
+		},
+		{
+			Name: "idle-2147-s", Cells: backAfter(hour), Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.ForgetsSooner)},
+			Want:    accepted("older"),
+			Because: "since Linux 6.7 it is 2147 s, because a clock of 1 us would turn in that time; and so for clocks of 1 ms as well",
+			Source:  source + ": TCP_PAWS_WRAP",
+		},
+		{
+			Name: "idle-rejected", Cells: backAfter(short, hour),
+			Want: []claim.Expectation{claim.Is("segment", "rejected"), claim.Is("looks", "older"), claim.Is("left", string(observe.Established)), claim.AtLeast("balancer TcpExt.PAWSEstab", 2),
+				claim.Rises(lab.Client, "Tcp.RetransSegs")},
+			Because: "an older timestamp on a connection is rejected (PAWS), and so is every repetition: the data never arrives",
+			Source:  source,
 		},
 	}
 }
 
-// longIdle is a connection on which nothing is sent for long.
-type longIdle struct {
-	client, balancer node.Node
-	idle             time.Duration
-	putBack          bool // the client's clock, before it sends again
-}
+func idleTopology(claim.Cell) lab.Topology { return lab.Topology{Clients: 1} }
 
-// open connects, and has one byte sent, whose timestamp the balancer remembers.
-func (s longIdle) open(ctx context.Context, from netip.AddrPort) (out tcp.Outcome, conn tcp.Handle, err error) {
-	door, err := s.balancer.Listen(ctx, tcp.ListenSpec{})
+func idleDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
+	lengths := map[string]time.Duration{short: 90 * time.Second, hour: time.Hour, days: 25 * 24 * time.Hour}
+	s := longIdle{
+		client: l.Nodes(lab.Client)[0], balancer: l.Nodes(lab.Balancer)[0],
+		idle: lengths[c.Value(idle)], putBack: c.Is(idleClock, putBack),
+	}
+	drive := s.established
+	if c.Is(idleState, idleTimeWait) {
+		drive = s.timeWait
+	}
+	seen, err := drive(ctx)
 	if err != nil {
-		return out, 0, err
+		return seen, fmt.Errorf("idle: %w", err)
 	}
-	if out, err = situation.Connect(ctx, s.client, tcp.Attempt{To: door.Addr, From: from, ReuseAddr: true}); err != nil {
-		return out, 0, err
-	}
-	if conn, err = situation.Accept(ctx, s.balancer, door, out.Local); err != nil {
-		return out, 0, err
-	}
-	if _, err := s.client.Send(ctx, out.Conn, 1); err != nil {
-		return out, 0, err
-	}
-	return out, conn, s.awaitBytes(ctx, out.Local, 1)
-}
-
-func (s longIdle) awaitBytes(ctx context.Context, from netip.AddrPort, n uint32) error {
-	return observe.Await(ctx, fmt.Sprintf("byte %d", n), func() (bool, error) {
-		got, err := s.received(ctx, from)
-		return got == n, err
-	})
-}
-
-// received is how many bytes the balancer has of the connection.
-func (s longIdle) received(ctx context.Context, from netip.AddrPort) (uint32, error) {
-	all, err := s.balancer.Sockets(ctx)
-	mine := all.Between(netip.AddrPort{}, from).In(observe.Established)
-	if err != nil || len(mine) != 1 {
-		return 0, err
-	}
-	return mine[0].RecvQueue, nil
-}
-
-// pass lets the time pass.
-func (s longIdle) pass(ctx context.Context) error {
-	return observe.Pass(ctx, s.idle, s.idle.String()+" to pass")
-}
-
-func (s longIdle) established(ctx context.Context) (seen claim.Seen, err error) {
-	out, _, err := s.open(ctx, netip.AddrPort{})
-	if err != nil {
-		return seen, err
-	}
-	before, err := s.client.Clock(ctx, out.Conn)
-	if err != nil {
-		return seen, err
-	}
-	if err := s.pass(ctx); err != nil {
-		return seen, err
-	}
-	if err := s.noteLeft(ctx, out.Local, &seen); err != nil {
-		return seen, err
-	}
-	if s.putBack {
-		now, err := s.client.Clock(ctx, out.Conn)
-		if err != nil {
-			return seen, err
-		}
-		back := int32(before.Ticks-uint32(situation.ClockLead)-now.Ticks) &^ 1
-		if err := s.client.AdvanceClock(ctx, out.Conn, back); err != nil {
-			return seen, err
-		}
-	}
-	now, err := s.client.Clock(ctx, out.Conn)
-	if err != nil {
-		return seen, err
-	}
-	looks := "newer"
-	if situation.CompareClocks(before.Ticks, now.Ticks) == situation.Older {
-		looks = "older"
-	}
-	count, err := situation.CountMoves(ctx, s.client, s.balancer)
-	if err != nil {
-		return seen, err
-	}
-	if _, err := s.client.Send(ctx, out.Conn, 1); err != nil {
-		return seen, err
-	}
-	segment := "accepted"
-	err = observe.Await(ctx, "the second byte to arrive or to be rejected twice", func() (bool, error) {
-		got, err := s.received(ctx, out.Local)
-		if err != nil || got == 2 {
-			return got == 2, err
-		}
-		moved, err := count(ctx)
-		if err != nil || kernel.PAWSEstablished.Of(moved[1]) < 2 {
-			return false, err
-		}
-		segment = "rejected"
-		return true, nil
-	})
-	if err != nil {
-		return seen, err
-	}
-	moved, err := count(ctx)
-	if err != nil {
-		return seen, err
-	}
-	seen.Moved = map[lab.Role]kernel.Counters{lab.Client: moved[0], lab.Balancer: moved[1]}
-	seen.Note("segment", segment)
-	seen.Note("looks", looks)
 	return seen, nil
-}
-
-// noteLeft notes what the balancer has of the connection.
-func (s longIdle) noteLeft(ctx context.Context, from netip.AddrPort, seen *claim.Seen) error {
-	all, err := s.balancer.Sockets(ctx)
-	if err != nil {
-		return err
-	}
-	left := "nothing"
-	if mine := all.Between(netip.AddrPort{}, from); len(mine) > 0 {
-		left = string(mine[0].State)
-	}
-	seen.Note("left", left)
-	return nil
-}
-
-// timeWait leaves a TIME_WAIT at the balancer, and has the client come back from
-// the same port.
-func (s longIdle) timeWait(ctx context.Context) (seen claim.Seen, err error) {
-	from := netip.AddrPortFrom(netip.IPv4Unspecified(), situation.SourcePort)
-	out, conn, err := s.open(ctx, from)
-	if err != nil {
-		return seen, err
-	}
-	all, err := s.balancer.Sockets(ctx)
-	if err != nil {
-		return seen, err
-	}
-	door := all.Between(netip.AddrPort{}, out.Local)[0].Local
-	_, err = situation.CloseInTurn(ctx,
-		situation.Side{Node: s.balancer, Conn: conn, Local: door, Remote: out.Local},
-		situation.Side{Node: s.client, Conn: out.Conn, Local: out.Local, Remote: door})
-	if err != nil {
-		return seen, err
-	}
-	if err := s.pass(ctx); err != nil {
-		return seen, err
-	}
-	if err := s.noteLeft(ctx, out.Local, &seen); err != nil {
-		return seen, err
-	}
-	outs, err := s.client.Attempt(ctx, []tcp.Attempt{{To: door, From: from, ReuseAddr: true, Ending: tcp.Abort}})
-	if err != nil {
-		return seen, err
-	}
-	seen.Note("verdict", string(outs[0].Verdict))
-	seen.Count("syns", int64(outs[0].SYNs))
-	return seen, nil
-}
-
-// idleEvidence is what [longIdle] notes.
-func idleEvidence() []claim.Evidence {
-	return []claim.Evidence{
-		{Name: "segment", Unit: "accepted or rejected", Means: "what the balancer did with the segment after the silence"},
-		{Name: "looks", Unit: "older or newer", Means: "that segment's timestamp against the last one, by the sign of the difference"},
-		{Name: "left", Unit: "a state, or nothing", Means: "what the balancer had of the connection when the silence was over"},
-		situation.VerdictEvidence, situation.SYNsEvidence,
-	}
 }

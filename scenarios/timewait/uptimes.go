@@ -3,6 +3,7 @@ package timewait
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"twlab/harness/kernel"
@@ -12,165 +13,192 @@ import (
 	"twlab/scenarios/situation"
 )
 
+// The axes of the family, and the values that its driver and its rules share.
+const (
+	next          = "next"
+	memory        = "memory"
+	uptimesLBTS   = "lb-ts"
+	uptimesCloser = "closer"
+	tries         = "tries"
+
+	younger         = "younger"
+	older           = "older"
+	uptimesRecycle  = "recycle"
+	recycleOff      = "recycle-off"
+	uptimesTimeWait = "time-wait"
+	uptimesLB       = "lb"
+	uptimesClient   = "client"
+	few             = "3"
+	many            = "30"
+)
+
 // Uptimes is the family of the document's mobile network: clients that have been
 // up for different times, behind one address. Nobody's clock is steered.
 func Uptimes() situation.Family {
-	const (
-		next     = "next"
-		memory   = "memory"
-		lbTS     = "lb-ts"
-		closer   = "closer"
-		tries    = "tries"
-		younger  = "younger"
-		older    = "older"
-		recycle  = "recycle"
-		off      = "recycle-off"
-		timeWait = "time-wait"
-		lb       = "lb"
-		client   = "client"
-		few      = "3"
-		many     = "30"
-	)
-	// Milliseconds since Linux 4.13, and long enough for clocks of 100 Hz too.
-	const bootGap = 3 * time.Second
-
-	gotIn := func(knob []string, length string) []claim.Expectation {
-		return []claim.Expectation{
-			situation.Verdict(tcp.Connected), claim.Is("answers", "SYN-ACK"), claim.Is("knob", knob...), claim.Is("time-wait", length), claim.Exactly("passive rejects", 0),
-			claim.Stays(lab.Client, "TcpExt.TCPSynRetrans"), claim.Stays(lab.Gateway, "Conntrack.insert_failed"),
-		}
-	}
-	const set, unasked = "set", "not asked"
-	shutOut := []claim.Expectation{
-		situation.Verdict(tcp.TimedOut), claim.Is("clocks", "older"), claim.Is("knob", set), claim.Is("time-wait", situation.RecycledTimeWait), claim.Is("all syns reached", "yes"),
-		claim.Exactly("syn-acks", 0), claim.Is("reset", "none"), claim.AtLeast("passive rejects", 6), claim.Stays(lab.Gateway, "Conntrack.insert_failed"),
-	}
-	answered := []claim.Expectation{
-		situation.Verdict(tcp.Connected), claim.Is("clocks", "older"), claim.Is("knob", unasked), claim.Is("answers", "ACK, SYN-ACK"), claim.Is("reset", "reached"),
-		claim.AtLeast("paws rejects", 3), claim.Stays(lab.Gateway, "Conntrack.insert_failed"),
-	}
-	own := claim.Has(lab.Client, kernel.OwnMachine)
-	comesLater := claim.Where{next: {younger}}
-	remembers := claim.Where{memory: {recycle}, closer: {lb}, lbTS: {"1"}}
-	const source = "tcp_conn_request, tcp_peer_is_proven before commit 4396e46187ca"
-
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "uptimes",
 			Evidence: twoAgesEvidence(),
 			About: "Two clients with different uptimes are behind one address; timestamps are uptimes, and nobody's clock is steered. " +
 				"One keeps connecting, the other comes after it: does it get in?",
-			Axes: []claim.Axis{
-				{Name: next, Values: []string{younger, older}, Product: true,
-					Means: "which client comes second: the one that was booted later, or the one that was booted first; tcp_timestamps=2 on both"},
-				{Name: memory, Values: []string{recycle, timeWait, off}, Product: true,
-					Means: "what the balancer has of the first: its address (tcp_tw_recycle=1), the same five-tuple in TIME_WAIT, or nothing (tcp_tw_recycle=0)"},
-				{Name: lbTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
-					Means: "tcp_timestamps of the balancer"},
-				{Name: closer, Values: []string{lb, client}, Means: "who closes the first client's connections first"},
-				{Name: tries, Values: []string{few, many},
-					Means: "how often the second tries while the first goes on; the last of 30 comes after more than the 60 s for which an address is remembered"},
-			},
+			Axes: uptimesAxes(),
 			Impossible: []claim.Impossible{
-				{Cells: claim.Cells{{memory: {timeWait}, closer: {client}}}, Because: "a five-tuple is in TIME_WAIT at the balancer when that has closed first"},
-				{Cells: claim.Cells{{memory: {timeWait}, lbTS: {"0"}}}, Because: "without timestamps the initial sequence number decides, which the clients choose as they like"},
+				{Cells: claim.Cells{{memory: {uptimesTimeWait}, uptimesCloser: {uptimesClient}}}, Because: "a five-tuple is in TIME_WAIT at the balancer when that has closed first"},
+				{Cells: claim.Cells{{memory: {uptimesTimeWait}, uptimesLBTS: {"0"}}}, Because: "without timestamps the initial sequence number decides, which the clients choose as they like"},
 			},
 			Waits: []claim.Wait{{Cells: claim.Cells{{tries: {many}}}, About: 30 * time.Second}},
-			Rules: []claim.Rule{
-				{
-					Name: "uptimes-answered", Cells: claim.Cells{{memory: {timeWait}}}.And(comesLater),
-					Kernels: []claim.Condition{own, claim.Has(lab.Client, kernel.PromptSYN)},
-					Want:    claim.With(answered, claim.AtMost("latest ms", 900)),
-					Because: "the younger client's timestamps are older: TIME_WAIT rejects its SYN by an ACK, the RST that answers removes the TIME_WAIT, " +
-						"and the repeated SYN gets in",
-					Source: "tcp_timewait_state_process, tcp_paws_check; commit 9603d47bad46 for the prompt repetition",
-				},
-				{
-					Name: "uptimes-answered-1s", Cells: claim.Cells{{memory: {timeWait}}}.And(comesLater),
-					Kernels: []claim.Condition{own, claim.Lacks(lab.Client, kernel.PromptSYN)},
-					Want:    claim.With(answered, claim.AtLeast("soonest ms", 900)),
-					Because: "as on later kernels, but the client sends its SYN again only when its timer fires",
-					Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
-				},
-				{
-					Name: "uptimes-five-tuple-newer", Cells: claim.Cells{{memory: {timeWait}}},
-					Want: []claim.Expectation{situation.Verdict(tcp.Connected), claim.Is("clocks", "not older"), claim.Is("knob", unasked), claim.Is("answers", "SYN-ACK"),
-						claim.Exactly("paws rejects", 0), claim.Stays(lab.Client, "TcpExt.TCPSynRetrans")},
-					Because: "the older client's timestamps are newer; and clients that are namespaces of one kernel have one uptime, " +
-						"so that whoever comes second has the newer timestamp",
-					Source: "tcp_clock_ms, before Linux 4.13 tcp_time_stamp; tcp_timewait_state_process",
-				},
-				{
-					Name: "uptimes-recycle-gone", Cells: claim.Cells{{memory: {recycle, off}}}, Kernels: []claim.Condition{claim.Lacks(lab.Balancer, kernel.TwRecycle)},
-					Want: gotIn([]string{situation.KnobGone, situation.KnobNotHere}, situation.FullTimeWait),
-					Because: "from another port no SYN meets a TIME_WAIT, and without tcp_tw_recycle no address is remembered: " +
-						"uptimes are no matter",
-					Source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle; before 4.11 namespaces do not show it",
-				},
-				{
-					Name: "uptimes-shut-out-for-long", Cells: claim.Cells{remembers}.And(comesLater).And(claim.Where{tries: {many}}),
-					Kernels: []claim.Condition{own, claim.Has(lab.Balancer, kernel.TwRecycle)},
-					Want:    claim.With(shutOut, claim.AtLeast("tried s", 61), claim.Is("afterwards", string(tcp.Connected)), claim.Is("let in because", "caught up", "forgotten")),
-					Because: "each connection of the older client begins the 60 s anew: the younger never gets in as long as the older keeps connecting; " +
-						"when that stops, it does as soon as its clock has caught up, or after 60 s",
-					Source: source,
-				},
-				{
-					Name: "uptimes-shut-out", Cells: claim.Cells{remembers}.And(comesLater),
-					Kernels: []claim.Condition{own, claim.Has(lab.Balancer, kernel.TwRecycle)}, Want: shutOut,
-					Because: "the balancer remembers the last timestamp of the address, which is the older client's, and drops every SYN of the younger " +
-						"without a word",
-					Source: source,
-				},
-				{
-					Name: "uptimes-unremembered", Cells: claim.Cells{{memory: {off}}, {closer: {client}}, {lbTS: {"0"}}},
-					Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TwRecycle)},
-					Want:    gotIn([]string{set}, situation.FullTimeWait),
-					Because: "without tcp_tw_recycle, or without timestamps, or when the client has closed first, the balancer remembers no address",
-					Source:  "tcp_time_wait: tw_recycle && ts_recent_stamp",
-				},
-				{
-					Name: "uptimes-newer", Cells: claim.Cells{{}}, Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TwRecycle)},
-					Want: claim.With(gotIn([]string{set}, situation.RecycledTimeWait), claim.Is("clocks", "not older")),
-					Because: "the older client's timestamps are newer; and clients that are namespaces of one kernel have one uptime, " +
-						"so that whoever comes second has the newer timestamp",
-					Source: source,
-				},
-			},
+			Rules: slices.Concat(uptimesFiveTupleRules(), uptimesAddressRules()),
 		},
-		Topology: func(claim.Cell) lab.Topology {
-			return lab.Topology{
-				Clients: 2, Names: []string{"old", "young"},
-				Gateway: lab.GatewaySpec{Kind: lab.Masquerade},
-				BootGap: bootGap,
-				// Uptime on every kernel: before 4.10, 2 is the same as 1.
-				Sysctls: lab.On(lab.Client, "net.ipv4.tcp_timestamps=2", "net.ipv4.tcp_syn_retries=1"),
-			}
+		Topology: uptimesTopology,
+		Drive:    uptimesDrive,
+	}
+}
+
+func uptimesAxes() []claim.Axis {
+	return []claim.Axis{
+		{Name: next, Values: []string{younger, older}, Product: true,
+			Means: "which client comes second: the one that was booted later, or the one that was booted first; tcp_timestamps=2 on both"},
+		{Name: memory, Values: []string{uptimesRecycle, uptimesTimeWait, recycleOff}, Product: true,
+			Means: "what the balancer has of the first: its address (tcp_tw_recycle=1), the same five-tuple in TIME_WAIT, or nothing (tcp_tw_recycle=0)"},
+		{Name: uptimesLBTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+			Means: "tcp_timestamps of the balancer"},
+		{Name: uptimesCloser, Values: []string{uptimesLB, uptimesClient}, Means: "who closes the first client's connections first"},
+		{Name: tries, Values: []string{few, many},
+			Means: "how often the second tries while the first goes on; the last of 30 comes after more than the 60 s for which an address is remembered"},
+	}
+}
+
+// clientsHaveUptimes holds where each client is a machine of its own: namespaces of one
+// kernel have one uptime.
+var clientsHaveUptimes = claim.Has(lab.Client, kernel.OwnMachine)
+
+// uptimesFiveTupleRules are about a balancer that has the same five-tuple in TIME_WAIT.
+func uptimesFiveTupleRules() []claim.Rule {
+	const unasked = "not asked"
+	answered := []claim.Expectation{
+		situation.Verdict(tcp.Connected), claim.Is("clocks", "older"), claim.Is("knob", unasked), claim.Is("answers", "ACK, SYN-ACK"), claim.Is("reset", "reached"),
+		claim.AtLeast("paws rejects", 3), claim.Stays(lab.Gateway, "Conntrack.insert_failed"),
+	}
+
+	return []claim.Rule{
+		{
+			Name: "uptimes-answered", Cells: claim.Cells{{memory: {uptimesTimeWait}}}.And(claim.Where{next: {younger}}),
+			Kernels: []claim.Condition{clientsHaveUptimes, claim.Has(lab.Client, kernel.PromptSYN)},
+			Want:    claim.With(answered, claim.AtMost("latest ms", 900)),
+			Because: "the younger client's timestamps are older: TIME_WAIT rejects its SYN by an ACK, the RST that answers removes the TIME_WAIT, " +
+				"and the repeated SYN gets in",
+			Source: "tcp_timewait_state_process, tcp_paws_check; commit 9603d47bad46 for the prompt repetition",
 		},
-		Drive: func(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
-			clients := l.Nodes(lab.Client)
-			s := twoAges{
-				FiveTupleRun: situation.FiveTupleRun{
-					FiveTuple: situation.FiveTuple{Left: situation.LeftTimeWait},
-					Lab:       l, First: clients[0], Second: clients[1],
-					Gateway: l.Nodes(lab.Gateway)[0], Balancer: l.Nodes(lab.Balancer)[0], Translate: true,
-				},
-				SameTuple: c.Is(memory, timeWait), Recycle: "1", ClientCloses: c.Is(closer, client), Tries: 3,
-			}
-			if c.Is(next, older) {
-				s.First, s.Second = s.Second, s.First
-			}
-			if c.Is(memory, off) {
-				s.Recycle = "0"
-			}
-			if c.Is(tries, many) {
-				s.Tries = 30
-			}
-			seen, err := s.drive(ctx)
-			if err != nil {
-				return seen, fmt.Errorf("uptimes: %w", err)
-			}
-			return seen, nil
+		{
+			Name: "uptimes-answered-1s", Cells: claim.Cells{{memory: {uptimesTimeWait}}}.And(claim.Where{next: {younger}}),
+			Kernels: []claim.Condition{clientsHaveUptimes, claim.Lacks(lab.Client, kernel.PromptSYN)},
+			Want:    claim.With(answered, claim.AtLeast("soonest ms", 900)),
+			Because: "as on later kernels, but the client sends its SYN again only when its timer fires",
+			Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
+		},
+		{
+			Name: "uptimes-five-tuple-newer", Cells: claim.Cells{{memory: {uptimesTimeWait}}},
+			Want: []claim.Expectation{situation.Verdict(tcp.Connected), claim.Is("clocks", "not older"), claim.Is("knob", unasked), claim.Is("answers", "SYN-ACK"),
+				claim.Exactly("paws rejects", 0), claim.Stays(lab.Client, "TcpExt.TCPSynRetrans")},
+			Because: "the older client's timestamps are newer; and clients that are namespaces of one kernel have one uptime, " +
+				"so that whoever comes second has the newer timestamp",
+			Source: "tcp_clock_ms, before Linux 4.13 tcp_time_stamp; tcp_timewait_state_process",
 		},
 	}
+}
+
+// uptimesAddressRules are about a second connection from another port, which meets the
+// memory of an address at most.
+func uptimesAddressRules() []claim.Rule {
+	comesLater := claim.Where{next: {younger}}
+	remembers := claim.Where{memory: {uptimesRecycle}, uptimesCloser: {uptimesLB}, uptimesLBTS: {"1"}}
+	const set = "set"
+	const source = "tcp_conn_request, tcp_peer_is_proven before commit 4396e46187ca"
+	gotIn := func(knob []string, length string) []claim.Expectation {
+		return []claim.Expectation{
+			situation.Verdict(tcp.Connected), claim.Is("answers", "SYN-ACK"), claim.Is("knob", knob...), claim.Is("time-wait", length), claim.Exactly("passive rejects", 0),
+			claim.Stays(lab.Client, "TcpExt.TCPSynRetrans"), claim.Stays(lab.Gateway, "Conntrack.insert_failed"),
+		}
+	}
+	shutOut := []claim.Expectation{
+		situation.Verdict(tcp.TimedOut), claim.Is("clocks", "older"), claim.Is("knob", set), claim.Is("time-wait", situation.RecycledTimeWait), claim.Is("all syns reached", "yes"),
+		claim.Exactly("syn-acks", 0), claim.Is("reset", "none"), claim.AtLeast("passive rejects", 6), claim.Stays(lab.Gateway, "Conntrack.insert_failed"),
+	}
+
+	return []claim.Rule{
+		{
+			Name: "uptimes-recycle-gone", Cells: claim.Cells{{memory: {uptimesRecycle, recycleOff}}}, Kernels: []claim.Condition{claim.Lacks(lab.Balancer, kernel.TwRecycle)},
+			Want: gotIn([]string{situation.KnobGone, situation.KnobNotHere}, situation.FullTimeWait),
+			Because: "from another port no SYN meets a TIME_WAIT, and without tcp_tw_recycle no address is remembered: " +
+				"uptimes are no matter",
+			Source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle; before 4.11 namespaces do not show it",
+		},
+		{
+			Name: "uptimes-shut-out-for-long", Cells: claim.Cells{remembers}.And(comesLater).And(claim.Where{tries: {many}}),
+			Kernels: []claim.Condition{clientsHaveUptimes, claim.Has(lab.Balancer, kernel.TwRecycle)},
+			Want:    claim.With(shutOut, claim.AtLeast("tried s", 61), claim.Is("afterwards", string(tcp.Connected)), claim.Is("let in because", "caught up", "forgotten")),
+			Because: "each connection of the older client begins the 60 s anew: the younger never gets in as long as the older keeps connecting; " +
+				"when that stops, it does as soon as its clock has caught up, or after 60 s",
+			Source: source,
+		},
+		{
+			Name: "uptimes-shut-out", Cells: claim.Cells{remembers}.And(comesLater),
+			Kernels: []claim.Condition{clientsHaveUptimes, claim.Has(lab.Balancer, kernel.TwRecycle)}, Want: shutOut,
+			Because: "the balancer remembers the last timestamp of the address, which is the older client's, and drops every SYN of the younger " +
+				"without a word",
+			Source: source,
+		},
+		{
+			Name: "uptimes-unremembered", Cells: claim.Cells{{memory: {recycleOff}}, {uptimesCloser: {uptimesClient}}, {uptimesLBTS: {"0"}}},
+			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TwRecycle)},
+			Want:    gotIn([]string{set}, situation.FullTimeWait),
+			Because: "without tcp_tw_recycle, or without timestamps, or when the client has closed first, the balancer remembers no address",
+			Source:  "tcp_time_wait: tw_recycle && ts_recent_stamp",
+		},
+		{
+			Name: "uptimes-newer", Cells: claim.Cells{{}}, Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TwRecycle)},
+			Want: claim.With(gotIn([]string{set}, situation.RecycledTimeWait), claim.Is("clocks", "not older")),
+			Because: "the older client's timestamps are newer; and clients that are namespaces of one kernel have one uptime, " +
+				"so that whoever comes second has the newer timestamp",
+			Source: source,
+		},
+	}
+}
+
+func uptimesTopology(claim.Cell) lab.Topology {
+	// Milliseconds since Linux 4.13, and long enough for clocks of 100 Hz too.
+	const bootGap = 3 * time.Second
+	return lab.Topology{
+		Clients: 2, Names: []string{"old", "young"},
+		Gateway: lab.GatewaySpec{Kind: lab.Masquerade},
+		BootGap: bootGap,
+		// Uptime on every kernel: before 4.10, 2 is the same as 1.
+		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_timestamps=2", "net.ipv4.tcp_syn_retries=1"),
+	}
+}
+
+func uptimesDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
+	clients := l.Nodes(lab.Client)
+	s := twoAges{
+		FiveTupleRun: situation.FiveTupleRun{
+			FiveTuple: situation.FiveTuple{Left: situation.LeftTimeWait},
+			Lab:       l, First: clients[0], Second: clients[1],
+			Gateway: l.Nodes(lab.Gateway)[0], Balancer: l.Nodes(lab.Balancer)[0], Translate: true,
+		},
+		SameTuple: c.Is(memory, uptimesTimeWait), Recycle: "1", ClientCloses: c.Is(uptimesCloser, uptimesClient), Tries: 3,
+	}
+	if c.Is(next, older) {
+		s.First, s.Second = s.Second, s.First
+	}
+	if c.Is(memory, recycleOff) {
+		s.Recycle = "0"
+	}
+	if c.Is(tries, many) {
+		s.Tries = 30
+	}
+	seen, err := s.drive(ctx)
+	if err != nil {
+		return seen, fmt.Errorf("uptimes: %w", err)
+	}
+	return seen, nil
 }

@@ -1,0 +1,243 @@
+package client
+
+import (
+	"slices"
+	"strings"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
+)
+
+// tunable is a sysctl that the document or its story turns on, and what is known
+// of it.
+type tunable struct {
+	sysctl string
+	// absent is what the others say, from the special to the general.
+	absent []absence
+	// other is a value that is no kernel's default.
+	other string
+	// usual are the defaults, from the special to the general.
+	usual []usual
+	// alwaysOwn: each namespace had a value of its own even before Linux 3.5.
+	alwaysOwn bool
+	source    string
+}
+
+// absence is how a sysctl can be missing.
+type absence struct {
+	name    string
+	kernels []claim.Condition
+	file    string
+	because string
+}
+
+// usual is a default.
+type usual struct {
+	name    string
+	kernels []claim.Condition
+	want    []claim.Expectation
+	because string
+}
+
+// oneForAll is the absence of sysctls that the first namespace has for the whole
+// machine.
+var oneForAll = absence{
+	name: "one-for-all", file: situation.KnobNotHere,
+	because: "the kernel has one value for the whole machine, and only the first namespace shows it",
+}
+
+func notYet(name, since string) absence {
+	return absence{name: name, file: situation.KnobNotYet, because: "the sysctl came with Linux " + since}
+}
+
+// always is a default that never changed.
+func always(value, because string) []usual {
+	return []usual{{name: "default", want: []claim.Expectation{claim.Is("value", value)}, because: because}}
+}
+
+// tunables lists the sysctls of the family Defaults.
+func tunables() []tunable {
+	return slices.Concat(timestampTunables(), endTunables(), synTunables(), natTunables())
+}
+
+// sysctlTable is where most defaults can be read.
+const sysctlTable = "net/ipv4/sysctl_net_ipv4.c, tcp_sk_init"
+
+// timestampTunables are timestamps, and what takes a TIME_WAIT by them.
+func timestampTunables() []tunable {
+	return []tunable{
+		{
+			sysctl: "net.ipv4.tcp_timestamps", other: "0",
+			absent: []absence{oneForAll}, source: sysctlTable + "; commit 5d2ed0521ae9",
+			usual: always("1", "timestamps are on by default on every kernel"),
+		},
+		{
+			sysctl: "net.ipv4.tcp_tw_reuse", other: "1",
+			absent: []absence{oneForAll}, source: sysctlTable + "; commit 79e9fed46038",
+			usual: []usual{
+				{
+					name: "default-loopback", kernels: []claim.Condition{claim.Has(lab.Client, kernel.LoopbackReuse)}, want: []claim.Expectation{claim.Is("value", "2")},
+					because: "since Linux 4.19 the default is 2: reuse, but over loopback only",
+				},
+				{
+					name: "default-off", want: []claim.Expectation{claim.Is("value", "0")},
+					because: "until Linux 4.18 the default is 0, and there is no 2: the document's default is not that of the kernel it quotes",
+				},
+			},
+		},
+		{
+			sysctl: "net.ipv4.tcp_tw_reuse_delay", other: "500",
+			absent: []absence{notYet("not-yet", "6.14")},
+			source: "commit ca6a6f93867a, tcp: Add sysctl to configure TIME-WAIT reuse delay",
+			usual:  always("1000", "the document's one second is the default of a sysctl since Linux 6.14, in milliseconds"),
+		},
+		{
+			sysctl: "net.ipv4.tcp_tw_recycle", other: "1",
+			absent: []absence{
+				{
+					name: "one-for-all", kernels: []claim.Condition{claim.Has(lab.Client, kernel.PassivePAWS)}, file: situation.KnobNotHere,
+					because: "until Linux 4.10 there is one value for the whole machine, and only the first namespace shows it",
+				},
+				{
+					name: "gone", file: situation.KnobGone,
+					because: "Linux 4.12 removed it: half of what the document discusses cannot be set any more",
+				},
+			},
+			source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle",
+			usual:  always("0", "where it exists, it is off by default"),
+		},
+	}
+}
+
+// endTunables are about the end of connections, and the ports that it leaves.
+func endTunables() []tunable {
+	return []tunable{
+		{
+			sysctl: "net.ipv4.tcp_fin_timeout", other: "30",
+			absent: []absence{oneForAll}, source: sysctlTable + "; TCP_FIN_TIMEOUT",
+			usual: always("60", "FIN_WAIT2 lasts for 60 s by default, as long as TIME_WAIT does by constant"),
+		},
+		{
+			sysctl: "net.ipv4.ip_local_port_range", other: "40000 50000",
+			absent: []absence{oneForAll}, source: "inet_init_net; commit 07f4c90062f8",
+			usual: []usual{
+				{
+					name: "default-60999", kernels: []claim.Condition{claim.Has(lab.Client, kernel.EvenPorts)}, want: []claim.Expectation{claim.Is("value", "32768 60999")},
+					because: "a client has 28232 ports towards one door by default, an even number, as connect and bind share them by parity",
+				},
+				{
+					name: "default-61000", want: []claim.Expectation{claim.Is("value", "32768 61000")},
+					because: "a client has 28233 ports towards one door by default",
+				},
+			},
+		},
+		{
+			sysctl: "net.ipv4.tcp_max_tw_buckets", other: "1000",
+			absent: []absence{oneForAll}, source: "tcp_sk_init: cnt / 2; commit 1946e672c173",
+			usual: []usual{
+				{
+					name: "default-half-the-hash", kernels: []claim.Condition{claim.Has(lab.Client, kernel.EhashEntries)},
+					want:    []claim.Expectation{claim.AtLeast("value", 512), claim.Is("half of tcp_ehash_entries", "yes")},
+					because: "the limit of TIME_WAITs is half the size of the socket hash, which follows memory; 180000 is long gone",
+				},
+				{
+					name: "default-by-memory", want: []claim.Expectation{claim.AtLeast("value", 512)},
+					because: "the limit of TIME_WAITs is half the size of the socket hash, which follows memory; 180000 is long gone",
+				},
+			},
+		},
+		{
+			sysctl: "net.ipv4.tcp_rfc1337", other: "1",
+			absent: []absence{oneForAll}, source: sysctlTable,
+			usual: always("0", "by default a RST may end TIME_WAIT, against the advice of RFC 1337"),
+		},
+	}
+}
+
+// synTunables are about SYNs, and who answers them.
+func synTunables() []tunable {
+	return []tunable{
+		{
+			sysctl: "net.ipv4.tcp_syn_retries", other: "2",
+			absent: []absence{oneForAll}, source: "TCP_SYN_RETRIES; commit 6c9ff979d192",
+			usual: []usual{
+				{
+					name: "default-6", kernels: []claim.Condition{claim.Has(lab.Client, kernel.SixSYNRetries)}, want: []claim.Expectation{claim.Is("value", "6")},
+					because: "a client sends its SYN seven times, since Linux 3.7, because the first timeout is 1 s instead of 3 s",
+				},
+				{
+					name: "default-5", want: []claim.Expectation{claim.Is("value", "5")},
+					because: "a client sends its SYN six times",
+				},
+			},
+		},
+		{
+			sysctl: "net.ipv4.tcp_syn_linear_timeouts", other: "1",
+			absent: []absence{notYet("not-yet", "6.5")}, source: "commit ccce324dabfe, tcp: make the first N SYN RTO backoffs linear",
+			usual: always("4", "the first four repetitions of a SYN are one second apart"),
+		},
+		{
+			sysctl: "net.ipv4.tcp_invalid_ratelimit", other: "0",
+			absent: []absence{
+				{
+					name: "one-for-all", kernels: []claim.Condition{claim.Has(lab.Client, kernel.ACKRatelimit)}, file: situation.KnobNotHere, because: oneForAll.because,
+				},
+				notYet("not-yet", "4.0"),
+			},
+			source: "commit 032ee4236954, tcp: helpers to mitigate ACK loops by rate-limiting out-of-window dupacks; commit 4fb17a609167",
+			usual:  always("500", "a TIME_WAIT answers rejected segments other than SYNs at most twice a second"),
+		},
+		{
+			sysctl: "net.ipv4.tcp_syncookies", other: "0",
+			absent: []absence{oneForAll}, source: sysctlTable + "; commit e994b7c901de",
+			usual: always("1", "cookies answer SYNs when the queue of half open connections is full"),
+		},
+		{
+			sysctl: "net.core.somaxconn", other: "100", alwaysOwn: true, source: "SOMAXCONN; commit 19f92a030ca6",
+			usual: []usual{
+				{
+					name: "default-4096", kernels: []claim.Condition{claim.Has(lab.Client, kernel.LongBacklog)}, want: []claim.Expectation{claim.Is("value", "4096")},
+					because: "since Linux 5.4 4096 connections may wait for accept",
+				},
+				{
+					name: "default-128", want: []claim.Expectation{claim.Is("value", "128")},
+					because: "until Linux 5.3 128 connections may wait for accept",
+				},
+			},
+		},
+	}
+}
+
+// natTunables are those of a Linux NAT.
+func natTunables() []tunable {
+	return []tunable{
+		{
+			sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait", other: "60", source: "nf_conntrack_proto_tcp.c, tcp_timeouts",
+			usual: always("120", "a Linux NAT remembers a closed connection for 120 s, twice as long as TIME_WAIT lasts, "+
+				"so by default it does not give a five-tuple again within 2 MSL"),
+		},
+		{
+			sysctl: "net.netfilter.nf_conntrack_tcp_timeout_close", other: "60", source: "nf_conntrack_proto_tcp.c, tcp_timeouts",
+			usual: always("10", "a Linux NAT forgets a connection 10 s after its RST"),
+		},
+		{
+			sysctl: "net.netfilter.nf_conntrack_tcp_be_liberal", other: "1", source: "nf_conntrack_proto_tcp.c, tcp_in_window",
+			usual: always("0", "a Linux NAT minds the sequence numbers of what it translates"),
+		},
+	}
+}
+
+// short is a sysctl's own name, as in the names of rules: "tcp-tw-reuse".
+func (t tunable) short() string {
+	last := t.sysctl[strings.LastIndexByte(t.sysctl, '.')+1:]
+	return strings.ReplaceAll(last, "_", "-")
+}
+
+// shown is the feature of kernels that show the sysctl in every network namespace;
+// empty where all known kernels do.
+func (t tunable) shown() kernel.Feature {
+	s, _ := kernel.SysctlNamed(t.sysctl)
+	return s.Shown
+}

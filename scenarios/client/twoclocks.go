@@ -1,0 +1,124 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"twlab/harness/lab"
+	"twlab/harness/node"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
+)
+
+// twoClocks compares the clocks of two connections to one door.
+type twoClocks struct {
+	lab           *lab.Lab
+	first, second node.Node
+	ports         [2]uint16 // from which first and second connect
+}
+
+// shownClock is what one connection shows of its clock: to its own host, and to
+// everybody in its SYN.
+type shownClock struct {
+	timestamps bool
+	reading    tcp.ClockReading
+	syn        observe.Packet
+}
+
+func (s twoClocks) drive(ctx context.Context) (seen claim.Seen, err error) {
+	if err := s.lab.Capture(s.first.Identity().Name, s.second.Identity().Name); err != nil {
+		return seen, err
+	}
+	door, err := s.lab.Nodes(lab.Balancer)[0].Listen(ctx, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+	if err != nil {
+		return seen, err
+	}
+	before, ticks, err := s.show(ctx, s.first, s.ports[0], door.Addr)
+	if err != nil {
+		return seen, fmt.Errorf("first connection: %w", err)
+	}
+	after, _, err := s.show(ctx, s.second, s.ports[1], door.Addr)
+	if err != nil {
+		return seen, fmt.Errorf("second connection: %w", err)
+	}
+	seen.Note("timestamps", claim.YesNo(before.timestamps && after.timestamps))
+	if !before.timestamps || !after.timestamps {
+		seen.Note("offset", "none")
+		wire := "none"
+		if before.syn.Timestamp.Present || after.syn.Timestamp.Present {
+			wire = "some"
+		}
+		seen.Note("offset on the wire", wire)
+		return seen, nil
+	}
+	seen.Count("ticks in 100 ms", ticks)
+	seen.Note("uptime", claim.YesNo(before.reading.Ticks == uint32(before.reading.At.Milliseconds())))
+	seen.Note("offset", sameClock(before.reading.Ticks, after.reading.Ticks, after.reading.At-before.reading.At))
+	one, other := before.syn, after.syn
+	seen.Note("offset on the wire", sameClock(one.Timestamp.Value, other.Timestamp.Value, other.Time.Sub(one.Time)))
+	return seen, nil
+}
+
+// show opens a connection, reads its clock, resets it, and finds its SYN. The
+// ticks are how many went by in 100 ms.
+func (s twoClocks) show(
+	ctx context.Context, from node.Node, port uint16, to netip.AddrPort,
+) (c shownClock, ticks int64, err error) {
+	out, err := situation.Connect(ctx, from, tcp.Attempt{To: to, From: netip.AddrPortFrom(from.Identity().Addr, port)})
+	if err != nil {
+		return c, 0, err
+	}
+	c.timestamps = out.Timestamps
+	if c.reading, err = from.Clock(ctx, out.Conn); err != nil {
+		return c, 0, err
+	}
+	if ticks, err = situation.AwaitTicks(ctx, from, out.Conn, c.reading); err != nil {
+		return c, 0, err
+	}
+	if err := from.End(ctx, out.Conn, tcp.Abort); err != nil {
+		return c, 0, err
+	}
+	packets, err := s.lab.Packets()
+	if err != nil {
+		return c, 0, err
+	}
+	path := s.lab.Path(from.Identity().Name)
+	first := cmp.Or(path.Client, path.Gateway, path.Server)
+	for _, p := range packets {
+		if p.Point == first && p.Src == out.Local && p.Flags == observe.FlagSYN {
+			c.syn = p // the last one is this connection's
+		}
+	}
+	if c.syn.Point == "" {
+		return c, 0, fmt.Errorf("the SYN from %v was not recorded", out.Local)
+	}
+	return c, ticks, nil
+}
+
+// sameClock tells whether two readings can be of the same clock: when the later
+// one is ahead by no more than the time in between, whatever a tick is. Unrelated
+// clocks look the same once in a million times.
+func sameClock(first, second uint32, between time.Duration) string {
+	const slack = 1000 // milliseconds, for times that were taken beside the clock
+	ahead := int64(int32(second - first))
+	if -slack <= ahead && ahead <= between.Milliseconds()+slack {
+		return "same"
+	}
+	return "different"
+}
+
+// clockEvidence is what [twoClocks.drive] notes.
+func clockEvidence() []claim.Evidence {
+	return []claim.Evidence{
+		situation.TimestampsEvidence,
+		{Name: "ticks in 100 ms", Unit: "ticks", Means: "how far the first connection's clock went in 100 ms of the machine's"},
+		{Name: "uptime", Unit: situation.YesOrNo, Means: "whether the clock shows the machine's uptime in milliseconds"},
+		{Name: "offset", Unit: "same, different or none", Means: "whether the sockets of the two connections have one clock behind them (TCP_TIMESTAMP)"},
+		{Name: "offset on the wire", Unit: "same, different, none or some", Means: "the same by the timestamps in their SYNs; some when only one connection has them"},
+	}
+}
