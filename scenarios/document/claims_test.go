@@ -43,17 +43,17 @@ func TestClaimsAreProved(t *testing.T) {
 	for _, section := range Document() {
 		for _, c := range section.Claims {
 			if c.English == "" || c.Truth == "" || c.Since == "" || len(c.Rules) == 0 {
-				t.Errorf("claim %q in scenarios/document.go: want English, truth, kernels and rules", c.English)
+				t.Errorf("claim %q in scenarios/document: want English, truth, kernels and rules", c.English)
 			}
 			switch c.Mark {
 			case Right, Imprecise, Wrong, Dated:
 			default:
-				t.Errorf("claim %q in scenarios/document.go: unknown mark %q; scenarios/claims.go has the marks", c.English, c.Mark)
+				t.Errorf("claim %q in scenarios/document: unknown mark %q; scenarios/claims.go has the marks", c.English, c.Mark)
 			}
 			for _, pattern := range c.Rules {
 				named := Claim{Rules: []string{pattern}}.Proofs()
 				if len(named) == 0 {
-					t.Errorf("claim %q in scenarios/document.go: no rule %q", c.English, pattern)
+					t.Errorf("claim %q in scenarios/document: no rule %q", c.English, pattern)
 				}
 				for _, r := range named {
 					rules[r.Name] = true
@@ -63,7 +63,7 @@ func TestClaimsAreProved(t *testing.T) {
 	}
 	for name, named := range rules {
 		if !named {
-			t.Errorf("rule %s is behind no claim: name it in the Rules of one in scenarios/document.go", name)
+			t.Errorf("rule %s is behind no claim: name it in the Rules of one in scenarios/document", name)
 		}
 	}
 }

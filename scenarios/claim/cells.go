@@ -1,0 +1,133 @@
+package claim
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"twlab/harness/lab"
+)
+
+// Cell is one combination of a family's axes.
+type Cell struct {
+	// Values has the value of each axis of the family, by its name.
+	Values map[string]string
+	// Extra are sysctls that are no axis, of a cell that a user asks for.
+	Extra lab.Settings
+}
+
+// Value is the cell's value of an axis. Only the family's own axes have one; a
+// name that is none of them is a mistake in the code, and panics.
+func (c Cell) Value(axis string) string {
+	v, found := c.Values[axis]
+	if !found {
+		panic(fmt.Sprintf("cell has no axis %q", axis))
+	}
+	return v
+}
+
+// Number is the cell's value of an axis whose values are numbers. Another value is
+// a mistake in the code, and panics.
+func (c Cell) Number(axis string) int {
+	n, err := strconv.Atoi(c.Value(axis))
+	if err != nil {
+		panic(fmt.Sprintf("axis %s: %v", axis, err))
+	}
+	return n
+}
+
+// Is tells whether the axis has one of the values.
+func (c Cell) Is(axis string, values ...string) bool {
+	return slices.Contains(values, c.Value(axis))
+}
+
+// with is the cell with one axis changed.
+func (c Cell) with(axis, value string) Cell {
+	values := make(map[string]string, len(c.Values))
+	for a, v := range c.Values {
+		values[a] = v
+	}
+	values[axis] = value
+	return Cell{Values: values, Extra: c.Extra}
+}
+
+// Where matches cells whose axes have one of the values named. Axes that it does
+// not name may have any.
+type Where map[string][]string
+
+// Matches tells whether the cell has one of the values of each axis that is named.
+func (w Where) Matches(c Cell) bool {
+	for axis, values := range w {
+		if !slices.Contains(values, c.Values[axis]) {
+			return false
+		}
+	}
+	return true
+}
+
+// Cells is a set of cells: those that one of its members matches. An empty one
+// matches nothing; Cells{{}} matches all.
+type Cells []Where
+
+// Matches tells whether the cell is in the set.
+func (cs Cells) Matches(c Cell) bool {
+	return slices.ContainsFunc(cs, func(w Where) bool { return w.Matches(c) })
+}
+
+// And is the part of the set that matches more as well. An axis that both name
+// takes the values of more.
+func (cs Cells) And(more Where) Cells {
+	both := make(Cells, len(cs))
+	for i, w := range cs {
+		both[i] = Where{}
+		for axis, values := range w {
+			both[i][axis] = values
+		}
+		for axis, values := range more {
+			both[i][axis] = values
+		}
+	}
+	return both
+}
+
+// Both is the set of cells that are in a and in b.
+func Both(a, b Cells) Cells {
+	var cells Cells
+	for _, x := range a {
+		for _, y := range b {
+			if w, meet := x.and(y); meet {
+				cells = append(cells, w)
+			}
+		}
+	}
+	return cells
+}
+
+// and matches what both match; they do not meet when an axis is left without a
+// value.
+func (w Where) and(other Where) (both Where, meet bool) {
+	both = Where{}
+	for axis, values := range w {
+		both[axis] = values
+	}
+	for axis, values := range other {
+		if own, named := w[axis]; named {
+			values = intersect(own, values)
+		}
+		if len(values) == 0 {
+			return nil, false
+		}
+		both[axis] = values
+	}
+	return both, true
+}
+
+func intersect(a, b []string) []string {
+	var common []string
+	for _, v := range a {
+		if slices.Contains(b, v) {
+			common = append(common, v)
+		}
+	}
+	return common
+}

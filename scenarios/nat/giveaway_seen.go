@@ -1,0 +1,129 @@
+package nat
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
+)
+
+// giveawaySeen is what was seen of the new connection.
+type giveawaySeen struct {
+	outcome tcp.Outcome
+	syns    observe.SYNAccount
+	// sockets are the balancer's of the earlier connections just before the new
+	// one, flows the gateway's entries when that had its verdict.
+	sockets observe.Sockets
+	flows   []observe.Flow
+	moved   map[lab.Role]kernel.Counters
+}
+
+// as is the source under which the first SYN that left the gateway did so; the
+// zero value when none did.
+func (s giveawaySeen) as() netip.AddrPort {
+	for _, syn := range s.syns.SYNs {
+		if syn.LeftGateway {
+			return syn.As
+		}
+	}
+	return netip.AddrPort{}
+}
+
+// What port the gateway has given.
+const (
+	portSame = "same" // that of an earlier connection
+	portOwn  = "own"  // the client's own, which no earlier connection had
+	portNew  = "new"  // another one
+	portNone = "none" // no SYN has left the gateway
+)
+
+func (g *giveaway) portGiven(as netip.AddrPort) string {
+	switch {
+	case !as.IsValid():
+		return portNone
+	case slices.Contains(g.outs, as):
+		return portSame
+	case as.Port() == g.from:
+		return portOwn
+	default:
+		return portNew
+	}
+}
+
+// witnesses puts what was seen into the words of the rules.
+func (g *giveaway) witnesses(seen giveawaySeen) claim.Seen {
+	s := claim.Seen{Moved: seen.moved}
+	as := seen.as()
+	s.Note("verdict", string(seen.outcome.Verdict))
+	s.Note("port", g.portGiven(as))
+	s.Note("met", seen.met(as))
+	var answers []string
+	for _, syn := range seen.syns.SYNs {
+		answer := string(syn.Answer)
+		if answer == "" {
+			answer = "nothing"
+		}
+		answers = append(answers, answer)
+	}
+	s.Note("first answer", answers[0])
+	s.Note("answers", strings.Join(answers, ", "))
+	s.Count("syns", int64(seen.syns.Sent))
+	s.Count("syns past the gateway", int64(seen.syns.LeftGateway))
+	s.Count("syns at the balancer", int64(seen.syns.Reached))
+	s.Count("paws rejects", kernel.PAWSRejects(seen.moved[lab.Balancer]))
+	s.Note("owner", g.owner(seen))
+	s.Note("way", seen.syns.String())
+	return s
+}
+
+// met is what the balancer had of the five-tuple that the SYN came with.
+func (s giveawaySeen) met(as netip.AddrPort) string {
+	if !as.IsValid() {
+		return "nobody"
+	}
+	for _, earlier := range s.sockets.Between(netip.AddrPort{}, as) {
+		return string(earlier.State)
+	}
+	return "nothing"
+}
+
+// owner is whose entry at the gateway has the port that the new connection was
+// given, or when it was given none, that of the first earlier connection.
+func (g *giveaway) owner(seen giveawaySeen) string {
+	port := seen.as()
+	if !port.IsValid() {
+		port = g.outs[0]
+	}
+	for _, f := range seen.flows {
+		switch {
+		case f.Reply.Dst != port:
+		case f.Original.Src == seen.outcome.Local:
+			return "the new connection"
+		default:
+			return "an earlier connection"
+		}
+	}
+	return "nobody"
+}
+
+// giveawayEvidence is what [giveaway.witnesses] notes of the new connection.
+func giveawayEvidence() []claim.Evidence {
+	return []claim.Evidence{
+		situation.VerdictEvidence,
+		{Name: "port", Unit: "same, own, new or none", Means: "what port the gateway gave: an earlier connection's, the client's own, another one, or none"},
+		{Name: "met", Unit: "a state, nothing or nobody", Means: "what the balancer had of that five-tuple; nobody when no SYN left the gateway"},
+		{Name: "first answer", Unit: "a segment", Means: "how the balancer answered the first SYN"},
+		situation.AnswersEvidence, situation.SYNsEvidence,
+		{Name: "syns past the gateway", Unit: situation.SYNs, Means: "how many SYNs left the gateway"},
+		{Name: "syns at the balancer", Unit: situation.SYNs, Means: "how many SYNs arrived at the balancer", Aside: true},
+		situation.PAWSRejectsEvidence,
+		{Name: "owner", Unit: "whose", Means: "whose entry at the gateway has the port afterwards: the new connection's, an earlier one's or nobody's"},
+		{Name: "way", Unit: "text", Means: "every SYN of the attempt, where it got to and how it was answered", Aside: true},
+	}
+}

@@ -1,0 +1,73 @@
+package timewait
+
+import (
+	"slices"
+	"strings"
+
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
+)
+
+// tickOfPAWS is by how many ticks a SYN may be older than what is remembered of
+// its address: TCP_PAWS_WINDOW.
+const tickOfPAWS = 1
+
+// clocks compares the second client's timestamp with the first one's.
+func (t secondTry) clocks() string {
+	switch {
+	case !t.stamped:
+		return "none"
+	case t.Behind > tickOfPAWS:
+		return "older"
+	default:
+		return "not older"
+	}
+}
+
+// summary says what was the same in all tries, and lists what was not.
+func summary(tries []secondTry) (seen claim.Seen) {
+	common := func(what string, of func(secondTry) string) {
+		var all []string
+		for _, t := range tries {
+			if got := of(t); !slices.Contains(all, got) {
+				all = append(all, got)
+			}
+		}
+		seen.Note(what, strings.Join(all, " / "))
+	}
+	for _, what := range []string{"verdict", "answers", "all syns reached", "reset"} {
+		common(what, func(t secondTry) string {
+			got, _ := t.Witnesses().Get(what)
+			return got
+		})
+	}
+	common("clocks", secondTry.clocks)
+	soonest, latest, synAcks := tries[0].Second.Took, tries[0].Second.Took, 0
+	for _, t := range tries {
+		soonest, latest = min(soonest, t.Second.Took), max(latest, t.Second.Took)
+		synAcks += t.SYNs.SYNACKs
+	}
+	seen.Count("soonest ms", soonest.Milliseconds())
+	seen.Count("latest ms", latest.Milliseconds())
+	seen.Count("syn-acks", int64(synAcks))
+	seen.Count("ticks behind", int64(tries[len(tries)-1].Behind))
+	return seen
+}
+
+// twoAgesEvidence is what [twoAges.Drive] notes of all tries of the second client.
+func twoAgesEvidence() []claim.Evidence {
+	own := []claim.Evidence{
+		situation.KnobEvidence, situation.TimeWaitEvidence, situation.PassiveRejectsEvidence,
+		{Name: "tried s", Unit: "s", Means: "for how long the second client has tried"},
+		{Name: "soonest ms", Unit: situation.InMS, Means: "how long the shortest connect(2) of all tries took"},
+		{Name: "latest ms", Unit: situation.InMS, Means: "how long the longest connect(2) of all tries took"},
+		{Name: "ticks behind", Unit: "ticks", Means: "by how much the last SYN's timestamp was older than what the balancer remembered", Aside: true},
+		{Name: "afterwards", Unit: situation.AnOutcome, Means: "what the second client's attempt gave when the first one had stopped"},
+		{Name: "let in because", Unit: "caught up, forgotten or nothing", Means: "why it got in: its clock had caught up, or 60 s had passed"},
+		{Name: "silence s", Unit: "s", Means: "how long after the first client's last connection that was", Aside: true},
+	}
+	same := slices.DeleteFunc(situation.TupleEvidence(), func(e claim.Evidence) bool {
+		return !slices.Contains([]string{"verdict", "answers", "all syns reached", "reset", "clocks", "syn-acks", "paws rejects"}, e.Name)
+	})
+	return append(same, own...)
+}
