@@ -42,15 +42,15 @@ func (e UsageError) Error() string { return e.Err.Error() }
 
 func (e UsageError) Unwrap() error { return e.Err }
 
-// Usagef makes a UsageError of a text.
-func Usagef(format string, arguments ...any) error { //nolint:forbidigo // as fmt.Errorf has it
-	return UsageError{fmt.Errorf(format, arguments...)}
-}
+// Usage says that an error is a slip at the command line.
+func Usage(err error) error { return UsageError{err} }
 
-// NotRunError says that nothing was run, and why; nil stays nil.
+// NotRunError says that nothing was run, and why. What has a status already, and nil, stays
+// what it is.
 func NotRunError(err error) error {
 	var slip UsageError
-	if err == nil || errors.As(err, &slip) {
+	var status StatusError
+	if err == nil || errors.As(err, &slip) || errors.As(err, &status) {
 		return err
 	}
 	return StatusError{NotRun, err}
@@ -86,7 +86,7 @@ func Report(to io.Writer, c *cobra.Command, err error) int {
 // NoArguments wants no words beside the flags.
 func NoArguments(_ *cobra.Command, words []string) error {
 	if len(words) > 0 {
-		return Usagef("argument %q belongs to no flag", words[0])
+		return Usage(fmt.Errorf("argument %q belongs to no flag", words[0]))
 	}
 	return nil
 }
@@ -103,9 +103,9 @@ func Group(c *cobra.Command) *cobra.Command {
 			}
 		}
 		if len(words) == 0 {
-			return Usagef("no command: want one of %s", strings.Join(names, ", "))
+			return Usage(fmt.Errorf("no command: want one of %s", strings.Join(names, ", ")))
 		}
-		return Usagef("unknown command %q%s", words[0], near(words[0], names, "it is one of "))
+		return Usage(fmt.Errorf("unknown command %q%s", words[0], near(words[0], names, "it is one of ")))
 	}
 	return c
 }
@@ -127,13 +127,13 @@ func WrongFlag(c *cobra.Command, err error) error {
 // commands to which it belongs.
 func UnknownFlag(name string, known []string, owners ...string) error {
 	if len(owners) > 0 {
-		return Usagef("--%s means nothing here; it belongs to %s", name, strings.Join(owners, ", "))
+		return Usage(fmt.Errorf("--%s means nothing here; it belongs to %s", name, strings.Join(owners, ", ")))
 	}
 	dashed := make([]string, len(known))
 	for i, k := range known {
 		dashed[i] = "--" + k
 	}
-	return Usagef("unknown flag --%s%s", name, near("--"+name, dashed, ""))
+	return Usage(fmt.Errorf("unknown flag --%s%s", name, near("--"+name, dashed, "")))
 }
 
 // owners are the commands that have the flag.

@@ -68,8 +68,9 @@ func TestStatuses(t *testing.T) {
 		{nil, 0, ""},
 		{errors.New("x"), Failed, "hack/p: x\n"},
 		{NotRunError(errors.New("x")), NotRun, "hack/p: x\n"},
-		{NotRunError(Usagef("x")), NotRun, "hack/p: x; see hack/p --help\n"},
+		{NotRunError(Usage(fmt.Errorf("x"))), NotRun, "hack/p: x; see hack/p --help\n"},
 		{NotRunError(nil), 0, ""},
+		{NotRunError(StatusError{Status: 7}), 7, ""},
 		{fmt.Errorf("x: %w", StatusError{Status: 7}), 7, ""},
 	} {
 		var said bytes.Buffer

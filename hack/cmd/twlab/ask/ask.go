@@ -3,6 +3,7 @@
 package ask
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -58,7 +59,7 @@ func request(words []string) (e2e.Request, error) {
 			break
 		}
 		if name, _, _ := strings.Cut(strings.TrimLeft(f, "-"), "="); strings.HasPrefix(f, "-") && name == "cell" {
-			return e2e.Request{}, cli.Usagef("--cell means nothing here: the file stands first")
+			return e2e.Request{}, cli.Usage(fmt.Errorf("--cell means nothing here: the file stands first"))
 		}
 	}
 	if file != "" {
@@ -66,7 +67,7 @@ func request(words []string) (e2e.Request, error) {
 	}
 	r, err := e2e.Parse(flags, nil)
 	if err == nil && file == "" {
-		err = cli.Usagef("which file? it stands first")
+		err = cli.Usage(fmt.Errorf("which file? it stands first"))
 	}
 	return r, err
 }

@@ -43,7 +43,7 @@ func Command() *cobra.Command {
 		Annotations: map[string]string{cli.SpeaksAs: "hack/build"},
 		Args: func(_ *cobra.Command, words []string) error {
 			if len(words) > 1 {
-				return cli.Usagef("one directory, not %d", len(words))
+				return cli.Usage(fmt.Errorf("one directory, not %d", len(words)))
 			}
 			return nil
 		},
@@ -77,7 +77,7 @@ func build(ctx context.Context, tree, dir string, out io.Writer) error {
 	if err := b.Begin(ctx); err != nil {
 		return err
 	}
-	small := []string{"-trimpath", "-ldflags=-s -w"}
+	small := []string{"-ldflags=-s -w"}
 	in := func(name string) string { return filepath.Join(dir, name) }
 	steps := []func() error{
 		func() error {

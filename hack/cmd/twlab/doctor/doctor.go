@@ -93,7 +93,7 @@ func sandboxed(ctx context.Context) []finding {
 
 func noSandbox(err error) finding {
 	return finding{
-		State: missing, Thing: "sandbox", Detail: strings.ReplaceAll(err.Error(), "\n", ": "),
+		State: missing, Thing: "sandbox", Detail: strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", ": "),
 		Cost: "nothing can be run", Mend: "as it says; hack/bootstrap --check tries the same",
 	}
 }

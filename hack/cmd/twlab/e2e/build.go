@@ -112,7 +112,7 @@ func (r *Request) programs(ctx context.Context, k kit.Kit, bin string) (p progra
 	}
 	if k.Built != "" {
 		if r.Race {
-			return p, cli.Usagef("--race means nothing here: the suite of %s is built already", k.Built)
+			return p, cli.Usage(fmt.Errorf("--race means nothing here: the suite of %s is built already", k.Built))
 		}
 		p.ginkgo, p.suite, err = k.Suite()
 		if err == nil && arch != "" {

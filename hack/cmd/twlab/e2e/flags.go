@@ -95,19 +95,19 @@ func (r *Request) flags() *flag.FlagSet {
 	own := flag.NewFlagSet("e2e", flag.ContinueOnError)
 	own.Func("output-dir", "`DIR` where results go", func(dir string) error {
 		if r.Output = dir; dir == "" {
-			return cli.Usagef("--output-dir wants a directory")
+			return cli.Usage(fmt.Errorf("--output-dir wants a directory"))
 		}
 		return nil
 	})
 	own.Func("procs", "specs that may run at the same time", func(text string) (err error) {
 		if r.Procs, err = strconv.Atoi(text); err != nil || !aNumber.MatchString(text) {
-			return cli.Usagef("--procs wants a number of at least 1, not '%s'", text)
+			return cli.Usage(fmt.Errorf("--procs wants a number of at least 1, not '%s'", text))
 		}
 		return nil
 	})
 	own.Func("timeout", "how long the run may take", func(text string) error {
 		if r.Timeout = text; !aTime.MatchString(text) {
-			return cli.Usagef("--timeout wants a time such as 90s, 20m or 1h30m, not '%s'", text)
+			return cli.Usage(fmt.Errorf("--timeout wants a time such as 90s, 20m or 1h30m, not '%s'", text))
 		}
 		return nil
 	})
@@ -117,9 +117,9 @@ func (r *Request) flags() *flag.FlagSet {
 		case !all:
 			r.Kernels = append(r.Kernels, text)
 		case r.Kernel != "":
-			return cli.Usagef("--kernel all= is for one kernel; twlab matrix runs the suite on several")
+			return cli.Usage(fmt.Errorf("--kernel all= is for one kernel; twlab matrix runs the suite on several"))
 		case which == "":
-			return cli.Usagef("--kernel all= wants the name or path of a kernel; twlab kernels list has the names")
+			return cli.Usage(fmt.Errorf("--kernel all= wants the name or path of a kernel; twlab kernels list has the names"))
 		default:
 			r.Kernel = which
 		}
@@ -131,7 +131,7 @@ func (r *Request) flags() *flag.FlagSet {
 	})
 	own.BoolFunc("warp", "idle time passes at once", func(text string) error {
 		if r.Warp = text; text != "true" && text != "auto" {
-			return cli.Usagef("--warp=%s: want --warp or --warp=auto", text)
+			return cli.Usage(fmt.Errorf("--warp=%s: want --warp or --warp=auto", text))
 		}
 		return nil
 	})
@@ -160,7 +160,7 @@ func Parse(arguments []string, further *flag.FlagSet) (r Request, err error) {
 			break
 		}
 		if len(word) < 2 || word[0] != '-' {
-			return r, cli.Usagef("'%s' belongs to no flag (to choose specs: --focus '%[1]s')", word)
+			return r, cli.Usage(fmt.Errorf("'%s' belongs to no flag (to choose specs: --focus '%[1]s')", word))
 		}
 		name, value, given := strings.Cut(strings.TrimPrefix(word[1:], "-"), "=")
 		if name == "help" || name == "h" {
@@ -175,7 +175,7 @@ func Parse(arguments []string, further *flag.FlagSet) (r Request, err error) {
 		case isBool(f):
 			value = "true"
 		case len(arguments) == 0:
-			return r, cli.Usagef("%s needs a value", word)
+			return r, cli.Usage(fmt.Errorf("%s needs a value", word))
 		default:
 			value, arguments = arguments[0], arguments[1:]
 		}
@@ -215,7 +215,7 @@ func names(sets []*flag.FlagSet) (all []string) {
 
 func unknown(name string, useless map[string]string, sets []*flag.FlagSet) error {
 	if why := useless[name]; why != "" {
-		return cli.Usagef("--%s means nothing here: %s", name, why)
+		return cli.Usage(fmt.Errorf("--%s means nothing here: %s", name, why))
 	}
 	return cli.UnknownFlag(name, names(sets))
 }
@@ -232,7 +232,7 @@ func flagError(name, value string, err error) error {
 	if errors.As(err, &slip) {
 		return err
 	}
-	return cli.Usagef("--%s '%s': %w", name, value, err)
+	return cli.Usage(fmt.Errorf("--%s '%s': %w", name, value, err))
 }
 
 // wantsWarp tells whether the label filter asks for the cells that take hours.
@@ -244,23 +244,23 @@ func (r *Request) wantsWarp() bool {
 func (r *Request) check() error {
 	switch {
 	case r.Kernel != "" && len(r.Kernels) > 0:
-		return cli.Usagef("--kernel all= and --kernel ROLE= do not go together")
+		return cli.Usage(fmt.Errorf("--kernel all= and --kernel ROLE= do not go together"))
 	case r.Kernel != "" && r.Race:
-		return cli.Usagef("--race needs libraries that a machine of --kernel has not")
+		return cli.Usage(fmt.Errorf("--race needs libraries that a machine of --kernel has not"))
 	case r.Kernel == "" && len(r.Sysctls) > 0:
-		return cli.Usagef("--sysctl is for machines: give a kernel with --kernel all=NAME")
+		return cli.Usage(fmt.Errorf("--sysctl is for machines: give a kernel with --kernel all=NAME"))
 	case r.Kernel == "" && r.Warp != "":
-		return cli.Usagef("--warp is for machines: give a kernel with --kernel all=NAME")
+		return cli.Usage(fmt.Errorf("--warp is for machines: give a kernel with --kernel all=NAME"))
 	case r.Cell != "" && r.LabelFilter != "":
-		return cli.Usagef("--label-filter does not go with cells of your own, which all run")
+		return cli.Usage(fmt.Errorf("--label-filter does not go with cells of your own, which all run"))
 	case r.Kernel != "" && r.Warp == "" && r.wantsWarp():
-		return cli.Usagef("cells with the label warp take hours or days: add --warp")
+		return cli.Usage(fmt.Errorf("cells with the label warp take hours or days: add --warp"))
 	case r.Warp != "" && r.guestClock != "":
-		return cli.Usagef("%s goes by the guest's clock, which jumps over days with --warp: leave it out (--timeout is of the wall's clock there)", r.guestClock)
+		return cli.Usage(fmt.Errorf("%s goes by the guest's clock, which jumps over days with --warp: leave it out (--timeout is of the wall's clock there)", r.guestClock))
 	}
 	if len(r.Kernels) > 0 {
 		if err := probe.CheckWords(r.Kernels); err != nil {
-			return cli.UsageError{Err: err}
+			return cli.Usage(err)
 		}
 	}
 	return errors.Join(r.resolveKernel(), r.resolveCell())
@@ -271,7 +271,7 @@ func (r *Request) resolveKernel() (err error) {
 	image, modules, apart := strings.Cut(r.Kernel, ",")
 	if apart {
 		if info, err := os.Stat(modules); err != nil || !info.IsDir() {
-			return cli.Usagef("cannot find the directory of modules '%s'", modules)
+			return cli.Usage(fmt.Errorf("cannot find the directory of modules '%s'", modules))
 		}
 		if modules, err = resolved(modules); err != nil {
 			return err
@@ -280,7 +280,7 @@ func (r *Request) resolveKernel() (err error) {
 	}
 	if strings.Contains(image, "/") {
 		if !readable(image) {
-			return cli.Usagef("cannot read the kernel image '%s'; a name has no slash", image)
+			return cli.Usage(fmt.Errorf("cannot read the kernel image '%s'; a name has no slash", image))
 		}
 		if image, err = resolved(image); err != nil {
 			return err
@@ -295,7 +295,7 @@ func (r *Request) resolveCell() (err error) {
 		return nil
 	}
 	if !readable(r.Cell) {
-		return cli.Usagef("cannot read the cells in '%s'", r.Cell)
+		return cli.Usage(fmt.Errorf("cannot read the cells in '%s'", r.Cell))
 	}
 	r.Cell, err = resolved(r.Cell)
 	return err

@@ -115,7 +115,7 @@ func (o *options) fetched(*cobra.Command, []string, string) (names []cobra.Compl
 
 func list(o options, stdout io.Writer) error {
 	if len(o.names) > 0 {
-		return cli.Usagef("list wants no names")
+		return cli.Usage(fmt.Errorf("list wants no names"))
 	}
 	// What is damaged does not hide the rest.
 	fetched, damaged := o.cache.List()
@@ -158,9 +158,9 @@ func fetch(ctx context.Context, o options, stderr io.Writer) error {
 	names := o.names
 	switch {
 	case len(names) == 0 && len(o.debs) == 0:
-		return cli.Usagef("fetch wants a name: %s", strings.Join(kernels.Names(), ", "))
+		return cli.Usage(fmt.Errorf("fetch wants a name: %s", strings.Join(kernels.Names(), ", ")))
 	case len(names) > 1 && len(o.debs) > 0:
-		return cli.Usagef("packages make one kernel, and %s are several names", strings.Join(names, ", "))
+		return cli.Usage(fmt.Errorf("packages make one kernel, and %s are several names", strings.Join(names, ", ")))
 	case len(names) == 0:
 		names = []string{""} // called by its release
 	}
@@ -189,7 +189,7 @@ func summary(k kernels.Kernel) string {
 
 func path(o options, stdout io.Writer) error {
 	if len(o.names) != 1 {
-		return cli.Usagef("path wants one name")
+		return cli.Usage(fmt.Errorf("path wants one name"))
 	}
 	k, err := o.cache.Find(o.names[0])
 	if err != nil {
@@ -201,7 +201,7 @@ func path(o options, stdout io.Writer) error {
 
 func remove(o options) error {
 	if len(o.names) == 0 {
-		return cli.Usagef("remove wants a name")
+		return cli.Usage(fmt.Errorf("remove wants a name"))
 	}
 	var failures []error
 	for _, name := range o.names {

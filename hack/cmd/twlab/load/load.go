@@ -59,11 +59,11 @@ func Command() *cobra.Command {
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		o, err := r.options()
 		if err != nil {
-			return cli.UsageError{Err: err}
+			return cli.Usage(err)
 		}
 		// Before a lab is built: what is wrong with the plan is said at once.
 		if err := o.plan.ValidateNumbers(); err != nil {
-			return cli.UsageError{Err: err}
+			return cli.Usage(err)
 		}
 		return enter(c.Context(), o, c.OutOrStdout(), c.ErrOrStderr())
 	}

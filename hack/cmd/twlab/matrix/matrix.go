@@ -49,6 +49,20 @@ type options struct {
 
 // Command is the subcommand.
 func Command() *cobra.Command {
+	c, o := command()
+	c.RunE = func(c *cobra.Command, words []string) error {
+		if err := o.take(c, words); err != nil {
+			return err
+		}
+		ctx, stop := cli.Interruptible(c.Context())
+		defer stop()
+		return o.run(ctx, c.OutOrStdout())
+	}
+	return c
+}
+
+// command is the subcommand, and the options into which its flags write.
+func command() (*cobra.Command, *options) {
 	var o options
 	c := &cobra.Command{
 		Use:   "matrix {KERNEL... [-- flags of hack/e2e] | --results RESULTS...}",
@@ -67,50 +81,47 @@ func Command() *cobra.Command {
 	c.Flags().StringVar(&o.warp, "warp", "", "idle time passes at once on all kernels but the running one;\n--warp=auto does so where KVM does not work")
 	c.Flags().Lookup("warp").NoOptDefVal = "true"
 	c.Flags().BoolVar(&o.results, "results", false, "the words are directories with results: run nothing")
-	c.RunE = func(c *cobra.Command, words []string) error {
-		if o.kernels = words; c.ArgsLenAtDash() >= 0 {
-			o.kernels, o.flags = words[:c.ArgsLenAtDash()], words[c.ArgsLenAtDash():]
-		}
-		given := c.Flags().Changed
-		if err := o.check(given("jobs"), given("warp"), c.ArgsLenAtDash() >= 0 && len(o.flags) > 0); err != nil {
-			return err
-		}
-		ctx, stop := cli.Interruptible(c.Context())
-		defer stop()
-		return o.run(ctx, c.OutOrStdout())
+	return c, &o
+}
+
+// take reads the words of a command line whose flags are read.
+func (o *options) take(c *cobra.Command, words []string) error {
+	if o.kernels = words; c.ArgsLenAtDash() >= 0 {
+		o.kernels, o.flags = words[:c.ArgsLenAtDash()], words[c.ArgsLenAtDash():]
 	}
-	return c
+	given := c.Flags().Changed
+	return o.check(given("jobs"), given("warp"), len(o.flags) > 0)
 }
 
 // check says what is wrong with the command line.
 func (o options) check(jobs, warp, flags bool) error {
 	switch {
 	case o.results && len(o.kernels) == 0:
-		return cli.Usagef("--results wants directories with results")
+		return cli.Usage(fmt.Errorf("--results wants directories with results"))
 	case o.results && (jobs || warp || flags):
-		return cli.Usagef("--results runs nothing: --jobs, --warp and flags of hack/e2e do not go with it")
+		return cli.Usage(fmt.Errorf("--results runs nothing: --jobs, --warp and flags of hack/e2e do not go with it"))
 	case o.results:
 		return nil
 	case len(o.kernels) == 0:
-		return cli.Usagef("which kernels? twlab kernels list has their names")
+		return cli.Usage(fmt.Errorf("which kernels? twlab kernels list has their names"))
 	case warp && o.warp != "true" && o.warp != "auto":
-		return cli.Usagef("--warp=%s: want --warp or --warp=auto", o.warp)
+		return cli.Usage(fmt.Errorf("--warp=%s: want --warp or --warp=auto", o.warp))
 	case jobs && o.jobs < 1:
-		return cli.Usagef("--jobs wants a number of at least 1, not '%d'", o.jobs)
+		return cli.Usage(fmt.Errorf("--jobs wants a number of at least 1, not '%d'", o.jobs))
 	}
 	for i, kernel := range o.kernels {
 		if slices.ContainsFunc(o.kernels[:i], func(other string) bool { return o.directory(other) == o.directory(kernel) }) {
-			return cli.Usagef("kernel '%s' is given twice", kernel)
+			return cli.Usage(fmt.Errorf("kernel '%s' is given twice", kernel))
 		}
 	}
 	request, err := e2e.Parse(o.flags, nil)
 	switch {
 	case errors.Is(err, e2e.ErrHelp):
-		return cli.Usagef("flags of hack/e2e: see hack/e2e --help")
+		return cli.Usage(fmt.Errorf("flags of hack/e2e: see hack/e2e --help"))
 	case err != nil:
 		return err
 	case request.Output != "" || request.Kernel != "" || request.Warp != "" || len(request.Kernels) > 0:
-		return cli.Usagef("--output-dir, --kernel and --warp are not for hack/e2e here: give them and the kernels before --")
+		return cli.Usage(fmt.Errorf("--output-dir, --kernel and --warp are not for hack/e2e here: give them and the kernels before --"))
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func (c *choice) flags() *flag.FlagSet {
 	name := func(flag string, to *string) {
 		own.Func(flag, "", func(text string) error {
 			if *to = text; text == "" || text[0] == '-' {
-				return cli.Usagef("--%s needs a name", flag)
+				return cli.Usage(fmt.Errorf("--%s needs a name", flag))
 			}
 			return nil
 		})
@@ -91,11 +91,11 @@ func request(ctx context.Context, words []string, count io.Writer) (e2e.Request,
 	case err != nil:
 		return r, err
 	case r.LabelFilter != "":
-		return r, cli.Usagef("the label filter is taken; use --family, --rule and --quick")
+		return r, cli.Usage(fmt.Errorf("the label filter is taken; use --family, --rule and --quick"))
 	case r.Cell != "":
-		return r, cli.Usagef("--cell means nothing here; it belongs to hack/e2e")
+		return r, cli.Usage(fmt.Errorf("--cell means nothing here; it belongs to hack/e2e"))
 	case len(r.Kernels) > 0:
-		return r, cli.Usagef("kernels of single roles run cells only; use --kernel all=NAME")
+		return r, cli.Usage(fmt.Errorf("kernels of single roles run cells only; use --kernel all=NAME"))
 	}
 	c.elsewhere = r.Kernel != ""
 	if r.LabelFilter, err = c.find(ctx, count); err != nil {

@@ -32,24 +32,24 @@ type options struct {
 // read takes the words of the command line: the number of runs, and flags of hack/e2e.
 func (o *options) read(words []string) (err error) {
 	if len(words) == 0 {
-		return cli.Usagef("how many runs?")
+		return cli.Usage(fmt.Errorf("how many runs?"))
 	}
 	if o.runs, err = strconv.Atoi(words[0]); err != nil || o.runs < 1 {
-		return cli.Usagef("'%s' is no number of runs of at least 1", words[0])
+		return cli.Usage(fmt.Errorf("'%s' is no number of runs of at least 1", words[0]))
 	}
 	o.flags = words[1:]
 	switch {
 	case !o.unit && !o.e2e:
-		return cli.Usagef("--no-unit and --no-e2e leave nothing to run")
+		return cli.Usage(fmt.Errorf("--no-unit and --no-e2e leave nothing to run"))
 	case !o.e2e && len(o.flags) > 0:
-		return cli.Usagef("'%s' is for hack/e2e, which --no-e2e leaves out", o.flags[0])
+		return cli.Usage(fmt.Errorf("'%s' is for hack/e2e, which --no-e2e leaves out", o.flags[0]))
 	}
 	r, err := e2e.Parse(o.flags, nil)
 	switch {
 	case errors.Is(err, e2e.ErrHelp):
-		return cli.Usagef("flags of hack/e2e: see hack/e2e --help")
+		return cli.Usage(fmt.Errorf("flags of hack/e2e: see hack/e2e --help"))
 	case err == nil && r.Output != "":
-		return cli.Usagef("--output-dir stands before the number of runs")
+		return cli.Usage(fmt.Errorf("--output-dir stands before the number of runs"))
 	}
 	return err
 }
