@@ -6,7 +6,9 @@ import (
 	"context"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -36,7 +38,22 @@ func main() {
 	if code, isInit := ns.SandboxInit(); isInit {
 		os.Exit(code)
 	}
+	if err := widenPath(); err != nil {
+		os.Exit(cli.Report(os.Stderr, program(), err))
+	}
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// widenPath adds where iptables and haproxy are, which Debian keeps out of an ordinary
+// user's PATH. hack/twlab has it so too, and where Go is.
+func widenPath() error {
+	path := filepath.SplitList(os.Getenv("PATH"))
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
+		if !slices.Contains(path, dir) {
+			path = append(path, dir)
+		}
+	}
+	return os.Setenv("PATH", strings.Join(path, string(os.PathListSeparator)))
 }
 
 func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) (status int) {
