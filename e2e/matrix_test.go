@@ -29,10 +29,10 @@ import (
 	"twlab/scenarios"
 )
 
-// What hack/e2e --cell and --kernel and hack/mutate ask for, after the "--" of Ginkgo's flags.
+// What hack/e2e --cell and --kernel and hack/twlab mutate ask for, after the "--" of Ginkgo's flags.
 var (
 	questionsFile = flag.String("cell", "", "YAML file with cells of your own; their specs have the label \"yours\"")
-	kernelsFile   = flag.String("kernels", "", "what hack/cmd/probe has written of the roles with a kernel of their own")
+	kernelsFile   = flag.String("kernels", "", "what twlab probe has written of the roles with a kernel of their own")
 	warped        = flag.Bool("warped", false, "idle time passes at once here, so that cells with the label \"warp\" can be waited for")
 	mutations     = flag.String("mutate", "", "\"all\" rules against worlds in which they must fail, or a \"sample\"; label \"mutation\"")
 )

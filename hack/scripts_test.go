@@ -1,7 +1,9 @@
-// Package hack tests what the scripts beside it say when they cannot go on.
+// Package hack tests what the scripts beside it, and the program behind them, say when they
+// cannot go on.
 package hack
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +17,7 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
-		script    string
+		command   string // "e2e", or a subcommand of twlab
 		arguments []string
 		want      string
 	}{
@@ -29,47 +31,78 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"times of the guest's clock":    {"e2e", []string{"--poll-progress-after=30s", "--warp", "--kernel", "all=debian-6.1"}, "--poll-progress-after goes by the guest's clock"},
 		"kernel that is no file":        {"e2e", []string{"--kernel", "all=/nowhere/vmlinuz"}, "cannot read the kernel image '/nowhere/vmlinuz'"},
 		"modules that are nowhere":      {"e2e", []string{"--kernel", "all=debian-6.1,/nowhere"}, "directory of modules '/nowhere'"},
-		"two kernels for all":           {"e2e", []string{"--kernel", "all=debian-6.1", "--kernel=all=debian-6.12"}, "hack/matrix runs the suite on several"},
+		"two kernels for all":           {"e2e", []string{"--kernel", "all=debian-6.1", "--kernel=all=debian-6.12"}, "twlab matrix runs the suite on several"},
 		"kernels for all and for one":   {"e2e", []string{"--kernel", "all=debian-6.1", "--kernel", "lb=debian-6.12"}, "do not go together"},
 		"race on another kernel":        {"e2e", []string{"--kernel", "all=debian-6.1", "--race"}, "--race needs libraries"},
 		"word that belongs to no flag":  {"e2e", []string{"-v", "timewait"}, "'timewait' belongs to no flag"},
 
+		"flag that is mistyped":          {"e2e", []string{"--lable-filter", "!slow"}, "unknown flag --lable-filter; near it: --label-filter"},
+		"flag of a build":                {"e2e", []string{"--cover"}, "--cover means nothing here"},
+		"flag of a role that is unknown": {"e2e", []string{"--kernel", "proxy=debian-6.1"}, "roles are client, gateway, lb and server"},
+		"filter of cells of one's own":   {"e2e", []string{"--cell", "x", "--label-filter", "slow"}, "--label-filter does not go with cells of your own"},
+
+		"no such subcommand":            {"crowd", nil, `unknown command "crowd"; it is one of ask, build, `},
+		"subcommand that is mistyped":   {"laod", nil, "near it: load"},
+		"question without a file":       {"ask", []string{"--procs", "2"}, "which file?"},
+		"question of no file":           {"ask", []string{"/nowhere.yaml"}, "cannot read the cells in '/nowhere.yaml'"},
+		"question with a file too many": {"ask", []string{"x", "--cell", "y"}, "--cell means nothing here"},
+		"load without an end":           {"load", []string{"--clients", "3"}, "give a number of attempts for each client"},
+		"load that is mistyped":         {"load", []string{"--client", "3"}, "near it: --clients"},
+		"load with a flag of kernels":   {"load", []string{"--mirror", "x"}, "it belongs to twlab kernels fetch"},
+		"load with a word":              {"load", []string{"now"}, `argument "now" belongs to no flag`},
+		"kernels without a command":     {"kernels", nil, "want one of fetch, list, path, remove"},
+		"doctor with a word":            {"doctor", []string{"now"}, "belongs to no flag"},
+		"build into two directories":    {"build", []string{"a", "b"}, "one directory, not 2"},
+
 		"soak of no number":             {"soak", nil, "how many runs?"},
 		"soak of no runs":               {"soak", []string{"0"}, "'0' is no number of runs of at least 1"},
 		"soak of nothing":               {"soak", []string{"--no-unit", "--no-e2e", "3"}, "leave nothing to run"},
-		"soak with a flag of the suite": {"soak", []string{"--label-filter", "!slow", "3"}, "flags of hack/e2e stand behind the number of runs"},
+		"soak with a flag of the suite": {"soak", []string{"--label-filter", "!slow", "3"}, "unknown flag --label-filter"},
 		"soak of no suite with flags":   {"soak", []string{"--no-e2e", "3", "--race"}, "'--race' is for hack/e2e"},
 		"soak with two directories":     {"soak", []string{"3", "--output-dir", "x"}, "--output-dir stands before the number of runs"},
 		"soak that cannot write":        {"soak", []string{"--output-dir", "/proc/twlab", "3"}, "cannot write to the output directory"},
-		"soak in another's directory":   {"soak", []string{"--output-dir", filepath.Dir(file), "3"}, "has files that hack/soak did not make"},
+		"soak in another's directory":   {"soak", []string{"--output-dir", filepath.Dir(file), "3"}, "has files that twlab soak did not make"},
 		"mutations of no such family":   {"mutate", []string{"--family", "tupel"}, `no family "tupel"; there are defaults, `},
 		"mutations of no such rule":     {"mutate", []string{"--rule=tuple-newer-stmp"}, "near it are tuple-newer-stamp, "},
 		"mutations of a rule of another family": {
 			"mutate", []string{"--family", "tuple", "--rule", "clock-none"}, `no rule "clock-none" in family tuple`,
 		},
-		"mutations of a rule without a name": {"mutate", []string{"--rule"}, "--rule needs a name"},
+		"mutations of a rule without a name": {"mutate", []string{"--rule"}, "--rule needs a value"},
 		"mutations of a flag as a name":      {"mutate", []string{"--family", "--quick"}, "--family needs a name"},
 		"mutations with a kernel for one":    {"mutate", []string{"--kernel", "lb=debian-6.1"}, "use --kernel all=NAME"},
+		"mutations of cells of one's own":    {"mutate", []string{"--cell", "/proc/self/status"}, "--cell means nothing here"},
 		"mutations by a label filter":        {"mutate", []string{"--label-filter=rule:x"}, "the label filter is taken; use --family, --rule and --quick"},
 
-		"matrix of nothing":              {"matrix", nil, "which kernels?"},
-		"matrix with a flag of the run":  {"matrix", []string{"--label-filter", "!slow"}, "flags of hack/e2e go behind --"},
-		"matrix that cannot write":       {"matrix", []string{"--output-dir", "/proc/twlab", "running"}, "cannot write to '/proc/twlab'"},
-		"matrix with one kernel twice":   {"matrix", []string{"--output-dir", t.TempDir(), "running", "running"}, "'running' is given twice"},
-		"matrix of no jobs":              {"matrix", []string{"--output-dir", t.TempDir(), "--jobs", "0", "running"}, "--jobs wants a number of at least 1"},
-		"matrix of no results":           {"matrix", []string{"--results"}, "--results wants directories"},
-		"matrix of results that is run":  {"matrix", []string{"--results", "--warp", "results"}, "--results runs nothing"},
-		"matrix of results with filters": {"matrix", []string{"--results", "results", "--", "-v"}, "--results runs nothing"},
+		"matrix of nothing":               {"matrix", nil, "which kernels?"},
+		"matrix with a flag of the run":   {"matrix", []string{"--label-filter", "!slow"}, "unknown flag --label-filter"},
+		"matrix that cannot write":        {"matrix", []string{"--output-dir", "/proc/twlab", "running"}, "cannot write to '/proc/twlab'"},
+		"matrix with one kernel twice":    {"matrix", []string{"--output-dir", t.TempDir(), "running", "running"}, "'running' is given twice"},
+		"matrix of no jobs":               {"matrix", []string{"--output-dir", t.TempDir(), "--jobs", "0", "running"}, "--jobs wants a number of at least 1"},
+		"matrix of no results":            {"matrix", []string{"--results"}, "--results wants directories"},
+		"matrix of results that is run":   {"matrix", []string{"--results", "--warp", "results"}, "--results runs nothing"},
+		"matrix with a flag too early":    {"matrix", []string{"running", "--procs", "3"}, "unknown flag --procs"},
+		"matrix with a flag that is none": {"matrix", []string{"running", "--", "--prosc", "3"}, "near it: --procs"},
+		"matrix with its own flag late":   {"matrix", []string{"running", "--", "--warp"}, "give a kernel with --kernel all=NAME"},
+		"matrix of results with filters":  {"matrix", []string{"--results", "results", "--", "-v"}, "--results runs nothing"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			script := "hack/" + c.script
-			out, err := exec.CommandContext(t.Context(), "./"+c.script, c.arguments...).CombinedOutput()
+			name, argv := "twlab "+c.command, append([]string{"./twlab", c.command}, c.arguments...)
+			switch c.command {
+			case "e2e", "build": // scripts of their own
+				name, argv = "hack/"+c.command, append([]string{"./" + c.command}, c.arguments...)
+			}
+			out, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput()
 			if err == nil {
 				t.Fatalf("it ran:\n%s", out)
 			}
 			said := strings.TrimSpace(string(out))
-			if !strings.HasPrefix(said, script+": ") || !strings.Contains(said, c.want) || strings.Contains(said, "\n") {
+			begins := strings.HasPrefix(said, name+": ") || strings.HasPrefix(said, "twlab: unknown command ")
+			if !begins || !strings.Contains(said, c.want) || strings.Contains(said, "\n") {
 				t.Errorf("%q\nis not one line with %q", said, c.want)
+			}
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != 2 {
+				t.Errorf("%v, want exit status 2", err)
 			}
 		})
 	}

@@ -223,7 +223,7 @@ func (r *reader) sysctls(q *Question, node *yaml.Node, chosen map[string]*yaml.N
 				continue
 			}
 			if value, needed := own(q.Family, topology, setting); needed {
-				r.wrong(name, fmt.Errorf("family %s sets %s=%s itself, and measures by it: leave it out, or use hack/crowd, which takes any number",
+				r.wrong(name, fmt.Errorf("family %s sets %s=%s itself, and measures by it: leave it out, or use hack/twlab load, which takes any number",
 					q.Family.Name, setting.Name, value))
 				continue
 			}

@@ -81,7 +81,7 @@ func (c Cache) Find(name string) (Kernel, error) {
 		return k, err
 	}
 	if _, known := Lookup(name); known {
-		return Kernel{}, fmt.Errorf("%s: %w: nothing in %s; run hack/kernels fetch %[1]s", name, ErrNotFetched, c.Dir)
+		return Kernel{}, fmt.Errorf("%s: %w: nothing in %s; run hack/twlab kernels fetch %[1]s", name, ErrNotFetched, c.Dir)
 	}
 	return Kernel{}, fmt.Errorf("%s: %w", name, c.unknown())
 }
@@ -108,7 +108,7 @@ func (c Cache) load(name string) (k Kernel, present bool, err error) {
 	}
 	k, err = readKernel(dir)
 	if err != nil {
-		return Kernel{}, false, fmt.Errorf("kernel %s is damaged: %w; run hack/kernels remove %[1]s and fetch it again", name, err)
+		return Kernel{}, false, fmt.Errorf("kernel %s is damaged: %w; run hack/twlab kernels remove %[1]s and fetch it again", name, err)
 	}
 	return k, true, nil
 }

@@ -127,7 +127,7 @@ func (c Cache) present(r Request) (Kernel, bool, error) {
 }
 
 func taken(name string) error {
-	return fmt.Errorf("%w: there is a kernel of that name; run hack/kernels remove %s, or choose another name", fs.ErrExist, name)
+	return fmt.Errorf("%w: there is a kernel of that name; run hack/twlab kernels remove %s, or choose another name", fs.ErrExist, name)
 }
 
 // packages gives the paths of the packages to unpack, and says where they are from.

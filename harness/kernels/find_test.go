@@ -35,7 +35,7 @@ func TestFind(t *testing.T) {
 		is   error
 		says string
 	}{
-		"debian-6.1": {ErrNotFetched, "run hack/kernels fetch debian-6.1"},
+		"debian-6.1": {ErrNotFetched, "run hack/twlab kernels fetch debian-6.1"},
 		"vmlinuz":    {ErrUnknown, "has a slash"},
 		"":           {ErrUnknown, "has a slash"},
 		dir + "/no":  {fs.ErrNotExist, dir + "/no"},

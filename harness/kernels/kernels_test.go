@@ -217,7 +217,7 @@ func TestMirrorIsChecked(t *testing.T) {
 func TestFetchFromAPackage(t *testing.T) {
 	c := Cache{Dir: filepath.Join(t.TempDir(), "made", "by", "fetch")}
 	_, err := c.Find("debian-5.10")
-	if !errors.Is(err, ErrNotFetched) || !strings.Contains(err.Error(), "hack/kernels fetch debian-5.10") {
+	if !errors.Is(err, ErrNotFetched) || !strings.Contains(err.Error(), "hack/twlab kernels fetch debian-5.10") {
 		t.Fatalf("not fetched: %v", err)
 	}
 	const release = "5.10.0-32-cloud"
@@ -517,7 +517,7 @@ func TestRemove(t *testing.T) {
 	}
 	write(t, filepath.Join(c.Dir, "bad", recordFile), "{")
 	kernels, err := c.List()
-	if len(kernels) != 1 || err == nil || !strings.Contains(err.Error(), "hack/kernels remove bad") {
+	if len(kernels) != 1 || err == nil || !strings.Contains(err.Error(), "hack/twlab kernels remove bad") {
 		t.Errorf("a damaged kernel beside a good one: %v, %v", kernels, err)
 	}
 	if err := errors.Join(c.Remove("good"), c.Remove("bad")); err != nil {

@@ -57,7 +57,7 @@ func TestMain(m *testing.M) {
 // roleFailed is what a role exits with, so that no command's code looks like it.
 const roleFailed = 99
 
-// runSandbox is what hack/cmd/sandbox is, without looking at the host.
+// runSandbox is what twlab sandbox is, without looking at the host.
 func runSandbox(command []string) error {
 	code, err := sandbox.Run(context.Background(), command)
 	if err != nil {

@@ -75,7 +75,7 @@ func benchKernel(name string) (k kernel.Image, title string, err error) {
 			return k, "", err
 		}
 		if len(all) == 0 {
-			return k, "", errors.New("no kernel is at hand (hack/kernels fetch debian-6.1)")
+			return k, "", errors.New("no kernel is at hand (hack/twlab kernels fetch debian-6.1)")
 		}
 		name = all[0].Name
 	}

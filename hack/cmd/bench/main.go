@@ -25,6 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"twlab/hack/internal/cli"
 	"twlab/harness/kernel"
 	"twlab/harness/sandbox"
 )
@@ -75,7 +76,7 @@ func parse(arguments []string) (options, error) {
 	if err := flags.Parse(arguments); errors.Is(err, flag.ErrHelp) {
 		return o, errors.New("see hack/bench --help")
 	} else if err != nil {
-		return o, fmt.Errorf("%w; see hack/bench --help", err)
+		return o, fmt.Errorf("%w; see hack/bench --help", near(flags, err))
 	}
 	switch {
 	case flags.NArg() > 0:
@@ -86,6 +87,17 @@ func parse(arguments []string) (options, error) {
 		return o, fmt.Errorf("-attempts %d: want 0 or at least 1000", o.attempts)
 	}
 	return o, nil
+}
+
+// near says of a flag that is none of ours which are near it.
+func near(flags *flag.FlagSet, err error) error {
+	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !unknown {
+		return err
+	}
+	var known []string
+	flags.VisitAll(func(f *flag.Flag) { known = append(known, f.Name) })
+	return cli.UnknownFlag(name, known)
 }
 
 func parseSizes(list string) ([]int, error) {

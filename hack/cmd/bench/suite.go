@@ -31,7 +31,7 @@ func benchSuite(ctx context.Context, t *table, o options) error {
 		wall.add(time.Since(began))
 	}
 	bin := func(name string) string { return filepath.Join(o.e2e, "bin", name) }
-	state, err := execute(ctx, append([]string{bin("sandbox"), "--", bin("ginkgo"), "run", "--procs=8"}, append(quick, bin("e2e.test"))...))
+	state, err := execute(ctx, append([]string{"hack/twlab", "sandbox", "--", bin("ginkgo"), "run", "--procs=8"}, append(quick, bin("e2e.test"))...))
 	if err != nil {
 		return err
 	}

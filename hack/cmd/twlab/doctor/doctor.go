@@ -1,0 +1,133 @@
+// Package doctor is the subcommand that says what this machine offers, and what each thing
+// that is missing costs.
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"twlab/hack/internal/cli"
+	"twlab/hack/internal/kit"
+)
+
+const about = `Tries, in a private sandbox, all that the labs and their evidence need of this machine, and
+looks for the programs that some runs need beside. Says of each thing that is missing what
+that costs, and what mends it. Changes nothing; hack/bootstrap installs.
+
+Exit status: 0 when everything required is there, 1 when not.`
+
+// state is whether something is there.
+type state string
+
+const (
+	ok      state = "ok"
+	missing state = "MISSING" // and nothing works without
+	absent  state = "absent"
+)
+
+// finding is one thing that was looked for.
+type finding struct {
+	State  state
+	Thing  string
+	Detail string
+	Cost   string // of its absence
+	Mend   string
+}
+
+// Command is the subcommand.
+func Command() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "doctor",
+		Short:   "What this machine offers, and what each missing thing costs",
+		Long:    about,
+		Example: "  twlab doctor",
+		Args:    cli.NoArguments,
+	}
+	inside := c.Flags().Bool("inside", false, "we are in the sandbox: write what labs need as JSON")
+	_ = c.Flags().MarkHidden("inside") // it is there
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		ctx, stop := cli.Interruptible(c.Context())
+		defer stop()
+		if *inside {
+			return json.NewEncoder(c.OutOrStdout()).Encode(labs(ctx))
+		}
+		k, err := kit.Find()
+		if err != nil {
+			return err
+		}
+		all := append(sandboxed(ctx), tools(k)...)
+		show(c.OutOrStdout(), all)
+		return verdict(all)
+	}
+	return c
+}
+
+// sandboxed are the findings of this program inside the sandbox, or why there is none.
+func sandboxed(ctx context.Context) []finding {
+	self, err := os.Executable()
+	if err != nil {
+		return []finding{noSandbox(err)}
+	}
+	argv, err := cli.InSandbox(self, "doctor", "--inside")
+	if err != nil {
+		return []finding{noSandbox(err)}
+	}
+	text, err := cli.Quiet(exec.CommandContext(ctx, argv[0], argv[1:]...)) //nolint:gosec // ourselves
+	if err != nil {
+		return []finding{noSandbox(err)}
+	}
+	var found []finding
+	if err := json.Unmarshal([]byte(text), &found); err != nil {
+		return []finding{noSandbox(fmt.Errorf("what was found there: %w", err))}
+	}
+	return found
+}
+
+func noSandbox(err error) finding {
+	return finding{
+		State: missing, Thing: "sandbox", Detail: strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", ": "),
+		Cost: "nothing can be run", Mend: "as it says; hack/bootstrap --check tries the same",
+	}
+}
+
+// show writes the findings, and below each that is missing what that costs.
+func show(to io.Writer, all []finding) {
+	for _, f := range all {
+		fmt.Fprintf(to, "%-8s %s", f.State, f.Thing)
+		if f.Detail != "" {
+			fmt.Fprintf(to, ": %s", f.Detail)
+		}
+		fmt.Fprintln(to)
+		if f.State == ok {
+			continue
+		}
+		if f.Cost != "" {
+			fmt.Fprintf(to, "           costs: %s\n", f.Cost)
+		}
+		if f.Mend != "" {
+			fmt.Fprintf(to, "           mend:  %s\n", f.Mend)
+		}
+	}
+}
+
+// verdict is an error that names what is required and missing.
+func verdict(all []finding) error {
+	var names []string
+	for _, f := range all {
+		if f.State == missing {
+			names = append(names, f.Thing)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return errors.New("missing: " + strings.Join(names, ", "))
+}

@@ -1,0 +1,302 @@
+// Package load is the subcommand that has many clients connect through a gateway to a
+// balancer, and says what came of it: how many got in, how late, who refused the others, and
+// how full the tables became.
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"twlab/scenarios/nat"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"twlab/hack/internal/cli"
+	"twlab/hack/internal/kit"
+	"twlab/harness/crowd"
+	"twlab/harness/lab"
+	"twlab/harness/sandbox"
+	"twlab/harness/tcp"
+)
+
+const about = `Builds a lab of many clients, a gateway and a balancer in a private sandbox, has the
+clients connect, and prints how many got in, how late, who refused the others, and
+where the TIME_WAITs are. On a terminal a line of progress is shown meanwhile.
+
+The first line says what the gateway can do: its ports, for how long it keeps them,
+and how many connections per second that makes.
+
+Exit status: 0 when the load ran, whatever the kernel said to it; 1 when it did not,
+2 for bad usage.`
+
+// Command is the subcommand.
+func Command() *cobra.Command {
+	var r request
+	c := &cobra.Command{
+		Use:   "load {--each N | --rate N --for TIME} [flags]",
+		Short: "Many connections through a gateway: who gets in, who refuses the others",
+		Long:  about,
+		Example: `  twlab load --clients 2 --persona gcp --rate 8 --for 30s
+  twlab load --clients 1 --each 100 --persona gcp --close never --timeout 10s`,
+		Args: cli.NoArguments,
+	}
+	r.flags(c.Flags())
+	for flag, words := range map[string]func() []string{
+		"persona": personas, "close": func() []string { return slices.Sorted(maps.Keys(endings)) }, "random": func() []string { return []string{"no", "yes", "fully"} },
+	} {
+		// The error is of a flag that is not there.
+		_ = c.RegisterFlagCompletionFunc(flag, func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			return words(), cobra.ShellCompDirectiveNoFileComp
+		})
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		o, err := r.options()
+		if err != nil {
+			return cli.Usage(err)
+		}
+		// Before a lab is built: what is wrong with the plan is said at once.
+		if err := o.plan.ValidateNumbers(); err != nil {
+			return cli.Usage(err)
+		}
+		return enter(c.Context(), o, c.OutOrStdout(), c.ErrOrStderr())
+	}
+	return c
+}
+
+// enter runs the load in a sandbox, which it enters when it is in none.
+func enter(ctx context.Context, o options, stdout, stderr io.Writer) error {
+	// These end the run by an error, so that deferred calls take everything down.
+	ctx, stop := cli.Interruptible(ctx)
+	defer stop()
+	if os.Getenv(sandbox.Variable) != "" {
+		return o.run(ctx, stdout, stderr)
+	}
+	k, err := kit.Find()
+	if err != nil {
+		return err
+	}
+	if k.Tree != "" && k.Built == "" {
+		if err := cli.Bootstrap(ctx, k.Tree); err != nil {
+			return err
+		}
+	}
+	return cli.Enter()
+}
+
+func personas() (names []string) {
+	for _, p := range nat.Personas() {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
+// options is what the command line asks for.
+type options struct {
+	plan     crowd.Plan // without nodes and door
+	topology lab.Topology
+	profile  string     // the persona's name; "" is none
+	closes   string     // who closes first, a key of endings
+	accepts  tcp.Ending // what the balancer does with connections
+	keeps    bool       // the gateway must not evict
+	series   string     // file for the rows; "" writes none
+}
+
+// firstPort is the first port that MASQUERADE gives away by itself.
+const firstPort = 1024
+
+// endings are what --close may say: what the client does, and the balancer.
+var endings = map[string]struct{ client, balancer tcp.Ending }{
+	"lb":     {tcp.CloseAfterPeer, tcp.CloseFirst},
+	"client": {tcp.CloseFirst, tcp.CloseAfterPeer},
+	"rst":    {tcp.Abort, tcp.CloseAfterPeer},
+	"never":  {tcp.KeepOpen, tcp.KeepOpen},
+}
+
+// request is what the flags say.
+type request struct {
+	plan           crowd.Plan
+	behind         behind
+	closes, series string
+	clientTS, lbTS string
+	onClient, onLB []string // sysctls
+	onGateway      []string
+}
+
+func (r *request) flags(to *pflag.FlagSet) {
+	to.SortFlags = false
+	to.IntVar(&r.behind.clients, "clients", 100, "clients")
+	to.IntVar(&r.plan.Each, "each", 0, "connections of each client; with --rate, at that rate")
+	to.Float64Var(&r.plan.Rate, "rate", 0, "so many attempts per second by all together")
+	to.DurationVar(&r.plan.Duration, "for", 0, "with --rate: for that time, such as 30s")
+	to.IntVar(&r.plan.InFlight, "in-flight", 0, "the most attempts under way at once (default: all, as far as\nthis process may open descriptors)")
+	to.DurationVar(&r.plan.Attempt.Budget, "timeout", 0, "how long an attempt waits for an answer (default: until the\n"+
+		"kernel says ETIMEDOUT, about 131 s; --client-sysctl\nnet.ipv4.tcp_syn_retries=N changes that)")
+	to.StringVar(&r.closes, "close", "lb", "`WHO` closes first: lb, client, rst (the client, by RST), never")
+	to.StringVar(&r.behind.persona, "persona", "", "a kind of gateway with its ports, blocks, choice and hold time;\n"+
+		"`NAME` is one of "+strings.Join(personas(), ", ")+"\n(scenarios/CLAIMS.md has their sources)")
+	to.IntVar(&r.behind.ports, "ports", 0, "ports of the gateway, instead of the persona's or the kernel's")
+	to.IntVar(&r.behind.blocks, "per-client", 0, "a block of so many ports for each client (needs --ports)")
+	to.StringVar(&r.behind.random, "random", "", "how the gateway chooses a port: no, yes or fully")
+	to.IntVar(&r.behind.hold, "hold", 0, "for how many `seconds` the gateway keeps an ended connection's port.\n"+
+		"With it, and as a persona that is not Linux, it keeps all for\n"+
+		"their whole time, also where its kernel would give them away\nbefore (Linux 6.5 and later)")
+	to.StringVar(&r.clientTS, "client-ts", "1", "tcp_timestamps of the clients: 0, 1 or 2")
+	to.StringVar(&r.lbTS, "lb-ts", "1", "tcp_timestamps of the balancer: 0, 1 or 2")
+	to.StringArrayVar(&r.onClient, "client-sysctl", nil, "`NAME=VALUE` of any other sysctl of the clients; may be given again")
+	to.StringArrayVar(&r.onGateway, "gateway-sysctl", nil, "`NAME=VALUE` of the gateway")
+	to.StringArrayVar(&r.onLB, "lb-sysctl", nil, "`NAME=VALUE` of the balancer")
+	to.Uint64Var(&r.plan.Seed, "seed", 1, "order of the clients")
+	to.StringVar(&r.series, "series", "", "`FILE` for a line of JSON for each second")
+}
+
+// options is what the request comes to.
+func (r request) options() (options, error) {
+	o := options{plan: r.plan, series: r.series, closes: r.closes}
+	ending, known := endings[r.closes]
+	if !known {
+		return o, fmt.Errorf("--close %s: want one of %s", r.closes, strings.Join(slices.Sorted(maps.Keys(endings)), ", "))
+	}
+	o.plan.Attempt.Ending, o.accepts = ending.client, ending.balancer
+	if o.plan.Attempt.Budget < 0 {
+		return o, fmt.Errorf("--timeout %v: want more than 0, or 0 to wait for the kernel's own end", o.plan.Attempt.Budget)
+	}
+	if err := o.behind(r.behind); err != nil {
+		return o, err
+	}
+	o.topology.Sysctls = o.topology.Sysctls.
+		On(lab.Client, append([]string{"net.ipv4.tcp_timestamps=" + r.clientTS}, r.onClient...)...).
+		On(lab.Gateway, r.onGateway...).
+		On(lab.Balancer, append([]string{"net.ipv4.tcp_timestamps=" + r.lbTS}, r.onLB...)...)
+	return o, o.topology.Validate()
+}
+
+// behind is what the flags say of the gateway.
+type behind struct {
+	clients       int
+	persona       string
+	ports, blocks int
+	random        string
+	hold          int
+}
+
+// behind makes the topology of it.
+func (o *options) behind(n behind) (err error) {
+	o.topology = lab.Topology{Clients: n.clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}}
+	var p nat.Persona
+	if n.persona != "" {
+		if p, err = nat.PersonaNamed(n.persona); err != nil {
+			return err
+		}
+		if o.topology, err = p.Topology(n.clients); err != nil {
+			return err
+		}
+	}
+	// One that is Linux does as its kernel does.
+	o.profile, o.keeps = p.Name, !p.Evicts && (p.Hold > 0 || n.hold > 0)
+	if n.ports < 0 || n.ports > 1<<16-firstPort {
+		return fmt.Errorf("--ports %d: want 1 to %d, or 0 to leave them to the kernel", n.ports, 1<<16-firstPort)
+	}
+	if n.ports > 0 {
+		o.topology.Gateway.Ports = lab.PortRange{First: firstPort, Last: uint16(firstPort + n.ports - 1)}
+	}
+	if n.blocks != 0 {
+		o.topology.Gateway.PerClient = n.blocks
+	}
+	if n.random != "" {
+		o.topology.Gateway.Random = map[string]lab.RandomMode{"yes": lab.Random, "fully": lab.FullyRandom}[n.random]
+		if o.topology.Gateway.Random == "" && n.random != "no" {
+			return fmt.Errorf("--random %s: want no, yes or fully", n.random)
+		}
+	}
+	if n.hold < 0 {
+		return fmt.Errorf("--hold %d: want seconds, or 0 for what the kernel or persona has", n.hold)
+	}
+	if n.hold > 0 {
+		for _, after := range []string{"time_wait", "close"} { // FINs, and a RST
+			o.topology.Sysctls = o.topology.Sysctls.On(lab.Gateway, fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_%s=%d", after, n.hold))
+		}
+	}
+	return nil
+}
+
+func (o options) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
+	l, err := lab.Build(ctx, o.topology)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	balancer := l.Nodes(lab.Balancer)[0]
+	door, err := balancer.Listen(ctx, tcp.ListenSpec{Ending: o.accepts})
+	if err != nil {
+		return err
+	}
+	o.plan.Clients, o.plan.Watched = l.Nodes(lab.Client), append(l.Nodes(lab.Gateway), balancer)
+	o.plan.Attempt.To = door.Addr
+	givesUp, err := crowd.GivesUp(ctx, o.plan.Clients[0])
+	if err != nil {
+		return err
+	}
+	timeout := o.plan.Attempt.Budget
+	if timeout == 0 {
+		o.plan.Attempt.Budget = givesUp + givesUp/8 + time.Minute // timers are up to an eighth late
+	}
+	if o.plan.InFlight == 0 {
+		if o.plan.InFlight, err = o.plan.MostInFlight(); err != nil {
+			return err
+		}
+	}
+	gateway, err := o.gateway(ctx, l)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(stdout, gateway)
+	line := progressLine{to: stderr}
+	if cli.IsTerminal(stderr) {
+		o.plan.Progress = line.show
+	}
+	r, err := crowd.Run(ctx, o.plan)
+	line.clear()
+	if err != nil {
+		return err
+	}
+	report(stdout, r, gateway, patience{givesUp: givesUp, own: timeout})
+	return o.writeSeries(r)
+}
+
+func (o options) writeSeries(r crowd.Result) (err error) {
+	if o.series == "" {
+		return nil
+	}
+	file, err := os.Create(o.series)
+	if err != nil {
+		return err
+	}
+	return errors.Join(crowd.WriteSeries(file, r.Series), file.Close())
+}
+
+// progressLine is one line of a terminal, written again and again.
+type progressLine struct {
+	to      io.Writer
+	written bool
+}
+
+func (p *progressLine) show(r crowd.Row) {
+	const width = 110
+	text := r.String()
+	fmt.Fprintf(p.to, "\r\x1b[K%s", text[:min(len(text), width)])
+	p.written = true
+}
+
+func (p *progressLine) clear() {
+	if p.written {
+		fmt.Fprint(p.to, "\r\x1b[K")
+	}
+}

@@ -1,0 +1,103 @@
+package load
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"twlab/hack/internal/cli"
+	"twlab/harness/crowd"
+	"twlab/harness/lab"
+	"twlab/harness/tcp"
+)
+
+// parse reads a command line.
+func parse(arguments []string) (options, error) {
+	var r request
+	flags := pflag.NewFlagSet("load", pflag.ContinueOnError)
+	r.flags(flags)
+	if err := flags.Parse(arguments); err != nil {
+		return options{}, err
+	}
+	return r.options()
+}
+
+func TestWrongFlagsAreOneClearError(t *testing.T) {
+	for arguments, want := range map[string]string{
+		"--persona nobody":                       `no persona "nobody": want one of linux,`,
+		"--close maybe":                          "--close maybe: want one of client, lb, never, rst",
+		"--ports 70000":                          "--ports 70000: want 1 to 64512",
+		"--random maybe":                         "--random maybe: want no, yes or fully",
+		"--hold -1":                              "--hold -1: want seconds",
+		"--per-client 4":                         "4 ports for each client: out of which range?",
+		"--persona carrier --clients 65":         "enough for 64 clients",
+		"--client-sysctl net.ipv4.tcp_tw_reuse":  "want net.some.name=value",
+		"--clients 0":                            "0 clients: want at least 1",
+		"--rate many":                            "invalid argument",
+		"--ports 100 --per-client 4 --clients 9": "",
+	} {
+		_, err := parse(strings.Fields(arguments))
+		if want == "" && err == nil {
+			continue
+		}
+		if err == nil || want == "" || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %q", arguments, err, want)
+		}
+	}
+}
+
+func TestPersonaAndFlagsMakeTheLab(t *testing.T) {
+	o, err := parse(strings.Fields("--persona gcp --clients 3 --close rst --lb-ts 0 --hold 7"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := o.topology.Gateway
+	if g.PerClient != 64 || g.Ports.Size() != 3*64 || g.Random != lab.Random || o.plan.Attempt.Ending != tcp.Abort {
+		t.Errorf("got %+v and ending %q", g, o.plan.Attempt.Ending)
+	}
+	set := map[string]string{}
+	for _, s := range o.topology.Sysctls {
+		set[string(s.Role)+" "+s.Name] = s.Value
+	}
+	if set["gateway net.netfilter.nf_conntrack_tcp_timeout_time_wait"] != "7" || set["balancer net.ipv4.tcp_timestamps"] != "0" {
+		t.Errorf("the sysctls are %v, want --hold over the persona's, and --lb-ts", set)
+	}
+}
+
+func TestWhoKeepsPortsForTheWholeTimeout(t *testing.T) {
+	for arguments, want := range map[string]bool{
+		"":                         false, // as the kernel does
+		"--ports 64":               false,
+		"--hold 30":                true,
+		"--persona gcp":            true,
+		"--persona linux":          false,
+		"--persona linux --hold 5": false,
+		"--persona aws":            false, // nobody says for how long
+		"--persona aws --hold 30":  true,
+	} {
+		o, err := parse(strings.Fields(arguments))
+		if err != nil || o.keeps != want {
+			t.Errorf("%q: keeps %v (%v), want %v", arguments, o.keeps, err, want)
+		}
+	}
+}
+
+func TestProgressIsOneLineForTerminalsOnly(t *testing.T) {
+	var out bytes.Buffer
+	if cli.IsTerminal(&out) {
+		t.Error("a buffer is no terminal")
+	}
+	line := progressLine{to: &out}
+	line.clear()
+	if out.Len() > 0 {
+		t.Errorf("nothing was shown, and %q cleared", out.String())
+	}
+	line.show(crowd.Row{At: time.Second, Begun: 3})
+	line.clear()
+	if text := out.String(); strings.Contains(text, "\n") || !strings.Contains(text, "1.0 s: 3 begun") {
+		t.Errorf("progress is %q, want one line that is cleared in the end", text)
+	}
+}

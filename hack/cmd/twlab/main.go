@@ -1,0 +1,95 @@
+// Command twlab is the program of this repository: every subcommand says by --help what it
+// does. hack/twlab builds it when it is older than the tree, and runs it.
+package main
+
+import (
+	confined "twlab/harness/sandbox"
+
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"twlab/hack/cmd/twlab/ask"
+	"twlab/hack/cmd/twlab/build"
+	"twlab/hack/cmd/twlab/doctor"
+	"twlab/hack/cmd/twlab/e2e"
+	"twlab/hack/cmd/twlab/guest"
+	"twlab/hack/cmd/twlab/kernels"
+	"twlab/hack/cmd/twlab/load"
+	"twlab/hack/cmd/twlab/matrix"
+	"twlab/hack/cmd/twlab/mutate"
+	"twlab/hack/cmd/twlab/predict"
+	"twlab/hack/cmd/twlab/probe"
+	"twlab/hack/cmd/twlab/sandbox"
+	"twlab/hack/cmd/twlab/soak"
+	"twlab/hack/internal/cli"
+)
+
+const about = `What the real kernel does with connections around NAT, TIME_WAIT and load balancers: in
+private network namespaces, touching nothing of this machine's network.
+
+In the repository it is called hack/twlab, and twlab e2e is hack/e2e.`
+
+func main() {
+	if code, isInit := confined.Init(); isInit {
+		os.Exit(code)
+	}
+	if err := widenPath(); err != nil {
+		os.Exit(cli.Report(os.Stderr, program(), err))
+	}
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// widenPath adds where iptables and haproxy are, which Debian keeps out of an ordinary
+// user's PATH. hack/twlab has it so too, and where Go is.
+func widenPath() error {
+	path := filepath.SplitList(os.Getenv("PATH"))
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
+		if !slices.Contains(path, dir) {
+			path = append(path, dir)
+		}
+	}
+	return os.Setenv("PATH", strings.Join(path, string(os.PathListSeparator)))
+}
+
+func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) (status int) {
+	root := program()
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	// As Ginkgo and Go's tools have it, with one dash.
+	if i := slices.Index(arguments, "-help"); i >= 0 && !slices.Contains(arguments[:i], "--") {
+		arguments = slices.Clone(arguments)
+		arguments[i] = "--help"
+	}
+	root.SetArgs(arguments)
+	c, err := root.ExecuteContextC(ctx)
+	return cli.Report(stderr, c, err)
+}
+
+// program is the command with all its subcommands.
+func program() *cobra.Command {
+	root := cli.Group(&cobra.Command{
+		Use:   "twlab",
+		Short: "What the real kernel does with connections around NAT, TIME_WAIT and load balancers",
+		Long:  about,
+		Example: `  twlab doctor
+  twlab load --clients 2 --persona gcp --rate 8 --for 30s
+  twlab ask phones.yaml
+  source <(twlab completion bash)`,
+		SilenceErrors: true, // we say them, in one line
+		SilenceUsage:  true,
+	})
+	root.SetFlagErrorFunc(cli.WrongFlag)
+	root.AddCommand(
+		doctor.Command(), load.Command(), ask.Command(), e2e.Command(), mutate.Command(),
+		kernels.Command(), matrix.Command(), soak.Command(), build.Command(),
+		// What these run inside the sandbox.
+		sandbox.Command(), e2e.Told(), guest.Command(), predict.Command(), probe.Command(),
+	)
+	return root
+}
