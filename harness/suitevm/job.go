@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/u-root/u-root/pkg/cpio"
+	"golang.org/x/sys/unix"
 
 	"twlab/harness/internal/agent"
 	"twlab/harness/internal/vm"
@@ -251,7 +252,8 @@ func receive(from *tar.Reader, output io.Writer, results *os.Root) (status int, 
 	for {
 		entry, err := from.Next()
 		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		// Reset instead of ended: QEMU has not read all that we sent.
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.ECONNRESET):
 			return 0, errNoStatus
 		case err != nil:
 			return 0, fmt.Errorf("line: %w", err)
