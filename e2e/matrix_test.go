@@ -20,6 +20,7 @@ import (
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/recycle"
+	"twlab/harness/topo"
 	"twlab/scenarios"
 )
 
@@ -152,7 +153,7 @@ func title(f scenarios.Family, c scenarios.Cell) string {
 
 // runningKernels finds out about the kernels that the roles run on.
 func runningKernels() (scenarios.Kernels, error) {
-	here := node.NewLocal(node.Identity{Name: "this machine"}, func(f func() error) error { return f() })
+	here := node.NewLocal(topo.Identity{Name: "this machine"}, func(f func() error) error { return f() })
 	facts, err := scenarios.Probe(context.Background(), here)
 	assigned, unreadable := otherKernels()
 	return assigned.Known(facts), errors.Join(err, here.Close(), unreadable)

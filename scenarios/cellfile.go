@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"twlab/harness/lab"
+	"twlab/harness/topo"
 )
 
 // Question is a cell that somebody wants to know about.
@@ -33,7 +34,7 @@ func (q Question) Rule(k Kernels) (rule Rule, covered bool, reservation string) 
 	}
 	var beyond []string
 	for _, s := range q.Cell.Extra {
-		if !slices.ContainsFunc(lab.Baseline, func(b lab.Setting) bool { return b.Name == s.Name && b.Value == s.Value }) {
+		if !slices.ContainsFunc(topo.Baseline, func(b lab.Setting) bool { return b.Name == s.Name && b.Value == s.Value }) {
 			beyond = append(beyond, fmt.Sprintf("%s=%s on the %s", s.Name, s.Value, s.Role))
 		}
 	}

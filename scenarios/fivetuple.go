@@ -628,7 +628,7 @@ func (s fiveTuple) outside() netip.AddrPort {
 // A connection of its own, reset at once, shows it.
 func (s fiveTuple) secondClock(ctx context.Context) (clock clockReading, probed bool, err error) {
 	mode, err := s.second.Sysctl(ctx, "net.ipv4.tcp_timestamps")
-	_, apart := s.lab.Topology().Kernels[lab.Client]
+	_, apart := s.lab.Topology().Kinds[lab.Client]
 	if err != nil || s.first == s.second || s.Clock == AsItComes || mode == "0" || mode != "1" && !apart {
 		return clock, false, err
 	}

@@ -17,6 +17,7 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // Proxied is a client that makes requests through the balancer, each on a
@@ -72,10 +73,10 @@ func (p Proxied) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
 		Proxied: p, client: l.Nodes(lab.Client)[0], balancer: l.Nodes(lab.Balancer)[0],
 		servers: l.Nodes(lab.Server), door: l.Door(),
 	}
-	if l.Topology().Balancer.Kind == lab.Endpoint {
+	if l.Topology().Balancer.IsEndpoint() {
 		r.servers = []node.Node{r.balancer}
 	}
-	if l.Topology().Balancer.Kind == lab.HAProxy {
+	if l.Topology().Balancer.Program != nil {
 		program, err := l.Program()
 		if err != nil {
 			return Seen{}, err
@@ -90,7 +91,7 @@ type proxiedRun struct {
 	Proxied
 	client, balancer node.Node
 	servers          []node.Node
-	program          lab.Program // nil when the balancer is none
+	program          topo.Running // nil when the balancer is none
 	door             netip.AddrPort
 
 	at        []netip.AddrPort // where the servers listen
@@ -100,7 +101,7 @@ type proxiedRun struct {
 
 func (r *proxiedRun) drive(ctx context.Context, l *lab.Lab) (seen Seen, err error) {
 	r.at = l.Behind()
-	if l.Topology().Balancer.Kind == lab.Endpoint {
+	if l.Topology().Balancer.IsEndpoint() {
 		r.at = []netip.AddrPort{r.door}
 	}
 	for i, n := range r.servers {

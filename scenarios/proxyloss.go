@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"twlab/harness/haproxy"
 	"twlab/harness/http"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
@@ -163,7 +164,7 @@ func ProxyLoss() Family {
 				config.Timeouts.Server = stall
 			}
 			t := lab.Topology{
-				Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: config},
+				Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Program: haproxy.Balancer{Config: config}},
 				Sysctls: KeepTimeWaits(lab.Client, lab.Balancer, lab.Server),
 			}
 			if c.Is(window, "small") {

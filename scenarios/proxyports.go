@@ -180,7 +180,7 @@ func ProxyPorts() Family {
 			} else {
 				t.Sysctls = t.Sysctls.On(lab.Balancer, portRange())
 			}
-			t.Balancer = lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: config}
+			t.Balancer = lab.BalancerSpec{Program: haproxy.Balancer{Config: config}}
 			return t
 		},
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {

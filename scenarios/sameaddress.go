@@ -122,7 +122,7 @@ func (s sameAddress) turn(ctx context.Context, l *lab.Lab) (knob string, standin
 			knob, err = knobState(n.SetSysctl(ctx, "net.ipv4.tcp_tw_recycle", s.Recycle))
 		case s.Recycle == "1":
 			knob = knobThere
-			standing[name], err = l.EmulateRecycle(name, *s.Emulate)
+			standing[name], err = recycle.Attach(ctx, l, name, *s.Emulate)
 		default:
 			knob = knobThere // and off, which takes no emulation
 		}

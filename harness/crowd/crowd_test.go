@@ -14,6 +14,7 @@ import (
 	"twlab/harness/labtest"
 	"twlab/harness/node"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // behindGateway is a lab of some clients, and a plan that has no number of
@@ -52,14 +53,14 @@ func TestEveryClientHasItsAttempts(t *testing.T) {
 	if got.Attempts != 420 || got.Verdicts[tcp.Connected] != 420 || got.SYNs != 420 || got.Late != 0 || got.Failed() != 0 {
 		t.Errorf("got %+v, want 420 attempts that connected with their first SYN", got)
 	}
-	if n := got.Moved[node.Client]["Tcp.ActiveOpens"]; n != 420 {
+	if n := got.Moved[topo.Client]["Tcp.ActiveOpens"]; n != 420 {
 		t.Errorf("the clients opened %d connections, want 420", n)
 	}
-	if n := got.Moved[node.Balancer]["Tcp.PassiveOpens"]; n != 420 {
+	if n := got.Moved[topo.Balancer]["Tcp.PassiveOpens"]; n != 420 {
 		t.Errorf("the balancer accepted %d connections, want 420", n)
 	}
 	last := got.Series[len(got.Series)-1]
-	if last.TimeWait[node.Balancer] != 420 || last.TimeWait[node.Client] != 0 || last.Flows[node.Gateway] != 420 {
+	if last.TimeWait[topo.Balancer] != 420 || last.TimeWait[topo.Client] != 0 || last.Flows[topo.Gateway] != 420 {
 		t.Errorf("in the end: %v, want 420 TIME_WAITs at the balancer and 420 flows at the gateway", last)
 	}
 	if got.Latency.Count() != 420 || got.Latency.Quantile(0.5) == 0 {

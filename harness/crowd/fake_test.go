@@ -12,6 +12,7 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // scripted is a node that answers as the test says.
@@ -21,7 +22,7 @@ type scripted struct {
 	occupancy func() error
 }
 
-func (s scripted) Identity() node.Identity { return node.Identity{Name: "client0", Role: node.Client} }
+func (s scripted) Identity() topo.Identity { return topo.Identity{Name: "client0", Role: topo.Client} }
 
 func (s scripted) Counters(context.Context) (observe.Counters, error) { return observe.Counters{}, nil }
 

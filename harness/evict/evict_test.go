@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/evict"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/labtest"
@@ -81,7 +82,7 @@ func TestEndedConnectionsKeepTheirPortsForTheWholeTimeout(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			l := behindGateway(t)
-			if err := l.PreventEviction(); err != nil {
+			if err := evict.Attach(t.Context(), l); err != nil {
 				t.Fatal(err)
 			}
 			to := listen(t, l, c.there)
@@ -145,7 +146,7 @@ func TestLinuxEvictsWhenNothingPreventsIt(t *testing.T) {
 
 func TestConnectionsThatStandAreLeftAlone(t *testing.T) {
 	l := behindGateway(t)
-	if err := l.PreventEviction(); err != nil {
+	if err := evict.Attach(t.Context(), l); err != nil {
 		t.Fatal(err)
 	}
 	to := listen(t, l, tcp.KeepOpen)
@@ -160,7 +161,7 @@ func TestConnectionsThatStandAreLeftAlone(t *testing.T) {
 // The one way in which a port comes back before its time, with or without prevention.
 func TestAClientThatTakesItsOwnPortAgainReplacesItsEntry(t *testing.T) {
 	l := behindGateway(t)
-	if err := l.PreventEviction(); err != nil {
+	if err := evict.Attach(t.Context(), l); err != nil {
 		t.Fatal(err)
 	}
 	to := listen(t, l, tcp.CloseFirst)

@@ -16,13 +16,14 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // Machine is a node with a kernel of its own. Make one with [Boot]; Close ends
 // it. When the machine dies or falls silent, calls fail within seconds, by a
 // *DeadError that wraps line.ErrLost.
 type Machine struct {
-	id          node.Identity
+	id          topo.Identity
 	release     kernel.Release // as its image says
 	accelerator Accelerator
 	boot        time.Duration
@@ -37,7 +38,7 @@ type Machine struct {
 var _ node.Node = (*Machine)(nil)
 
 // Identity says who the node is.
-func (m *Machine) Identity() node.Identity { return m.id }
+func (m *Machine) Identity() topo.Identity { return m.id }
 
 // Console is what the machine has printed so far.
 func (m *Machine) Console() string { return m.qemu.Console.String() }

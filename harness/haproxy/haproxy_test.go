@@ -50,7 +50,7 @@ func start(t *testing.T, space *ns.Namespace, c haproxy.Config) *haproxy.HAProxy
 	if _, err := exec.LookPath("haproxy"); err != nil {
 		t.Skip("needs haproxy: run hack/bootstrap")
 	}
-	h, err := haproxy.Start(t.Context(), space, c)
+	h, err := haproxy.Start(t.Context(), space.Do, c)
 	noError(t, err)
 	t.Cleanup(func() { _ = h.Close() }) // some tests kill it, and see what that says
 	return h
@@ -169,7 +169,7 @@ func TestSaysWhatIsWrong(t *testing.T) {
 			}
 			bad := simple
 			c.change(&bad)
-			h, err := haproxy.Start(t.Context(), space, bad)
+			h, err := haproxy.Start(t.Context(), space.Do, bad)
 			if err == nil {
 				t.Fatal(errors.Join(errors.New("it starts"), h.Close()))
 			}

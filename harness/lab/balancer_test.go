@@ -17,10 +17,19 @@ import (
 
 	"twlab/harness/haproxy"
 	"twlab/harness/lab"
+	"twlab/harness/nginx"
 	"twlab/harness/observe"
 	"twlab/harness/program"
 	"twlab/harness/tcp"
 )
+
+// installed is an error when the balancer is a program that is not there.
+func installed(b lab.BalancerSpec) (string, error) {
+	if b.Program == nil {
+		return "", nil
+	}
+	return exec.LookPath(b.Program.Name())
+}
 
 // Whatever balances, and whatever stands before it, connections reach all of the
 // servers and come back; who the servers see is what tells the kinds apart.
@@ -32,17 +41,17 @@ func TestBalancersReachAllServers(t *testing.T) {
 		balancer lab.BalancerSpec
 		seen     netip.Addr // by the servers
 	}{
-		"haproxy behind masquerade": {lab.Masquerade, lab.BalancerSpec{Kind: lab.HAProxy}, balancer},
-		"haproxy alone":             {lab.NoGateway, lab.BalancerSpec{Kind: lab.HAProxy, Port: 8000, ServerPort: 9000}, balancer},
-		"haproxy behind a router":   {lab.Routed, lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: haproxy.Config{Balance: "leastconn"}}, balancer},
-		"nginx behind masquerade":   {lab.Masquerade, lab.BalancerSpec{Kind: lab.Nginx}, balancer},
+		"haproxy behind masquerade": {lab.Masquerade, lab.BalancerSpec{Program: haproxy.Balancer{}}, balancer},
+		"haproxy alone":             {lab.NoGateway, lab.BalancerSpec{Program: haproxy.Balancer{}, Port: 8000, ServerPort: 9000}, balancer},
+		"haproxy behind a router":   {lab.Routed, lab.BalancerSpec{Program: haproxy.Balancer{Config: haproxy.Config{Balance: "leastconn"}}}, balancer},
+		"nginx behind masquerade":   {lab.Masquerade, lab.BalancerSpec{Program: nginx.Balancer{}}, balancer},
 		"dnat behind masquerade":    {lab.Masquerade, lab.BalancerSpec{Kind: lab.DNAT, Statistic: lab.InTurn}, gateway},
 		"dnat behind a router":      {lab.Routed, lab.BalancerSpec{Kind: lab.DNAT, Port: 8000, ServerPort: 9000}, client},
 		"dnat alone":                {lab.NoGateway, lab.BalancerSpec{Kind: lab.DNAT}, client},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if _, err := exec.LookPath(string(c.balancer.Kind)); err != nil && c.balancer.Kind != lab.DNAT {
+			if _, err := installed(c.balancer); err != nil {
 				t.Skip(err)
 			}
 			ctx := t.Context()
@@ -112,7 +121,7 @@ func atServers(ctx context.Context, l *lab.Lab) (established observe.Sockets, er
 // closed, which says so too.
 func TestProgramThatDiesIsTold(t *testing.T) {
 	privileged(t)
-	l, err := lab.Build(t.Context(), lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Kind: lab.HAProxy}})
+	l, err := lab.Build(t.Context(), lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Program: haproxy.Balancer{}}})
 	if errors.Is(err, haproxy.ErrMissing) {
 		t.Skip(err)
 	}
@@ -155,7 +164,7 @@ func TestLabsWithHAProxySideBySide(t *testing.T) {
 	var all errgroup.Group
 	for i := range labs {
 		all.Go(func() (err error) {
-			l, err := lab.Build(t.Context(), lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Kind: lab.HAProxy}})
+			l, err := lab.Build(t.Context(), lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Program: haproxy.Balancer{}}})
 			if err != nil {
 				return err
 			}
@@ -193,7 +202,7 @@ func TestLabsWithHAProxySideBySide(t *testing.T) {
 func TestBuildSaysWhatTheBalancerCannotDo(t *testing.T) {
 	privileged(t)
 	build := func(c haproxy.Config) error {
-		l, err := lab.Build(t.Context(), lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: c}})
+		l, err := lab.Build(t.Context(), lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Program: haproxy.Balancer{Config: c}}})
 		if err == nil {
 			return l.Close()
 		}

@@ -22,6 +22,7 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // scratch is a directory of the whole run, which TestMain removes.
@@ -56,8 +57,8 @@ func onEveryKind(t *testing.T, test func(t *testing.T, client, balancer node.Nod
 				t.Fatal(err)
 			}
 			apart := routed
-			apart.Kernels = map[lab.Role]kernel.Image{lab.Client: k, lab.Balancer: k}
-			apart.Machines = host
+			kind := guest.Kind{Host: host, Kernel: k}
+			apart.Kinds = map[lab.Role]topo.NodeKind{lab.Client: kind, lab.Balancer: kind}
 			l := build(t, apart)
 			test(t, get(t, l, "client0"), get(t, l, "balancer"))
 		})
@@ -90,9 +91,9 @@ func TestNode(t *testing.T) {
 }
 
 func testIdentity(t *testing.T, client, balancer node.Node) {
-	for n, want := range map[node.Node]node.Identity{
-		client:   {Name: "client0", Role: node.Client, Addr: netip.MustParseAddr("10.10.0.2")},
-		balancer: {Name: "balancer", Role: node.Balancer, Addr: netip.MustParseAddr("10.20.0.2")},
+	for n, want := range map[node.Node]topo.Identity{
+		client:   {Name: "client0", Role: topo.Client, Addr: netip.MustParseAddr("10.10.0.2")},
+		balancer: {Name: "balancer", Role: topo.Balancer, Addr: netip.MustParseAddr("10.20.0.2")},
 	} {
 		if got := n.Identity(); got != want {
 			t.Errorf("identity %+v, want %+v", got, want)

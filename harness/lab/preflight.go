@@ -13,14 +13,13 @@ import (
 	"twlab/harness/kernel"
 	"twlab/harness/ns"
 	"twlab/harness/observe"
-	"twlab/harness/recycle"
 	"twlab/harness/sandbox"
 	"twlab/harness/tcp"
 )
 
 // Requirements lists what labs and their witnesses need of the machine that they
 // run on. Each is tried out in namespaces of its own, so that examining them
-// changes nothing.
+// changes nothing. What plugs in has requirements of its own.
 func Requirements() []kernel.Requirement {
 	return []kernel.Requirement{
 		{
@@ -73,16 +72,6 @@ func Requirements() []kernel.Requirement {
 			}),
 		},
 		{
-			Name:     "HAProxy",
-			Remedy:   "run hack/bootstrap, which installs it; stories with a real HAProxy fail without",
-			Optional: true,
-			Probe: func(ctx context.Context) (kernel.Fact, string) {
-				out, err := exec.CommandContext(ctx, "haproxy", "-v").Output()
-				line, _, _ := strings.Cut(string(out), "\n")
-				return fact(line, err)
-			},
-		},
-		{
 			Name:     "iptables DNAT to a share of the connections",
 			Remedy:   "load xt_statistic and xt_nat; stories with a balancer that is DNAT fail without",
 			Optional: true,
@@ -104,7 +93,6 @@ func Requirements() []kernel.Requirement {
 				return name, err
 			}),
 		},
-		recycle.Requirement(),
 	}
 }
 

@@ -18,7 +18,6 @@ import (
 	"strings"
 	"text/template"
 
-	"twlab/harness/ns"
 	"twlab/harness/observe"
 	"twlab/harness/program"
 )
@@ -41,9 +40,9 @@ type Nginx struct {
 	configuration string
 }
 
-// Start starts nginx inside the namespace and returns when it listens. The error is
+// Start starts nginx where inside runs it, such as ns.Namespace.Do, and returns when it listens. The error is
 // [ErrMissing], or shows what nginx said.
-func Start(ctx context.Context, space *ns.Namespace, c Config) (*Nginx, error) {
+func Start(ctx context.Context, inside func(func() error) error, c Config) (*Nginx, error) {
 	path, err := exec.LookPath("nginx")
 	if err != nil {
 		return nil, fmt.Errorf("%w (%w)", ErrMissing, err)
@@ -63,14 +62,14 @@ func Start(ctx context.Context, space *ns.Namespace, c Config) (*Nginx, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := program.Start(space, program.Spec{
+	p, err := program.Start(inside, program.Spec{
 		Path: path, Args: []string{"-e", "stderr", "-c", program.FilePath(program.FirstFile)}, Files: []*os.File{file},
 	})
 	if err = errors.Join(err, file.Close()); err != nil {
 		return nil, err
 	}
 	err = observe.Await(ctx, "nginx to listen", func() (listens bool, err error) {
-		err = space.Do(func() error {
+		err = inside(func() error {
 			all, err := observe.ReadSockets()
 			listens = slices.ContainsFunc(all.In(observe.Listen), func(s observe.Socket) bool { return s.Local == c.Bind })
 			return err

@@ -47,7 +47,7 @@ func TestBalancesAndLogs(t *testing.T) {
 	space, host := loopback(t)
 	_, _, err := host.Listen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: server}})
 	noError(t, err)
-	n, err := nginx.Start(t.Context(), space, nginx.Config{Bind: door, Servers: []netip.AddrPort{server}})
+	n, err := nginx.Start(t.Context(), space.Do, nginx.Config{Bind: door, Servers: []netip.AddrPort{server}})
 	noError(t, err)
 	// An exchange proves that nginx has both of the connections.
 	done, err := host.Exchange(t.Context(), []http.Exchange{{
@@ -76,7 +76,7 @@ func TestBalancesAndLogs(t *testing.T) {
 func TestSaysWhatIsWrong(t *testing.T) {
 	space, _ := loopback(t)
 	start := func(lines ...string) error {
-		n, err := nginx.Start(t.Context(), space, nginx.Config{Bind: door, Servers: []netip.AddrPort{server}, Lines: lines})
+		n, err := nginx.Start(t.Context(), space.Do, nginx.Config{Bind: door, Servers: []netip.AddrPort{server}, Lines: lines})
 		if err == nil {
 			return errors.Join(errors.New("it starts"), n.Close())
 		}

@@ -11,12 +11,13 @@ import (
 	"twlab/harness/kernel"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // Local is a Node on the running kernel. Make one with [NewLocal]; Close ends
 // its sockets.
 type Local struct {
-	id     Identity
+	id     topo.Identity
 	inside func(func() error) error
 	host   *tcp.Host
 	web    *http.Host // on host
@@ -26,7 +27,7 @@ var _ Node = (*Local)(nil)
 
 // NewLocal makes a node whose operations run by inside, such as
 // ns.Namespace.Do.
-func NewLocal(id Identity, inside func(func() error) error) *Local {
+func NewLocal(id topo.Identity, inside func(func() error) error) *Local {
 	host := tcp.NewHost(inside)
 	return &Local{id: id, inside: inside, host: host, web: http.NewHost(host)}
 }
@@ -34,8 +35,8 @@ func NewLocal(id Identity, inside func(func() error) error) *Local {
 // Close closes all sockets of the node.
 func (l *Local) Close() error { return l.wrap(l.host.CloseAll()) }
 
-// Identity says who the node is.
-func (l *Local) Identity() Identity { return l.id }
+// topo.Identity says who the node is.
+func (l *Local) Identity() topo.Identity { return l.id }
 
 // Release is the running kernel's.
 func (l *Local) Release(context.Context) (kernel.Release, error) {

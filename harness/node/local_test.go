@@ -12,6 +12,7 @@ import (
 	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 var loopback = netip.MustParseAddr("127.0.0.1")
@@ -108,7 +109,7 @@ func second[T any](_ T, err error) error { return err }
 // and under the race detector.
 func TestEachMethodStandsTwoCallersAtOnce(t *testing.T) {
 	space := nstest.Loopback(t)
-	n := node.NewLocal(node.Identity{Name: "alone", Role: node.Client, Addr: loopback}, space.Do)
+	n := node.NewLocal(topo.Identity{Name: "alone", Role: topo.Client, Addr: loopback}, space.Do)
 	defer func() {
 		if err := n.Close(); err != nil {
 			t.Error(err)

@@ -17,32 +17,13 @@ import (
 	"twlab/harness/kernel"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
-
-// Role is what a node is in the story.
-type Role string
-
-// The roles.
-const (
-	Client   Role = "client"
-	Gateway  Role = "gateway"
-	Balancer Role = "balancer"
-	Server   Role = "server"
-)
-
-// Identity says who a node is.
-type Identity struct {
-	// Name is unique in its lab: "client2", "gateway".
-	Name string
-	Role Role
-	// Addr is the address at which others reach the node.
-	Addr netip.Addr
-}
 
 // Node is one machine of a lab. Its methods may be called from any goroutine.
 // Errors name the node and the step.
 type Node interface {
-	Identity() Identity
+	Identity() topo.Identity
 	// Release is the release of the node's kernel.
 	Release(ctx context.Context) (kernel.Release, error)
 

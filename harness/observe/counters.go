@@ -4,24 +4,17 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"twlab/harness/counters"
 )
 
-// Counters maps the kernel's own name of a counter to its value, or to how much
-// the value rose ([Counters.Sub]). Names are "TcpExt.PAWSTimewait",
-// "Tcp.ActiveOpens", "IpExt.InNoRoutes" (group and column of /proc/net/snmp and
-// /proc/net/netstat) and "Conntrack.insert_failed" (the column of
-// /proc/net/stat/nf_conntrack, summed over all CPUs).
-//
-// Absent is not zero: a name is missing when this kernel does not count the
-// event at all.
-type Counters map[string]uint64
+// Counters are kernel counters by name, and their differences.
+type Counters = counters.Counters
 
 // ReadCounters reads the counters of the calling thread's network namespace.
 //
@@ -29,61 +22,27 @@ type Counters map[string]uint64
 // later have what is asked for). Reading them needs CAP_NET_ADMIN in the user
 // namespace that owns the network namespace; without it the error is EPERM.
 func ReadCounters() (Counters, error) {
-	counters := Counters{}
+	all := Counters{}
 	for _, name := range []string{"snmp", "netstat"} {
 		data, path, err := readProcNet(name)
 		if err != nil {
 			return nil, err
 		}
-		if err := counters.parse(string(data), path); err != nil {
+		if err := parseCounters(all, string(data), path); err != nil {
 			return nil, err
 		}
 	}
-	if err := counters.readConntrack(); err != nil {
+	if err := readConntrack(all); err != nil {
 		return nil, fmt.Errorf("read conntrack statistics: %w", err)
 	}
-	return counters, nil
+	return all, nil
 }
 
-// Sub returns by how much each counter rose since before. A name that only one
-// of the two has is left out, and so is one whose value fell: it is a gauge
-// (Tcp.CurrEstab), not a counter. Counters that stood still are kept as zero.
-func (c Counters) Sub(before Counters) Counters {
-	diff := Counters{}
-	for name, value := range c {
-		if old, ok := before[name]; ok && value >= old {
-			diff[name] = value - old
-		}
-	}
-	return diff
-}
-
-// Moved returns the counters that are not zero.
-func (c Counters) Moved() Counters {
-	moved := Counters{}
-	for name, value := range c {
-		if value != 0 {
-			moved[name] = value
-		}
-	}
-	return moved
-}
-
-// String lists a difference in one line, sorted by name:
-// "Conntrack.drop +3 TcpExt.TW +1".
-func (c Counters) String() string {
-	parts := make([]string, 0, len(c))
-	for _, name := range slices.Sorted(maps.Keys(c)) {
-		parts = append(parts, name+" +"+strconv.FormatUint(c[name], 10))
-	}
-	return strings.Join(parts, " ")
-}
-
-// parse adds the two-line tables of /proc/net/snmp and /proc/net/netstat
+// parseCounters adds the two-line tables of /proc/net/snmp and /proc/net/netstat
 // (net/ipv4/proc.c): a line "Tcp: ActiveOpens ..." with the names, and a line
 // "Tcp: 12 ..." with as many values. A negative value is a setting without
 // limit (Tcp.MaxConn -1), not a count; it is left out.
-func (c Counters) parse(text, file string) error {
+func parseCounters(c Counters, text, file string) error {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if len(lines)%2 != 0 {
 		return fmt.Errorf("parse %s: line %d: names without a line of values (truncated?)", file, len(lines))
@@ -148,7 +107,7 @@ func conntrackStatistic(attribute uint16) (name string, ok bool) {
 // readConntrack adds the statistics of each CPU. ctnetlink tells them on every
 // kernel that has it, while /proc/net/stat/nf_conntrack is an option of its own
 // (CONFIG_NF_CONNTRACK_PROCFS).
-func (c Counters) readConntrack() error {
+func readConntrack(c Counters) error {
 	const message = unix.NFNL_SUBSYS_CTNETLINK<<8 | getStatsCPU
 	perCPU, err := dump(func() ([][]byte, error) {
 		request := nl.NewNetlinkRequest(message, unix.NLM_F_DUMP)

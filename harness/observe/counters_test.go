@@ -9,7 +9,7 @@ import (
 func TestParseCounters(t *testing.T) {
 	const text = "Tcp: RtoMin MaxConn ActiveOpens\nTcp: 200 -1 12\nTcpExt: TW PAWSTimewait\nTcpExt: 3 18446744073709551615\n"
 	got := Counters{}
-	if err := got.parse(text, "snmp"); err != nil {
+	if err := parseCounters(got, text, "snmp"); err != nil {
 		t.Fatal(err)
 	}
 	want := Counters{"Tcp.RtoMin": 200, "Tcp.ActiveOpens": 12, "TcpExt.TW": 3, "TcpExt.PAWSTimewait": 1<<64 - 1}
@@ -30,7 +30,7 @@ func TestParseCountersRefuses(t *testing.T) {
 		"cut within a number": {"Tcp: A B\nTcp: 1 ", "snmp: line 2: 1 values"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := Counters{}.parse(c.text, "snmp")
+			err := parseCounters(Counters{}, c.text, "snmp")
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want an error with %q", err, c.want)
 			}

@@ -22,7 +22,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/child"
-	"twlab/harness/ns"
 )
 
 // ErrEnded says that a program is not there any more, though nobody ended it.
@@ -57,9 +56,10 @@ type Program struct {
 	closing sync.Once
 }
 
-// Start starts a program inside the namespace. Its standard output and error are
+// Start starts a program on the thread on which inside runs its function, such as
+// ns.Namespace.Do. Its standard output and error are
 // its log, its standard input is empty.
-func Start(space *ns.Namespace, s Spec) (*Program, error) {
+func Start(inside func(func() error) error, s Spec) (*Program, error) {
 	name := filepath.Base(s.Path)
 	log, err := InMemory("log of "+name, func(io.Writer) error { return nil })
 	if err != nil {
@@ -73,7 +73,7 @@ func Start(space *ns.Namespace, s Spec) (*Program, error) {
 	c := exec.CommandContext(ctx, s.Path, s.Args...)
 	c.Stdout, c.Stderr = log, log
 	c.ExtraFiles = s.Files
-	wait, err := child.StartBy(space.Do, c)
+	wait, err := child.StartBy(inside, c)
 	if err != nil {
 		stop()
 		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), log.Close())

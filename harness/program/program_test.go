@@ -21,7 +21,7 @@ func TestProgramReadsWhatItIsHandedInsideOfTheNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer script.Close()
-	p, err := program.Start(space, program.Spec{
+	p, err := program.Start(space.Do, program.Spec{
 		Path: "/bin/sh", Args: []string{program.FilePath(program.FirstFile)}, Files: []*os.File{script},
 	})
 	if err != nil {
@@ -46,7 +46,7 @@ func TestProgramReadsWhatItIsHandedInsideOfTheNamespace(t *testing.T) {
 
 func TestProgramThatIsNotThereLeavesNothing(t *testing.T) {
 	space := nstest.New(t)
-	if _, err := program.Start(space, program.Spec{Path: "/nowhere/at/all"}); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "start all: ") {
+	if _, err := program.Start(space.Do, program.Spec{Path: "/nowhere/at/all"}); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "start all: ") {
 		t.Errorf("%v, want what was not started", err)
 	}
 }

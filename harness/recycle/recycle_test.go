@@ -44,7 +44,7 @@ func build(t *testing.T) world {
 
 func (w world) emulate(t *testing.T, at node.Node, c recycle.Config) *recycle.Emulation {
 	t.Helper()
-	e, err := w.EmulateRecycle(at.Identity().Name, c)
+	e, err := recycle.Attach(t.Context(), w.Lab, at.Identity().Name, c)
 	if errors.Is(err, fs.ErrPermission) {
 		t.Skip("needs BPF: run hack/test as root")
 	}
@@ -271,7 +271,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	w := build(t)
 	w.emulate(t, w.balancer, recycle.Config{}) // skips where there is none
 	before := bpfDescriptors(t)
-	e, err := w.EmulateRecycle("client0", recycle.Config{})
+	e, err := recycle.Attach(t.Context(), w.Lab, "client0", recycle.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,10 +310,10 @@ func bpfDescriptors(t *testing.T) (n int) {
 
 func TestNotEveryNodeCanBeEmulated(t *testing.T) {
 	w := build(t)
-	if _, err := w.EmulateRecycle("nobody", recycle.Config{}); err == nil || !strings.Contains(err.Error(), `no node "nobody"`) {
+	if _, err := recycle.Attach(t.Context(), w.Lab, "nobody", recycle.Config{}); err == nil || !strings.Contains(err.Error(), `no node "nobody"`) {
 		t.Errorf("of a node that is not there: %v", err)
 	}
-	if _, err := w.EmulateRecycle("balancer", recycle.Config{Window: -1}); err == nil || !strings.Contains(err.Error(), "window of -1ns") {
+	if _, err := recycle.Attach(t.Context(), w.Lab, "balancer", recycle.Config{Window: -1}); err == nil || !strings.Contains(err.Error(), "window of -1ns") {
 		t.Errorf("with a window that ends before it begins: %v", err)
 	}
 }

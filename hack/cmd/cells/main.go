@@ -14,6 +14,7 @@ import (
 	"os"
 
 	"twlab/harness/node"
+	"twlab/harness/topo"
 	"twlab/scenarios"
 )
 
@@ -38,7 +39,7 @@ func run(ctx context.Context, path string, stdout io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s:\n%w", path, err)
 	}
-	here := node.NewLocal(node.Identity{Name: "this machine"}, func(f func() error) error { return f() })
+	here := node.NewLocal(topo.Identity{Name: "this machine"}, func(f func() error) error { return f() })
 	defer here.Close()
 	facts, err := scenarios.Probe(ctx, here)
 	if err != nil {

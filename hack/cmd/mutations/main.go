@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"twlab/harness/node"
+	"twlab/harness/topo"
 	"twlab/scenarios"
 )
 
@@ -48,7 +49,7 @@ func run(ctx context.Context, c choice, filter, count io.Writer) error {
 		return err
 	}
 	if !c.elsewhere {
-		here := node.NewLocal(node.Identity{Name: "this machine"}, func(f func() error) error { return f() })
+		here := node.NewLocal(topo.Identity{Name: "this machine"}, func(f func() error) error { return f() })
 		defer here.Close()
 		facts, err := scenarios.Probe(ctx, here)
 		if err != nil {
