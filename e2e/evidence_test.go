@@ -49,7 +49,7 @@ func (w world) counters(ctx context.Context) map[string]observe.Counters {
 // witnesses are the nodes that evidence is kept of.
 func (w world) witnesses() []node.Node {
 	nodes := append(w.Nodes(lab.Gateway), w.Nodes(lab.Balancer)...)
-	nodes = append(nodes, w.Nodes(lab.Server)...)
+	nodes = append(nodes, w.Servers()...)
 	nodes = append(nodes, w.Nodes(lab.Client)...)
 	return nodes[:min(len(nodes), evidenceNodes)]
 }

@@ -155,7 +155,7 @@ func ceilingTopology(c Cell) lab.Topology {
 }
 
 func driveCeiling(ctx context.Context, c Cell, l *lab.Lab) (seen Seen, err error) {
-	gateway, balancer := l.Nodes(lab.Gateway)[0], l.Nodes(lab.Balancer)[0]
+	gateway, balancer := l.Gateway(), l.Balancer()
 	ports := c.number(ceilingPorts)
 	there, here := tcp.Vanish, tcp.Vanish // the endings of the balancer and of the client
 	switch c.Value(ceilingLimit) {

@@ -107,7 +107,7 @@ func Chance() Family {
 const chanceSYNs = 24
 
 func driveChance(ctx context.Context, _ Cell, l *lab.Lab) (seen Seen, err error) {
-	clients, gateway, balancer := l.Nodes(lab.Client), l.Nodes(lab.Gateway)[0], l.Nodes(lab.Balancer)[0]
+	clients, gateway, balancer := l.Nodes(lab.Client), l.Gateway(), l.Balancer()
 	door, err := balancer.Listen(ctx, tcp.ListenSpec{})
 	if err != nil {
 		return seen, err

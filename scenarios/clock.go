@@ -146,7 +146,7 @@ func (s twoClocks) drive(ctx context.Context) (seen Seen, err error) {
 	if err := s.lab.Capture(s.first.Identity().Name, s.second.Identity().Name); err != nil {
 		return seen, err
 	}
-	door, err := s.lab.Nodes(lab.Balancer)[0].Listen(ctx, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+	door, err := s.lab.Balancer().Listen(ctx, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
 	if err != nil {
 		return seen, err
 	}

@@ -317,7 +317,7 @@ func Defaults() Family {
 		},
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (seen Seen, err error) {
 			i := slices.IndexFunc(all, func(t tunable) bool { return t.sysctl == c.Value(sysctl) })
-			k := knobOf{tunable: all[i], here: l.Nodes(lab.Client)[0], elsewhere: l.Nodes(lab.Balancer)[0]}
+			k := knobOf{tunable: all[i], here: l.Client(0), elsewhere: l.Balancer()}
 			switch c.Value(what) {
 			case value:
 				err = k.readDefault(ctx, &seen)

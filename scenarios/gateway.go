@@ -160,7 +160,7 @@ func giveawayOf(ctx context.Context, c Cell, l *lab.Lab) (*giveaway, error) {
 		first:    clients[0],
 		second:   clients[len(clients)-1],
 		gateway:  gateways[0],
-		balancer: l.Nodes(lab.Balancer)[0],
+		balancer: l.Balancer(),
 		earlier:  1,
 		left:     Left(c.Value(gatewayLeft)),
 		forgets:  c.Is(gatewayEntry, "expired"),

@@ -95,7 +95,7 @@ func Idle() Family {
 		Topology: func(Cell) lab.Topology { return lab.Topology{Clients: 1} },
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
 			s := longIdle{
-				client: l.Nodes(lab.Client)[0], balancer: l.Nodes(lab.Balancer)[0],
+				client: l.Client(0), balancer: l.Balancer(),
 				idle: lengths[c.Value(idle)], putBack: c.Is(clock, putBack),
 			}
 			drive := s.established
@@ -122,16 +122,16 @@ type longIdle struct {
 func (s longIdle) open(ctx context.Context, from netip.AddrPort) (out tcp.Outcome, conn tcp.Handle, err error) {
 	door, err := s.balancer.Listen(ctx, tcp.ListenSpec{})
 	if err != nil {
-		return out, 0, err
+		return out, tcp.Handle{}, err
 	}
 	if out, err = connect(ctx, s.client, tcp.Attempt{To: door.Addr, From: from, ReuseAddr: true}); err != nil {
-		return out, 0, err
+		return out, tcp.Handle{}, err
 	}
 	if conn, err = accept(ctx, s.balancer, door, out.Local); err != nil {
-		return out, 0, err
+		return out, tcp.Handle{}, err
 	}
 	if _, err := s.client.Send(ctx, out.Conn, 1); err != nil {
-		return out, 0, err
+		return out, tcp.Handle{}, err
 	}
 	return out, conn, s.awaitBytes(ctx, out.Local, 1)
 }

@@ -109,7 +109,7 @@ func Length() Family {
 			return t
 		},
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
-			s := sides{client: l.Nodes(lab.Client)[0], balancer: l.Nodes(lab.Balancer)[0], byClient: c.Is(closer, client)}
+			s := sides{client: l.Client(0), balancer: l.Balancer(), byClient: c.Is(closer, client)}
 			drive := s.beginning
 			if c.Is(look, late) {
 				drive = s.end

@@ -66,7 +66,7 @@ func Negotiation() Family {
 		},
 		Topology: func(Cell) lab.Topology { return lab.Topology{Clients: 1} },
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
-			from, to := l.Nodes(lab.Client)[0], l.Nodes(lab.Balancer)[0]
+			from, to := l.Client(0), l.Balancer()
 			if c.Is(opener, balancer) {
 				from, to = to, from
 			}
@@ -81,7 +81,7 @@ func Negotiation() Family {
 
 // negotiate connects from one node to the other and sends a byte each way.
 func negotiate(ctx context.Context, l *lab.Lab, from, to node.Node) (seen Seen, err error) {
-	if err := l.Capture(l.Nodes(lab.Client)[0].Identity().Name); err != nil {
+	if err := l.Capture(l.Client(0).Identity().Name); err != nil {
 		return seen, err
 	}
 	door, err := to.Listen(ctx, tcp.ListenSpec{})

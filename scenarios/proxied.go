@@ -70,8 +70,8 @@ type Proxied struct {
 // The counters of the server are those of the first.
 func (p Proxied) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
 	r := proxiedRun{
-		Proxied: p, client: l.Nodes(lab.Client)[0], balancer: l.Nodes(lab.Balancer)[0],
-		servers: l.Nodes(lab.Server), door: l.Door(),
+		Proxied: p, client: l.Client(0), balancer: l.Balancer(),
+		servers: l.Servers(), door: l.Door(),
 	}
 	if l.Topology().Balancer.IsEndpoint() {
 		r.servers = []node.Node{r.balancer}
@@ -113,7 +113,7 @@ func (r *proxiedRun) drive(ctx context.Context, l *lab.Lab) (seen Seen, err erro
 		}
 		r.listening = append(r.listening, listening.Handle)
 	}
-	nodes := slices.Concat([]node.Node{r.client, r.balancer}, l.Nodes(lab.Server))
+	nodes := slices.Concat([]node.Node{r.client, r.balancer}, l.Servers())
 	count, err := countMoves(ctx, nodes...)
 	if err != nil {
 		return seen, err
@@ -176,7 +176,7 @@ func (r *proxiedRun) exchange(ctx context.Context, n, atOnce int) error {
 	done, err := r.client.Exchange(ctx, slices.Repeat([]http.Exchange{each}, n), atOnce)
 	r.done = append(r.done, done...)
 	for _, x := range done {
-		if x.Conn == 0 || x.Replies[0].Fate == http.Whole {
+		if x.Conn.IsZero() || x.Replies[0].Fate == http.Whole {
 			continue
 		}
 		// Nobody keeps a connection on which the answer did not come.

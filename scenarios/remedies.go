@@ -132,7 +132,7 @@ func Remedies() Family {
 		},
 		Drive: func(ctx context.Context, c Cell, l *lab.Lab) (Seen, error) {
 			r := remedyRun{
-				client: l.Nodes(lab.Client)[0], balancer: l.Nodes(lab.Balancer)[0],
+				client: l.Client(0), balancer: l.Balancer(),
 				kind: c.Value(remedy), unsent: c.Is(unsent, "yes"), used: map[route]bool{},
 			}
 			if gateways := l.Nodes(lab.Gateway); len(gateways) > 0 {
@@ -217,7 +217,7 @@ func (r *remedyRun) listen(ctx context.Context, l *lab.Lab) error {
 	case "more-ports":
 		at = append(at, r.balancer)
 	case "more-addresses":
-		at = append(at, l.Nodes(lab.Server)[0])
+		at = append(at, l.Servers()[0])
 	}
 	for _, n := range at {
 		listening, err := n.Listen(ctx, tcp.ListenSpec{})

@@ -103,7 +103,7 @@ func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (Seen, error) {
 // cast is a fiveTuple of one client and one port.
 func (s sameAddress) cast(l *lab.Lab, client node.Node, port uint16) fiveTuple {
 	return fiveTuple{
-		lab: l, first: client, second: client, gateway: l.Nodes(lab.Gateway)[0], balancer: l.Nodes(lab.Balancer)[0],
+		lab: l, first: client, second: client, gateway: l.Gateway(), balancer: l.Balancer(),
 		translate: l.Topology().Gateway.Kind == lab.Masquerade, port: port,
 	}
 }

@@ -148,7 +148,7 @@ func Uptimes() Family {
 				fiveTuple: fiveTuple{
 					FiveTuple: FiveTuple{Left: LeftTimeWait},
 					lab:       l, first: clients[0], second: clients[1],
-					gateway: l.Nodes(lab.Gateway)[0], balancer: l.Nodes(lab.Balancer)[0], translate: true,
+					gateway: l.Gateway(), balancer: l.Balancer(), translate: true,
 				},
 				SameTuple: c.Is(memory, timeWait), Recycle: "1", ClientCloses: c.Is(closer, client), Tries: 3,
 			}

@@ -25,7 +25,7 @@ func behindGateway(t *testing.T, clients int, ending tcp.Ending) crowd.Plan {
 		Clients: clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade},
 		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=1"),
 	})
-	balancer := l.Nodes(lab.Balancer)[0]
+	balancer := l.Balancer()
 	serves := map[tcp.Ending]tcp.Ending{tcp.CloseAfterPeer: tcp.CloseFirst, tcp.CloseFirst: tcp.CloseAfterPeer}
 	door, err := balancer.Listen(t.Context(), tcp.ListenSpec{Ending: serves[ending]})
 	if err != nil {
@@ -133,7 +133,7 @@ func TestInFlightHoldsBack(t *testing.T) {
 
 func TestPlansThatCannotBe(t *testing.T) {
 	l := labtest.Build(t, lab.Topology{Clients: 1})
-	good := crowd.Plan{Clients: l.Nodes(lab.Client), Attempt: tcp.Attempt{To: netip.AddrPortFrom(l.Nodes(lab.Balancer)[0].Identity().Addr, 80)}, Each: 1}
+	good := crowd.Plan{Clients: l.Nodes(lab.Client), Attempt: tcp.Attempt{To: netip.AddrPortFrom(l.Balancer().Identity().Addr, 80)}, Each: 1}
 	for _, c := range []struct {
 		name, want string
 		spoil      func(*crowd.Plan)

@@ -39,7 +39,7 @@ func behindGateway(t *testing.T) *lab.Lab {
 // connect makes n attempts side by side, and counts the connected ones.
 func connect(t *testing.T, l *lab.Lab, to netip.AddrPort, n int, ending tcp.Ending) (connected int) {
 	t.Helper()
-	outcomes, err := l.Nodes(lab.Client)[0].Attempt(t.Context(), slices.Repeat([]tcp.Attempt{{To: to, Ending: ending}}, n))
+	outcomes, err := l.Client(0).Attempt(t.Context(), slices.Repeat([]tcp.Attempt{{To: to, Ending: ending}}, n))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func connect(t *testing.T, l *lab.Lab, to netip.AddrPort, n int, ending tcp.Endi
 
 func listen(t *testing.T, l *lab.Lab, ending tcp.Ending) netip.AddrPort {
 	t.Helper()
-	door, err := l.Nodes(lab.Balancer)[0].Listen(t.Context(), tcp.ListenSpec{Ending: ending})
+	door, err := l.Balancer().Listen(t.Context(), tcp.ListenSpec{Ending: ending})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func listen(t *testing.T, l *lab.Lab, ending tcp.Ending) netip.AddrPort {
 
 func flows(t *testing.T, l *lab.Lab) []observe.Flow {
 	t.Helper()
-	all, err := l.Nodes(lab.Gateway)[0].Flows(t.Context())
+	all, err := l.Gateway().Flows(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestAClientThatTakesItsOwnPortAgainReplacesItsEntry(t *testing.T) {
 	to := listen(t, l, tcp.CloseFirst)
 	attempt := tcp.Attempt{To: to, From: netip.AddrPortFrom(netip.Addr{}, 40000), ReuseAddr: true, Ending: tcp.CloseAfterPeer}
 	once := func() tcp.Verdict {
-		outcomes, err := l.Nodes(lab.Client)[0].Attempt(t.Context(), []tcp.Attempt{attempt})
+		outcomes, err := l.Client(0).Attempt(t.Context(), []tcp.Attempt{attempt})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -134,6 +134,15 @@ func (m *Machine) Serve(ctx context.Context, spec http.ListenSpec) (node.Listeni
 	return ask(ctx, m, agent.Serve, spec)
 }
 
+// Connect makes one attempt from the machine.
+func (m *Machine) Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Outcome, error) {
+	outcomes, err := m.Attempt(ctx, []tcp.Attempt{attempt})
+	if err != nil {
+		return tcp.Outcome{}, err
+	}
+	return outcomes[0], nil
+}
+
 // Attempt makes the attempts from the machine.
 func (m *Machine) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outcome, error) {
 	return ask(ctx, m, agent.Attempt, attempts)

@@ -26,7 +26,7 @@ import (
 func loopback(t *testing.T) (*ns.Namespace, *http.Host) {
 	t.Helper()
 	space := nstest.Loopback(t)
-	host := tcp.NewHost(space.Do)
+	host := tcp.NewHost("here", space.Do)
 	t.Cleanup(func() { noError(t, host.CloseAll()) })
 	return space, http.NewHost(host)
 }

@@ -32,7 +32,7 @@ func newHost(t *testing.T) *host {
 func newHostIn(t *testing.T) (*host, func(func() error) error) {
 	t.Helper()
 	space := nstest.Loopback(t)
-	h := &host{Host: tcp.NewHost(space.Do)}
+	h := &host{Host: tcp.NewHost("here", space.Do)}
 	h.web = http.NewHost(h.Host)
 	t.Cleanup(func() { must(t, h.CloseAll()) })
 	return h, space.Do

@@ -75,7 +75,7 @@ func TestExchangeLeavesTheTimeWaitWhereToldTo(t *testing.T) {
 			door, at := serve(t, host, c.server)
 			got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at, Ending: c.ending}, Requests: c.requests})[0]
 			t.Logf("%+v", got)
-			if got.Verdict != tcp.Connected || got.Conn != 0 || got.End != (tcp.End{First: c.first}) {
+			if got.Verdict != tcp.Connected || !got.Conn.IsZero() || got.End != (tcp.End{First: c.first}) {
 				t.Errorf("%v, %+v, want it Connected and closed, first by %s", got.Outcome, got.End, c.first)
 			}
 			if r := got.Replies[0]; r.Fate != http.Whole || r.Status != 200 || r.Close != c.says || r.FirstByte <= 0 || r.Took < r.FirstByte {
@@ -175,7 +175,7 @@ func TestExchangeKeepsAlive(t *testing.T) {
 			t.Errorf("response %d: %+v", i, r)
 		}
 	}
-	if got.End != (tcp.End{}) || got.Conn == 0 || again.End != (tcp.End{First: tcp.Here}) || again.Conn != 0 || again.Local != got.Local {
+	if got.End != (tcp.End{}) || got.Conn.IsZero() || again.End != (tcp.End{First: tcp.Here}) || !again.Conn.IsZero() || again.Local != got.Local {
 		t.Errorf("%+v and then %+v", got, again)
 	}
 	if s := served(t, host, door); s.Connections != 1 || s.Requests != 25 || s.Bytes != 250 || s.Peers[got.Local] != 1 || len(s.Peers) != 1 {
@@ -439,7 +439,7 @@ func TestExchangeRefusesWhatItCannotDo(t *testing.T) {
 	for name, x := range map[string]http.Exchange{
 		"IPv6":           {Attempt: tcp.Attempt{To: netip.MustParseAddrPort("[::1]:80")}},
 		"unknown ending": {Attempt: tcp.Attempt{To: at, Ending: "burst"}},
-		"no handle":      {Conn: 1000},
+		"no handle":      {Conn: tcp.Handle{Host: "here", Number: 1000}},
 	} {
 		if got, err := host.web.Exchange(t.Context(), []http.Exchange{x}, 0); err == nil {
 			t.Errorf("%s: %+v, want an error", name, got)

@@ -59,7 +59,7 @@ func TestBalancersReachAllServers(t *testing.T) {
 			serve(ctx, t, l)
 			const connects = 60
 			for range connects {
-				outs, err := l.Nodes(lab.Client)[0].Attempt(ctx, []tcp.Attempt{{To: l.Door()}})
+				outs, err := l.Client(0).Attempt(ctx, []tcp.Attempt{{To: l.Door()}})
 				if err != nil || outs[0].Verdict != tcp.Connected {
 					t.Fatal(outs, err)
 				}
@@ -72,7 +72,7 @@ func TestBalancersReachAllServers(t *testing.T) {
 			}); err != nil {
 				t.Fatal(err)
 			}
-			for i, n := range l.Nodes(lab.Server) {
+			for i, n := range l.Servers() {
 				all, err := n.Sockets(ctx)
 				if err != nil {
 					t.Fatal(err)
@@ -99,7 +99,7 @@ func TestBalancersReachAllServers(t *testing.T) {
 // serve listens at all the servers of a lab.
 func serve(ctx context.Context, t *testing.T, l *lab.Lab) {
 	t.Helper()
-	for i, n := range l.Nodes(lab.Server) {
+	for i, n := range l.Servers() {
 		if _, err := n.Listen(ctx, tcp.ListenSpec{At: l.Behind()[i]}); err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +107,7 @@ func serve(ctx context.Context, t *testing.T, l *lab.Lab) {
 }
 
 func atServers(ctx context.Context, l *lab.Lab) (established observe.Sockets, err error) {
-	for _, n := range l.Nodes(lab.Server) {
+	for _, n := range l.Servers() {
 		all, err := n.Sockets(ctx)
 		if err != nil {
 			return nil, err
@@ -169,10 +169,10 @@ func TestLabsWithHAProxySideBySide(t *testing.T) {
 				return err
 			}
 			defer func() { err = errors.Join(err, l.Close(), l.Close()) }()
-			if _, err := l.Nodes(lab.Server)[0].Listen(t.Context(), tcp.ListenSpec{At: l.Behind()[0]}); err != nil {
+			if _, err := l.Servers()[0].Listen(t.Context(), tcp.ListenSpec{At: l.Behind()[0]}); err != nil {
 				return err
 			}
-			outs, err := l.Nodes(lab.Client)[0].Attempt(t.Context(), slices.Repeat([]tcp.Attempt{{To: l.Door()}}, i))
+			outs, err := l.Client(0).Attempt(t.Context(), slices.Repeat([]tcp.Attempt{{To: l.Door()}}, i))
 			if err != nil {
 				return err
 			}

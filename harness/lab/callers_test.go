@@ -87,6 +87,20 @@ var inTwos = map[string]func(t *testing.T, client, balancer node.Node) twoCalls{
 		}
 		return calls
 	},
+	"Connect": func(t *testing.T, client, balancer node.Node) twoCalls {
+		t.Helper()
+		door := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+		calls := same(client, value(tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst}))
+		calls.check = func(t *testing.T, first, second answer) {
+			t.Helper()
+			for _, a := range []answer{first, second} {
+				if out, ok := a.value.Interface().(tcp.Outcome); !ok || a.err != nil || out.Verdict != tcp.Connected {
+					t.Errorf("%v, %v, want Connected", out, a.err)
+				}
+			}
+		}
+		return calls
+	},
 	"Attempt": func(t *testing.T, client, balancer node.Node) twoCalls {
 		t.Helper()
 		door := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})

@@ -58,7 +58,7 @@ func buildUntilKilled(ctx context.Context, kind string) error {
 		}
 		listening := l.Nodes(lab.Balancer)
 		if kind != endpoint {
-			listening = l.Nodes(lab.Server)
+			listening = l.Servers()
 		}
 		for _, n := range listening {
 			if _, err := n.Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(netip.Addr{}, 80)}); err != nil {

@@ -77,6 +77,27 @@ func (l *Lab) Nodes(role Role) []node.Node {
 	return nodes
 }
 
+// Client is the i-th client. As with an index, i must be one of Topology.Clients.
+func (l *Lab) Client(i int) node.Node { return l.Nodes(Client)[i] }
+
+// Gateway is the gateway; nil when the topology has none.
+func (l *Lab) Gateway() node.Node { return l.only(Gateway) }
+
+// Balancer is the balancer.
+func (l *Lab) Balancer() node.Node { return l.only(Balancer) }
+
+// Servers are the servers behind the balancer, in order.
+func (l *Lab) Servers() []node.Node { return l.Nodes(Server) }
+
+func (l *Lab) only(role Role) node.Node {
+	for _, m := range l.machines {
+		if m.Role == role {
+			return m.node()
+		}
+	}
+	return nil
+}
+
 // AddRules adds iptables rules to the running lab, as if the topology asked for
 // them from now on. The next packet meets them. When one of them cannot be added,
 // none is: those that other nodes, or this one, had got already are taken away.

@@ -130,7 +130,7 @@ func TestALoopbackIsRecorded(t *testing.T) {
 
 func TestServersAreReachedFromTheBalancer(t *testing.T) {
 	l := build(t, lab.Topology{Clients: 1, Servers: 2, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}})
-	for _, server := range l.Nodes(lab.Server) {
+	for _, server := range l.Servers() {
 		door, err := server.Listen(t.Context(), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
 		if err != nil {
 			t.Fatal(err)

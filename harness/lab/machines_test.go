@@ -71,7 +71,7 @@ func TestLinksToOtherKernels(t *testing.T) {
 				connectTo(t, client, door)
 			}
 			out := connectTo(t, get(t, l, "client1"), door)
-			for _, server := range l.Nodes(lab.Server) {
+			for _, server := range l.Servers() {
 				connectTo(t, balancer, listenOn(t, server, tcp.ListenSpec{Ending: tcp.CloseAfterPeer}))
 			}
 			packets, err := l.Packets()

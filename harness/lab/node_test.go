@@ -259,7 +259,7 @@ func testExchange(t *testing.T, client, balancer node.Node) {
 				t.Errorf("%+v, want a whole response", r)
 			}
 		}
-		if done[i].Verdict != tcp.Connected || done[i].End != want || done[i].Conn != 0 {
+		if done[i].Verdict != tcp.Connected || done[i].End != want || !done[i].Conn.IsZero() {
 			t.Errorf("%v, want %+v", done[i], want)
 		}
 	}
@@ -401,6 +401,26 @@ func listenOn(t *testing.T, n node.Node, spec tcp.ListenSpec) node.Listening {
 		t.Fatal(err)
 	}
 	return door
+}
+
+// A connection is its own node's, and another node says whose it is.
+func TestAHandleIsOfItsNode(t *testing.T) {
+	onEveryKind(t, func(t *testing.T, client, balancer node.Node) {
+		conn, _ := connection(t, client, balancer)
+		for name, call := range map[string]func() error{
+			"End":  func() error { return balancer.End(t.Context(), conn, tcp.Abort) },
+			"RTO":  func() error { _, err := balancer.RTO(t.Context(), conn); return err },
+			"Send": func() error { _, err := balancer.Send(t.Context(), conn, 1); return err },
+		} {
+			err := call()
+			if !errors.Is(err, tcp.ErrForeign) || !strings.Contains(err.Error(), "of client0, and this is balancer") {
+				t.Errorf("%s: %v, want ErrForeign that names both", name, err)
+			}
+		}
+		if _, err := client.Send(t.Context(), conn, 1); err != nil {
+			t.Errorf("the client itself: %v", err)
+		}
+	})
 }
 
 func serveOn(t *testing.T, n node.Node, spec http.ListenSpec) node.Listening {

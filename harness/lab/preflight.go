@@ -143,14 +143,14 @@ func probeGateway(ctx context.Context) (kernel.Fact, string) {
 		if _, err := connectOnce(ctx, l); err != nil {
 			return err
 		}
-		flows, err := l.Nodes(Gateway)[0].Flows(ctx)
+		flows, err := l.Gateway().Flows(ctx)
 		if err != nil {
 			return err
 		}
 		if len(flows) != 1 {
 			return fmt.Errorf("conntrack lists %d connections, want 1", len(flows))
 		}
-		if got, want := flows[0].Reply.Dst.Addr(), l.Nodes(Gateway)[0].Identity().Addr; got != want {
+		if got, want := flows[0].Reply.Dst.Addr(), l.Gateway().Identity().Addr; got != want {
 			return fmt.Errorf("the gateway's rule is there, and a connection passes as %v, not as %v", got, want)
 		}
 		return nil
@@ -164,7 +164,7 @@ func probeRepair(ctx context.Context) (kernel.Fact, string) {
 		if err != nil {
 			return err
 		}
-		return l.Nodes(Client)[0].AdvanceClock(ctx, conn, 2)
+		return l.Client(0).AdvanceClock(ctx, conn, 2)
 	})
 	return fact("TCP_REPAIR", err)
 }
@@ -179,17 +179,17 @@ func inLab(ctx context.Context, t Topology, use func(*Lab) error) error {
 
 // connectOnce connects the first client to the balancer.
 func connectOnce(ctx context.Context, l *Lab) (tcp.Handle, error) {
-	client, balancer := l.Nodes(Client)[0], l.Nodes(Balancer)[0]
-	door, err := balancer.Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(netip.Addr{}, 80)})
+	client := l.Client(0)
+	door, err := l.Balancer().Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(netip.Addr{}, 80)})
 	if err != nil {
-		return 0, err
+		return tcp.Handle{}, err
 	}
-	outs, err := client.Attempt(ctx, []tcp.Attempt{{To: door.Addr}})
+	out, err := client.Connect(ctx, tcp.Attempt{To: door.Addr})
 	if err != nil {
-		return 0, err
+		return tcp.Handle{}, err
 	}
-	if outs[0].Verdict != tcp.Connected {
-		return 0, fmt.Errorf("%s: %v", client.Identity().Name, outs[0])
+	if out.Verdict != tcp.Connected {
+		return tcp.Handle{}, fmt.Errorf("%s: %v", client.Identity().Name, out)
 	}
-	return outs[0].Conn, nil
+	return out.Conn, nil
 }

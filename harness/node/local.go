@@ -28,7 +28,7 @@ var _ Node = (*Local)(nil)
 // NewLocal makes a node whose operations run by inside, such as
 // ns.Namespace.Do.
 func NewLocal(id topo.Identity, inside func(func() error) error) *Local {
-	host := tcp.NewHost(inside)
+	host := tcp.NewHost(id.Name, inside)
 	return &Local{id: id, inside: inside, host: host, web: http.NewHost(host)}
 }
 
@@ -116,6 +116,12 @@ func (l *Local) listening(handle tcp.Handle, addr netip.AddrPort, err error) (Li
 		addr = netip.AddrPortFrom(l.id.Addr, addr.Port())
 	}
 	return Listening{Handle: handle, Addr: addr}, l.wrap(err)
+}
+
+// Connect makes one attempt from the node.
+func (l *Local) Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Outcome, error) {
+	outcome, err := l.host.Connect(ctx, attempt)
+	return outcome, l.wrap(err)
 }
 
 // Attempt makes the attempts from the node.

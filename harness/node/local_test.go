@@ -75,6 +75,9 @@ var calls = map[string]func(ctx context.Context, s situation) error{
 	"Serve": func(ctx context.Context, s situation) error {
 		return second(s.Serve(ctx, http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}}))
 	},
+	"Connect": func(ctx context.Context, s situation) error {
+		return second(s.Connect(ctx, tcp.Attempt{To: s.door.Addr}))
+	},
 	"Attempt": func(ctx context.Context, s situation) error {
 		return second(s.Attempt(ctx, []tcp.Attempt{{To: s.door.Addr}}))
 	},

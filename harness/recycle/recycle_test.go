@@ -34,7 +34,7 @@ func build(t *testing.T) world {
 		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_timestamps=2", "net.ipv4.tcp_syn_retries=1"),
 	})
 	phones := l.Nodes(lab.Client)
-	w := world{Lab: l, phone: phones[0], other: phones[1], balancer: l.Nodes(lab.Balancer)[0]}
+	w := world{Lab: l, phone: phones[0], other: phones[1], balancer: l.Balancer()}
 	var err error
 	if w.door, err = w.balancer.Listen(t.Context(), tcp.ListenSpec{}); err != nil {
 		t.Fatal(err)

@@ -206,8 +206,8 @@ func witnessed(ctx context.Context, total, atOnce int, counters, capture bool) (
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	client := l.Nodes(lab.Client)[0]
-	door, err := listen(ctx, l.Nodes(lab.Balancer)[0])
+	client := l.Client(0)
+	door, err := listen(ctx, l.Balancer())
 	if err != nil {
 		return 0, err
 	}

@@ -65,10 +65,10 @@ func measureCrowd(ctx context.Context, spec lab.BalancerSpec, clients, each int)
 		return r, 0, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	balancer := l.Nodes(lab.Balancer)[0]
+	balancer := l.Balancer()
 	end, at := balancer, l.Door()
 	if !spec.IsEndpoint() {
-		end, at = l.Nodes(lab.Server)[0], l.Behind()[0]
+		end, at = l.Servers()[0], l.Behind()[0]
 	}
 	if _, err := end.Listen(ctx, tcp.ListenSpec{At: at, Ending: tcp.CloseFirst}); err != nil {
 		return r, 0, err

@@ -34,7 +34,7 @@ type gateway struct {
 // gateway finds out about the lab's gateway, and prevents eviction where the gateway
 // that it stands for does not evict.
 func (o options) gateway(ctx context.Context, l *lab.Lab) (g gateway, err error) {
-	n := l.Nodes(lab.Gateway)[0]
+	n := l.Gateway()
 	facts, err := scenarios.Probe(ctx, n)
 	if err != nil {
 		return g, err

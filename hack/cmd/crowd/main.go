@@ -187,7 +187,7 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) (err
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	balancer := l.Nodes(lab.Balancer)[0]
+	balancer := l.Balancer()
 	door, err := balancer.Listen(ctx, tcp.ListenSpec{Ending: o.accepts})
 	if err != nil {
 		return err

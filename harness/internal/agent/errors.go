@@ -15,6 +15,7 @@ func Errors() line.Errors {
 		Sentinels: map[string]error{
 			"agent.ErrNoCard":  ErrNoCard,
 			"tcp.ErrNoHandle":  tcp.ErrNoHandle,
+			"tcp.ErrForeign":   tcp.ErrForeign,
 			"tcp.ErrPeerReset": tcp.ErrPeerReset,
 		},
 		Codecs: map[string]line.Codec{"kernel.SysctlError": line.CodecOf(packSysctl, unpackSysctl)},
