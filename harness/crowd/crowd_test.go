@@ -1,3 +1,5 @@
+//go:build linux
+
 package crowd_test
 
 import (
@@ -10,8 +12,8 @@ import (
 	"time"
 
 	"twlab/harness/crowd"
+	"twlab/harness/internal/labtest"
 	"twlab/harness/lab"
-	"twlab/harness/labtest"
 	"twlab/harness/node"
 	"twlab/harness/tcp"
 	"twlab/harness/topo"

@@ -1,3 +1,5 @@
+//go:build linux
+
 package crowd_test
 
 import (
@@ -6,8 +8,8 @@ import (
 	"time"
 
 	"twlab/harness/crowd"
+	"twlab/harness/internal/labtest"
 	"twlab/harness/lab"
-	"twlab/harness/labtest"
 	"twlab/harness/tcp"
 )
 

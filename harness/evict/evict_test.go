@@ -1,3 +1,5 @@
+//go:build linux
+
 package evict_test
 
 import (
@@ -9,9 +11,9 @@ import (
 	"time"
 
 	"twlab/harness/evict"
+	"twlab/harness/internal/labtest"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/labtest"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )

@@ -1,3 +1,5 @@
+//go:build linux
+
 package guest_test
 
 import (
@@ -18,10 +20,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/guest"
+	"twlab/harness/internal/labtest"
 	"twlab/harness/internal/line"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/labtest"
 	"twlab/harness/leak"
 	"twlab/harness/tcp"
 	"twlab/harness/topo"

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package haproxy runs a real HAProxy inside a node and reads its statistics
 // socket.
 //
@@ -17,8 +19,8 @@ import (
 	"strings"
 	"time"
 
+	"twlab/harness/internal/program"
 	"twlab/harness/observe"
-	"twlab/harness/program"
 )
 
 const programName = "haproxy"
@@ -137,7 +139,7 @@ func (h *HAProxy) Configuration() string { return h.configuration }
 //	cli_abrt, srv_abrt transfers that the client, the server broke off
 //
 // (management guide, "CSV format"). The error of a HAProxy that has ended wraps
-// program.ErrEnded and shows its last words.
+// topo.ErrEnded and shows its last words.
 func (h *HAProxy) Stats(ctx context.Context) (observe.Counters, error) {
 	answer, err := h.ask(ctx, "show info;show stat")
 	if err != nil {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package http_test
 
 import (
@@ -226,7 +228,7 @@ func TestExchangeOnAConnectionThatIsOver(t *testing.T) {
 
 func TestExchangeNeedsAnAnswer(t *testing.T) {
 	host, inside := newHostIn(t)
-	_, mute := listen(t, host, tcp.ListenSpec{})
+	_, mute := listen(t, host)
 	for ending, first := range map[tcp.Ending]tcp.Side{tcp.CloseAfterPeer: tcp.Here, tcp.CloseFirst: tcp.Here, tcp.KeepOpen: tcp.Nobody} {
 		got := exchange(t, host, http.Exchange{
 			Attempt:  tcp.Attempt{To: mute, Ending: ending, Budget: 50 * time.Millisecond},
@@ -427,7 +429,7 @@ func readsNothingBeforeTheFIN(at netip.AddrPort) (err error) {
 
 func TestServedIsOfResponders(t *testing.T) {
 	host := newHost(t)
-	door, _ := listen(t, host, tcp.ListenSpec{})
+	door, _ := listen(t, host)
 	if s, err := host.web.Served(door); err == nil {
 		t.Errorf("Served of a listener without a responder = %+v, want an error", s)
 	}
@@ -466,7 +468,7 @@ func TestExchangeRefusesWhatItCannotDo(t *testing.T) {
 
 func TestExchangeEndsWithItsContext(t *testing.T) {
 	host, inside := newHostIn(t)
-	_, mute := listen(t, host, tcp.ListenSpec{})
+	_, mute := listen(t, host)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	x := http.Exchange{Attempt: tcp.Attempt{To: mute}, Requests: make([]http.Request, 1)}

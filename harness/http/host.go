@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package http is clients and servers of HTTP/1.1 on the sockets of package tcp:
 // whatever decides which side closes a connection first, and when, and how an answer
 // can be lost, can be asked for, and nothing else of HTTP is there.

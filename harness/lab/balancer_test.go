@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab_test
 
 import (
@@ -19,8 +21,8 @@ import (
 	"twlab/harness/lab"
 	"twlab/harness/nginx"
 	"twlab/harness/observe"
-	"twlab/harness/program"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // installed is an error when the balancer is a program that is not there.
@@ -144,7 +146,7 @@ func TestProgramThatDiesIsTold(t *testing.T) {
 	}
 	_, asked := p.Stats(t.Context())
 	for name, err := range map[string]error{"Stats": asked, "Close": l.Close()} {
-		if !errors.Is(err, program.ErrEnded) || !strings.Contains(err.Error(), "segmentation fault") {
+		if !errors.Is(err, topo.ErrEnded) || !strings.Contains(err.Error(), "segmentation fault") {
 			t.Errorf("%s: %v, want ErrEnded and how", name, err)
 		}
 	}

@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab_test
 
 import (
@@ -13,8 +15,8 @@ import (
 	"time"
 
 	"twlab/harness/haproxy"
+	"twlab/harness/internal/labtest"
 	"twlab/harness/lab"
-	"twlab/harness/labtest"
 	"twlab/harness/leak"
 	"twlab/harness/ns"
 	"twlab/harness/tcp"

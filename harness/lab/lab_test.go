@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab_test
 
 import (
@@ -10,10 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/internal/nstest"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
-	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )

@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab_test
 
 import (
@@ -9,9 +11,9 @@ import (
 	"time"
 
 	"twlab/harness/guest"
+	"twlab/harness/internal/labtest"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/labtest"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"

@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab_test
 
 import (
@@ -16,9 +18,9 @@ import (
 
 	"twlab/harness/guest"
 	"twlab/harness/http"
+	"twlab/harness/internal/labtest"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/labtest"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package lab turns a [Topology], a plain description of machines, links, NAT and
 // sysctls (package topo), into a [Lab]: the same thing made of network namespaces,
 // veth pairs and iptables rules on the running kernel. A lab owns all that it made

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package nginx runs a real nginx inside a node, as a balancer of connections.
 //
 // Like package haproxy it is the distribution's program, in the foreground, and
@@ -18,8 +20,8 @@ import (
 	"strings"
 	"text/template"
 
+	"twlab/harness/internal/program"
 	"twlab/harness/observe"
-	"twlab/harness/program"
 )
 
 // ErrMissing says that nginx, or its module for connections, is not installed.

@@ -1,3 +1,5 @@
+//go:build linux
+
 package nginx_test
 
 import (
@@ -12,12 +14,12 @@ import (
 	"time"
 
 	"twlab/harness/http"
+	"twlab/harness/internal/nstest"
 	"twlab/harness/nginx"
 	"twlab/harness/ns"
-	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
-	"twlab/harness/program"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 var (
@@ -83,7 +85,7 @@ func TestSaysWhatIsWrong(t *testing.T) {
 		return err
 	}
 	if _, err := exec.LookPath("nginx"); err == nil {
-		if err := start("proxy_pas x;"); !errors.Is(err, program.ErrEnded) || !strings.Contains(err.Error(), `unknown directive "proxy_pas"`) {
+		if err := start("proxy_pas x;"); !errors.Is(err, topo.ErrEnded) || !strings.Contains(err.Error(), `unknown directive "proxy_pas"`) {
 			t.Errorf("%v, want nginx's own words", err)
 		}
 	}

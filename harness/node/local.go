@@ -1,3 +1,5 @@
+//go:build linux
+
 package node
 
 import (
@@ -35,7 +37,7 @@ func NewLocal(id topo.Identity, inside func(func() error) error) *Local {
 // Close closes all sockets of the node.
 func (l *Local) Close() error { return l.wrap(l.host.CloseAll()) }
 
-// topo.Identity says who the node is.
+// Identity says who the node is.
 func (l *Local) Identity() topo.Identity { return l.id }
 
 // Release is the running kernel's.

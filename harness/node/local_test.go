@@ -1,3 +1,5 @@
+//go:build linux
+
 package node_test
 
 import (
@@ -8,8 +10,8 @@ import (
 	"testing"
 
 	"twlab/harness/http"
+	"twlab/harness/internal/nstest"
 	"twlab/harness/node"
-	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
 	"twlab/harness/topo"

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package node is what one machine of a lab can do, and doing it on the kernel
 // that this process runs on.
 //

@@ -1,3 +1,5 @@
+//go:build linux
+
 package observe
 
 import (
@@ -17,8 +19,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/internal/nstest"
 	"twlab/harness/ns"
-	"twlab/harness/ns/nstest"
 )
 
 // world is a client (eth0, 10.0.0.2) behind a gateway (interfaces client0 and

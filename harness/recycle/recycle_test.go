@@ -1,3 +1,5 @@
+//go:build linux
+
 package recycle_test
 
 import (
@@ -11,8 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/internal/labtest"
 	"twlab/harness/lab"
-	"twlab/harness/labtest"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/recycle"

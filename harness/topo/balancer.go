@@ -3,6 +3,7 @@ package topo
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -64,6 +65,9 @@ type Place struct {
 	Own netip.Addr
 }
 
+// ErrEnded says that a program is not there any more, though nobody ended it.
+var ErrEnded = errors.New("program has ended")
+
 // Running is a program that balances.
 type Running interface {
 	// Configuration is what it was told, as it reads it.
@@ -72,7 +76,8 @@ type Running interface {
 	Log() (string, error)
 	// Stats is its own statistics; a program that keeps none has none.
 	Stats(ctx context.Context) (counters.Counters, error)
-	// Failure is nil while it runs; afterwards it says how it ended.
+	// Failure is nil while it runs; afterwards it says how it ended, and wraps
+	// [ErrEnded].
 	Failure() error
 	// Close ends it. The error is that of Failure when it had ended before.
 	Close() error

@@ -1,3 +1,5 @@
+//go:build linux
+
 package program_test
 
 import (
@@ -7,8 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"twlab/harness/ns/nstest"
-	"twlab/harness/program"
+	"twlab/harness/internal/nstest"
+	"twlab/harness/internal/program"
+	"twlab/harness/topo"
 )
 
 func TestProgramReadsWhatItIsHandedInsideOfTheNamespace(t *testing.T) {
@@ -36,7 +39,7 @@ func TestProgramReadsWhatItIsHandedInsideOfTheNamespace(t *testing.T) {
 	if !strings.HasPrefix(log, "net:[") || strings.HasPrefix(log, ours) || !strings.HasSuffix(log, "]\nto standard error\n") {
 		t.Errorf("log %q, want another namespace than %s, and standard error", log, ours)
 	}
-	if err := p.Close(); !errors.Is(err, program.ErrEnded) || !strings.Contains(err.Error(), "sh: program has ended: exit status 7; the end of its log:\n\tnet:[") {
+	if err := p.Close(); !errors.Is(err, topo.ErrEnded) || !strings.Contains(err.Error(), "sh: program has ended: exit status 7; the end of its log:\n\tnet:[") {
 		t.Errorf("close: %v, want how it ended", err)
 	}
 	if err := p.Close(); err != nil {

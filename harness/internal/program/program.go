@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package program runs one server program inside a namespace: without a file
 // anywhere, and no longer than this process.
 //
@@ -22,10 +24,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/child"
+	"twlab/harness/topo"
 )
-
-// ErrEnded says that a program is not there any more, though nobody ended it.
-var ErrEnded = errors.New("program has ended")
 
 // Spec is a program to be run.
 type Spec struct {
@@ -92,7 +92,7 @@ func (p *Program) PID() int { return p.pid }
 // Ended is closed when the program has ended.
 func (p *Program) Ended() <-chan struct{} { return p.ended }
 
-// Failure is nil while the program runs. Afterwards it wraps [ErrEnded] and says
+// Failure is nil while the program runs. Afterwards it wraps [topo.ErrEnded] and says
 // how it ended, with the last lines of its log.
 func (p *Program) Failure() error {
 	select {
@@ -106,9 +106,9 @@ func (p *Program) Failure() error {
 	}
 	log, err := p.Log()
 	if err != nil {
-		return fmt.Errorf("%s: %w: %s (%w)", p.name, ErrEnded, how, err)
+		return fmt.Errorf("%s: %w: %s (%w)", p.name, topo.ErrEnded, how, err)
 	}
-	return fmt.Errorf("%s: %w: %s; %s", p.name, ErrEnded, how, tail(log))
+	return fmt.Errorf("%s: %w: %s; %s", p.name, topo.ErrEnded, how, tail(log))
 }
 
 // Log is what the program has said so far.
