@@ -102,14 +102,14 @@ var _ = Describe("Behind a balancer", func() {
 	const connects = 10
 
 	It("that is HAProxy, a client that closes first makes HAProxy close first towards the server: both have the TIME_WAITs", SpecTimeout(2*patience), func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Kind: lab.HAProxy})
+		world := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{}})
 		client, server := world.through(ctx, world.server(), connects)
 		client.closeBefore(ctx, server)
 		Eventually(world.timeWaits).WithArguments(ctx).Should(Equal(hops{Client: connects, BalancerToServer: connects}))
 	})
 
 	It("that is HAProxy, a server that closes first makes HAProxy close first towards the client: both have them", SpecTimeout(2*patience), func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Kind: lab.HAProxy})
+		world := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{}})
 		client, server := world.through(ctx, world.server(), connects)
 		server.closeBefore(ctx, client)
 		Eventually(world.timeWaits).WithArguments(ctx).Should(Equal(hops{BalancerToClient: connects, Server: connects}))
@@ -149,7 +149,7 @@ var _ = Describe("A server that resets in the middle", func() {
 	})
 
 	It("is an ordinary end to the client behind HAProxy, whose log knows better", SpecTimeout(2*patience), func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Kind: lab.HAProxy})
+		world := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{}})
 		moved := world.watchProgram(ctx)
 		client, server := world.through(ctx, world.server(), 1)
 		client.tell(ctx, server)
@@ -167,7 +167,7 @@ var _ = Describe("A server that does not listen", func() {
 	})
 
 	It("is a connection to the client behind HAProxy, which counts it and hangs up", func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: haproxy.Config{Retries: -1}})
+		world := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{Config: haproxy.Config{Retries: -1}}})
 		moved := world.watchProgram(ctx)
 
 		outcomes := attempt(ctx, world.client(0), 1, tcp.Attempt{To: world.Door(), Ending: tcp.CloseAfterPeer})

@@ -15,6 +15,7 @@ import (
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
+	"twlab/harness/topo"
 )
 
 // evidenceNodes is for how many nodes of a lab evidence is written in full.
@@ -48,7 +49,7 @@ func (w world) counters(ctx context.Context) map[string]kernel.Counters {
 // witnesses are the nodes that evidence is kept of.
 func (w world) witnesses() []node.Node {
 	nodes := append(w.Nodes(lab.Gateway), w.Nodes(lab.Balancer)...)
-	nodes = append(nodes, w.Nodes(lab.Server)...)
+	nodes = append(nodes, w.Servers()...)
 	nodes = append(nodes, w.Nodes(lab.Client)...)
 	return nodes[:min(len(nodes), evidenceNodes)]
 }
@@ -115,7 +116,7 @@ func describe(ctx context.Context, out *strings.Builder, n node.Node, start kern
 }
 
 // describeProgram writes what the balancer's program was told, counts and says.
-func describeProgram(ctx context.Context, out *strings.Builder, program lab.Program) {
+func describeProgram(ctx context.Context, out *strings.Builder, program topo.Running) {
 	fmt.Fprintf(out, "== the balancer's configuration\n%s", program.Configuration())
 	if stats, err := program.Stats(ctx); err != nil {
 		fmt.Fprintf(out, "== the balancer's statistics: %v\n", err)

@@ -26,6 +26,7 @@ import (
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/recycle"
+	"twlab/harness/topo"
 	"twlab/scenarios"
 )
 
@@ -158,7 +159,7 @@ func title(f situation.Family, c claim.Cell) string {
 
 // runningKernels finds out about the kernels that the roles run on.
 func runningKernels() (claim.Kernels, error) {
-	here := node.NewLocal(node.Identity{Name: "this machine"}, func(f func() error) error { return f() })
+	here := node.NewLocal(topo.Identity{Name: "this machine"}, func(f func() error) error { return f() })
 	facts, err := roles.Probe(context.Background(), here)
 	assigned, unreadable := otherKernels()
 	return assigned.Known(facts), errors.Join(err, here.Close(), unreadable)

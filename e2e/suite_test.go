@@ -14,10 +14,12 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"twlab/harness/haproxy"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/leak"
 	"twlab/harness/observe"
+	"twlab/harness/recycle"
 )
 
 func TestStories(t *testing.T) {
@@ -88,7 +90,7 @@ func preflight(ctx context.Context) {
 	Expect(err).NotTo(HaveOccurred())
 	lines = append(lines, assigned.Lines()...)
 	var missing []error
-	for _, finding := range kernel.Examine(ctx, lab.Requirements()) {
+	for _, finding := range kernel.Examine(ctx, append(lab.Requirements(), haproxy.Requirement(), recycle.Requirement())) {
 		lines = append(lines, finding.String())
 		if !finding.Met() {
 			missing = append(missing, errors.New(finding.String()))

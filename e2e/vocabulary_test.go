@@ -91,10 +91,10 @@ func (w world) mainLinks() []string {
 	return links
 }
 
-func (w world) client(i int) node.Node { return w.Nodes(lab.Client)[i] }
-func (w world) gateway() node.Node     { return w.Nodes(lab.Gateway)[0] }
-func (w world) balancer() node.Node    { return w.Nodes(lab.Balancer)[0] }
-func (w world) server() node.Node      { return w.Nodes(lab.Server)[0] }
+func (w world) client(i int) node.Node { return w.Client(i) }
+func (w world) gateway() node.Node     { return w.Gateway() }
+func (w world) balancer() node.Node    { return w.Balancer() }
+func (w world) server() node.Node      { return w.Servers()[0] }
 
 // serve listens on port 80 of a node, or on the port given, and ends each
 // connection as said. It returns where others connect to.

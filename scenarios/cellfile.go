@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"twlab/harness/lab"
+	"twlab/harness/topo"
 	"twlab/scenarios/claim"
 	"twlab/scenarios/situation"
 )
@@ -35,7 +36,7 @@ func (q Question) Rule(k claim.Kernels) (rule claim.Rule, covered bool, reservat
 	}
 	var beyond []string
 	for _, s := range q.Cell.Extra {
-		if !slices.ContainsFunc(lab.Baseline, func(b lab.Setting) bool { return b.Name == s.Name && b.Value == s.Value }) {
+		if !slices.ContainsFunc(topo.Baseline, func(b lab.Setting) bool { return b.Name == s.Name && b.Value == s.Value }) {
 			beyond = append(beyond, fmt.Sprintf("%s=%s on the %s", s.Name, s.Value, s.Role))
 		}
 	}

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package child starts commands that do not outlive this process, however that
 // ends.
 package child

@@ -1,3 +1,5 @@
+//go:build linux
+
 package crowd_test
 
 import (
@@ -10,10 +12,11 @@ import (
 	"time"
 
 	"twlab/harness/crowd"
+	"twlab/harness/internal/labtest"
 	"twlab/harness/lab"
-	"twlab/harness/labtest"
 	"twlab/harness/node"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // behindGateway is a lab of some clients, and a plan that has no number of
@@ -24,7 +27,7 @@ func behindGateway(t *testing.T, clients int, ending tcp.Ending) crowd.Plan {
 		Clients: clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade},
 		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=1"),
 	})
-	balancer := l.Nodes(lab.Balancer)[0]
+	balancer := l.Balancer()
 	serves := map[tcp.Ending]tcp.Ending{tcp.CloseAfterPeer: tcp.CloseFirst, tcp.CloseFirst: tcp.CloseAfterPeer}
 	door, err := balancer.Listen(t.Context(), tcp.ListenSpec{Ending: serves[ending]})
 	if err != nil {
@@ -52,14 +55,14 @@ func TestEveryClientHasItsAttempts(t *testing.T) {
 	if got.Attempts != 420 || got.Verdicts[tcp.Connected] != 420 || got.SYNs != 420 || got.Late != 0 || got.Failed() != 0 {
 		t.Errorf("got %+v, want 420 attempts that connected with their first SYN", got)
 	}
-	if n := got.Moved[node.Client]["Tcp.ActiveOpens"]; n != 420 {
+	if n := got.Moved[topo.Client]["Tcp.ActiveOpens"]; n != 420 {
 		t.Errorf("the clients opened %d connections, want 420", n)
 	}
-	if n := got.Moved[node.Balancer]["Tcp.PassiveOpens"]; n != 420 {
+	if n := got.Moved[topo.Balancer]["Tcp.PassiveOpens"]; n != 420 {
 		t.Errorf("the balancer accepted %d connections, want 420", n)
 	}
 	last := got.Series[len(got.Series)-1]
-	if last.TimeWait[node.Balancer] != 420 || last.TimeWait[node.Client] != 0 || last.Flows[node.Gateway] != 420 {
+	if last.TimeWait[topo.Balancer] != 420 || last.TimeWait[topo.Client] != 0 || last.Flows[topo.Gateway] != 420 {
 		t.Errorf("in the end: %v, want 420 TIME_WAITs at the balancer and 420 flows at the gateway", last)
 	}
 	if got.Latency.Count() != 420 || got.Latency.Quantile(0.5) == 0 {
@@ -132,7 +135,7 @@ func TestInFlightHoldsBack(t *testing.T) {
 
 func TestPlansThatCannotBe(t *testing.T) {
 	l := labtest.Build(t, lab.Topology{Clients: 1})
-	good := crowd.Plan{Clients: l.Nodes(lab.Client), Attempt: tcp.Attempt{To: netip.AddrPortFrom(l.Nodes(lab.Balancer)[0].Identity().Addr, 80)}, Each: 1}
+	good := crowd.Plan{Clients: l.Nodes(lab.Client), Attempt: tcp.Attempt{To: netip.AddrPortFrom(l.Balancer().Identity().Addr, 80)}, Each: 1}
 	for _, c := range []struct {
 		name, want string
 		spoil      func(*crowd.Plan)

@@ -1,3 +1,5 @@
+//go:build linux
+
 package crowd
 
 // Order is the order of the clients in one round, for tests.

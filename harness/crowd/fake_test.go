@@ -1,3 +1,5 @@
+//go:build linux
+
 package crowd_test
 
 import (
@@ -13,6 +15,7 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // scripted is a node that answers as the test says.
@@ -22,7 +25,7 @@ type scripted struct {
 	occupancy func() error
 }
 
-func (s scripted) Identity() node.Identity { return node.Identity{Name: "client0", Role: node.Client} }
+func (s scripted) Identity() topo.Identity { return topo.Identity{Name: "client0", Role: topo.Client} }
 
 func (s scripted) Counters(context.Context) (kernel.Counters, error) { return kernel.Counters{}, nil }
 

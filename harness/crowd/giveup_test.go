@@ -1,3 +1,5 @@
+//go:build linux
+
 package crowd_test
 
 import (
@@ -6,8 +8,8 @@ import (
 	"time"
 
 	"twlab/harness/crowd"
+	"twlab/harness/internal/labtest"
 	"twlab/harness/lab"
-	"twlab/harness/labtest"
 	"twlab/harness/tcp"
 )
 
@@ -19,7 +21,7 @@ func TestTheKernelGivesUpWhenItIsSaidTo(t *testing.T) {
 				lab.On(lab.Client, fmt.Sprintf("net.ipv4.tcp_syn_retries=%d", c.retries)),
 				lab.Setting{Role: lab.Client, Name: "net.ipv4.tcp_syn_linear_timeouts", Value: fmt.Sprint(c.linear), IfPresent: true},
 			), Rules: []lab.Rule{{Role: lab.Balancer, Table: "filter", Chain: "INPUT", Spec: "-p tcp -j DROP"}}})
-			client, balancer := l.Nodes(lab.Client)[0], l.Nodes(lab.Balancer)[0]
+			client, balancer := l.Client(0), l.Balancer()
 			door, err := balancer.Listen(t.Context(), tcp.ListenSpec{})
 			if err != nil {
 				t.Fatal(err)

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package crowd drives many clients at a rate and counts what came of it.
 //
 // The clients are nodes of a lab, each attempt is one connect(2). Attempts are

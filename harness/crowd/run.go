@@ -1,3 +1,5 @@
+//go:build linux
+
 package crowd
 
 import (
@@ -15,6 +17,7 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // Result is what came of a crowd.
@@ -50,9 +53,9 @@ type Result struct {
 
 	// Moved says how the counters of each role moved, those of its nodes added
 	// up.
-	Moved map[node.Role]kernel.Counters `json:"-"`
+	Moved map[topo.Role]kernel.Counters `json:"-"`
 	// TimeWaitBefore are the TIME_WAITs of each role before the first attempt.
-	TimeWaitBefore map[node.Role]int `json:"-"`
+	TimeWaitBefore map[topo.Role]int `json:"-"`
 	// Series has a row for each interval, from the first attempt to the end of
 	// the last one.
 	Series []Row `json:"-"`
@@ -151,7 +154,7 @@ func (r *run) run(ctx context.Context) (Result, error) {
 	result := r.sum(took)
 	result.TimeWaitBefore = timeWait
 	result.Moved = moved(r.nodes, before, after)
-	if n, counted := synsOf(result.Moved[node.Client]); counted {
+	if n, counted := synsOf(result.Moved[topo.Client]); counted {
 		result.SYNs = n
 	}
 	result.Series = w.series()
@@ -182,8 +185,8 @@ func (r *run) watched(ctx context.Context, w *watch) error {
 }
 
 // timeWait counts the TIME_WAITs of each role.
-func (r *run) timeWait(ctx context.Context) (map[node.Role]int, error) {
-	all := map[node.Role]int{}
+func (r *run) timeWait(ctx context.Context) (map[topo.Role]int, error) {
+	all := map[topo.Role]int{}
 	for _, n := range r.nodes {
 		full, err := n.Occupancy(ctx)
 		if err != nil {
@@ -388,8 +391,8 @@ func (r *run) settled(ctx context.Context) ([]kernel.Counters, error) {
 }
 
 // moved adds up by role how counters moved.
-func moved(nodes []node.Node, before, after []kernel.Counters) map[node.Role]kernel.Counters {
-	sums := map[node.Role]kernel.Counters{}
+func moved(nodes []node.Node, before, after []kernel.Counters) map[topo.Role]kernel.Counters {
+	sums := map[topo.Role]kernel.Counters{}
 	for i, n := range nodes {
 		role := n.Identity().Role
 		if sums[role] == nil {

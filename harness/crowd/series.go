@@ -1,3 +1,5 @@
+//go:build linux
+
 package crowd
 
 import (
@@ -13,6 +15,7 @@ import (
 	"twlab/harness/kernel"
 	"twlab/harness/node"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // Row is what happened in one interval, and how things stood at its end.
@@ -28,11 +31,11 @@ type Row struct {
 	// TimeWait and Flows are the sums over the nodes of each role at the end of
 	// the interval: TIME_WAITs, and conntrack entries. At a gateway with one
 	// door behind it an entry is a port in use.
-	TimeWait map[node.Role]int `json:"timeWait"`
-	Flows    map[node.Role]int `json:"flows"`
+	TimeWait map[topo.Role]int `json:"timeWait"`
+	Flows    map[topo.Role]int `json:"flows"`
 	// Moved says how the TCP and conntrack counters of each watched role moved
 	// in the interval; those that stood still are left out.
-	Moved map[node.Role]kernel.Counters `json:"moved"`
+	Moved map[topo.Role]kernel.Counters `json:"moved"`
 }
 
 // Connected is how many attempts connected in the interval.
@@ -51,7 +54,7 @@ func (r Row) String() string {
 	return text + counted("flows", r.Flows)
 }
 
-func counted(what string, by map[node.Role]int) string {
+func counted(what string, by map[topo.Role]int) string {
 	var parts []string
 	for _, role := range slices.Sorted(maps.Keys(by)) {
 		if by[role] > 0 {
@@ -120,7 +123,7 @@ func quiet(ctx context.Context, err error) error {
 
 // look ends a row now.
 func (w *watch) look(ctx context.Context, at time.Duration) error {
-	row := Row{At: at, TimeWait: map[node.Role]int{}, Flows: map[node.Role]int{}}
+	row := Row{At: at, TimeWait: map[topo.Role]int{}, Flows: map[topo.Role]int{}}
 	for _, n := range w.run.nodes {
 		full, err := n.Occupancy(ctx)
 		if err != nil {

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package evict keeps a NAT of the running kernel from evicting: from giving away the
 // port of an ended connection before its conntrack timeout is over.
 //

@@ -1,3 +1,5 @@
+//go:build linux
+
 package evict_test
 
 import (
@@ -9,9 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/evict"
+	"twlab/harness/internal/labtest"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/labtest"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )
@@ -39,7 +42,7 @@ func behindGateway(t *testing.T) *lab.Lab {
 // connect makes n attempts side by side, and counts the connected ones.
 func connect(t *testing.T, l *lab.Lab, to netip.AddrPort, n int, ending tcp.Ending) (connected int) {
 	t.Helper()
-	outcomes, err := l.Nodes(lab.Client)[0].Attempt(t.Context(), slices.Repeat([]tcp.Attempt{{To: to, Ending: ending}}, n))
+	outcomes, err := l.Client(0).Attempt(t.Context(), slices.Repeat([]tcp.Attempt{{To: to, Ending: ending}}, n))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +56,7 @@ func connect(t *testing.T, l *lab.Lab, to netip.AddrPort, n int, ending tcp.Endi
 
 func listen(t *testing.T, l *lab.Lab, ending tcp.Ending) netip.AddrPort {
 	t.Helper()
-	door, err := l.Nodes(lab.Balancer)[0].Listen(t.Context(), tcp.ListenSpec{Ending: ending})
+	door, err := l.Balancer().Listen(t.Context(), tcp.ListenSpec{Ending: ending})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +65,7 @@ func listen(t *testing.T, l *lab.Lab, ending tcp.Ending) netip.AddrPort {
 
 func flows(t *testing.T, l *lab.Lab) []observe.Flow {
 	t.Helper()
-	all, err := l.Nodes(lab.Gateway)[0].Flows(t.Context())
+	all, err := l.Gateway().Flows(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +85,7 @@ func TestEndedConnectionsKeepTheirPortsForTheWholeTimeout(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			l := behindGateway(t)
-			if err := l.PreventEviction(); err != nil {
+			if err := evict.Attach(t.Context(), l); err != nil {
 				t.Fatal(err)
 			}
 			to := listen(t, l, c.there)
@@ -146,7 +149,7 @@ func TestLinuxEvictsWhenNothingPreventsIt(t *testing.T) {
 
 func TestConnectionsThatStandAreLeftAlone(t *testing.T) {
 	l := behindGateway(t)
-	if err := l.PreventEviction(); err != nil {
+	if err := evict.Attach(t.Context(), l); err != nil {
 		t.Fatal(err)
 	}
 	to := listen(t, l, tcp.KeepOpen)
@@ -161,13 +164,13 @@ func TestConnectionsThatStandAreLeftAlone(t *testing.T) {
 // The one way in which a port comes back before its time, with or without prevention.
 func TestAClientThatTakesItsOwnPortAgainReplacesItsEntry(t *testing.T) {
 	l := behindGateway(t)
-	if err := l.PreventEviction(); err != nil {
+	if err := evict.Attach(t.Context(), l); err != nil {
 		t.Fatal(err)
 	}
 	to := listen(t, l, tcp.CloseFirst)
 	attempt := tcp.Attempt{To: to, From: netip.AddrPortFrom(netip.Addr{}, 40000), ReuseAddr: true, Ending: tcp.CloseAfterPeer}
 	once := func() tcp.Verdict {
-		outcomes, err := l.Nodes(lab.Client)[0].Attempt(t.Context(), []tcp.Attempt{attempt})
+		outcomes, err := l.Client(0).Attempt(t.Context(), []tcp.Attempt{attempt})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -193,7 +196,7 @@ func TestAClientThatTakesItsOwnPortAgainReplacesItsEntry(t *testing.T) {
 func TestCloseInTheMiddleOfPackets(t *testing.T) {
 	for range 30 {
 		l := behindGateway(t)
-		if err := l.PreventEviction(); err != nil {
+		if err := evict.Attach(t.Context(), l); err != nil {
 			t.Fatal(err)
 		}
 		to := listen(t, l, tcp.CloseFirst)

@@ -1,3 +1,5 @@
+//go:build linux
+
 package guest
 
 import (
@@ -5,14 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"time"
 
 	"twlab/harness/internal/agent"
 	"twlab/harness/internal/line"
 	"twlab/harness/internal/vm"
 	"twlab/harness/kernel"
-	"twlab/harness/node"
+	"twlab/harness/lab"
+	"twlab/harness/topo"
 )
 
 // MostCards is how many network cards a machine has slots for.
@@ -21,19 +23,12 @@ const MostCards = 24
 // Config describes a machine.
 type Config struct {
 	Host
-	Node   node.Identity
+	Node   topo.Identity
 	Kernel kernel.Image
-	// Cards are its network cards, Gateway where it sends what they do not lead
-	// to. When none of them has the node's address, lo has it.
-	Cards   []Card
+	// Cards are its network cards, whose taps Boot takes over and closes. Gateway is
+	// where it sends what they do not lead to. When none of them has the node's address, lo has it.
+	Cards   []lab.Card
 	Gateway netip.Addr
-}
-
-// Card is a network card of a machine and the tap device at the other end of its
-// wire. Boot takes the tap over and closes it.
-type Card struct {
-	Link agent.Link
-	Tap  *os.File
 }
 
 // wanted are the modules that a machine has use for, each if it is there. A
@@ -86,7 +81,7 @@ func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 			Memory: c.MemoryMiB, Model: model,
 		}
 		for _, card := range c.Cards {
-			p.Cards = append(p.Cards, vm.Card{Hardware: card.Link.Hardware, Tap: card.Tap})
+			p.Cards = append(p.Cards, vm.Card{Hardware: card.Hardware.String(), Tap: card.Tap})
 		}
 		if m, err = c.boot(ctx, p, release); !errors.Is(err, agent.ErrNoCard) {
 			break
@@ -140,7 +135,10 @@ func (c *Config) boot(ctx context.Context, p vm.Plan, release kernel.Release) (*
 	m.initramfs = files.Size()
 	s := agent.Setup{Node: c.Node, Gateway: c.Gateway}
 	for _, card := range c.Cards {
-		s.Links = append(s.Links, card.Link)
+		s.Links = append(s.Links, agent.Link{
+			Name: card.Name, Hardware: card.Hardware.String(), Addr: card.Addr,
+			Peer: card.Peer, PeerHardwareAddr: card.PeerHardware.String(),
+		})
 	}
 	if _, err := agent.SetUp.Call(within, m.caller, s); err != nil {
 		err = m.autopsy(fmt.Errorf("set up: %w%s", err, c.remedy(err)))

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package guest boots a kernel image under QEMU as a node: a machine with a
 // kernel of its own, whose network cards are tap devices in the namespaces of its
 // neighbours.

@@ -1,3 +1,5 @@
+//go:build linux
+
 package guest_test
 
 import (
@@ -18,12 +20,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/guest"
+	"twlab/harness/internal/labtest"
 	"twlab/harness/internal/line"
 	"twlab/harness/kernel"
-	"twlab/harness/labtest"
+	"twlab/harness/lab"
 	"twlab/harness/leak"
-	"twlab/harness/node"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // bootVariable makes this test program boot machines until it is killed. It is the
@@ -65,7 +68,7 @@ func config(t *testing.T, k kernel.Image) guest.Config {
 		t.Fatal(err)
 	}
 	return guest.Config{
-		Node:   node.Identity{Name: "alone", Role: node.Server, Addr: netip.MustParseAddr("10.0.0.1")},
+		Node:   topo.Identity{Name: "alone", Role: topo.Server, Addr: netip.MustParseAddr("10.0.0.1")},
 		Kernel: k,
 		Host:   guest.Host{Agent: path, Accelerator: guest.TCG},
 	}
@@ -181,14 +184,14 @@ func TestBootSaysWhatIsWrong(t *testing.T) {
 }
 
 // manyCards are more than there is room for. No machine gets them.
-func manyCards(t *testing.T) (cards []guest.Card) {
+func manyCards(t *testing.T) (cards []lab.Card) {
 	t.Helper()
 	for range guest.MostCards + 1 {
 		file, err := os.Open(os.DevNull)
 		if err != nil {
 			t.Fatal(err)
 		}
-		cards = append(cards, guest.Card{Tap: file})
+		cards = append(cards, lab.Card{Tap: file})
 	}
 	return cards
 }
@@ -252,7 +255,7 @@ func bootUntilKilled(ctx context.Context, agent string) error {
 	fmt.Println(labtest.Ready)
 	for {
 		m, err := guest.Boot(ctx, guest.Config{
-			Node:   node.Identity{Name: "victim", Addr: netip.MustParseAddr("10.0.0.1")},
+			Node:   topo.Identity{Name: "victim", Addr: netip.MustParseAddr("10.0.0.1")},
 			Kernel: labtest.Kernels()[0],
 			Host:   guest.Host{Agent: agent, Accelerator: guest.TCG},
 		})

@@ -1,3 +1,5 @@
+//go:build linux
+
 package guest
 
 import (
@@ -16,13 +18,14 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // Machine is a node with a kernel of its own. Make one with [Boot]; Close ends
 // it. When the machine dies or falls silent, calls fail within seconds, by a
 // *DeadError that wraps line.ErrLost.
 type Machine struct {
-	id          node.Identity
+	id          topo.Identity
 	release     kernel.Release // as its image says
 	accelerator Accelerator
 	boot        time.Duration
@@ -37,7 +40,7 @@ type Machine struct {
 var _ node.Node = (*Machine)(nil)
 
 // Identity says who the node is.
-func (m *Machine) Identity() node.Identity { return m.id }
+func (m *Machine) Identity() topo.Identity { return m.id }
 
 // Console is what the machine has printed so far.
 func (m *Machine) Console() string { return m.qemu.Console.String() }
@@ -131,6 +134,15 @@ func (m *Machine) Listen(ctx context.Context, spec tcp.ListenSpec) (node.Listeni
 // Serve opens a listening socket on the machine that answers HTTP requests.
 func (m *Machine) Serve(ctx context.Context, spec http.ListenSpec) (node.Listening, error) {
 	return ask(ctx, m, agent.Serve, spec)
+}
+
+// Connect makes one attempt from the machine.
+func (m *Machine) Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Outcome, error) {
+	outcomes, err := m.Attempt(ctx, []tcp.Attempt{attempt})
+	if err != nil {
+		return tcp.Outcome{}, err
+	}
+	return outcomes[0], nil
 }
 
 // Attempt makes the attempts from the machine.

@@ -1,9 +1,10 @@
+//go:build linux
+
 package guest
 
 import (
 	"context"
 
-	"twlab/harness/internal/agent"
 	"twlab/harness/internal/vm"
 	"twlab/harness/kernel"
 )
@@ -13,10 +14,6 @@ type Host = vm.Host
 
 // DefaultMemory is how many MiB a machine has unless it says otherwise.
 const DefaultMemory = vm.DefaultMemory
-
-// Link is one network card of a machine, as the machine sees it. The far end is its
-// only neighbour.
-type Link = agent.Link
 
 // Accelerator is what runs a machine's instructions.
 type Accelerator = vm.Accelerator

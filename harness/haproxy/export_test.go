@@ -1,3 +1,5 @@
+//go:build linux
+
 package haproxy
 
 // Text is the configuration as HAProxy reads it.

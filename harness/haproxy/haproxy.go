@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package haproxy runs a real HAProxy inside a node and reads its statistics
 // socket.
 //
@@ -17,9 +19,8 @@ import (
 	"strings"
 	"time"
 
+	"twlab/harness/internal/program"
 	"twlab/harness/kernel"
-	"twlab/harness/ns"
-	"twlab/harness/program"
 )
 
 const programName = "haproxy"
@@ -37,7 +38,7 @@ var (
 // The caller of [Start] must Close it.
 type HAProxy struct {
 	*program.Program
-	space         *ns.Namespace
+	inside        func(func() error) error
 	statistics    net.Addr
 	configuration string
 }
@@ -48,10 +49,10 @@ const (
 	statisticsFD
 )
 
-// Start starts HAProxy inside the namespace and returns when it answers, which it
+// Start starts HAProxy where inside runs it, such as ns.Namespace.Do, and returns when it answers, which it
 // does when it listens. The error is [ErrMissing], [ErrTooOld] or [ErrRejected], or
 // shows what HAProxy said, that a port is in use for example.
-func Start(ctx context.Context, space *ns.Namespace, c Config) (*HAProxy, error) {
+func Start(ctx context.Context, inside func(func() error) error, c Config) (*HAProxy, error) {
 	path, err := installed()
 	if err != nil {
 		return nil, err
@@ -64,14 +65,14 @@ func Start(ctx context.Context, space *ns.Namespace, c Config) (*HAProxy, error)
 		return nil, err
 	}
 	var in input
-	err = space.Do(func() (err error) {
+	err = inside(func() (err error) {
 		in, err = openInput(text)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	p, err := program.Start(space, program.Spec{
+	p, err := program.Start(inside, program.Spec{
 		Path: path, Args: []string{"-db", "-f", program.FilePath(configurationFD)}, Files: in.files(),
 	})
 	statistics := in.statistics.Addr()
@@ -82,7 +83,7 @@ func Start(ctx context.Context, space *ns.Namespace, c Config) (*HAProxy, error)
 		}
 		return nil, errors.Join(err, closed)
 	}
-	h := &HAProxy{Program: p, space: space, statistics: statistics, configuration: text}
+	h := &HAProxy{Program: p, inside: inside, statistics: statistics, configuration: text}
 	if err := h.ready(ctx); err != nil {
 		_ = p.Close() // it ended, or is to end, and the error says why
 		if rejected := c.check(ctx, path, text); rejected != nil && ctx.Err() == nil {
@@ -138,7 +139,7 @@ func (h *HAProxy) Configuration() string { return h.configuration }
 //	cli_abrt, srv_abrt transfers that the client, the server broke off
 //
 // (management guide, "CSV format"). The error of a HAProxy that has ended wraps
-// program.ErrEnded and shows its last words.
+// topo.ErrEnded and shows its last words.
 func (h *HAProxy) Stats(ctx context.Context) (kernel.Counters, error) {
 	answer, err := h.ask(ctx, "show info;show stat")
 	if err != nil {
@@ -157,7 +158,7 @@ func (h *HAProxy) Stats(ctx context.Context) (kernel.Counters, error) {
 // ask sends a command to the statistics socket and returns the answer.
 func (h *HAProxy) ask(ctx context.Context, command string) (answer string, err error) {
 	var conn *net.UnixConn
-	err = h.space.Do(func() (err error) {
+	err = h.inside(func() (err error) {
 		conn, err = net.DialUnix("unix", nil, &net.UnixAddr{Net: "unix", Name: h.statistics.String()})
 		return err
 	})

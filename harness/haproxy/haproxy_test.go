@@ -1,3 +1,5 @@
+//go:build linux
+
 package haproxy_test
 
 import (
@@ -15,19 +17,19 @@ import (
 
 	"twlab/harness/haproxy"
 	"twlab/harness/http"
+	"twlab/harness/internal/nstest"
 	"twlab/harness/kernel"
 	"twlab/harness/ns"
-	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
-	"twlab/harness/program"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // loopback is a namespace with a loopback device, and its host.
 func loopback(t *testing.T) (*ns.Namespace, *http.Host) {
 	t.Helper()
 	space := nstest.Loopback(t)
-	host := tcp.NewHost(space.Do)
+	host := tcp.NewHost("here", space.Do)
 	t.Cleanup(func() { noError(t, host.CloseAll()) })
 	return space, http.NewHost(host)
 }
@@ -51,7 +53,7 @@ func start(t *testing.T, space *ns.Namespace, c haproxy.Config) *haproxy.HAProxy
 	if _, err := exec.LookPath("haproxy"); err != nil {
 		t.Skip("needs haproxy: run hack/bootstrap")
 	}
-	h, err := haproxy.Start(t.Context(), space, c)
+	h, err := haproxy.Start(t.Context(), space.Do, c)
 	noError(t, err)
 	t.Cleanup(func() { _ = h.Close() }) // some tests kill it, and see what that says
 	return h
@@ -140,8 +142,8 @@ func TestSaysWhatIsWrong(t *testing.T) {
 		"not installed":      {"none", func(*haproxy.Config) {}, haproxy.ErrMissing, []string{"run hack/bootstrap"}},
 		"rejected":           {"", func(c *haproxy.Config) { c.BackendLines = []string{"option nolinge"} }, haproxy.ErrRejected, []string{"unknown option 'nolinge'"}},
 		"rejected algorithm": {"", func(c *haproxy.Config) { c.Balance = "fairly" }, haproxy.ErrRejected, []string{"balance only supports"}},
-		"port in use":        {"", func(c *haproxy.Config) { c.Bind = netip.MustParseAddrPort("127.0.0.1:81") }, program.ErrEnded, []string{"cannot bind socket (Address already in use)", "127.0.0.1:81"}},
-		"no such address":    {"", func(c *haproxy.Config) { c.Bind = netip.MustParseAddrPort("192.0.2.1:80") }, program.ErrEnded, []string{"cannot bind socket (Cannot assign requested address)"}},
+		"port in use":        {"", func(c *haproxy.Config) { c.Bind = netip.MustParseAddrPort("127.0.0.1:81") }, topo.ErrEnded, []string{"cannot bind socket (Address already in use)", "127.0.0.1:81"}},
+		"no such address":    {"", func(c *haproxy.Config) { c.Bind = netip.MustParseAddrPort("192.0.2.1:80") }, topo.ErrEnded, []string{"cannot bind socket (Cannot assign requested address)"}},
 		"too old for all": {
 			"HA-Proxy version 1.8.19-1+deb10u3 2020/08/01", func(*haproxy.Config) {}, haproxy.ErrTooOld, []string{"needs HAProxy 2.0, and this is 1.8"},
 		},
@@ -170,7 +172,7 @@ func TestSaysWhatIsWrong(t *testing.T) {
 			}
 			bad := simple
 			c.change(&bad)
-			h, err := haproxy.Start(t.Context(), space, bad)
+			h, err := haproxy.Start(t.Context(), space.Do, bad)
 			if err == nil {
 				t.Fatal(errors.Join(errors.New("it starts"), h.Close()))
 			}
@@ -217,7 +219,7 @@ func TestDeathIsToldWithItsLastWords(t *testing.T) {
 	_, asked := h.Stats(t.Context())
 	for name, err := range map[string]error{"Stats": asked, "Failure": h.Failure(), "Close": h.Close()} {
 		for _, want := range []string{"signal: segmentation fault", "the end of its log:\n\tclient=127.0.0.1:"} {
-			if !errors.Is(err, program.ErrEnded) || !strings.Contains(err.Error(), want) {
+			if !errors.Is(err, topo.ErrEnded) || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v\nwant ErrEnded and %q", name, err, want)
 			}
 		}

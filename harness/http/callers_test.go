@@ -1,3 +1,5 @@
+//go:build linux
+
 package http_test
 
 import (
@@ -9,7 +11,7 @@ import (
 	"time"
 
 	"twlab/harness/http"
-	"twlab/harness/ns/nstest"
+	"twlab/harness/internal/nstest"
 	"twlab/harness/tcp"
 )
 
@@ -32,16 +34,16 @@ func newHost(t *testing.T) *host {
 func newHostIn(t *testing.T) (*host, func(func() error) error) {
 	t.Helper()
 	space := nstest.Loopback(t)
-	h := &host{Host: tcp.NewHost(space.Do)}
+	h := &host{Host: tcp.NewHost("here", space.Do)}
 	h.web = http.NewHost(h.Host)
 	t.Cleanup(func() { must(t, h.CloseAll()) })
 	return h, space.Do
 }
 
-func listen(t *testing.T, h *host, spec tcp.ListenSpec) (tcp.Handle, netip.AddrPort) {
+// listen listens without a word of HTTP.
+func listen(t *testing.T, h *host) (tcp.Handle, netip.AddrPort) {
 	t.Helper()
-	spec.At = netip.AddrPortFrom(loopback, spec.At.Port())
-	handle, at, err := h.Listen(t.Context(), spec)
+	handle, at, err := h.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)})
 	must(t, err)
 	return handle, at
 }
@@ -187,7 +189,7 @@ func TestEachMethodStandsTwoCallersAtOnce(t *testing.T) {
 // CloseAll ends exchanges that wait, and servers.
 func TestCloseAllEndsExchanges(t *testing.T) {
 	h := newHost(t)
-	_, at := listen(t, h, tcp.ListenSpec{})
+	_, at := listen(t, h)
 	var waiting sync.WaitGroup
 	waiting.Go(func() {
 		_, err := h.web.Exchange(t.Context(), []http.Exchange{{Attempt: tcp.Attempt{To: at, Budget: 30 * time.Second}, Requests: make([]http.Request, 1)}}, 0)

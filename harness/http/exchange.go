@@ -1,3 +1,5 @@
+//go:build linux
+
 package http
 
 import (
@@ -24,7 +26,7 @@ import (
 // too.
 type Exchange struct {
 	tcp.Attempt
-	// Conn, when it is not 0, is a connection that was kept open: the requests
+	// Conn, when it is not zero, is a connection that was kept open: the requests
 	// are made on it, and nothing is connected. For others its handle names
 	// nothing ([tcp.ErrNoHandle]) while the exchange is under way.
 	Conn tcp.Handle
@@ -151,7 +153,7 @@ func (h *Host) Exchange(ctx context.Context, exchanges []Exchange, atOnce int) (
 		if err := exchanges[i].Ending.Validate(); err != nil {
 			return nil, fmt.Errorf("exchange %d with %v: %w", i, exchanges[i].To, err)
 		}
-		if exchanges[i].Conn == 0 {
+		if exchanges[i].Conn.IsZero() {
 			connections++
 		}
 	}
@@ -175,7 +177,7 @@ func (h *Host) Exchange(ctx context.Context, exchanges []Exchange, atOnce int) (
 func (h *Host) abort(ctx context.Context, exchanges []Exchange, done []Exchanged) error {
 	var errs []error
 	for i := range done {
-		if exchanges[i].Conn != 0 || done[i].Conn == 0 {
+		if !exchanges[i].Conn.IsZero() || done[i].Conn.IsZero() {
 			continue
 		}
 		err := h.tcp.End(context.WithoutCancel(ctx), done[i].Conn, tcp.Abort)
@@ -256,7 +258,7 @@ func (c *exchangeCall) one(ctx context.Context, x *Exchange, out *Exchanged) (er
 		out.Replies[i] = Reply{Fate: Unsent, Length: -1}
 	}
 	var st *tcp.Stream
-	if x.Conn != 0 {
+	if !x.Conn.IsZero() {
 		out.Outcome, st, err = c.dialer.Resume(ctx, x.Conn)
 	} else {
 		out.Outcome, st, err = c.dialer.Attempt(ctx, x.Attempt)

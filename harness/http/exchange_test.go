@@ -1,3 +1,5 @@
+//go:build linux
+
 package http_test
 
 import (
@@ -75,7 +77,7 @@ func TestExchangeLeavesTheTimeWaitWhereToldTo(t *testing.T) {
 			door, at := serve(t, host, c.server)
 			got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at, Ending: c.ending}, Requests: c.requests})[0]
 			t.Logf("%+v", got)
-			if got.Verdict != tcp.Connected || got.Conn != 0 || got.End != (tcp.End{First: c.first}) {
+			if got.Verdict != tcp.Connected || !got.Conn.IsZero() || got.End != (tcp.End{First: c.first}) {
 				t.Errorf("%v, %+v, want it Connected and closed, first by %s", got.Outcome, got.End, c.first)
 			}
 			if r := got.Replies[0]; r.Fate != http.Whole || r.Status != 200 || r.Close != c.says || r.FirstByte <= 0 || r.Took < r.FirstByte {
@@ -175,7 +177,7 @@ func TestExchangeKeepsAlive(t *testing.T) {
 			t.Errorf("response %d: %+v", i, r)
 		}
 	}
-	if got.End != (tcp.End{}) || got.Conn == 0 || again.End != (tcp.End{First: tcp.Here}) || again.Conn != 0 || again.Local != got.Local {
+	if got.End != (tcp.End{}) || got.Conn.IsZero() || again.End != (tcp.End{First: tcp.Here}) || !again.Conn.IsZero() || again.Local != got.Local {
 		t.Errorf("%+v and then %+v", got, again)
 	}
 	if s := served(t, host, door); s.Connections != 1 || s.Requests != 25 || s.Bytes != 250 || s.Peers[got.Local] != 1 || len(s.Peers) != 1 {
@@ -226,7 +228,7 @@ func TestExchangeOnAConnectionThatIsOver(t *testing.T) {
 
 func TestExchangeNeedsAnAnswer(t *testing.T) {
 	host, inside := newHostIn(t)
-	_, mute := listen(t, host, tcp.ListenSpec{})
+	_, mute := listen(t, host)
 	for ending, first := range map[tcp.Ending]tcp.Side{tcp.CloseAfterPeer: tcp.Here, tcp.CloseFirst: tcp.Here, tcp.KeepOpen: tcp.Nobody} {
 		got := exchange(t, host, http.Exchange{
 			Attempt:  tcp.Attempt{To: mute, Ending: ending, Budget: 50 * time.Millisecond},
@@ -427,7 +429,7 @@ func readsNothingBeforeTheFIN(at netip.AddrPort) (err error) {
 
 func TestServedIsOfResponders(t *testing.T) {
 	host := newHost(t)
-	door, _ := listen(t, host, tcp.ListenSpec{})
+	door, _ := listen(t, host)
 	if s, err := host.web.Served(door); err == nil {
 		t.Errorf("Served of a listener without a responder = %+v, want an error", s)
 	}
@@ -439,7 +441,7 @@ func TestExchangeRefusesWhatItCannotDo(t *testing.T) {
 	for name, x := range map[string]http.Exchange{
 		"IPv6":           {Attempt: tcp.Attempt{To: netip.MustParseAddrPort("[::1]:80")}},
 		"unknown ending": {Attempt: tcp.Attempt{To: at, Ending: "burst"}},
-		"no handle":      {Conn: 1000},
+		"no handle":      {Conn: tcp.Handle{Host: "here", Number: 1000}},
 	} {
 		if got, err := host.web.Exchange(t.Context(), []http.Exchange{x}, 0); err == nil {
 			t.Errorf("%s: %+v, want an error", name, got)
@@ -466,7 +468,7 @@ func TestExchangeRefusesWhatItCannotDo(t *testing.T) {
 
 func TestExchangeEndsWithItsContext(t *testing.T) {
 	host, inside := newHostIn(t)
-	_, mute := listen(t, host, tcp.ListenSpec{})
+	_, mute := listen(t, host)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	x := http.Exchange{Attempt: tcp.Attempt{To: mute}, Requests: make([]http.Request, 1)}

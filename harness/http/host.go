@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package http is clients and servers of HTTP/1.1 on the sockets of package tcp:
 // whatever decides which side closes a connection first, and when, and how an answer
 // can be lost, can be asked for, and nothing else of HTTP is there.
@@ -57,11 +59,11 @@ func (h *Host) Listen(ctx context.Context, spec ListenSpec) (handle tcp.Handle, 
 		s.ending = tcp.CloseNow
 	}
 	if err := s.responder.check(); err != nil {
-		return 0, bound, fmt.Errorf("listen: %w", err)
+		return tcp.Handle{}, bound, fmt.Errorf("listen: %w", err)
 	}
 	s.answers = s.responder.answers()
 	if handle, bound, err = h.tcp.Serve(ctx, spec.ListenSpec, s.serve); err != nil {
-		return 0, bound, err
+		return tcp.Handle{}, bound, err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -83,7 +85,7 @@ func (h *Host) Served(listening tcp.Handle) (Served, error) {
 	case errors.Is(err, tcp.ErrNoHandle):
 		return Served{}, fmt.Errorf("served: %w", err)
 	case !found:
-		return Served{}, fmt.Errorf("served: socket %d has no responder", listening)
+		return Served{}, fmt.Errorf("served: socket %d has no responder", listening.Number)
 	}
 	var now Served
 	s.counts.note(func(n *Served) {

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package kernels gives kernels by name: a catalogue, and the cache that their
 // packages are fetched into.
 //

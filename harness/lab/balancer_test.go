@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab_test
 
 import (
@@ -17,10 +19,19 @@ import (
 
 	"twlab/harness/haproxy"
 	"twlab/harness/lab"
+	"twlab/harness/nginx"
 	"twlab/harness/observe"
-	"twlab/harness/program"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
+
+// installed is an error when the balancer is a program that is not there.
+func installed(b lab.BalancerSpec) (string, error) {
+	if b.Program == nil {
+		return "", nil
+	}
+	return exec.LookPath(b.Program.Name())
+}
 
 // Whatever balances, and whatever stands before it, connections reach all of the
 // servers and come back; who the servers see is what tells the kinds apart.
@@ -32,17 +43,17 @@ func TestBalancersReachAllServers(t *testing.T) {
 		balancer lab.BalancerSpec
 		seen     netip.Addr // by the servers
 	}{
-		"haproxy behind masquerade": {lab.Masquerade, lab.BalancerSpec{Kind: lab.HAProxy}, balancer},
-		"haproxy alone":             {lab.NoGateway, lab.BalancerSpec{Kind: lab.HAProxy, Port: 8000, ServerPort: 9000}, balancer},
-		"haproxy behind a router":   {lab.Routed, lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: haproxy.Config{Balance: "leastconn"}}, balancer},
-		"nginx behind masquerade":   {lab.Masquerade, lab.BalancerSpec{Kind: lab.Nginx}, balancer},
+		"haproxy behind masquerade": {lab.Masquerade, lab.BalancerSpec{Program: haproxy.Balancer{}}, balancer},
+		"haproxy alone":             {lab.NoGateway, lab.BalancerSpec{Program: haproxy.Balancer{}, Port: 8000, ServerPort: 9000}, balancer},
+		"haproxy behind a router":   {lab.Routed, lab.BalancerSpec{Program: haproxy.Balancer{Config: haproxy.Config{Balance: "leastconn"}}}, balancer},
+		"nginx behind masquerade":   {lab.Masquerade, lab.BalancerSpec{Program: nginx.Balancer{}}, balancer},
 		"dnat behind masquerade":    {lab.Masquerade, lab.BalancerSpec{Kind: lab.DNAT, Statistic: lab.InTurn}, gateway},
 		"dnat behind a router":      {lab.Routed, lab.BalancerSpec{Kind: lab.DNAT, Port: 8000, ServerPort: 9000}, client},
 		"dnat alone":                {lab.NoGateway, lab.BalancerSpec{Kind: lab.DNAT}, client},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if _, err := exec.LookPath(string(c.balancer.Kind)); err != nil && c.balancer.Kind != lab.DNAT {
+			if _, err := installed(c.balancer); err != nil {
 				t.Skip(err)
 			}
 			ctx := t.Context()
@@ -50,7 +61,7 @@ func TestBalancersReachAllServers(t *testing.T) {
 			serve(ctx, t, l)
 			const connects = 60
 			for range connects {
-				outs, err := l.Nodes(lab.Client)[0].Attempt(ctx, []tcp.Attempt{{To: l.Door()}})
+				outs, err := l.Client(0).Attempt(ctx, []tcp.Attempt{{To: l.Door()}})
 				if err != nil || outs[0].Verdict != tcp.Connected {
 					t.Fatal(outs, err)
 				}
@@ -63,7 +74,7 @@ func TestBalancersReachAllServers(t *testing.T) {
 			}); err != nil {
 				t.Fatal(err)
 			}
-			for i, n := range l.Nodes(lab.Server) {
+			for i, n := range l.Servers() {
 				all, err := n.Sockets(ctx)
 				if err != nil {
 					t.Fatal(err)
@@ -90,7 +101,7 @@ func TestBalancersReachAllServers(t *testing.T) {
 // serve listens at all the servers of a lab.
 func serve(ctx context.Context, t *testing.T, l *lab.Lab) {
 	t.Helper()
-	for i, n := range l.Nodes(lab.Server) {
+	for i, n := range l.Servers() {
 		if _, err := n.Listen(ctx, tcp.ListenSpec{At: l.Behind()[i]}); err != nil {
 			t.Fatal(err)
 		}
@@ -98,7 +109,7 @@ func serve(ctx context.Context, t *testing.T, l *lab.Lab) {
 }
 
 func atServers(ctx context.Context, l *lab.Lab) (established observe.Sockets, err error) {
-	for _, n := range l.Nodes(lab.Server) {
+	for _, n := range l.Servers() {
 		all, err := n.Sockets(ctx)
 		if err != nil {
 			return nil, err
@@ -112,7 +123,7 @@ func atServers(ctx context.Context, l *lab.Lab) (established observe.Sockets, er
 // closed, which says so too.
 func TestProgramThatDiesIsTold(t *testing.T) {
 	privileged(t)
-	l, err := lab.Build(t.Context(), lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Kind: lab.HAProxy}})
+	l, err := lab.Build(t.Context(), lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Program: haproxy.Balancer{}}})
 	if errors.Is(err, haproxy.ErrMissing) {
 		t.Skip(err)
 	}
@@ -135,7 +146,7 @@ func TestProgramThatDiesIsTold(t *testing.T) {
 	}
 	_, asked := p.Stats(t.Context())
 	for name, err := range map[string]error{"Stats": asked, "Close": l.Close()} {
-		if !errors.Is(err, program.ErrEnded) || !strings.Contains(err.Error(), "segmentation fault") {
+		if !errors.Is(err, topo.ErrEnded) || !strings.Contains(err.Error(), "segmentation fault") {
 			t.Errorf("%s: %v, want ErrEnded and how", name, err)
 		}
 	}
@@ -155,15 +166,15 @@ func TestLabsWithHAProxySideBySide(t *testing.T) {
 	var all errgroup.Group
 	for i := range labs {
 		all.Go(func() (err error) {
-			l, err := lab.Build(t.Context(), lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Kind: lab.HAProxy}})
+			l, err := lab.Build(t.Context(), lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Program: haproxy.Balancer{}}})
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, l.Close(), l.Close()) }()
-			if _, err := l.Nodes(lab.Server)[0].Listen(t.Context(), tcp.ListenSpec{At: l.Behind()[0]}); err != nil {
+			if _, err := l.Servers()[0].Listen(t.Context(), tcp.ListenSpec{At: l.Behind()[0]}); err != nil {
 				return err
 			}
-			outs, err := l.Nodes(lab.Client)[0].Attempt(t.Context(), slices.Repeat([]tcp.Attempt{{To: l.Door()}}, i))
+			outs, err := l.Client(0).Attempt(t.Context(), slices.Repeat([]tcp.Attempt{{To: l.Door()}}, i))
 			if err != nil {
 				return err
 			}
@@ -193,7 +204,7 @@ func TestLabsWithHAProxySideBySide(t *testing.T) {
 func TestBuildSaysWhatTheBalancerCannotDo(t *testing.T) {
 	privileged(t)
 	build := func(c haproxy.Config) error {
-		l, err := lab.Build(t.Context(), lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: c}})
+		l, err := lab.Build(t.Context(), lab.Topology{Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Program: haproxy.Balancer{Config: c}}})
 		if err == nil {
 			return l.Close()
 		}

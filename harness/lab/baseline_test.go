@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab_test
 
 import (
@@ -7,6 +9,7 @@ import (
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/ns"
+	"twlab/harness/topo"
 )
 
 // Without the baseline a node is like any new namespace, with it like the
@@ -24,7 +27,7 @@ func TestNoBaselineLeavesTheKernelsOwnDefaults(t *testing.T) {
 		}
 	}()
 	different := 0
-	for _, s := range lab.Baseline {
+	for _, s := range topo.Baseline {
 		var own string
 		err := fresh.Do(func() (err error) {
 			own, err = kernel.ReadSysctl(s.Name)

@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab
 
 import (
@@ -6,13 +8,14 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
 	"twlab/harness/kernel"
 	"twlab/harness/node"
 	"twlab/harness/ns"
+
+	"twlab/harness/topo"
 )
 
 // Build makes the topology real. It needs CAP_SYS_ADMIN and CAP_NET_ADMIN: root,
@@ -22,14 +25,14 @@ func Build(ctx context.Context, t Topology) (*Lab, error) {
 	if err := t.Validate(); err != nil {
 		return nil, err
 	}
-	members := t.members()
+	members := t.Members()
 	b := &builder{topology: t, lab: &Lab{
 		topology: t,
 		machines: make([]*machine, len(members)),
 		byName:   make(map[string]*machine, len(members)),
 	}}
 	for i, who := range members {
-		b.lab.machines[i] = &machine{member: who}
+		b.lab.machines[i] = &machine{Member: who}
 		b.lab.byName[who.Name] = b.lab.machines[i]
 	}
 	if err := b.build(ctx); err != nil {
@@ -50,7 +53,7 @@ type builder struct {
 }
 
 func (b *builder) build(ctx context.Context) (err error) {
-	if b.firewall, err = newFirewall(b.topology.rules()); err != nil {
+	if b.firewall, err = newFirewall(b.topology.AllRules()); err != nil {
 		return err
 	}
 	if !b.topology.NoBaseline {
@@ -58,7 +61,7 @@ func (b *builder) build(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	b.machine = b.topology.sysctlsHere()
+	b.machine = sysctlsHere(b.topology)
 	// Gateway and balancer come first, because the links of the others end
 	// there. The others are made side by side: the kernel's one lock for links
 	// (RTNL) is only a part of the work.
@@ -67,7 +70,7 @@ func (b *builder) build(ctx context.Context) (err error) {
 	building, stop := context.WithCancel(ctx)
 	defer stop()
 	for _, m := range b.lab.machines {
-		if m.apart() {
+		if m.Apart() {
 			continue // see boot
 		}
 		if m.Role == Gateway || m.Role == Balancer {
@@ -106,10 +109,21 @@ func (b *builder) build(ctx context.Context) (err error) {
 		m.closeLinks()
 	}
 	// Last, so that its sockets begin with the sysctls of the topology.
+	return b.balance(ctx)
+}
+
+// balance starts the balancer's program, where there is one.
+func (b *builder) balance(ctx context.Context) error {
+	p := b.topology.Balancer.Program
+	if p == nil {
+		return nil
+	}
 	balancer := b.lab.byName[string(Balancer)]
-	if b.lab.program, err = b.topology.Balancer.start(ctx, balancer.space, b.topology.behind()); err != nil {
+	running, err := p.Start(ctx, balancer.space.Do, b.topology.Place())
+	if err != nil {
 		return fmt.Errorf("%s: %w", balancer.Name, err)
 	}
+	b.lab.program = running
 	return nil
 }
 
@@ -125,23 +139,23 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 	m.local = node.NewLocal(m.Identity, m.space.Do)
 	err = m.space.Do(func() error {
 		// Rules first: they load the modules that some sysctls belong to.
-		if _, err := b.firewall.apply(m.member); err != nil {
+		if _, err := b.firewall.apply(m.Member); err != nil {
 			return err
 		}
 		if m.links, err = openLinks(); err != nil {
 			return err
 		}
-		if err := m.links.loopback(m.member); err != nil {
+		if err := m.links.loopback(m.Member); err != nil {
 			return err
 		}
 		// Sysctls before links, which inherit some of them, but after something
 		// that waits for the kernel's lock for links (RTNL): to set ip_forward
 		// takes that lock too, and burns the processor until it is free
 		// (devinet_sysctl_forward, restart_syscall). It is free now.
-		return b.applySysctls(m.member)
+		return b.applySysctls(m.Member)
 	})
-	if err == nil && m.inner != "" && !b.lab.byName[m.inner].apart() {
-		err = join(m, b.lab.byName[m.inner])
+	if err == nil && m.Inner != "" && !b.lab.byName[m.Inner].Apart() {
+		err = join(m, b.lab.byName[m.Inner])
 	}
 	if m.Role == Client || m.Role == Server {
 		m.closeLinks() // no link of others ends here, and descriptors are few
@@ -152,11 +166,11 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 	return nil
 }
 
-func (b *builder) applySysctls(who member) error {
-	own := b.topology.sysctls(who) // ip_forward comes first, while the lock is free; see add
+func (b *builder) applySysctls(who topo.Member) error {
+	own := b.topology.SysctlsOf(who) // ip_forward comes first, while the lock is free; see add
 	for _, s := range own {
 		err := kernel.WriteSysctl(s.Name, s.Value)
-		if s.IfPresent && absent(err) || errors.Is(err, kernel.ErrSysctlGlobal) && s.is(b.machine[s.Name]) {
+		if s.IfPresent && absent(err) || errors.Is(err, kernel.ErrSysctlGlobal) && s.Is(b.machine[s.Name]) {
 			continue
 		}
 		if err != nil {
@@ -174,12 +188,9 @@ func (b *builder) applySysctls(who member) error {
 	return nil
 }
 
-// is tells whether a sysctl that reads as value has what the setting wants.
-func (s Setting) is(value string) bool { return strings.Join(strings.Fields(s.Value), " ") == value }
-
 // sysctlsHere reads the sysctls that the topology sets, as far as they are here: in
 // the initial namespace every one is.
-func (t Topology) sysctlsHere() map[string]string {
+func sysctlsHere(t Topology) map[string]string {
 	here := map[string]string{}
 	for _, s := range t.Sysctls {
 		if value, err := kernel.ReadSysctl(s.Name); err == nil {
@@ -187,25 +198,6 @@ func (t Topology) sysctlsHere() map[string]string {
 		}
 	}
 	return here
-}
-
-// sysctls are the node's own, which the baseline does not touch.
-func (t Topology) sysctls(who member) (own []Setting) {
-	if who.Role == Gateway || who.Role == Balancer && t.Balancer.Kind == DNAT {
-		own = append(own, Setting{Name: "net.ipv4.ip_forward", Value: "1"})
-	}
-	if who.Role == Balancer && t.Balancer.Kind.runs() {
-		// A program that is killed closes its connections by a FIN, which nobody
-		// answers when the lab goes with it: without this the orphans would keep
-		// the namespace for minutes (tcp_orphan_retries, 8 instead of 0).
-		own = append(own, Setting{Name: "net.ipv4.tcp_orphan_retries", Value: "1", IfPresent: true})
-	}
-	for _, s := range t.Sysctls {
-		if s.Role == who.Role || s.Node == who.Name {
-			own = append(own, s)
-		}
-	}
-	return own
 }
 
 // absent tells whether a sysctl is missing, rather than refused.

@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab_test
 
 import (
@@ -83,6 +85,20 @@ var inTwos = map[string]func(t *testing.T, client, balancer node.Node) twoCalls{
 			t.Helper()
 			if first.err != nil || second.err != nil || first.value.Equal(second.value) {
 				t.Errorf("%v and %v, want two listeners", first, second)
+			}
+		}
+		return calls
+	},
+	"Connect": func(t *testing.T, client, balancer node.Node) twoCalls {
+		t.Helper()
+		door := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+		calls := same(client, value(tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst}))
+		calls.check = func(t *testing.T, first, second answer) {
+			t.Helper()
+			for _, a := range []answer{first, second} {
+				if out, ok := a.value.Interface().(tcp.Outcome); !ok || a.err != nil || out.Verdict != tcp.Connected {
+					t.Errorf("%v, %v, want Connected", out, a.err)
+				}
 			}
 		}
 		return calls

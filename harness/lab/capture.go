@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab
 
 import (
@@ -70,17 +72,17 @@ func (l *Lab) ends(link string) ([]port, error) {
 		if !found {
 			return nil, fmt.Errorf("capture: no node %q in this lab", name)
 		}
-		if m.apart() {
+		if m.Apart() {
 			return nil, fmt.Errorf("capture: %s has a kernel of its own, and nobody else sees its loopback", name)
 		}
 		return []port{{m, loopback}}, nil
 	}
 	outer, found := l.byName[link]
-	if !found || outer.inner == "" {
+	if !found || outer.Inner == "" {
 		return nil, fmt.Errorf("capture: %q is no node with a link of its own", link)
 	}
-	both := []port{{outer, outerLink}, {l.byName[outer.inner], link}}
-	return slices.DeleteFunc(both, func(p port) bool { return p.machine.apart() }), nil
+	both := []port{{outer, outerLink}, {l.byName[outer.Inner], link}}
+	return slices.DeleteFunc(both, func(p port) bool { return p.machine.Apart() }), nil
 }
 
 // link is a link that is recorded, by the taps at its ends.

@@ -1,7 +1,8 @@
+//go:build linux
+
 package lab_test
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -13,8 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/haproxy"
+	"twlab/harness/internal/labtest"
 	"twlab/harness/lab"
-	"twlab/harness/labtest"
 	"twlab/harness/leak"
 	"twlab/harness/ns"
 	"twlab/harness/tcp"
@@ -26,7 +28,7 @@ const crashVariable = "TWLAB_TEST_BUILD_UNTIL_KILLED"
 
 func TestMain(m *testing.M) {
 	if kind, told := os.LookupEnv(crashVariable); told {
-		fmt.Println(buildUntilKilled(context.Background(), lab.BalancerKind(kind)))
+		fmt.Println(buildUntilKilled(context.Background(), kind))
 		os.Exit(1)
 	}
 	os.Exit(runTests(m))
@@ -40,18 +42,25 @@ func runTests(m *testing.M) (exitCode int) {
 	return exitCode
 }
 
-func buildUntilKilled(ctx context.Context, kind lab.BalancerKind) error {
+// endpoint is a balancer that is no program.
+const endpoint = "endpoint"
+
+func buildUntilKilled(ctx context.Context, kind string) error {
+	var balancer lab.BalancerSpec
+	if kind != endpoint {
+		balancer.Program = haproxy.Balancer{}
+	}
 	fmt.Println(labtest.Ready)
 	for {
 		l, err := lab.Build(ctx, lab.Topology{
-			Clients: 20, Servers: 2, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}, Balancer: lab.BalancerSpec{Kind: kind},
+			Clients: 20, Servers: 2, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}, Balancer: balancer,
 		})
 		if err != nil {
 			return err
 		}
 		listening := l.Nodes(lab.Balancer)
-		if kind != lab.Endpoint {
-			listening = l.Nodes(lab.Server)
+		if kind != endpoint {
+			listening = l.Servers()
 		}
 		for _, n := range listening {
 			if _, err := n.Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(netip.Addr{}, 80)}); err != nil {
@@ -76,13 +85,13 @@ func buildUntilKilled(ctx context.Context, kind lab.BalancerKind) error {
 // every namespace that it held at the moment of its death is gone soon after,
 // and with it every link, rule and socket inside, and the balancer's program.
 func TestKilledProcessLeavesNothing(t *testing.T) {
-	for _, kind := range []lab.BalancerKind{lab.Endpoint, lab.HAProxy} {
-		t.Run(cmp.Or(string(kind), "endpoint"), func(t *testing.T) {
+	for _, kind := range []string{endpoint, haproxy.Balancer{}.Name()} {
+		t.Run(kind, func(t *testing.T) {
 			privileged(t)
 			within := 150 * time.Millisecond // a few labs
-			if kind != lab.Endpoint {
+			if kind != endpoint {
 				within = time.Second
-				if _, err := exec.LookPath(string(kind)); err != nil {
+				if _, err := exec.LookPath(kind); err != nil {
 					t.Skipf("needs %s: run hack/bootstrap", kind)
 				}
 			}
@@ -91,10 +100,10 @@ func TestKilledProcessLeavesNothing(t *testing.T) {
 	}
 }
 
-func killAtRandomMoments(t *testing.T, kind lab.BalancerKind, within time.Duration) {
+func killAtRandomMoments(t *testing.T, kind string, within time.Duration) {
 	t.Helper()
 	ran := 0
-	labtest.KilledAtRandom(t, crashVariable+"="+string(kind), within, func(pid int) (int, func() (bool, error)) {
+	labtest.KilledAtRandom(t, crashVariable+"="+kind, within, func(pid int) (int, func() (bool, error)) {
 		watched, err := ns.NewWatch()
 		if err != nil {
 			t.Fatal(err)
@@ -109,15 +118,15 @@ func killAtRandomMoments(t *testing.T, kind lab.BalancerKind, within time.Durati
 		if err != nil {
 			t.Fatal(err)
 		}
-		programs := programsOf(t, pid, string(kind))
+		programs := programsOf(t, pid, kind)
 		ran += len(programs)
 		return held, func() (bool, error) {
 			alive, err := watched.Alive()
-			running := slices.ContainsFunc(programs, func(pid string) bool { return runs(pid, string(kind)) })
+			running := slices.ContainsFunc(programs, func(pid string) bool { return runs(pid, kind) })
 			return alive > 0 || running, err
 		}
 	})
-	if ran == 0 && kind != lab.Endpoint {
+	if ran == 0 && kind != endpoint {
 		t.Errorf("no %s ran at any of the moments: this test has seen nothing", kind)
 	}
 }

@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab
 
 import (
@@ -8,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/coreos/go-iptables/iptables"
+
+	"twlab/harness/topo"
 )
 
 // lockSeconds bounds the wait for the xtables lock, which the legacy backend
@@ -24,43 +28,6 @@ func newIPTables() (*iptables.IPTables, error) {
 		return nil, fmt.Errorf("iptables: %w", err)
 	}
 	return ipt, nil
-}
-
-// rules lists the rules of the gateway and of the balancer, and those of the
-// topology.
-func (t Topology) rules() []Rule {
-	own := append(t.translation(), t.Balancer.dnat(t.behind())...)
-	return append(own, t.Rules...)
-}
-
-// translation lists the rules by which the gateway translates: one for all
-// clients, or one for each that has ports of its own.
-func (t Topology) translation() (rules []Rule) {
-	g := t.Gateway
-	if g.Kind != Masquerade {
-		return nil
-	}
-	masquerade := func(match string, ports PortRange) {
-		spec := []string{"-o", string(Balancer), "-p", "tcp", "-j", "MASQUERADE"}
-		if match != "" {
-			spec = append([]string{"-s", match}, spec...)
-		}
-		if ports != (PortRange{}) {
-			spec = append(spec, "--to-ports", ports.String())
-		}
-		if g.Random != KeepPort {
-			spec = append(spec, string(g.Random))
-		}
-		rules = append(rules, Rule{Role: Gateway, Table: "nat", Chain: "POSTROUTING", Spec: strings.Join(spec, " ")})
-	}
-	if g.PerClient == 0 {
-		masquerade("", g.Ports)
-		return rules
-	}
-	for i := range t.Clients {
-		masquerade(outer(clientNet, i).String(), g.Ports.block(i, g.PerClient))
-	}
-	return rules
 }
 
 // remedy says what to do when not the rule is at fault but what iptables finds in
@@ -91,7 +58,7 @@ func newFirewall(rules []Rule) (f firewall, err error) {
 
 // apply appends the node's rules in the calling thread's namespace, and says how
 // many it has appended.
-func (f firewall) apply(who member) (appended int, err error) {
+func (f firewall) apply(who topo.Member) (appended int, err error) {
 	for _, r := range f.of(who) {
 		if err := f.iptables.Append(r.Table, r.Chain, strings.Fields(r.Spec)...); err != nil {
 			return appended, fmt.Errorf("iptables -t %s -A %s %s: %w%s", r.Table, r.Chain, r.Spec, err, remedy(err))
@@ -103,7 +70,7 @@ func (f firewall) apply(who member) (appended int, err error) {
 
 // undo takes the first n of the node's rules away again, which are the last of
 // their chains.
-func (f firewall) undo(who member, n int) error {
+func (f firewall) undo(who topo.Member, n int) error {
 	rules := f.of(who)
 	for _, r := range slices.Backward(rules[:n]) {
 		lines, err := f.iptables.List(r.Table, r.Chain) // the first one is the chain itself
@@ -118,9 +85,9 @@ func (f firewall) undo(who member, n int) error {
 }
 
 // of lists the rules of a node.
-func (f firewall) of(who member) (rules []Rule) {
+func (f firewall) of(who topo.Member) (rules []Rule) {
 	for _, r := range f.rules {
-		if r.on(who.Name, who.Role) {
+		if r.On(who.Name, who.Role) {
 			rules = append(rules, r)
 		}
 	}

@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab_test
 
 import (
@@ -12,7 +14,7 @@ import (
 
 func TestRulesCanBeAddedToARunningLab(t *testing.T) {
 	l := build(t, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=1")})
-	client, balancer := l.Nodes(lab.Client)[0], l.Nodes(lab.Balancer)[0]
+	client, balancer := l.Client(0), l.Balancer()
 	door, err := balancer.Listen(t.Context(), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
 	if err != nil {
 		t.Fatal(err)

@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab
 
 import (
@@ -7,10 +9,11 @@ import (
 	"slices"
 	"sync"
 
-	"twlab/harness/guest"
 	"twlab/harness/node"
 	"twlab/harness/ns"
 	"twlab/harness/observe"
+
+	"twlab/harness/topo"
 )
 
 // Lab is a topology made real. Its methods may be called from any goroutine.
@@ -19,28 +22,28 @@ type Lab struct {
 	topology Topology
 	machines []*machine // in the order of Topology.members
 	byName   map[string]*machine
-	program  Program // nil when the balancer is none
+	program  topo.Running // nil when the balancer is none
 
-	mu         sync.Mutex
-	taps       map[string]link // by the outer node of the link
-	added      []Rule          // by AddRules
-	emulations []io.Closer
+	mu       sync.Mutex
+	taps     map[string]link // by the outer node of the link
+	added    []Rule          // by AddRules
+	attached []io.Closer     // by CloseWith
 }
 
-// machine is a node: a namespace of the running kernel, or, when it is apart, a
-// machine with another one.
+// machine is a node: a namespace of the running kernel, or, when it is apart, of
+// another kind.
 type machine struct {
-	member
+	topo.Member
 	space *ns.Namespace // nil until it is made, or apart
 	links *links        // open while the lab is being built
 	local *node.Local   // nil until space is made
 
-	cards []guest.Card   // of a machine that is not booted yet
-	own   *guest.Machine // nil until it is booted, or not apart
+	cards []Card // of a node that is apart and not made yet
+	own   Made   // nil until it is made, or not apart
 }
 
 func (m *machine) node() node.Node {
-	if m.apart() {
+	if m.Apart() {
 		return m.own
 	}
 	return m.local
@@ -76,6 +79,27 @@ func (l *Lab) Nodes(role Role) []node.Node {
 	return nodes
 }
 
+// Client is the i-th client. As with an index, i must be one of Topology.Clients.
+func (l *Lab) Client(i int) node.Node { return l.Nodes(Client)[i] }
+
+// Gateway is the gateway; nil when the topology has none.
+func (l *Lab) Gateway() node.Node { return l.only(Gateway) }
+
+// Balancer is the balancer.
+func (l *Lab) Balancer() node.Node { return l.only(Balancer) }
+
+// Servers are the servers behind the balancer, in order.
+func (l *Lab) Servers() []node.Node { return l.Nodes(Server) }
+
+func (l *Lab) only(role Role) node.Node {
+	for _, m := range l.machines {
+		if m.Role == role {
+			return m.node()
+		}
+	}
+	return nil
+}
+
 // AddRules adds iptables rules to the running lab, as if the topology asked for
 // them from now on. The next packet meets them. When one of them cannot be added,
 // none is: those that other nodes, or this one, had got already are taken away.
@@ -85,7 +109,7 @@ func (l *Lab) AddRules(rules ...Rule) error {
 		roles[m.Name] = m.Role
 	}
 	for _, r := range rules {
-		if err := errors.Join(r.validate(roles)...); err != nil {
+		if err := r.Validate(roles); err != nil {
 			return fmt.Errorf("add rules: %w", err)
 		}
 	}
@@ -94,7 +118,7 @@ func (l *Lab) AddRules(rules ...Rule) error {
 		return err
 	}
 	for _, m := range l.machines {
-		if m.apart() && len(wall.of(m.member)) > 0 {
+		if m.Apart() && len(wall.of(m.Member)) > 0 {
 			return fmt.Errorf("%s: no iptables rules on a node with a kernel of its own", m.Name)
 		}
 	}
@@ -102,11 +126,11 @@ func (l *Lab) AddRules(rules ...Rule) error {
 	defer l.mu.Unlock()
 	appended := make([]int, len(l.machines))
 	for i, m := range l.machines {
-		if len(wall.of(m.member)) == 0 {
+		if len(wall.of(m.Member)) == 0 {
 			continue
 		}
 		err := m.space.Do(func() (err error) {
-			appended[i], err = wall.apply(m.member)
+			appended[i], err = wall.apply(m.Member)
 			return err
 		})
 		if err != nil {
@@ -124,7 +148,7 @@ func (l *Lab) undo(wall firewall, appended []int) error {
 		if appended[i] == 0 {
 			continue
 		}
-		if err := m.space.Do(func() error { return wall.undo(m.member, appended[i]) }); err != nil {
+		if err := m.space.Do(func() error { return wall.undo(m.Member, appended[i]) }); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", m.Name, err))
 		}
 	}
@@ -135,7 +159,7 @@ func (l *Lab) undo(wall firewall, appended []int) error {
 // nothing holds the last of them any more and the kernel takes it down.
 func (l *Lab) Watch(w *ns.Watch) error {
 	for _, m := range l.machines {
-		if m.apart() {
+		if m.Apart() {
 			continue
 		}
 		if err := w.Add(m.space); err != nil {
@@ -143,6 +167,43 @@ func (l *Lab) Watch(w *ns.Watch) error {
 		}
 	}
 	return nil
+}
+
+// ErrOtherKernel says that a node has no namespace here, because it has a kernel of
+// its own.
+var ErrOtherKernel = errors.New("a node with a kernel of its own")
+
+// Inside is what runs functions in the namespace of a node, for what attaches itself to
+// it. The error wraps [ErrOtherKernel] when it has none here.
+func (l *Lab) Inside(name string) (func(func() error) error, error) {
+	m, found := l.byName[name]
+	switch {
+	case !found:
+		return nil, fmt.Errorf("no node %q in this lab", name)
+	case m.Apart():
+		return nil, fmt.Errorf("%s: %w", name, ErrOtherKernel)
+	}
+	return m.space.Do, nil
+}
+
+// CloseWith has Close close what is attached to the lab, before anything else but the
+// captures, in the order in which it was attached.
+func (l *Lab) CloseWith(attached io.Closer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.attached = append(l.attached, attached)
+}
+
+// detach closes what is attached.
+func (l *Lab) detach() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	for _, a := range l.attached {
+		errs = append(errs, a.Close())
+	}
+	l.attached = nil
+	return errors.Join(errs...)
 }
 
 // Consoles is what the machines with kernels of their own have printed so far, by
@@ -162,7 +223,7 @@ func (l *Lab) Consoles() map[string]string {
 // so none with a kernel of its own.
 func (l *Lab) Path(client string) observe.Path {
 	recorded := func(name string) string {
-		if m, found := l.byName[name]; found && !m.apart() {
+		if m, found := l.byName[name]; found && !m.Apart() {
 			return name
 		}
 		return ""
@@ -170,11 +231,11 @@ func (l *Lab) Path(client string) observe.Path {
 	return observe.Path{Client: recorded(client), Gateway: recorded(string(Gateway)), Server: recorded(string(Balancer))}
 }
 
-// Close takes everything down: captures, emulations, the balancer's program, sockets,
+// Close takes everything down: captures, what is attached, the balancer's program, sockets,
 // machines, namespaces, and with them links, routes and rules. It tries all of it
 // whatever fails, and joins the errors. A second Close does nothing.
 func (l *Lab) Close() error {
-	errs := []error{l.stopCaptures(), l.stopEmulations()}
+	errs := []error{l.stopCaptures(), l.detach()}
 	// Before anybody whom it could still have something to say to.
 	if l.program != nil {
 		errs = append(errs, l.program.Close())

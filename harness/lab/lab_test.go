@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab_test
 
 import (
@@ -10,10 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/internal/nstest"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
-	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )
@@ -130,7 +132,7 @@ func TestALoopbackIsRecorded(t *testing.T) {
 
 func TestServersAreReachedFromTheBalancer(t *testing.T) {
 	l := build(t, lab.Topology{Clients: 1, Servers: 2, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}})
-	for _, server := range l.Nodes(lab.Server) {
+	for _, server := range l.Servers() {
 		door, err := server.Listen(t.Context(), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
 		if err != nil {
 			t.Fatal(err)

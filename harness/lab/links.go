@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab
 
 import (
@@ -11,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/observe"
+
+	"twlab/harness/topo"
 )
 
 // outerLink is the name of a link's end at its outer node.
@@ -37,7 +41,7 @@ func openLinks() (*links, error) {
 }
 
 // loopback brings lo up. A node without a link of its own has its address there.
-func (l *links) loopback(who member) error {
+func (l *links) loopback(who topo.Member) error {
 	lo, err := l.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("find lo: %w", err)
@@ -45,7 +49,7 @@ func (l *links) loopback(who member) error {
 	if err := l.LinkSetUp(lo); err != nil {
 		return fmt.Errorf("set lo up: %w", err)
 	}
-	if who.inner == "" {
+	if who.Inner == "" {
 		if err := l.AddrAdd(lo, &netlink.Addr{IPNet: host(who.Addr)}); err != nil {
 			return fmt.Errorf("add address %v to lo: %w", who.Addr, err)
 		}
@@ -58,7 +62,7 @@ func (l *links) loopback(who member) error {
 // (net.ipv4.neigh.default.gc_thresh3) is one for all namespaces.
 func join(outer, inner *machine) error {
 	outerEnd := end{outer.links, outer.Addr, hardwareAddr(0, outer.Addr)}
-	innerEnd := end{inner.links, outer.innerAddr, hardwareAddr(1, outer.Addr)}
+	innerEnd := end{inner.links, outer.InnerAddr, hardwareAddr(1, outer.Addr)}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = outerLink
 	attrs.HardwareAddr = outerEnd.hardware
@@ -88,7 +92,7 @@ func join(outer, inner *machine) error {
 	if err := outerEnd.configure(outerLink, innerEnd); err != nil {
 		return err
 	}
-	return outer.links.defaultRoute(outer.innerAddr)
+	return outer.links.defaultRoute(outer.InnerAddr)
 }
 
 func (l *links) defaultRoute(via netip.Addr) error {
@@ -135,12 +139,12 @@ func (e end) configure(name string, far end) error {
 // drops what is sent before that; the operational state tells.
 func (b *builder) awaitLinks(ctx context.Context) error {
 	for _, m := range b.lab.machines {
-		if m.inner == "" || m.apart() || b.lab.byName[m.inner].apart() {
+		if m.Inner == "" || m.Apart() || b.lab.byName[m.Inner].Apart() {
 			continue
 		}
-		event := fmt.Sprintf("the link of %s to come up at %s", m.Name, m.inner)
+		event := fmt.Sprintf("the link of %s to come up at %s", m.Name, m.Inner)
 		err := observe.Await(ctx, event, func() (bool, error) {
-			link, err := b.lab.byName[m.inner].links.LinkByName(m.Name)
+			link, err := b.lab.byName[m.Inner].links.LinkByName(m.Name)
 			if err != nil {
 				return false, err
 			}

@@ -1,34 +1,36 @@
+//go:build linux
+
 package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sync/errgroup"
 
-	"twlab/harness/guest"
-	"twlab/harness/internal/agent"
 	"twlab/harness/kernel"
+	"twlab/harness/node"
 	"twlab/harness/observe"
+	"twlab/harness/topo"
 )
 
 // plug makes the near ends of all links that lead to a node with a kernel of its
 // own: a tap device in the namespace of the neighbour.
 func (b *builder) plug() error {
 	for _, outer := range b.lab.machines {
-		if outer.inner == "" {
+		if outer.Inner == "" {
 			continue
 		}
-		inner := b.lab.byName[outer.inner]
+		inner := b.lab.byName[outer.Inner]
 		var err error
 		switch {
-		case outer.apart():
+		case outer.Apart():
 			err = plugOuter(outer, inner)
-		case inner.apart():
+		case inner.Apart():
 			err = plugInner(outer, inner)
 		}
 		if err != nil {
@@ -40,7 +42,7 @@ func (b *builder) plug() error {
 
 // plugOuter makes the link of an outer node that is apart.
 func plugOuter(outer, inner *machine) error {
-	near := end{inner.links, outer.innerAddr, hardwareAddr(1, outer.Addr)}
+	near := end{inner.links, outer.InnerAddr, hardwareAddr(1, outer.Addr)}
 	far := end{addr: outer.Addr, hardware: hardwareAddr(0, outer.Addr)}
 	if err := outer.plugInto(inner, outer.Name, near, far, outerLink); err != nil {
 		return fmt.Errorf("%s: %w", inner.Name, err)
@@ -59,22 +61,22 @@ func plugInner(outer, inner *machine) (err error) {
 		return err
 	}
 	near := end{outer.links, outer.Addr, hardwareAddr(0, outer.Addr)}
-	far := end{addr: outer.innerAddr, hardware: hardwareAddr(1, outer.Addr)}
+	far := end{addr: outer.InnerAddr, hardware: hardwareAddr(1, outer.Addr)}
 	if err := inner.plugInto(outer, outerLink, near, far, outer.Name); err != nil {
 		return err
 	}
-	return outer.links.defaultRoute(outer.innerAddr)
+	return outer.links.defaultRoute(outer.InnerAddr)
 }
 
 // plugInto makes a tap device of a neighbour's, configures it as the near end of a
 // link, and keeps it for the card that m will have at the far end.
 func (m *machine) plugInto(neighbour *machine, tap string, near, far end, card string) error {
-	c := guest.Card{Link: agent.Link{
-		Name: card, Hardware: far.hardware.String(), Addr: far.addr,
-		Peer: near.addr, PeerHardwareAddr: near.hardware.String(),
-	}}
+	c := Card{
+		Name: card, Hardware: far.hardware, Addr: far.addr,
+		Peer: near.addr, PeerHardware: near.hardware,
+	}
 	err := neighbour.space.Do(func() (err error) {
-		c.Tap, err = guest.OpenTap(tap)
+		c.Tap, err = openTap(tap)
 		return err
 	})
 	if err != nil {
@@ -88,32 +90,18 @@ func (m *machine) plugInto(neighbour *machine, tap string, near, far end, card s
 	return near.configure(tap, far)
 }
 
-// boot boots the nodes that are apart and sets their sysctls.
+// boot makes the nodes that are apart and sets their sysctls.
 func (b *builder) boot(ctx context.Context) error {
-	host := b.topology.Machines
-	// Together: machines that boot side by side would each find room for one.
-	apart := 0
-	for _, row := range b.rows() {
-		apart += len(row)
-	}
-	if apart == 0 {
-		return nil
-	}
-	if err := host.EnoughMemory(apart); err != nil {
+	makers, err := b.makers(ctx)
+	if err != nil {
 		return err
 	}
 	var booting errgroup.Group
 	building, stop := context.WithCancel(ctx)
 	defer stop()
 	for _, row := range b.rows() {
-		if host.Accelerator == guest.Automatic {
-			var err error
-			if host.Accelerator, err = guest.Accelerate(ctx, row[0].kernel); err != nil {
-				return errors.Join(fmt.Errorf("%s: %w", row[0].Name, err), booting.Wait())
-			}
-		}
 		booting.Go(func() error {
-			err := b.bootRow(building, row, host)
+			err := b.bootRow(building, row, makers[row[0].Role])
 			if err != nil {
 				stop()
 			}
@@ -123,13 +111,41 @@ func (b *builder) boot(ctx context.Context) error {
 	return booting.Wait()
 }
 
+// makers are those of each role whose nodes are apart, when they are ready.
+func (b *builder) makers(ctx context.Context) (map[Role]Maker, error) {
+	var all []topo.NodeKind
+	first := map[Role]*machine{}
+	for _, m := range b.lab.machines {
+		if !m.Apart() {
+			continue
+		}
+		all = append(all, m.Kind)
+		if first[m.Role] == nil {
+			first[m.Role] = m
+		}
+	}
+	makers := map[Role]Maker{}
+	for _, role := range slices.Sorted(maps.Keys(first)) {
+		m := first[role]
+		maker, ok := m.Kind.(Maker)
+		if !ok {
+			return nil, fmt.Errorf("%s: a node of kind %T cannot be made here", m.Name, m.Kind)
+		}
+		var err error
+		if makers[role], err = maker.Prepare(ctx, all); err != nil {
+			return nil, fmt.Errorf("%s: %w", m.Name, err)
+		}
+	}
+	return makers, nil
+}
+
 // rows are the nodes that are apart: those of a row are booted one after the
 // other, the rows side by side.
 func (b *builder) rows() (rows [][]*machine) {
 	var byAge []*machine
 	for _, m := range b.lab.machines {
 		switch {
-		case !m.apart():
+		case !m.Apart():
 		case m.Role == Client && b.topology.BootGap > 0:
 			byAge = append(byAge, m)
 		default:
@@ -143,7 +159,7 @@ func (b *builder) rows() (rows [][]*machine) {
 }
 
 // bootRow boots machines one after the other, each BootGap after the one before it.
-func (b *builder) bootRow(ctx context.Context, row []*machine, host guest.Host) error {
+func (b *builder) bootRow(ctx context.Context, row []*machine, maker Maker) error {
 	for i, m := range row {
 		if i > 0 {
 			up := time.Now()
@@ -153,28 +169,27 @@ func (b *builder) bootRow(ctx context.Context, row []*machine, host guest.Host) 
 				return err
 			}
 		}
-		if err := b.bootOne(ctx, m, host); err != nil {
+		if err := b.bootOne(ctx, m, maker); err != nil {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
 	}
 	return nil
 }
 
-func (b *builder) bootOne(ctx context.Context, m *machine, host guest.Host) (err error) {
+func (b *builder) bootOne(ctx context.Context, m *machine, maker Maker) error {
 	cards := m.cards
-	m.cards = nil // Boot closes them
-	m.own, err = guest.Boot(ctx, guest.Config{
-		Host: host, Node: m.Identity, Kernel: m.kernel, Cards: cards, Gateway: m.innerAddr,
-	})
+	m.cards = nil // Make closes them
+	made, err := maker.Make(ctx, Blueprint{Node: m.Identity, Cards: cards, Gateway: m.InnerAddr})
 	if err != nil {
 		return err
 	}
+	m.own = made
 	if !b.topology.NoBaseline {
 		if err := setBaseline(ctx, m.own); err != nil {
 			return fmt.Errorf("baseline: %w", err)
 		}
 	}
-	for _, s := range b.topology.sysctls(m.member) {
+	for _, s := range b.topology.SysctlsOf(m.Member) {
 		err := m.own.SetSysctl(ctx, s.Name, s.Value)
 		if s.IfPresent && absent(err) {
 			continue
@@ -187,13 +202,13 @@ func (b *builder) bootOne(ctx context.Context, m *machine, host guest.Host) (err
 }
 
 // setBaseline writes all of Baseline that the kernel has.
-func setBaseline(ctx context.Context, m *guest.Machine) error {
-	release, err := m.Release(ctx)
+func setBaseline(ctx context.Context, n node.Node) error {
+	release, err := n.Release(ctx)
 	if err != nil {
 		return err
 	}
 	for _, s := range baselineFor(release) {
-		if err := m.SetSysctl(ctx, s.Name, s.Value); err != nil && !absent(err) {
+		if err := n.SetSysctl(ctx, s.Name, s.Value); err != nil && !absent(err) {
 			return err
 		}
 	}
@@ -202,7 +217,7 @@ func setBaseline(ctx context.Context, m *guest.Machine) error {
 
 // baselineFor is Baseline with the meaning that its values have on that kernel.
 func baselineFor(release kernel.Release) []Setting {
-	all := slices.Clone(Baseline)
+	all := slices.Clone(topo.Baseline)
 	for i, s := range all {
 		// 2, loopback only, is the default since Linux 4.19 (commit 79e9fed46038).
 		// Before, every value but 0 is 1, and 0 is the default.

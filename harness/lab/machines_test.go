@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab_test
 
 import (
@@ -9,12 +11,13 @@ import (
 	"time"
 
 	"twlab/harness/guest"
+	"twlab/harness/internal/labtest"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/labtest"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // apart gives the roles the first kernel that there is to test with.
@@ -26,10 +29,9 @@ func apart(t *testing.T, topology lab.Topology, roles ...lab.Role) lab.Topology 
 	if err != nil {
 		t.Fatal(err)
 	}
-	topology.Machines = host
-	topology.Kernels = map[lab.Role]kernel.Image{}
+	topology.Kinds = map[lab.Role]topo.NodeKind{}
 	for _, r := range roles {
-		topology.Kernels[r] = k
+		topology.Kinds[r] = guest.Kind{Host: host, Kernel: k}
 	}
 	return topology
 }
@@ -71,7 +73,7 @@ func TestLinksToOtherKernels(t *testing.T) {
 				connectTo(t, client, door)
 			}
 			out := connectTo(t, get(t, l, "client1"), door)
-			for _, server := range l.Nodes(lab.Server) {
+			for _, server := range l.Servers() {
 				connectTo(t, balancer, listenOn(t, server, tcp.ListenSpec{Ending: tcp.CloseAfterPeer}))
 			}
 			packets, err := l.Packets()
@@ -151,10 +153,14 @@ func TestBootGapGivesClientsDifferentAges(t *testing.T) {
 // A kernel that does not boot fails the lab, which leaves nothing.
 func TestBuildWithAKernelThatDoesNotBoot(t *testing.T) {
 	topology := apart(t, lab.Topology{Clients: 1, Gateway: lab.GatewaySpec{Kind: lab.Routed}}, lab.Balancer)
-	topology.Kernels[lab.Balancer] = kernel.Image{Path: "/proc/self/exe"}
-	_, err := lab.Build(t.Context(), topology)
+	host, err := machines()
+	if err != nil {
+		t.Fatal(err)
+	}
+	topology.Kinds[lab.Balancer] = guest.Kind{Host: host, Kernel: kernel.Image{Path: "/proc/self/exe"}}
+	_, err = lab.Build(t.Context(), topology)
 	if !errors.Is(err, kernel.ErrNotImage) || !strings.Contains(err.Error(), "build lab: balancer: boot /proc/self/exe: ") {
-		t.Errorf("%v, want ErrNotKernel and the node", err)
+		t.Errorf("%v, want ErrNotImage and the node", err)
 	}
 	if open := openNamespaces(t); open > 0 {
 		t.Errorf("%d namespaces are still open", open)
@@ -173,7 +179,12 @@ func TestMachinesThatDoNotAllHaveRoom(t *testing.T) {
 	if _, err := fmt.Sscan(line, &kB); err != nil {
 		t.Fatal(err)
 	}
-	topology.Machines.MemoryMiB = kB >> 10 * 6 / 10
+	host, err := machines()
+	if err != nil {
+		t.Fatal(err)
+	}
+	host.MemoryMiB = kB >> 10 * 6 / 10
+	topology.Kinds[lab.Client] = guest.Kind{Host: host, Kernel: labtest.Kernel(t)}
 	l, err := lab.Build(t.Context(), topology)
 	if err == nil {
 		t.Fatal(errors.Join(errors.New("it boots"), l.Close()))

@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab_test
 
 import (
@@ -16,12 +18,13 @@ import (
 
 	"twlab/harness/guest"
 	"twlab/harness/http"
+	"twlab/harness/internal/labtest"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/labtest"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // scratch is a directory of the whole run, which TestMain removes.
@@ -56,8 +59,8 @@ func onEveryKind(t *testing.T, test func(t *testing.T, client, balancer node.Nod
 				t.Fatal(err)
 			}
 			apart := routed
-			apart.Kernels = map[lab.Role]kernel.Image{lab.Client: k, lab.Balancer: k}
-			apart.Machines = host
+			kind := guest.Kind{Host: host, Kernel: k}
+			apart.Kinds = map[lab.Role]topo.NodeKind{lab.Client: kind, lab.Balancer: kind}
 			l := build(t, apart)
 			test(t, get(t, l, "client0"), get(t, l, "balancer"))
 		})
@@ -90,9 +93,9 @@ func TestNode(t *testing.T) {
 }
 
 func testIdentity(t *testing.T, client, balancer node.Node) {
-	for n, want := range map[node.Node]node.Identity{
-		client:   {Name: "client0", Role: node.Client, Addr: netip.MustParseAddr("10.10.0.2")},
-		balancer: {Name: "balancer", Role: node.Balancer, Addr: netip.MustParseAddr("10.20.0.2")},
+	for n, want := range map[node.Node]topo.Identity{
+		client:   {Name: "client0", Role: topo.Client, Addr: netip.MustParseAddr("10.10.0.2")},
+		balancer: {Name: "balancer", Role: topo.Balancer, Addr: netip.MustParseAddr("10.20.0.2")},
 	} {
 		if got := n.Identity(); got != want {
 			t.Errorf("identity %+v, want %+v", got, want)
@@ -258,7 +261,7 @@ func testExchange(t *testing.T, client, balancer node.Node) {
 				t.Errorf("%+v, want a whole response", r)
 			}
 		}
-		if done[i].Verdict != tcp.Connected || done[i].End != want || done[i].Conn != 0 {
+		if done[i].Verdict != tcp.Connected || done[i].End != want || !done[i].Conn.IsZero() {
 			t.Errorf("%v, want %+v", done[i], want)
 		}
 	}
@@ -400,6 +403,26 @@ func listenOn(t *testing.T, n node.Node, spec tcp.ListenSpec) node.Listening {
 		t.Fatal(err)
 	}
 	return door
+}
+
+// A connection is its own node's, and another node says whose it is.
+func TestAHandleIsOfItsNode(t *testing.T) {
+	onEveryKind(t, func(t *testing.T, client, balancer node.Node) {
+		conn, _ := connection(t, client, balancer)
+		for name, call := range map[string]func() error{
+			"End":  func() error { return balancer.End(t.Context(), conn, tcp.Abort) },
+			"RTO":  func() error { _, err := balancer.RTO(t.Context(), conn); return err },
+			"Send": func() error { _, err := balancer.Send(t.Context(), conn, 1); return err },
+		} {
+			err := call()
+			if !errors.Is(err, tcp.ErrForeign) || !strings.Contains(err.Error(), "of client0, and this is balancer") {
+				t.Errorf("%s: %v, want ErrForeign that names both", name, err)
+			}
+		}
+		if _, err := client.Send(t.Context(), conn, 1); err != nil {
+			t.Errorf("the client itself: %v", err)
+		}
+	})
 }
 
 func serveOn(t *testing.T, n node.Node, spec http.ListenSpec) node.Listening {

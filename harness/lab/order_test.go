@@ -1,9 +1,11 @@
+//go:build linux
+
 package lab
 
 import (
 	"testing"
 
-	"twlab/harness/ns/nstest"
+	"twlab/harness/internal/nstest"
 )
 
 func TestBothEndsOfALinkKeepTheOrder(t *testing.T) {

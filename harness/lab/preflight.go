@@ -1,3 +1,5 @@
+//go:build linux
+
 package lab
 
 import (
@@ -13,14 +15,13 @@ import (
 	"twlab/harness/kernel"
 	"twlab/harness/ns"
 	"twlab/harness/observe"
-	"twlab/harness/recycle"
 	"twlab/harness/sandbox"
 	"twlab/harness/tcp"
 )
 
 // Requirements lists what labs and their witnesses need of the machine that they
 // run on. Each is tried out in namespaces of its own, so that examining them
-// changes nothing.
+// changes nothing. What plugs in has requirements of its own.
 func Requirements() []kernel.Requirement {
 	return []kernel.Requirement{
 		{
@@ -73,16 +74,6 @@ func Requirements() []kernel.Requirement {
 			}),
 		},
 		{
-			Name:     "HAProxy",
-			Remedy:   "run hack/bootstrap, which installs it; stories with a real HAProxy fail without",
-			Optional: true,
-			Probe: func(ctx context.Context) (kernel.Fact, string) {
-				out, err := exec.CommandContext(ctx, "haproxy", "-v").Output()
-				line, _, _ := strings.Cut(string(out), "\n")
-				return fact(line, err)
-			},
-		},
-		{
 			Name:     "iptables DNAT to a share of the connections",
 			Remedy:   "load xt_statistic and xt_nat; stories with a balancer that is DNAT fail without",
 			Optional: true,
@@ -104,7 +95,6 @@ func Requirements() []kernel.Requirement {
 				return name, err
 			}),
 		},
-		recycle.Requirement(),
 	}
 }
 
@@ -155,14 +145,14 @@ func probeGateway(ctx context.Context) (kernel.Fact, string) {
 		if _, err := connectOnce(ctx, l); err != nil {
 			return err
 		}
-		flows, err := l.Nodes(Gateway)[0].Flows(ctx)
+		flows, err := l.Gateway().Flows(ctx)
 		if err != nil {
 			return err
 		}
 		if len(flows) != 1 {
 			return fmt.Errorf("conntrack lists %d connections, want 1", len(flows))
 		}
-		if got, want := flows[0].Reply.Dst.Addr(), l.Nodes(Gateway)[0].Identity().Addr; got != want {
+		if got, want := flows[0].Reply.Dst.Addr(), l.Gateway().Identity().Addr; got != want {
 			return fmt.Errorf("the gateway's rule is there, and a connection passes as %v, not as %v", got, want)
 		}
 		return nil
@@ -176,7 +166,7 @@ func probeRepair(ctx context.Context) (kernel.Fact, string) {
 		if err != nil {
 			return err
 		}
-		return l.Nodes(Client)[0].AdvanceClock(ctx, conn, 2)
+		return l.Client(0).AdvanceClock(ctx, conn, 2)
 	})
 	return fact("TCP_REPAIR", err)
 }
@@ -191,17 +181,17 @@ func inLab(ctx context.Context, t Topology, use func(*Lab) error) error {
 
 // connectOnce connects the first client to the balancer.
 func connectOnce(ctx context.Context, l *Lab) (tcp.Handle, error) {
-	client, balancer := l.Nodes(Client)[0], l.Nodes(Balancer)[0]
-	door, err := balancer.Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(netip.Addr{}, 80)})
+	client := l.Client(0)
+	door, err := l.Balancer().Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(netip.Addr{}, 80)})
 	if err != nil {
-		return 0, err
+		return tcp.Handle{}, err
 	}
-	outs, err := client.Attempt(ctx, []tcp.Attempt{{To: door.Addr}})
+	out, err := client.Connect(ctx, tcp.Attempt{To: door.Addr})
 	if err != nil {
-		return 0, err
+		return tcp.Handle{}, err
 	}
-	if outs[0].Verdict != tcp.Connected {
-		return 0, fmt.Errorf("%s: %v", client.Identity().Name, outs[0])
+	if out.Verdict != tcp.Connected {
+		return tcp.Handle{}, fmt.Errorf("%s: %v", client.Identity().Name, out)
 	}
-	return outs[0].Conn, nil
+	return out.Conn, nil
 }

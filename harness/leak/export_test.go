@@ -1,3 +1,5 @@
+//go:build linux
+
 package leak
 
 // RunWithin is Run that writes elsewhere and waits another time.

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package leak tells what a process has taken since a moment and still holds:
 // descriptors, goroutines, child processes, network namespaces.
 //

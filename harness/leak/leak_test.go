@@ -1,3 +1,5 @@
+//go:build linux
+
 package leak_test
 
 import (
@@ -17,9 +19,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/internal/nstest"
 	"twlab/harness/leak"
 	"twlab/harness/ns"
-	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
 )
 

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package nginx runs a real nginx inside a node, as a balancer of connections.
 //
 // Like package haproxy it is the distribution's program, in the foreground, and
@@ -18,10 +20,9 @@ import (
 	"strings"
 	"text/template"
 
+	"twlab/harness/internal/program"
 	"twlab/harness/kernel"
-	"twlab/harness/ns"
 	"twlab/harness/observe"
-	"twlab/harness/program"
 )
 
 // ErrMissing says that nginx, or its module for connections, is not installed.
@@ -42,9 +43,9 @@ type Nginx struct {
 	configuration string
 }
 
-// Start starts nginx inside the namespace and returns when it listens. The error is
+// Start starts nginx where inside runs it, such as ns.Namespace.Do, and returns when it listens. The error is
 // [ErrMissing], or shows what nginx said.
-func Start(ctx context.Context, space *ns.Namespace, c Config) (*Nginx, error) {
+func Start(ctx context.Context, inside func(func() error) error, c Config) (*Nginx, error) {
 	path, err := exec.LookPath("nginx")
 	if err != nil {
 		return nil, fmt.Errorf("%w (%w)", ErrMissing, err)
@@ -64,14 +65,14 @@ func Start(ctx context.Context, space *ns.Namespace, c Config) (*Nginx, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := program.Start(space, program.Spec{
+	p, err := program.Start(inside, program.Spec{
 		Path: path, Args: []string{"-e", "stderr", "-c", program.FilePath(program.FirstFile)}, Files: []*os.File{file},
 	})
 	if err = errors.Join(err, file.Close()); err != nil {
 		return nil, err
 	}
 	err = observe.Await(ctx, "nginx to listen", func() (listens bool, err error) {
-		err = space.Do(func() error {
+		err = inside(func() error {
 			all, err := observe.ReadSockets()
 			listens = slices.ContainsFunc(all.In(observe.Listen), func(s observe.Socket) bool { return s.Local == c.Bind })
 			return err

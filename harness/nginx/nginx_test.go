@@ -1,3 +1,5 @@
+//go:build linux
+
 package nginx_test
 
 import (
@@ -12,12 +14,12 @@ import (
 	"time"
 
 	"twlab/harness/http"
+	"twlab/harness/internal/nstest"
 	"twlab/harness/nginx"
 	"twlab/harness/ns"
-	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
-	"twlab/harness/program"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 var (
@@ -35,7 +37,7 @@ func noError(t *testing.T, err error) {
 func loopback(t *testing.T) (*ns.Namespace, *http.Host) {
 	t.Helper()
 	space := nstest.Loopback(t)
-	host := tcp.NewHost(space.Do)
+	host := tcp.NewHost("here", space.Do)
 	t.Cleanup(func() { noError(t, host.CloseAll()) })
 	return space, http.NewHost(host)
 }
@@ -47,7 +49,7 @@ func TestBalancesAndLogs(t *testing.T) {
 	space, host := loopback(t)
 	_, _, err := host.Listen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: server}})
 	noError(t, err)
-	n, err := nginx.Start(t.Context(), space, nginx.Config{Bind: door, Servers: []netip.AddrPort{server}})
+	n, err := nginx.Start(t.Context(), space.Do, nginx.Config{Bind: door, Servers: []netip.AddrPort{server}})
 	noError(t, err)
 	// An exchange proves that nginx has both of the connections.
 	done, err := host.Exchange(t.Context(), []http.Exchange{{
@@ -76,14 +78,14 @@ func TestBalancesAndLogs(t *testing.T) {
 func TestSaysWhatIsWrong(t *testing.T) {
 	space, _ := loopback(t)
 	start := func(lines ...string) error {
-		n, err := nginx.Start(t.Context(), space, nginx.Config{Bind: door, Servers: []netip.AddrPort{server}, Lines: lines})
+		n, err := nginx.Start(t.Context(), space.Do, nginx.Config{Bind: door, Servers: []netip.AddrPort{server}, Lines: lines})
 		if err == nil {
 			return errors.Join(errors.New("it starts"), n.Close())
 		}
 		return err
 	}
 	if _, err := exec.LookPath("nginx"); err == nil {
-		if err := start("proxy_pas x;"); !errors.Is(err, program.ErrEnded) || !strings.Contains(err.Error(), `unknown directive "proxy_pas"`) {
+		if err := start("proxy_pas x;"); !errors.Is(err, topo.ErrEnded) || !strings.Contains(err.Error(), `unknown directive "proxy_pas"`) {
 			t.Errorf("%v, want nginx's own words", err)
 		}
 	}

@@ -1,3 +1,5 @@
+//go:build linux
+
 package node
 
 import (
@@ -11,12 +13,13 @@ import (
 	"twlab/harness/kernel"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // Local is a Node on the running kernel. Make one with [NewLocal]; Close ends
 // its sockets.
 type Local struct {
-	id     Identity
+	id     topo.Identity
 	inside func(func() error) error
 	host   *tcp.Host
 	web    *http.Host // on host
@@ -26,8 +29,8 @@ var _ Node = (*Local)(nil)
 
 // NewLocal makes a node whose operations run by inside, such as
 // ns.Namespace.Do.
-func NewLocal(id Identity, inside func(func() error) error) *Local {
-	host := tcp.NewHost(inside)
+func NewLocal(id topo.Identity, inside func(func() error) error) *Local {
+	host := tcp.NewHost(id.Name, inside)
 	return &Local{id: id, inside: inside, host: host, web: http.NewHost(host)}
 }
 
@@ -35,7 +38,7 @@ func NewLocal(id Identity, inside func(func() error) error) *Local {
 func (l *Local) Close() error { return l.wrap(l.host.CloseAll()) }
 
 // Identity says who the node is.
-func (l *Local) Identity() Identity { return l.id }
+func (l *Local) Identity() topo.Identity { return l.id }
 
 // Release is the running kernel's.
 func (l *Local) Release(context.Context) (kernel.Release, error) {
@@ -115,6 +118,12 @@ func (l *Local) listening(handle tcp.Handle, addr netip.AddrPort, err error) (Li
 		addr = netip.AddrPortFrom(l.id.Addr, addr.Port())
 	}
 	return Listening{Handle: handle, Addr: addr}, l.wrap(err)
+}
+
+// Connect makes one attempt from the node.
+func (l *Local) Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Outcome, error) {
+	outcome, err := l.host.Connect(ctx, attempt)
+	return outcome, l.wrap(err)
 }
 
 // Attempt makes the attempts from the node.

@@ -1,3 +1,5 @@
+//go:build linux
+
 package node_test
 
 import (
@@ -8,10 +10,11 @@ import (
 	"testing"
 
 	"twlab/harness/http"
+	"twlab/harness/internal/nstest"
 	"twlab/harness/node"
-	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 var loopback = netip.MustParseAddr("127.0.0.1")
@@ -74,6 +77,9 @@ var calls = map[string]func(ctx context.Context, s situation) error{
 	"Serve": func(ctx context.Context, s situation) error {
 		return second(s.Serve(ctx, http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}}))
 	},
+	"Connect": func(ctx context.Context, s situation) error {
+		return second(s.Connect(ctx, tcp.Attempt{To: s.door.Addr}))
+	},
 	"Attempt": func(ctx context.Context, s situation) error {
 		return second(s.Attempt(ctx, []tcp.Attempt{{To: s.door.Addr}}))
 	},
@@ -108,7 +114,7 @@ func second[T any](_ T, err error) error { return err }
 // and under the race detector.
 func TestEachMethodStandsTwoCallersAtOnce(t *testing.T) {
 	space := nstest.Loopback(t)
-	n := node.NewLocal(node.Identity{Name: "alone", Role: node.Client, Addr: loopback}, space.Do)
+	n := node.NewLocal(topo.Identity{Name: "alone", Role: topo.Client, Addr: loopback}, space.Do)
 	defer func() {
 		if err := n.Close(); err != nil {
 			t.Error(err)

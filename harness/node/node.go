@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package node is what one machine of a lab can do, and doing it on the kernel
 // that this process runs on.
 //
@@ -17,66 +19,82 @@ import (
 	"twlab/harness/kernel"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
-// Role is what a node is in the story.
-type Role string
-
-// The roles.
-const (
-	Client   Role = "client"
-	Gateway  Role = "gateway"
-	Balancer Role = "balancer"
-	Server   Role = "server"
-)
-
-// Identity says who a node is.
-type Identity struct {
-	// Name is unique in its lab: "client2", "gateway".
-	Name string
-	Role Role
-	// Addr is the address at which others reach the node.
-	Addr netip.Addr
+// Node is one machine of a lab: all that the interfaces below say together, for whoever
+// needs less. Its methods may be called from any goroutine. Errors name the node and
+// the step.
+type Node interface {
+	Identity() topo.Identity
+	Kernel
+	Sysctls
+	Evidence
+	Flows
+	Sockets
+	Data
+	Clocks
+	HTTP
 }
 
-// Node is one machine of a lab. Its methods may be called from any goroutine.
-// Errors name the node and the step.
-type Node interface {
-	Identity() Identity
+// Kernel is what a node's kernel is and has.
+type Kernel interface {
 	// Release is the release of the node's kernel.
 	Release(ctx context.Context) (kernel.Release, error)
+	// HasSymbol tells whether the node's kernel has a function or variable of
+	// that name.
+	HasSymbol(ctx context.Context, name string) (kernel.Fact, error)
+}
 
+// Sysctls are a node's settings.
+type Sysctls interface {
 	// Sysctl reads a sysctl of the node ("net.ipv4.tcp_tw_reuse"); SetSysctl
 	// sets it and reads it back. Their errors wrap a *kernel.SysctlError.
 	Sysctl(ctx context.Context, name string) (string, error)
 	SetSysctl(ctx context.Context, name, value string) error
+}
 
-	// Counters, Occupancy, Sockets, Flows and Rules are the node's witnesses,
-	// read now.
+// Evidence is what bears witness at a node, read now.
+type Evidence interface {
 	Counters(ctx context.Context) (kernel.Counters, error)
 	Occupancy(ctx context.Context) (observe.Occupancy, error)
 	Sockets(ctx context.Context) (observe.Sockets, error)
-	Flows(ctx context.Context) ([]observe.Flow, error)
 	Rules(ctx context.Context) ([]observe.RuleHits, error)
+}
+
+// Flows is a node's conntrack table.
+type Flows interface {
+	Flows(ctx context.Context) ([]observe.Flow, error)
 	// DeleteFlows removes conntrack entries and returns how many.
 	DeleteFlows(ctx context.Context, match observe.FlowMatch) (int, error)
+}
 
-	// HasSymbol tells whether the node's kernel has a function or variable of
-	// that name.
-	HasSymbol(ctx context.Context, name string) (kernel.Fact, error)
-
-	// Listen, Attempt and the operations on sockets are those of tcp.Host.
+// Sockets makes and ends connections, as tcp.Host does. A handle is of one node: given
+// to another one it is an error that wraps tcp.ErrForeign.
+type Sockets interface {
 	Listen(ctx context.Context, spec tcp.ListenSpec) (Listening, error)
+	// Connect is Attempt for one.
+	Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Outcome, error)
 	Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outcome, error)
 	Accept(ctx context.Context, listening tcp.Handle, peer netip.AddrPort) (tcp.Handle, error)
 	End(ctx context.Context, conn tcp.Handle, how tcp.Ending) error
+}
+
+// Data writes to connections and reads them, as tcp.Host does.
+type Data interface {
 	Send(ctx context.Context, conn tcp.Handle, n int) (taken int, err error)
 	Receive(ctx context.Context, conn tcp.Handle) (tcp.Received, error)
+}
+
+// Clocks are the clocks of connections, as tcp.Host reads and moves them.
+type Clocks interface {
 	Clock(ctx context.Context, conn tcp.Handle) (tcp.ClockReading, error)
 	AdvanceClock(ctx context.Context, conn tcp.Handle, ticks int32) error
 	RTO(ctx context.Context, conn tcp.Handle) (time.Duration, error)
+}
 
-	// Serve is the Listen of http.Host, Exchange and Served are its other methods.
+// HTTP makes exchanges, and serves, as http.Host does.
+type HTTP interface {
 	Serve(ctx context.Context, spec http.ListenSpec) (Listening, error)
 	Exchange(ctx context.Context, exchanges []http.Exchange, atOnce int) ([]http.Exchanged, error)
 	Served(ctx context.Context, listening tcp.Handle) (http.Served, error)

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package ns owns network namespaces by file descriptor.
 //
 // It is the only package that moves threads between namespaces. A network

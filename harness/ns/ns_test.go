@@ -1,3 +1,5 @@
+//go:build linux
+
 package ns_test
 
 import (
@@ -14,8 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/internal/nstest"
 	"twlab/harness/ns"
-	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
 )
 

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package observe holds the witnesses: independent traces of the same event,
 // read as a snapshot and compared as a difference.
 //

@@ -1,3 +1,5 @@
+//go:build linux
+
 package observe_test
 
 import (
@@ -15,8 +17,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/internal/nstest"
 	"twlab/harness/ns"
-	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
 	"twlab/harness/sandbox"
 )

@@ -17,9 +17,9 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/internal/nstest"
 	"twlab/harness/kernel"
 	"twlab/harness/ns"
-	"twlab/harness/ns/nstest"
 )
 
 // world is a client (eth0, 10.0.0.2) behind a gateway (interfaces client0 and

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package recycle emulates tcp_tw_recycle at a node of the running kernel, which
 // has not had it since Linux 4.12 (commit 4396e46187ca).
 //

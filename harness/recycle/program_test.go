@@ -1,3 +1,5 @@
+//go:build linux
+
 package recycle
 
 import (
@@ -66,7 +68,7 @@ func (p packet) bytes() []byte {
 // The check itself, packet by packet: it knows a peer that has shown a timestamp.
 func TestCheck(t *testing.T) {
 	space := emptySpace(t)
-	host := tcp.NewHost(space.Do)
+	host := tcp.NewHost("here", space.Do)
 	t.Cleanup(func() {
 		if err := errors.Join(host.CloseAll(), space.Close()); err != nil {
 			t.Error(err)

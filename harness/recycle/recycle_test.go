@@ -1,3 +1,5 @@
+//go:build linux
+
 package recycle_test
 
 import (
@@ -11,8 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/internal/labtest"
 	"twlab/harness/lab"
-	"twlab/harness/labtest"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/recycle"
@@ -34,7 +36,7 @@ func build(t *testing.T) world {
 		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_timestamps=2", "net.ipv4.tcp_syn_retries=1"),
 	})
 	phones := l.Nodes(lab.Client)
-	w := world{Lab: l, phone: phones[0], other: phones[1], balancer: l.Nodes(lab.Balancer)[0]}
+	w := world{Lab: l, phone: phones[0], other: phones[1], balancer: l.Balancer()}
 	var err error
 	if w.door, err = w.balancer.Listen(t.Context(), tcp.ListenSpec{}); err != nil {
 		t.Fatal(err)
@@ -44,7 +46,7 @@ func build(t *testing.T) world {
 
 func (w world) emulate(t *testing.T, at node.Node, c recycle.Config) *recycle.Emulation {
 	t.Helper()
-	e, err := w.EmulateRecycle(at.Identity().Name, c)
+	e, err := recycle.Attach(t.Context(), w.Lab, at.Identity().Name, c)
 	if errors.Is(err, fs.ErrPermission) {
 		t.Skip("needs BPF: run hack/test as root")
 	}
@@ -271,7 +273,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	w := build(t)
 	w.emulate(t, w.balancer, recycle.Config{}) // skips where there is none
 	before := bpfDescriptors(t)
-	e, err := w.EmulateRecycle("client0", recycle.Config{})
+	e, err := recycle.Attach(t.Context(), w.Lab, "client0", recycle.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,10 +312,10 @@ func bpfDescriptors(t *testing.T) (n int) {
 
 func TestNotEveryNodeCanBeEmulated(t *testing.T) {
 	w := build(t)
-	if _, err := w.EmulateRecycle("nobody", recycle.Config{}); err == nil || !strings.Contains(err.Error(), `no node "nobody"`) {
+	if _, err := recycle.Attach(t.Context(), w.Lab, "nobody", recycle.Config{}); err == nil || !strings.Contains(err.Error(), `no node "nobody"`) {
 		t.Errorf("of a node that is not there: %v", err)
 	}
-	if _, err := w.EmulateRecycle("balancer", recycle.Config{Window: -1}); err == nil || !strings.Contains(err.Error(), "window of -1ns") {
+	if _, err := recycle.Attach(t.Context(), w.Lab, "balancer", recycle.Config{Window: -1}); err == nil || !strings.Contains(err.Error(), "window of -1ns") {
 		t.Errorf("with a window that ends before it begins: %v", err)
 	}
 }

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package sandbox runs a command in private namespaces, where it sees and touches
 // nothing of the host's network and leaves nothing behind: user, network, mount,
 // process and IPC namespaces that the kernel takes down with everything in them.
@@ -134,23 +136,7 @@ func (b box) run(ctx context.Context, newUser uintptr) (exitCode int, err error)
 	defer pidOne.Close()
 	defer wireOut.Close()
 
-	caught := make(chan os.Signal, 16)
-	stop := make(chan struct{})
-	passed := make(chan struct{})
-	go func() {
-		defer close(passed)
-		b.passOn(caught, stop, signalsOut)
-	}()
-	for _, s := range forwarded {
-		if !signal.Ignored(s) { // nohup, for example, wants it to stay so
-			signal.Notify(caught, s)
-		}
-	}
-	defer func() {
-		signal.Stop(caught)
-		close(stop)
-		<-passed
-	}()
+	defer b.catch(signalsOut)()
 
 	child := exec.CommandContext(ctx, "/proc/self/exe")
 	child.Args = append([]string{initName, strconv.FormatBool(b.foreground), b.path}, b.argv...)
@@ -197,6 +183,28 @@ func (b box) run(ctx context.Context, newUser uintptr) (exitCode int, err error)
 		return 0, errors.New("PID 1 left no exit status")
 	}
 	return exitStatus(status), nil
+}
+
+// catch passes the signals of this process on, until the function that it returns is
+// called.
+func (b box) catch(to io.Writer) (release func()) {
+	caught := make(chan os.Signal, 16)
+	stop := make(chan struct{})
+	passed := make(chan struct{})
+	go func() {
+		defer close(passed)
+		b.passOn(caught, stop, to)
+	}()
+	for _, s := range forwarded {
+		if !signal.Ignored(s) { // nohup, for example, wants it to stay so
+			signal.Notify(caught, s)
+		}
+	}
+	return func() {
+		signal.Stop(caught)
+		close(stop)
+		<-passed
+	}
 }
 
 // passOn writes the number of every signal caught to PID 1 until stop is closed.

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package suitevm runs a command in a machine of its own, with labs of its own: the
 // whole suite on another kernel. Nothing of the machine outlives the process that
 // booted it.

@@ -1,3 +1,5 @@
+//go:build linux
+
 package suitevm_test
 
 import (
@@ -12,7 +14,7 @@ import (
 
 	"twlab/harness/guest"
 	"twlab/harness/internal/agent"
-	"twlab/harness/labtest"
+	"twlab/harness/internal/labtest"
 	"twlab/harness/leak"
 	"twlab/harness/suitevm"
 )

@@ -1,3 +1,5 @@
+//go:build linux
+
 package tcp
 
 import (
@@ -78,7 +80,7 @@ type Outcome struct {
 	// Timestamps tells whether the handshake agreed on the TCP timestamps
 	// option (TCPI_OPT_TIMESTAMPS, RFC 7323).
 	Timestamps bool
-	// Conn is the open connection of a Connected attempt that keeps it; else 0.
+	// Conn is the open connection of a Connected attempt that keeps it; else zero.
 	Conn Handle
 }
 
@@ -143,6 +145,15 @@ func (h *Host) Attempt(ctx context.Context, attempts []Attempt) (outcomes []Outc
 	return outcomes, nil
 }
 
+// Connect is [Host.Attempt] for one.
+func (h *Host) Connect(ctx context.Context, a Attempt) (Outcome, error) {
+	outcomes, err := h.Attempt(ctx, []Attempt{a})
+	if err != nil {
+		return Outcome{}, err
+	}
+	return outcomes[0], nil
+}
+
 // begin has all attempts call connect(2).
 func (h *Host) begin(ctx context.Context, tries []try) error {
 	return h.inside(func() error {
@@ -190,9 +201,7 @@ func (h *Host) keepAll(tries []try) error {
 	}
 	for i := range tries {
 		if t := &tries[i]; t.socket != nil {
-			h.last++
-			h.sockets[h.last] = t.socket
-			t.out.Conn, t.socket = h.last, nil
+			t.out.Conn, t.socket = h.enter(t.socket), nil
 		}
 	}
 	return nil

@@ -1,3 +1,5 @@
+//go:build linux
+
 package tcp_test
 
 import (
@@ -15,8 +17,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/internal/nstest"
 	"twlab/harness/ns"
-	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )
@@ -115,7 +117,7 @@ var byTwo = map[string]func(t *testing.T, p pair){
 		if errs[0] != nil {
 			errs[0], errs[1], got[0], got[1] = errs[1], errs[0], got[1], got[0]
 		}
-		if errs[0] != nil || got[0] == 0 || !errors.Is(errs[1], context.Canceled) || got[1] != 0 {
+		if errs[0] != nil || got[0].IsZero() || !errors.Is(errs[1], context.Canceled) || !got[1].IsZero() {
 			t.Errorf("Accept by two callers at once: %v, %v, want a connection for one of them", got, errs)
 		}
 	},
@@ -165,6 +167,15 @@ var byTwo = map[string]func(t *testing.T, p pair){
 			return err
 		}))
 	},
+	"Connect": func(t *testing.T, p pair) {
+		none(t, "Connect", twice(t, func(int) error {
+			out, err := p.host.Connect(t.Context(), tcp.Attempt{To: p.at})
+			if err == nil {
+				err = p.host.End(t.Context(), out.Conn, tcp.Abort)
+			}
+			return err
+		}))
+	},
 	"Clock": func(t *testing.T, p pair) {
 		exactlyOne(t, "Clock and End", twice(t, func(i int) error {
 			if i == 0 {
@@ -178,7 +189,7 @@ var byTwo = map[string]func(t *testing.T, p pair){
 		}))
 	},
 	"CloseAll": func(t *testing.T, p pair) {
-		host := tcp.NewHost(p.inside)
+		host := tcp.NewHost("here", p.inside)
 		door, at := listen(t, host, tcp.ListenSpec{})
 		newPair(t, host, door, at)
 		none(t, "CloseAll", twice(t, func(int) error { return host.CloseAll() }))
@@ -390,7 +401,7 @@ func TestCloseAllEndsEveryCallThatWaits(t *testing.T) {
 	for round := range rounds {
 		before := openSockets(t)
 		host, inside := newHostIn(t)
-		peer := tcp.NewHost(inside)
+		peer := tcp.NewHost("here", inside)
 		own, _ := listen(t, host, tcp.ListenSpec{})
 		door, at := listen(t, peer, tcp.ListenSpec{})
 		p, q := newPairOf(t, host, peer, door, at), newPairOf(t, host, peer, door, at)
@@ -476,7 +487,7 @@ func TestListenerThatIsEndedUnderLoadLeavesNothing(t *testing.T) {
 		must(t, err)
 		defer func() { must(t, watch.Close()) }()
 		must(t, watch.Add(space))
-		host := tcp.NewHost(space.Do)
+		host := tcp.NewHost("here", space.Do)
 		spec.At = netip.AddrPortFrom(loopback, 80)
 		var serve func(context.Context, *tcp.Stream) error
 		if spec.Ending == served {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package tcp
 
 import (
@@ -44,7 +46,7 @@ func (h *Host) Clock(conn Handle) (ClockReading, error) {
 		}
 	})
 	if err != nil {
-		return ClockReading{}, fmt.Errorf("read clock of socket %d: %w", conn, err)
+		return ClockReading{}, fmt.Errorf("read clock of socket %d: %w", conn.Number, err)
 	}
 	if second.Ticks == first.Ticks {
 		return first, nil // even, and now odd
@@ -68,7 +70,7 @@ func (h *Host) RTO(conn Handle) (rto time.Duration, err error) {
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("read retransmission timeout of socket %d: %w", conn, err)
+		return 0, fmt.Errorf("read retransmission timeout of socket %d: %w", conn.Number, err)
 	}
 	return rto, nil
 }
@@ -102,7 +104,7 @@ func (h *Host) AdvanceClock(conn Handle, ticks int32) error {
 		return fmt.Errorf("advance clock: %w", err)
 	}
 	if ticks%2 != 0 {
-		return fmt.Errorf("advance clock of socket %d by %d ticks: want an even number", conn, ticks)
+		return fmt.Errorf("advance clock of socket %d by %d ticks: want an even number", conn.Number, ticks)
 	}
 	err = s.alone(func(fd int) error {
 		if err := enterRepair(fd); err != nil {
@@ -115,7 +117,7 @@ func (h *Host) AdvanceClock(conn Handle, ticks int32) error {
 		return errors.Join(err, leaveRepair(fd))
 	})
 	if err != nil {
-		return fmt.Errorf("advance clock of socket %d: %w", conn, err)
+		return fmt.Errorf("advance clock of socket %d: %w", conn.Number, err)
 	}
 	return nil
 }

@@ -1,3 +1,5 @@
+//go:build linux
+
 package tcp
 
 import (
@@ -24,7 +26,7 @@ func (h *Host) Send(conn Handle, n int) (taken int, err error) {
 			return taken, nil
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
-			return taken, fmt.Errorf("send on socket %d after %d bytes: %w", conn, taken, err)
+			return taken, fmt.Errorf("send on socket %d after %d bytes: %w", conn.Number, taken, err)
 		default:
 			taken += written
 		}
@@ -52,7 +54,7 @@ func (h *Host) Receive(ctx context.Context, conn Handle) (got Received, err erro
 		return err
 	})
 	if err != nil {
-		return got, fmt.Errorf("receive on socket %d: %w", conn, err)
+		return got, fmt.Errorf("receive on socket %d: %w", conn.Number, err)
 	}
 	return got, nil
 }

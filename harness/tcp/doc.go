@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package tcp drives TCP sockets on one machine: exactly one connect(2) for
 // each attempt, listeners with a stated closing behaviour, and control over a
 // connection's clock, sequence numbers and end.

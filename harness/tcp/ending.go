@@ -1,3 +1,5 @@
+//go:build linux
+
 package tcp
 
 import (
@@ -63,7 +65,7 @@ func (e Ending) waits() bool { return e == CloseFirst || e == CloseAfterPeer }
 // back.
 func (h *Host) End(ctx context.Context, conn Handle, how Ending) error {
 	if err := how.Validate(); err != nil {
-		return fmt.Errorf("socket %d: %w", conn, err)
+		return fmt.Errorf("socket %d: %w", conn.Number, err)
 	}
 	if how == KeepOpen {
 		_, err := h.socket(conn)
@@ -79,7 +81,7 @@ func (h *Host) End(ctx context.Context, conn Handle, how Ending) error {
 		}
 		if err := s.end(ctx, how); err != nil {
 			h.giveBack(conn)
-			return fmt.Errorf("socket %d: %s: %w", conn, how, err)
+			return fmt.Errorf("socket %d: %s: %w", conn.Number, how, err)
 		}
 		h.forget(conn)
 		return nil

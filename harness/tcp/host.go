@@ -1,3 +1,5 @@
+//go:build linux
+
 package tcp
 
 import (
@@ -8,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -26,19 +29,40 @@ var ErrNoHandle = errors.New("no open socket with this handle")
 // errClosedMeanwhile is what a call gets whose socket another one has closed.
 var errClosedMeanwhile = fmt.Errorf("closed by another call: %w", ErrNoHandle)
 
-// Handle names a socket of one [Host]. Zero names none.
-type Handle int
+// ErrForeign is wrapped when a handle is given to another host than the one that it
+// is of.
+var ErrForeign = errors.New("the socket is another node's")
+
+// Handle names a socket of one [Host]. Its zero value names none.
+type Handle struct {
+	// Host is the name of the host.
+	Host string
+	// Number is the host's own, from 1 on.
+	Number int
+}
+
+// IsZero tells whether the handle names no socket.
+func (h Handle) IsZero() bool { return h == Handle{} }
+
+// String is the number, and the host when it has a name: "7 of client0".
+func (h Handle) String() string {
+	if h.Host == "" {
+		return strconv.Itoa(h.Number)
+	}
+	return strconv.Itoa(h.Number) + " of " + h.Host
+}
 
 // Host keeps the sockets of one machine. Its methods may be called from any
 // goroutine, also several at once for one handle: each ends with its own context,
 // and of those that end the socket exactly one gets it. Make one with [NewHost];
 // CloseAll ends it.
 type Host struct {
+	name   string
 	inside func(func() error) error // runs a function in the machine's network namespace
 
 	mu      sync.Mutex
 	closed  bool
-	last    Handle
+	last    int
 	sockets map[Handle]*socket
 	taken   map[Handle]*socket            // each belongs to one call, which ends it or gives it back
 	calls   map[uint64]context.CancelFunc // calls that wait
@@ -49,12 +73,12 @@ type Host struct {
 	lookup  *sockdiag.Lookup              // nil until it is wanted
 }
 
-// NewHost makes a host whose sockets are opened by functions given to inside,
+// NewHost makes a host of a name, which its handles bear, whose sockets are opened by functions given to inside,
 // such as ns.Namespace.Do. A machine that is its own namespace passes a function
 // that just calls its argument.
-func NewHost(inside func(func() error) error) *Host {
+func NewHost(name string, inside func(func() error) error) *Host {
 	return &Host{
-		inside: inside, sockets: map[Handle]*socket{}, taken: map[Handle]*socket{}, calls: map[uint64]context.CancelFunc{},
+		name: name, inside: inside, sockets: map[Handle]*socket{}, taken: map[Handle]*socket{}, calls: map[uint64]context.CancelFunc{},
 	}
 }
 
@@ -122,29 +146,42 @@ func (h *Host) keep(s *socket) (Handle, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return 0, fmt.Errorf("the host is closed: %w", ErrNoHandle)
+		return Handle{}, fmt.Errorf("the host is closed: %w", ErrNoHandle)
 	}
+	return h.enter(s), nil
+}
+
+// enter gives a socket its handle, with the lock held.
+func (h *Host) enter(s *socket) Handle {
 	h.last++
-	h.sockets[h.last] = s
-	return h.last, nil
+	handle := Handle{Host: h.name, Number: h.last}
+	h.sockets[handle] = s
+	return handle
+}
+
+// find finds a socket, with the lock held.
+func (h *Host) find(of Handle) (*socket, error) {
+	if s, found := h.sockets[of]; found {
+		return s, nil
+	}
+	if !of.IsZero() && of.Host != h.name {
+		return nil, fmt.Errorf("socket %v, and this is %s: %w", of, h.name, ErrForeign)
+	}
+	return nil, fmt.Errorf("socket %d: %w", of.Number, ErrNoHandle)
 }
 
 // socket finds a socket for a call that leaves it open.
 func (h *Host) socket(of Handle) (*socket, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s, found := h.sockets[of]
-	if !found {
-		return nil, fmt.Errorf("socket %d: %w", of, ErrNoHandle)
-	}
-	return s, nil
+	return h.find(of)
 }
 
 // connection is socket, and refuses those that listen.
 func (h *Host) connection(of Handle) (*socket, error) {
 	s, err := h.socket(of)
 	if err == nil && s.listener != nil {
-		return nil, fmt.Errorf("socket %d listens: it is no connection", of)
+		return nil, fmt.Errorf("socket %d listens: it is no connection", of.Number)
 	}
 	return s, err
 }
@@ -154,9 +191,9 @@ func (h *Host) connection(of Handle) (*socket, error) {
 func (h *Host) take(of Handle) (*socket, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s, found := h.sockets[of]
-	if !found {
-		return nil, fmt.Errorf("socket %d: %w", of, ErrNoHandle)
+	s, err := h.find(of)
+	if err != nil {
+		return nil, err
 	}
 	delete(h.sockets, of)
 	h.taken[of] = s

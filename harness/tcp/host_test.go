@@ -1,3 +1,5 @@
+//go:build linux
+
 package tcp_test
 
 import (
@@ -13,8 +15,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/internal/nstest"
 	"twlab/harness/kernel"
-	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
 )
@@ -48,7 +50,7 @@ func newHostIn(t *testing.T, sysctls ...string) (*tcp.Host, func(func() error) e
 	if err != nil {
 		t.Fatal(err)
 	}
-	host := tcp.NewHost(space.Do)
+	host := tcp.NewHost("here", space.Do)
 	t.Cleanup(func() {
 		if err := host.CloseAll(); err != nil {
 			t.Error(err)
@@ -196,7 +198,7 @@ func TestAttemptsEndEachInItsOwnWay(t *testing.T) {
 		outs := attempt(t, host, tcp.Attempt{To: good, Ending: tcp.CloseFirst}, c.attempt, tcp.Attempt{To: good, Ending: tcp.Abort})
 		for j, want := range []tcp.End{ended, c.want, ended} {
 			got, kept := outs[j], j == 1 && c.attempt.Ending == tcp.KeepOpen
-			if got.Verdict != tcp.Connected || got.End != want || (got.Conn != 0) != kept || (got.Lasted == 0) != kept {
+			if got.Verdict != tcp.Connected || got.End != want || !got.Conn.IsZero() != kept || (got.Lasted == 0) != kept {
 				t.Errorf("attempts %d: %v, ended %+v, want %+v", i, got, got.End, want)
 			}
 		}
@@ -331,8 +333,8 @@ func TestEndings(t *testing.T) {
 			host := newHost(t)
 			_, at := listen(t, host, tcp.ListenSpec{Ending: c.server})
 			for _, o := range attempt(t, host, tcp.Attempt{To: at, Ending: c.client}, tcp.Attempt{To: at, Ending: c.client}) {
-				if o.Verdict != tcp.Connected || o.Conn != 0 {
-					t.Errorf("got %v with handle %d, want Connected and closed", o, o.Conn)
+				if o.Verdict != tcp.Connected || !o.Conn.IsZero() {
+					t.Errorf("got %v with handle %v, want Connected and closed", o, o.Conn)
 				}
 			}
 		})
@@ -343,8 +345,8 @@ func TestKeptConnectionIsDrivenFromBothSides(t *testing.T) {
 	host := newHost(t)
 	door, at := listen(t, host, tcp.ListenSpec{})
 	out := attempt(t, host, tcp.Attempt{To: at})[0]
-	if out.Conn == 0 || !out.Timestamps {
-		t.Fatalf("got %v with handle %d, want an open connection with timestamps", out, out.Conn)
+	if out.Conn.IsZero() || !out.Timestamps {
+		t.Fatalf("got %v with handle %v, want an open connection with timestamps", out, out.Conn)
 	}
 	accepted, err := host.Accept(t.Context(), door, out.Local)
 	if err != nil {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package tcp
 
 import (
@@ -55,7 +57,7 @@ func (h *Host) Serve(
 		err = spec.Ending.Validate()
 	}
 	if err != nil {
-		return 0, netip.AddrPort{}, fmt.Errorf("listen: %w", err)
+		return Handle{}, netip.AddrPort{}, fmt.Errorf("listen: %w", err)
 	}
 	err = h.call(ctx, func(context.Context) error {
 		var s *socket
@@ -72,7 +74,7 @@ func (h *Host) Serve(
 		return nil
 	})
 	if err != nil {
-		return 0, netip.AddrPort{}, fmt.Errorf("listen on %v: %w", spec.At, err)
+		return Handle{}, netip.AddrPort{}, fmt.Errorf("listen on %v: %w", spec.At, err)
 	}
 	return handle, bound, nil
 }
@@ -84,21 +86,21 @@ func (h *Host) listen(
 	// A server that restarts must be able to bind while old connections of its
 	// port are in TIME_WAIT.
 	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return 0, netip.AddrPort{}, fmt.Errorf("set SO_REUSEADDR: %w", err)
+		return Handle{}, netip.AddrPort{}, fmt.Errorf("set SO_REUSEADDR: %w", err)
 	}
 	if err := unix.Bind(s.fd, at); err != nil {
-		return 0, netip.AddrPort{}, fmt.Errorf("bind: %w", err)
+		return Handle{}, netip.AddrPort{}, fmt.Errorf("bind: %w", err)
 	}
 	backlog := spec.Backlog
 	if backlog == 0 {
 		backlog = 1<<31 - 1 // the kernel cuts it down to net.core.somaxconn
 	}
 	if err := unix.Listen(s.fd, backlog); err != nil {
-		return 0, netip.AddrPort{}, fmt.Errorf("listen: %w", err)
+		return Handle{}, netip.AddrPort{}, fmt.Errorf("listen: %w", err)
 	}
 	bound, err := s.local()
 	if err != nil {
-		return 0, netip.AddrPort{}, err
+		return Handle{}, netip.AddrPort{}, err
 	}
 	serving, stop := context.WithCancel(context.Background())
 	s.listener = &listener{accepted: map[netip.AddrPort]Handle{}, arrived: make(chan struct{}), stop: stop}
@@ -106,12 +108,12 @@ func (h *Host) listen(
 		// As web servers do: the end of a response is not to wait for the
 		// acknowledgement of what is before it. Accepted connections inherit it.
 		if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
-			return 0, netip.AddrPort{}, fmt.Errorf("set TCP_NODELAY: %w", err)
+			return Handle{}, netip.AddrPort{}, fmt.Errorf("set TCP_NODELAY: %w", err)
 		}
 	}
 	handle, err := h.keep(s)
 	if err != nil {
-		return 0, netip.AddrPort{}, err
+		return Handle{}, netip.AddrPort{}, err
 	}
 	if !spec.NeverAccepts {
 		h.spawn(func() { h.serve(serving, s, spec, serve) })
@@ -186,7 +188,7 @@ func (h *Host) give(ctx context.Context, conn *socket, peer netip.AddrPort, serv
 func (h *Host) Listens(listening Handle) error {
 	s, err := h.socket(listening)
 	if err == nil && s.listener == nil {
-		return fmt.Errorf("socket %d does not listen", listening)
+		return fmt.Errorf("socket %d does not listen", listening.Number)
 	}
 	return err
 }
@@ -244,13 +246,13 @@ func (h *Host) Accept(ctx context.Context, listening Handle, peer netip.AddrPort
 			return err
 		}
 		if s.listener == nil {
-			return fmt.Errorf("socket %d does not listen", listening)
+			return fmt.Errorf("socket %d does not listen", listening.Number)
 		}
 		conn, err = s.listener.await(ctx, peer)
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("accept from %v: %w", peer, err)
+		return Handle{}, fmt.Errorf("accept from %v: %w", peer, err)
 	}
 	return conn, nil
 }
@@ -265,7 +267,7 @@ func (l *listener) await(ctx context.Context, peer netip.AddrPort) (Handle, erro
 			return conn, nil
 		}
 		if l.over != nil {
-			return 0, l.others(l.over)
+			return Handle{}, l.others(l.over)
 		}
 		arrived := l.arrived
 		l.mu.Unlock()
@@ -274,8 +276,8 @@ func (l *listener) await(ctx context.Context, peer netip.AddrPort) (Handle, erro
 		case <-ctx.Done():
 		}
 		l.mu.Lock()
-		if ctx.Err() != nil && l.accepted[peer] == 0 {
-			return 0, l.others(ctx.Err())
+		if ctx.Err() != nil && l.accepted[peer].IsZero() {
+			return Handle{}, l.others(ctx.Err())
 		}
 	}
 }

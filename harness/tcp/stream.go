@@ -1,3 +1,5 @@
+//go:build linux
+
 package tcp
 
 import (
@@ -28,7 +30,7 @@ type Stream struct {
 	*polled
 	host   *Host
 	peer   netip.AddrPort
-	conn   Handle // 0 when it has none yet
+	conn   Handle // zero when it has none yet
 	buffer *[streamBuffer]byte
 	undo   func()
 
@@ -160,7 +162,7 @@ func (st *Stream) Finish(ctx context.Context, how Ending, budget time.Duration) 
 	switch {
 	case err != nil || how != KeepOpen:
 		st.host.forget(st.conn)
-	case st.conn != 0:
+	case !st.conn.IsZero():
 		st.host.giveBack(st.conn)
 		kept = st.conn
 	default:

@@ -137,7 +137,7 @@ func defaultsTopology(c claim.Cell) lab.Topology {
 func defaultsDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
 	all := tunables()
 	i := slices.IndexFunc(all, func(t tunable) bool { return t.sysctl == c.Value(sysctl) })
-	k := knobOf{tunable: all[i], here: l.Nodes(lab.Client)[0], elsewhere: l.Nodes(lab.Balancer)[0]}
+	k := knobOf{tunable: all[i], here: l.Client(0), elsewhere: l.Balancer()}
 	switch c.Value(what) {
 	case whatDefault:
 		err = k.readDefault(ctx, &seen)

@@ -86,7 +86,7 @@ func negotiationRules() []claim.Rule {
 func negotiationTopology(claim.Cell) lab.Topology { return lab.Topology{Clients: 1} }
 
 func negotiationDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
-	from, to := l.Nodes(lab.Client)[0], l.Nodes(lab.Balancer)[0]
+	from, to := l.Client(0), l.Balancer()
 	if c.Is(opener, openerBalancer) {
 		from, to = to, from
 	}
@@ -99,7 +99,7 @@ func negotiationDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen
 
 // negotiate connects from one node to the other and sends a byte each way.
 func negotiate(ctx context.Context, l *lab.Lab, from, to node.Node) (seen claim.Seen, err error) {
-	if err := l.Capture(l.Nodes(lab.Client)[0].Identity().Name); err != nil {
+	if err := l.Capture(l.Client(0).Identity().Name); err != nil {
 		return seen, err
 	}
 	door, err := to.Listen(ctx, tcp.ListenSpec{})

@@ -168,7 +168,7 @@ func remedyTopology(c claim.Cell) lab.Topology {
 
 func remedyDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
 	r := remedyRun{
-		client: l.Nodes(lab.Client)[0], balancer: l.Nodes(lab.Balancer)[0],
+		client: l.Client(0), balancer: l.Balancer(),
 		kind: c.Value(remedy), unsent: c.Is(unsent, "yes"), used: map[situation.Route]bool{},
 	}
 	if gateways := l.Nodes(lab.Gateway); len(gateways) > 0 {

@@ -77,7 +77,7 @@ func (r *remedyRun) listen(ctx context.Context, l *lab.Lab) error {
 	case "more-ports":
 		at = append(at, r.balancer)
 	case "more-addresses":
-		at = append(at, l.Nodes(lab.Server)[0])
+		at = append(at, l.Servers()[0])
 	}
 	for _, n := range at {
 		listening, err := n.Listen(ctx, tcp.ListenSpec{})

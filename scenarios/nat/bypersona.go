@@ -124,7 +124,7 @@ func (p Persona) isn() uint32 {
 
 // driveStanding has one client and then the others make connections that stay.
 func (p Persona) driveStanding(ctx context.Context, l *lab.Lab) (seen claim.Seen, err error) {
-	clients, gateway, balancer := l.Nodes(lab.Client), l.Nodes(lab.Gateway)[0], l.Nodes(lab.Balancer)[0]
+	clients, gateway, balancer := l.Nodes(lab.Client), l.Gateway(), l.Balancer()
 	door, err := balancer.Listen(ctx, tcp.ListenSpec{})
 	if err != nil {
 		return seen, err

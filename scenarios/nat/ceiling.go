@@ -109,7 +109,7 @@ func ceilingTopology(c claim.Cell) lab.Topology {
 }
 
 func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
-	gateway, balancer := l.Nodes(lab.Gateway)[0], l.Nodes(lab.Balancer)[0]
+	gateway, balancer := l.Gateway(), l.Balancer()
 	ports := c.Number(ceilingPorts)
 	there, here := tcp.Vanish, tcp.Vanish // the endings of the balancer and of the client
 	switch c.Value(ceilingLimit) {

@@ -171,7 +171,7 @@ func giveawayOf(ctx context.Context, c claim.Cell, l *lab.Lab) (*giveaway, error
 		first:    clients[0],
 		second:   clients[len(clients)-1],
 		gateway:  gateways[0],
-		balancer: l.Nodes(lab.Balancer)[0],
+		balancer: l.Balancer(),
 		earlier:  1,
 		left:     situation.Left(c.Value(gatewayLeft)),
 		forgets:  c.Is(gatewayEntry, "expired"),

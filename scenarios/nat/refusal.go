@@ -147,7 +147,7 @@ func refusalTopology(c claim.Cell) lab.Topology {
 }
 
 func driveRefusal(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
-	gateway, balancer := l.Nodes(lab.Gateway)[0], l.Nodes(lab.Balancer)[0]
+	gateway, balancer := l.Gateway(), l.Balancer()
 	plan := crowd.Plan{
 		Clients: l.Nodes(lab.Client), Watched: []node.Node{gateway, balancer}, Each: refusalEach, Seed: shareSeed,
 		// One attempt after the other, so that none finds a queue or a port

@@ -33,7 +33,7 @@ type usedUp struct {
 // two of them clash over one. An isn of 0 leaves the sequence numbers to the kernel.
 func useUp(ctx context.Context, l *lab.Lab, ports int, isn uint32) (u *usedUp, err error) {
 	u = &usedUp{
-		clients: l.Nodes(lab.Client), gateway: l.Nodes(lab.Gateway)[0], balancer: l.Nodes(lab.Balancer)[0], ports: ports,
+		clients: l.Nodes(lab.Client), gateway: l.Gateway(), balancer: l.Balancer(), ports: ports,
 	}
 	if u.door, err = u.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 	"twlab/scenarios/claim"
 	"twlab/scenarios/situation"
 )
@@ -68,13 +69,13 @@ type Proxied struct {
 // The counters of the server are those of the first.
 func (p Proxied) Drive(ctx context.Context, l *lab.Lab) (claim.Seen, error) {
 	r := proxiedRun{
-		Proxied: p, client: l.Nodes(lab.Client)[0], balancer: l.Nodes(lab.Balancer)[0],
-		servers: l.Nodes(lab.Server), door: l.Door(),
+		Proxied: p, client: l.Client(0), balancer: l.Balancer(),
+		servers: l.Servers(), door: l.Door(),
 	}
-	if l.Topology().Balancer.Kind == lab.Endpoint {
+	if l.Topology().Balancer.IsEndpoint() {
 		r.servers = []node.Node{r.balancer}
 	}
-	if l.Topology().Balancer.Kind == lab.HAProxy {
+	if l.Topology().Balancer.Program != nil {
 		program, err := l.Program()
 		if err != nil {
 			return claim.Seen{}, err
@@ -89,7 +90,7 @@ type proxiedRun struct {
 	Proxied
 	client, balancer node.Node
 	servers          []node.Node
-	program          lab.Program // nil when the balancer is none
+	program          topo.Running // nil when the balancer is none
 	door             netip.AddrPort
 
 	at        []netip.AddrPort // where the servers listen
@@ -99,7 +100,7 @@ type proxiedRun struct {
 
 func (r *proxiedRun) drive(ctx context.Context, l *lab.Lab) (seen claim.Seen, err error) {
 	r.at = l.Behind()
-	if l.Topology().Balancer.Kind == lab.Endpoint {
+	if l.Topology().Balancer.IsEndpoint() {
 		r.at = []netip.AddrPort{r.door}
 	}
 	for i, n := range r.servers {
@@ -111,7 +112,7 @@ func (r *proxiedRun) drive(ctx context.Context, l *lab.Lab) (seen claim.Seen, er
 		}
 		r.listening = append(r.listening, listening.Handle)
 	}
-	nodes := slices.Concat([]node.Node{r.client, r.balancer}, l.Nodes(lab.Server))
+	nodes := slices.Concat([]node.Node{r.client, r.balancer}, l.Servers())
 	count, err := situation.CountMoves(ctx, nodes...)
 	if err != nil {
 		return seen, err
@@ -174,7 +175,7 @@ func (r *proxiedRun) exchange(ctx context.Context, n, atOnce int) error {
 	done, err := r.client.Exchange(ctx, slices.Repeat([]http.Exchange{each}, n), atOnce)
 	r.done = append(r.done, done...)
 	for _, x := range done {
-		if x.Conn == 0 || x.Replies[0].Fate == http.Whole {
+		if x.Conn.IsZero() || x.Replies[0].Fate == http.Whole {
 			continue
 		}
 		// Nobody keeps a connection on which the answer did not come.

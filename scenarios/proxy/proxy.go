@@ -95,7 +95,7 @@ func proxyTopology(c claim.Cell) lab.Topology {
 				config.Timeouts.Client = later // it counts from the beginning
 			}
 		}
-		t.Balancer = lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: config}
+		t.Balancer = lab.BalancerSpec{Program: haproxy.Balancer{Config: config}}
 	}
 	// Where HAProxy resets a connection that the other side ends at the same
 	// time, that one's FIN would be in a race with the RST.

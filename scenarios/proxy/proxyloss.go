@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"twlab/harness/haproxy"
 	"twlab/harness/http"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
@@ -73,7 +74,7 @@ func lossTopology(c claim.Cell) lab.Topology {
 		config.Timeouts.Server = stall
 	}
 	t := lab.Topology{
-		Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: config},
+		Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Program: haproxy.Balancer{Config: config}},
 		Sysctls: situation.KeepTimeWaits(lab.Client, lab.Balancer, lab.Server),
 	}
 	if c.Is(window, "small") {

@@ -94,7 +94,7 @@ func portsTopology(c claim.Cell) lab.Topology {
 	} else {
 		t.Sysctls = t.Sysctls.On(lab.Balancer, portRange())
 	}
-	t.Balancer = lab.BalancerSpec{Kind: lab.HAProxy, HAProxy: config}
+	t.Balancer = lab.BalancerSpec{Program: haproxy.Balancer{Config: config}}
 	return t
 }
 

@@ -13,7 +13,7 @@ import (
 	"twlab/harness/guest"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
-	"twlab/harness/node"
+	"twlab/harness/topo"
 	"twlab/scenarios/claim"
 )
 
@@ -52,7 +52,7 @@ func ProbeKernels(ctx context.Context, machines guest.Host, kernels map[lab.Role
 func probeKernel(ctx context.Context, machines guest.Host, k kernel.Image) (kernel.Facts, error) {
 	m, err := guest.Boot(ctx, guest.Config{
 		Host: machines, Kernel: k,
-		Node: node.Identity{Name: "probed", Addr: netip.AddrFrom4([4]byte{10, 0, 0, 1})},
+		Node: topo.Identity{Name: "probed", Addr: netip.AddrFrom4([4]byte{10, 0, 0, 1})},
 	})
 	if err != nil {
 		return kernel.Facts{}, err
@@ -82,10 +82,10 @@ func (a Assignment) On(t lab.Topology) lab.Topology {
 		if role == lab.Gateway && t.Gateway.Kind == lab.NoGateway || role == lab.Server && t.Servers == 0 {
 			continue
 		}
-		if t.Kernels == nil {
-			t.Kernels = map[lab.Role]kernel.Image{}
+		if t.Kinds == nil {
+			t.Kinds = map[lab.Role]topo.NodeKind{}
 		}
-		t.Kernels[role], t.Machines = k, a.Machines
+		t.Kinds[role] = guest.Kind{Host: a.Machines, Kernel: k}
 	}
 	return t
 }

@@ -62,12 +62,12 @@ func Accept(ctx context.Context, at node.Node, door node.Listening, peer netip.A
 	}
 	all, err := at.Sockets(ctx)
 	if err != nil {
-		return 0, err
+		return tcp.Handle{}, err
 	}
 	came := all.Between(door.Addr, netip.AddrPort{})
 	came = slices.DeleteFunc(came, func(s observe.Socket) bool { return s.State == observe.Listen })
 	if len(came) > 0 && len(came.Between(door.Addr, peer)) == 0 {
-		return 0, fmt.Errorf("%s: no connection from %v, want one; what has come: %v", at.Identity().Name, peer, came)
+		return tcp.Handle{}, fmt.Errorf("%s: no connection from %v, want one; what has come: %v", at.Identity().Name, peer, came)
 	}
 	return at.Accept(ctx, door.Handle, peer)
 }

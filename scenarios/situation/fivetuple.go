@@ -129,7 +129,7 @@ func (f FiveTuple) Drive(ctx context.Context, l *lab.Lab) (FiveTupleSeen, error)
 		First:     clients[0],
 		Second:    clients[min(1, len(clients)-1)],
 		Gateway:   gateways[0],
-		Balancer:  l.Nodes(lab.Balancer)[0],
+		Balancer:  l.Balancer(),
 		Translate: l.Topology().Gateway.Kind == lab.Masquerade,
 	}
 	if s.Left == "" {

@@ -92,7 +92,7 @@ func (l shown) moment() time.Duration {
 // A connection of its own, reset at once, shows it.
 func (s FiveTupleRun) secondClock(ctx context.Context) (clock ClockReading, probed bool, err error) {
 	mode, err := s.Second.Sysctl(ctx, "net.ipv4.tcp_timestamps")
-	_, apart := s.Lab.Topology().Kernels[lab.Client]
+	_, apart := s.Lab.Topology().Kinds[lab.Client]
 	if err != nil || s.First == s.Second || s.Clock == AsItComes || mode == "0" || mode != "1" && !apart {
 		return clock, false, err
 	}

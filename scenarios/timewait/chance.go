@@ -122,7 +122,7 @@ func chanceTopology(c claim.Cell) lab.Topology {
 }
 
 func driveChance(ctx context.Context, _ claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
-	clients, gateway, balancer := l.Nodes(lab.Client), l.Nodes(lab.Gateway)[0], l.Nodes(lab.Balancer)[0]
+	clients, gateway, balancer := l.Nodes(lab.Client), l.Gateway(), l.Balancer()
 	door, err := balancer.Listen(ctx, tcp.ListenSpec{})
 	if err != nil {
 		return seen, err

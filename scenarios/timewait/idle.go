@@ -114,7 +114,7 @@ func idleTopology(claim.Cell) lab.Topology { return lab.Topology{Clients: 1} }
 func idleDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
 	lengths := map[string]time.Duration{short: 90 * time.Second, hour: time.Hour, days: 25 * 24 * time.Hour}
 	s := longIdle{
-		client: l.Nodes(lab.Client)[0], balancer: l.Nodes(lab.Balancer)[0],
+		client: l.Client(0), balancer: l.Balancer(),
 		idle: lengths[c.Value(idle)], putBack: c.Is(idleClock, putBack),
 	}
 	drive := s.established

@@ -124,7 +124,7 @@ func lengthTopology(c claim.Cell) lab.Topology {
 }
 
 func lengthDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
-	s := sides{client: l.Nodes(lab.Client)[0], balancer: l.Nodes(lab.Balancer)[0], byClient: c.Is(lengthCloser, lengthClient)}
+	s := sides{client: l.Client(0), balancer: l.Balancer(), byClient: c.Is(lengthCloser, lengthClient)}
 	drive := s.beginning
 	if c.Is(look, late) {
 		drive = s.end

@@ -26,16 +26,16 @@ type longIdle struct {
 func (s longIdle) open(ctx context.Context, from netip.AddrPort) (out tcp.Outcome, conn tcp.Handle, err error) {
 	door, err := s.balancer.Listen(ctx, tcp.ListenSpec{})
 	if err != nil {
-		return out, 0, err
+		return out, conn, err
 	}
 	if out, err = situation.Connect(ctx, s.client, tcp.Attempt{To: door.Addr, From: from, ReuseAddr: true}); err != nil {
-		return out, 0, err
+		return out, conn, err
 	}
 	if conn, err = situation.Accept(ctx, s.balancer, door, out.Local); err != nil {
-		return out, 0, err
+		return out, conn, err
 	}
 	if _, err := s.client.Send(ctx, out.Conn, 1); err != nil {
-		return out, 0, err
+		return out, conn, err
 	}
 	return out, conn, s.awaitBytes(ctx, out.Local, 1)
 }

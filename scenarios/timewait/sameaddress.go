@@ -106,7 +106,7 @@ func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (claim.Seen, error) 
 // cast is a fiveTuple of one client and one port.
 func (s sameAddress) cast(l *lab.Lab, client node.Node, port uint16) situation.FiveTupleRun {
 	return situation.FiveTupleRun{
-		Lab: l, First: client, Second: client, Gateway: l.Nodes(lab.Gateway)[0], Balancer: l.Nodes(lab.Balancer)[0],
+		Lab: l, First: client, Second: client, Gateway: l.Gateway(), Balancer: l.Balancer(),
 		Translate: l.Topology().Gateway.Kind == lab.Masquerade, Port: port,
 	}
 }
@@ -125,7 +125,7 @@ func (s sameAddress) turn(ctx context.Context, l *lab.Lab) (knob string, standin
 			knob, err = situation.KnobState(n.SetSysctl(ctx, "net.ipv4.tcp_tw_recycle", s.Recycle))
 		case s.Recycle == "1":
 			knob = situation.KnobThere
-			standing[name], err = l.EmulateRecycle(name, *s.Emulate)
+			standing[name], err = recycle.Attach(ctx, l, name, *s.Emulate)
 		default:
 			knob = situation.KnobThere // and off, which takes no emulation
 		}

@@ -110,7 +110,7 @@ func (s twoAges) sameTuples(ctx context.Context) (tries []secondTry, err error) 
 		if err != nil {
 			return nil, err
 		}
-		if seen.Second.Conn != 0 {
+		if !seen.Second.Conn.IsZero() {
 			if err := s.Second.End(ctx, seen.Second.Conn, tcp.Abort); err != nil {
 				return nil, err
 			}

@@ -183,7 +183,7 @@ func uptimesDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, er
 		FiveTupleRun: situation.FiveTupleRun{
 			FiveTuple: situation.FiveTuple{Left: situation.LeftTimeWait},
 			Lab:       l, First: clients[0], Second: clients[1],
-			Gateway: l.Nodes(lab.Gateway)[0], Balancer: l.Nodes(lab.Balancer)[0], Translate: true,
+			Gateway: l.Gateway(), Balancer: l.Balancer(), Translate: true,
 		},
 		SameTuple: c.Is(memory, uptimesTimeWait), Recycle: "1", ClientCloses: c.Is(uptimesCloser, uptimesClient), Tries: 3,
 	}

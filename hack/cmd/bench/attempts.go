@@ -14,6 +14,7 @@ import (
 	"twlab/harness/ns"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // batch is how many attempts are under way at once when a rate is measured.
@@ -138,12 +139,12 @@ func benchAttempts(ctx context.Context, t *table, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, bare.Close()) }()
-	local := func(i int, role node.Role) *node.Local {
-		id := node.Identity{Name: machines[i].name, Role: role, Addr: machines[i].addr}
+	local := func(i int, role topo.Role) *node.Local {
+		id := topo.Identity{Name: machines[i].name, Role: role, Addr: machines[i].addr}
 		return node.NewLocal(id, bare.spaces[i].Do)
 	}
 	// The gateway listens: one link, and nothing between.
-	server, client := local(0, node.Gateway), local(2, node.Client)
+	server, client := local(0, topo.Gateway), local(2, topo.Client)
 	defer func() { err = errors.Join(err, client.Close(), server.Close()) }()
 	door, err := listen(ctx, server)
 	if err != nil {
@@ -205,8 +206,8 @@ func witnessed(ctx context.Context, total, atOnce int, counters, capture bool) (
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	client := l.Nodes(lab.Client)[0]
-	door, err := listen(ctx, l.Nodes(lab.Balancer)[0])
+	client := l.Client(0)
+	door, err := listen(ctx, l.Balancer())
 	if err != nil {
 		return 0, err
 	}

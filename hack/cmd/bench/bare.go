@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/kernel"
-	"twlab/harness/lab"
 	"twlab/harness/ns"
+	"twlab/harness/topo"
 )
 
 // machine is a namespace to be made, and its link towards an earlier one.
@@ -56,7 +56,7 @@ func (s setting) path() string { return "/proc/sys/" + strings.ReplaceAll(s.name
 var forward = setting{"net.ipv4.ip_forward", "1"}
 
 // baselineSettings is what lab.Build writes on every node: the part of
-// lab.Baseline that a new namespace does not have by itself.
+// topo.Baseline that a new namespace does not have by itself.
 func baselineSettings() (different []setting, err error) {
 	fresh, err := ns.New()
 	if err != nil {
@@ -64,7 +64,7 @@ func baselineSettings() (different []setting, err error) {
 	}
 	defer func() { err = errors.Join(err, fresh.Close()) }()
 	err = fresh.Do(func() error {
-		for _, s := range lab.Baseline {
+		for _, s := range topo.Baseline {
 			// A sysctl that this kernel does not have is not written either.
 			if value, err := kernel.ReadSysctl(s.Name); err == nil && value != s.Value {
 				different = append(different, setting{s.Name, s.Value})

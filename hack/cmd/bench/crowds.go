@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"twlab/harness/crowd"
+	"twlab/harness/haproxy"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/tcp"
@@ -19,11 +20,11 @@ var crowdSizes = []struct{ clients, each int }{{1000, 1}, {100, 100}}
 // benchCrowds says what a crowd through gateway and balancer costs: time and
 // processor time of this process from its first attempt on, and its memory.
 func benchCrowds(ctx context.Context, t *table, o options) error {
-	for _, kind := range []lab.BalancerKind{lab.Endpoint, lab.HAProxy} {
+	for _, balancer := range []lab.BalancerSpec{{}, {Program: haproxy.Balancer{}}} {
 		for _, size := range crowdSizes {
 			var took, cpu, rate sample
 			for range roundsFor(size.clients, o.rounds) {
-				r, used, err := measureCrowd(ctx, kind, size.clients, size.each)
+				r, used, err := measureCrowd(ctx, balancer, size.clients, size.each)
 				if err != nil {
 					return fmt.Errorf("%d clients: %w", size.clients, err)
 				}
@@ -31,7 +32,7 @@ func benchCrowds(ctx context.Context, t *table, o options) error {
 				cpu.add(used)
 				rate = append(rate, float64(r.Attempts)/r.Took.Seconds())
 			}
-			what := fmt.Sprintf("crowd of %d clients, %d connections in all%s: ", size.clients, size.clients*size.each, through(kind))
+			what := fmt.Sprintf("crowd of %d clients, %d connections in all%s: ", size.clients, size.clients*size.each, through(balancer))
 			t.alone(what+"time", took, seconds)
 			t.alone(what+"processor time", cpu, seconds)
 			t.alone(what+"rate", rate, perSecond)
@@ -45,18 +46,18 @@ func benchCrowds(ctx context.Context, t *table, o options) error {
 	return nil
 }
 
-func through(kind lab.BalancerKind) string {
-	if kind == lab.Endpoint {
+func through(balancer lab.BalancerSpec) string {
+	if balancer.IsEndpoint() {
 		return ""
 	}
-	return fmt.Sprintf(", through %s", kind)
+	return fmt.Sprintf(", through %s", balancer.Program.Name())
 }
 
 // measureCrowd has a crowd connect once, to the balancer itself or to a server
 // behind it, which closes first.
-func measureCrowd(ctx context.Context, kind lab.BalancerKind, clients, each int) (r crowd.Result, cpu time.Duration, err error) {
-	topology := lab.Topology{Clients: clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}, Balancer: lab.BalancerSpec{Kind: kind}}
-	if kind != lab.Endpoint {
+func measureCrowd(ctx context.Context, spec lab.BalancerSpec, clients, each int) (r crowd.Result, cpu time.Duration, err error) {
+	topology := lab.Topology{Clients: clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}, Balancer: spec}
+	if !spec.IsEndpoint() {
 		topology.Servers = 1
 	}
 	l, err := lab.Build(ctx, topology)
@@ -64,10 +65,10 @@ func measureCrowd(ctx context.Context, kind lab.BalancerKind, clients, each int)
 		return r, 0, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	balancer := l.Nodes(lab.Balancer)[0]
+	balancer := l.Balancer()
 	end, at := balancer, l.Door()
-	if kind != lab.Endpoint {
-		end, at = l.Nodes(lab.Server)[0], l.Behind()[0]
+	if !spec.IsEndpoint() {
+		end, at = l.Servers()[0], l.Behind()[0]
 	}
 	if _, err := end.Listen(ctx, tcp.ListenSpec{At: at, Ending: tcp.CloseFirst}); err != nil {
 		return r, 0, err

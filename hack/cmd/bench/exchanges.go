@@ -20,6 +20,7 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/ns"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // exchanged is the body of a response that exchanges are measured with.
@@ -46,8 +47,8 @@ func benchExchanges(ctx context.Context, t *table, o options) (err error) {
 			}
 		}
 	}
-	server := node.NewLocal(node.Identity{Name: machines[0].name, Role: node.Gateway, Addr: machines[0].addr}, bare.spaces[0].Do)
-	client := node.NewLocal(node.Identity{Name: machines[2].name, Role: node.Client, Addr: machines[2].addr}, bare.spaces[2].Do)
+	server := node.NewLocal(topo.Identity{Name: machines[0].name, Role: topo.Gateway, Addr: machines[0].addr}, bare.spaces[0].Do)
+	client := node.NewLocal(topo.Identity{Name: machines[2].name, Role: topo.Client, Addr: machines[2].addr}, bare.spaces[2].Do)
 	defer func() { err = errors.Join(err, client.Close(), server.Close()) }()
 	door, err := server.Serve(ctx, http.ListenSpec{HTTP: &http.Responder{Body: exchanged}})
 	if err != nil {

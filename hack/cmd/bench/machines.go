@@ -12,8 +12,8 @@ import (
 	"twlab/harness/guest"
 	"twlab/harness/kernel"
 	"twlab/harness/kernels"
-	"twlab/harness/node"
 	"twlab/harness/suitevm"
+	"twlab/harness/topo"
 )
 
 // bootsFor is how long a machine may take to its first answered call, in seconds.
@@ -85,7 +85,7 @@ func benchKernel(name string) (k kernel.Image, title string, err error) {
 
 // benchMachine boots one machine and asks it things.
 func benchMachine(ctx context.Context, c guest.Config, boots, calls, size *sample) (err error) {
-	c.Node = node.Identity{Name: "measured", Addr: netip.AddrFrom4([4]byte{10, 0, 0, 1})}
+	c.Node = topo.Identity{Name: "measured", Addr: netip.AddrFrom4([4]byte{10, 0, 0, 1})}
 	began := time.Now()
 	m, err := guest.Boot(ctx, c)
 	if err != nil {

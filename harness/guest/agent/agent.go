@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package agent is the program that a guest runs as /init, for the main function of
 // hack/cmd/agent. It is of no use anywhere else.
 package agent

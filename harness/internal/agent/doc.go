@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package agent is what a machine with a kernel of its own runs instead of an
 // init: it answers the calls of node.Node by node.Local, over the machine's
 // second serial port.

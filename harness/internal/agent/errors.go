@@ -1,3 +1,5 @@
+//go:build linux
+
 package agent
 
 import (
@@ -15,6 +17,7 @@ func Errors() line.Errors {
 		Sentinels: map[string]error{
 			"agent.ErrNoCard":  ErrNoCard,
 			"tcp.ErrNoHandle":  tcp.ErrNoHandle,
+			"tcp.ErrForeign":   tcp.ErrForeign,
 			"tcp.ErrPeerReset": tcp.ErrPeerReset,
 		},
 		Codecs: map[string]line.Codec{"kernel.SysctlError": line.CodecOf(packSysctl, unpackSysctl)},

@@ -1,3 +1,5 @@
+//go:build linux
+
 package agent
 
 import (
@@ -12,6 +14,7 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // The methods of an agent: Setup first, then those of node.Node, and in the end
@@ -45,7 +48,7 @@ const (
 
 // Setup makes a node of a machine that has just come up.
 type Setup struct {
-	Node node.Identity
+	Node topo.Identity
 	// Gateway is where packets go that no link leads to; invalid is nowhere.
 	Gateway netip.Addr
 	// Links are the links of the machine. When none of them has the node's

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package sockdiag asks the kernel for single TCP sockets of one network namespace
 // (sock_diag(7)).
 package sockdiag

@@ -1,3 +1,5 @@
+//go:build linux
+
 package sockdiag
 
 import (
@@ -10,8 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/internal/nstest"
 	"twlab/harness/leak"
-	"twlab/harness/ns/nstest"
 	"twlab/harness/observe"
 )
 

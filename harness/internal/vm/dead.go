@@ -1,3 +1,5 @@
+//go:build linux
+
 package vm
 
 import (
@@ -38,22 +40,22 @@ func Detailed(err error) string {
 }
 
 // Autopsy says how the machine ended, by a *[DeadError].
-func (p *Process) Autopsy(err error, release kernel.Release, accelerator Accelerator) error {
+func (q *Process) Autopsy(err error, release kernel.Release, accelerator Accelerator) error {
 	how := "still runs"
 	select {
-	case <-p.Ended:
+	case <-q.Ended:
 		how = "has ended"
-		if p.Err != nil {
-			how = fmt.Sprintf("has ended (%v)", p.Err)
+		if q.Err != nil {
+			how = fmt.Sprintf("has ended (%v)", q.Err)
 		}
 	case <-time.After(settle):
 	}
-	if why := p.Console.Panicked(); why != "" {
+	if why := q.Console.Panicked(); why != "" {
 		how += "; " + why
 	}
 	return &DeadError{
 		Err:     err,
 		How:     fmt.Sprintf("kernel %v, accelerator %s, QEMU %s", release, accelerator, how),
-		Console: p.Console.Tail(),
+		Console: q.Console.Tail(),
 	}
 }

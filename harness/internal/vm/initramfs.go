@@ -1,3 +1,5 @@
+//go:build linux
+
 package vm
 
 import (
@@ -11,7 +13,7 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"twlab/harness/internal/agent"
-	"twlab/harness/program"
+	"twlab/harness/internal/program"
 )
 
 // Initramfs makes the file system of a machine in memory: nothing is left on

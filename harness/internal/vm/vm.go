@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package vm boots a kernel image under QEMU, with KVM where that really works and
 // software emulation elsewhere, and with a file system in memory. It is what guests
 // and the machine of a whole suite have in common.

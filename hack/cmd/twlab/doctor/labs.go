@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 
+	"twlab/harness/haproxy"
+	"twlab/harness/topo"
+
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
@@ -25,7 +28,7 @@ func labs(ctx context.Context) []finding {
 	if err != nil {
 		found = append(found, finding{State: absent, Thing: "features", Detail: err.Error(), Cost: "cells go by the kernel's release alone"})
 	}
-	for _, f := range kernel.Examine(ctx, lab.Requirements()) {
+	for _, f := range kernel.Examine(ctx, append(lab.Requirements(), haproxy.Requirement(), recycle.Requirement())) {
 		found = append(found, of(f, costs))
 	}
 	return found
@@ -49,21 +52,26 @@ func of(f kernel.Finding, costs map[string]string) finding {
 
 // costs are the cells of an ordinary run on this kernel that go with a requirement.
 func costs(ctx context.Context) (map[string]string, error) {
-	here := node.NewLocal(node.Identity{Name: "this machine"}, func(f func() error) error { return f() })
+	here := node.NewLocal(topo.Identity{Name: "this machine"}, func(f func() error) error { return f() })
 	defer here.Close()
 	facts, err := roles.Probe(ctx, here)
 	if err != nil {
 		return nil, fmt.Errorf("what this kernel can do is not known: %w", err)
 	}
 	kernels := claim.Alike(facts)
-	all, by := 0, map[lab.BalancerKind]int{}
+	all, proxied, translated := 0, 0, 0
 	for _, f := range scenarios.Families() {
 		for _, c := range f.Chosen(kernels) {
 			if f.IsWarp(c) {
 				continue
 			}
 			all++
-			by[f.Topology(c).Balancer.Kind]++
+			switch b := f.Topology(c).Balancer; {
+			case b.Program != nil:
+				proxied++
+			case b.Kind == topo.DNAT:
+				translated++
+			}
 		}
 	}
 	emulated := 0
@@ -74,8 +82,8 @@ func costs(ctx context.Context) (map[string]string, error) {
 	}
 	fail := func(n int) string { return fmt.Sprintf("%d of %d cells fail, and the stories like them", n, all) }
 	return map[string]string{
-		"HAProxy": fail(by[lab.HAProxy]),
-		"iptables DNAT to a share of the connections": fail(by[lab.DNAT]),
+		haproxy.Requirement().Name:                    fail(proxied),
+		"iptables DNAT to a share of the connections": fail(translated),
 		recycle.Requirement().Name:                    fmt.Sprintf("%d emulated cells are skipped", emulated),
 	}, nil
 }

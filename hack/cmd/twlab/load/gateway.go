@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"twlab/harness/crowd"
+	"twlab/harness/evict"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
@@ -67,7 +68,7 @@ func (o options) gateway(ctx context.Context, l *lab.Lab) (g gateway, err error)
 		g.timeout = time.Duration(seconds) * time.Second
 	}
 	if g.wanted {
-		g.failed = l.PreventEviction()
+		g.failed = evict.Attach(ctx, l)
 	}
 	return g, nil
 }

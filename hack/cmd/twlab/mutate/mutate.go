@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"twlab/harness/topo"
+
 	"github.com/spf13/cobra"
 
 	"twlab/hack/cmd/twlab/e2e"
@@ -121,7 +123,7 @@ func (c choice) find(ctx context.Context, count io.Writer) (filter string, err e
 		return "", err
 	}
 	if !c.elsewhere {
-		here := node.NewLocal(node.Identity{Name: "this machine"}, func(f func() error) error { return f() })
+		here := node.NewLocal(topo.Identity{Name: "this machine"}, func(f func() error) error { return f() })
 		defer here.Close()
 		facts, err := roles.Probe(ctx, here)
 		if err != nil {

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 
+	"twlab/harness/topo"
+
 	"github.com/spf13/cobra"
 
 	"twlab/hack/internal/cli"
@@ -41,7 +43,7 @@ func run(ctx context.Context, path string, stdout io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s:\n%w", path, err)
 	}
-	here := node.NewLocal(node.Identity{Name: "this machine"}, func(f func() error) error { return f() })
+	here := node.NewLocal(topo.Identity{Name: "this machine"}, func(f func() error) error { return f() })
 	defer here.Close()
 	facts, err := roles.Probe(ctx, here)
 	if err != nil {

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command foreign is a guest agent of another version: it has no methods.
 package main
 

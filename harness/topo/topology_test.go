@@ -1,27 +1,38 @@
-package lab
+package topo
 
 import (
+	"context"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
-
-	"twlab/harness/guest"
-	"twlab/harness/haproxy"
-	"twlab/harness/kernel"
 )
+
+// other is a kind of nodes, and what is wrong with it.
+type other struct{ wrong error }
+
+func (o other) Validate() error { return o.wrong }
+func (o other) MostLinks() int  { return 24 }
+
+// program is one that balances, and what is wrong with it.
+type program struct{ wrong error }
+
+func (p program) Name() string         { return "some" }
+func (p program) Validate(Place) error { return p.wrong }
+func (p program) Start(context.Context, func(func() error) error, Place) (Running, error) {
+	return nil, errors.New("nothing starts here")
+}
 
 // Each wrong description has its own sentence, and each sentence names the thing.
 func TestValidateNamesWhatIsWrong(t *testing.T) {
 	masquerade, routed := GatewaySpec{Kind: Masquerade}, GatewaySpec{Kind: Routed}
-	old := kernel.Image{Path: "/boot/old"}
-	host := guest.Host{Agent: "agent"}
-	apart := func(roles ...Role) map[Role]kernel.Image {
-		kernels := map[Role]kernel.Image{}
+	apart := func(roles ...Role) map[Role]NodeKind {
+		kinds := map[Role]NodeKind{}
 		for _, r := range roles {
-			kernels[r] = old
+			kinds[r] = other{}
 		}
-		return kernels
+		return kinds
 	}
 	for _, c := range []struct {
 		name     string
@@ -54,26 +65,22 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"sysctl for a missing node", Topology{Clients: 1, Sysctls: OnNode("client1", "net.a=1")}, `sysctl net.a: no node "client1" in this topology`},
 		{"rule without table", Topology{Clients: 1, Gateway: masquerade, Rules: []Rule{{Role: Gateway, Chain: "INPUT", Spec: "-j DROP"}}}, `rule "-j DROP" of chain "INPUT" in table ""`},
 		{"machines booted before others", Topology{Clients: 1, BootGap: -time.Second}, "boot gap -1s: want 0 or more"},
-		{"kernel without agent", Topology{Clients: 1, Kernels: apart(Balancer)}, "kernels: no guest agent: build hack/cmd/agent"},
-		{"kernel of nobody", Topology{Clients: 1, Kernels: apart(Server), Machines: host}, "kernels: no server in this topology"},
-		{"kernel without image", Topology{Clients: 1, Kernels: map[Role]kernel.Image{Client: {Modules: "/lib"}}, Machines: host}, "kernels: client: no kernel image"},
-		{"neighbours with kernels", Topology{Clients: 1, Kernels: apart(Client, Balancer), Machines: host}, "client0 and balancer both have a kernel of their own"},
-		{"gateway with rules and a kernel", Topology{Clients: 1, Gateway: masquerade, Kernels: apart(Gateway), Machines: host}, "kernels: gateway: no iptables rules there: "},
-		{"client with rules and a kernel", Topology{Clients: 1, Gateway: routed, Kernels: apart(Client), Machines: host, Rules: []Rule{{Node: "client0", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, "kernels: client0: no iptables rules there: "},
-		{"client with its loopback recorded and a kernel", Topology{Clients: 1, Loopback: Client, Kernels: apart(Client), Machines: host}, "kernels: client: its loopback is to be recorded"},
-		{"too many links", Topology{Clients: 25, Kernels: apart(Balancer), Machines: host}, "balancer has 25 links: a kernel of its own has at most 24"},
+		{"kernel of nobody", Topology{Clients: 1, Kinds: apart(Server)}, "kernels: no server in this topology"},
+		{"kind that cannot be", Topology{Clients: 1, Kinds: map[Role]NodeKind{Client: other{errors.New("no kernel image")}}}, "kernels: client: no kernel image"},
+		{"neighbours with kernels", Topology{Clients: 1, Kinds: apart(Client, Balancer)}, "client0 and balancer both have a kernel of their own"},
+		{"gateway with rules and a kernel", Topology{Clients: 1, Gateway: masquerade, Kinds: apart(Gateway)}, "kernels: gateway: no iptables rules there: "},
+		{"client with rules and a kernel", Topology{Clients: 1, Gateway: routed, Kinds: apart(Client), Rules: []Rule{{Node: "client0", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, "kernels: client0: no iptables rules there: "},
+		{"client with its loopback recorded and a kernel", Topology{Clients: 1, Loopback: Client, Kinds: apart(Client)}, "kernels: client: its loopback is to be recorded"},
+		{"too many links", Topology{Clients: 25, Kinds: apart(Balancer)}, "balancer has 25 links: a kernel of its own has at most 24"},
 		{"unknown balancer", Topology{Clients: 1, Balancer: BalancerSpec{Kind: "magic"}}, `balancer: unknown kind "magic"`},
 		{"DNAT without servers", Topology{Clients: 1, Balancer: BalancerSpec{Kind: DNAT}}, `balancer: kind "dnat" needs servers`},
-		{"HAProxy without servers", Topology{Clients: 1, Balancer: BalancerSpec{Kind: HAProxy}}, `balancer: kind "haproxy" needs servers`},
-		{"HAProxy that is told where it is", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: HAProxy, HAProxy: haproxy.Config{Servers: []netip.AddrPort{{}}}}}, "its servers are said by"},
-		{"HAProxy that cannot be", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: HAProxy, HAProxy: haproxy.Config{Mode: "udp"}}}, `balancer: haproxy: unknown mode "udp"`},
-		{"configuration of HAProxy without HAProxy", Topology{Clients: 1, Balancer: BalancerSpec{HAProxy: haproxy.Config{Retries: 1}}}, `a configuration of HAProxy needs kind "haproxy"`},
-		{"lines for nginx without nginx", Topology{Clients: 1, Balancer: BalancerSpec{NginxLines: []string{"tcp_nodelay off;"}}}, `lines for nginx need kind "nginx"`},
-		{"nginx on a kernel of its own", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: Nginx}, Kernels: apart(Balancer), Machines: host}, "kernels: balancer: no nginx there"},
+		{"program without servers", Topology{Clients: 1, Balancer: BalancerSpec{Program: program{}}}, `balancer: kind "some" needs servers`},
+		{"program that cannot be", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Program: program{errors.New("haproxy: unknown mode")}}}, "balancer: haproxy: unknown mode"},
+		{"program and rules", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT, Program: program{}}}, `balancer: kind "dnat" and the program some: want one of them`},
 		{"unknown statistic mode", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT, Statistic: "fair"}}, `balancer: unknown statistic mode "fair"`},
-		{"statistic mode without DNAT", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: HAProxy, Statistic: InTurn}}, `balancer: statistic mode needs kind "dnat"`},
-		{"HAProxy on a kernel of its own", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: HAProxy}, Kernels: apart(Balancer), Machines: host}, "kernels: balancer: no haproxy there"},
-		{"DNAT on a kernel of its own", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT}, Kernels: apart(Balancer), Machines: host}, "kernels: balancer: no iptables rules there"},
+		{"statistic mode without DNAT", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Program: program{}, Statistic: InTurn}}, `balancer: statistic mode needs kind "dnat"`},
+		{"program on a kernel of its own", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Program: program{}}, Kinds: apart(Balancer)}, "kernels: balancer: no some there"},
+		{"DNAT on a kernel of its own", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT}, Kinds: apart(Balancer)}, "kernels: balancer: no iptables rules there"},
 		{"rule for a missing node", Topology{Clients: 1, Rules: []Rule{{Node: "nobody", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, `rule "-j DROP": no node "nobody"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -98,12 +105,11 @@ func TestValidateSaysEverythingAtOnce(t *testing.T) {
 }
 
 func TestValidateAcceptsWhatCanBeBuilt(t *testing.T) {
-	old := kernel.Image{Path: "/boot/old"}
 	for name, topology := range map[string]Topology{
 		"direct": {Clients: 1},
 		"other kernels": {
-			Clients: 50, Servers: 2, Gateway: GatewaySpec{Kind: Masquerade}, Machines: guest.Host{Agent: "agent"},
-			Kernels: map[Role]kernel.Image{Client: old, Balancer: old},
+			Clients: 50, Servers: 2, Gateway: GatewaySpec{Kind: Masquerade},
+			Kinds: map[Role]NodeKind{Client: other{}, Balancer: other{}},
 		},
 		"full": {Clients: capacity(clientNet), Servers: capacity(serverNet), Gateway: GatewaySpec{Kind: Routed}},
 		"one port": {
@@ -120,7 +126,7 @@ func TestValidateAcceptsWhatCanBeBuilt(t *testing.T) {
 }
 
 func TestMembersHaveAddressesOfTheirOwn(t *testing.T) {
-	members := Topology{Clients: capacity(clientNet), Servers: 2, Gateway: GatewaySpec{Kind: Masquerade}}.members()
+	members := Topology{Clients: capacity(clientNet), Servers: 2, Gateway: GatewaySpec{Kind: Masquerade}}.Members()
 	seen := map[netip.Addr]string{inner(clientNet): "inner end", inner(serverNet): "inner end"}
 	for _, m := range members {
 		if other, taken := seen[m.Addr]; taken {
@@ -137,22 +143,11 @@ func TestMembersHaveAddressesOfTheirOwn(t *testing.T) {
 func TestMembersComeAfterTheirInnerNode(t *testing.T) {
 	for _, kind := range []GatewayKind{NoGateway, Routed, Masquerade} {
 		seen := map[string]bool{"": true}
-		for _, m := range (Topology{Clients: 3, Servers: 2, Gateway: GatewaySpec{Kind: kind}}).members() {
-			if !seen[m.inner] {
-				t.Errorf("gateway %q: %s comes before %s", kind, m.Name, m.inner)
+		for _, m := range (Topology{Clients: 3, Servers: 2, Gateway: GatewaySpec{Kind: kind}}).Members() {
+			if !seen[m.Inner] {
+				t.Errorf("gateway %q: %s comes before %s", kind, m.Name, m.Inner)
 			}
 			seen[m.Name] = true
-		}
-	}
-}
-
-// A value has another meaning on a kernel that does not know it.
-func TestBaselineKnowsTheKernel(t *testing.T) {
-	for release, want := range map[kernel.Release]string{{Major: 4, Minor: 2}: "0", {Major: 4, Minor: 19}: "2", {Major: 6, Minor: 1}: "2"} {
-		for _, s := range baselineFor(release) {
-			if s.Name == "net.ipv4.tcp_tw_reuse" && s.Value != want {
-				t.Errorf("on %v: %s=%s, want %s", release, s.Name, s.Value, want)
-			}
 		}
 	}
 }
@@ -163,12 +158,12 @@ func TestMasqueradeRuleSaysWhatTheGatewayAsksFor(t *testing.T) {
 		{Kind: Masquerade, Ports: PortRange{1024, 2047}, Random: Random}: "-o balancer -p tcp -j MASQUERADE --to-ports 1024-2047 --random",
 		{Kind: Masquerade, Random: FullyRandom}:                          "-o balancer -p tcp -j MASQUERADE --random-fully",
 	} {
-		rules := Topology{Clients: 1, Gateway: spec}.rules()
+		rules := Topology{Clients: 1, Gateway: spec}.AllRules()
 		if len(rules) != 1 || rules[0].Spec != want {
 			t.Errorf("%+v: %+v, want one rule %q", spec, rules, want)
 		}
 	}
-	if rules := (Topology{Clients: 1, Gateway: GatewaySpec{Kind: Routed}}).rules(); len(rules) != 0 {
+	if rules := (Topology{Clients: 1, Gateway: GatewaySpec{Kind: Routed}}).AllRules(); len(rules) != 0 {
 		t.Errorf("a routed gateway has rules: %+v", rules)
 	}
 }
@@ -184,7 +179,7 @@ func TestEachClientHasPortsOfItsOwn(t *testing.T) {
 		"-s 10.10.0.2 -o balancer -p tcp -j MASQUERADE --to-ports 1024-2031 --random-fully",
 		"-s 10.10.0.3 -o balancer -p tcp -j MASQUERADE --to-ports 2032-3039 --random-fully",
 	}
-	rules := topology.rules()
+	rules := topology.AllRules()
 	if len(rules) != len(want) {
 		t.Fatalf("%d rules, want %d", len(rules), len(want))
 	}

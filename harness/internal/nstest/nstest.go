@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package nstest gives tests network namespaces that end with them.
 package nstest
 

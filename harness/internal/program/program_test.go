@@ -1,3 +1,5 @@
+//go:build linux
+
 package program_test
 
 import (
@@ -7,8 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"twlab/harness/ns/nstest"
-	"twlab/harness/program"
+	"twlab/harness/internal/nstest"
+	"twlab/harness/internal/program"
+	"twlab/harness/topo"
 )
 
 func TestProgramReadsWhatItIsHandedInsideOfTheNamespace(t *testing.T) {
@@ -21,7 +24,7 @@ func TestProgramReadsWhatItIsHandedInsideOfTheNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer script.Close()
-	p, err := program.Start(space, program.Spec{
+	p, err := program.Start(space.Do, program.Spec{
 		Path: "/bin/sh", Args: []string{program.FilePath(program.FirstFile)}, Files: []*os.File{script},
 	})
 	if err != nil {
@@ -36,7 +39,7 @@ func TestProgramReadsWhatItIsHandedInsideOfTheNamespace(t *testing.T) {
 	if !strings.HasPrefix(log, "net:[") || strings.HasPrefix(log, ours) || !strings.HasSuffix(log, "]\nto standard error\n") {
 		t.Errorf("log %q, want another namespace than %s, and standard error", log, ours)
 	}
-	if err := p.Close(); !errors.Is(err, program.ErrEnded) || !strings.Contains(err.Error(), "sh: program has ended: exit status 7; the end of its log:\n\tnet:[") {
+	if err := p.Close(); !errors.Is(err, topo.ErrEnded) || !strings.Contains(err.Error(), "sh: program has ended: exit status 7; the end of its log:\n\tnet:[") {
 		t.Errorf("close: %v, want how it ended", err)
 	}
 	if err := p.Close(); err != nil {
@@ -46,7 +49,7 @@ func TestProgramReadsWhatItIsHandedInsideOfTheNamespace(t *testing.T) {
 
 func TestProgramThatIsNotThereLeavesNothing(t *testing.T) {
 	space := nstest.New(t)
-	if _, err := program.Start(space, program.Spec{Path: "/nowhere/at/all"}); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "start all: ") {
+	if _, err := program.Start(space.Do, program.Spec{Path: "/nowhere/at/all"}); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "start all: ") {
 		t.Errorf("%v, want what was not started", err)
 	}
 }

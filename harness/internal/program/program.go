@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package program runs one server program inside a namespace: without a file
 // anywhere, and no longer than this process.
 //
@@ -22,11 +24,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/child"
-	"twlab/harness/ns"
+	"twlab/harness/topo"
 )
-
-// ErrEnded says that a program is not there any more, though nobody ended it.
-var ErrEnded = errors.New("program has ended")
 
 // Spec is a program to be run.
 type Spec struct {
@@ -57,9 +56,10 @@ type Program struct {
 	closing sync.Once
 }
 
-// Start starts a program inside the namespace. Its standard output and error are
+// Start starts a program on the thread on which inside runs its function, such as
+// ns.Namespace.Do. Its standard output and error are
 // its log, its standard input is empty.
-func Start(space *ns.Namespace, s Spec) (*Program, error) {
+func Start(inside func(func() error) error, s Spec) (*Program, error) {
 	name := filepath.Base(s.Path)
 	log, err := InMemory("log of "+name, func(io.Writer) error { return nil })
 	if err != nil {
@@ -73,7 +73,7 @@ func Start(space *ns.Namespace, s Spec) (*Program, error) {
 	c := exec.CommandContext(ctx, s.Path, s.Args...)
 	c.Stdout, c.Stderr = log, log
 	c.ExtraFiles = s.Files
-	wait, err := child.StartBy(space.Do, c)
+	wait, err := child.StartBy(inside, c)
 	if err != nil {
 		stop()
 		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), log.Close())
@@ -92,7 +92,7 @@ func (p *Program) PID() int { return p.pid }
 // Ended is closed when the program has ended.
 func (p *Program) Ended() <-chan struct{} { return p.ended }
 
-// Failure is nil while the program runs. Afterwards it wraps [ErrEnded] and says
+// Failure is nil while the program runs. Afterwards it wraps [topo.ErrEnded] and says
 // how it ended, with the last lines of its log.
 func (p *Program) Failure() error {
 	select {
@@ -106,9 +106,9 @@ func (p *Program) Failure() error {
 	}
 	log, err := p.Log()
 	if err != nil {
-		return fmt.Errorf("%s: %w: %s (%w)", p.name, ErrEnded, how, err)
+		return fmt.Errorf("%s: %w: %s (%w)", p.name, topo.ErrEnded, how, err)
 	}
-	return fmt.Errorf("%s: %w: %s; %s", p.name, ErrEnded, how, tail(log))
+	return fmt.Errorf("%s: %w: %s; %s", p.name, topo.ErrEnded, how, tail(log))
 }
 
 // Log is what the program has said so far.

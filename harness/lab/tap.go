@@ -1,4 +1,6 @@
-package guest
+//go:build linux
+
+package lab
 
 import (
 	"errors"
@@ -8,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenTap makes a tap device of this name in the calling thread's network
+// openTap makes a tap device of this name in the calling thread's network
 // namespace (ns.Namespace.Do): one end of a link whose other end is the card of a
 // machine. The device is there as long as the file is open, here or in QEMU.
-func OpenTap(name string) (*os.File, error) {
+func openTap(name string) (*os.File, error) {
 	const path = "/dev/net/tun"
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package labtest has what tests of labs and of their machines share: kernels to
 // boot, the guest agent, and a death at a random moment.
 package labtest

@@ -1,0 +1,65 @@
+//go:build linux
+
+package guest
+
+import (
+	"context"
+	"errors"
+
+	"twlab/harness/kernel"
+	"twlab/harness/lab"
+	"twlab/harness/topo"
+)
+
+// Kind makes nodes of a lab guests: see topo.Topology.Kinds.
+type Kind struct {
+	Host
+	Kernel kernel.Image
+}
+
+var _ lab.Maker = Kind{}
+
+// Validate says what is missing.
+func (k Kind) Validate() error {
+	var errs []error
+	if k.Kernel.Path == "" {
+		errs = append(errs, errors.New("no kernel image; leave the role out for the running kernel"))
+	}
+	if k.Agent == "" {
+		errs = append(errs, errors.New("no guest agent: build hack/cmd/agent and give its path in Host.Agent"))
+	}
+	return errors.Join(errs...)
+}
+
+// MostLinks is how many network cards a guest has slots for.
+func (k Kind) MostLinks() int { return MostCards }
+
+// Prepare looks whether all guests of the lab have room together: those that boot
+// side by side would each find room for one. It finds out what accelerates them.
+func (k Kind) Prepare(ctx context.Context, all []topo.NodeKind) (lab.Maker, error) {
+	guests := 0
+	for _, other := range all {
+		if _, guest := other.(Kind); guest {
+			guests++
+		}
+	}
+	if err := k.EnoughMemory(guests); err != nil {
+		return nil, err
+	}
+	if k.Accelerator == Automatic {
+		var err error
+		if k.Accelerator, err = Accelerate(ctx, k.Kernel); err != nil {
+			return nil, err
+		}
+	}
+	return k, nil
+}
+
+// Make boots a guest.
+func (k Kind) Make(ctx context.Context, b lab.Blueprint) (lab.Made, error) {
+	m, err := Boot(ctx, Config{Host: k.Host, Node: b.Node, Kernel: k.Kernel, Cards: b.Cards, Gateway: b.Gateway})
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}

@@ -1,0 +1,71 @@
+//go:build linux
+
+package haproxy
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os/exec"
+	"strings"
+
+	"twlab/harness/kernel"
+	"twlab/harness/topo"
+)
+
+// Balancer is HAProxy as what balances in a lab. Where it listens and which servers it
+// has is for the lab to say; ports of its Source that have no address are of the
+// balancer's own towards the servers.
+type Balancer struct{ Config }
+
+var _ topo.Program = Balancer{}
+
+// Name is the program's.
+func (b Balancer) Name() string { return programName }
+
+// Validate says what is wrong with the configuration there.
+func (b Balancer) Validate(at topo.Place) error {
+	if b.Bind.IsValid() || len(b.Servers) > 0 {
+		return errors.New("HAProxy: where it listens and its servers are said by Port, ServerPort and the topology's Servers")
+	}
+	return b.there(at).Validate()
+}
+
+// Start starts HAProxy there.
+func (b Balancer) Start(ctx context.Context, inside func(func() error) error, at topo.Place) (topo.Running, error) {
+	h, err := Start(ctx, inside, b.there(at))
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// there is the configuration at that place.
+func (b Balancer) there(at topo.Place) Config {
+	c := b.Config
+	c.Bind, c.Servers = at.At, at.Servers
+	if c.Source.First != 0 && !c.Source.Addr.IsValid() {
+		c.Source.Addr = at.Own
+	}
+	return c
+}
+
+// Requirement is that HAProxy is installed.
+func Requirement() kernel.Requirement {
+	return kernel.Requirement{
+		Name:     "HAProxy",
+		Remedy:   "run hack/bootstrap, which installs it; stories with a real HAProxy fail without",
+		Optional: true,
+		Probe: func(ctx context.Context) (kernel.Fact, string) {
+			out, err := exec.CommandContext(ctx, programName, "-v").Output()
+			if errors.Is(err, fs.ErrPermission) {
+				return kernel.Unknown, err.Error()
+			}
+			if err != nil {
+				return kernel.No, err.Error()
+			}
+			line, _, _ := strings.Cut(string(out), "\n")
+			return kernel.Yes, line
+		},
+	}
+}

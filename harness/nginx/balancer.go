@@ -1,0 +1,32 @@
+//go:build linux
+
+package nginx
+
+import (
+	"context"
+
+	"twlab/harness/topo"
+)
+
+// Balancer is nginx, with its stream module, as what balances in a lab.
+type Balancer struct {
+	// Lines are those of [Config].
+	Lines []string
+}
+
+var _ topo.Program = Balancer{}
+
+// Name is the program's.
+func (b Balancer) Name() string { return "nginx" }
+
+// Validate has nothing to say: what is in the lines is nginx's to judge.
+func (b Balancer) Validate(topo.Place) error { return nil }
+
+// Start starts nginx there.
+func (b Balancer) Start(ctx context.Context, inside func(func() error) error, at topo.Place) (topo.Running, error) {
+	n, err := Start(ctx, inside, Config{Bind: at.At, Servers: at.Servers, Lines: b.Lines})
+	if err != nil {
+		return nil, err
+	}
+	return n, nil
+}

@@ -1,0 +1,34 @@
+package topo
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"regexp"
+)
+
+// The addresses of a lab. Every link has host addresses, so the prefixes only
+// say how many nodes there is room for.
+var (
+	clientNet = netip.MustParsePrefix("10.10.0.0/16")
+	serverNet = netip.MustParsePrefix("10.30.0.0/16")
+
+	gatewayOutside = netip.MustParseAddr("10.20.0.1")
+	balancerAddr   = netip.MustParseAddr("10.20.0.2")
+)
+
+// capacity is how many nodes fit into a prefix: all addresses but the network's,
+// the broadcast's and the inner node's.
+func capacity(p netip.Prefix) int { return 1<<(32-p.Bits()) - 3 }
+
+// leafName is what may name a node: it names an interface at the inner node too
+// (IFNAMSIZ is 16, dev_valid_name).
+var leafName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,14}$`)
+
+// inner is the inner node's address on a prefix, outer the i-th outer node's.
+func inner(p netip.Prefix) netip.Addr { return p.Addr().Next() }
+
+func outer(p netip.Prefix, i int) netip.Addr {
+	base := p.Addr().As4()
+	binary.BigEndian.PutUint32(base[:], binary.BigEndian.Uint32(base[:])+2+uint32(i))
+	return netip.AddrFrom4(base)
+}
