@@ -188,6 +188,11 @@ func (p *Prevention) serve() {
 			}
 		}
 		if err != nil {
+			select {
+			case <-p.stopped: // Close came while the packet was looked at
+				return
+			default:
+			}
 			p.err = err
 			p.packets.Close() // so that no packet waits for us (queue-bypass)
 			return
