@@ -16,11 +16,7 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, c := range map[string]struct {
-		command   string // "e2e", or a subcommand of twlab
-		arguments []string
-		want      string
-	}{
+	for name, c := range map[string]refused{
 		"directory that cannot be made": {"e2e", []string{"--output-dir", "/proc/twlab"}, "cannot write to the output directory"},
 		"directory that is a file":      {"e2e", []string{"--output-dir", file}, "cannot write to the output directory"},
 		"directory without a name":      {"e2e", []string{"--output-dir", ""}, "--output-dir wants a directory"},
@@ -85,25 +81,35 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"matrix with its own flag late":   {"matrix", []string{"running", "--", "--warp"}, "give a kernel with --kernel all=NAME"},
 		"matrix of results with filters":  {"matrix", []string{"--results", "results", "--", "-v"}, "--results runs nothing"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			name, argv := "twlab "+c.command, append([]string{"./twlab", c.command}, c.arguments...)
-			switch c.command {
-			case "e2e", "build": // scripts of their own
-				name, argv = "hack/"+c.command, append([]string{"./" + c.command}, c.arguments...)
-			}
-			out, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput()
-			if err == nil {
-				t.Fatalf("it ran:\n%s", out)
-			}
-			said := strings.TrimSpace(string(out))
-			begins := strings.HasPrefix(said, name+": ") || strings.HasPrefix(said, "twlab: unknown command ")
-			if !begins || !strings.Contains(said, c.want) || strings.Contains(said, "\n") {
-				t.Errorf("%q\nis not one line with %q", said, c.want)
-			}
-			var exit *exec.ExitError
-			if !errors.As(err, &exit) || exit.ExitCode() != 2 {
-				t.Errorf("%v, want exit status 2", err)
-			}
-		})
+		t.Run(name, func(t *testing.T) { c.is(t) })
+	}
+}
+
+// refused is a call that cannot begin.
+type refused struct {
+	command   string // "e2e", or a subcommand of twlab
+	arguments []string
+	want      string // in the one line that says why
+}
+
+func (c refused) is(t *testing.T) {
+	t.Helper()
+	name, argv := "twlab "+c.command, append([]string{"./twlab", c.command}, c.arguments...)
+	switch c.command {
+	case "e2e", "build": // scripts of their own
+		name, argv = "hack/"+c.command, append([]string{"./" + c.command}, c.arguments...)
+	}
+	out, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput()
+	if err == nil {
+		t.Fatalf("it ran:\n%s", out)
+	}
+	said := strings.TrimSpace(string(out))
+	begins := strings.HasPrefix(said, name+": ") || strings.HasPrefix(said, "twlab: unknown command ")
+	if !begins || !strings.Contains(said, c.want) || strings.Contains(said, "\n") {
+		t.Errorf("%q\nis not one line with %q", said, c.want)
+	}
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 2 {
+		t.Errorf("%v, want exit status 2", err)
 	}
 }

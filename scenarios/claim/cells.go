@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strconv"
 
-	"twlab/harness/lab"
+	"twlab/harness/topo"
 )
 
 // Cell is one combination of a family's axes.
@@ -13,7 +13,7 @@ type Cell struct {
 	// Values has the value of each axis of the family, by its name.
 	Values map[string]string
 	// Extra are sysctls that are no axis, of a cell that a user asks for.
-	Extra lab.Settings
+	Extra topo.Settings
 }
 
 // Value is the cell's value of an axis. Only the family's own axes have one; a

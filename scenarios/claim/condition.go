@@ -4,29 +4,29 @@ import (
 	"fmt"
 
 	"twlab/harness/kernel"
-	"twlab/harness/lab"
+	"twlab/harness/topo"
 )
 
 // Kernels is what is known of the kernel of each role.
-type Kernels map[lab.Role]kernel.Facts
+type Kernels map[topo.Role]kernel.Facts
 
 // Alike gives every role the same kernel.
 func Alike(facts kernel.Facts) Kernels {
-	return Kernels{lab.Client: facts, lab.Gateway: facts, lab.Balancer: facts, lab.Server: facts}
+	return Kernels{topo.Client: facts, topo.Gateway: facts, topo.Balancer: facts, topo.Server: facts}
 }
 
 // Condition is something that the kernel of one role has or lacks.
 type Condition struct {
-	Role    lab.Role
+	Role    topo.Role
 	Feature kernel.Feature
 	Lacks   bool
 }
 
 // Has wants the feature.
-func Has(role lab.Role, f kernel.Feature) Condition { return Condition{Role: role, Feature: f} }
+func Has(role topo.Role, f kernel.Feature) Condition { return Condition{Role: role, Feature: f} }
 
 // Lacks wants its absence.
-func Lacks(role lab.Role, f kernel.Feature) Condition {
+func Lacks(role topo.Role, f kernel.Feature) Condition {
 	return Condition{Role: role, Feature: f, Lacks: true}
 }
 

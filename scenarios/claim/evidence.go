@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"twlab/harness/kernel"
-	"twlab/harness/lab"
+	"twlab/harness/topo"
 )
 
 // Evidence is one thing that a family's driver notes, under the name by which its
@@ -42,9 +42,9 @@ func (f Family) Declares(what string) error {
 }
 
 // counterOf takes the name of a role's counter apart: "balancer TcpExt.TW".
-func counterOf(what string) (role lab.Role, name string, isCounter bool) {
+func counterOf(what string) (role topo.Role, name string, isCounter bool) {
 	before, name, _ := strings.Cut(what, " ")
-	return lab.Role(before), name, strings.Contains(name, ".")
+	return topo.Role(before), name, strings.Contains(name, ".")
 }
 
 // Undeclared says which evidence the family does not declare.

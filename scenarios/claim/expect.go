@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"twlab/harness/kernel"
-	"twlab/harness/lab"
+	"twlab/harness/topo"
 )
 
 // Expectation is one line of what a rule wants: a text that a witness gives, or
@@ -44,10 +44,10 @@ func Exactly(what string, n int64) Expectation { return Expectation{What: what, 
 
 // Rises wants a counter of the role to go up. Counters count packets: how far up
 // is not said.
-func Rises(role lab.Role, counter string) Expectation { return AtLeast(string(role)+" "+counter, 1) }
+func Rises(role topo.Role, counter string) Expectation { return AtLeast(string(role)+" "+counter, 1) }
 
 // Stays wants a counter of the role to be exactly as before.
-func Stays(role lab.Role, counter string) Expectation { return Exactly(string(role)+" "+counter, 0) }
+func Stays(role topo.Role, counter string) Expectation { return Exactly(string(role)+" "+counter, 0) }
 
 // With joins what a rule wants, in this order: the first two are its headline. What
 // several rules want is left as it is.
@@ -104,7 +104,7 @@ type Seen struct {
 	// Moved says for each role how its counters moved during the part of the
 	// story that the cell is about. Counters that stood still are zero,
 	// those that the kernel does not have are absent.
-	Moved map[lab.Role]kernel.Counters `json:"moved"`
+	Moved map[topo.Role]kernel.Counters `json:"moved"`
 	// Series is what a load did over time, a line of JSON for each interval; nothing
 	// in other cells.
 	Series []byte `json:"-"`
@@ -138,7 +138,7 @@ func (s Seen) Get(what string) (got string, found bool) {
 		}
 	}
 	role, counter, _ := strings.Cut(what, " ")
-	by, found := s.Moved[lab.Role(role)][counter]
+	by, found := s.Moved[topo.Role(role)][counter]
 	return strconv.FormatUint(by, 10), found
 }
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"twlab/harness/lab"
+	"twlab/harness/topo"
 )
 
 // Family is a group of combinations that one driver brings about: its axes, the
@@ -91,14 +91,14 @@ func (a Axis) Choice() string {
 
 // Knob is a sysctl on all nodes of a role.
 type Knob struct {
-	Role   lab.Role
+	Role   topo.Role
 	Sysctl string
 	// IfPresent says that the axis means nothing on kernels without the sysctl.
 	IfPresent bool
 }
 
 // Sets tells whether the setting is of this sysctl.
-func (k Knob) Sets(s lab.Setting) bool {
+func (k Knob) Sets(s topo.Setting) bool {
 	return k != (Knob{}) && k.Role == s.Role && k.Sysctl == s.Name
 }
 

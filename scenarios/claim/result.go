@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 
 	"twlab/harness/kernel"
-	"twlab/harness/lab"
+	"twlab/harness/topo"
 )
 
 // Result is one cell that was driven: what its rule wanted, and what was seen.
@@ -30,7 +30,7 @@ type Result struct {
 // Judge puts what was seen beside what the rule wants.
 func Judge(f Family, c Cell, r Rule, seen Seen) Result {
 	lines := Compare(r.Want, seen)
-	moved := map[lab.Role]kernel.Counters{}
+	moved := map[topo.Role]kernel.Counters{}
 	for role, counters := range seen.Moved {
 		moved[role] = counters.Moved()
 	}
