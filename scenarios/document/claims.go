@@ -23,6 +23,8 @@ const (
 	Imprecise Mark = "imprecise" // true in part, or under conditions that it does not name
 	Wrong     Mark = "wrong"
 	Dated     Mark = "dated" // of kernels that are no longer in use
+	// Question marks what the document leaves open: Truth is the answer.
+	Question Mark = "question"
 )
 
 // Claim is a sentence and what is true of it.
@@ -37,6 +39,14 @@ type Claim struct {
 	// Rules name the rules whose cells prove it. A name that ends in "*" stands
 	// for all that begin so.
 	Rules []string
+}
+
+// beginning is what the text about the claim begins with.
+func (c Claim) beginning() string {
+	if c.Mark == Question {
+		return "answer"
+	}
+	return string(c.Mark)
 }
 
 // Proofs are the rules whose cells prove it.
@@ -105,7 +115,7 @@ Words: a *five-tuple* is protocol, both addresses and both ports; the *balancer*
 on the newest kernel that the rules know. Rules for older kernels are declared from the kernels' sources and tried where such a kernel runs.
 
 Marks: **right**, **imprecise** (true in part, or under conditions that are not named), **wrong**, **dated** (of kernels no
-longer in use).
+longer in use); and **question** for what the document leaves open, which is answered.
 `
 
 // trials are the cells of a rule that are tried: in an ordinary run, and only where
@@ -152,7 +162,7 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 	} else {
 		fmt.Fprintf(out, "*%s*\n\n", c.English)
 	}
-	fmt.Fprintf(out, "**%s.** %s\n\n", c.Mark, c.Truth)
+	fmt.Fprintf(out, "**%s.** %s\n\n", c.beginning(), c.Truth)
 	fmt.Fprintf(out, "Kernels: %s\n", c.Since)
 	var proofs, others, apart, warped []string
 	standIns := 0

@@ -47,8 +47,15 @@ func TestClaimsAreProved(t *testing.T) {
 			}
 			switch c.Mark {
 			case Right, Imprecise, Wrong, Dated:
+			case Question:
+				if c.Chinese != "" {
+					t.Errorf("claim %q in scenarios/document: a question is nothing that the document says", c.English)
+				}
 			default:
-				t.Errorf("claim %q in scenarios/document: unknown mark %q; scenarios/claims.go has the marks", c.English, c.Mark)
+				t.Errorf("claim %q in scenarios/document: unknown mark %q; scenarios/document/claims.go has the marks", c.English, c.Mark)
+			}
+			if strings.HasSuffix(c.English, "?") != (c.Mark == Question) {
+				t.Errorf("claim %q in scenarios/document: a question has the mark Question, and nothing else has it", c.English)
 			}
 			for _, pattern := range c.Rules {
 				named := Claim{Rules: []string{pattern}}.Proofs()

@@ -40,7 +40,7 @@ func omittedProxyClaims() []Claim {
 	return []Claim{
 		{
 			English: "Who has the TIME_WAITs when the client closes first, with HAProxy in between?",
-			Mark:    Right,
+			Mark:    Question,
 			Truth: "The client, always. In mode tcp HAProxy has as many again, towards the server: it passes the FIN on and so closes first there. In mode http it has none, " +
 				"because it keeps a connection that its client has left, or ends it by a RST (the server sees a reset connection and loses nothing). A server that " +
 				"says Connection: close, and option http-server-close, do not reach the client: it closes first all the same.",
@@ -52,7 +52,7 @@ func omittedProxyClaims() []Claim {
 		},
 		{
 			English: "Does HAProxy run out of ports towards its servers?",
-			Mark:    Right,
+			Mark:    Question,
 			Truth: "In mode tcp, by TIME_WAITs when clients close first and by the clients' open connections; in mode http by the requests under way only. The client does not " +
 				"see EADDRNOTAVAIL: its connect succeeds, and then it gets 503 (mode http) or nothing (mode tcp), and the log says SC, as if it were the server's " +
 				"fault. More servers, tcp_tw_reuse=1 on the balancer, option nolinger of the backend, and a source with a range of ports help, the last whatever " +
@@ -62,7 +62,7 @@ func omittedProxyClaims() []Claim {
 		},
 		{
 			English: "Who notices a response that HAProxy's client does not get in full?",
-			Mark:    Right,
+			Mark:    Question,
 			Truth: "Whoever counts. HAProxy makes a FIN towards the client of everything: of the server's FIN, of its RST, of a timeout. A client that was told a length knows " +
 				"that bytes are missing; one whose response ends with the connection takes the part for the whole, even where the server died by a RST. In mode tcp " +
 				"HAProxy's log does not tell either.",
@@ -77,7 +77,7 @@ func omittedKernelClaims() []Claim {
 	return []Claim{
 		{
 			English: "What else helps a client without ports?",
-			Mark:    Right,
+			Mark:    Question,
 			Truth: "More destination ports or addresses and a wider local port range each multiply the connections, and cost nothing but TIME_WAITs. An explicit " +
 				"bind with SO_REUSEADDR takes its own TIME_WAIT at once, whatever tcp_tw_reuse says, if the connection had timestamps; without SO_REUSEADDR bind fails " +
 				"(EADDRINUSE). IP_BIND_ADDRESS_NO_PORT leaves the choice of the port to connect, which is needed when only an address is bound.",
@@ -88,7 +88,7 @@ func omittedKernelClaims() []Claim {
 		},
 		{
 			English: "What if the first connection is not in TIME_WAIT but in FIN_WAIT2, because the client never closed?",
-			Mark:    Right,
+			Mark:    Question,
 			Truth: "A SYN inside the old receive window is refused by RST (ECONNREFUSED at once); any other is answered by an ACK, and the RST removes the " +
 				"FIN_WAIT2 even with tcp_rfc1337=1.",
 			Since: "all",
@@ -96,7 +96,7 @@ func omittedKernelClaims() []Claim {
 		},
 		{
 			English: "What if the balancer still has the connection established, because the client vanished?",
-			Mark:    Right,
+			Mark:    Question,
 			Truth: "It challenges the SYN by an ACK, the newcomer's RST resets the old connection, and the repeated SYN gets in. Where that exchange is broken " +
 				"the newcomer is shut out as long as the old connection stands. The balancer leaves a challenge out that would follow another within 500 ms, " +
 				"which costs the newcomer one repetition; and from Linux 3.8 to 3.17 it drops the SYN without a word.",
@@ -108,7 +108,7 @@ func omittedKernelClaims() []Claim {
 		},
 		{
 			English: "How long must a NAT hold a port after its connection, and what does that cost?",
-			Mark:    Right,
+			Mark:    Question,
 			Truth: "Longer than the balancer's 60 s: then no SYN meets a TIME_WAIT. A shorter hold lets half of the SYNs of clients without a common clock be refused at " +
 				"first, timestamps or not. But P ports held T seconds are at most P/T connections per second to one destination: 64 ports held 30 s are two. " +
 				"Linux holds for 120 s, and since 6.5 takes the port of a closing connection before its time when it has no other.",
@@ -117,7 +117,7 @@ func omittedKernelClaims() []Claim {
 		},
 		{
 			English: "Who refuses a connection: the client, the gateway or the balancer?",
-			Mark:    Right,
+			Mark:    Question,
 			Truth: "Each has its own sign. The client: EADDRNOTAVAIL, and no SYN. The gateway: insert_failed, and the balancer sees none. The balancer: PAWSTimewait for a " +
 				"timestamp, only the client's RST for a sequence number, ListenOverflows for a full queue, a RST where nobody listens.",
 			Since: "all; PAWSTimewait since 6.16, PAWSEstab before",
@@ -125,7 +125,7 @@ func omittedKernelClaims() []Claim {
 		},
 		{
 			English: "Which of the other sysctls named in such advice exist, and with which defaults?",
-			Mark:    Right,
+			Mark:    Question,
 			Truth:   "tcp_rfc1337 is off by default, and turns a delay of 10 ms into a connection that never comes. The local port range has 28232 ports.",
 			Since:   "all",
 			Rules:   []string{"defaults-*", "tuple-older-stamp-shut-out"},
