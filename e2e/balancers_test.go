@@ -43,7 +43,7 @@ func (w world) through(ctx context.Context, end node.Node, n int) (client, serve
 	for range n {
 		outcomes, err := client.Attempt(ctx, []tcp.Attempt{{To: w.Door()}})
 		noError(err)
-		Expect(outcomes).To(HaveVerdicts(tcp.Connected, 1))
+		Expect(outcomes).To(HaveOutcomes(tcp.Connected, 1))
 		client.conns = append(client.conns, outcomes[0].Conn)
 	}
 	Eventually(sockets).WithArguments(ctx, end).Should(HaveSockets(n, observe.Established))
@@ -163,7 +163,7 @@ var _ = Describe("A server that resets in the middle", func() {
 var _ = Describe("A server that does not listen", func() {
 	It("is a refusal to the client behind DNAT", func(ctx SpecContext) {
 		world := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
-		Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: world.Door()})).To(HaveVerdicts(tcp.Refused, 1))
+		Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: world.Door()})).To(HaveOutcomes(tcp.Refused, 1))
 	})
 
 	It("is a connection to the client behind HAProxy, which counts it and hangs up", func(ctx SpecContext) {
@@ -172,7 +172,7 @@ var _ = Describe("A server that does not listen", func() {
 
 		outcomes := attempt(ctx, world.client(0), 1, tcp.Attempt{To: world.Door(), Ending: tcp.CloseAfterPeer})
 
-		Expect(outcomes).To(HaveVerdicts(tcp.Connected, 1))
+		Expect(outcomes).To(HaveOutcomes(tcp.Connected, 1))
 		Expect(moved()).To(Rise("frontend.conn_tot", "backend.econ", "server0.econ"))
 		Expect(moved()).To(StayStill("server0.wretr", "server0.eresp"))
 	})

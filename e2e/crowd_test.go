@@ -20,7 +20,7 @@ var _ = Describe("Many clients", func() {
 
 			for i := range n {
 				outcomes := attempt(ctx, world.client(i), 1, tcp.Attempt{To: door})
-				Expect(outcomes).To(HaveVerdicts(tcp.Connected, 1))
+				Expect(outcomes).To(HaveOutcomes(tcp.Connected, 1))
 				Expect(outcomes[0].SYNs).To(Equal(1))
 			}
 
@@ -37,7 +37,7 @@ var _ = Describe("Many clients", func() {
 		door := serve(ctx, world.balancer(), tcp.KeepOpen)
 
 		for i := range 50 {
-			Expect(attempt(ctx, world.client(i), 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.Connected, 1))
+			Expect(attempt(ctx, world.client(i), 1, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.Connected, 1))
 		}
 
 		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveSockets(50, observe.Established))
@@ -53,7 +53,7 @@ var _ = Describe("Many clients", func() {
 			world := up(ctx, lab.Topology{Clients: n, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}})
 			noError(world.Watch(watched))
 			door := serve(ctx, world.balancer(), tcp.KeepOpen)
-			Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.Connected, 1))
+			Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.Connected, 1))
 			Expect(watched.Alive()).To(Equal(n + 2))
 
 			noError(world.Close())

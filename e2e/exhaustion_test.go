@@ -27,15 +27,15 @@ var _ = Describe("A client that closes first", func() {
 		door := serve(ctx, world.balancer(), tcp.CloseAfterPeer)
 		next := serve(ctx, world.balancer(), tcp.CloseAfterPeer, 81)
 
-		Expect(attempt(ctx, world.client(0), 10, closing(door))).To(HaveVerdicts(tcp.Connected, 10))
+		Expect(attempt(ctx, world.client(0), 10, closing(door))).To(HaveOutcomes(tcp.Connected, 10))
 		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveSockets(0, observe.LastAck), "which the last packet ends")
 		moved := watch(ctx, world.balancer())
-		Expect(attempt(ctx, world.client(0), 1, closing(door))).To(HaveVerdicts(tcp.NoPort, 1))
+		Expect(attempt(ctx, world.client(0), 1, closing(door))).To(HaveOutcomes(tcp.NoPort, 1))
 
 		Expect(sockets(ctx, world.client(0))).To(HaveTimeWait(10))
 		Expect(sockets(ctx, world.balancer())).To(HaveTimeWait(0))
 		Expect(moved()).To(StayStill("Tcp.PassiveOpens", "Tcp.InSegs"), "a connect without a port sends nothing")
-		Expect(attempt(ctx, world.client(0), 10, closing(next))).To(HaveVerdicts(tcp.Connected, 10))
+		Expect(attempt(ctx, world.client(0), 10, closing(next))).To(HaveOutcomes(tcp.Connected, 10))
 	})
 
 	It("keeps its ports when the balancer closes first, which then has the TIME_WAITs", func(ctx SpecContext) {
@@ -43,10 +43,10 @@ var _ = Describe("A client that closes first", func() {
 		door := serve(ctx, world.balancer(), tcp.CloseFirst)
 		second := tcp.Attempt{To: door, Ending: tcp.CloseAfterPeer}
 
-		Expect(attemptTogether(ctx, world.client(0), 10, second)).To(HaveVerdicts(tcp.Connected, 10))
+		Expect(attemptTogether(ctx, world.client(0), 10, second)).To(HaveOutcomes(tcp.Connected, 10))
 		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveTimeWait(10))
 		Eventually(sockets).WithArguments(ctx, world.client(0)).Should(BeEmpty())
-		Expect(attemptTogether(ctx, world.client(0), 10, second)).To(HaveVerdicts(tcp.Connected, 10))
+		Expect(attemptTogether(ctx, world.client(0), 10, second)).To(HaveOutcomes(tcp.Connected, 10))
 	})
 })
 
@@ -60,9 +60,9 @@ var _ = Describe("tcp_tw_reuse on the client", func() {
 	const oldEnough = 2200 * time.Millisecond
 
 	// try leaves a TIME_WAIT on the port, ages it, and connects again.
-	try := func(ctx SpecContext, client node.Node, to netip.AddrPort) ([]tcp.Outcome, kernel.Counters) {
+	try := func(ctx SpecContext, client node.Node, to netip.AddrPort) ([]tcp.Result, kernel.Counters) {
 		GinkgoHelper()
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: to, Ending: tcp.CloseFirst})).To(HaveVerdicts(tcp.Connected, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: to, Ending: tcp.CloseFirst})).To(HaveOutcomes(tcp.Connected, 1))
 		timeWaitOlderThan(ctx, client, oldEnough)
 		moved := watch(ctx, client)
 		return attempt(ctx, client, 1, tcp.Attempt{To: to}), moved()
@@ -80,18 +80,18 @@ var _ = Describe("tcp_tw_reuse on the client", func() {
 		_, unknown := client.Sysctl(ctx, "net.ipv4.tcp_tw_reuse_delay")
 		earlyInASecond(ctx)
 		began := time.Now()
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseFirst})).To(HaveVerdicts(tcp.Connected, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseFirst})).To(HaveOutcomes(tcp.Connected, 1))
 
 		moved := watch(ctx, client)
 		early := attempt(ctx, client, 1, tcp.Attempt{To: door})
 		if unknown != nil {
 			Expect(time.Since(began)).To(BeNumerically("<", second), "tried too late to say anything of this kernel")
 		}
-		Expect(early).To(HaveVerdicts(tcp.NoPort, 1))
+		Expect(early).To(HaveOutcomes(tcp.NoPort, 1))
 		Expect(moved()).To(StayStill("TcpExt.TWRecycled"))
 
 		timeWaitOlderThan(ctx, client, delay+200*time.Millisecond)
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.Connected, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.Connected, 1))
 		Expect(moved()).To(Rise("TcpExt.TWRecycled"))
 		Expect(sockets(ctx, client)).To(HaveTimeWait(0))
 	})
@@ -99,14 +99,14 @@ var _ = Describe("tcp_tw_reuse on the client", func() {
 	It("gives no port while it is 0", func(ctx SpecContext) {
 		world := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("0")})
 		outcomes, moved := try(ctx, world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer))
-		Expect(outcomes).To(HaveVerdicts(tcp.NoPort, 1))
+		Expect(outcomes).To(HaveOutcomes(tcp.NoPort, 1))
 		Expect(moved).To(StayStill("TcpExt.TWRecycled"))
 	})
 
 	It("gives no port when the balancer has timestamps off", func(ctx SpecContext) {
 		world := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("1").On(lab.Balancer, "net.ipv4.tcp_timestamps=0")})
 		outcomes, moved := try(ctx, world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer))
-		Expect(outcomes).To(HaveVerdicts(tcp.NoPort, 1))
+		Expect(outcomes).To(HaveOutcomes(tcp.NoPort, 1))
 		Expect(moved).To(StayStill("TcpExt.TWRecycled"))
 	})
 
@@ -115,7 +115,7 @@ var _ = Describe("tcp_tw_reuse on the client", func() {
 		client := world.client(0)
 		door := listen(ctx, client, tcp.ListenSpec{At: netip.MustParseAddrPort("127.0.0.1:80"), Ending: tcp.CloseAfterPeer})
 		outcomes, moved := try(ctx, client, door)
-		Expect(outcomes).To(HaveVerdicts(tcp.Connected, 1))
+		Expect(outcomes).To(HaveOutcomes(tcp.Connected, 1))
 		Expect(moved).To(Rise("TcpExt.TWRecycled"))
 	})
 
@@ -124,7 +124,7 @@ var _ = Describe("tcp_tw_reuse on the client", func() {
 			world := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("2")})
 			at := map[bool]node.Node{true: world.client(0), false: world.balancer()}[own]
 			outcomes, moved := try(ctx, world.client(0), serve(ctx, at, tcp.CloseAfterPeer))
-			Expect(outcomes).To(HaveVerdicts(tcp.NoPort, 1))
+			Expect(outcomes).To(HaveOutcomes(tcp.NoPort, 1))
 			Expect(moved).To(StayStill("TcpExt.TWRecycled"))
 		}
 	})
@@ -136,7 +136,7 @@ var _ = Describe("TIME_WAIT", func() {
 			"net.ipv4.ip_local_port_range=50000 50000", "net.ipv4.tcp_tw_reuse=0", "net.ipv4.tcp_fin_timeout=5")})
 		client, door := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
 		before := time.Now()
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseFirst})).To(HaveVerdicts(tcp.Connected, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseFirst})).To(HaveOutcomes(tcp.Connected, 1))
 		began := time.Now()
 		left := sockets(ctx, client).In(observe.TimeWait)
 		Expect(left).To(HaveLen(1))
@@ -145,17 +145,17 @@ var _ = Describe("TIME_WAIT", func() {
 			BeNumerically("<=", situation.TimeWaitLength+jiffies), BeNumerically(">=", situation.TimeWaitLength-time.Since(before)-jiffies)))
 
 		timeWaitOlderThan(ctx, client, 55*time.Second)
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.NoPort, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.NoPort, 1))
 
 		Eventually(sockets).WithArguments(ctx, client).Should(HaveTimeWait(0))
 		Expect(time.Since(began)).To(BeNumerically(">", 59*time.Second))
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.Connected, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.Connected, 1))
 	})
 
 	It("is not what tcp_fin_timeout shortens: that is FIN_WAIT2", func(ctx SpecContext) {
 		world := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client, "net.ipv4.tcp_fin_timeout=5")})
 		client, door := world.client(0), serve(ctx, world.balancer(), tcp.KeepOpen)
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseNow})).To(HaveVerdicts(tcp.Connected, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseNow})).To(HaveOutcomes(tcp.Connected, 1))
 
 		Eventually(sockets).WithArguments(ctx, client).Should(HaveSockets(1, observe.FinWait2))
 		half := sockets(ctx, client).In(observe.FinWait2)[0]
@@ -171,7 +171,7 @@ var _ = Describe("SO_LINGER with 0 seconds", func() {
 		client, door := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
 		here, there := watch(ctx, client), watch(ctx, world.balancer())
 
-		Expect(attempt(ctx, client, 20, tcp.Attempt{To: door, Ending: tcp.Abort})).To(HaveVerdicts(tcp.Connected, 20))
+		Expect(attempt(ctx, client, 20, tcp.Attempt{To: door, Ending: tcp.Abort})).To(HaveOutcomes(tcp.Connected, 20))
 
 		Expect(here()).To(Rise("Tcp.OutRsts", "TcpExt.TCPAbortOnData"))
 		Expect(there()).To(Rise("Tcp.EstabResets"))
@@ -186,8 +186,8 @@ var _ = Describe("SO_LINGER with 0 seconds", func() {
 		client, door := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
 		here := watch(ctx, client)
 
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseFirst})).To(HaveVerdicts(tcp.Connected, 1))
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveVerdicts(tcp.NoPort, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseFirst})).To(HaveOutcomes(tcp.Connected, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.NoPort, 1))
 
 		Expect(here()).To(StayStill("Tcp.OutRsts", "TcpExt.TCPAbortOnData"))
 		Expect(sockets(ctx, client)).To(HaveTimeWait(1))

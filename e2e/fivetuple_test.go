@@ -32,7 +32,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 	It("a SYN with an older timestamp is not dropped but answered by an ACK, and the client gets in", func(ctx SpecContext) {
 		seen := up(ctx, phones()).meet(ctx, situation.FiveTuple{Clock: situation.Older})
 
-		Expect(seen.Second).To(HaveField("Verdict", tcp.Connected))
+		Expect(seen.Second).To(HaveField("Outcome", tcp.Connected))
 		Expect(seen.SYNs).To(HaveAnswers(observe.AnswerACK, observe.AnswerSYNACK))
 		Expect(seen.SYNs.SYNs[0]).To(And(HaveField("ResetSent", true), HaveField("Reset.Reached", true)))
 		Expect(seen.Balancer).To(Rise(kernel.PAWSReject(seen.Balancer)))
@@ -44,7 +44,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 	It("a SYN with a newer timestamp is accepted at once", func(ctx SpecContext) {
 		seen := up(ctx, phones()).meet(ctx, situation.FiveTuple{Clock: situation.Newer})
 
-		Expect(seen.Second).To(HaveField("Verdict", tcp.Connected))
+		Expect(seen.Second).To(HaveField("Outcome", tcp.Connected))
 		Expect(seen.SYNs).To(HaveAnswers(observe.AnswerSYNACK))
 		Expect(seen.Balancer).To(StayStill(append(otherCauses, kernel.PAWSReject(seen.Balancer))...))
 		Expect(seen.Client).To(StayStill("TcpExt.TCPSynRetrans", "Tcp.OutRsts"))
@@ -61,7 +61,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 		world := up(ctx, phones("net.ipv4.tcp_rfc1337=1"))
 		seen := world.meet(ctx, situation.FiveTuple{Clock: situation.Older})
 
-		Expect(seen.Second).To(HaveField("Verdict", tcp.TimedOut))
+		Expect(seen.Second).To(HaveField("Outcome", tcp.TimedOut))
 		Expect(seen.SYNs.Reached).To(And(Equal(seen.SYNs.Sent), BeNumerically(">", 1)))
 		Expect(seen.SYNs.SYNs[0]).To(And(HaveField("Answer", observe.AnswerACK), HaveField("Reset.Reached", true)))
 		Expect(seen.SYNs.SYNACKs).To(BeZero())
@@ -78,7 +78,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 	It("with timestamps off on the balancer, an older sequence number is rejected all the same", func(ctx SpecContext) {
 		seen := up(ctx, phones("net.ipv4.tcp_timestamps=0")).meet(ctx, situation.FiveTuple{ISN: situation.Older})
 
-		Expect(seen.Second).To(And(HaveField("Verdict", tcp.Connected), HaveField("Timestamps", false)))
+		Expect(seen.Second).To(And(HaveField("Outcome", tcp.Connected), HaveField("Timestamps", false)))
 		Expect(seen.SYNs).To(HaveAnswers(observe.AnswerACK, observe.AnswerSYNACK))
 		Expect(seen.Balancer).To(StayStill(append(otherCauses, kernel.PAWSReject(seen.Balancer))...))
 		Expect(seen.Client).To(Rise("TcpExt.TCPSynRetrans", "Tcp.OutRsts"))
@@ -87,7 +87,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 	It("with timestamps off on the balancer, a newer sequence number is accepted whatever the clocks say", func(ctx SpecContext) {
 		seen := up(ctx, phones("net.ipv4.tcp_timestamps=0")).meet(ctx, situation.FiveTuple{Clock: situation.Older, ISN: situation.Newer})
 
-		Expect(seen.Second).To(And(HaveField("Verdict", tcp.Connected), HaveField("Timestamps", false)))
+		Expect(seen.Second).To(And(HaveField("Outcome", tcp.Connected), HaveField("Timestamps", false)))
 		Expect(seen.SYNs).To(HaveAnswers(observe.AnswerSYNACK))
 		Expect(seen.Balancer).To(StayStill(append(otherCauses, kernel.PAWSReject(seen.Balancer))...))
 	})
@@ -96,12 +96,12 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 		world := up(ctx, phones())
 		door := serve(ctx, world.balancer(), tcp.CloseFirst)
 		same := tcp.Attempt{To: door, From: netip.MustParseAddrPort("0.0.0.0:40000"), Ending: tcp.CloseAfterPeer}
-		Expect(attempt(ctx, world.client(0), 1, same)).To(HaveVerdicts(tcp.Connected, 1))
+		Expect(attempt(ctx, world.client(0), 1, same)).To(HaveOutcomes(tcp.Connected, 1))
 		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveTimeWait(1))
 
 		outcomes := attempt(ctx, world.client(1), 1, same)
 
-		Expect(outcomes).To(HaveVerdicts(tcp.Connected, 1))
+		Expect(outcomes).To(HaveOutcomes(tcp.Connected, 1))
 		account := world.syns(world.client(1), outcomes[0], door)
 		Expect(account).To(HaveAnswers(observe.AnswerSYNACK))
 		Expect(account.SYNs[0].As.Port()).NotTo(Equal(uint16(40000)))

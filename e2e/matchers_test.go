@@ -14,18 +14,18 @@ import (
 	"twlab/harness/tcp"
 )
 
-// HaveVerdicts matches a list of n outcomes that all have the verdict.
-func HaveVerdicts(want tcp.Verdict, n int) types.GomegaMatcher {
-	return gcustom.MakeMatcher(func(outcomes []tcp.Outcome) (bool, error) {
+// HaveOutcomes matches a list of n outcomes that all have the outcome.
+func HaveOutcomes(want tcp.Outcome, n int) types.GomegaMatcher {
+	return gcustom.MakeMatcher(func(outcomes []tcp.Result) (bool, error) {
 		for _, o := range outcomes {
-			if o.Verdict != want {
+			if o.Outcome != want {
 				return false, nil
 			}
 		}
 		return len(outcomes) == n, nil
-	}).WithTemplate("Expected {{.Data.N}} outcomes to be {{if .To}}all{{else}}not all{{end}} {{.Data.Want}}, got:\n{{range .Actual}}  {{.}}{{if ne .Verdict $.Data.Want}}   <-- wrong{{end}}\n{{else}}  none\n{{end}}").
+	}).WithTemplate("Expected {{.Data.N}} outcomes to be {{if .To}}all{{else}}not all{{end}} {{.Data.Want}}, got:\n{{range .Actual}}  {{.}}{{if ne .Outcome $.Data.Want}}   <-- wrong{{end}}\n{{else}}  none\n{{end}}").
 		WithTemplateData(struct {
-			Want tcp.Verdict
+			Want tcp.Outcome
 			N    int
 		}{want, n})
 }

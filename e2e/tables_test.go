@@ -84,7 +84,7 @@ func entries[T any](report Report, name string, each func(T, gtypes.SpecReport))
 func cellTable(report Report) string {
 	text := ruleTable(report, cellEntry)
 	if emulated := ruleTable(report, emulatedEntry); emulated != "" {
-		text += "\nEMULATED by BPF on the running kernel, so no kernel's verdict, and in no count above\n" + emulated
+		text += "\nEMULATED by BPF on the running kernel: it says nothing of any kernel, and is in no count above\n" + emulated
 	}
 	return text + skippedLines(report)
 }

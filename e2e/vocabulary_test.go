@@ -111,9 +111,9 @@ func listen(ctx SpecContext, at node.Node, spec tcp.ListenSpec) netip.AddrPort {
 }
 
 // attempt connects n times, one after the other, each as the example says.
-func attempt(ctx SpecContext, from node.Node, n int, example tcp.Attempt) []tcp.Outcome {
+func attempt(ctx SpecContext, from node.Node, n int, example tcp.Attempt) []tcp.Result {
 	GinkgoHelper()
-	var outcomes []tcp.Outcome
+	var outcomes []tcp.Result
 	for range n {
 		out, err := from.Attempt(ctx, []tcp.Attempt{example})
 		noError(err)
@@ -123,7 +123,7 @@ func attempt(ctx SpecContext, from node.Node, n int, example tcp.Attempt) []tcp.
 }
 
 // ended wants that each connection ended as its attempt says.
-func ended(outcomes []tcp.Outcome) []tcp.Outcome {
+func ended(outcomes []tcp.Result) []tcp.Result {
 	GinkgoHelper()
 	for _, o := range outcomes {
 		noError(o.End.Err(), o.String())
@@ -133,7 +133,7 @@ func ended(outcomes []tcp.Outcome) []tcp.Outcome {
 
 // attemptTogether connects n times at once: no port is free again before all have
 // theirs.
-func attemptTogether(ctx SpecContext, from node.Node, n int, example tcp.Attempt) []tcp.Outcome {
+func attemptTogether(ctx SpecContext, from node.Node, n int, example tcp.Attempt) []tcp.Result {
 	GinkgoHelper()
 	outcomes, err := from.Attempt(ctx, slices.Repeat([]tcp.Attempt{example}, n))
 	noError(err)
@@ -196,7 +196,7 @@ func (w world) programLog() (string, error) {
 }
 
 // syns accounts for the SYNs of one outcome of a client's attempt.
-func (w world) syns(from node.Node, out tcp.Outcome, to netip.AddrPort) observe.SYNAccount {
+func (w world) syns(from node.Node, out tcp.Result, to netip.AddrPort) observe.SYNAccount {
 	GinkgoHelper()
 	packets, err := w.Packets()
 	noError(err)

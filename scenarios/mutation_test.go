@@ -43,8 +43,8 @@ func accepts(e claim.Expectation, got string) bool {
 
 func TestMutationsAreJudgedByTheLineThatIsPredicted(t *testing.T) {
 	m := claim.Mutation{
-		Rule: claim.Rule{Name: "x-tried", Want: []claim.Expectation{claim.Is("verdict", "Connected"), claim.Exactly("syns", 1), claim.AtMost("late ms", 900)}},
-		Own:  claim.Rule{Name: "x-own", Want: []claim.Expectation{claim.Is("verdict", "TimedOut"), claim.AtLeast("syns", 2), claim.Is("timer", "running")}},
+		Rule: claim.Rule{Name: "x-tried", Want: []claim.Expectation{claim.Is("outcome", "Connected"), claim.Exactly("syns", 1), claim.AtMost("late ms", 900)}},
+		Own:  claim.Rule{Name: "x-own", Want: []claim.Expectation{claim.Is("outcome", "TimedOut"), claim.AtLeast("syns", 2), claim.Is("timer", "running")}},
 	}
 	noted := func(pairs ...string) (seen claim.Seen) {
 		for i := 0; i < len(pairs); i += 2 {
@@ -58,22 +58,22 @@ func TestMutationsAreJudgedByTheLineThatIsPredicted(t *testing.T) {
 		says string
 	}{
 		"as the other rule says": {
-			noted("verdict", "TimedOut", "syns", "2", "late ms", "3000", "timer", "running"), claim.Caught, "caught by verdict, syns",
+			noted("outcome", "TimedOut", "syns", "2", "late ms", "3000", "timer", "running"), claim.Caught, "caught by outcome, syns",
 		},
 		"as if nothing were changed": {
-			noted("verdict", "Connected", "syns", "1", "late ms", "0", "timer", "gone"), claim.Missed, "x-own",
+			noted("outcome", "Connected", "syns", "1", "late ms", "0", "timer", "gone"), claim.Missed, "x-own",
 		},
 		"wrong by chance": {
-			noted("verdict", "Connected", "syns", "1", "late ms", "901", "timer", "gone"), claim.WrongLine, "wrong is late ms",
+			noted("outcome", "Connected", "syns", "1", "late ms", "901", "timer", "gone"), claim.WrongLine, "wrong is late ms",
 		},
 		"evidence that nobody noted": {
-			noted("late ms", "0", "timer", "running"), claim.WrongLine, "verdict (not noted), syns (not noted)",
+			noted("late ms", "0", "timer", "running"), claim.WrongLine, "outcome (not noted), syns (not noted)",
 		},
 		"another outcome than either rule's": {
-			noted("verdict", "Refused", "syns", "1", "late ms", "0", "timer", "running"), claim.OwnBroken, "wrong is verdict, syns",
+			noted("outcome", "Refused", "syns", "1", "late ms", "0", "timer", "running"), claim.OwnBroken, "wrong is outcome, syns",
 		},
 		"the other rule broken elsewhere": {
-			noted("verdict", "TimedOut", "syns", "2", "late ms", "3000"), claim.OwnBroken, "wrong is timer (not noted)",
+			noted("outcome", "TimedOut", "syns", "2", "late ms", "3000"), claim.OwnBroken, "wrong is timer (not noted)",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -52,7 +52,7 @@ func TestEveryClientHasItsAttempts(t *testing.T) {
 	p := behindGateway(t, 7, tcp.CloseAfterPeer)
 	p.Each = 60
 	got := run(t, p)
-	if got.Attempts != 420 || got.Verdicts[tcp.Connected] != 420 || got.SYNs != 420 || got.Late != 0 || got.Failed() != 0 {
+	if got.Attempts != 420 || got.Outcomes[tcp.Connected] != 420 || got.SYNs != 420 || got.Late != 0 || got.Failed() != 0 {
 		t.Errorf("got %+v, want 420 attempts that connected with their first SYN", got)
 	}
 	if n := got.Moved[topo.Client]["Tcp.ActiveOpens"]; n != 420 {
@@ -82,8 +82,8 @@ func TestRateIsKeptWhateverTheAnswers(t *testing.T) {
 	p.Attempt.Ending = tcp.Abort
 	p.Rate, p.Duration = 200, time.Second
 	got := run(t, p)
-	if got.Attempts != 200 || got.Verdicts[tcp.TimedOut] == 0 {
-		t.Errorf("got %v, want 200 attempts of which most time out", got.Verdicts)
+	if got.Attempts != 200 || got.Outcomes[tcp.TimedOut] == 0 {
+		t.Errorf("got %v, want 200 attempts of which most time out", got.Outcomes)
 	}
 	if got.Achieved < 100 || got.Achieved > 210 || got.Behind.Count() != 200 {
 		t.Errorf("offered %v, achieved %v, behind %v: want nobody to wait for the answers", got.Offered, got.Achieved, got.Behind)
@@ -91,12 +91,12 @@ func TestRateIsKeptWhateverTheAnswers(t *testing.T) {
 	begun, decided := 0, 0
 	for _, row := range got.Series {
 		begun += row.Begun
-		for _, n := range row.Verdicts {
+		for _, n := range row.Outcomes {
 			decided += n
 		}
 	}
 	if begun != 200 || decided != 200 {
-		t.Errorf("the rows have %d attempts and %d verdicts, want 200 of both", begun, decided)
+		t.Errorf("the rows have %d attempts and %d outcomes, want 200 of both", begun, decided)
 	}
 	var text bytes.Buffer
 	if err := crowd.WriteSeries(&text, got.Series); err != nil {

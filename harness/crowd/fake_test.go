@@ -21,7 +21,7 @@ import (
 // scripted is a node that answers as the test says.
 type scripted struct {
 	node.Node
-	attempt   func(ctx context.Context, n int) ([]tcp.Outcome, error)
+	attempt   func(ctx context.Context, n int) ([]tcp.Result, error)
 	occupancy func() error
 }
 
@@ -36,7 +36,7 @@ func (s scripted) Occupancy(context.Context) (observe.Occupancy, error) {
 	return observe.Occupancy{}, s.occupancy()
 }
 
-func (s scripted) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outcome, error) {
+func (s scripted) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Result, error) {
 	return s.attempt(ctx, len(attempts))
 }
 
@@ -45,10 +45,10 @@ func plan(client node.Node) crowd.Plan {
 }
 
 func TestAttemptsOfOneCallHaveMomentsOfTheirOwn(t *testing.T) {
-	p := plan(scripted{attempt: func(_ context.Context, n int) ([]tcp.Outcome, error) {
-		outcomes := make([]tcp.Outcome, n)
+	p := plan(scripted{attempt: func(_ context.Context, n int) ([]tcp.Result, error) {
+		outcomes := make([]tcp.Result, n)
 		for i := range outcomes {
-			outcomes[i] = tcp.Outcome{Verdict: tcp.Connected, SYNs: 1, Waited: time.Duration(i) * time.Hour, Took: time.Minute}
+			outcomes[i] = tcp.Result{Outcome: tcp.Connected, SYNs: 1, Waited: time.Duration(i) * time.Hour, Took: time.Minute}
 		}
 		return outcomes, nil
 	}})
@@ -59,9 +59,9 @@ func TestAttemptsOfOneCallHaveMomentsOfTheirOwn(t *testing.T) {
 	}
 	const around = 30 * time.Minute
 	for i := range 10 {
-		verdict := time.Duration(i)*time.Hour + time.Minute
-		if n := r.ConnectedBetween(verdict-around, verdict+around); n != 1 {
-			t.Errorf("%d connected around %v, want 1", n, verdict)
+		outcome := time.Duration(i)*time.Hour + time.Minute
+		if n := r.ConnectedBetween(outcome-around, outcome+around); n != 1 {
+			t.Errorf("%d connected around %v, want 1", n, outcome)
 		}
 	}
 	if n := r.MostConnectedWithin(3 * time.Hour); n != 3 {
@@ -73,7 +73,7 @@ func TestAFailedLookEndsTheCrowdAtOnce(t *testing.T) {
 	broken := errors.New("no tables today")
 	var looks atomic.Int32
 	p := plan(scripted{
-		attempt: func(ctx context.Context, _ int) ([]tcp.Outcome, error) {
+		attempt: func(ctx context.Context, _ int) ([]tcp.Result, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		},

@@ -35,7 +35,7 @@ func TestTheKernelGivesUpWhenItIsSaidTo(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Timers are up to an eighth late, each of them.
-			if o := outcomes[0]; o.Verdict != tcp.TimedOut || o.Took < want-10*time.Millisecond || o.Took > want+want/8+time.Second {
+			if o := outcomes[0]; o.Outcome != tcp.TimedOut || o.Took < want-10*time.Millisecond || o.Took > want+want/8+time.Second {
 				t.Errorf("got %v, want TimedOut after %v", o, want)
 			}
 			t.Logf("said %v, took %v", want, outcomes[0].Took)

@@ -34,8 +34,8 @@ type Result struct {
 	// Took is the time from the first attempt to the last one's end.
 	Took time.Duration `json:"took"`
 
-	// Verdicts counts all attempts by what the kernel answered.
-	Verdicts map[tcp.Verdict]int `json:"verdicts"`
+	// Outcomes counts all attempts by what the kernel answered.
+	Outcomes map[tcp.Outcome]int `json:"outcomes"`
 	// Late is how many of the connected ones sent more than one SYN.
 	Late int `json:"late"`
 	// SYNs is how many SYNs all attempts sent: how Tcp.ActiveOpens and
@@ -44,9 +44,9 @@ type Result struct {
 	// said of each attempt.
 	SYNs int `json:"syns"`
 	// Latency is the time that the connected ones took, from connect(2) on;
-	// TookBy that of all, by verdict.
+	// TookBy that of all, by outcome.
 	Latency Distribution                 `json:"latency"`
-	TookBy  map[tcp.Verdict]Distribution `json:"tookBy"`
+	TookBy  map[tcp.Outcome]Distribution `json:"tookBy"`
 	// Lasted is the time from then on to their end; of connections that are
 	// kept there is none.
 	Lasted Distribution `json:"lasted"`
@@ -63,11 +63,11 @@ type Result struct {
 	ends []ended
 }
 
-// ConnectedBetween counts the attempts that had their verdict in that time, from
+// ConnectedBetween counts the attempts that had their outcome in that time, from
 // the beginning of the crowd on, and connected.
 func (r Result) ConnectedBetween(from, until time.Duration) (n int) {
 	for _, e := range r.ends {
-		if e.outcome.Verdict == tcp.Connected && from <= e.verdict && e.verdict < until {
+		if e.result.Outcome == tcp.Connected && from <= e.decided && e.decided < until {
 			n++
 		}
 	}
@@ -79,8 +79,8 @@ func (r Result) ConnectedBetween(from, until time.Duration) (n int) {
 func (r Result) MostConnectedWithin(stretch time.Duration) (most int) {
 	var moments []time.Duration
 	for _, e := range r.ends {
-		if e.outcome.Verdict == tcp.Connected {
-			moments = append(moments, e.verdict)
+		if e.result.Outcome == tcp.Connected {
+			moments = append(moments, e.decided)
 		}
 	}
 	slices.Sort(moments)
@@ -95,10 +95,10 @@ func (r Result) MostConnectedWithin(stretch time.Duration) (most int) {
 }
 
 // Failed is how many attempts did not connect.
-func (r Result) Failed() int { return r.Attempts - r.Verdicts[tcp.Connected] }
+func (r Result) Failed() int { return r.Attempts - r.Outcomes[tcp.Connected] }
 
 // Run makes the crowd connect as the plan says, and returns when each attempt has
-// had its verdict and its ending. An error means that something else than the
+// had its outcome and its ending. An error means that something else than the
 // network failed, or that ctx ended; it ends the crowd at once.
 func Run(ctx context.Context, p Plan) (Result, error) {
 	if err := p.Validate(); err != nil {
@@ -125,8 +125,8 @@ type run struct {
 
 // ended is one attempt that is over.
 type ended struct {
-	began, verdict time.Duration // since the crowd began
-	outcome        tcp.Outcome
+	began, decided time.Duration // since the crowd began
+	result         tcp.Result
 }
 
 func (r *run) run(ctx context.Context) (Result, error) {
@@ -318,7 +318,7 @@ func (r *run) attempt(ctx context.Context, client node.Node, due []time.Duration
 	defer r.mu.Unlock()
 	for i, o := range outcomes {
 		began := called + o.Waited
-		r.ends = append(r.ends, ended{began: began, verdict: began + o.Took, outcome: o})
+		r.ends = append(r.ends, ended{began: began, decided: began + o.Took, result: o})
 		if due[i] != noTime {
 			r.behind = append(r.behind, max(0, began-due[i]))
 		}
@@ -331,23 +331,23 @@ func (r *run) sum(whole time.Duration) Result {
 	result := Result{
 		Clients: len(r.Clients), Attempts: len(r.ends), Seed: r.Seed,
 		Offered: r.Rate, Behind: newDistribution(r.behind), Took: whole,
-		Verdicts: map[tcp.Verdict]int{}, TookBy: map[tcp.Verdict]Distribution{}, ends: r.ends,
+		Outcomes: map[tcp.Outcome]int{}, TookBy: map[tcp.Outcome]Distribution{}, ends: r.ends,
 	}
-	took := map[tcp.Verdict][]time.Duration{}
+	took := map[tcp.Outcome][]time.Duration{}
 	var lasted []time.Duration
 	var last time.Duration // beginning of an attempt
 	for _, e := range r.ends {
 		last = max(last, e.began)
-		result.Verdicts[e.outcome.Verdict]++
-		result.SYNs += e.outcome.SYNs
-		took[e.outcome.Verdict] = append(took[e.outcome.Verdict], e.outcome.Took)
-		if e.outcome.Verdict != tcp.Connected {
+		result.Outcomes[e.result.Outcome]++
+		result.SYNs += e.result.SYNs
+		took[e.result.Outcome] = append(took[e.result.Outcome], e.result.Took)
+		if e.result.Outcome != tcp.Connected {
 			continue
 		}
-		if e.outcome.Lasted > 0 {
-			lasted = append(lasted, e.outcome.Lasted)
+		if e.result.Lasted > 0 {
+			lasted = append(lasted, e.result.Lasted)
 		}
-		if e.outcome.SYNs > 1 {
+		if e.result.SYNs > 1 {
 			result.Late++
 		}
 	}
@@ -364,7 +364,7 @@ func (r *run) sum(whole time.Duration) Result {
 
 // settled reads the counters when those of the watched nodes have come to rest:
 // the last packet of a connection may be on its way when the client has its
-// verdict. Counters that never rest, such as of TIME_WAITs that end, are not
+// outcome. Counters that never rest, such as of TIME_WAITs that end, are not
 // waited for.
 func (r *run) settled(ctx context.Context) ([]kernel.Counters, error) {
 	const looks = 20

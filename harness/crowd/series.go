@@ -22,11 +22,11 @@ import (
 type Row struct {
 	// At is the end of the interval, from the beginning of the crowd on.
 	At time.Duration `json:"at"`
-	// Begun counts attempts that were begun in the interval, Verdicts those that
-	// had their verdict in it, and Late the connected ones among these that had
+	// Begun counts attempts that were begun in the interval, Outcomes those that
+	// had their outcome in it, and Late the connected ones among these that had
 	// sent more than one SYN.
 	Begun    int                 `json:"begun"`
-	Verdicts map[tcp.Verdict]int `json:"verdicts"`
+	Outcomes map[tcp.Outcome]int `json:"outcomes"`
 	Late     int                 `json:"late"`
 	// TimeWait and Flows are the sums over the nodes of each role at the end of
 	// the interval: TIME_WAITs, and conntrack entries. At a gateway with one
@@ -39,13 +39,13 @@ type Row struct {
 }
 
 // Connected is how many attempts connected in the interval.
-func (r Row) Connected() int { return r.Verdicts[tcp.Connected] }
+func (r Row) Connected() int { return r.Outcomes[tcp.Connected] }
 
 // String is one line: "12.0 s: 400 begun, 380 Connected (12 late), 20 TimedOut; TIME_WAIT balancer 380; flows gateway 380".
 func (r Row) String() string {
 	text := fmt.Sprintf("%.1f s: %d begun", r.At.Seconds(), r.Begun)
-	for _, v := range slices.Sorted(maps.Keys(r.Verdicts)) {
-		text += fmt.Sprintf(", %d %s", r.Verdicts[v], v)
+	for _, v := range slices.Sorted(maps.Keys(r.Outcomes)) {
+		text += fmt.Sprintf(", %d %s", r.Outcomes[v], v)
 		if v == tcp.Connected && r.Late > 0 {
 			text += fmt.Sprintf(" (%d late)", r.Late)
 		}
@@ -166,14 +166,14 @@ func (w *watch) count(i int) Row {
 	if i > 0 {
 		from = w.rows[i-1].At
 	}
-	row.Verdicts = map[tcp.Verdict]int{}
+	row.Outcomes = map[tcp.Outcome]int{}
 	for _, e := range w.run.ends {
 		if from < e.began && e.began <= row.At {
 			row.Begun++
 		}
-		if from < e.verdict && e.verdict <= row.At {
-			row.Verdicts[e.outcome.Verdict]++
-			if e.outcome.Verdict == tcp.Connected && e.outcome.SYNs > 1 {
+		if from < e.decided && e.decided <= row.At {
+			row.Outcomes[e.result.Outcome]++
+			if e.result.Outcome == tcp.Connected && e.result.SYNs > 1 {
 				row.Late++
 			}
 		}

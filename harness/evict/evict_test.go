@@ -47,7 +47,7 @@ func connect(t *testing.T, l *lab.Lab, to netip.AddrPort, n int, ending tcp.Endi
 		t.Fatal(err)
 	}
 	for _, o := range outcomes {
-		if o.Verdict == tcp.Connected {
+		if o.Outcome == tcp.Connected {
 			connected++
 		}
 	}
@@ -169,12 +169,12 @@ func TestAClientThatTakesItsOwnPortAgainReplacesItsEntry(t *testing.T) {
 	}
 	to := listen(t, l, tcp.CloseFirst)
 	attempt := tcp.Attempt{To: to, From: netip.AddrPortFrom(netip.Addr{}, 40000), ReuseAddr: true, Ending: tcp.CloseAfterPeer}
-	once := func() tcp.Verdict {
+	once := func() tcp.Outcome {
 		outcomes, err := l.Client(0).Attempt(t.Context(), []tcp.Attempt{attempt})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return outcomes[0].Verdict
+		return outcomes[0].Outcome
 	}
 	if v := once(); v != tcp.Connected {
 		t.Fatalf("got %s, want Connected", v)

@@ -92,7 +92,7 @@ func TestMachineAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, err := m.Attempt(t.Context(), []tcp.Attempt{{To: door.Addr, Ending: tcp.CloseFirst}})
-	if err != nil || out[0].Verdict != tcp.Connected || out[0].End.Err() != nil {
+	if err != nil || out[0].Outcome != tcp.Connected || out[0].End.Err() != nil {
 		t.Errorf("%v, %v", out, err)
 	}
 	want, err := k.Release()

@@ -137,16 +137,16 @@ func (m *Machine) Serve(ctx context.Context, spec http.ListenSpec) (node.Listeni
 }
 
 // Connect makes one attempt from the machine.
-func (m *Machine) Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Outcome, error) {
+func (m *Machine) Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Result, error) {
 	outcomes, err := m.Attempt(ctx, []tcp.Attempt{attempt})
 	if err != nil {
-		return tcp.Outcome{}, err
+		return tcp.Result{}, err
 	}
 	return outcomes[0], nil
 }
 
 // Attempt makes the attempts from the machine.
-func (m *Machine) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outcome, error) {
+func (m *Machine) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Result, error) {
 	return ask(ctx, m, agent.Attempt, attempts)
 }
 

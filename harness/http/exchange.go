@@ -54,7 +54,7 @@ type Exchanged struct {
 	// Outcome is what came of the Attempt. The connection is reset, whatever the
 	// Ending, after an answer that is Pending or Malformed, unless it is to be
 	// kept open; of one that is, the End tells whether the peer has ended it.
-	tcp.Outcome
+	tcp.Result
 	// Replies are the answers, one for each request.
 	Replies []Reply
 }
@@ -259,9 +259,9 @@ func (c *exchangeCall) one(ctx context.Context, x *Exchange, out *Exchanged) (er
 	}
 	var st *tcp.Stream
 	if !x.Conn.IsZero() {
-		out.Outcome, st, err = c.dialer.Resume(ctx, x.Conn)
+		out.Result, st, err = c.dialer.Resume(ctx, x.Conn)
 	} else {
-		out.Outcome, st, err = c.dialer.Attempt(ctx, x.Attempt)
+		out.Result, st, err = c.dialer.Attempt(ctx, x.Attempt)
 	}
 	if st == nil || err != nil {
 		return err

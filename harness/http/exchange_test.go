@@ -77,8 +77,8 @@ func TestExchangeLeavesTheTimeWaitWhereToldTo(t *testing.T) {
 			door, at := serve(t, host, c.server)
 			got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at, Ending: c.ending}, Requests: c.requests})[0]
 			t.Logf("%+v", got)
-			if got.Verdict != tcp.Connected || !got.Conn.IsZero() || got.End != (tcp.End{First: c.first}) {
-				t.Errorf("%v, %+v, want it Connected and closed, first by %s", got.Outcome, got.End, c.first)
+			if got.Outcome != tcp.Connected || !got.Conn.IsZero() || got.End != (tcp.End{First: c.first}) {
+				t.Errorf("%v, %+v, want it Connected and closed, first by %s", got.Result, got.End, c.first)
 			}
 			if r := got.Replies[0]; r.Fate != http.Whole || r.Status != 200 || r.Close != c.says || r.FirstByte <= 0 || r.Took < r.FirstByte {
 				t.Errorf("%+v, want a whole response, Close %v", r, c.says)
@@ -234,7 +234,7 @@ func TestExchangeNeedsAnAnswer(t *testing.T) {
 			Attempt:  tcp.Attempt{To: mute, Ending: ending, Budget: 50 * time.Millisecond},
 			Requests: make([]http.Request, 2),
 		})[0]
-		if got.Verdict != tcp.Connected || got.Replies[0].Fate != http.Pending || got.Replies[1].Fate != http.Unsent || got.End.First != first {
+		if got.Outcome != tcp.Connected || got.Replies[0].Fate != http.Pending || got.Replies[1].Fate != http.Unsent || got.End.First != first {
 			t.Errorf("%s: %+v, want it pending", ending, got)
 		}
 		if open := sockets(t, inside).In(observe.Established).Between(got.Local, mute); len(open) != 0 != (ending == tcp.KeepOpen) {
@@ -256,7 +256,7 @@ func TestExchangeWithoutAConnection(t *testing.T) {
 	host := newHost(t)
 	nobody := netip.AddrPortFrom(loopback, 9)
 	got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: nobody}, Requests: make([]http.Request, 1)})[0]
-	if got.Verdict != tcp.Refused || got.Errno != unix.ECONNREFUSED || got.Replies[0].Fate != http.Unsent || got.End != (tcp.End{}) {
+	if got.Outcome != tcp.Refused || got.Errno != unix.ECONNREFUSED || got.Replies[0].Fate != http.Unsent || got.End != (tcp.End{}) {
 		t.Errorf("%+v, want Refused", got)
 	}
 }
@@ -351,7 +351,7 @@ func TestExchangeDoesSoManyAtOnce(t *testing.T) {
 		done, err := host.web.Exchange(t.Context(), exchanges, most)
 		must(t, err)
 		for i, d := range done {
-			if d.Verdict != tcp.Connected || d.Replies[0].Fate != http.Whole || d.End.First != tcp.Peer {
+			if d.Outcome != tcp.Connected || d.Replies[0].Fate != http.Whole || d.End.First != tcp.Peer {
 				t.Errorf("exchange %d: %+v", i, d)
 			}
 		}

@@ -62,7 +62,7 @@ func TestBalancersReachAllServers(t *testing.T) {
 			const connects = 60
 			for range connects {
 				outs, err := l.Client(0).Attempt(ctx, []tcp.Attempt{{To: l.Door()}})
-				if err != nil || outs[0].Verdict != tcp.Connected {
+				if err != nil || outs[0].Outcome != tcp.Connected {
 					t.Fatal(outs, err)
 				}
 			}
@@ -178,7 +178,7 @@ func TestLabsWithHAProxySideBySide(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if n := len(outs); n != i || slices.ContainsFunc(outs, func(o tcp.Outcome) bool { return o.Verdict != tcp.Connected }) {
+			if n := len(outs); n != i || slices.ContainsFunc(outs, func(o tcp.Result) bool { return o.Outcome != tcp.Connected }) {
 				return fmt.Errorf("lab %d: %v", i, outs)
 			}
 			p, err := l.Program()

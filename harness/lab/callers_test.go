@@ -96,7 +96,7 @@ var inTwos = map[string]func(t *testing.T, client, balancer node.Node) twoCalls{
 		calls.check = func(t *testing.T, first, second answer) {
 			t.Helper()
 			for _, a := range []answer{first, second} {
-				if out, ok := a.value.Interface().(tcp.Outcome); !ok || a.err != nil || out.Verdict != tcp.Connected {
+				if out, ok := a.value.Interface().(tcp.Result); !ok || a.err != nil || out.Outcome != tcp.Connected {
 					t.Errorf("%v, %v, want Connected", out, a.err)
 				}
 			}
@@ -110,7 +110,7 @@ var inTwos = map[string]func(t *testing.T, client, balancer node.Node) twoCalls{
 		calls.check = func(t *testing.T, first, second answer) {
 			t.Helper()
 			for _, a := range []answer{first, second} {
-				if outs, ok := a.value.Interface().([]tcp.Outcome); !ok || a.err != nil || outs[0].Verdict != tcp.Connected {
+				if outs, ok := a.value.Interface().([]tcp.Result); !ok || a.err != nil || outs[0].Outcome != tcp.Connected {
 					t.Errorf("%v, %v, want Connected", outs, a.err)
 				}
 			}

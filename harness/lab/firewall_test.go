@@ -19,12 +19,12 @@ func TestRulesCanBeAddedToARunningLab(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []tcp.Verdict{tcp.Connected, tcp.Refused} {
+	for _, want := range []tcp.Outcome{tcp.Connected, tcp.Refused} {
 		outs, err := client.Attempt(t.Context(), []tcp.Attempt{{To: door.Addr, Ending: tcp.CloseNow}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if outs[0].Verdict != want {
+		if outs[0].Outcome != want {
 			t.Errorf("got %v, want %v", outs[0], want)
 		}
 		err = l.AddRules(lab.Rule{

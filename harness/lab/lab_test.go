@@ -81,7 +81,7 @@ func TestEveryPathCarriesAConnection(t *testing.T) {
 				t.Fatal(err)
 			}
 			noEndErrors(t, out)
-			if out[0].Verdict != tcp.Connected || out[0].SYNs != 1 {
+			if out[0].Outcome != tcp.Connected || out[0].SYNs != 1 {
 				t.Fatalf("got %v, want Connected with the first SYN: links are up when Build returns", out[0])
 			}
 			packets, err := l.Packets()
@@ -142,7 +142,7 @@ func TestServersAreReachedFromTheBalancer(t *testing.T) {
 			t.Fatal(err)
 		}
 		noEndErrors(t, out)
-		if out[0].Verdict != tcp.Connected {
+		if out[0].Outcome != tcp.Connected {
 			t.Errorf("%s: %v", server.Identity().Name, out[0])
 		}
 	}

@@ -94,10 +94,10 @@ func TestLinksToOtherKernels(t *testing.T) {
 	}
 }
 
-func connectTo(t *testing.T, from node.Node, door node.Listening) tcp.Outcome {
+func connectTo(t *testing.T, from node.Node, door node.Listening) tcp.Result {
 	t.Helper()
 	out := attemptFrom(t, from, tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst})[0]
-	if out.Verdict != tcp.Connected || out.SYNs != 1 {
+	if out.Outcome != tcp.Connected || out.SYNs != 1 {
 		t.Fatalf("%s to %v: %v, want Connected with the first SYN", from.Identity().Name, door.Addr, out)
 	}
 	return out

@@ -78,7 +78,7 @@ func TestNode(t *testing.T) {
 			{"reads and sets sysctls, and says why not", testSysctls},
 			{"finds symbols", testSymbols},
 			{"connects, and leaves its witnesses", testConnect},
-			{"reports the kernel's errors", testVerdicts},
+			{"reports the kernel's errors", testOutcomes},
 			{"keeps connections open", testKept},
 			{"moves data", testData},
 			{"exchanges HTTP", testExchange},
@@ -149,7 +149,7 @@ func testConnect(t *testing.T, client, balancer node.Node) {
 		t.Errorf("listens at %v, want an address of %v", door.Addr, balancer.Identity().Addr)
 	}
 	out := attemptFrom(t, client, tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst})[0]
-	if out.Verdict != tcp.Connected || out.SYNs != 1 || !out.Timestamps || out.Local.Addr() != client.Identity().Addr {
+	if out.Outcome != tcp.Connected || out.SYNs != 1 || !out.Timestamps || out.Local.Addr() != client.Identity().Addr {
 		t.Fatalf("%v, timestamps %v: want Connected with the first SYN", out, out.Timestamps)
 	}
 	rose := counters(t, client).Sub(before)
@@ -189,17 +189,17 @@ func testConnect(t *testing.T, client, balancer node.Node) {
 	}
 }
 
-func testVerdicts(t *testing.T, client, balancer node.Node) {
+func testOutcomes(t *testing.T, client, balancer node.Node) {
 	nobody := netip.AddrPortFrom(balancer.Identity().Addr, 9)
 	out := attemptFrom(t, client, tcp.Attempt{To: nobody})[0]
-	if out.Verdict != tcp.Refused || out.Errno != unix.ECONNREFUSED {
+	if out.Outcome != tcp.Refused || out.Errno != unix.ECONNREFUSED {
 		t.Errorf("%v, want Refused", out)
 	}
 	door := listenOn(t, balancer, tcp.ListenSpec{})
 	from := netip.AddrPortFrom(client.Identity().Addr, 41234)
 	first := attemptFrom(t, client, tcp.Attempt{To: door.Addr, From: from})[0]
 	second := attemptFrom(t, client, tcp.Attempt{To: door.Addr, From: from})[0]
-	if first.Verdict != tcp.Connected || second.Verdict != tcp.PortInUse {
+	if first.Outcome != tcp.Connected || second.Outcome != tcp.PortInUse {
 		t.Errorf("%v and %v, want Connected and PortInUse", first, second)
 	}
 	err := client.End(t.Context(), first.Conn, "somehow")
@@ -261,11 +261,11 @@ func testExchange(t *testing.T, client, balancer node.Node) {
 				t.Errorf("%+v, want a whole response", r)
 			}
 		}
-		if done[i].Verdict != tcp.Connected || done[i].End != want || !done[i].Conn.IsZero() {
+		if done[i].Outcome != tcp.Connected || done[i].End != want || !done[i].Conn.IsZero() {
 			t.Errorf("%v, want %+v", done[i], want)
 		}
 	}
-	if len(done[0].Replies) != 2 || done[2].Verdict != tcp.Refused || done[2].Replies[0].Fate != http.Unsent {
+	if len(done[0].Replies) != 2 || done[2].Outcome != tcp.Refused || done[2].Replies[0].Fate != http.Unsent {
 		t.Errorf("%v and %v", done[0], done[2])
 	}
 	var served http.Served
@@ -350,7 +350,7 @@ func testConcurrency(t *testing.T, client, balancer node.Node) {
 		})
 	}
 	out := attemptFrom(t, client, tcp.Attempt{To: door.Addr, From: from})[0]
-	if out.Verdict != tcp.Connected {
+	if out.Outcome != tcp.Connected {
 		t.Error(out)
 	}
 	if err := calls.Wait(); err != nil {
@@ -372,7 +372,7 @@ func testMany(t *testing.T, client, balancer node.Node) {
 	}
 	ports := map[uint16]bool{}
 	for i, out := range attemptFrom(t, client, attempts...) {
-		if out.Verdict != tcp.Connected {
+		if out.Outcome != tcp.Connected {
 			t.Fatalf("attempt %d: %v", i, out)
 		}
 		ports[out.Local.Port()] = true
@@ -434,7 +434,7 @@ func serveOn(t *testing.T, n node.Node, spec http.ListenSpec) node.Listening {
 	return web
 }
 
-func attemptFrom(t *testing.T, n node.Node, attempts ...tcp.Attempt) []tcp.Outcome {
+func attemptFrom(t *testing.T, n node.Node, attempts ...tcp.Attempt) []tcp.Result {
 	t.Helper()
 	outs, err := n.Attempt(t.Context(), attempts)
 	if err != nil {
@@ -445,7 +445,7 @@ func attemptFrom(t *testing.T, n node.Node, attempts ...tcp.Attempt) []tcp.Outco
 }
 
 // noEndErrors wants that each connection ended as its Ending says.
-func noEndErrors(t *testing.T, outs []tcp.Outcome) {
+func noEndErrors(t *testing.T, outs []tcp.Result) {
 	t.Helper()
 	for _, o := range outs {
 		if o.End.Err() != nil {

@@ -190,7 +190,7 @@ func connectOnce(ctx context.Context, l *Lab) (tcp.Handle, error) {
 	if err != nil {
 		return tcp.Handle{}, err
 	}
-	if out.Verdict != tcp.Connected {
+	if out.Outcome != tcp.Connected {
 		return tcp.Handle{}, fmt.Errorf("%s: %v", client.Identity().Name, out)
 	}
 	return out.Conn, nil

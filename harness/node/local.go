@@ -121,13 +121,13 @@ func (l *Local) listening(handle tcp.Handle, addr netip.AddrPort, err error) (Li
 }
 
 // Connect makes one attempt from the node.
-func (l *Local) Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Outcome, error) {
+func (l *Local) Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Result, error) {
 	outcome, err := l.host.Connect(ctx, attempt)
 	return outcome, l.wrap(err)
 }
 
 // Attempt makes the attempts from the node.
-func (l *Local) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outcome, error) {
+func (l *Local) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Result, error) {
 	outcomes, err := l.host.Attempt(ctx, attempts)
 	return outcomes, l.wrap(err)
 }

@@ -24,7 +24,7 @@ type situation struct {
 	*node.Local
 	door   node.Listening
 	web    node.Listening
-	client tcp.Outcome
+	client tcp.Result
 	server tcp.Handle
 }
 

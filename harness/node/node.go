@@ -74,8 +74,8 @@ type Flows interface {
 type Sockets interface {
 	Listen(ctx context.Context, spec tcp.ListenSpec) (Listening, error)
 	// Connect is Attempt for one.
-	Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Outcome, error)
-	Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Outcome, error)
+	Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Result, error)
+	Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Result, error)
 	Accept(ctx context.Context, listening tcp.Handle, peer netip.AddrPort) (tcp.Handle, error)
 	End(ctx context.Context, conn tcp.Handle, how tcp.Ending) error
 }

@@ -67,7 +67,7 @@ type ended struct {
 func (w world) meet(t *testing.T, from, closer node.Node, forward int32) ended {
 	t.Helper()
 	outs, err := from.Attempt(t.Context(), []tcp.Attempt{{To: w.door.Addr}})
-	if err != nil || outs[0].Verdict != tcp.Connected {
+	if err != nil || outs[0].Outcome != tcp.Connected {
 		t.Fatal(outs, err)
 	}
 	mine := outs[0].Conn
@@ -114,7 +114,7 @@ func await(t *testing.T, event string, seen func() (bool, error)) {
 }
 
 // connect is a phone's next attempt, with the clock that it really has.
-func (w world) connect(t *testing.T, from node.Node) tcp.Outcome {
+func (w world) connect(t *testing.T, from node.Node) tcp.Result {
 	t.Helper()
 	outs, err := from.Attempt(t.Context(), []tcp.Attempt{{To: w.door.Addr}})
 	if err != nil {
@@ -133,35 +133,35 @@ func TestWhoeverComesNext(t *testing.T) {
 		config  recycle.Config
 		before  func(t *testing.T, w world, e *recycle.Emulation)
 		from    func(world) node.Node
-		verdict tcp.Verdict
+		outcome tcp.Outcome
 	}{
 		{
 			name: "is shut out when its timestamp is older",
 			before: func(t *testing.T, w world, _ *recycle.Emulation) {
 				w.meet(t, w.phone, w.balancer, muchLater)
 			},
-			verdict: tcp.TimedOut,
+			outcome: tcp.TimedOut,
 		}, {
 			name:    "gets in when it is newer",
 			before:  func(t *testing.T, w world, _ *recycle.Emulation) { w.meet(t, w.phone, w.balancer, 0) },
-			verdict: tcp.Connected,
+			outcome: tcp.Connected,
 		}, {
 			name: "gets in from another address",
 			before: func(t *testing.T, w world, _ *recycle.Emulation) {
 				w.meet(t, w.phone, w.balancer, muchLater)
 			},
 			from:    func(w world) node.Node { return w.other },
-			verdict: tcp.Connected,
+			outcome: tcp.Connected,
 		}, {
 			name: "gets in when the phone has closed first, or reset",
 			before: func(t *testing.T, w world, _ *recycle.Emulation) {
 				w.meet(t, w.phone, w.phone, muchLater)
 				outs, err := w.phone.Attempt(t.Context(), []tcp.Attempt{{To: w.door.Addr, Ending: tcp.Abort}})
-				if err != nil || outs[0].Verdict != tcp.Connected {
+				if err != nil || outs[0].Outcome != tcp.Connected {
 					t.Fatal(outs, err)
 				}
 			},
-			verdict: tcp.Connected,
+			outcome: tcp.Connected,
 		}, {
 			name:   "gets in when the window is over",
 			config: recycle.Config{Strict: true, Window: short},
@@ -170,14 +170,14 @@ func TestWhoeverComesNext(t *testing.T) {
 				over := time.Now().Add(short)
 				await(t, "the end of the window", func() (bool, error) { return time.Now().After(over), nil })
 			},
-			verdict: tcp.Connected,
+			outcome: tcp.Connected,
 		}, {
 			name: "gets in without timestamps",
 			before: func(t *testing.T, w world, _ *recycle.Emulation) {
 				w.meet(t, w.phone, w.balancer, muchLater)
 				withoutTimestamps(t, w.phone)
 			},
-			verdict: tcp.Connected,
+			outcome: tcp.Connected,
 		}, {
 			name:   "is shut out without timestamps, strictly",
 			config: recycle.Config{Strict: true},
@@ -185,7 +185,7 @@ func TestWhoeverComesNext(t *testing.T) {
 				w.meet(t, w.phone, w.balancer, 0)
 				withoutTimestamps(t, w.phone)
 			},
-			verdict: tcp.TimedOut,
+			outcome: tcp.TimedOut,
 		}, {
 			name: "gets in when the emulation is over",
 			before: func(t *testing.T, w world, e *recycle.Emulation) {
@@ -194,7 +194,7 @@ func TestWhoeverComesNext(t *testing.T) {
 					t.Error(err)
 				}
 			},
-			verdict: tcp.Connected,
+			outcome: tcp.Connected,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -207,10 +207,10 @@ func TestWhoeverComesNext(t *testing.T) {
 				from = c.from(w)
 			}
 			out := w.connect(t, from)
-			if out.Verdict != c.verdict {
-				t.Errorf("%v, want %s", out, c.verdict)
+			if out.Outcome != c.outcome {
+				t.Errorf("%v, want %s", out, c.outcome)
 			}
-			if dropped, err := e.Drops(); err == nil && c.verdict == tcp.TimedOut != (dropped == uint64(out.SYNs)) {
+			if dropped, err := e.Drops(); err == nil && c.outcome == tcp.TimedOut != (dropped == uint64(out.SYNs)) {
 				t.Errorf("%d drops of %d SYNs", dropped, out.SYNs)
 			}
 		})

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultBudget is how long an attempt waits for the kernel's verdict unless it
+// DefaultBudget is how long an attempt waits for the kernel's outcome unless it
 // says otherwise: longer than every failure that a lab with a small
 // net.ipv4.tcp_syn_retries can bring about.
 const DefaultBudget = 30 * time.Second
@@ -39,8 +39,8 @@ type Attempt struct {
 	// CLOCK_MONOTONIC that connect(2) waits for, so that its SYN leaves in one
 	// certain millisecond. A moment that is over a second off is an error.
 	NotBefore time.Duration
-	// Budget is how long we wait for the kernel's verdict, and then again for
-	// the Ending; 0 means DefaultBudget. When it ends first, the verdict is
+	// Budget is how long we wait for the kernel's outcome, and then again for
+	// the Ending; 0 means DefaultBudget. When it ends first, the outcome is
 	// Undecided, or the End is.
 	Budget time.Duration
 	// Ending is what becomes of the connection.
@@ -55,25 +55,25 @@ func (a *Attempt) budget() time.Duration {
 }
 
 // Outcome is what came of an Attempt.
-type Outcome struct {
-	Verdict Verdict
+type Result struct {
+	Outcome Outcome
 	// Errno is the kernel's error number; 0 for Connected and Undecided.
 	Errno syscall.Errno
 	// Waited is the time from the call of Attempt to that of connect(2): attempts
 	// of one call are begun one after the other.
 	Waited time.Duration
-	// Took is the time from the call of connect(2) to the verdict.
+	// Took is the time from the call of connect(2) to the outcome.
 	Took time.Duration
 	// End is how the connection of a Connected attempt ended. It is reset when
 	// the peer did not do what the Ending waits for.
 	End End
-	// Lasted is the time from the verdict of a Connected attempt until its
+	// Lasted is the time from the outcome of a Connected attempt until its
 	// End; 0 when it keeps the connection.
 	Lasted time.Duration
 	// Local is the address and port the kernel connected from; zero when there
 	// was none.
 	Local netip.AddrPort
-	// SYNs is how often the SYN was sent until the verdict: once, and
+	// SYNs is how often the SYN was sent until the outcome: once, and
 	// tcpi_total_retrans times more. It is 0 when the kernel refused before it
 	// sent one.
 	SYNs int
@@ -84,8 +84,8 @@ type Outcome struct {
 	Conn Handle
 }
 
-// String is one line: verdict, SYNs and time, and an end that was not as wanted.
-func (o Outcome) String() string {
+// String is one line: outcome, SYNs and time, and an end that was not as wanted.
+func (o Result) String() string {
 	s := o.Attempted()
 	if err := o.End.Err(); err != nil {
 		s += "; " + err.Error()
@@ -94,8 +94,8 @@ func (o Outcome) String() string {
 }
 
 // Attempted is [Outcome.String] without the end.
-func (o Outcome) Attempted() string {
-	s := fmt.Sprintf("%s from %v after %d SYN(s) in %v", o.Verdict, o.Local, o.SYNs, o.Took.Round(10*time.Microsecond))
+func (o Result) Attempted() string {
+	s := fmt.Sprintf("%s from %v after %d SYN(s) in %v", o.Outcome, o.Local, o.SYNs, o.Took.Round(10*time.Microsecond))
 	if o.Errno != 0 {
 		s += fmt.Sprintf(" (%s)", unix.ErrnoName(o.Errno))
 	}
@@ -103,13 +103,13 @@ func (o Outcome) Attempted() string {
 }
 
 // Attempt makes all attempts, in order and without waiting for one before the
-// next, and returns when each has its verdict and its ending. The outcomes are
+// next, and returns when each has its outcome and its ending. The outcomes are
 // in the order of the attempts. What the network and the peer do is an outcome,
 // also when a connection ends otherwise than its Ending says ([Outcome.End]). An
 // error means that something else failed (a bad address, no privilege for ISN, a
 // kernel without LatePort, no descriptors, the end of ctx); the connections made
 // until then are closed.
-func (h *Host) Attempt(ctx context.Context, attempts []Attempt) (outcomes []Outcome, err error) {
+func (h *Host) Attempt(ctx context.Context, attempts []Attempt) (outcomes []Result, err error) {
 	called := time.Now()
 	tries := make([]try, len(attempts))
 	for i, a := range attempts {
@@ -137,7 +137,7 @@ func (h *Host) Attempt(ctx context.Context, attempts []Attempt) (outcomes []Outc
 	if err != nil {
 		return nil, err
 	}
-	outcomes = make([]Outcome, len(tries))
+	outcomes = make([]Result, len(tries))
 	for i := range tries {
 		tries[i].out.Waited = tries[i].began.Sub(called)
 		outcomes[i] = tries[i].out
@@ -146,10 +146,10 @@ func (h *Host) Attempt(ctx context.Context, attempts []Attempt) (outcomes []Outc
 }
 
 // Connect is [Host.Attempt] for one.
-func (h *Host) Connect(ctx context.Context, a Attempt) (Outcome, error) {
+func (h *Host) Connect(ctx context.Context, a Attempt) (Result, error) {
 	outcomes, err := h.Attempt(ctx, []Attempt{a})
 	if err != nil {
-		return Outcome{}, err
+		return Result{}, err
 	}
 	return outcomes[0], nil
 }
@@ -170,14 +170,14 @@ func (h *Host) begin(ctx context.Context, tries []try) error {
 	})
 }
 
-// finishAll waits until each attempt has its verdict and its ending.
+// finishAll waits until each attempt has its outcome and its ending.
 func (h *Host) finishAll(ctx context.Context, tries []try) error {
 	var waiting sync.WaitGroup
 	for i := range tries {
 		t := &tries[i]
 		switch {
 		case t.finished():
-		case t.out.Verdict != "" && !t.Ending.waits():
+		case t.out.Outcome != "" && !t.Ending.waits():
 			t.err = t.finish(ctx, h)
 		default:
 			waiting.Go(func() { t.err = t.finish(ctx, h) })
@@ -213,7 +213,7 @@ type try struct {
 	began  time.Time
 	socket *socket // nil once it is closed or has a handle
 	state  uint8   // of the socket, when we looked last
-	out    Outcome
+	out    Result
 	err    error
 }
 
@@ -236,7 +236,7 @@ func (t *try) connect() error {
 			return err
 		}
 	}
-	if err := t.bind(); err != nil || t.out.Verdict != "" {
+	if err := t.bind(); err != nil || t.out.Outcome != "" {
 		return err
 	}
 	if t.NotBefore != 0 {
@@ -283,7 +283,7 @@ func waitFor(moment time.Duration) error {
 	return nil
 }
 
-// bind honours From. A refusal of the kernel is the attempt's verdict.
+// bind honours From. A refusal of the kernel is the attempt's outcome.
 func (t *try) bind() error {
 	fd := t.socket.fd
 	if t.ReuseAddr {
@@ -373,13 +373,13 @@ const (
 )
 
 func (t *try) finished() bool {
-	return t.out.Verdict != "" && (t.socket == nil || t.Ending == KeepOpen)
+	return t.out.Outcome != "" && (t.socket == nil || t.Ending == KeepOpen)
 }
 
-// finish waits for the verdict and carries out the ending.
+// finish waits for the outcome and carries out the ending.
 func (t *try) finish(ctx context.Context, h *Host) error {
-	if t.out.Verdict == "" {
-		if err := t.awaitVerdict(ctx); err != nil {
+	if t.out.Outcome == "" {
+		if err := t.awaitOutcome(ctx); err != nil {
 			return err
 		}
 	}
@@ -401,7 +401,7 @@ func (t *try) finish(ctx context.Context, h *Host) error {
 	return nil
 }
 
-func (t *try) awaitVerdict(ctx context.Context) error {
+func (t *try) awaitOutcome(ctx context.Context) error {
 	within, cancel := context.WithDeadline(ctx, t.began.Add(t.Budget))
 	defer cancel()
 	var looked error
@@ -436,7 +436,7 @@ func (t *try) giveUp() error {
 	}
 	if !done {
 		t.out.Took = time.Since(t.began)
-		t.out.Verdict = Undecided
+		t.out.Outcome = Undecided
 	}
 	return t.dropFailed()
 }
@@ -471,21 +471,21 @@ func (t *try) look(fd int) (done bool, err error) {
 // tcpiOptTimestamps is TCPI_OPT_TIMESTAMPS of include/uapi/linux/tcp.h.
 const tcpiOptTimestamps = 1
 
-// decide records the verdict of the step.
+// decide records the outcome of the step.
 func (t *try) decide(step string, failure error) error {
 	t.out.Took = time.Since(t.began)
-	verdict, errno, err := verdictOf(step, failure)
+	outcome, errno, err := outcomeOf(step, failure)
 	if err != nil {
 		return err
 	}
-	t.out.Verdict, t.out.Errno = verdict, errno
+	t.out.Outcome, t.out.Errno = outcome, errno
 	return nil
 }
 
-// dropFailed closes the socket of an attempt that has a verdict other than
+// dropFailed closes the socket of an attempt that has a outcome other than
 // Connected.
 func (t *try) dropFailed() error {
-	if t.out.Verdict == "" || t.out.Verdict == Connected {
+	if t.out.Outcome == "" || t.out.Outcome == Connected {
 		return nil
 	}
 	return t.drop()

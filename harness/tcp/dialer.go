@@ -41,17 +41,17 @@ func (h *Host) Dial(ctx context.Context, connections, atOnce int, use func(conte
 }
 
 // Attempt makes the attempt, as [Host.Attempt] does, but for its Ending, which is the
-// caller's to carry out: the stream is nil unless the verdict is [Connected].
-func (d *Dialer) Attempt(ctx context.Context, a Attempt) (Outcome, *Stream, error) {
+// caller's to carry out: the stream is nil unless the outcome is [Connected].
+func (d *Dialer) Attempt(ctx context.Context, a Attempt) (Result, *Stream, error) {
 	s, err := d.open()
 	if err != nil {
-		return Outcome{}, nil, err
+		return Result{}, nil, err
 	}
 	t := &try{Attempt: a, socket: s}
 	t.Budget = a.budget()
 	err = errors.Join(t.connect(), t.dropFailed())
-	if err == nil && t.out.Verdict == "" {
-		err = t.awaitVerdict(ctx)
+	if err == nil && t.out.Outcome == "" {
+		err = t.awaitOutcome(ctx)
 	}
 	if err != nil || t.socket == nil {
 		return t.out, nil, errors.Join(err, t.drop())
@@ -65,28 +65,28 @@ func (d *Dialer) Attempt(ctx context.Context, a Attempt) (Outcome, *Stream, erro
 
 // Resume takes a connection that was kept open. For others its handle names
 // nothing ([ErrNoHandle]) until the stream's Finish gives it back.
-func (d *Dialer) Resume(ctx context.Context, conn Handle) (Outcome, *Stream, error) {
+func (d *Dialer) Resume(ctx context.Context, conn Handle) (Result, *Stream, error) {
 	if _, err := d.host.connection(conn); err != nil {
-		return Outcome{}, nil, err
+		return Result{}, nil, err
 	}
 	s, err := d.host.take(conn)
 	if err != nil {
-		return Outcome{}, nil, err
+		return Result{}, nil, err
 	}
 	local, err := s.local()
 	peer, wrong := s.remote()
 	if err = errors.Join(err, wrong); err != nil {
 		d.host.giveBack(conn)
-		return Outcome{}, nil, err
+		return Result{}, nil, err
 	}
 	st, err := d.host.stream(ctx, s, peer)
 	if err != nil {
 		err = errors.Join(err, s.close())
 		d.host.forget(conn)
-		return Outcome{}, nil, err
+		return Result{}, nil, err
 	}
 	st.conn = conn
-	return Outcome{Verdict: Connected, Conn: conn, Local: local}, st, nil
+	return Result{Outcome: Connected, Conn: conn, Local: local}, st, nil
 }
 
 // enoughDescriptors tells before the start what would fail in the middle.

@@ -85,7 +85,7 @@ func sockets(t *testing.T, inside func(func() error) error) (all observe.Sockets
 	return all
 }
 
-func attempt(t *testing.T, host *tcp.Host, attempts ...tcp.Attempt) []tcp.Outcome {
+func attempt(t *testing.T, host *tcp.Host, attempts ...tcp.Attempt) []tcp.Result {
 	t.Helper()
 	outcomes, err := host.Attempt(t.Context(), attempts)
 	if err != nil {
@@ -97,7 +97,7 @@ func attempt(t *testing.T, host *tcp.Host, attempts ...tcp.Attempt) []tcp.Outcom
 	return outcomes
 }
 
-func TestAttemptReportsTheKernelsVerdict(t *testing.T) {
+func TestAttemptReportsTheKernelsOutcome(t *testing.T) {
 	host := newHost(t, "net.ipv4.tcp_syn_retries", "1", "net.ipv4.ip_local_port_range", "40000 40000")
 	_, open := listen(t, host, tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 80), Ending: tcp.CloseAfterPeer})
 	_, full := listen(t, host, tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 81), NeverAccepts: true, Backlog: 1})
@@ -107,7 +107,7 @@ func TestAttemptReportsTheKernelsVerdict(t *testing.T) {
 		name   string
 		setUp  []tcp.Attempt
 		try    tcp.Attempt
-		want   tcp.Verdict
+		want   tcp.Outcome
 		errno  syscall.Errno
 		within [2]int // SYNs, fewest and most
 	}{
@@ -132,12 +132,12 @@ func TestAttemptReportsTheKernelsVerdict(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, o := range attempt(t, host, c.setUp...) {
-				if o.Verdict != tcp.Connected {
+				if o.Outcome != tcp.Connected {
 					t.Fatalf("set up: %v", o)
 				}
 			}
 			got := attempt(t, host, c.try)[0]
-			if got.Verdict != c.want || got.Errno != c.errno {
+			if got.Outcome != c.want || got.Errno != c.errno {
 				t.Errorf("got %v, want %s (%s)", got, c.want, unix.ErrnoName(c.errno))
 			}
 			if got.SYNs < c.within[0] || got.SYNs > c.within[1] {
@@ -160,7 +160,7 @@ func TestUndecidedAttemptCountsItsSYNs(t *testing.T) {
 		return err
 	}))
 	again := int(counters["TcpExt.TCPSynRetrans"])
-	if got.Verdict != tcp.Undecided || again == 0 || got.SYNs != 1+again {
+	if got.Outcome != tcp.Undecided || again == 0 || got.SYNs != 1+again {
 		t.Errorf("%v, while the kernel sent it %d more times", got, again)
 	}
 }
@@ -198,7 +198,7 @@ func TestAttemptsEndEachInItsOwnWay(t *testing.T) {
 		outs := attempt(t, host, tcp.Attempt{To: good, Ending: tcp.CloseFirst}, c.attempt, tcp.Attempt{To: good, Ending: tcp.Abort})
 		for j, want := range []tcp.End{ended, c.want, ended} {
 			got, kept := outs[j], j == 1 && c.attempt.Ending == tcp.KeepOpen
-			if got.Verdict != tcp.Connected || got.End != want || !got.Conn.IsZero() != kept || (got.Lasted == 0) != kept {
+			if got.Outcome != tcp.Connected || got.End != want || !got.Conn.IsZero() != kept || (got.Lasted == 0) != kept {
 				t.Errorf("attempts %d: %v, ended %+v, want %+v", i, got, got.End, want)
 			}
 		}
@@ -333,7 +333,7 @@ func TestEndings(t *testing.T) {
 			host := newHost(t)
 			_, at := listen(t, host, tcp.ListenSpec{Ending: c.server})
 			for _, o := range attempt(t, host, tcp.Attempt{To: at, Ending: c.client}, tcp.Attempt{To: at, Ending: c.client}) {
-				if o.Verdict != tcp.Connected || !o.Conn.IsZero() {
+				if o.Outcome != tcp.Connected || !o.Conn.IsZero() {
 					t.Errorf("got %v with handle %v, want Connected and closed", o, o.Conn)
 				}
 			}

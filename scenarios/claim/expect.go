@@ -14,7 +14,7 @@ import (
 // Expectation is one line of what a rule wants: a text that a witness gives, or
 // the bounds of its number.
 type Expectation struct {
-	// What names the witness: one that the driver noted ("verdict"), or a
+	// What names the witness: one that the driver noted ("outcome"), or a
 	// counter of a role ("balancer TcpExt.PAWSTimewait").
 	What string `json:"what"`
 	// OneOf are the texts that are right. When there are none, the number must
@@ -71,7 +71,7 @@ func (e Expectation) Wanted() string {
 	}
 }
 
-// String is "verdict: connected".
+// String is "outcome: connected".
 func (e Expectation) String() string { return e.What + ": " + e.Wanted() }
 
 // accepts tells whether what a witness gave is right.
@@ -110,7 +110,7 @@ type Seen struct {
 	Series []byte `json:"-"`
 }
 
-// Witness is one thing seen: "verdict", "connected".
+// Witness is one thing seen: "outcome", "connected".
 type Witness struct {
 	What string `json:"what"`
 	Got  string `json:"got"`

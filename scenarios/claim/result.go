@@ -15,7 +15,7 @@ import (
 type Result struct {
 	Family string            `json:"family"`
 	Cell   map[string]string `json:"cell"`
-	// Emulated says that an emulation stood in for the kernel, whose verdict this
+	// Emulated says that an emulation stood in for the kernel, whose outcome this
 	// is not.
 	Emulated bool `json:"emulated,omitempty"`
 	// Rule is the name of the rule; empty when no claim covers the cell.
@@ -44,10 +44,10 @@ func Judge(f Family, c Cell, r Rule, seen Seen) Result {
 // Agrees tells whether a rule covers the cell and everything is as it says.
 func (r Result) Agrees() bool { return r.Rule != "" && Agree(r.Lines) }
 
-// Outcome is what is seen first of all: the kernel's verdict, where there is one.
+// Outcome is what is seen first of all: the kernel's outcome, where there is one.
 func (r Result) Outcome() string {
 	for _, w := range r.Seen.Witnesses {
-		if w.What == "verdict" {
+		if w.What == "outcome" {
 			return w.Got
 		}
 	}
@@ -81,7 +81,7 @@ func writeLines(to *strings.Builder, lines []Line) {
 func (r Result) String() string {
 	var text strings.Builder
 	if r.Emulated {
-		fmt.Fprintf(&text, "EMULATED: what follows is no kernel's verdict\n")
+		fmt.Fprintf(&text, "EMULATED: what follows says nothing of any kernel\n")
 	}
 	compared := map[string]bool{}
 	for _, l := range r.Lines {

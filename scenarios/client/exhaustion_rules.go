@@ -23,7 +23,7 @@ var (
 
 // connected is what is to be seen wherever the client gets in.
 var connected = []claim.Expectation{
-	situation.Verdict(tcp.Connected), claim.Exactly("syns", 1), claim.Exactly("syns seen", 1), claim.Is("answers", "SYN-ACK"), claim.Exactly("accepted", 1),
+	situation.Outcome(tcp.Connected), claim.Exactly("syns", 1), claim.Exactly("syns seen", 1), claim.Is("answers", "SYN-ACK"), claim.Exactly("accepted", 1),
 	claim.Exactly("nat clashes", 0), claim.Exactly("paws rejects", 0),
 	claim.Stays(lab.Client, "TcpExt.TCPSynRetrans"), claim.Exactly("client time-wait after", 0), claim.Exactly("balancer time-wait after", 0),
 }
@@ -44,8 +44,8 @@ var (
 		claim.Exactly("client time-wait", 1), claim.Exactly("client time-wait after", 1), claim.Exactly("balancer time-wait", 0),
 		claim.Stays(lab.Client, "TcpExt.TWRecycled"), claim.Stays(lab.Client, "TcpExt.TCPTimeWaitOverflow"),
 	}
-	noPort    = claim.With([]claim.Expectation{situation.Verdict(tcp.NoPort)}, refused...)
-	portInUse = claim.With([]claim.Expectation{situation.Verdict(tcp.PortInUse)}, refused...)
+	noPort    = claim.With([]claim.Expectation{situation.Outcome(tcp.NoPort)}, refused...)
+	portInUse = claim.With([]claim.Expectation{situation.Outcome(tcp.PortInUse)}, refused...)
 )
 
 // exhaustionNoTimeWaitRules are about cells without a TIME_WAIT: the kernel lacks the
@@ -56,7 +56,7 @@ func exhaustionNoTimeWaitRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "exhaustion-late-unknown", Cells: claim.Cells{{exhaustionPort: {string(LatePortOf)}}},
-			Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.LatePort)}, Want: []claim.Expectation{claim.Is("verdict", noSuchOption)},
+			Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.LatePort)}, Want: []claim.Expectation{claim.Is("outcome", noSuchOption)},
 			Because: "a kernel without IP_BIND_ADDRESS_NO_PORT refuses the option (ENOPROTOOPT), which leaves a program nothing but the " +
 				"early choice of the port",
 			Source: "do_ip_setsockopt before commit 90c337da1524",

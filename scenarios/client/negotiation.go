@@ -54,7 +54,7 @@ func negotiationRules() []claim.Rule {
 		{
 			Name: "negotiation-agreed", Cells: claim.Cells{{negotiationClientTS: on, negotiationLBTS: on}},
 			Want: []claim.Expectation{
-				situation.Verdict(tcp.Connected), claim.Is("in use", "yes"), claim.Is("option in the SYN", "yes"), claim.Is("option in the SYN-ACK", "yes"),
+				situation.Outcome(tcp.Connected), claim.Is("in use", "yes"), claim.Is("option in the SYN", "yes"), claim.Is("option in the SYN-ACK", "yes"),
 				claim.Is("echo in the SYN-ACK", "the SYN's value"),
 				claim.Is("option in the opener's data", "yes"), claim.Is("option in the other's data", "yes"),
 			},
@@ -65,7 +65,7 @@ func negotiationRules() []claim.Rule {
 		{
 			Name: "negotiation-not-offered", Cells: claim.Cells{{opener: {openerClient}, negotiationClientTS: off}, {opener: {openerBalancer}, negotiationLBTS: off}},
 			Want: []claim.Expectation{
-				situation.Verdict(tcp.Connected), claim.Is("in use", "no"), claim.Is("option in the SYN", "no"), claim.Is("option in the SYN-ACK", "no"),
+				situation.Outcome(tcp.Connected), claim.Is("in use", "no"), claim.Is("option in the SYN", "no"), claim.Is("option in the SYN-ACK", "no"),
 				claim.Is("option in the opener's data", "no"), claim.Is("option in the other's data", "no"),
 			},
 			Because: "the side that connects does not offer timestamps, and nobody may use what the SYN has not offered",
@@ -74,7 +74,7 @@ func negotiationRules() []claim.Rule {
 		{
 			Name: "negotiation-not-taken", Cells: claim.Cells{{opener: {openerClient}, negotiationLBTS: off}, {opener: {openerBalancer}, negotiationClientTS: off}},
 			Want: []claim.Expectation{
-				situation.Verdict(tcp.Connected), claim.Is("in use", "no"), claim.Is("option in the SYN", "yes"), claim.Is("option in the SYN-ACK", "no"),
+				situation.Outcome(tcp.Connected), claim.Is("in use", "no"), claim.Is("option in the SYN", "yes"), claim.Is("option in the SYN-ACK", "no"),
 				claim.Is("option in the opener's data", "no"), claim.Is("option in the other's data", "no"),
 			},
 			Because: "the side that is connected to overlooks the offer, so its SYN-ACK has none and the opener does without",
@@ -111,8 +111,8 @@ func negotiate(ctx context.Context, l *lab.Lab, from, to node.Node) (seen claim.
 		return seen, err
 	}
 	out := outs[0]
-	seen.Note("verdict", string(out.Verdict))
-	if out.Verdict != tcp.Connected {
+	seen.Note("outcome", string(out.Outcome))
+	if out.Outcome != tcp.Connected {
 		return seen, nil
 	}
 	accepted, err := situation.Accept(ctx, to, door, out.Local)
@@ -197,7 +197,7 @@ func option(p *observe.Packet) string {
 // negotiationEvidence is what [negotiate] notes.
 func negotiationEvidence() []claim.Evidence {
 	return []claim.Evidence{
-		situation.VerdictEvidence,
+		situation.OutcomeEvidence,
 		{Name: "in use", Unit: situation.YesOrNo, Means: "whether the opener's socket has timestamps (TCP_INFO)"},
 		{Name: "option in the SYN", Unit: situation.YesOrNo, Means: "whether the SYN has the timestamp option"},
 		{Name: "option in the SYN-ACK", Unit: situation.YesOrNo, Means: "whether the SYN-ACK has it"},

@@ -101,7 +101,7 @@ func (r *remedyRun) once(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	switch outs[0].Verdict {
+	switch outs[0].Outcome {
 	case tcp.Connected:
 		r.connected++
 	case tcp.NoPort, tcp.PortInUse:

@@ -178,7 +178,7 @@ func (r *samePort) once(ctx context.Context) (seen claim.Seen, err error) {
 	}
 	first, err := situation.Connect(ctx, r.client, r.attempt())
 	if r.Binding == LatePortOf && errors.Is(err, syscall.ENOPROTOOPT) {
-		seen.Note("verdict", noSuchOption)
+		seen.Note("outcome", noSuchOption)
 		return seen, nil
 	}
 	if err == nil {
@@ -219,7 +219,7 @@ func (r *samePort) once(ctx context.Context) (seen claim.Seen, err error) {
 	if !r.Older && !r.young(clock, took) {
 		return seen, fmt.Errorf("%w: after %v", errLate, took)
 	}
-	seen.Note("verdict", string(outs[0].Verdict))
+	seen.Note("outcome", string(outs[0].Outcome))
 	seen.Count("syns", int64(outs[0].SYNs))
 	if err := r.after(ctx, outs[0], &seen); err != nil {
 		return seen, err
@@ -237,12 +237,12 @@ func (r *samePort) once(ctx context.Context) (seen claim.Seen, err error) {
 	return seen, nil
 }
 
-// noSuchOption is the verdict of a kernel that does not know the socket option
+// noSuchOption is the outcome of a kernel that does not know the socket option
 // which the binding needs.
 const noSuchOption = "ENOPROTOOPT"
 
 // checkSource wants that an attempt left from the client's only port, if it left.
-func (r *samePort) checkSource(out tcp.Outcome) error {
+func (r *samePort) checkSource(out tcp.Result) error {
 	if out.Local.IsValid() && out.Local != r.source() {
 		return fmt.Errorf("%s: connected from %v, want %v", r.client.Identity().Name, out.Local, r.source())
 	}

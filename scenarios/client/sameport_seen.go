@@ -15,8 +15,8 @@ import (
 
 // after looks at what the second attempt has left. What the client takes for a
 // connection is one at the door only when that has its last ACK.
-func (r *samePort) after(ctx context.Context, second tcp.Outcome, seen *claim.Seen) error {
-	if second.Verdict == tcp.Connected {
+func (r *samePort) after(ctx context.Context, second tcp.Result, seen *claim.Seen) error {
+	if second.Outcome == tcp.Connected {
 		if _, err := situation.Accept(ctx, r.server, r.door, r.seenFrom()); err != nil {
 			return fmt.Errorf("second connection: %w", err)
 		}
@@ -68,7 +68,7 @@ func samePortEvidence() []claim.Evidence {
 		{Name: "end", Unit: "FIN or RST", Means: "by what the closing side ended the first connection"},
 		{Name: "client time-wait", Unit: situation.Sockets, Means: "TIME_WAITs that the first connection left at the client"},
 		{Name: "balancer time-wait", Unit: situation.Sockets, Means: "TIME_WAITs that the first connection left at the balancer"},
-		situation.VerdictEvidence, situation.SYNsEvidence,
+		situation.OutcomeEvidence, situation.SYNsEvidence,
 		{Name: "client time-wait after", Unit: situation.Sockets, Means: "TIME_WAITs between the same ports at the client after the second attempt"},
 		{Name: "balancer time-wait after", Unit: situation.Sockets, Means: "TIME_WAITs between the same ports at the balancer after the second attempt"},
 		{Name: "syns seen", Unit: situation.SYNs, Means: "how many SYNs of the second attempt arrived at the balancer"},

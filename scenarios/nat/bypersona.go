@@ -142,7 +142,7 @@ func (p Persona) driveStanding(ctx context.Context, l *lab.Lab) (seen claim.Seen
 	if err != nil {
 		return seen, fmt.Errorf("the others: %w", err)
 	}
-	seen.Count("greedy connected", int64(greedy.Verdicts[tcp.Connected]))
+	seen.Count("greedy connected", int64(greedy.Outcomes[tcp.Connected]))
 	seen.Count("greedy unaccounted", situation.FatesOf(greedy).Unaccounted())
 	situation.FatesOf(others).Note(&seen, others)
 	return seen, nil
@@ -180,7 +180,7 @@ func (p Persona) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, e
 	f := situation.FatesOf(again)
 	f.Note(&seen, again)
 	seen.Count("refused after the hold", f.Clock+f.Number)
-	seen.Count("connected within the hold", int64(early.Verdicts[tcp.Connected]))
+	seen.Count("connected within the hold", int64(early.Outcomes[tcp.Connected]))
 	seen.Count("time-waits", int64(full.TimeWait))
 	return seen, nil
 }

@@ -65,7 +65,7 @@ type gift struct {
 func (g gift) rules() []claim.Rule {
 	timeWait := []string{string(situation.LeftTimeWait)}
 	want := []claim.Expectation{
-		situation.Verdict(tcp.Connected), claim.Is("port", portSame), claim.Is("owner", "the new connection"), claim.Stays(lab.Gateway, "Conntrack.insert_failed"),
+		situation.Outcome(tcp.Connected), claim.Is("port", portSame), claim.Is("owner", "the new connection"), claim.Stays(lab.Gateway, "Conntrack.insert_failed"),
 	}
 	atOnce := claim.With([]claim.Expectation{claim.Is("answers", "SYN-ACK"), claim.Exactly("paws rejects", 0), claim.Stays(lab.Client, "Tcp.OutRsts")}, want...)
 	inTheEnd := claim.With([]claim.Expectation{claim.Is("answers", "ACK, SYN-ACK"), claim.Rises(lab.Client, "Tcp.OutRsts")}, want...)

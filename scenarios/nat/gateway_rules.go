@@ -56,7 +56,7 @@ var (
 var (
 	given       = claim.Is("port", portSame)
 	metTimeWait = claim.Is("met", string(observe.TimeWait))
-	getsIn      = situation.Verdict(tcp.Connected)
+	getsIn      = situation.Outcome(tcp.Connected)
 	unclashed   = claim.Stays(lab.Gateway, "Conntrack.insert_failed")
 )
 
@@ -68,7 +68,7 @@ func gatewayStandingRules() []claim.Rule {
 			Name:  "gateway-standing-entry-challenged",
 			Cells: claim.Both(claim.Both(kept, sameAgain), claim.Cells{{gatewayLeft: {string(situation.LeftEstablished)}}}),
 			Want: []claim.Expectation{
-				situation.Verdict(tcp.Connected), given, claim.Is("met", string(observe.Established)), claim.Is("answers", "ACK, SYN-ACK"), unclashed,
+				situation.Outcome(tcp.Connected), given, claim.Is("met", string(observe.Established)), claim.Is("answers", "ACK, SYN-ACK"), unclashed,
 				claim.Rises(lab.Balancer, "Tcp.EstabResets"), claim.Rises(lab.Client, "Tcp.OutRsts"),
 			},
 			Because: "a client that has lost its memory and comes from the port of a connection that stands is translated by the entry " +
@@ -126,7 +126,7 @@ func gatewayClashRules() []claim.Rule {
 		{
 			Name:  "gateway-clash-outlived-rejected",
 			Cells: claim.Both(outlived, rejects),
-			Want:  claim.With([]claim.Expectation{situation.Verdict(tcp.Connected), claim.Is("answers", "nothing, ACK, SYN-ACK")}, diedOnce...),
+			Want:  claim.With([]claim.Expectation{situation.Outcome(tcp.Connected), claim.Is("answers", "nothing, ACK, SYN-ACK")}, diedOnce...),
 			Because: "the first SYN dies on the gateway, the second comes a second later, when the entry has run out, " +
 				"and is rejected by the balancer's TIME_WAIT; the third gets in",
 			Source: "__nf_conntrack_confirm; TCP_TIMEOUT_INIT; tcp_timewait_state_process",
@@ -134,7 +134,7 @@ func gatewayClashRules() []claim.Rule {
 		{
 			Name:  "gateway-clash-outlived",
 			Cells: outlived,
-			Want:  claim.With([]claim.Expectation{situation.Verdict(tcp.Connected), claim.Is("answers", "nothing, SYN-ACK"), claim.Exactly("paws rejects", 0)}, diedOnce...),
+			Want:  claim.With([]claim.Expectation{situation.Outcome(tcp.Connected), claim.Is("answers", "nothing, SYN-ACK"), claim.Exactly("paws rejects", 0)}, diedOnce...),
 			Because: "the first SYN dies on the gateway, the second comes a second later, when the entry has run out, " +
 				"is given the port, and the balancer's TIME_WAIT accepts it",
 			Source: "__nf_conntrack_confirm; TCP_TIMEOUT_INIT",
@@ -155,7 +155,7 @@ func gatewayClashRules() []claim.Rule {
 			Name:  "gateway-clash",
 			Cells: exhausted,
 			Want: []claim.Expectation{
-				situation.Verdict(tcp.TimedOut), claim.Is("port", portNone), claim.AtLeast("syns", 3), claim.Exactly("syns past the gateway", 0),
+				situation.Outcome(tcp.TimedOut), claim.Is("port", portNone), claim.AtLeast("syns", 3), claim.Exactly("syns past the gateway", 0),
 				claim.AtLeast("gateway Conntrack.insert_failed", 3), claim.Stays(lab.Balancer, "Tcp.InSegs"), claim.Is("owner", "an earlier connection"),
 			},
 			Because: "a gateway that has no free port and must not or cannot evict settles on a taken one, notices it when the packet leaves, " +
@@ -171,7 +171,7 @@ func gatewayOtherPortRules() []claim.Rule {
 	draws := claim.Cells{{gatewayPool: {poolAll}, gatewayRandom: drawing}}
 	free := func(port string) []claim.Expectation {
 		return []claim.Expectation{
-			situation.Verdict(tcp.Connected), claim.Is("port", port), claim.Is("met", "nothing"), claim.Is("answers", "SYN-ACK"), claim.Exactly("syns", 1),
+			situation.Outcome(tcp.Connected), claim.Is("port", port), claim.Is("met", "nothing"), claim.Is("answers", "SYN-ACK"), claim.Exactly("syns", 1),
 			unclashed, claim.Exactly("paws rejects", 0), claim.Is("owner", "the new connection"), claim.Stays(lab.Client, "Tcp.OutRsts"),
 		}
 	}

@@ -55,7 +55,7 @@ func TestPortGivenAndItsOwner(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			seen := giveawaySeen{
-				outcome: tcp.Outcome{Local: late}, syns: observe.SYNAccount{SYNs: test.syns}, flows: test.flows,
+				outcome: tcp.Result{Local: late}, syns: observe.SYNAccount{SYNs: test.syns}, flows: test.flows,
 			}
 			if got := g.portGiven(seen.as()); got != test.port {
 				t.Errorf("port %q, want %q", got, test.port)

@@ -146,7 +146,7 @@ func (g *giveaway) meet(ctx context.Context) (seen giveawaySeen, err error) {
 }
 
 // attempt is the new connection's.
-func (g *giveaway) attempt(ctx context.Context) ([]tcp.Outcome, error) {
+func (g *giveaway) attempt(ctx context.Context) ([]tcp.Result, error) {
 	over, stop := context.WithCancel(ctx)
 	defer stop()
 	var lister errgroup.Group

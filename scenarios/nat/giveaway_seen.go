@@ -15,10 +15,10 @@ import (
 
 // giveawaySeen is what was seen of the new connection.
 type giveawaySeen struct {
-	outcome tcp.Outcome
+	outcome tcp.Result
 	syns    observe.SYNAccount
 	// sockets are the balancer's of the earlier connections just before the new
-	// one, flows the gateway's entries when that had its verdict.
+	// one, flows the gateway's entries when that had its outcome.
 	sockets observe.Sockets
 	flows   []observe.Flow
 	moved   map[lab.Role]kernel.Counters
@@ -60,7 +60,7 @@ func (g *giveaway) portGiven(as netip.AddrPort) string {
 func (g *giveaway) witnesses(seen giveawaySeen) claim.Seen {
 	s := claim.Seen{Moved: seen.moved}
 	as := seen.as()
-	s.Note("verdict", string(seen.outcome.Verdict))
+	s.Note("outcome", string(seen.outcome.Outcome))
 	s.Note("port", g.portGiven(as))
 	s.Note("met", seen.met(as))
 	var answers []string
@@ -115,7 +115,7 @@ func (g *giveaway) owner(seen giveawaySeen) string {
 // giveawayEvidence is what [giveaway.witnesses] notes of the new connection.
 func giveawayEvidence() []claim.Evidence {
 	return []claim.Evidence{
-		situation.VerdictEvidence,
+		situation.OutcomeEvidence,
 		{Name: "port", Unit: "same, own, new or none", Means: "what port the gateway gave: an earlier connection's, the client's own, another one, or none"},
 		{Name: "met", Unit: "a state, nothing or nobody", Means: "what the balancer had of that five-tuple; nobody when no SYN left the gateway"},
 		{Name: "first answer", Unit: "a segment", Means: "how the balancer answered the first SYN"},

@@ -214,7 +214,7 @@ func fillQueue(ctx context.Context, client, balancer node.Node, door node.Listen
 		if err != nil {
 			return fmt.Errorf("fill the accept queue: %w", err)
 		}
-		if outs[0].Verdict != tcp.Connected {
+		if outs[0].Outcome != tcp.Connected {
 			return fmt.Errorf("fill the accept queue: connection %d of %d: %v", i+1, refusalQueue, outs[0])
 		}
 		err = observe.Await(ctx, fmt.Sprintf("%d connections in the accept queue", i+1), func() (bool, error) {

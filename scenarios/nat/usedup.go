@@ -49,7 +49,7 @@ func useUp(ctx context.Context, l *lab.Lab, ports int, isn uint32) (u *usedUp, e
 		}
 		u.conns = append(u.conns, nil)
 		for _, o := range outs {
-			if o.Verdict != tcp.Connected {
+			if o.Outcome != tcp.Connected {
 				return nil, fmt.Errorf("first crowd: %s: %v, want a connection", c.Identity().Name, o)
 			}
 			u.conns[i] = append(u.conns[i], o.Conn)

@@ -20,13 +20,13 @@ import (
 func (r *proxiedRun) countReplies(seen *claim.Seen) error {
 	var whole, truncated, broken, unanswered, givenUp, failed, noPort, lost int64
 	for _, x := range r.done {
-		switch x.Verdict {
+		switch x.Outcome {
 		case tcp.Connected:
 		case tcp.NoPort:
 			noPort++
 			continue
 		default:
-			return fmt.Errorf("a request's connection: %v", x.Outcome)
+			return fmt.Errorf("a request's connection: %v", x.Result)
 		}
 		for _, reply := range x.Replies {
 			switch {
@@ -75,7 +75,7 @@ func (r *proxiedRun) countSockets(ctx context.Context, seen *claim.Seen) error {
 	seen.Count("backend TIME_WAIT", int64(len(back.In(observe.TimeWait))))
 	clientRoutes := map[situation.Route]bool{}
 	for _, x := range r.done {
-		if x.Verdict == tcp.Connected {
+		if x.Outcome == tcp.Connected {
 			clientRoutes[situation.Route{From: x.Local, To: r.door}] = true
 		}
 	}

@@ -48,7 +48,7 @@ func FatesOf(r crowd.Result) Fates {
 		Queue:    kernel.ListenOverflows.Of(balancer),
 		// A refused attempt is over, so each had one RST; the balancer sends RSTs
 		// to others as well.
-		Closed: min(int64(r.Verdicts[tcp.Refused]), kernel.ResetsSent.Of(balancer)),
+		Closed: min(int64(r.Outcomes[tcp.Refused]), kernel.ResetsSent.Of(balancer)),
 	}
 	if !hadTimeWait(r) {
 		return f
@@ -64,7 +64,7 @@ func FatesOf(r crowd.Result) Fates {
 // send none.
 func aborted(r crowd.Result) int64 {
 	n := kernel.AbortedOnData.Of(r.Moved[lab.Client])
-	return max(0, n-int64(r.Verdicts[tcp.Undecided]))
+	return max(0, n-int64(r.Outcomes[tcp.Undecided]))
 }
 
 // hadTimeWait tells whether the balancer had a TIME_WAIT at any time at which somebody
@@ -97,15 +97,15 @@ func (f Fates) Surplus() int64 { return max(0, f.counted()-f.Sent) }
 // Unaccounted is how far the account is from coming out even.
 func (f Fates) Unaccounted() int64 { return f.Missing() + f.Surplus() }
 
-// Note adds the account of the crowd to what was seen: attempts by verdict, SYNs
+// Note adds the account of the crowd to what was seen: attempts by outcome, SYNs
 // by fate.
 func (f Fates) Note(seen *claim.Seen, r crowd.Result) {
-	seen.Count("connected", int64(r.Verdicts[tcp.Connected]))
+	seen.Count("connected", int64(r.Outcomes[tcp.Connected]))
 	seen.Count("late", int64(r.Late))
 	seen.Count("failed", int64(r.Failed()))
-	seen.Count("timed out", int64(r.Verdicts[tcp.TimedOut]))
-	seen.Count("undecided", int64(r.Verdicts[tcp.Undecided]))
-	seen.Count(RefusedBy(ByClient), int64(r.Verdicts[tcp.NoPort]))
+	seen.Count("timed out", int64(r.Outcomes[tcp.TimedOut]))
+	seen.Count("undecided", int64(r.Outcomes[tcp.Undecided]))
+	seen.Count(RefusedBy(ByClient), int64(r.Outcomes[tcp.NoPort]))
 	seen.Count(RefusedBy(ByGateway), f.Gateway)
 	seen.Count(RefusedBy(ByClock), f.Clock)
 	seen.Count(RefusedBy(ByNumber), f.Number)

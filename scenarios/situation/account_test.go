@@ -15,7 +15,7 @@ import (
 // there was that moves the same counters.
 type load struct {
 	truth     Fates
-	verdicts  map[tcp.Verdict]int
+	outcomes  map[tcp.Outcome]int
 	aborted   int // connections that clients ended by a RST
 	timeWaits int // of the balancer, at any time
 	resets    int // RSTs of the balancer to others than refused attempts
@@ -24,7 +24,7 @@ type load struct {
 // randomLoad is a crowd of some attempts, each of which sends a SYN until it is accepted
 // or refused, or gives up.
 func randomLoad(random *rand.Rand) load {
-	l := load{verdicts: map[tcp.Verdict]int{}}
+	l := load{outcomes: map[tcp.Outcome]int{}}
 	aborts := random.IntN(3) == 0
 	if !aborts && random.IntN(2) == 0 {
 		l.timeWaits = 1 + random.IntN(50)
@@ -32,7 +32,7 @@ func randomLoad(random *rand.Rand) load {
 	l.resets = random.IntN(3)
 	most := 1 + random.IntN(7) // SYNs of an attempt
 	for range 1 + random.IntN(60) {
-		verdict := []tcp.Verdict{tcp.TimedOut, tcp.Undecided}[random.IntN(2)]
+		outcome := []tcp.Outcome{tcp.TimedOut, tcp.Undecided}[random.IntN(2)]
 		for range most {
 			l.truth.Sent++
 			fate := random.IntN(6)
@@ -42,7 +42,7 @@ func randomLoad(random *rand.Rand) load {
 			switch fate {
 			case 0:
 				l.truth.Accepted++
-				verdict = tcp.Connected
+				outcome = tcp.Connected
 			case 1:
 				l.truth.Gateway++
 			case 2:
@@ -53,16 +53,16 @@ func randomLoad(random *rand.Rand) load {
 				l.truth.Queue++
 			default:
 				l.truth.Closed++
-				verdict = tcp.Refused
+				outcome = tcp.Refused
 			}
-			if verdict == tcp.Connected || verdict == tcp.Refused {
+			if outcome == tcp.Connected || outcome == tcp.Refused {
 				break
 			}
 		}
-		if verdict == tcp.Connected && aborts {
+		if outcome == tcp.Connected && aborts {
 			l.aborted++
 		}
-		l.verdicts[verdict]++
+		l.outcomes[outcome]++
 	}
 	return l
 }
@@ -72,12 +72,12 @@ func (l load) result() crowd.Result {
 	t := l.truth
 	count := func(n int64) uint64 { return uint64(n) }
 	return crowd.Result{
-		SYNs: int(t.Sent), Verdicts: l.verdicts,
+		SYNs: int(t.Sent), Outcomes: l.outcomes,
 		Moved: map[lab.Role]kernel.Counters{
 			lab.Client: {
 				"Tcp.OutRsts": count(t.Clock + t.Number + int64(l.aborted)),
 				// tcp_close counts those that are given up, too.
-				"TcpExt.TCPAbortOnData": count(int64(l.aborted + l.verdicts[tcp.Undecided])),
+				"TcpExt.TCPAbortOnData": count(int64(l.aborted + l.outcomes[tcp.Undecided])),
 			},
 			lab.Gateway: {"Conntrack.insert_failed": count(t.Gateway)},
 			lab.Balancer: {
@@ -102,10 +102,10 @@ func TestTheAccountIsTheTruth(t *testing.T) {
 
 // Whatever the counters say, no number is negative and the sum is right.
 func TestNoAccountHasANegativeNumber(t *testing.T) {
-	right := func(sent uint16, verdicts [3]uint8, client, gateway, balancer [6]uint16, timeWait, before bool) bool {
+	right := func(sent uint16, outcomes [3]uint8, client, gateway, balancer [6]uint16, timeWait, before bool) bool {
 		r := crowd.Result{
 			SYNs:     int(sent),
-			Verdicts: map[tcp.Verdict]int{tcp.Refused: int(verdicts[0]), tcp.Undecided: int(verdicts[1]), tcp.Connected: int(verdicts[2])},
+			Outcomes: map[tcp.Outcome]int{tcp.Refused: int(outcomes[0]), tcp.Undecided: int(outcomes[1]), tcp.Connected: int(outcomes[2])},
 			Moved:    map[lab.Role]kernel.Counters{lab.Client: {}, lab.Gateway: {}, lab.Balancer: {}}, TimeWaitBefore: map[lab.Role]int{},
 		}
 		for i, name := range []string{

@@ -69,8 +69,8 @@ func (s FiveTupleRun) knock(ctx context.Context) (answered time.Time, err error)
 	if err != nil {
 		return answered, err
 	}
-	if outs[0].Verdict != tcp.Undecided {
-		return answered, fmt.Errorf("%v, want no verdict", outs[0])
+	if outs[0].Outcome != tcp.Undecided {
+		return answered, fmt.Errorf("%v, want no outcome", outs[0])
 	}
 	packets, err := s.Lab.Packets()
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"twlab/scenarios/claim"
 )
 
-// Verdict wants the verdict of the attempt that the cell is about.
-func Verdict(v tcp.Verdict) claim.Expectation { return claim.Is("verdict", string(v)) }
+// Outcome wants the outcome of the attempt that the cell is about.
+func Outcome(v tcp.Outcome) claim.Expectation { return claim.Is("outcome", string(v)) }
 
 // TickAtMost is longer than any tick of the timestamp clock: 1 ms since Linux
 // 4.13, a jiffy before. A clock that is to be newer must have gone on.
@@ -34,12 +34,12 @@ func AwaitFinWait2(ctx context.Context, closed node.Node, local, remote netip.Ad
 }
 
 // Connect makes one attempt that has to succeed for the situation to come about.
-func Connect(ctx context.Context, from node.Node, a tcp.Attempt) (tcp.Outcome, error) {
+func Connect(ctx context.Context, from node.Node, a tcp.Attempt) (tcp.Result, error) {
 	outs, err := from.Attempt(ctx, []tcp.Attempt{a})
 	if err != nil {
-		return tcp.Outcome{}, err
+		return tcp.Result{}, err
 	}
-	if outs[0].Verdict != tcp.Connected {
+	if outs[0].Outcome != tcp.Connected {
 		return outs[0], fmt.Errorf("%s: %v, want a connection to begin with", from.Identity().Name, outs[0])
 	}
 	return outs[0], nil

@@ -14,7 +14,7 @@ import (
 // Witnesses puts what was seen into the words of the rules.
 func (f FiveTupleSeen) Witnesses() claim.Seen {
 	s := claim.Seen{Moved: map[lab.Role]kernel.Counters{lab.Client: f.Client, lab.Gateway: f.Gateway, lab.Balancer: f.Balancer}}
-	s.Note("verdict", string(f.Second.Verdict))
+	s.Note("outcome", string(f.Second.Outcome))
 	s.Count("late ms", f.Second.Took.Milliseconds())
 	s.Count("syns", int64(f.SYNs.Sent))
 	s.Count("syn-acks", int64(f.SYNs.SYNACKs))
@@ -81,9 +81,9 @@ func (f FiveTupleSeen) Timer() string {
 // FiveTupleSeen is what was seen while the second connection was tried.
 type FiveTupleSeen struct {
 	// First and Second are the outcomes of the two attempts.
-	First, Second tcp.Outcome
+	First, Second tcp.Result
 	// Left is the balancer's socket just before the second attempt, After what
-	// it was when that had its verdict. Each is zero when there was none.
+	// it was when that had its outcome. Each is zero when there was none.
 	Left, After observe.Socket
 	// Between is the time between the two looks.
 	Between time.Duration
@@ -102,7 +102,7 @@ type FiveTupleSeen struct {
 // TupleEvidence is what [FiveTupleSeen.witnesses] notes.
 func TupleEvidence() []claim.Evidence {
 	return []claim.Evidence{
-		VerdictEvidence,
+		OutcomeEvidence,
 		{Name: "late ms", Unit: InMS, Means: "how long connect(2) of the second client took", Aside: true},
 		{Name: "repeated after ms", Unit: InMS, Means: "how long after its first SYN the second client sent the next one"},
 		{Name: "again after ms", Unit: InMS, Means: "how long after that it sent the third"},

@@ -19,7 +19,7 @@ const (
 
 // What several drivers note. A name means the same with all of them.
 var (
-	VerdictEvidence = claim.Evidence{Name: "verdict", Unit: AnOutcome, Means: "what connect(2) or bind(2) gave the attempt that the cell is about"}
+	OutcomeEvidence = claim.Evidence{Name: "outcome", Unit: AnOutcome, Means: "what connect(2) or bind(2) gave the attempt that the cell is about"}
 	AnswersEvidence = claim.Evidence{
 		Name: "answers", Unit: "segments, in order",
 		Means: "how the balancer answered each SYN of the attempt (of several attempts, every sequence that occurred)",

@@ -139,7 +139,7 @@ func driveChance(ctx context.Context, _ claim.Cell, l *lab.Lab) (seen claim.Seen
 		if err != nil {
 			return seen, fmt.Errorf("connection %d: %w", i, err)
 		}
-		if outs[0].Verdict != tcp.Connected {
+		if outs[0].Outcome != tcp.Connected {
 			failed++
 			continue
 		}

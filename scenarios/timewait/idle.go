@@ -72,7 +72,7 @@ func idleRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "idle-time-wait-gone", Cells: claim.Cells{{idleState: {idleTimeWait}}},
-			Want:    []claim.Expectation{claim.Is("left", "nothing"), situation.Verdict(tcp.Connected), claim.Exactly("syns", 1)},
+			Want:    []claim.Expectation{claim.Is("left", "nothing"), situation.Outcome(tcp.Connected), claim.Exactly("syns", 1)},
 			Because: "a TIME_WAIT lives for 60 s, so that the clause about 24 days, which it has like every connection, never matters for it",
 			Source:  "TCP_TIMEWAIT_LEN; tcp_paws_reject in tcp_timewait_state_process",
 		},

@@ -62,7 +62,7 @@ func lengthRules() []claim.Rule {
 	over := func(before string) []claim.Expectation {
 		return []claim.Expectation{
 			claim.Is("time-wait", "60 s"), claim.Is("at the end", "gone"), claim.Is("gone after", "60 s"),
-			claim.Is("verdict before", before), claim.Is("verdict afterwards", string(tcp.Connected)), claim.Exactly("ports taken over", 0),
+			claim.Is("outcome before", before), claim.Is("outcome afterwards", string(tcp.Connected)), claim.Exactly("ports taken over", 0),
 			claim.Is("peer", "nothing"), claim.AtLeast("time-waits counted", 1),
 		}
 	}

@@ -23,7 +23,7 @@ type longIdle struct {
 }
 
 // open connects, and has one byte sent, whose timestamp the balancer remembers.
-func (s longIdle) open(ctx context.Context, from netip.AddrPort) (out tcp.Outcome, conn tcp.Handle, err error) {
+func (s longIdle) open(ctx context.Context, from netip.AddrPort) (out tcp.Result, conn tcp.Handle, err error) {
 	door, err := s.balancer.Listen(ctx, tcp.ListenSpec{})
 	if err != nil {
 		return out, conn, err
@@ -171,7 +171,7 @@ func (s longIdle) timeWait(ctx context.Context) (seen claim.Seen, err error) {
 	if err != nil {
 		return seen, err
 	}
-	seen.Note("verdict", string(outs[0].Verdict))
+	seen.Note("outcome", string(outs[0].Outcome))
 	seen.Count("syns", int64(outs[0].SYNs))
 	return seen, nil
 }
@@ -182,6 +182,6 @@ func idleEvidence() []claim.Evidence {
 		{Name: "segment", Unit: "accepted or rejected", Means: "what the balancer did with the segment after the silence"},
 		{Name: "looks", Unit: "older or newer", Means: "that segment's timestamp against the last one, by the sign of the difference"},
 		{Name: "left", Unit: "a state, or nothing", Means: "what the balancer had of the connection when the silence was over"},
-		situation.VerdictEvidence, situation.SYNsEvidence,
+		situation.OutcomeEvidence, situation.SYNsEvidence,
 	}
 }

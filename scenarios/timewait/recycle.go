@@ -87,7 +87,7 @@ const knobSet = "set"
 // recycleAccepted is what is to be seen where the second connection gets in.
 func recycleAccepted(state, timeWait string) []claim.Expectation {
 	return []claim.Expectation{
-		claim.Is("knob", state), situation.Verdict(tcp.Connected), claim.Is("answers", "SYN-ACK"), claim.Exactly("passive rejects", 0),
+		claim.Is("knob", state), situation.Outcome(tcp.Connected), claim.Is("answers", "SYN-ACK"), claim.Exactly("passive rejects", 0),
 		claim.Stays(lab.Client, "TcpExt.TCPSynRetrans"), claim.Stays(lab.Gateway, "Conntrack.insert_failed"), claim.Is("time-wait", timeWait),
 	}
 }
@@ -141,7 +141,7 @@ func recycleMemoryRules() []claim.Rule {
 	remembers := claim.Where{recycleRole: {recycleBalancer}, recycleCloser: {recycleLB}, recycleKnob: {"1"}, recycleClientTS: {"1", firstOnly}, recycleLBTS: {"1"}}
 	inside := claim.Where{gap: {"inside"}}
 	dropped := []claim.Expectation{ // the SYN and its repetitions within 3 s, after 1 s and, since Linux 6.5, after 2 s
-		claim.Is("knob", knobSet), situation.Verdict(tcp.TimedOut), claim.Exactly("syn-acks", 0), claim.Between("syns", 2, 3), claim.Is("all syns reached", "yes"),
+		claim.Is("knob", knobSet), situation.Outcome(tcp.TimedOut), claim.Exactly("syn-acks", 0), claim.Between("syns", 2, 3), claim.Is("all syns reached", "yes"),
 		claim.Between("passive rejects", 2, 3), claim.Is("reset", "none"), claim.Stays(lab.Gateway, "Conntrack.insert_failed"), claim.Is("time-wait", situation.RecycledTimeWait),
 	}
 

@@ -114,11 +114,11 @@ func (e sides) end(ctx context.Context) (seen claim.Seen, err error) {
 	there := time.Now()
 	before := "not tried"
 	if e.byClient {
-		if before, err = e.verdictNow(ctx); err != nil {
+		if before, err = e.outcomeNow(ctx); err != nil {
 			return seen, err
 		}
 	}
-	seen.Note("verdict before", before)
+	seen.Note("outcome before", before)
 	var still time.Duration
 	err = observe.Await(ctx, "the end of TIME_WAIT", func() (bool, error) {
 		looked := time.Since(there)
@@ -139,11 +139,11 @@ func (e sides) end(ctx context.Context) (seen claim.Seen, err error) {
 	}
 	seen.Note("at the end", "gone")
 	seen.Note("gone after", goneAfter(release, still, gone))
-	afterwards, err := e.verdictNow(ctx)
+	afterwards, err := e.outcomeNow(ctx)
 	if err != nil {
 		return seen, err
 	}
-	seen.Note("verdict afterwards", afterwards)
+	seen.Note("outcome afterwards", afterwards)
 	moved, err := count(ctx)
 	if err != nil {
 		return seen, err
@@ -155,13 +155,13 @@ func (e sides) end(ctx context.Context) (seen claim.Seen, err error) {
 	return seen, nil
 }
 
-// verdictNow is what comes of a connection now. It is reset at once.
-func (e sides) verdictNow(ctx context.Context) (string, error) {
+// outcomeNow is what comes of a connection now. It is reset at once.
+func (e sides) outcomeNow(ctx context.Context) (string, error) {
 	outs, err := e.client.Attempt(ctx, []tcp.Attempt{{To: e.door.Addr, Ending: tcp.Abort}})
 	if err != nil {
 		return "", err
 	}
-	return string(outs[0].Verdict), nil
+	return string(outs[0].Outcome), nil
 }
 
 // timeWait has both sides close a connection and notes what the closer has of it
@@ -259,9 +259,9 @@ func lengthEvidence() []claim.Evidence {
 		{Name: "fin-wait-2", Unit: "full socket or minisocket", Means: "what the side that closed first has in FIN_WAIT2"},
 		{Name: "fin-wait-2 lasts", Unit: "a length", Means: "how long FIN_WAIT2 lasts, by the timer that the kernel has set"},
 		{Name: "peer", Unit: "a state, or nothing", Means: "what the other side has of the connection when both have closed"},
-		{Name: "verdict before", Unit: situation.AnOutcome, Means: "what an attempt from the client's only port gave during TIME_WAIT"},
+		{Name: "outcome before", Unit: situation.AnOutcome, Means: "what an attempt from the client's only port gave during TIME_WAIT"},
 		{Name: "gone after", Unit: "a length", Means: "after how long the TIME_WAIT was gone, when nobody looked for its timer"},
-		{Name: "verdict afterwards", Unit: situation.AnOutcome, Means: "what an attempt from the client's only port gave after it"},
+		{Name: "outcome afterwards", Unit: situation.AnOutcome, Means: "what an attempt from the client's only port gave after it"},
 		{Name: "time-waits counted", Unit: situation.Sockets, Means: "TIME_WAITs by the counters of the side that closed first: TW and TWKilled"},
 		{Name: "ports taken over", Unit: situation.Sockets, Means: "TIME_WAITs whose port the client took over: TWRecycled"},
 	}

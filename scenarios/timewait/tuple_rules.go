@@ -55,11 +55,11 @@ var (
 // What becomes of the SYN: accepted, answered first, or never let in.
 var (
 	atOnce = []claim.Expectation{
-		situation.Verdict(tcp.Connected), claim.Is("answers", "SYN-ACK"), claim.Is("reset", "none"),
+		situation.Outcome(tcp.Connected), claim.Is("answers", "SYN-ACK"), claim.Is("reset", "none"),
 		claim.Exactly("paws rejects", 0), claim.Stays(lab.Client, "TcpExt.TCPSynRetrans"), claim.Stays(lab.Client, "Tcp.OutRsts"),
 	}
 	tupleAnswered = []claim.Expectation{
-		situation.Verdict(tcp.Connected), claim.Is("answers", "ACK, SYN-ACK"), claim.Is("reset", "reached"),
+		situation.Outcome(tcp.Connected), claim.Is("answers", "ACK, SYN-ACK"), claim.Is("reset", "reached"),
 		claim.Rises(lab.Client, "TcpExt.TCPSynRetrans"), claim.Rises(lab.Client, "Tcp.OutRsts"),
 		claim.Stays(lab.Gateway, "Conntrack.insert_failed"), claim.Stays(lab.Balancer, "TcpExt.ListenDrops"),
 	}
@@ -69,7 +69,7 @@ var (
 
 func failsAfter(syns claim.Expectation) []claim.Expectation {
 	return []claim.Expectation{
-		situation.Verdict(tcp.TimedOut), claim.Exactly("syn-acks", 0), syns, claim.Is("all syns reached", "yes"),
+		situation.Outcome(tcp.TimedOut), claim.Exactly("syn-acks", 0), syns, claim.Is("all syns reached", "yes"),
 		claim.Stays(lab.Gateway, "Conntrack.insert_failed"), claim.Stays(lab.Balancer, "TcpExt.ListenDrops"),
 	}
 }

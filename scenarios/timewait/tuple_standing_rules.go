@@ -19,7 +19,7 @@ func tupleStandingRules() []claim.Rule {
 	}
 	limited := func(secondGap claim.Expectation) []claim.Expectation {
 		return []claim.Expectation{
-			situation.Verdict(tcp.Connected), claim.Is("answers", "left out (rate limit), ACK, SYN-ACK"), claim.Is("reset", "reached"),
+			situation.Outcome(tcp.Connected), claim.Is("answers", "left out (rate limit), ACK, SYN-ACK"), claim.Is("reset", "reached"),
 			byFirstTimer, secondGap, claim.Exactly("acks left out", 1), claim.Rises(lab.Balancer, "Tcp.EstabResets"),
 			claim.Stays(lab.Gateway, "Conntrack.insert_failed"), claim.Stays(lab.Balancer, "TcpExt.ListenDrops"),
 		}
@@ -97,7 +97,7 @@ func tupleFinWait2Rules() []claim.Rule {
 			Name: "tuple-fin-wait-2-refused",
 			Cells: append(claim.Cells{tupleStamped}.And(claim.Where{tupleClock: {"newer", "equal", "wrapped"}}), tupleBare...).
 				And(claim.Where{tupleState: {string(situation.LeftFinWait2)}, isn: {string(situation.Equal)}}),
-			Want: []claim.Expectation{situation.Verdict(tcp.Refused), claim.Is("answers", "RST"), claim.Exactly("syns", 1), claim.Is("left after", "nothing"),
+			Want: []claim.Expectation{situation.Outcome(tcp.Refused), claim.Is("answers", "RST"), claim.Exactly("syns", 1), claim.Is("left after", "nothing"),
 				claim.Exactly("paws rejects", 0)},
 			Because: "a minisocket in FIN_WAIT2 takes a SYN inside its receive window for new data to a closed socket: " +
 				"it sends a RST and goes away",

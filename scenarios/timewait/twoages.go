@@ -91,7 +91,7 @@ func (s twoAges) drive(ctx context.Context) (seen claim.Seen, err error) {
 	seen.Count("passive rejects", kernel.PAWSPassive.Of(moved[2]))
 	seen.Count("paws rejects", kernel.PAWSRejects(moved[2]))
 	seen.Count("tried s", int64(tried.Seconds()))
-	if last := tries[len(tries)-1]; !s.SameTuple && s.Tries > 3 && last.Second.Verdict == tcp.TimedOut {
+	if last := tries[len(tries)-1]; !s.SameTuple && s.Tries > 3 && last.Second.Outcome == tcp.TimedOut {
 		return seen, s.afterwards(ctx, &seen)
 	}
 	return seen, nil
@@ -224,7 +224,7 @@ func (s twoAges) afterwards(ctx context.Context, seen *claim.Seen) error {
 			return err
 		}
 		silence := time.Since(began)
-		if t.Second.Verdict == tcp.TimedOut && silence < 2*situation.TimeWaitLength {
+		if t.Second.Outcome == tcp.TimedOut && silence < 2*situation.TimeWaitLength {
 			continue
 		}
 		why := fmt.Sprintf("nothing: %d ticks behind", t.Behind)
@@ -234,7 +234,7 @@ func (s twoAges) afterwards(ctx context.Context, seen *claim.Seen) error {
 		case silence > situation.TimeWaitLength:
 			why = "forgotten"
 		}
-		seen.Note("afterwards", string(t.Second.Verdict))
+		seen.Note("afterwards", string(t.Second.Outcome))
 		seen.Note("let in because", why)
 		seen.Count("silence s", int64(silence.Seconds()))
 		return nil

@@ -35,7 +35,7 @@ func summary(tries []secondTry) (seen claim.Seen) {
 		}
 		seen.Note(what, strings.Join(all, " / "))
 	}
-	for _, what := range []string{"verdict", "answers", "all syns reached", "reset"} {
+	for _, what := range []string{"outcome", "answers", "all syns reached", "reset"} {
 		common(what, func(t secondTry) string {
 			got, _ := t.Witnesses().Get(what)
 			return got
@@ -67,7 +67,7 @@ func twoAgesEvidence() []claim.Evidence {
 		{Name: "silence s", Unit: "s", Means: "how long after the first client's last connection that was", Aside: true},
 	}
 	same := slices.DeleteFunc(situation.TupleEvidence(), func(e claim.Evidence) bool {
-		return !slices.Contains([]string{"verdict", "answers", "all syns reached", "reset", "clocks", "syn-acks", "paws rejects"}, e.Name)
+		return !slices.Contains([]string{"outcome", "answers", "all syns reached", "reset", "clocks", "syn-acks", "paws rejects"}, e.Name)
 	})
 	return append(same, own...)
 }

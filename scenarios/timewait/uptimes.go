@@ -76,7 +76,7 @@ var clientsHaveUptimes = claim.Has(lab.Client, kernel.OwnMachine)
 func uptimesFiveTupleRules() []claim.Rule {
 	const unasked = "not asked"
 	answered := []claim.Expectation{
-		situation.Verdict(tcp.Connected), claim.Is("clocks", "older"), claim.Is("knob", unasked), claim.Is("answers", "ACK, SYN-ACK"), claim.Is("reset", "reached"),
+		situation.Outcome(tcp.Connected), claim.Is("clocks", "older"), claim.Is("knob", unasked), claim.Is("answers", "ACK, SYN-ACK"), claim.Is("reset", "reached"),
 		claim.AtLeast("paws rejects", 3), claim.Stays(lab.Gateway, "Conntrack.insert_failed"),
 	}
 
@@ -98,7 +98,7 @@ func uptimesFiveTupleRules() []claim.Rule {
 		},
 		{
 			Name: "uptimes-five-tuple-newer", Cells: claim.Cells{{memory: {uptimesTimeWait}}},
-			Want: []claim.Expectation{situation.Verdict(tcp.Connected), claim.Is("clocks", "not older"), claim.Is("knob", unasked), claim.Is("answers", "SYN-ACK"),
+			Want: []claim.Expectation{situation.Outcome(tcp.Connected), claim.Is("clocks", "not older"), claim.Is("knob", unasked), claim.Is("answers", "SYN-ACK"),
 				claim.Exactly("paws rejects", 0), claim.Stays(lab.Client, "TcpExt.TCPSynRetrans")},
 			Because: "the older client's timestamps are newer; and clients that are namespaces of one kernel have one uptime, " +
 				"so that whoever comes second has the newer timestamp",
@@ -116,12 +116,12 @@ func uptimesAddressRules() []claim.Rule {
 	const source = "tcp_conn_request, tcp_peer_is_proven before commit 4396e46187ca"
 	gotIn := func(knob []string, length string) []claim.Expectation {
 		return []claim.Expectation{
-			situation.Verdict(tcp.Connected), claim.Is("answers", "SYN-ACK"), claim.Is("knob", knob...), claim.Is("time-wait", length), claim.Exactly("passive rejects", 0),
+			situation.Outcome(tcp.Connected), claim.Is("answers", "SYN-ACK"), claim.Is("knob", knob...), claim.Is("time-wait", length), claim.Exactly("passive rejects", 0),
 			claim.Stays(lab.Client, "TcpExt.TCPSynRetrans"), claim.Stays(lab.Gateway, "Conntrack.insert_failed"),
 		}
 	}
 	shutOut := []claim.Expectation{
-		situation.Verdict(tcp.TimedOut), claim.Is("clocks", "older"), claim.Is("knob", set), claim.Is("time-wait", situation.RecycledTimeWait), claim.Is("all syns reached", "yes"),
+		situation.Outcome(tcp.TimedOut), claim.Is("clocks", "older"), claim.Is("knob", set), claim.Is("time-wait", situation.RecycledTimeWait), claim.Is("all syns reached", "yes"),
 		claim.Exactly("syn-acks", 0), claim.Is("reset", "none"), claim.AtLeast("passive rejects", 6), claim.Stays(lab.Gateway, "Conntrack.insert_failed"),
 	}
 

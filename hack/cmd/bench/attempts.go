@@ -39,7 +39,7 @@ func viaNode(n node.Node, to netip.AddrPort) attempter {
 			return err
 		}
 		for _, o := range outcomes {
-			if o.Verdict != tcp.Connected {
+			if o.Outcome != tcp.Connected {
 				return fmt.Errorf("attempt to %v: %v", to, o)
 			}
 		}

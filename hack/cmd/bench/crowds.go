@@ -85,7 +85,7 @@ func measureCrowd(ctx context.Context, spec lab.BalancerSpec, clients, each int)
 		return r, 0, err
 	}
 	if r.Failed() > 0 {
-		return r, 0, fmt.Errorf("%v", r.Verdicts)
+		return r, 0, fmt.Errorf("%v", r.Outcomes)
 	}
 	after, err := processorTime()
 	return r, after - before, err
@@ -100,7 +100,7 @@ func viaCrowd(client, server node.Node, door tcp.Attempt) attempter {
 			Interval: 100 * time.Millisecond,
 		})
 		if err == nil && r.Failed() > 0 {
-			err = fmt.Errorf("%v", r.Verdicts)
+			err = fmt.Errorf("%v", r.Outcomes)
 		}
 		return err
 	}

@@ -34,7 +34,7 @@ const (
 	HasSymbol   line.Method[string, kernel.Fact]             = "has symbol"
 	Listen      line.Method[tcp.ListenSpec, node.Listening]  = "listen"
 	Serve       line.Method[http.ListenSpec, node.Listening] = "serve"
-	Attempt     line.Method[[]tcp.Attempt, []tcp.Outcome]    = "attempt"
+	Attempt     line.Method[[]tcp.Attempt, []tcp.Result]    = "attempt"
 	Exchange    line.Method[Exchanges, []http.Exchanged]     = "exchange"
 	Served      line.Method[tcp.Handle, http.Served]         = "served"
 	Accept      line.Method[Acceptance, tcp.Handle]          = "accept"
@@ -154,7 +154,7 @@ func serveSockets(s *line.Server, a *Agent) {
 	Serve.Serve(s, ask(a, func(ctx context.Context, n *node.Local, spec http.ListenSpec) (node.Listening, error) {
 		return n.Serve(ctx, spec)
 	}))
-	Attempt.Serve(s, ask(a, func(ctx context.Context, n *node.Local, attempts []tcp.Attempt) ([]tcp.Outcome, error) {
+	Attempt.Serve(s, ask(a, func(ctx context.Context, n *node.Local, attempts []tcp.Attempt) ([]tcp.Result, error) {
 		return n.Attempt(ctx, attempts)
 	}))
 	Exchange.Serve(s, ask(a, func(ctx context.Context, n *node.Local, in Exchanges) ([]http.Exchanged, error) {

@@ -65,7 +65,7 @@ func Command() *cobra.Command {
 		}
 		all := append(sandboxed(ctx), tools(k)...)
 		show(c.OutOrStdout(), all)
-		return verdict(all)
+		return complaint(all)
 	}
 	return c
 }
@@ -118,8 +118,8 @@ func show(to io.Writer, all []finding) {
 	}
 }
 
-// verdict is an error that names what is required and missing.
-func verdict(all []finding) error {
+// complaint is an error that names what is required and missing.
+func complaint(all []finding) error {
 	var names []string
 	for _, f := range all {
 		if f.State == missing {

@@ -27,10 +27,10 @@ MISSING  packets: could not be told: not permitted
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", &out, want)
 	}
-	if err := verdict(all); err == nil || err.Error() != "missing: packets" {
+	if err := complaint(all); err == nil || err.Error() != "missing: packets" {
 		t.Error(err)
 	}
-	if err := verdict(all[:2]); err != nil {
+	if err := complaint(all[:2]); err != nil {
 		t.Error(err)
 	}
 }

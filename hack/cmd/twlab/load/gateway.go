@@ -133,7 +133,7 @@ func (g gateway) reached(r crowd.Result, f situation.Fates) string {
 		}
 	}
 	if f.Gateway > 0 {
-		text += fmt.Sprintf("too few ports: %d attempts connected at once, ", r.Verdicts[tcp.Connected]-r.Late)
+		text += fmt.Sprintf("too few ports: %d attempts connected at once, ", r.Outcomes[tcp.Connected]-r.Late)
 		if r.Late > 0 {
 			text += fmt.Sprintf("%d by repeating their SYN, after up to %s, ", r.Late, seconds(r.Latency.Max().Round(100*time.Millisecond)))
 		}

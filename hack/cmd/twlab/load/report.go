@@ -28,8 +28,8 @@ func report(to io.Writer, r crowd.Result, nat gateway, p patience) {
 		schedule += fmt.Sprintf("; %s/s offered, %s/s begun, behind %v", rate(r.Offered), rate(r.Achieved), r.Behind)
 	}
 	line("attempts", int64(r.Attempts), schedule)
-	for _, v := range slices.Sorted(maps.Keys(r.Verdicts)) {
-		line("  "+string(v), int64(r.Verdicts[v]), p.explain(v, r))
+	for _, v := range slices.Sorted(maps.Keys(r.Outcomes)) {
+		line("  "+string(v), int64(r.Outcomes[v]), p.explain(v, r))
 	}
 	f := situation.FatesOf(r)
 	line("SYNs", f.Sent, "")
@@ -63,7 +63,7 @@ func report(to io.Writer, r crowd.Result, nat gateway, p patience) {
 }
 
 // explain says what an outcome is to an application.
-func (p patience) explain(v tcp.Verdict, r crowd.Result) string {
+func (p patience) explain(v tcp.Outcome, r crowd.Result) string {
 	times := r.TookBy[v]
 	switch v {
 	case tcp.Connected:

@@ -52,7 +52,7 @@ func run1(t *testing.T, release string, one claim.Result, skipped string) string
 }
 
 func result(rule string, right bool) claim.Result {
-	return claim.Result{Family: "negotiation", Rule: rule, Lines: []claim.Line{{What: "verdict", Right: right}}}
+	return claim.Result{Family: "negotiation", Rule: rule, Lines: []claim.Line{{What: "outcome", Right: right}}}
 }
 
 // asked is a run of cells of the user's own, in an order that is not the file's.
@@ -89,9 +89,9 @@ func asked(t *testing.T, release string, answers ...scenarios.Answered) string {
 	return dir
 }
 
-func answer(number int, name, verdict string, right bool) scenarios.Answered {
+func answer(number int, name, outcome string, right bool) scenarios.Answered {
 	return scenarios.Answered{Number: number, Name: name, Title: "tuple clock=older", Covered: true, Result: &claim.Result{
-		Rule: "r", Lines: []claim.Line{{What: "verdict", Right: right}}, Seen: claim.Seen{Witnesses: []claim.Witness{{What: "verdict", Got: verdict}}},
+		Rule: "r", Lines: []claim.Line{{What: "outcome", Right: right}}, Seen: claim.Seen{Witnesses: []claim.Witness{{What: "outcome", Got: outcome}}},
 	}}
 }
 
@@ -129,7 +129,7 @@ func TestMatrixNamesTheKernelOfAChange(t *testing.T) {
 		"  3  1/1   1/1   6.12        [right] Timestamps are negotiated",
 		"not tried in these runs: 1, 2, 4,",
 		"negotiation              5.10  6.12",
-		"  negotiation-agreed     -     1/1   verdict: Connected; in use: yes\n",
+		"  negotiation-agreed     -     1/1   outcome: Connected; in use: yes\n",
 		"  6.12, and not yet 5.10 (cells: 1)\n" +
 			"    before: negotiation-not-taken: in use: no; option in the SYN-ACK: no; ",
 		"\n    since:  negotiation-agreed: in use: yes; option in the SYN-ACK: yes; ",

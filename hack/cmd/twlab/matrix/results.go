@@ -114,7 +114,7 @@ func readOne(dir string) (results, error) {
 }
 
 // add notes how a spec ended, and what came of its cell. What was emulated is no
-// kernel's verdict, and shows only where it failed.
+// kernel's outcome, and shows only where it failed.
 func (r *results) add(s spec) error {
 	cell, _, _ := strings.Cut(s.LeafNodeText, " is ")
 	emulated := slices.Contains(s.LeafNodeLabels, "emulated")
