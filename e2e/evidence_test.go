@@ -141,7 +141,7 @@ func list[T fmt.Stringer](out *strings.Builder, what string, items []T, err erro
 	}
 }
 
-// keepSeries writes down what a crowd did over time, a line of JSON for each
+// keepSeries writes down what a load did over time, a line of JSON for each
 // interval, and adds where to the spec's report.
 func keepSeries(of string, series []byte) {
 	GinkgoHelper()

@@ -37,7 +37,7 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"flag of a role that is unknown": {"e2e", []string{"--kernel", "proxy=debian-6.1"}, "roles are client, gateway, lb and server"},
 		"filter of cells of one's own":   {"e2e", []string{"--cell", "x", "--label-filter", "slow"}, "--label-filter does not go with cells of your own"},
 
-		"no such subcommand":            {"crowd", nil, `unknown command "crowd"; it is one of ask, build, `},
+		"no such subcommand":            {"weather", nil, `unknown command "weather"; it is one of ask, build, `},
 		"subcommand that is mistyped":   {"laod", nil, "near it: load"},
 		"question without a file":       {"ask", []string{"--procs", "2"}, "which file?"},
 		"question of no file":           {"ask", []string{"/nowhere.yaml"}, "cannot read the cells in '/nowhere.yaml'"},

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"twlab/harness/crowd"
+	"twlab/harness/load"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/tcp"
@@ -24,7 +24,7 @@ const (
 )
 
 // A persona in the lab has its own hold time and choice, and few ports, so that a
-// small crowd uses them up.
+// small load uses them up.
 const (
 	personaClients = 4
 	personaBlock   = 24                             // ports of each client, with PerClient
@@ -33,14 +33,14 @@ const (
 	personaOthers  = personaPorts - personaGreedy/2 // attempts of the others, more than what is left
 )
 
-// ByPersona is the family of crowds that come through different gateways.
+// ByPersona is the family of loads that come through different gateways.
 func ByPersona() situation.Family {
 	unpublished := personasThat(func(p Persona) bool { return p.Hold == 0 })
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "persona",
 			Evidence: personaEvidence(),
-			About: fmt.Sprintf("Crowds of %d clients come through gateways of many kinds, each with the hold time and choice of the real one and a pool "+
+			About: fmt.Sprintf("Loads of %d clients come through gateways of many kinds, each with the hold time and choice of the real one and a pool "+
 				"cut down to %d ports: who refuses connections when the ports are used up, and who when they come back?", personaClients, personaPorts),
 			Axes: personaAxes(),
 			Impossible: []claim.Impossible{
@@ -129,16 +129,16 @@ func (p Persona) driveStanding(ctx context.Context, l *lab.Lab) (seen claim.Seen
 	if err != nil {
 		return seen, err
 	}
-	plan := crowd.Plan{
+	plan := load.Plan{
 		Clients: clients[:1], Watched: []node.Node{gateway, balancer}, Each: personaGreedy, Seed: shareSeed,
 		Attempt: tcp.Attempt{To: door.Addr, ISN: p.isn()},
 	}
-	greedy, err := crowd.Run(ctx, plan)
+	greedy, err := load.Run(ctx, plan)
 	if err != nil {
 		return seen, fmt.Errorf("one client: %w", err)
 	}
 	plan.Clients, plan.Each = clients[1:], personaOthers/(personaClients-1)
-	others, err := crowd.Run(ctx, plan)
+	others, err := load.Run(ctx, plan)
 	if err != nil {
 		return seen, fmt.Errorf("the others: %w", err)
 	}
@@ -155,9 +155,9 @@ func (p Persona) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, e
 		return seen, err
 	}
 	if err := u.end(ctx); err != nil {
-		return seen, fmt.Errorf("first crowd: %w", err)
+		return seen, fmt.Errorf("first load: %w", err)
 	}
-	early, err := crowd.Run(ctx, crowd.Plan{
+	early, err := load.Run(ctx, load.Plan{
 		Clients: u.clients, Each: 1, Seed: shareSeed, Attempt: tcp.Attempt{To: u.door.Addr, ISN: p.isn(), Ending: tcp.Abort},
 	})
 	if err != nil {
@@ -175,7 +175,7 @@ func (p Persona) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, e
 	}
 	again, err := u.again(ctx, personaBlock)
 	if err != nil {
-		return seen, fmt.Errorf("second crowd: %w", err)
+		return seen, fmt.Errorf("second load: %w", err)
 	}
 	f := situation.FatesOf(again)
 	f.Note(&seen, again)
@@ -185,13 +185,13 @@ func (p Persona) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, e
 	return seen, nil
 }
 
-// personaEvidence is what family persona notes beside the account of its last crowd.
+// personaEvidence is what family persona notes beside the account of its last load.
 func personaEvidence() []claim.Evidence {
-	return append(situation.CrowdEvidence(),
+	return append(situation.LoadEvidence(),
 		claim.Evidence{Name: "greedy connected", Unit: situation.Attempts, Means: "attempts that connected of the one client that wants more than its share"},
 		claim.Evidence{Name: "greedy unaccounted", Unit: situation.SYNs, Means: "SYNs of that client of which it is not known what became of them"},
 		claim.Evidence{Name: "refused after the hold", Unit: situation.SYNs, Means: "what TIME_WAITs rejected when the gateway's hold time was over"},
 		claim.Evidence{Name: "connected within the hold", Unit: situation.Attempts, Means: "attempts that connected before the gateway's hold time was over"},
-		situation.CrowdTimeWaits,
+		situation.LoadTimeWaits,
 	)
 }

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"twlab/harness/crowd"
+	"twlab/harness/load"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -133,7 +133,7 @@ func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	// T+d later. What is counted begins and ends in between, so that it is full
 	// rounds.
 	between := 2 * ceilingHold / ceilingLoad
-	r, err := crowd.Run(ctx, crowd.Plan{
+	r, err := load.Run(ctx, load.Plan{
 		Clients: l.Nodes(lab.Client), Watched: []node.Node{gateway, balancer}, Attempt: attempt, Seed: shareSeed,
 		Rate:     ceilingLoad * float64(ports) / ceilingHold.Seconds(),
 		Duration: ceilingRounds*ceilingHold + 3*ceilingHold/2, Interval: ceilingHold / ceilingLoad,
@@ -154,7 +154,7 @@ func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	if len(gaps) < ports {
 		return seen, fmt.Errorf("ports were used again %d times, want at least %d", len(gaps), ports)
 	}
-	// Of a crowd that is kept waiting itself, the middle one of the times after
+	// Of a load that is kept waiting itself, the middle one of the times after
 	// which a port was used again tells what the ceiling is; the number of
 	// connections, that it is not exceeded.
 	seen.Count("percent of the ceiling", int64(100*ceilingHold/max(gaps[len(gaps)/2], time.Microsecond)))
@@ -214,9 +214,9 @@ func reuseGaps(packets []observe.Packet, door netip.AddrPort, own bool) (gaps []
 	return gaps
 }
 
-// ceilingEvidence is what [driveCeiling] notes beside the account of its crowd.
+// ceilingEvidence is what [driveCeiling] notes beside the account of its load.
 func ceilingEvidence() []claim.Evidence {
-	return append(situation.CrowdEvidence(),
+	return append(situation.LoadEvidence(),
 		claim.Evidence{Name: "percent of the ceiling", Unit: "%", Means: "T against the time after which a port was used again, the middle one of all such times"},
 		claim.Evidence{Name: "counted, percent", Unit: "%", Means: "connections that came about in the counted rounds against those that P ports allow"},
 		claim.Evidence{Name: "soonest reuse, ms", Unit: situation.InMS, Means: "the shortest time after which a port was used again"},

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"twlab/harness/crowd"
+	"twlab/harness/load"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -33,12 +33,12 @@ const (
 )
 
 // Refusal is the family of who refuses a connection: each attempt and each SYN of
-// a crowd has exactly one fate, and each fate a witness of its own.
+// a load has exactly one fate, and each fate a witness of its own.
 func Refusal() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "refusal",
-			Evidence: situation.CrowdEvidence(),
+			Evidence: situation.LoadEvidence(),
 			About: fmt.Sprintf("%d clients make %d connections each through a gateway, which stay: who refuses how many attempts and SYNs, "+
 				"and does the account of all SYNs come out even?", refusalClients, refusalEach),
 			Axes: []claim.Axis{{
@@ -148,7 +148,7 @@ func refusalTopology(c claim.Cell) lab.Topology {
 
 func driveRefusal(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
 	gateway, balancer := l.Gateway(), l.Balancer()
-	plan := crowd.Plan{
+	plan := load.Plan{
 		Clients: l.Nodes(lab.Client), Watched: []node.Node{gateway, balancer}, Each: refusalEach, Seed: shareSeed,
 		// One attempt after the other, so that none finds a queue or a port
 		// taken for a moment only; and all that wait for an answer at once.
@@ -169,7 +169,7 @@ func driveRefusal(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 			}
 		}
 		if err := u.end(ctx); err != nil {
-			return seen, fmt.Errorf("first crowd: %w", err)
+			return seen, fmt.Errorf("first load: %w", err)
 		}
 		if _, err := gateway.DeleteFlows(ctx, observe.FlowMatch{Original: observe.Tuple{Dst: u.door.Addr}}); err != nil {
 			return seen, err
@@ -196,7 +196,7 @@ func driveRefusal(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 		}
 		plan.Attempt.To = door.Addr
 	}
-	r, err := crowd.Run(ctx, plan)
+	r, err := load.Run(ctx, plan)
 	if err != nil {
 		return seen, err
 	}

@@ -25,20 +25,20 @@ const (
 	clocksNone       = "none"
 )
 
-// shareSYNs is how many TIME_WAITs the second crowd meets: as many ports as the
+// shareSYNs is how many TIME_WAITs the second load meets: as many ports as the
 // gateway has, and not more than it tries before it gives up
 // (nf_nat_l4proto_unique_tuple: 128). shareHosts share them out evenly.
 const (
 	shareSYNs  = 128
 	shareHosts = 32
-	// shareSeed draws the clocks of hosts, and in every family of crowds the order
+	// shareSeed draws the clocks of hosts, and in every family of loads the order
 	// of the clients. What the kernel draws (offsets, sequence numbers, ports) has
 	// no seed that could be set.
 	shareSeed = 20211125
 )
 
-// Share is the family of how many SYNs are refused: a crowd uses up all ports of a
-// gateway, the gateway forgets, and a second crowd uses them all again.
+// Share is the family of how many SYNs are refused: a load uses up all ports of a
+// gateway, the gateway forgets, and a second load uses them all again.
 func Share() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
@@ -155,7 +155,7 @@ func driveShare(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen,
 		}
 	}
 	if err := u.end(ctx); err != nil {
-		return seen, fmt.Errorf("first crowd: %w", err)
+		return seen, fmt.Errorf("first load: %w", err)
 	}
 	if err := u.forget(ctx); err != nil {
 		return seen, err
@@ -166,7 +166,7 @@ func driveShare(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen,
 	}
 	again, err := u.again(ctx, shareSYNs/shareHosts)
 	if err != nil {
-		return seen, fmt.Errorf("second crowd: %w", err)
+		return seen, fmt.Errorf("second load: %w", err)
 	}
 	f := situation.FatesOf(again)
 	f.Note(&seen, again)
@@ -177,11 +177,11 @@ func driveShare(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen,
 	return seen, nil
 }
 
-// shareEvidence is what [driveShare] notes beside the account of its second crowd.
+// shareEvidence is what [driveShare] notes beside the account of its second load.
 func shareEvidence() []claim.Evidence {
-	return append(situation.CrowdEvidence(),
+	return append(situation.LoadEvidence(),
 		claim.Evidence{Name: "refused", Unit: situation.SYNs, Means: "what TIME_WAITs rejected, for whatever reason"},
-		situation.CrowdTimeWaits,
+		situation.LoadTimeWaits,
 		claim.Evidence{Name: "ahead", Unit: situation.Attempts, Means: "attempts of hosts whose clock is behind the one before them on the port", Aside: true},
 		claim.Evidence{Name: "refused as the clocks say", Unit: situation.YesOrNo, Means: "whether as many were rejected as the clocks that were drawn demand"},
 	)

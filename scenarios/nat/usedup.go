@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"time"
 
-	"twlab/harness/crowd"
+	"twlab/harness/load"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -45,12 +45,12 @@ func useUp(ctx context.Context, l *lab.Lab, ports int, isn uint32) (u *usedUp, e
 		}
 		outs, err := c.Attempt(ctx, attempts)
 		if err != nil {
-			return nil, fmt.Errorf("first crowd: %w", err)
+			return nil, fmt.Errorf("first load: %w", err)
 		}
 		u.conns = append(u.conns, nil)
 		for _, o := range outs {
 			if o.Outcome != tcp.Connected {
-				return nil, fmt.Errorf("first crowd: %s: %v, want a connection", c.Identity().Name, o)
+				return nil, fmt.Errorf("first load: %s: %v, want a connection", c.Identity().Name, o)
 			}
 			u.conns[i] = append(u.conns[i], o.Conn)
 		}
@@ -62,7 +62,7 @@ func useUp(ctx context.Context, l *lab.Lab, ports int, isn uint32) (u *usedUp, e
 		return len(there) == ports, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("first crowd: %w", err)
+		return nil, fmt.Errorf("first load: %w", err)
 	}
 	for _, s := range there {
 		conn, err := u.balancer.Accept(ctx, u.door.Handle, s.Remote)
@@ -170,12 +170,12 @@ func holdTime(ctx context.Context, gateway node.Node) (time.Duration, error) {
 }
 
 // errOutlived says that TIME_WAITs may have ended by themselves before they were met.
-var errOutlived = errors.New("the second crowd came too late for the TIME_WAITs of the first")
+var errOutlived = errors.New("the second load came too late for the TIME_WAITs of the first")
 
 // again has every client make so many connections that stay.
-func (u *usedUp) again(ctx context.Context, each int) (crowd.Result, error) {
+func (u *usedUp) again(ctx context.Context, each int) (load.Result, error) {
 	began := time.Since(u.closed)
-	r, err := crowd.Run(ctx, crowd.Plan{
+	r, err := load.Run(ctx, load.Plan{
 		Clients: u.clients, Watched: []node.Node{u.gateway, u.balancer}, Each: each, Seed: shareSeed,
 		Attempt: tcp.Attempt{To: u.door.Addr},
 		// Those that are refused wait for each other on no kernel. Two that clash

@@ -4,14 +4,14 @@ import (
 	"bytes"
 	"strconv"
 
-	"twlab/harness/crowd"
+	"twlab/harness/load"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
 	"twlab/scenarios/claim"
 )
 
-// Fates says what became of every SYN of a crowd. Each number is of evidence of its own,
+// Fates says what became of every SYN of a load. Each number is of evidence of its own,
 // so that nothing makes them add up but the truth; only Number is the rest of what is
 // evidence of two. None is negative.
 type Fates struct {
@@ -39,7 +39,7 @@ type Fates struct {
 //
 // ListenOverflows counts the last ACK of a handshake too, when the queue has filled up
 // since its SYN; such an ACK shows as [Fates.Surplus].
-func FatesOf(r crowd.Result) Fates {
+func FatesOf(r load.Result) Fates {
 	client, gateway, balancer := r.Moved[lab.Client], r.Moved[lab.Gateway], r.Moved[lab.Balancer]
 	f := Fates{
 		Sent:     int64(r.SYNs),
@@ -62,14 +62,14 @@ func FatesOf(r crowd.Result) Fates {
 // aborted is how many connections the clients ended by a RST. TCPAbortOnData counts
 // them (tcp_close), and with them the attempts that were given up in SYN_SENT, which
 // send none.
-func aborted(r crowd.Result) int64 {
+func aborted(r load.Result) int64 {
 	n := kernel.AbortedOnData.Of(r.Moved[lab.Client])
 	return max(0, n-int64(r.Outcomes[tcp.Undecided]))
 }
 
 // hadTimeWait tells whether the balancer had a TIME_WAIT at any time at which somebody
 // looked. It lasts a minute, and somebody looks in every interval.
-func hadTimeWait(r crowd.Result) bool {
+func hadTimeWait(r load.Result) bool {
 	if r.TimeWaitBefore[lab.Balancer] > 0 {
 		return true
 	}
@@ -97,9 +97,9 @@ func (f Fates) Surplus() int64 { return max(0, f.counted()-f.Sent) }
 // Unaccounted is how far the account is from coming out even.
 func (f Fates) Unaccounted() int64 { return f.Missing() + f.Surplus() }
 
-// Note adds the account of the crowd to what was seen: attempts by outcome, SYNs
+// Note adds the account of the load to what was seen: attempts by outcome, SYNs
 // by fate.
-func (f Fates) Note(seen *claim.Seen, r crowd.Result) {
+func (f Fates) Note(seen *claim.Seen, r load.Result) {
 	seen.Count("connected", int64(r.Outcomes[tcp.Connected]))
 	seen.Count("late", int64(r.Late))
 	seen.Count("failed", int64(r.Failed()))
@@ -116,7 +116,7 @@ func (f Fates) Note(seen *claim.Seen, r crowd.Result) {
 	seen.Note("latency", r.Latency.String())
 	seen.Moved = r.Moved
 	var series bytes.Buffer
-	_ = crowd.WriteSeries(&series, r.Series) // to memory
+	_ = load.WriteSeries(&series, r.Series) // to memory
 	seen.Series = append(seen.Series, series.Bytes()...)
 }
 
@@ -133,8 +133,8 @@ const (
 // RefusedBy is the witness that counts the refusals of one.
 func RefusedBy(who string) string { return "refused by the " + who }
 
-// CrowdEvidence is what [Fates.note] notes of a crowd.
-func CrowdEvidence() []claim.Evidence {
+// LoadEvidence is what [Fates.note] notes of a load.
+func LoadEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		{Name: "connected", Unit: Attempts, Means: "attempts that connected"},
 		{Name: "late", Unit: Attempts, Means: "attempts that connected, but not by their first SYN"},
@@ -153,5 +153,5 @@ func CrowdEvidence() []claim.Evidence {
 	}
 }
 
-// CrowdTimeWaits is evidence that only some crowds leave.
-var CrowdTimeWaits = claim.Evidence{Name: "time-waits", Unit: Sockets, Means: "TIME_WAITs that the balancer had when the last crowd came"}
+// LoadTimeWaits is evidence that only some loads leave.
+var LoadTimeWaits = claim.Evidence{Name: "time-waits", Unit: Sockets, Means: "TIME_WAITs that the balancer had when the last load came"}

@@ -5,15 +5,15 @@ import (
 	"testing"
 	"testing/quick"
 
-	"twlab/harness/crowd"
+	"twlab/harness/load"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
 )
 
-// load is a crowd of which the truth is known: what became of each SYN, and what else
+// known is a load of which the truth is known: what became of each SYN, and what else
 // there was that moves the same counters.
-type load struct {
+type known struct {
 	truth     Fates
 	outcomes  map[tcp.Outcome]int
 	aborted   int // connections that clients ended by a RST
@@ -21,10 +21,10 @@ type load struct {
 	resets    int // RSTs of the balancer to others than refused attempts
 }
 
-// randomLoad is a crowd of some attempts, each of which sends a SYN until it is accepted
+// randomLoad is a load of some attempts, each of which sends a SYN until it is accepted
 // or refused, or gives up.
-func randomLoad(random *rand.Rand) load {
-	l := load{outcomes: map[tcp.Outcome]int{}}
+func randomLoad(random *rand.Rand) known {
+	l := known{outcomes: map[tcp.Outcome]int{}}
 	aborts := random.IntN(3) == 0
 	if !aborts && random.IntN(2) == 0 {
 		l.timeWaits = 1 + random.IntN(50)
@@ -68,10 +68,10 @@ func randomLoad(random *rand.Rand) load {
 }
 
 // result is what the kernels count of the load.
-func (l load) result() crowd.Result {
+func (l known) result() load.Result {
 	t := l.truth
 	count := func(n int64) uint64 { return uint64(n) }
-	return crowd.Result{
+	return load.Result{
 		SYNs: int(t.Sent), Outcomes: l.outcomes,
 		Moved: map[lab.Role]kernel.Counters{
 			lab.Client: {
@@ -85,7 +85,7 @@ func (l load) result() crowd.Result {
 				"Tcp.OutRsts": count(t.Closed + int64(l.resets)),
 			},
 		},
-		Series: []crowd.Row{{TimeWait: map[lab.Role]int{lab.Balancer: l.timeWaits}}},
+		Series: []load.Row{{TimeWait: map[lab.Role]int{lab.Balancer: l.timeWaits}}},
 	}
 }
 
@@ -103,7 +103,7 @@ func TestTheAccountIsTheTruth(t *testing.T) {
 // Whatever the counters say, no number is negative and the sum is right.
 func TestNoAccountHasANegativeNumber(t *testing.T) {
 	right := func(sent uint16, outcomes [3]uint8, client, gateway, balancer [6]uint16, timeWait, before bool) bool {
-		r := crowd.Result{
+		r := load.Result{
 			SYNs:     int(sent),
 			Outcomes: map[tcp.Outcome]int{tcp.Refused: int(outcomes[0]), tcp.Undecided: int(outcomes[1]), tcp.Connected: int(outcomes[2])},
 			Moved:    map[lab.Role]kernel.Counters{lab.Client: {}, lab.Gateway: {}, lab.Balancer: {}}, TimeWaitBefore: map[lab.Role]int{},
@@ -114,7 +114,7 @@ func TestNoAccountHasANegativeNumber(t *testing.T) {
 			r.Moved[lab.Client][name], r.Moved[lab.Gateway][name], r.Moved[lab.Balancer][name] = uint64(client[i]), uint64(gateway[i]), uint64(balancer[i])
 		}
 		if timeWait {
-			r.Series = []crowd.Row{{TimeWait: map[lab.Role]int{lab.Balancer: 1}}}
+			r.Series = []load.Row{{TimeWait: map[lab.Role]int{lab.Balancer: 1}}}
 		}
 		if before {
 			r.TimeWaitBefore[lab.Balancer] = 1

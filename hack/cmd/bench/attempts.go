@@ -127,7 +127,7 @@ func (t target) measure(ctx context.Context, attempt attempter, total, atOnce in
 	return took, nil
 }
 
-// benchAttempts compares the rate of node.Attempt, and that of a crowd whose
+// benchAttempts compares the rate of node.Attempt, and that of a load whose
 // counters are read all the while, with that of bare system calls
 // in the same namespace, towards the same listener. The namespaces are the bare
 // ones, because a lab does not hand out its own; node.Local is what it makes of
@@ -152,7 +152,7 @@ func benchAttempts(ctx context.Context, t *table, o options) (err error) {
 	}
 
 	aborted := tcp.Attempt{To: door.at, Ending: tcp.Abort}
-	ways := []attempter{viaNode(client, door.at), bySystemCalls(bare.spaces[2], door.at), viaCrowd(client, server, aborted)}
+	ways := []attempter{viaNode(client, door.at), bySystemCalls(bare.spaces[2], door.at), viaLoad(client, server, aborted)}
 	rates := make([]sample, len(ways))
 	for round := range rateRounds*o.rounds + 1 {
 		for i := range ways {
@@ -167,7 +167,7 @@ func benchAttempts(ctx context.Context, t *table, o options) (err error) {
 		}
 	}
 	t.compare(fmt.Sprintf("connects, %d at once, against a loop of system calls", batch), rates[0], rates[1], perSecond, goal{atLeast: 0.8})
-	t.compare("connects of a crowd, counters captured, against the same loop", rates[2], rates[1], perSecond, goal{atLeast: 0.8})
+	t.compare("connects of a load, counters captured, against the same loop", rates[2], rates[1], perSecond, goal{atLeast: 0.8})
 	return nil
 }
 

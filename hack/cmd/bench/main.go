@@ -47,7 +47,7 @@ type options struct {
 	ipClients int    // the largest lab that is made by ip(8) as well
 	rounds    int    // of each comparison; large labs get fewer
 	attempts  int    // connects in each sample of a rate; 0 skips them
-	crowds    bool   // whether whole crowds are measured
+	loads    bool   // whether whole loads are measured
 	e2e       string // output directory for hack/e2e; "" measures the rest
 	profile   string // file for a CPU profile
 	agent     string // hack/cmd/agent, built; "" measures no machine
@@ -67,7 +67,7 @@ func parse(arguments []string) (options, error) {
 	flags.IntVar(&o.ipClients, "ip-clients", 100, "")
 	flags.IntVar(&o.rounds, "rounds", 5, "")
 	flags.IntVar(&o.attempts, "attempts", 2000, "")
-	flags.BoolVar(&o.crowds, "crowds", true, "")
+	flags.BoolVar(&o.loads, "loads", true, "")
 	flags.StringVar(&o.e2e, "e2e", "", "")
 	flags.StringVar(&o.profile, "cpuprofile", "", "")
 	flags.StringVar(&o.agent, "agent", "", "")
@@ -158,8 +158,8 @@ func run(ctx context.Context, arguments []string, out io.Writer) (err error) {
 			return err
 		}
 	}
-	if o.crowds {
-		if err := benchCrowds(ctx, t, o); err != nil {
+	if o.loads {
+		if err := benchLoads(ctx, t, o); err != nil {
 			return err
 		}
 	}

@@ -50,7 +50,7 @@ func TestEverySubcommandHelps(t *testing.T) {
 
 func TestExitStatuses(t *testing.T) {
 	for line, want := range map[string]int{
-		"--help": 0, "": 2, "crowd": 2, "--version": 2, "kernels boot": 2, "sandbox": 125, "ask": 2, "completion bash": 0, "completion fish": 0,
+		"--help": 0, "": 2, "load": 2, "--version": 2, "kernels boot": 2, "sandbox": 125, "ask": 2, "completion bash": 0, "completion fish": 0,
 	} {
 		var out, said bytes.Buffer
 		if status := run(t.Context(), strings.Fields(line), &out, &said); status != want {

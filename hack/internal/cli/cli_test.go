@@ -14,7 +14,7 @@ import (
 func TestNearest(t *testing.T) {
 	names := []string{"doctor", "load", "kernels", "matrix", "mutate", "ask", "soak"}
 	for slip, want := range map[string][]string{
-		"laod": {"load"}, "mutat": {"mutate"}, "kernel": {"kernels"}, "matrxi": {"matrix"}, "sok": {"soak", "ask"}, "crowd": nil, "x": nil,
+		"laod": {"load"}, "mutat": {"mutate"}, "kernel": {"kernels"}, "matrxi": {"matrix"}, "sok": {"soak", "ask"}, "weather": nil, "x": nil,
 	} {
 		if got := Nearest(slip, names); !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", slip, got, want)

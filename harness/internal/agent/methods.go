@@ -34,7 +34,7 @@ const (
 	HasSymbol   line.Method[string, kernel.Fact]             = "has symbol"
 	Listen      line.Method[tcp.ListenSpec, node.Listening]  = "listen"
 	Serve       line.Method[http.ListenSpec, node.Listening] = "serve"
-	Attempt     line.Method[[]tcp.Attempt, []tcp.Result]    = "attempt"
+	Attempt     line.Method[[]tcp.Attempt, []tcp.Result]     = "attempt"
 	Exchange    line.Method[Exchanges, []http.Exchanged]     = "exchange"
 	Served      line.Method[tcp.Handle, http.Served]         = "served"
 	Accept      line.Method[Acceptance, tcp.Handle]          = "accept"

@@ -73,7 +73,7 @@ What a run leaves in DIR (results of an earlier run are removed first):
                            where a rule leaves room
   preflight.txt            what this kernel is and can do, and which kernels roles have
   evidence/                what the kernel said, for every spec that failed
-  series/                  what each crowd did over time, a line of JSON for each interval
+  series/                  what each load did over time, a line of JSON for each interval
   bin/                     the programs that ran, and what they were told
 
 Exit status: Ginkgo's (0 passed, 1 failed, 197 passed but some specs were

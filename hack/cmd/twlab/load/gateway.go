@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"time"
 
-	"twlab/harness/crowd"
+	"twlab/harness/load"
 	"twlab/harness/evict"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
@@ -15,7 +15,7 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// gateway is the NAT of a crowd: what it can do, and what of that this kernel does.
+// gateway is the NAT of a load: what it can do, and what of that this kernel does.
 type gateway struct {
 	profile string // "" is none
 	clients int
@@ -123,7 +123,7 @@ func (g gateway) String() string {
 }
 
 // reached compares the ceiling with what was measured.
-func (g gateway) reached(r crowd.Result, f situation.Fates) string {
+func (g gateway) reached(r load.Result, f situation.Fates) string {
 	text := ""
 	if g.timeout > 0 && g.kept() {
 		most := r.MostConnectedWithin(g.timeout)

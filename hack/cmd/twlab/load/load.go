@@ -21,7 +21,7 @@ import (
 
 	"twlab/hack/internal/cli"
 	"twlab/hack/internal/kit"
-	"twlab/harness/crowd"
+	"twlab/harness/load"
 	"twlab/harness/lab"
 	"twlab/harness/sandbox"
 	"twlab/harness/tcp"
@@ -100,7 +100,7 @@ func personas() (names []string) {
 
 // options is what the command line asks for.
 type options struct {
-	plan     crowd.Plan // without nodes and door
+	plan     load.Plan // without nodes and door
 	topology lab.Topology
 	profile  string     // the persona's name; "" is none
 	closes   string     // who closes first, a key of endings
@@ -122,7 +122,7 @@ var endings = map[string]struct{ client, balancer tcp.Ending }{
 
 // request is what the flags say.
 type request struct {
-	plan           crowd.Plan
+	plan           load.Plan
 	behind         behind
 	closes, series string
 	clientTS, lbTS string
@@ -240,7 +240,7 @@ func (o options) run(ctx context.Context, stdout, stderr io.Writer) (err error) 
 	}
 	o.plan.Clients, o.plan.Watched = l.Nodes(lab.Client), append(l.Nodes(lab.Gateway), balancer)
 	o.plan.Attempt.To = door.Addr
-	givesUp, err := crowd.GivesUp(ctx, o.plan.Clients[0])
+	givesUp, err := load.GivesUp(ctx, o.plan.Clients[0])
 	if err != nil {
 		return err
 	}
@@ -262,7 +262,7 @@ func (o options) run(ctx context.Context, stdout, stderr io.Writer) (err error) 
 	if cli.IsTerminal(stderr) {
 		o.plan.Progress = line.show
 	}
-	r, err := crowd.Run(ctx, o.plan)
+	r, err := load.Run(ctx, o.plan)
 	line.clear()
 	if err != nil {
 		return err
@@ -271,7 +271,7 @@ func (o options) run(ctx context.Context, stdout, stderr io.Writer) (err error) 
 	return o.writeSeries(r)
 }
 
-func (o options) writeSeries(r crowd.Result) (err error) {
+func (o options) writeSeries(r load.Result) (err error) {
 	if o.series == "" {
 		return nil
 	}
@@ -279,7 +279,7 @@ func (o options) writeSeries(r crowd.Result) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(crowd.WriteSeries(file, r.Series), file.Close())
+	return errors.Join(load.WriteSeries(file, r.Series), file.Close())
 }
 
 // progressLine is one line of a terminal, written again and again.
@@ -288,7 +288,7 @@ type progressLine struct {
 	written bool
 }
 
-func (p *progressLine) show(r crowd.Row) {
+func (p *progressLine) show(r load.Row) {
 	const width = 110
 	text := r.String()
 	fmt.Fprintf(p.to, "\r\x1b[K%s", text[:min(len(text), width)])

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"twlab/hack/internal/cli"
-	"twlab/harness/crowd"
+	"twlab/harness/load"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
 )
@@ -95,7 +95,7 @@ func TestProgressIsOneLineForTerminalsOnly(t *testing.T) {
 	if out.Len() > 0 {
 		t.Errorf("nothing was shown, and %q cleared", out.String())
 	}
-	line.show(crowd.Row{At: time.Second, Begun: 3})
+	line.show(load.Row{At: time.Second, Begun: 3})
 	line.clear()
 	if text := out.String(); strings.Contains(text, "\n") || !strings.Contains(text, "1.0 s: 3 begun") {
 		t.Errorf("progress is %q, want one line that is cleared in the end", text)

@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"twlab/harness/crowd"
+	"twlab/harness/load"
 	"twlab/harness/tcp"
 	"twlab/scenarios/situation"
 )
@@ -19,8 +19,8 @@ type patience struct {
 	own     time.Duration // --timeout; 0 waits for the kernel
 }
 
-// report says what came of the crowd.
-func report(to io.Writer, r crowd.Result, nat gateway, p patience) {
+// report says what came of the load.
+func report(to io.Writer, r load.Result, nat gateway, p patience) {
 	table := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	line := func(what string, count int64, note string) { fmt.Fprintf(table, "%s\t%d\t%s\n", what, count, note) }
 	schedule := fmt.Sprintf("by %d clients in %v, seed %d", r.Clients, r.Took.Round(time.Millisecond), r.Seed)
@@ -63,7 +63,7 @@ func report(to io.Writer, r crowd.Result, nat gateway, p patience) {
 }
 
 // explain says what an outcome is to an application.
-func (p patience) explain(v tcp.Outcome, r crowd.Result) string {
+func (p patience) explain(v tcp.Outcome, r load.Result) string {
 	times := r.TookBy[v]
 	switch v {
 	case tcp.Connected:

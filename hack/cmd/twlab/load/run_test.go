@@ -20,8 +20,8 @@ type printed struct {
 	text   string
 }
 
-// crowdOf runs the tool. It skips the test where there is no privilege to build a lab.
-func crowdOf(t *testing.T, arguments ...string) printed {
+// loadOf runs the tool. It skips the test where there is no privilege to build a lab.
+func loadOf(t *testing.T, arguments ...string) printed {
 	t.Helper()
 	var out, progress bytes.Buffer
 	o, err := parse(arguments)
@@ -94,7 +94,7 @@ func TestTheAccountComesOutEven(t *testing.T) {
 			}
 			t.Run(closes+" "+timeout, func(t *testing.T) {
 				t.Parallel()
-				p := crowdOf(t, arguments...)
+				p := loadOf(t, arguments...)
 				p.check(t, closes)
 				if n := p.counts["not accounted for"] + p.counts["counted too much"]; n > 0 {
 					t.Errorf("%s: %d SYNs too few or too many:\n%s", strings.Join(arguments, " "), n, p.text)
@@ -106,7 +106,7 @@ func TestTheAccountComesOutEven(t *testing.T) {
 
 func TestAProfileKeepsItsCeiling(t *testing.T) {
 	const ports, hold, load = 16, 5, 15
-	p := crowdOf(t, "--clients", "2", "--ports", strconv.Itoa(2*ports), "--per-client", strconv.Itoa(ports), "--hold", strconv.Itoa(hold),
+	p := loadOf(t, "--clients", "2", "--ports", strconv.Itoa(2*ports), "--per-client", strconv.Itoa(ports), "--hold", strconv.Itoa(hold),
 		"--rate", "20", "--for", fmt.Sprintf("%ds", load), "--client-sysctl", "net.ipv4.tcp_syn_retries=1", "--client-ts", "2")
 	p.check(t, "lb")
 	for _, want := range []string{"16 ports for each client", "kept for 5 s", "16/5 s = 3.20/s for each client, 6.40/s for all 2", "offered 20/s"} {
@@ -134,12 +134,12 @@ func TestAProfileKeepsItsCeiling(t *testing.T) {
 
 func TestWhoGivesUpFirstIsTold(t *testing.T) {
 	arguments := []string{"--clients", "1", "--each", "12", "--ports", "8", "--close", "never"}
-	p := crowdOf(t, append(arguments, "--timeout", "1500ms")...)
+	p := loadOf(t, append(arguments, "--timeout", "1500ms")...)
 	p.check(t, "never")
 	if p.counts["Undecided"] != 4 || !strings.Contains(p.text, "no answer in 1.5 s (--timeout); this kernel would say ETIMEDOUT after about 1") {
 		t.Errorf("got\n%s", p.text)
 	}
-	p = crowdOf(t, append(arguments, "--client-sysctl", "net.ipv4.tcp_syn_retries=1")...)
+	p = loadOf(t, append(arguments, "--client-sysctl", "net.ipv4.tcp_syn_retries=1")...)
 	p.check(t, "never")
 	if p.counts["TimedOut"] != 4 || !strings.Contains(p.text, "ETIMEDOUT after 3") {
 		t.Errorf("got\n%s", p.text)

@@ -1,13 +1,13 @@
 //go:build linux
 
-package crowd_test
+package load_test
 
 import (
 	"fmt"
 	"testing"
 	"time"
 
-	"twlab/harness/crowd"
+	"twlab/harness/load"
 	"twlab/harness/internal/labtest"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
@@ -26,7 +26,7 @@ func TestTheKernelGivesUpWhenItIsSaidTo(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, err := crowd.GivesUp(t.Context(), client)
+			want, err := load.GivesUp(t.Context(), client)
 			if err != nil {
 				t.Fatal(err)
 			}

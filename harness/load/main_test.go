@@ -1,6 +1,6 @@
 //go:build linux
 
-package crowd_test
+package load_test
 
 import (
 	"os"

@@ -1,6 +1,6 @@
 //go:build linux
 
-package crowd_test
+package load_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"twlab/harness/crowd"
+	"twlab/harness/load"
 	"twlab/harness/kernel"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -40,8 +40,8 @@ func (s scripted) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Re
 	return s.attempt(ctx, len(attempts))
 }
 
-func plan(client node.Node) crowd.Plan {
-	return crowd.Plan{Clients: []node.Node{client}, Attempt: tcp.Attempt{To: netip.MustParseAddrPort("10.0.0.1:80")}}
+func plan(client node.Node) load.Plan {
+	return load.Plan{Clients: []node.Node{client}, Attempt: tcp.Attempt{To: netip.MustParseAddrPort("10.0.0.1:80")}}
 }
 
 func TestAttemptsOfOneCallHaveMomentsOfTheirOwn(t *testing.T) {
@@ -53,7 +53,7 @@ func TestAttemptsOfOneCallHaveMomentsOfTheirOwn(t *testing.T) {
 		return outcomes, nil
 	}})
 	p.Each, p.InFlight = 10, 40 // in one call
-	r, err := crowd.Run(t.Context(), p)
+	r, err := load.Run(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestAttemptsOfOneCallHaveMomentsOfTheirOwn(t *testing.T) {
 	}
 }
 
-func TestAFailedLookEndsTheCrowdAtOnce(t *testing.T) {
+func TestAFailedLookEndsTheLoadAtOnce(t *testing.T) {
 	broken := errors.New("no tables today")
 	var looks atomic.Int32
 	p := plan(scripted{
@@ -85,7 +85,7 @@ func TestAFailedLookEndsTheCrowdAtOnce(t *testing.T) {
 		},
 	})
 	p.Rate, p.Duration, p.Interval = 1, time.Hour, time.Millisecond
-	if _, err := crowd.Run(t.Context(), p); !errors.Is(err, broken) {
+	if _, err := load.Run(t.Context(), p); !errors.Is(err, broken) {
 		t.Errorf("got %v, want %v", err, broken)
 	}
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package crowd
+package load
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 	"twlab/harness/topo"
 )
 
-// Result is what came of a crowd.
+// Result is what came of a load.
 type Result struct {
 	Clients  int    `json:"clients"`
 	Attempts int    `json:"attempts"`
@@ -64,7 +64,7 @@ type Result struct {
 }
 
 // ConnectedBetween counts the attempts that had their outcome in that time, from
-// the beginning of the crowd on, and connected.
+// the beginning of the load on, and connected.
 func (r Result) ConnectedBetween(from, until time.Duration) (n int) {
 	for _, e := range r.ends {
 		if e.result.Outcome == tcp.Connected && from <= e.decided && e.decided < until {
@@ -97,9 +97,9 @@ func (r Result) MostConnectedWithin(stretch time.Duration) (most int) {
 // Failed is how many attempts did not connect.
 func (r Result) Failed() int { return r.Attempts - r.Outcomes[tcp.Connected] }
 
-// Run makes the crowd connect as the plan says, and returns when each attempt has
+// Run makes the load connect as the plan says, and returns when each attempt has
 // had its outcome and its ending. An error means that something else than the
-// network failed, or that ctx ended; it ends the crowd at once.
+// network failed, or that ctx ended; it ends the load at once.
 func Run(ctx context.Context, p Plan) (Result, error) {
 	if err := p.Validate(); err != nil {
 		return Result{}, err
@@ -107,12 +107,12 @@ func Run(ctx context.Context, p Plan) (Result, error) {
 	r := &run{Plan: p, nodes: slices.Concat(p.Clients, p.Watched)}
 	result, err := r.run(ctx)
 	if err != nil {
-		return Result{}, fmt.Errorf("crowd: %w", err)
+		return Result{}, fmt.Errorf("load: %w", err)
 	}
 	return result, nil
 }
 
-// run is a crowd under way.
+// run is a load under way.
 type run struct {
 	Plan
 	nodes []node.Node
@@ -125,7 +125,7 @@ type run struct {
 
 // ended is one attempt that is over.
 type ended struct {
-	began, decided time.Duration // since the crowd began
+	began, decided time.Duration // since the load began
 	result         tcp.Result
 }
 

@@ -7,24 +7,24 @@ import (
 	"syscall"
 	"time"
 
-	"twlab/harness/crowd"
+	"twlab/harness/load"
 	"twlab/harness/haproxy"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/tcp"
 )
 
-// crowdSizes are the crowds that are measured: clients, and connections of each.
-var crowdSizes = []struct{ clients, each int }{{1000, 1}, {100, 100}}
+// loadSizes are the loads that are measured: clients, and connections of each.
+var loadSizes = []struct{ clients, each int }{{1000, 1}, {100, 100}}
 
-// benchCrowds says what a crowd through gateway and balancer costs: time and
+// benchLoads says what a load through gateway and balancer costs: time and
 // processor time of this process from its first attempt on, and its memory.
-func benchCrowds(ctx context.Context, t *table, o options) error {
+func benchLoads(ctx context.Context, t *table, o options) error {
 	for _, balancer := range []lab.BalancerSpec{{}, {Program: haproxy.Balancer{}}} {
-		for _, size := range crowdSizes {
+		for _, size := range loadSizes {
 			var took, cpu, rate sample
 			for range roundsFor(size.clients, o.rounds) {
-				r, used, err := measureCrowd(ctx, balancer, size.clients, size.each)
+				r, used, err := measureLoad(ctx, balancer, size.clients, size.each)
 				if err != nil {
 					return fmt.Errorf("%d clients: %w", size.clients, err)
 				}
@@ -32,7 +32,7 @@ func benchCrowds(ctx context.Context, t *table, o options) error {
 				cpu.add(used)
 				rate = append(rate, float64(r.Attempts)/r.Took.Seconds())
 			}
-			what := fmt.Sprintf("crowd of %d clients, %d connections in all%s: ", size.clients, size.clients*size.each, through(balancer))
+			what := fmt.Sprintf("load of %d clients, %d connections in all%s: ", size.clients, size.clients*size.each, through(balancer))
 			t.alone(what+"time", took, seconds)
 			t.alone(what+"processor time", cpu, seconds)
 			t.alone(what+"rate", rate, perSecond)
@@ -42,7 +42,7 @@ func benchCrowds(ctx context.Context, t *table, o options) error {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
 		return err
 	}
-	t.alone("crowds: largest size of this process", sample{float64(usage.Maxrss) * 1024}, mebibytes)
+	t.alone("loads: largest size of this process", sample{float64(usage.Maxrss) * 1024}, mebibytes)
 	return nil
 }
 
@@ -53,9 +53,9 @@ func through(balancer lab.BalancerSpec) string {
 	return fmt.Sprintf(", through %s", balancer.Program.Name())
 }
 
-// measureCrowd has a crowd connect once, to the balancer itself or to a server
+// measureLoad has a load connect once, to the balancer itself or to a server
 // behind it, which closes first.
-func measureCrowd(ctx context.Context, spec lab.BalancerSpec, clients, each int) (r crowd.Result, cpu time.Duration, err error) {
+func measureLoad(ctx context.Context, spec lab.BalancerSpec, clients, each int) (r load.Result, cpu time.Duration, err error) {
 	topology := lab.Topology{Clients: clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}, Balancer: spec}
 	if !spec.IsEndpoint() {
 		topology.Servers = 1
@@ -77,7 +77,7 @@ func measureCrowd(ctx context.Context, spec lab.BalancerSpec, clients, each int)
 	if err != nil {
 		return r, 0, err
 	}
-	r, err = crowd.Run(ctx, crowd.Plan{
+	r, err = load.Run(ctx, load.Plan{
 		Clients: l.Nodes(lab.Client), Watched: append(l.Nodes(lab.Gateway), balancer), Each: each,
 		Attempt: tcp.Attempt{To: l.Door(), Ending: tcp.CloseAfterPeer},
 	})
@@ -91,11 +91,11 @@ func measureCrowd(ctx context.Context, spec lab.BalancerSpec, clients, each int)
 	return r, after - before, err
 }
 
-// viaCrowd makes connections by a crowd of one client, the counters of both ends
+// viaLoad makes connections by a load of one client, the counters of both ends
 // read all the while.
-func viaCrowd(client, server node.Node, door tcp.Attempt) attempter {
+func viaLoad(client, server node.Node, door tcp.Attempt) attempter {
 	return func(ctx context.Context, count int) error {
-		r, err := crowd.Run(ctx, crowd.Plan{
+		r, err := load.Run(ctx, load.Plan{
 			Clients: []node.Node{client}, Watched: []node.Node{server}, Attempt: door, Each: count, InFlight: batch,
 			Interval: 100 * time.Millisecond,
 		})

@@ -1,6 +1,6 @@
 //go:build linux
 
-package crowd
+package load
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 
 // Row is what happened in one interval, and how things stood at its end.
 type Row struct {
-	// At is the end of the interval, from the beginning of the crowd on.
+	// At is the end of the interval, from the beginning of the load on.
 	At time.Duration `json:"at"`
 	// Begun counts attempts that were begun in the interval, Outcomes those that
 	// had their outcome in it, and Late the connected ones among these that had
@@ -111,7 +111,7 @@ func (w *watch) watch(ctx context.Context) error {
 	}
 }
 
-// quiet is no error when the crowd is over, which ends whatever is being read.
+// quiet is no error when the load is over, which ends whatever is being read.
 func quiet(ctx context.Context, err error) error {
 	select {
 	case <-ctx.Done():

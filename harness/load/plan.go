@@ -1,12 +1,12 @@
 //go:build linux
 
-// Package crowd drives many clients at a rate and counts what came of it.
+// Package load drives many clients at a rate and counts what came of it.
 //
 // The clients are nodes of a lab, each attempt is one connect(2). Attempts are
 // begun by a schedule of their own and not by the answers to those before (an open
 // loop), so that a network that falls behind is not spared; how well the schedule
 // was kept is part of the result.
-package crowd
+package load
 
 import (
 	"errors"
@@ -93,7 +93,7 @@ func (p Plan) ValidateNumbers() error { return joined(p.numbers()) }
 
 func joined(errs []error) error {
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("crowd: %w", err)
+		return fmt.Errorf("load: %w", err)
 	}
 	return nil
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package crowd_test
+package load_test
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"twlab/harness/crowd"
+	"twlab/harness/load"
 	"twlab/harness/internal/labtest"
 	"twlab/harness/lab"
 	"twlab/harness/node"
@@ -21,7 +21,7 @@ import (
 
 // behindGateway is a lab of some clients, and a plan that has no number of
 // attempts yet.
-func behindGateway(t *testing.T, clients int, ending tcp.Ending) crowd.Plan {
+func behindGateway(t *testing.T, clients int, ending tcp.Ending) load.Plan {
 	t.Helper()
 	l := labtest.Build(t, lab.Topology{
 		Clients: clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade},
@@ -33,15 +33,15 @@ func behindGateway(t *testing.T, clients int, ending tcp.Ending) crowd.Plan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return crowd.Plan{
+	return load.Plan{
 		Clients: l.Nodes(lab.Client), Watched: append(l.Nodes(lab.Gateway), balancer),
 		Attempt: tcp.Attempt{To: door.Addr, Ending: ending}, Interval: 100 * time.Millisecond,
 	}
 }
 
-func run(t *testing.T, p crowd.Plan) crowd.Result {
+func run(t *testing.T, p load.Plan) load.Result {
 	t.Helper()
-	result, err := crowd.Run(t.Context(), p)
+	result, err := load.Run(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestRateIsKeptWhateverTheAnswers(t *testing.T) {
 		t.Errorf("the rows have %d attempts and %d outcomes, want 200 of both", begun, decided)
 	}
 	var text bytes.Buffer
-	if err := crowd.WriteSeries(&text, got.Series); err != nil {
+	if err := load.WriteSeries(&text, got.Series); err != nil {
 		t.Fatal(err)
 	}
 	if lines := strings.Count(text.String(), "\n"); lines != len(got.Series) {
@@ -110,8 +110,8 @@ func TestRateIsKeptWhateverTheAnswers(t *testing.T) {
 func TestProgressIsTold(t *testing.T) {
 	p := behindGateway(t, 2, tcp.CloseFirst)
 	p.Rate, p.Duration = 50, 500*time.Millisecond
-	var told []crowd.Row
-	p.Progress = func(r crowd.Row) { told = append(told, r) }
+	var told []load.Row
+	p.Progress = func(r load.Row) { told = append(told, r) }
 	run(t, p)
 	if len(told) < 2 || told[0].Begun == 0 || !strings.Contains(told[0].String(), "begun") {
 		t.Errorf("progress: %v, want a row each 100 ms", told)
@@ -135,33 +135,33 @@ func TestInFlightHoldsBack(t *testing.T) {
 
 func TestPlansThatCannotBe(t *testing.T) {
 	l := labtest.Build(t, lab.Topology{Clients: 1})
-	good := crowd.Plan{Clients: l.Nodes(lab.Client), Attempt: tcp.Attempt{To: netip.AddrPortFrom(l.Balancer().Identity().Addr, 80)}, Each: 1}
+	good := load.Plan{Clients: l.Nodes(lab.Client), Attempt: tcp.Attempt{To: netip.AddrPortFrom(l.Balancer().Identity().Addr, 80)}, Each: 1}
 	for _, c := range []struct {
 		name, want string
-		spoil      func(*crowd.Plan)
+		spoil      func(*load.Plan)
 	}{
-		{"nobody", "no clients", func(p *crowd.Plan) { p.Clients = nil }},
-		{"nowhere", "no door", func(p *crowd.Plan) { p.Attempt.To = tcp.Attempt{}.To }},
-		{"no end", "no end: give a number of attempts", func(p *crowd.Plan) { p.Each = 0 }},
-		{"a rate for ever", "no end: give a number of attempts", func(p *crowd.Plan) { p.Each, p.Rate = 0, 5 }},
-		{"rate 0", "for 1s, but no rate", func(p *crowd.Plan) { p.Each, p.Duration = 0, time.Second }},
-		{"both ends", "both a number of attempts (1 each) and a duration (1s)", func(p *crowd.Plan) { p.Duration = time.Second }},
-		{"negative rate", "-1 attempts per second", func(p *crowd.Plan) { p.Rate = -1 }},
-		{"endless rate", "+Inf attempts per second", func(p *crowd.Plan) { p.Rate = math.Inf(1) }},
-		{"negative number", "-1 attempts for each client", func(p *crowd.Plan) { p.Each = -1 }},
-		{"negative time", "for -1s", func(p *crowd.Plan) { p.Each, p.Rate, p.Duration = 0, 1, -time.Second }},
-		{"too slow", "0.1 attempts per second for 1s make none", func(p *crowd.Plan) { p.Each, p.Rate, p.Duration = 0, 0.1, time.Second }},
-		{"negative room", "-1 in flight", func(p *crowd.Plan) { p.InFlight = -1 }},
-		{"negative rows", "interval -1ns", func(p *crowd.Plan) { p.Interval = -1 }},
-		{"too many descriptors", "connections at once need", func(p *crowd.Plan) { p.Each = 100_000_000 }},
-		{"too many in flight", "raise the limit (ulimit -n ", func(p *crowd.Plan) {
+		{"nobody", "no clients", func(p *load.Plan) { p.Clients = nil }},
+		{"nowhere", "no door", func(p *load.Plan) { p.Attempt.To = tcp.Attempt{}.To }},
+		{"no end", "no end: give a number of attempts", func(p *load.Plan) { p.Each = 0 }},
+		{"a rate for ever", "no end: give a number of attempts", func(p *load.Plan) { p.Each, p.Rate = 0, 5 }},
+		{"rate 0", "for 1s, but no rate", func(p *load.Plan) { p.Each, p.Duration = 0, time.Second }},
+		{"both ends", "both a number of attempts (1 each) and a duration (1s)", func(p *load.Plan) { p.Duration = time.Second }},
+		{"negative rate", "-1 attempts per second", func(p *load.Plan) { p.Rate = -1 }},
+		{"endless rate", "+Inf attempts per second", func(p *load.Plan) { p.Rate = math.Inf(1) }},
+		{"negative number", "-1 attempts for each client", func(p *load.Plan) { p.Each = -1 }},
+		{"negative time", "for -1s", func(p *load.Plan) { p.Each, p.Rate, p.Duration = 0, 1, -time.Second }},
+		{"too slow", "0.1 attempts per second for 1s make none", func(p *load.Plan) { p.Each, p.Rate, p.Duration = 0, 0.1, time.Second }},
+		{"negative room", "-1 in flight", func(p *load.Plan) { p.InFlight = -1 }},
+		{"negative rows", "interval -1ns", func(p *load.Plan) { p.Interval = -1 }},
+		{"too many descriptors", "connections at once need", func(p *load.Plan) { p.Each = 100_000_000 }},
+		{"too many in flight", "raise the limit (ulimit -n ", func(p *load.Plan) {
 			p.Attempt.Ending, p.Each, p.InFlight = tcp.CloseFirst, 100_000_000, 50_000_000
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := good
 			c.spoil(&p)
-			_, err := crowd.Run(t.Context(), p)
+			_, err := load.Run(t.Context(), p)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want an error with %q", err, c.want)
 			}
@@ -173,13 +173,13 @@ func TestPlansThatCannotBe(t *testing.T) {
 }
 
 func TestSeedDecidesTheOrder(t *testing.T) {
-	first := crowd.Plan{Clients: make([]node.Node, 50), Seed: 1}
+	first := load.Plan{Clients: make([]node.Node, 50), Seed: 1}
 	same, other := first, first
 	other.Seed = 2
-	if !slices.Equal(crowd.Order(first, 3), crowd.Order(same, 3)) {
+	if !slices.Equal(load.Order(first, 3), load.Order(same, 3)) {
 		t.Error("the same seed made another order")
 	}
-	if slices.Equal(crowd.Order(first, 3), crowd.Order(other, 3)) || slices.Equal(crowd.Order(first, 3), crowd.Order(first, 4)) {
+	if slices.Equal(load.Order(first, 3), load.Order(other, 3)) || slices.Equal(load.Order(first, 3), load.Order(first, 4)) {
 		t.Error("another seed, or another round, made the same order")
 	}
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package crowd
+package load
 
 import (
 	"encoding/json"
