@@ -132,8 +132,8 @@ func TestReadQuestionsSaysWhatIsWrong(t *testing.T) {
 			"line 4: family ceiling sets net.netfilter.nf_conntrack_tcp_timeout_time_wait=2 itself, and measures by it",
 		},
 		{
-			"- family: persona\n  axes: {persona: gcp}\n  sysctls:\n    gateway: {net.netfilter.nf_conntrack_tcp_timeout_time_wait: 60}\n",
-			"line 4: family persona sets net.netfilter.nf_conntrack_tcp_timeout_time_wait=30 itself",
+			"- family: profile\n  axes: {profile: gcp}\n  sysctls:\n    gateway: {net.netfilter.nf_conntrack_tcp_timeout_time_wait: 60}\n",
+			"line 4: family profile sets net.netfilter.nf_conntrack_tcp_timeout_time_wait=30 itself",
 		},
 		{"- family: tuple\n  axes: {client-ts: 0, clock: older}\n", "line 1: this cell cannot be: a SYN without timestamp"},
 		{"- family: tuple\n  a: 1\n- family: tuple\n  b: 1\n", `line 4: unknown key "b"`}, // all mistakes, not the first

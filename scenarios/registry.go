@@ -25,7 +25,7 @@ func Families() []situation.Family {
 		nat.Gateway(),
 		nat.Ceiling(),
 		nat.Refusal(),
-		nat.ByPersona(),
+		nat.ByProfile(),
 		client.Remedies(),
 		proxy.Proxy(),
 		proxy.Ports(),

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"twlab/harness/load"
 	"twlab/harness/kernel"
+	"twlab/harness/load"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"

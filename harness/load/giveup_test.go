@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"twlab/harness/load"
 	"twlab/harness/internal/labtest"
 	"twlab/harness/lab"
+	"twlab/harness/load"
 	"twlab/harness/tcp"
 )
 

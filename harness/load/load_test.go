@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"twlab/harness/load"
 	"twlab/harness/internal/labtest"
 	"twlab/harness/lab"
+	"twlab/harness/load"
 	"twlab/harness/node"
 	"twlab/harness/tcp"
 	"twlab/harness/topo"

@@ -149,7 +149,7 @@ func balancerClaims() []Claim {
 			Since: "all; one host alone since 7.0 and in stable kernels with commit 165573e41f2f",
 			Rules: []string{
 				"chance-many-hosts", "chance-many-hosts-one-clock", "chance-one-host-many-offsets", "chance-one-host-one-offset",
-				"chance-one-host-one-clock", "clock-per-port", "clock-per-host", "uptimes-*", "share-clocks-*", "share-one-clock", "persona-short-hold*",
+				"chance-one-host-one-clock", "clock-per-port", "clock-per-host", "uptimes-*", "share-clocks-*", "share-one-clock", "profile-short-hold*",
 			},
 		},
 		{

@@ -92,7 +92,7 @@ func RenderClaims(to io.Writer) error {
 	for _, f := range scenarios.Families() {
 		renderFamily(&out, f.Family, tried)
 	}
-	renderPersonas(&out)
+	renderProfiles(&out)
 	renderFeatures(&out)
 	renderCounters(&out)
 	_, err := io.WriteString(to, out.String())
@@ -271,11 +271,11 @@ func where(f claim.Family, cells claim.Cells) string {
 	return strings.Join(all, " or ")
 }
 
-func renderPersonas(out *strings.Builder) {
-	out.WriteString("\n## Personas\n\nThe gateways of the family `persona`. The ceiling is ports/hold: more connections per second to one " +
+func renderProfiles(out *strings.Builder) {
+	out.WriteString("\n## NAT profiles\n\nThe gateways of the family `profile`. The ceiling is ports/hold: more connections per second to one " +
 		"destination do not come about, unless the gateway takes ports before their time.\n\n" +
-		"| persona | what it is | ports | hold | ceiling | source | assumed |\n|---|---|---|---|---|---|---|\n")
-	for _, p := range nat.Personas() {
+		"| profile | what it is | ports | hold | ceiling | source | assumed |\n|---|---|---|---|---|---|---|\n")
+	for _, p := range nat.Profiles() {
 		ports, hold, ceiling := fmt.Sprintf("%d for each address", p.Ports), "not published", "-"
 		if p.PerClient {
 			ports = fmt.Sprintf("%d for each client", p.Ports)

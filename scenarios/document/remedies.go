@@ -113,7 +113,7 @@ func omittedKernelClaims() []Claim {
 				"first, timestamps or not. But P ports held T seconds are at most P/T connections per second to one destination: 64 ports held 30 s are two. " +
 				"Linux holds for 120 s, and since 6.5 takes the port of a closing connection before its time when it has no other.",
 			Since: "all; ports taken before their time since 6.5",
-			Rules: []string{"share-outlived", "ceiling-*", "persona-*"},
+			Rules: []string{"share-outlived", "ceiling-*", "profile-*"},
 		},
 		{
 			English: "Who refuses a connection: the client, the gateway or the balancer?",

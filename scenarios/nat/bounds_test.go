@@ -11,7 +11,7 @@ import (
 // that; a flipped knob (all or nothing) is always caught, and a coin that is
 // loaded as one to nine nearly always.
 func TestBoundsHoldForTheirOwnCoinAndNoOther(t *testing.T) {
-	for _, n := range []int{shareSYNs, personaPorts} {
+	for _, n := range []int{shareSYNs, profilePorts} {
 		least, most := claim.BinomialBounds(n, 0.5)
 		if out := 1 - claim.BinomialWithin(n, 0.5, least, most); out > claim.Fluke {
 			t.Errorf("%d tosses: outside of %d to %d with probability %v, want at most %v", n, least, most, out, claim.Fluke)

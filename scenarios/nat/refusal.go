@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"twlab/harness/load"
 	"twlab/harness/lab"
+	"twlab/harness/load"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"

@@ -8,8 +8,8 @@ import (
 	"net/netip"
 	"time"
 
-	"twlab/harness/load"
 	"twlab/harness/lab"
+	"twlab/harness/load"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"strconv"
 
-	"twlab/harness/load"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
+	"twlab/harness/load"
 	"twlab/harness/tcp"
 	"twlab/scenarios/claim"
 )

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"testing/quick"
 
-	"twlab/harness/load"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
+	"twlab/harness/load"
 	"twlab/harness/tcp"
 )
 

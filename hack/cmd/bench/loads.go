@@ -7,9 +7,9 @@ import (
 	"syscall"
 	"time"
 
-	"twlab/harness/load"
 	"twlab/harness/haproxy"
 	"twlab/harness/lab"
+	"twlab/harness/load"
 	"twlab/harness/node"
 	"twlab/harness/tcp"
 )

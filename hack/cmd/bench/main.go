@@ -47,7 +47,7 @@ type options struct {
 	ipClients int    // the largest lab that is made by ip(8) as well
 	rounds    int    // of each comparison; large labs get fewer
 	attempts  int    // connects in each sample of a rate; 0 skips them
-	loads    bool   // whether whole loads are measured
+	loads     bool   // whether whole loads are measured
 	e2e       string // output directory for hack/e2e; "" measures the rest
 	profile   string // file for a CPU profile
 	agent     string // hack/cmd/agent, built; "" measures no machine

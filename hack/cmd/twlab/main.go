@@ -78,7 +78,7 @@ func program() *cobra.Command {
 		Short: "What the real kernel does with connections around NAT, TIME_WAIT and load balancers",
 		Long:  about,
 		Example: `  twlab doctor
-  twlab load --clients 2 --persona gcp --rate 8 --for 30s
+  twlab load --clients 2 --profile gcp --rate 8 --for 30s
   twlab ask phones.yaml
   source <(twlab completion bash)`,
 		SilenceErrors: true, // we say them, in one line

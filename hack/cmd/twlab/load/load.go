@@ -21,8 +21,8 @@ import (
 
 	"twlab/hack/internal/cli"
 	"twlab/hack/internal/kit"
-	"twlab/harness/load"
 	"twlab/harness/lab"
+	"twlab/harness/load"
 	"twlab/harness/sandbox"
 	"twlab/harness/tcp"
 )
@@ -44,13 +44,13 @@ func Command() *cobra.Command {
 		Use:   "load {--each N | --rate N --for TIME} [flags]",
 		Short: "Many connections through a gateway: who gets in, who refuses the others",
 		Long:  about,
-		Example: `  twlab load --clients 2 --persona gcp --rate 8 --for 30s
-  twlab load --clients 1 --each 100 --persona gcp --close never --timeout 10s`,
+		Example: `  twlab load --clients 2 --profile gcp --rate 8 --for 30s
+  twlab load --clients 1 --each 100 --profile gcp --close never --timeout 10s`,
 		Args: cli.NoArguments,
 	}
 	r.flags(c.Flags())
 	for flag, words := range map[string]func() []string{
-		"persona": personas, "close": func() []string { return slices.Sorted(maps.Keys(endings)) }, "random": func() []string { return []string{"no", "yes", "fully"} },
+		"profile": profiles, "close": func() []string { return slices.Sorted(maps.Keys(endings)) }, "random": func() []string { return []string{"no", "yes", "fully"} },
 	} {
 		// The error is of a flag that is not there.
 		_ = c.RegisterFlagCompletionFunc(flag, func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -91,8 +91,8 @@ func enter(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	return cli.Enter()
 }
 
-func personas() (names []string) {
-	for _, p := range nat.Personas() {
+func profiles() (names []string) {
+	for _, p := range nat.Profiles() {
 		names = append(names, p.Name)
 	}
 	return names
@@ -102,7 +102,7 @@ func personas() (names []string) {
 type options struct {
 	plan     load.Plan // without nodes and door
 	topology lab.Topology
-	profile  string     // the persona's name; "" is none
+	profile  string     // the profile's name; "" is none
 	closes   string     // who closes first, a key of endings
 	accepts  tcp.Ending // what the balancer does with connections
 	keeps    bool       // the gateway must not evict
@@ -140,13 +140,13 @@ func (r *request) flags(to *pflag.FlagSet) {
 	to.DurationVar(&r.plan.Attempt.Budget, "timeout", 0, "how long an attempt waits for an answer (default: until the\n"+
 		"kernel says ETIMEDOUT, about 131 s; --client-sysctl\nnet.ipv4.tcp_syn_retries=N changes that)")
 	to.StringVar(&r.closes, "close", "lb", "`WHO` closes first: lb, client, rst (the client, by RST), never")
-	to.StringVar(&r.behind.persona, "persona", "", "a kind of gateway with its ports, blocks, choice and hold time;\n"+
-		"`NAME` is one of "+strings.Join(personas(), ", ")+"\n(scenarios/CLAIMS.md has their sources)")
-	to.IntVar(&r.behind.ports, "ports", 0, "ports of the gateway, instead of the persona's or the kernel's")
+	to.StringVar(&r.behind.profile, "profile", "", "a kind of gateway with its ports, blocks, choice and hold time;\n"+
+		"`NAME` is one of "+strings.Join(profiles(), ", ")+"\n(scenarios/CLAIMS.md has their sources)")
+	to.IntVar(&r.behind.ports, "ports", 0, "ports of the gateway, instead of the profile's or the kernel's")
 	to.IntVar(&r.behind.blocks, "per-client", 0, "a block of so many ports for each client (needs --ports)")
 	to.StringVar(&r.behind.random, "random", "", "how the gateway chooses a port: no, yes or fully")
 	to.IntVar(&r.behind.hold, "hold", 0, "for how many `seconds` the gateway keeps an ended connection's port.\n"+
-		"With it, and as a persona that is not Linux, it keeps all for\n"+
+		"With it, and as a profile that is not Linux, it keeps all for\n"+
 		"their whole time, also where its kernel would give them away\nbefore (Linux 6.5 and later)")
 	to.StringVar(&r.clientTS, "client-ts", "1", "tcp_timestamps of the clients: 0, 1 or 2")
 	to.StringVar(&r.lbTS, "lb-ts", "1", "tcp_timestamps of the balancer: 0, 1 or 2")
@@ -181,7 +181,7 @@ func (r request) options() (options, error) {
 // behind is what the flags say of the gateway.
 type behind struct {
 	clients       int
-	persona       string
+	profile       string
 	ports, blocks int
 	random        string
 	hold          int
@@ -190,9 +190,9 @@ type behind struct {
 // behind makes the topology of it.
 func (o *options) behind(n behind) (err error) {
 	o.topology = lab.Topology{Clients: n.clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}}
-	var p nat.Persona
-	if n.persona != "" {
-		if p, err = nat.PersonaNamed(n.persona); err != nil {
+	var p nat.Profile
+	if n.profile != "" {
+		if p, err = nat.ProfileNamed(n.profile); err != nil {
 			return err
 		}
 		if o.topology, err = p.Topology(n.clients); err != nil {
@@ -217,7 +217,7 @@ func (o *options) behind(n behind) (err error) {
 		}
 	}
 	if n.hold < 0 {
-		return fmt.Errorf("--hold %d: want seconds, or 0 for what the kernel or persona has", n.hold)
+		return fmt.Errorf("--hold %d: want seconds, or 0 for what the kernel or profile has", n.hold)
 	}
 	if n.hold > 0 {
 		for _, after := range []string{"time_wait", "close"} { // FINs, and a RST

@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"twlab/hack/internal/cli"
-	"twlab/harness/load"
 	"twlab/harness/lab"
+	"twlab/harness/load"
 	"twlab/harness/tcp"
 )
 
@@ -27,13 +27,13 @@ func parse(arguments []string) (options, error) {
 
 func TestWrongFlagsAreOneClearError(t *testing.T) {
 	for arguments, want := range map[string]string{
-		"--persona nobody":                       `no persona "nobody": want one of linux,`,
+		"--profile nobody":                       `no profile "nobody": want one of linux,`,
 		"--close maybe":                          "--close maybe: want one of client, lb, never, rst",
 		"--ports 70000":                          "--ports 70000: want 1 to 64512",
 		"--random maybe":                         "--random maybe: want no, yes or fully",
 		"--hold -1":                              "--hold -1: want seconds",
 		"--per-client 4":                         "4 ports for each client: out of which range?",
-		"--persona carrier --clients 65":         "enough for 64 clients",
+		"--profile carrier --clients 65":         "enough for 64 clients",
 		"--client-sysctl net.ipv4.tcp_tw_reuse":  "want net.some.name=value",
 		"--clients 0":                            "0 clients: want at least 1",
 		"--rate many":                            "invalid argument",
@@ -49,8 +49,8 @@ func TestWrongFlagsAreOneClearError(t *testing.T) {
 	}
 }
 
-func TestPersonaAndFlagsMakeTheLab(t *testing.T) {
-	o, err := parse(strings.Fields("--persona gcp --clients 3 --close rst --lb-ts 0 --hold 7"))
+func TestProfileAndFlagsMakeTheLab(t *testing.T) {
+	o, err := parse(strings.Fields("--profile gcp --clients 3 --close rst --lb-ts 0 --hold 7"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestPersonaAndFlagsMakeTheLab(t *testing.T) {
 		set[string(s.Role)+" "+s.Name] = s.Value
 	}
 	if set["gateway net.netfilter.nf_conntrack_tcp_timeout_time_wait"] != "7" || set["balancer net.ipv4.tcp_timestamps"] != "0" {
-		t.Errorf("the sysctls are %v, want --hold over the persona's, and --lb-ts", set)
+		t.Errorf("the sysctls are %v, want --hold over the profile's, and --lb-ts", set)
 	}
 }
 
@@ -72,11 +72,11 @@ func TestWhoKeepsPortsForTheWholeTimeout(t *testing.T) {
 		"":                         false, // as the kernel does
 		"--ports 64":               false,
 		"--hold 30":                true,
-		"--persona gcp":            true,
-		"--persona linux":          false,
-		"--persona linux --hold 5": false,
-		"--persona aws":            false, // nobody says for how long
-		"--persona aws --hold 30":  true,
+		"--profile gcp":            true,
+		"--profile linux":          false,
+		"--profile linux --hold 5": false,
+		"--profile aws":            false, // nobody says for how long
+		"--profile aws --hold 30":  true,
 	} {
 		o, err := parse(strings.Fields(arguments))
 		if err != nil || o.keeps != want {

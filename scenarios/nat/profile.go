@@ -6,70 +6,70 @@ import (
 	"slices"
 	"time"
 
-	"twlab/harness/load"
 	"twlab/harness/lab"
+	"twlab/harness/load"
 	"twlab/harness/node"
 	"twlab/harness/tcp"
 	"twlab/scenarios/claim"
 	"twlab/scenarios/situation"
 )
 
-// The axes of the family of personas.
+// The axes of the family of profiles.
 const (
-	personaAxis  = "persona"
-	personaPhase = "phase"
+	profileAxis  = "profile"
+	profilePhase = "phase"
 
 	phaseStanding = "standing"
 	phaseAgain    = "again"
 )
 
-// A persona in the lab has its own hold time and choice, and few ports, so that a
+// A profile in the lab has its own hold time and choice, and few ports, so that a
 // small load uses them up.
 const (
-	personaClients = 4
-	personaBlock   = 24                             // ports of each client, with PerClient
-	personaPorts   = personaClients * personaBlock  // ports of all
-	personaGreedy  = personaBlock + personaBlock/2  // attempts of one client
-	personaOthers  = personaPorts - personaGreedy/2 // attempts of the others, more than what is left
+	profileClients = 4
+	profileBlock   = 24                             // ports of each client, with PerClient
+	profilePorts   = profileClients * profileBlock  // ports of all
+	profileGreedy  = profileBlock + profileBlock/2  // attempts of one client
+	profileOthers  = profilePorts - profileGreedy/2 // attempts of the others, more than what is left
 )
 
-// ByPersona is the family of loads that come through different gateways.
-func ByPersona() situation.Family {
-	unpublished := personasThat(func(p Persona) bool { return p.Hold == 0 })
+// ByProfile is the family of loads that come through different gateways.
+func ByProfile() situation.Family {
+	unpublished := profilesThat(func(p Profile) bool { return p.Hold == 0 })
 	return situation.Family{
 		Family: claim.Family{
-			Name:     "persona",
-			Evidence: personaEvidence(),
+			Name:     "profile",
+			Evidence: profileEvidence(),
 			About: fmt.Sprintf("Loads of %d clients come through gateways of many kinds, each with the hold time and choice of the real one and a pool "+
-				"cut down to %d ports: who refuses connections when the ports are used up, and who when they come back?", personaClients, personaPorts),
-			Axes: personaAxes(),
+				"cut down to %d ports: who refuses connections when the ports are used up, and who when they come back?", profileClients, profilePorts),
+			Axes: profileAxes(),
 			Impossible: []claim.Impossible{
-				{Cells: claim.Cells{{personaAxis: unpublished, personaPhase: {phaseAgain}}}, Because: "nobody has published how long it holds a port"},
+				{Cells: claim.Cells{{profileAxis: unpublished, profilePhase: {phaseAgain}}}, Because: "nobody has published how long it holds a port"},
 			},
-			Waits: []claim.Wait{{Cells: claim.Cells{{personaPhase: {phaseAgain}}}, About: 120 * time.Second}, {Cells: claim.Cells{{}}, About: 7 * time.Second}},
-			Rules: slices.Concat(personaStandingRules(), personaAgainRules()),
+			Waits: []claim.Wait{{Cells: claim.Cells{{profilePhase: {phaseAgain}}}, About: 120 * time.Second}, {Cells: claim.Cells{{}}, About: 7 * time.Second}},
+			Rules: slices.Concat(profileStandingRules(), profileAgainRules()),
 			Needs: []claim.Knob{
 				{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"}, {Role: lab.Client, Sysctl: "net.ipv4.tcp_syn_retries"},
 			},
 		},
-		Topology: personaTopology,
-		Drive:    personaDrive,
+		Topology: profileTopology,
+		Drive:    profileDrive,
 	}
 }
 
-func personaAxes() []claim.Axis {
-	names := personasThat(func(Persona) bool { return true })
+func profileAxes() []claim.Axis {
+	names := profilesThat(func(Profile) bool { return true })
 	return []claim.Axis{
-		{Name: personaAxis, Values: names, Product: true, Means: "what stands between the clients and the balancer; see the personas below"},
-		{Name: personaPhase, Values: []string{phaseStanding, phaseAgain}, Product: true,
+		{Name: profileAxis, Values: names, Product: true, Means: "what stands between the clients and the balancer; see the profiles below"},
+		{Name: profilePhase, Values: []string{phaseStanding, phaseAgain}, Product: true,
 			Means: "one client makes more connections than its share, then the others, and all stay; or all ports are used, the balancer closes first, " +
 				"a client tries within the hold time, and all ports are used again after it"},
 	}
 }
 
-// personasThat are the names of some personas.
-func personasThat(keep func(Persona) bool) (names []string) {
-	for _, p := range Personas() {
+// profilesThat are the names of some profiles.
+func profilesThat(keep func(Profile) bool) (names []string) {
+	for _, p := range Profiles() {
 		if keep(p) {
 			names = append(names, p.Name)
 		}
@@ -77,35 +77,35 @@ func personasThat(keep func(Persona) bool) (names []string) {
 	return names
 }
 
-// havingBlocks are the personas that give each client ports of its own.
-func havingBlocks() []string { return personasThat(func(p Persona) bool { return p.PerClient }) }
+// havingBlocks are the profiles that give each client ports of its own.
+func havingBlocks() []string { return profilesThat(func(p Profile) bool { return p.PerClient }) }
 
-func personaTopology(c claim.Cell) lab.Topology { return personaOf(c).small() }
+func profileTopology(c claim.Cell) lab.Topology { return profileOf(c).small() }
 
-func personaDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
-	p := personaOf(c)
-	if c.Is(personaPhase, phaseStanding) {
+func profileDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
+	p := profileOf(c)
+	if c.Is(profilePhase, phaseStanding) {
 		return p.driveStanding(ctx, l)
 	}
 	return p.driveAgain(ctx, l)
 }
 
-// personaOf is the persona of a cell.
-func personaOf(c claim.Cell) Persona {
-	p, err := PersonaNamed(c.Value(personaAxis))
+// profileOf is the profile of a cell.
+func profileOf(c claim.Cell) Profile {
+	p, err := ProfileNamed(c.Value(profileAxis))
 	if err != nil {
-		panic(err) // the axis has the names of personas
+		panic(err) // the axis has the names of profiles
 	}
 	return p
 }
 
-// small is a lab with the persona cut down.
-func (p Persona) small() lab.Topology {
+// small is a lab with the profile cut down.
+func (p Profile) small() lab.Topology {
 	block := 0
 	if p.PerClient {
-		block = personaBlock
+		block = profileBlock
 	}
-	t := p.behind(personaClients, poolOf(personaPorts), block)
+	t := p.behind(profileClients, poolOf(profilePorts), block)
 	// Retries for those that the clock refuses twice, and few, so that those
 	// whom the gateway refuses give up within the shortest hold time.
 	t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.tcp_syn_retries=2").
@@ -113,9 +113,9 @@ func (p Persona) small() lab.Topology {
 	return t
 }
 
-// isn is the sequence number of the connections that come through the persona: the
+// isn is the sequence number of the connections that come through the profile: the
 // same for all where nothing is to be evicted, which takes a newer one.
-func (p Persona) isn() uint32 {
+func (p Profile) isn() uint32 {
 	if p.Evicts {
 		return 0
 	}
@@ -123,21 +123,21 @@ func (p Persona) isn() uint32 {
 }
 
 // driveStanding has one client and then the others make connections that stay.
-func (p Persona) driveStanding(ctx context.Context, l *lab.Lab) (seen claim.Seen, err error) {
+func (p Profile) driveStanding(ctx context.Context, l *lab.Lab) (seen claim.Seen, err error) {
 	clients, gateway, balancer := l.Nodes(lab.Client), l.Gateway(), l.Balancer()
 	door, err := balancer.Listen(ctx, tcp.ListenSpec{})
 	if err != nil {
 		return seen, err
 	}
 	plan := load.Plan{
-		Clients: clients[:1], Watched: []node.Node{gateway, balancer}, Each: personaGreedy, Seed: shareSeed,
+		Clients: clients[:1], Watched: []node.Node{gateway, balancer}, Each: profileGreedy, Seed: shareSeed,
 		Attempt: tcp.Attempt{To: door.Addr, ISN: p.isn()},
 	}
 	greedy, err := load.Run(ctx, plan)
 	if err != nil {
 		return seen, fmt.Errorf("one client: %w", err)
 	}
-	plan.Clients, plan.Each = clients[1:], personaOthers/(personaClients-1)
+	plan.Clients, plan.Each = clients[1:], profileOthers/(profileClients-1)
 	others, err := load.Run(ctx, plan)
 	if err != nil {
 		return seen, fmt.Errorf("the others: %w", err)
@@ -149,8 +149,8 @@ func (p Persona) driveStanding(ctx context.Context, l *lab.Lab) (seen claim.Seen
 }
 
 // driveAgain uses up all ports, tries within the hold time, and uses them up again.
-func (p Persona) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, err error) {
-	u, err := useUp(ctx, l, personaPorts, p.isn())
+func (p Profile) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, err error) {
+	u, err := useUp(ctx, l, profilePorts, p.isn())
 	if err != nil {
 		return seen, err
 	}
@@ -173,7 +173,7 @@ func (p Persona) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, e
 	if err != nil {
 		return seen, err
 	}
-	again, err := u.again(ctx, personaBlock)
+	again, err := u.again(ctx, profileBlock)
 	if err != nil {
 		return seen, fmt.Errorf("second load: %w", err)
 	}
@@ -185,8 +185,8 @@ func (p Persona) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, e
 	return seen, nil
 }
 
-// personaEvidence is what family persona notes beside the account of its last load.
-func personaEvidence() []claim.Evidence {
+// profileEvidence is what family profile notes beside the account of its last load.
+func profileEvidence() []claim.Evidence {
 	return append(situation.LoadEvidence(),
 		claim.Evidence{Name: "greedy connected", Unit: situation.Attempts, Means: "attempts that connected of the one client that wants more than its share"},
 		claim.Evidence{Name: "greedy unaccounted", Unit: situation.SYNs, Means: "SYNs of that client of which it is not known what became of them"},

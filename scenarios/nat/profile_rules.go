@@ -7,8 +7,8 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// personaStandingRules are about ports that are used up by connections that stand.
-func personaStandingRules() []claim.Rule {
+// profileStandingRules are about ports that are used up by connections that stand.
+func profileStandingRules() []claim.Rule {
 	standing := func(greedy, refused int64) []claim.Expectation {
 		return []claim.Expectation{
 			claim.Exactly("greedy connected", greedy), claim.Exactly("timed out", refused), claim.AtLeast(situation.RefusedBy(situation.ByGateway), 1), claim.Exactly(situation.RefusedBy(situation.ByClient), 0),
@@ -18,13 +18,13 @@ func personaStandingRules() []claim.Rule {
 
 	return []claim.Rule{
 		{
-			Name: "persona-block-full", Cells: claim.Cells{{personaAxis: havingBlocks(), personaPhase: {phaseStanding}}}, Want: standing(personaBlock, personaOthers-(personaClients-1)*personaBlock),
+			Name: "profile-block-full", Cells: claim.Cells{{profileAxis: havingBlocks(), profilePhase: {phaseStanding}}}, Want: standing(profileBlock, profileOthers-(profileClients-1)*profileBlock),
 			Because: "a client that has used up its block is refused by the gateway, though the blocks of others have ports to spare",
 			Source:  "RFC 7422; __nf_conntrack_confirm, insert_failed",
 		},
 		{
-			Name: "persona-pool-full", Cells: claim.Cells{{personaPhase: {phaseStanding}}},
-			Want: standing(personaGreedy, personaGreedy+personaOthers-personaPorts),
+			Name: "profile-pool-full", Cells: claim.Cells{{profilePhase: {phaseStanding}}},
+			Want: standing(profileGreedy, profileGreedy+profileOthers-profilePorts),
 			Because: "a shared pool serves whoever comes first; when it is used up, the gateway refuses everybody, and the balancer never sees it. " +
 				"Connections that stand are not evicted",
 			Source: "__nf_conntrack_confirm, insert_failed; nf_nat_used_tuple_harder",
@@ -32,53 +32,53 @@ func personaStandingRules() []claim.Rule {
 	}
 }
 
-// personaAgainRules are about ports that come back: within the hold time and after it.
-func personaAgainRules() []claim.Rule {
-	evicting := personasThat(func(p Persona) bool { return p.Evicts })
-	short := personasThat(func(p Persona) bool { return 0 < p.Hold && p.Hold < situation.TimeWaitLength })
-	again := claim.Where{personaPhase: {phaseAgain}}
+// profileAgainRules are about ports that come back: within the hold time and after it.
+func profileAgainRules() []claim.Rule {
+	evicting := profilesThat(func(p Profile) bool { return p.Evicts })
+	short := profilesThat(func(p Profile) bool { return 0 < p.Hold && p.Hold < situation.TimeWaitLength })
+	again := claim.Where{profilePhase: {phaseAgain}}
 	const after, within = "refused after the hold", "connected within the hold"
-	all := []claim.Expectation{claim.Exactly(within, 0), claim.Exactly("connected", personaPorts), claim.Exactly("time-waits", personaPorts), claim.Exactly("unaccounted", 0)}
-	nothing := []claim.Expectation{claim.Exactly(after, 0), claim.Exactly("connected", personaPorts), claim.Exactly("time-waits", 0), claim.Exactly("unaccounted", 0)}
-	shortHold := claim.Cells{again}.And(claim.Where{personaAxis: short})
-	ownBlock := claim.Both(shortHold, claim.Cells{{personaAxis: havingBlocks()}})
+	all := []claim.Expectation{claim.Exactly(within, 0), claim.Exactly("connected", profilePorts), claim.Exactly("time-waits", profilePorts), claim.Exactly("unaccounted", 0)}
+	nothing := []claim.Expectation{claim.Exactly(after, 0), claim.Exactly("connected", profilePorts), claim.Exactly("time-waits", 0), claim.Exactly("unaccounted", 0)}
+	shortHold := claim.Cells{again}.And(claim.Where{profileAxis: short})
+	ownBlock := claim.Both(shortHold, claim.Cells{{profileAxis: havingBlocks()}})
 
 	return []claim.Rule{
 		{
-			Name: "persona-evicts", Cells: claim.Cells{again}.And(claim.Where{personaAxis: evicting}), Kernels: []claim.Condition{claim.Has(lab.Gateway, kernel.EvictsClosing)},
-			Want: append([]claim.Expectation{claim.Exactly(within, personaClients)}, nothing...),
+			Name: "profile-evicts", Cells: claim.Cells{again}.And(claim.Where{profileAxis: evicting}), Kernels: []claim.Condition{claim.Has(lab.Gateway, kernel.EvictsClosing)},
+			Want: append([]claim.Expectation{claim.Exactly(within, profileClients)}, nothing...),
 			Because: "Linux gives a port away before its hold time is over when it has no other, and the balancer may refuse that at first; after the " +
 				"hold time, which is longer than the balancer's 60 s, nobody refuses anything",
 			Source: "commit 4589725502871; TCP_TIMEWAIT_LEN",
 		},
 		{
-			Name: "persona-short-hold-one-clock", Cells: shortHold, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.TimestampsMode2)},
+			Name: "profile-short-hold-one-clock", Cells: shortHold, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.TimestampsMode2)},
 			Want:    append([]claim.Expectation{claim.Exactly(after, 0)}, all...),
 			Because: "without random offsets all namespaces of one kernel have one clock; hosts with different uptimes do not",
 			Source:  "tcp_time_stamp before commit 95a22caee396",
 		},
 		{
-			Name: "persona-short-hold-own-block", Cells: ownBlock, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)},
+			Name: "profile-short-hold-own-block", Cells: ownBlock, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)},
 			Want:    append([]claim.Expectation{claim.Exactly(after, 0)}, all...),
 			Because: "the ports of a block are met by the client that had them before, whose clock only goes forward",
 			Source:  "commit 28ee1b746f49, secure_seq: downgrade to per-host timestamp offsets",
 		},
 		{
-			Name: "persona-short-hold-hosts", Cells: shortHold, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)},
-			Want: append([]claim.Expectation{claim.Between(after, 1, personaPorts-1)}, all...),
+			Name: "profile-short-hold-hosts", Cells: shortHold, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)},
+			Want: append([]claim.Expectation{claim.Between(after, 1, profilePorts-1)}, all...),
 			Because: "after a hold time that is shorter than 60 s, the balancer's TIME_WAITs refuse at first the SYNs of hosts whose clocks are behind " +
 				"that of the host before",
 			Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN",
 		},
 		{
-			Name: "persona-short-hold", Cells: shortHold,
-			Want: append([]claim.Expectation{claim.About(after, personaPorts, 0.5)}, all...),
+			Name: "profile-short-hold", Cells: shortHold,
+			Want: append([]claim.Expectation{claim.About(after, profilePorts, 0.5)}, all...),
 			Because: "within the hold time the gateway refuses; after it, when that is shorter than 60 s, the balancer's TIME_WAITs refuse half of " +
 				"the SYNs at first, even where a client meets only its own: each of its connections has a clock of its own",
 			Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN; commit 165573e41f2f",
 		},
 		{
-			Name: "persona-long-hold", Cells: claim.Cells{again},
+			Name: "profile-long-hold", Cells: claim.Cells{again},
 			Want:    append([]claim.Expectation{claim.Exactly(within, 0)}, nothing...),
 			Because: "within the hold time the gateway refuses; after it, when that is longer than the balancer's 60 s, nobody does",
 			Source:  "TCP_TIMEWAIT_LEN; nf_conntrack_tcp_timeout_time_wait",

@@ -8,8 +8,8 @@ import (
 	"twlab/harness/lab"
 )
 
-// Persona is a kind of gateway that clients come through.
-type Persona struct {
+// Profile is a kind of gateway that clients come through.
+type Profile struct {
 	// Name is one word, About what it is.
 	Name, About string
 	// Ports is how many ports there are towards one destination: of one public
@@ -28,10 +28,10 @@ type Persona struct {
 	Source, Assumed string
 }
 
-// Ceiling is how many connections per second the persona can make to one
+// Ceiling is how many connections per second the profile can make to one
 // destination, or, with PerClient, each client: Ports/Hold. It is 0 where the hold
 // time is not known.
-func (p Persona) Ceiling() float64 {
+func (p Profile) Ceiling() float64 {
 	if p.Hold == 0 {
 		return 0
 	}
@@ -45,10 +45,10 @@ const (
 	linuxHold  = 120 * time.Second
 )
 
-// Personas are those known, as data. None is the product itself: a gateway of the
+// Profiles are those known, as data. None is the product itself: a gateway of the
 // lab is given its port range, blocks, choice and hold time.
-func Personas() []Persona {
-	return []Persona{
+func Profiles() []Profile {
+	return []Profile{
 		{
 			Name: "linux", About: "a Linux gateway with MASQUERADE and the kernel's defaults",
 			Ports: linuxPorts, Hold: linuxHold, Evicts: true,
@@ -105,21 +105,21 @@ func Personas() []Persona {
 	}
 }
 
-// PersonaNamed finds a persona. The error says which there are.
-func PersonaNamed(name string) (Persona, error) {
+// ProfileNamed finds a profile. The error says which there are.
+func ProfileNamed(name string) (Profile, error) {
 	var names []string
-	for _, p := range Personas() {
+	for _, p := range Profiles() {
 		if p.Name == name {
 			return p, nil
 		}
 		names = append(names, p.Name)
 	}
-	return Persona{}, fmt.Errorf("no persona %q: want one of %s", name, strings.Join(names, ", "))
+	return Profile{}, fmt.Errorf("no profile %q: want one of %s", name, strings.Join(names, ", "))
 }
 
-// Topology is a lab of so many clients behind the persona, with all its ports. It
+// Topology is a lab of so many clients behind the profile, with all its ports. It
 // has no room for more clients with blocks of their own than fit behind one address.
-func (p Persona) Topology(clients int) (lab.Topology, error) {
+func (p Profile) Topology(clients int) (lab.Topology, error) {
 	block := 0
 	ports := p.Ports
 	if p.PerClient {
@@ -127,14 +127,14 @@ func (p Persona) Topology(clients int) (lab.Topology, error) {
 	}
 	const first = 1<<16 - linuxPorts
 	if ports > linuxPorts {
-		return lab.Topology{}, fmt.Errorf("persona %s: %d ports for each of %d clients: one address has only %d, enough for %d clients",
+		return lab.Topology{}, fmt.Errorf("profile %s: %d ports for each of %d clients: one address has only %d, enough for %d clients",
 			p.Name, p.Ports, clients, linuxPorts, linuxPorts/p.Ports)
 	}
 	return p.behind(clients, lab.PortRange{First: first, Last: uint16(first + ports - 1)}, block), nil
 }
 
-// behind is a lab of clients behind the persona with such ports.
-func (p Persona) behind(clients int, ports lab.PortRange, block int) lab.Topology {
+// behind is a lab of clients behind the profile with such ports.
+func (p Profile) behind(clients int, ports lab.PortRange, block int) lab.Topology {
 	t := lab.Topology{
 		Clients: clients,
 		Gateway: lab.GatewaySpec{Kind: lab.Masquerade, Ports: ports, PerClient: block, Random: p.Random},

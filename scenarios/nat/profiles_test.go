@@ -6,33 +6,33 @@ import (
 	"testing"
 )
 
-func TestPersonasAreComplete(t *testing.T) {
+func TestProfilesAreComplete(t *testing.T) {
 	names := map[string]bool{}
-	for _, p := range Personas() {
+	for _, p := range Profiles() {
 		if names[p.Name] {
-			t.Errorf("two personas are named %q", p.Name)
+			t.Errorf("two profiles are named %q", p.Name)
 		}
 		names[p.Name] = true
 		if p.About == "" || p.Source == "" || p.Ports == 0 {
-			t.Errorf("persona %s: want what it is, its ports and their source", p.Name)
+			t.Errorf("profile %s: want what it is, its ports and their source", p.Name)
 		}
 		if p.Hold == 0 && p.Assumed == "" {
-			t.Errorf("persona %s: nothing is said of the hold time that is not known", p.Name)
+			t.Errorf("profile %s: nothing is said of the hold time that is not known", p.Name)
 		}
 	}
 }
 
 func TestCeilingIsPortsByHold(t *testing.T) {
 	for name, want := range map[string]float64{"linux": 537.6, "gcp": 64.0 / 30, "azure": 64512.0 / 65, "aws": 0} {
-		p, err := PersonaNamed(name)
+		p, err := ProfileNamed(name)
 		if got := p.Ceiling(); err != nil || math.Abs(got-want) > 1e-9 {
 			t.Errorf("%s: %v connections per second (%v), want %v", name, got, err, want)
 		}
 	}
 }
 
-func TestPersonasHaveTheirPorts(t *testing.T) {
-	for _, p := range Personas() {
+func TestProfilesHaveTheirPorts(t *testing.T) {
+	for _, p := range Profiles() {
 		topology, err := p.Topology(8)
 		if err == nil {
 			err = topology.Validate()
@@ -48,7 +48,7 @@ func TestPersonasHaveTheirPorts(t *testing.T) {
 			t.Errorf("%s: 8 clients share %d ports, want %d", p.Name, got, want)
 		}
 	}
-	carrier, err := PersonaNamed("carrier")
+	carrier, err := ProfileNamed("carrier")
 	if err == nil {
 		_, err = carrier.Topology(65)
 	}
