@@ -28,13 +28,13 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"kernel that is no file":        {"e2e", []string{"--kernel", "all=/nowhere/vmlinuz"}, "cannot read the kernel image '/nowhere/vmlinuz'"},
 		"modules that are nowhere":      {"e2e", []string{"--kernel", "all=debian-6.1,/nowhere"}, "directory of modules '/nowhere'"},
 		"two kernels for all":           {"e2e", []string{"--kernel", "all=debian-6.1", "--kernel=all=debian-6.12"}, "twlab matrix runs the suite on several"},
-		"kernels for all and for one":   {"e2e", []string{"--kernel", "all=debian-6.1", "--kernel", "lb=debian-6.12"}, "do not go together"},
+		"kernels for all and for one":   {"e2e", []string{"--kernel", "all=debian-6.1", "--kernel", "balancer=debian-6.12"}, "do not go together"},
 		"race on another kernel":        {"e2e", []string{"--kernel", "all=debian-6.1", "--race"}, "--race needs libraries"},
 		"word that belongs to no flag":  {"e2e", []string{"-v", "timewait"}, "'timewait' belongs to no flag"},
 
 		"flag that is mistyped":          {"e2e", []string{"--lable-filter", "!slow"}, "unknown flag --lable-filter; near it: --label-filter"},
 		"flag of a build":                {"e2e", []string{"--cover"}, "--cover means nothing here"},
-		"flag of a role that is unknown": {"e2e", []string{"--kernel", "proxy=debian-6.1"}, "roles are client, gateway, lb and server"},
+		"flag of a role that is unknown": {"e2e", []string{"--kernel", "proxy=debian-6.1"}, "roles are client, gateway, balancer and server"},
 		"filter of cells of one's own":   {"e2e", []string{"--cell", "x", "--label-filter", "slow"}, "--label-filter does not go with cells of your own"},
 
 		"no such subcommand":            {"weather", nil, `unknown command "weather"; it is one of ask, build, `},
@@ -65,7 +65,7 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		},
 		"mutations of a rule without a name": {"mutate", []string{"--rule"}, "--rule needs a value"},
 		"mutations of a flag as a name":      {"mutate", []string{"--family", "--quick"}, "--family needs a name"},
-		"mutations with a kernel for one":    {"mutate", []string{"--kernel", "lb=debian-6.1"}, "use --kernel all=NAME"},
+		"mutations with a kernel for one":    {"mutate", []string{"--kernel", "balancer=debian-6.1"}, "use --kernel all=NAME"},
 		"mutations of cells of one's own":    {"mutate", []string{"--cell", "/proc/self/status"}, "--cell means nothing here"},
 		"mutations by a label filter":        {"mutate", []string{"--label-filter=rule:x"}, "the label filter is taken; use --family, --rule and --quick"},
 

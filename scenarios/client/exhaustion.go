@@ -11,16 +11,16 @@ import (
 
 // The axes of the family.
 const (
-	exhaustionPath     = "path"
-	exhaustionClientTS = "client-ts"
-	exhaustionLBTS     = "lb-ts"
-	reuse              = "tw-reuse"
-	closer             = "closer"
-	age                = "age"
-	destination        = "destination"
-	exhaustionPort     = "port"
-	buckets            = "tw-buckets"
-	delay              = "reuse-delay"
+	exhaustionPath       = "path"
+	exhaustionClientTS   = "client-ts"
+	exhaustionBalancerTS = "balancer-ts"
+	reuse                = "tw-reuse"
+	closer               = "closer"
+	age                  = "age"
+	destination          = "destination"
+	exhaustionPort       = "port"
+	buckets              = "tw-buckets"
+	delay                = "reuse-delay"
 )
 
 // Exhaustion is the family of the client that runs out of ports: it has one local
@@ -34,12 +34,12 @@ func Exhaustion() situation.Family {
 				"does it get the port, and what decides that?",
 			Axes: exhaustionAxes(),
 			Crossed: [][]string{
-				{exhaustionPort, exhaustionClientTS, exhaustionLBTS, reuse}, {exhaustionPort, closer, age, buckets}, {destination, exhaustionPort, reuse, age},
+				{exhaustionPort, exhaustionClientTS, exhaustionBalancerTS, reuse}, {exhaustionPort, closer, age, buckets}, {destination, exhaustionPort, reuse, age},
 				{destination, closer, buckets, exhaustionClientTS}, {delay, age, reuse, destination},
 			},
 			Impossible: []claim.Impossible{
 				{Cells: claim.Cells{{destination: {string(AtLoopback), string(AtOwnAddress)}, exhaustionPath: {"nat"}}}, Because: "what a host sends to itself passes no gateway"},
-				{Cells: claim.Cells{{destination: {string(AtLoopback), string(AtOwnAddress)}, exhaustionLBTS: {"0"}}}, Because: "at a door of the client's own the balancer has no part"},
+				{Cells: claim.Cells{{destination: {string(AtLoopback), string(AtOwnAddress)}, exhaustionBalancerTS: {"0"}}}, Because: "at a door of the client's own the balancer has no part"},
 				{Cells: claim.Cells{{age: {"older"}, closer: {string(ClientResets)}}}, Because: "a RST leaves no TIME_WAIT that could grow older"},
 				{Cells: tableFull.And(claim.Where{age: {"older"}}), Because: "without room there is no TIME_WAIT that could grow older"},
 				{Cells: claim.Cells{{age: {"younger"}, delay: {"1"}}}, Because: "nobody is certain to be back within a millisecond"},
@@ -58,7 +58,7 @@ func exhaustionAxes() []claim.Axis {
 			Means: "whether the client reaches the balancer directly or through MASQUERADE"},
 		{Name: exhaustionClientTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the client"},
-		{Name: exhaustionLBTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: exhaustionBalancerTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 		{Name: reuse, Values: []string{"1", "2", "0"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_tw_reuse"},
 			Means: "tcp_tw_reuse of the client"},

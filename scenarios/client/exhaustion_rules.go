@@ -17,8 +17,8 @@ var (
 
 // Which connections have timestamps.
 var (
-	bothStamped = claim.Where{exhaustionClientTS: {"1"}, exhaustionLBTS: {"1"}}
-	eitherBare  = claim.Cells{{exhaustionClientTS: {"0"}}, {exhaustionLBTS: {"0"}}}
+	bothStamped = claim.Where{exhaustionClientTS: {"1"}, exhaustionBalancerTS: {"1"}}
+	eitherBare  = claim.Cells{{exhaustionClientTS: {"0"}}, {exhaustionBalancerTS: {"0"}}}
 )
 
 // connected is what is to be seen wherever the client gets in.

@@ -15,9 +15,9 @@ import (
 
 // The axes of the family, and who connects.
 const (
-	negotiationClientTS = "client-ts"
-	negotiationLBTS     = "lb-ts"
-	opener              = "opener"
+	negotiationClientTS   = "client-ts"
+	negotiationBalancerTS = "balancer-ts"
+	opener                = "opener"
 
 	openerClient   = "client"
 	openerBalancer = "balancer"
@@ -33,7 +33,7 @@ func Negotiation() situation.Family {
 			Axes: []claim.Axis{
 				{Name: negotiationClientTS, Values: []string{"1", "0", "2"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the client"},
-				{Name: negotiationLBTS, Values: []string{"1", "0", "2"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+				{Name: negotiationBalancerTS, Values: []string{"1", "0", "2"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the balancer"},
 				{Name: opener, Values: []string{openerClient, openerBalancer}, Product: true,
 					Means: "who connects: the client to the balancer, or the balancer to the client as to a server"},
@@ -52,7 +52,7 @@ func negotiationRules() []claim.Rule {
 
 	return []claim.Rule{
 		{
-			Name: "negotiation-agreed", Cells: claim.Cells{{negotiationClientTS: on, negotiationLBTS: on}},
+			Name: "negotiation-agreed", Cells: claim.Cells{{negotiationClientTS: on, negotiationBalancerTS: on}},
 			Want: []claim.Expectation{
 				situation.Outcome(tcp.Connected), claim.Is("in use", "yes"), claim.Is("option in the SYN", "yes"), claim.Is("option in the SYN-ACK", "yes"),
 				claim.Is("echo in the SYN-ACK", "the SYN's value"),
@@ -63,7 +63,7 @@ func negotiationRules() []claim.Rule {
 			Source: "RFC 7323 section 3.2; tcp_syn_options, tcp_synack_options, tcp_established_options",
 		},
 		{
-			Name: "negotiation-not-offered", Cells: claim.Cells{{opener: {openerClient}, negotiationClientTS: off}, {opener: {openerBalancer}, negotiationLBTS: off}},
+			Name: "negotiation-not-offered", Cells: claim.Cells{{opener: {openerClient}, negotiationClientTS: off}, {opener: {openerBalancer}, negotiationBalancerTS: off}},
 			Want: []claim.Expectation{
 				situation.Outcome(tcp.Connected), claim.Is("in use", "no"), claim.Is("option in the SYN", "no"), claim.Is("option in the SYN-ACK", "no"),
 				claim.Is("option in the opener's data", "no"), claim.Is("option in the other's data", "no"),
@@ -72,7 +72,7 @@ func negotiationRules() []claim.Rule {
 			Source:  "RFC 7323 section 3.2; tcp_syn_options, tcp_parse_options",
 		},
 		{
-			Name: "negotiation-not-taken", Cells: claim.Cells{{opener: {openerClient}, negotiationLBTS: off}, {opener: {openerBalancer}, negotiationClientTS: off}},
+			Name: "negotiation-not-taken", Cells: claim.Cells{{opener: {openerClient}, negotiationBalancerTS: off}, {opener: {openerBalancer}, negotiationClientTS: off}},
 			Want: []claim.Expectation{
 				situation.Outcome(tcp.Connected), claim.Is("in use", "no"), claim.Is("option in the SYN", "yes"), claim.Is("option in the SYN-ACK", "no"),
 				claim.Is("option in the opener's data", "no"), claim.Is("option in the other's data", "no"),

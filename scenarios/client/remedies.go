@@ -12,11 +12,11 @@ import (
 
 // The axes of the family.
 const (
-	remedy         = "remedy"
-	remedyPath     = "path"
-	remedyClientTS = "client-ts"
-	remedyLBTS     = "lb-ts"
-	unsent         = "unsent"
+	remedy           = "remedy"
+	remedyPath       = "path"
+	remedyClientTS   = "client-ts"
+	remedyBalancerTS = "balancer-ts"
+	unsent           = "unsent"
 )
 
 const (
@@ -45,7 +45,7 @@ func Remedies() situation.Family {
 			Crossed: [][]string{{remedy, unsent}},
 			Impossible: []claim.Impossible{
 				{Cells: claim.Cells{{remedyPath: {"nat"}, remedy: {"more-addresses"}}}, Because: "behind the lab's gateway the balancer has one address"},
-				{Cells: claim.Cells{{unsent: {"yes"}, remedy: {"lb-closes"}}}, Because: "the client waits for the balancer's end, so it is not the one that gives up data"},
+				{Cells: claim.Cells{{unsent: {"yes"}, remedy: {"balancer-closes"}}}, Because: "the client waits for the balancer's end, so it is not the one that gives up data"},
 			},
 			Rules: slices.Concat(remedyEndRules(), remedyPortRules()),
 		},
@@ -56,13 +56,13 @@ func Remedies() situation.Family {
 
 func remedyAxes() []claim.Axis {
 	return []claim.Axis{
-		{Name: remedy, Values: []string{"none", "lb-closes", "linger", "wider-range", "more-ports", "more-addresses", "bind"}, Product: true,
+		{Name: remedy, Values: []string{"none", "balancer-closes", "linger", "wider-range", "more-ports", "more-addresses", "bind"}, Product: true,
 			Means: "none; the balancer closes first (Connection: close); SO_LINGER with 0 seconds; twice the local ports; " +
 				"a second port, or a second address, to connect to; bind to each port in turn with SO_REUSEADDR"},
 		{Name: remedyPath, Values: []string{"direct", "nat"}, Product: true, Means: "whether a MASQUERADE gateway is in between"},
 		{Name: remedyClientTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the client"},
-		{Name: remedyLBTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: remedyBalancerTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 		{Name: unsent, Values: []string{"no", "yes"}, Means: "whether the client still has data to send when it closes"},
 	}
@@ -94,7 +94,7 @@ func remedyEndRules() []claim.Rule {
 			Source:  "tcp_close, tcp_reset",
 		},
 		{
-			Name: "remedies-lb-closes", Cells: claim.Cells{{remedy: {"lb-closes"}}},
+			Name: "remedies-balancer-closes", Cells: claim.Cells{{remedy: {"balancer-closes"}}},
 			Want: claim.With([]claim.Expectation{claim.Exactly("connected", remedyConnects), claim.Exactly("client TIME_WAIT", 0),
 				claim.Is("client ports in balancer TIME_WAIT", "all"), claim.Between("balancer TIME_WAIT", 1, remedyPorts)}, whole...),
 			Because: "who closes first keeps the TIME_WAIT: it is now the balancer's, one for each port; when the same client comes back on a port, " +
@@ -106,7 +106,7 @@ func remedyEndRules() []claim.Rule {
 
 // remedyPortRules are about ports: to take them over, to have more, and as they are.
 func remedyPortRules() []claim.Rule {
-	bare := claim.Cells{{remedyLBTS: {"0"}}, {remedyClientTS: {"0"}}}
+	bare := claim.Cells{{remedyBalancerTS: {"0"}}, {remedyClientTS: {"0"}}}
 	const half = remedyConnects - remedyPorts
 
 	return []claim.Rule{

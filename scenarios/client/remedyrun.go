@@ -121,7 +121,7 @@ func (r *remedyRun) once(ctx context.Context, i int) error {
 		client: outs[0].Conn, accepted: accepted, to: to,
 		local: netip.AddrPortFrom(r.client.Identity().Addr, outs[0].Local.Port()), seenFrom: peer,
 	}
-	if r.kind == "lb-closes" {
+	if r.kind == "balancer-closes" {
 		return r.balancerFirst(ctx, conn)
 	}
 	return r.clientFirst(ctx, conn)

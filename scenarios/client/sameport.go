@@ -24,7 +24,7 @@ type Closer string
 // accepted.
 const (
 	ClientCloses   Closer = "client"
-	BalancerCloses Closer = "lb"
+	BalancerCloses Closer = "balancer"
 	// ClientResets: close(2) with SO_LINGER and 0 seconds.
 	ClientResets Closer = "client-rst"
 )

@@ -9,7 +9,7 @@ func causeClaims() []Claim {
 			Truth: "Who closes first by FIN keeps the TIME_WAIT. A connection that is ended by RST leaves none, and a host that has tcp_max_tw_buckets " +
 				"of them makes no more.",
 			Since: "all",
-			Rules: []string{"remedies-none", "remedies-lb-closes", "exhaustion-reset", "exhaustion-overflow", "defaults-tcp-max-tw-buckets-*"},
+			Rules: []string{"remedies-none", "remedies-balancer-closes", "exhaustion-reset", "exhaustion-overflow", "defaults-tcp-max-tw-buckets-*"},
 		},
 		{
 			Chinese: "默认60s超时回收。",

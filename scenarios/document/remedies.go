@@ -12,7 +12,7 @@ func remedyClaims() []Claim {
 				"is accepted; when another client comes from the same address and port, everything said above about five-tuples applies.",
 			Since: "all; HAProxy as in 2.6",
 			Rules: []string{
-				"remedies-lb-closes", "exhaustion-balancer-newer-stamp", "exhaustion-balancer-newer-number",
+				"remedies-balancer-closes", "exhaustion-balancer-newer-stamp", "exhaustion-balancer-newer-number",
 				"proxy-http-request", "proxy-http-request-shared", "proxy-http-httpclose", "proxy-http-httpclose-late", "proxy-http-httpclose-first", "proxy-http-idle", "proxy-http-idle-shared",
 				"proxy-tcp-server", "proxy-tcp-idle", "proxy-dnat-server", "proxy-endpoint-server",
 			},

@@ -15,16 +15,16 @@ import (
 // The axes of the family of the gateway's choice, and the values that its driver
 // and its rules share.
 const (
-	gatewayEntry  = "entry"
-	gatewayClient = "client"
-	gatewayPool   = "pool"
-	gatewaySource = "source"
-	gatewayISN    = "isn"
-	gatewayLeft   = "left"
-	gatewayHold   = "hold"
-	gatewayClock  = "clock"
-	gatewayLBTS   = "lb-ts"
-	gatewayRandom = "random"
+	gatewayEntry      = "entry"
+	gatewayClient     = "client"
+	gatewayPool       = "pool"
+	gatewaySource     = "source"
+	gatewayISN        = "isn"
+	gatewayLeft       = "left"
+	gatewayHold       = "hold"
+	gatewayClock      = "clock"
+	gatewayBalancerTS = "balancer-ts"
+	gatewayRandom     = "random"
 
 	poolAll = "all"
 	poolOne = "one"
@@ -55,12 +55,12 @@ func Gateway() situation.Family {
 				"does it choose another, or does the SYN die on the gateway?",
 			Axes: gatewayAxes(),
 			Crossed: [][]string{
-				{gatewayEntry, gatewayClient, gatewayISN, gatewayLBTS},
-				{gatewayEntry, gatewayPool, gatewaySource, gatewayISN, gatewayLBTS},
+				{gatewayEntry, gatewayClient, gatewayISN, gatewayBalancerTS},
+				{gatewayEntry, gatewayPool, gatewaySource, gatewayISN, gatewayBalancerTS},
 				{gatewayEntry, gatewayPool, gatewaySource, gatewayClock},
 				{gatewayEntry, gatewayClient, gatewayClock},
 				{gatewayEntry, gatewayRandom, gatewaySource},
-				{gatewayRandom, gatewayISN, gatewayLBTS},
+				{gatewayRandom, gatewayISN, gatewayBalancerTS},
 				{gatewayRandom, gatewayClock},
 				{gatewayRandom, gatewayLeft},
 				{gatewayRandom, gatewayPool},
@@ -103,7 +103,7 @@ func gatewayAxes() []claim.Axis {
 			Means: "the client's source port of the new connection: that of an earlier one, or another"},
 		{Name: gatewayISN, Values: []string{string(situation.Newer), string(situation.Older)},
 			Means: "the new connection's initial sequence number against the last one of the earlier connections"},
-		{Name: gatewayLBTS, Values: []string{"1", "0"}, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: gatewayBalancerTS, Values: []string{"1", "0"}, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 		{Name: gatewayRandom, Values: []string{randomNo, randomPlain, randomFully},
 			Means: "how the gateway chooses: the client's own port when it can be had; by --random; by --random-fully"},

@@ -80,13 +80,13 @@ func (g gift) rules() []claim.Rule {
 			Source:  "TCP_TIMEWAIT_LEN",
 		},
 		{
-			Name: "-older-stamp", Cells: claim.Cells{{gatewayLeft: timeWait, gatewayLBTS: {"1"}, gatewayClock: {string(situation.Older)}}},
+			Name: "-older-stamp", Cells: claim.Cells{{gatewayLeft: timeWait, gatewayBalancerTS: {"1"}, gatewayClock: {string(situation.Older)}}},
 			Want:    claim.With([]claim.Expectation{met, claim.AtLeast("paws rejects", 1)}, inTheEnd...),
 			Because: "the balancer's TIME_WAIT rejects the older timestamp by an ACK, the client's RST removes it, and the next SYN gets in",
 			Source:  "tcp_timewait_state_process, RFC 7323 section 5",
 		},
 		{
-			Name: "-older-number", Cells: claim.Cells{{gatewayLeft: timeWait, gatewayLBTS: {"0"}, gatewayISN: {string(situation.Older)}}},
+			Name: "-older-number", Cells: claim.Cells{{gatewayLeft: timeWait, gatewayBalancerTS: {"0"}, gatewayISN: {string(situation.Older)}}},
 			Want: claim.With([]claim.Expectation{met, claim.Exactly("paws rejects", 0)}, inTheEnd...),
 			Because: "without timestamps the balancer's TIME_WAIT rejects the older sequence number by an ACK, the client's RST removes it, " +
 				"and the next SYN gets in",
@@ -94,8 +94,8 @@ func (g gift) rules() []claim.Rule {
 		},
 		{
 			Name: "-accepted", Cells: claim.Cells{
-				{gatewayLeft: timeWait, gatewayLBTS: {"1"}, gatewayClock: {string(situation.Newer)}},
-				{gatewayLeft: timeWait, gatewayLBTS: {"0"}, gatewayISN: {string(situation.Newer)}},
+				{gatewayLeft: timeWait, gatewayBalancerTS: {"1"}, gatewayClock: {string(situation.Newer)}},
+				{gatewayLeft: timeWait, gatewayBalancerTS: {"0"}, gatewayISN: {string(situation.Newer)}},
 			},
 			Want:    claim.With([]claim.Expectation{met}, atOnce...),
 			Because: "the balancer's TIME_WAIT accepts the newer timestamp, or without timestamps the newer sequence number",

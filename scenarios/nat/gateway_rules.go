@@ -19,8 +19,8 @@ var (
 
 	// A TIME_WAIT to which the new connection looks older.
 	rejects = claim.Both(claim.Cells{{gatewayLeft: {string(situation.LeftTimeWait)}}}, claim.Cells{
-		{gatewayLBTS: {"1"}, gatewayClock: {string(situation.Older)}},
-		{gatewayLBTS: {"0"}, gatewayISN: {string(situation.Older)}},
+		{gatewayBalancerTS: {"1"}, gatewayClock: {string(situation.Older)}},
+		{gatewayBalancerTS: {"0"}, gatewayISN: {string(situation.Older)}},
 	})
 )
 

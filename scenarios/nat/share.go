@@ -14,10 +14,10 @@ import (
 // The axes of the family of shares, and the values that its driver and its rules
 // have in common.
 const (
-	shareClocks = "clocks"
-	shareLBTS   = "lb-ts"
-	shareRandom = "random"
-	shareHold   = "hold"
+	shareClocks     = "clocks"
+	shareBalancerTS = "balancer-ts"
+	shareRandom     = "random"
+	shareHold       = "hold"
 
 	clocksConnection = "per-connection"
 	clocksHost       = "per-host"
@@ -51,7 +51,7 @@ func Share() situation.Family {
 				{Name: shareClocks, Values: []string{clocksConnection, clocksHost, clocksShared, clocksNone}, Product: true,
 					Means: "the clients' timestamp clocks: as the kernel makes them, with an offset for each connection (tcp_timestamps=1); one for each " +
 						"host, half of them ahead, as drawn by a seed; one for all (tcp_timestamps=2); no timestamps"},
-				{Name: shareLBTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+				{Name: shareBalancerTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the balancer"},
 				{Name: shareRandom, Values: []string{randomNo, randomPlain, randomFully},
 					Means: "how the gateway chooses among its ports: as they come; by --random; by --random-fully"},
@@ -80,7 +80,7 @@ func shareRules() []claim.Rule {
 	}
 	met := claim.With(common, claim.Exactly("time-waits", shareSYNs))
 	none := []claim.Expectation{claim.Exactly("refused", 0), claim.Exactly(situation.RefusedBy(situation.ByClock), 0)}
-	stamped := claim.Where{shareLBTS: {"1"}}
+	stamped := claim.Where{shareBalancerTS: {"1"}}
 
 	return []claim.Rule{
 		{

@@ -16,13 +16,13 @@ import (
 
 // The axes of the family.
 const (
-	proxyBalancer = "balancer"
-	proxyEnds     = "ends"
-	proxyNolinger = "nolinger"
-	httpReuse     = "http-reuse"
-	proxyServer   = "server"
-	clientTS      = "client-ts"
-	proxyLBTS     = "lb-ts"
+	proxyBalancer   = "balancer"
+	proxyEnds       = "ends"
+	proxyNolinger   = "nolinger"
+	httpReuse       = "http-reuse"
+	proxyServer     = "server"
+	clientTS        = "client-ts"
+	proxyBalancerTS = "balancer-ts"
 )
 
 // Proxy is the family of who ends up with the TIME_WAITs when clients reach
@@ -67,7 +67,7 @@ func proxyAxes() []claim.Axis {
 				"other side has; or at once, and its FIN is held up on the way"},
 		{Name: clientTS, Values: []string{"1", "0"}, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the client"},
-		{Name: proxyLBTS, Values: []string{"1", "0"}, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: proxyBalancerTS, Values: []string{"1", "0"}, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 	}
 }

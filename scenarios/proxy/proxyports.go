@@ -16,15 +16,15 @@ import (
 
 // The axes of the family.
 const (
-	portsMode     = "mode"
-	portsEnds     = "ends"
-	portsFrom     = "ports"
-	twReuse       = "tw-reuse"
-	portsLBTS     = "lb-ts"
-	serverTS      = "server-ts"
-	portsNolinger = "nolinger"
-	portsServers  = "servers"
-	retries       = "retries"
+	portsMode       = "mode"
+	portsEnds       = "ends"
+	portsFrom       = "ports"
+	twReuse         = "tw-reuse"
+	portsBalancerTS = "balancer-ts"
+	serverTS        = "server-ts"
+	portsNolinger   = "nolinger"
+	portsServers    = "servers"
+	retries         = "retries"
 )
 
 // portsHalf is how many requests the first half is.
@@ -61,7 +61,7 @@ func portsAxes() []claim.Axis {
 			Means: "where the ports come from: ip_local_port_range of the balancer, or HAProxy's source ADDRESS:FIRST-LAST"},
 		{Name: twReuse, Values: []string{"2", "1"}, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_tw_reuse"},
 			Means: "tcp_tw_reuse of the balancer"},
-		{Name: portsLBTS, Values: []string{"1", "0"}, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: portsBalancerTS, Values: []string{"1", "0"}, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 		{Name: serverTS, Values: []string{"1", "0"}, Knob: claim.Knob{Role: lab.Server, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the servers"},

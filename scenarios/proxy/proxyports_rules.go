@@ -95,7 +95,7 @@ func portsSparedRules() []claim.Rule {
 // portsWaitingRules are about ports in TIME_WAIT, and who takes them.
 func portsWaitingRules() []claim.Rule {
 	byClient := claim.Where{portsMode: {"tcp"}, portsEnds: {"client"}}
-	bare := claim.Cells{{portsLBTS: {"0"}}, {serverTS: {"0"}}}.And(byClient)
+	bare := claim.Cells{{portsBalancerTS: {"0"}}, {serverTS: {"0"}}}.And(byClient)
 	off := claim.Cells{{portsFrom: {"kernel"}, twReuse: {"2"}}}.And(byClient)
 	short := append(bare.And(claim.Where{}), off...)
 	exhausted := func(tries int64) []claim.Expectation {

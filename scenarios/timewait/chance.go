@@ -18,9 +18,9 @@ import (
 
 // The axes of the family.
 const (
-	hosts          = "hosts"
-	chanceClientTS = "client-ts"
-	chanceLBTS     = "lb-ts"
+	hosts            = "hosts"
+	chanceClientTS   = "client-ts"
+	chanceBalancerTS = "balancer-ts"
 )
 
 // chanceSYNs is how many SYNs meet a TIME_WAIT. Each of them is compared with the
@@ -46,7 +46,7 @@ func Chance() situation.Family {
 					Means: "whether each connection comes from another client behind the gateway, or all from one client's different ports"},
 				{Name: chanceClientTS, Values: []string{"1", "2", "0"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the clients"},
-				{Name: chanceLBTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+				{Name: chanceBalancerTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the balancer"},
 			},
 			Impossible: []claim.Impossible{{
@@ -63,7 +63,7 @@ func Chance() situation.Family {
 // chanceRules are in this order: one host by its clock, many by theirs, anybody by
 // the sequence number.
 func chanceRules() []claim.Rule {
-	stamped := claim.Where{chanceLBTS: {"1"}, chanceClientTS: {"1", "2"}}
+	stamped := claim.Where{chanceBalancerTS: {"1"}, chanceClientTS: {"1", "2"}}
 	tosses := claim.About("rejected", chanceSYNs, 0.5)
 	byClock := tosses
 	byClock.What = "paws rejects"

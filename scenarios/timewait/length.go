@@ -18,7 +18,7 @@ const (
 	look         = "look"
 
 	lengthClient = "client"
-	lengthLB     = "lb"
+	lengthLB     = "balancer"
 	early        = "beginning"
 	late         = "end"
 )

@@ -15,17 +15,17 @@ import (
 
 // The axes of the family, and the values that its driver and its rules share.
 const (
-	recycleRole     = "role"
-	recycleKnob     = "recycle"
-	gap             = "gap"
-	recycleClock    = "clock"
-	recycleClientTS = "client-ts"
-	recycleLBTS     = "lb-ts"
-	recycleCloser   = "closer"
-	recyclePath     = "path"
+	recycleRole       = "role"
+	recycleKnob       = "recycle"
+	gap               = "gap"
+	recycleClock      = "clock"
+	recycleClientTS   = "client-ts"
+	recycleBalancerTS = "balancer-ts"
+	recycleCloser     = "closer"
+	recyclePath       = "path"
 
 	recycleClient   = "client"
-	recycleLB       = "lb"
+	recycleLB       = "balancer"
 	recycleBalancer = "balancer"
 	outside         = "outside"
 	firstOnly       = "first-only"
@@ -47,7 +47,7 @@ func recycleFamily(emulate *recycle.Config) situation.Family {
 			Crossed: [][]string{{recycleRole, recycleCloser}, {recyclePath, gap}},
 			Impossible: []claim.Impossible{
 				{Cells: claim.Cells{{recycleClientTS: {"0", firstOnly}, recycleClock: {"older"}}}, Because: "a SYN without timestamp has no clock that could be older"},
-				{Cells: claim.Cells{{recycleLBTS: {"0"}, recycleClock: {"older"}}}, Because: "a balancer without timestamps has been shown no clock to be older than"},
+				{Cells: claim.Cells{{recycleBalancerTS: {"0"}, recycleClock: {"older"}}}, Because: "a balancer without timestamps has been shown no clock to be older than"},
 			},
 			Waits: []claim.Wait{{Cells: claim.Cells{{gap: {outside}}}, About: situation.TimeWaitLength}},
 			Rules: slices.Concat(
@@ -69,7 +69,7 @@ func recycleAxes() []claim.Axis {
 		{Name: recycleKnob, Values: []string{"1", "0", "untouched"}, Product: true, Means: "tcp_tw_recycle"},
 		{Name: recycleClientTS, Values: []string{"1", "0", firstOnly}, Product: true,
 			Means: "tcp_timestamps of the clients; or the first connection has them, and the second SYN does not"},
-		{Name: recycleLBTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: recycleBalancerTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 		{Name: recycleClock, Values: []string{"older", "newer"}, Product: true,
 			Means: "the second connection's timestamp against the last one of the first"},
@@ -138,7 +138,7 @@ func recycleMemoryRules() []claim.Rule {
 	const source = "tcp_v4_conn_request, tcp_conn_request, tcp_peer_is_proven before commit 4396e46187ca"
 	// The balancer has closed first a connection with timestamps, so that it
 	// remembers the last one of that address.
-	remembers := claim.Where{recycleRole: {recycleBalancer}, recycleCloser: {recycleLB}, recycleKnob: {"1"}, recycleClientTS: {"1", firstOnly}, recycleLBTS: {"1"}}
+	remembers := claim.Where{recycleRole: {recycleBalancer}, recycleCloser: {recycleLB}, recycleKnob: {"1"}, recycleClientTS: {"1", firstOnly}, recycleBalancerTS: {"1"}}
 	inside := claim.Where{gap: {"inside"}}
 	dropped := []claim.Expectation{ // the SYN and its repetitions within 3 s, after 1 s and, since Linux 6.5, after 2 s
 		claim.Is("knob", knobSet), situation.Outcome(tcp.TimedOut), claim.Exactly("syn-acks", 0), claim.Between("syns", 2, 3), claim.Is("all syns reached", "yes"),
@@ -181,7 +181,7 @@ func recycleClientRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name:    "recycle-client-short",
-			Cells:   claim.Cells{{recycleRole: {recycleClient}, recycleCloser: {recycleClient}, recycleKnob: {"1"}, recycleClientTS: {"1", firstOnly}, recycleLBTS: {"1"}}},
+			Cells:   claim.Cells{{recycleRole: {recycleClient}, recycleCloser: {recycleClient}, recycleKnob: {"1"}, recycleClientTS: {"1", firstOnly}, recycleBalancerTS: {"1"}}},
 			Kernels: []claim.Condition{claim.Has(lab.Client, kernel.TwRecycle)},
 			Want:    recycleAccepted(knobSet, situation.RecycledTimeWait),
 			Because: "a client with tcp_tw_recycle keeps its own TIME_WAITs for 3.5 retransmission timeouts only, " +

@@ -12,14 +12,14 @@ import (
 
 // The axes of the family.
 const (
-	tupleClientTS = "client-ts"
-	tupleLBTS     = "lb-ts"
-	tupleClock    = "clock"
-	isn           = "isn"
-	tupleState    = "state"
-	rfc1337       = "rfc1337"
-	tuplePath     = "path"
-	tupleSecond   = "second"
+	tupleClientTS   = "client-ts"
+	tupleBalancerTS = "balancer-ts"
+	tupleClock      = "clock"
+	isn             = "isn"
+	tupleState      = "state"
+	rfc1337         = "rfc1337"
+	tuplePath       = "path"
+	tupleSecond     = "second"
 )
 
 // Tuple is the family of the same five-tuple again: what the balancer does with
@@ -32,7 +32,7 @@ func Tuple() situation.Family {
 			About: "A connection is over, the balancer still has something of it, and a SYN comes from the same address and port: " +
 				"is it accepted, answered or ignored, and does the client get in?",
 			Axes:       tupleAxes(),
-			Crossed:    [][]string{{tupleClock, rfc1337, tuplePath}, {tupleLBTS, isn, rfc1337, tuplePath}, {tupleState, tupleClock, isn}, {tupleState, tuplePath}},
+			Crossed:    [][]string{{tupleClock, rfc1337, tuplePath}, {tupleBalancerTS, isn, rfc1337, tuplePath}, {tupleState, tupleClock, isn}, {tupleState, tuplePath}},
 			Impossible: tupleImpossible(),
 			Waits: []claim.Wait{
 				{Cells: claim.Cells{{tupleState: {string(situation.LeftNothing)}}}, About: situation.TimeWaitLength},
@@ -56,7 +56,7 @@ func tupleAxes() []claim.Axis {
 			Means: "the second connection's initial sequence number against the one that the balancer expects next"},
 		{Name: tupleClientTS, Values: []string{"1", "2", "0"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the clients"},
-		{Name: tupleLBTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: tupleBalancerTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 		{Name: tupleSecond, Values: []string{"other-host", "same-host", "direct"}, Product: true,
 			Means: "who connects the second time: another client behind the same MASQUERADE, the same client, or the same client without NAT"},
@@ -72,7 +72,7 @@ func tupleAxes() []claim.Axis {
 func tupleImpossible() []claim.Impossible {
 	return []claim.Impossible{
 		{Cells: claim.Cells{{tupleClientTS: {"0"}, tupleClock: {"older", "equal", "wrapped"}}}, Because: "a SYN without timestamp has no clock that could be older"},
-		{Cells: claim.Cells{{tupleLBTS: {"0"}, tupleClock: {"equal", "wrapped"}}}, Because: "a balancer without timestamps has shown nobody a clock to be equal to"},
+		{Cells: claim.Cells{{tupleBalancerTS: {"0"}, tupleClock: {"equal", "wrapped"}}}, Because: "a balancer without timestamps has shown nobody a clock to be equal to"},
 		{Cells: claim.Cells{{tupleClientTS: {"1"}, tupleClock: {"wrapped"}}}, Because: "the clock begins at a random number, so where it passes 2^32 cannot be chosen"},
 		{Cells: claim.Cells{{tupleState: {string(situation.LeftNothing)}, tupleClock: {"equal"}}}, Because: "when the TIME_WAIT has run out the clocks have gone on for a minute"},
 		{Cells: claim.Cells{{tupleState: {string(situation.LeftChallenged)}, tupleClock: {"equal"}}}, Because: "nobody can be certain to meet the one tick and the half second after a challenge"},

@@ -14,8 +14,8 @@ import (
 // What a socket in TIME_WAIT goes by: the timestamp when the connection had
 // timestamps and the SYN has one, else the sequence number.
 var (
-	tupleStamped = claim.Where{tupleLBTS: {"1"}, tupleClientTS: {"1", "2"}}
-	tupleBare    = claim.Cells{{tupleLBTS: {"0"}}, {tupleClientTS: {"0"}}}
+	tupleStamped = claim.Where{tupleBalancerTS: {"1"}, tupleClientTS: {"1", "2"}}
+	tupleBare    = claim.Cells{{tupleBalancerTS: {"0"}}, {tupleClientTS: {"0"}}}
 
 	olderStamp = claim.Cells{tupleStamped}.And(claim.Where{tupleClock: {string(situation.Older)}})
 	newerStamp = claim.Cells{tupleStamped}.And(claim.Where{tupleClock: {string(situation.Newer), string(situation.Wrapped)}})

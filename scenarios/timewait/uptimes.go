@@ -15,18 +15,18 @@ import (
 
 // The axes of the family, and the values that its driver and its rules share.
 const (
-	next          = "next"
-	memory        = "memory"
-	uptimesLBTS   = "lb-ts"
-	uptimesCloser = "closer"
-	tries         = "tries"
+	next              = "next"
+	memory            = "memory"
+	uptimesBalancerTS = "balancer-ts"
+	uptimesCloser     = "closer"
+	tries             = "tries"
 
 	younger         = "younger"
 	older           = "older"
 	uptimesRecycle  = "recycle"
 	recycleOff      = "recycle-off"
 	uptimesTimeWait = "time-wait"
-	uptimesLB       = "lb"
+	uptimesLB       = "balancer"
 	uptimesClient   = "client"
 	few             = "3"
 	many            = "30"
@@ -44,7 +44,7 @@ func Uptimes() situation.Family {
 			Axes: uptimesAxes(),
 			Impossible: []claim.Impossible{
 				{Cells: claim.Cells{{memory: {uptimesTimeWait}, uptimesCloser: {uptimesClient}}}, Because: "a five-tuple is in TIME_WAIT at the balancer when that has closed first"},
-				{Cells: claim.Cells{{memory: {uptimesTimeWait}, uptimesLBTS: {"0"}}}, Because: "without timestamps the initial sequence number decides, which the clients choose as they like"},
+				{Cells: claim.Cells{{memory: {uptimesTimeWait}, uptimesBalancerTS: {"0"}}}, Because: "without timestamps the initial sequence number decides, which the clients choose as they like"},
 			},
 			Waits: []claim.Wait{{Cells: claim.Cells{{tries: {many}}}, About: 30 * time.Second}},
 			Rules: slices.Concat(uptimesFiveTupleRules(), uptimesAddressRules()),
@@ -60,7 +60,7 @@ func uptimesAxes() []claim.Axis {
 			Means: "which client comes second: the one that was booted later, or the one that was booted first; tcp_timestamps=2 on both"},
 		{Name: memory, Values: []string{uptimesRecycle, uptimesTimeWait, recycleOff}, Product: true,
 			Means: "what the balancer has of the first: its address (tcp_tw_recycle=1), the same five-tuple in TIME_WAIT, or nothing (tcp_tw_recycle=0)"},
-		{Name: uptimesLBTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: uptimesBalancerTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 		{Name: uptimesCloser, Values: []string{uptimesLB, uptimesClient}, Means: "who closes the first client's connections first"},
 		{Name: tries, Values: []string{few, many},
@@ -111,7 +111,7 @@ func uptimesFiveTupleRules() []claim.Rule {
 // memory of an address at most.
 func uptimesAddressRules() []claim.Rule {
 	comesLater := claim.Where{next: {younger}}
-	remembers := claim.Where{memory: {uptimesRecycle}, uptimesCloser: {uptimesLB}, uptimesLBTS: {"1"}}
+	remembers := claim.Where{memory: {uptimesRecycle}, uptimesCloser: {uptimesLB}, uptimesBalancerTS: {"1"}}
 	const set = "set"
 	const source = "tcp_conn_request, tcp_peer_is_proven before commit 4396e46187ca"
 	gotIn := func(knob []string, length string) []claim.Expectation {
@@ -149,7 +149,7 @@ func uptimesAddressRules() []claim.Rule {
 			Source: source,
 		},
 		{
-			Name: "uptimes-unremembered", Cells: claim.Cells{{memory: {recycleOff}}, {uptimesCloser: {uptimesClient}}, {uptimesLBTS: {"0"}}},
+			Name: "uptimes-unremembered", Cells: claim.Cells{{memory: {recycleOff}}, {uptimesCloser: {uptimesClient}}, {uptimesBalancerTS: {"0"}}},
 			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TwRecycle)},
 			Want:    gotIn([]string{set}, situation.FullTimeWait),
 			Because: "without tcp_tw_recycle, or without timestamps, or when the client has closed first, the balancer remembers no address",

@@ -34,7 +34,7 @@ outside of its sandbox and DIR.
                      the path of an image (with a slash) and, after a comma, of its
                      modules. 6 specs at a time unless --procs says otherwise
   --kernel ROLE=KERNEL
-                     give the role (client, lb or server) a kernel of its own. Only
+                     give the role (client, gateway, balancer or server) a kernel of its own. Only
                      cells are run then, 4 at a time unless --procs says otherwise
   --warp             with --kernel all=: idle time passes at once, so that what
                      waits a minute takes a second; the machine is emulated, so

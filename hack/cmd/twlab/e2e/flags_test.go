@@ -27,10 +27,10 @@ func TestACommandLineIsReadAsGinkgoReadsIt(t *testing.T) {
 		"--kernel all=debian-6.1 --warp --label-filter warp --sysctl a=1": {
 			Kernel: "debian-6.1", Warp: "true", LabelFilter: "warp", Sysctls: []string{"a=1"},
 		},
-		"--kernel=all=" + image + ",/ --warp=auto": {Kernel: image + ",/", Warp: "auto"},
-		"--kernel lb=x --kernel client=/y,/z":      {Kernels: []string{"lb=x", "client=/y,/z"}},
-		"--cell " + image + " --output-dir x":      {Cell: image, Output: "x"},
-		"--cpuprofile x --fail-fast --no-color":    {ginkgo: []string{"--cpuprofile=x", "--fail-fast=true", "--no-color=true"}},
+		"--kernel=all=" + image + ",/ --warp=auto":  {Kernel: image + ",/", Warp: "auto"},
+		"--kernel balancer=x --kernel client=/y,/z": {Kernels: []string{"balancer=x", "client=/y,/z"}},
+		"--cell " + image + " --output-dir x":       {Cell: image, Output: "x"},
+		"--cpuprofile x --fail-fast --no-color":     {ginkgo: []string{"--cpuprofile=x", "--fail-fast=true", "--no-color=true"}},
 	} {
 		got, err := Parse(strings.Fields(line), nil)
 		if err != nil || !reflect.DeepEqual(got, want) {
@@ -51,7 +51,7 @@ func TestSlipsAreOneLine(t *testing.T) {
 		"x":                                  "'x' belongs to no flag",
 		"--warp=maybe --kernel all=x":        "--warp=maybe: want --warp or --warp=auto",
 		"--kernel all=x --label-filter warp": "add --warp",
-		"--kernel nobody=x":                  "roles are client, gateway, lb and server",
+		"--kernel nobody=x":                  "roles are client, gateway, balancer and server",
 		"--kernel all=":                      "wants the name or path of a kernel",
 		"--sysctl a=1":                       "--sysctl is for machines",
 		"--cell /nowhere":                    "cannot read the cells in '/nowhere'",

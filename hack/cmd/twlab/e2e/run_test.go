@@ -23,7 +23,7 @@ func TestHowManySpecsAtATime(t *testing.T) {
 		"many":                   {run{selected: 4000}, 48},
 		"all wait long":          {run{selected: 30, slow: 30}, 30},
 		"many of both":           {run{selected: 1000, slow: 30}, 64},
-		"roles":                  {run{selected: 80, Request: Request{Kernels: []string{"lb=x"}}}, 4},
+		"roles":                  {run{selected: 80, Request: Request{Kernels: []string{"balancer=x"}}}, 4},
 		"a machine":              {run{Request: Request{Kernel: "x"}}, 6},
 		"a machine, emulated":    {run{Request: Request{Kernel: "x"}, guest: guest.Machine{Warp: true}}, 1},
 		"as somebody says":       {run{selected: 80, Request: Request{Procs: 3}}, 3},
@@ -44,7 +44,7 @@ func TestWhoseTimeoutItIs(t *testing.T) {
 	}{
 		"usual":   {run{}, "20m", 0},
 		"said":    {run{Request: Request{Timeout: "1h"}}, "1h", 0},
-		"roles":   {run{Request: Request{Kernels: []string{"lb=x"}}}, "6h", 0},
+		"roles":   {run{Request: Request{Kernels: []string{"balancer=x"}}}, "6h", 0},
 		"warped":  {run{guest: guest.Machine{Warp: true}}, "1000000h", 6 * time.Hour},
 		"so, and": {run{Request: Request{Timeout: "90s"}, guest: guest.Machine{Warp: true}}, "1000000h", 90 * time.Second},
 	} {
@@ -58,8 +58,8 @@ func TestTheFilterIsNarrowed(t *testing.T) {
 	for want, r := range map[string]run{
 		"":                 {},
 		"x":                {Request: Request{LabelFilter: "x"}},
-		"cell":             {Request: Request{Kernels: []string{"lb=x"}}},
-		"cell && (x || y)": {Request: Request{Kernels: []string{"lb=x"}, LabelFilter: "x || y"}},
+		"cell":             {Request: Request{Kernels: []string{"balancer=x"}}},
+		"cell && (x || y)": {Request: Request{Kernels: []string{"balancer=x"}, LabelFilter: "x || y"}},
 		"yours":            {Request: Request{Cell: "/file"}},
 	} {
 		r.filter()

@@ -114,20 +114,20 @@ const firstPort = 1024
 
 // endings are what --close may say: what the client does, and the balancer.
 var endings = map[string]struct{ client, balancer tcp.Ending }{
-	"lb":     {tcp.CloseAfterPeer, tcp.CloseFirst},
-	"client": {tcp.CloseFirst, tcp.CloseAfterPeer},
-	"rst":    {tcp.Abort, tcp.CloseAfterPeer},
-	"never":  {tcp.KeepOpen, tcp.KeepOpen},
+	"balancer": {tcp.CloseAfterPeer, tcp.CloseFirst},
+	"client":   {tcp.CloseFirst, tcp.CloseAfterPeer},
+	"rst":      {tcp.Abort, tcp.CloseAfterPeer},
+	"never":    {tcp.KeepOpen, tcp.KeepOpen},
 }
 
 // request is what the flags say.
 type request struct {
-	plan           load.Plan
-	behind         behind
-	closes, series string
-	clientTS, lbTS string
-	onClient, onLB []string // sysctls
-	onGateway      []string
+	plan                 load.Plan
+	behind               behind
+	closes, series       string
+	clientTS, balancerTS string
+	onClient, onBalancer []string // sysctls
+	onGateway            []string
 }
 
 func (r *request) flags(to *pflag.FlagSet) {
@@ -139,7 +139,7 @@ func (r *request) flags(to *pflag.FlagSet) {
 	to.IntVar(&r.plan.InFlight, "in-flight", 0, "the most attempts under way at once (default: all, as far as\nthis process may open descriptors)")
 	to.DurationVar(&r.plan.Attempt.Budget, "timeout", 0, "how long an attempt waits for an answer (default: until the\n"+
 		"kernel says ETIMEDOUT, about 131 s; --client-sysctl\nnet.ipv4.tcp_syn_retries=N changes that)")
-	to.StringVar(&r.closes, "close", "lb", "`WHO` closes first: lb, client, rst (the client, by RST), never")
+	to.StringVar(&r.closes, "close", "balancer", "`WHO` closes first: balancer, client, rst (the client, by RST), never")
 	to.StringVar(&r.behind.profile, "profile", "", "a kind of gateway with its ports, blocks, choice and hold time;\n"+
 		"`NAME` is one of "+strings.Join(profiles(), ", ")+"\n(scenarios/CLAIMS.md has their sources)")
 	to.IntVar(&r.behind.ports, "ports", 0, "ports of the gateway, instead of the profile's or the kernel's")
@@ -149,10 +149,10 @@ func (r *request) flags(to *pflag.FlagSet) {
 		"With it, and as a profile that is not Linux, it keeps all for\n"+
 		"their whole time, also where its kernel would give them away\nbefore (Linux 6.5 and later)")
 	to.StringVar(&r.clientTS, "client-ts", "1", "tcp_timestamps of the clients: 0, 1 or 2")
-	to.StringVar(&r.lbTS, "lb-ts", "1", "tcp_timestamps of the balancer: 0, 1 or 2")
+	to.StringVar(&r.balancerTS, "balancer-ts", "1", "tcp_timestamps of the balancer: 0, 1 or 2")
 	to.StringArrayVar(&r.onClient, "client-sysctl", nil, "`NAME=VALUE` of any other sysctl of the clients; may be given again")
 	to.StringArrayVar(&r.onGateway, "gateway-sysctl", nil, "`NAME=VALUE` of the gateway")
-	to.StringArrayVar(&r.onLB, "lb-sysctl", nil, "`NAME=VALUE` of the balancer")
+	to.StringArrayVar(&r.onBalancer, "balancer-sysctl", nil, "`NAME=VALUE` of the balancer")
 	to.Uint64Var(&r.plan.Seed, "seed", 1, "order of the clients")
 	to.StringVar(&r.series, "series", "", "`FILE` for a line of JSON for each second")
 }
@@ -174,7 +174,7 @@ func (r request) options() (options, error) {
 	o.topology.Sysctls = o.topology.Sysctls.
 		On(lab.Client, append([]string{"net.ipv4.tcp_timestamps=" + r.clientTS}, r.onClient...)...).
 		On(lab.Gateway, r.onGateway...).
-		On(lab.Balancer, append([]string{"net.ipv4.tcp_timestamps=" + r.lbTS}, r.onLB...)...)
+		On(lab.Balancer, append([]string{"net.ipv4.tcp_timestamps=" + r.balancerTS}, r.onBalancer...)...)
 	return o, o.topology.Validate()
 }
 

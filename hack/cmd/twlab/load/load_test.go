@@ -28,7 +28,7 @@ func parse(arguments []string) (options, error) {
 func TestWrongFlagsAreOneClearError(t *testing.T) {
 	for arguments, want := range map[string]string{
 		"--profile nobody":                       `no profile "nobody": want one of linux,`,
-		"--close maybe":                          "--close maybe: want one of client, lb, never, rst",
+		"--close maybe":                          "--close maybe: want one of balancer, client, never, rst",
 		"--ports 70000":                          "--ports 70000: want 1 to 64512",
 		"--random maybe":                         "--random maybe: want no, yes or fully",
 		"--hold -1":                              "--hold -1: want seconds",
@@ -50,7 +50,7 @@ func TestWrongFlagsAreOneClearError(t *testing.T) {
 }
 
 func TestProfileAndFlagsMakeTheLab(t *testing.T) {
-	o, err := parse(strings.Fields("--profile gcp --clients 3 --close rst --lb-ts 0 --hold 7"))
+	o, err := parse(strings.Fields("--profile gcp --clients 3 --close rst --balancer-ts 0 --hold 7"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestProfileAndFlagsMakeTheLab(t *testing.T) {
 		set[string(s.Role)+" "+s.Name] = s.Value
 	}
 	if set["gateway net.netfilter.nf_conntrack_tcp_timeout_time_wait"] != "7" || set["balancer net.ipv4.tcp_timestamps"] != "0" {
-		t.Errorf("the sysctls are %v, want --hold over the profile's, and --lb-ts", set)
+		t.Errorf("the sysctls are %v, want --hold over the profile's, and --balancer-ts", set)
 	}
 }
 

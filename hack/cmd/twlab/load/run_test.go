@@ -108,7 +108,7 @@ func TestAProfileKeepsItsCeiling(t *testing.T) {
 	const ports, hold, load = 16, 5, 15
 	p := loadOf(t, "--clients", "2", "--ports", strconv.Itoa(2*ports), "--per-client", strconv.Itoa(ports), "--hold", strconv.Itoa(hold),
 		"--rate", "20", "--for", fmt.Sprintf("%ds", load), "--client-sysctl", "net.ipv4.tcp_syn_retries=1", "--client-ts", "2")
-	p.check(t, "lb")
+	p.check(t, "balancer")
 	for _, want := range []string{"16 ports for each client", "kept for 5 s", "16/5 s = 3.20/s for each client, 6.40/s for all 2", "offered 20/s"} {
 		if !strings.Contains(p.first, want) {
 			t.Errorf("the first line is %q, want %q in it", p.first, want)

@@ -35,7 +35,7 @@ func TestCommandLines(t *testing.T) {
 		"a/b a-b":                  "kernel 'a-b' is given twice", // by their directories
 		"--jobs 0 x":               "--jobs wants a number of at least 1",
 		"x -- --output-dir y":      "give them and the kernels before --",
-		"x -- --kernel lb=y":       "give them and the kernels before --",
+		"x -- --kernel balancer=y": "give them and the kernels before --",
 		"x -- y":                   "'y' belongs to no flag",
 		"--results":                "--results wants directories",
 		"--results --jobs 2 x":     "--results runs nothing",

@@ -64,10 +64,10 @@ func run(ctx context.Context, agent string, arguments []string, out io.Writer) e
 	return json.NewEncoder(out).Encode(assignment)
 }
 
-// parse reads "lb=/boot/vmlinuz-5.10,/lib/modules/5.10", "lb=debian-5.10" and the
+// parse reads "balancer=/boot/vmlinuz-5.10,/lib/modules/5.10", "balancer=debian-5.10" and the
 // like.
 func parse(words []string) (map[lab.Role]string, error) {
-	roles := map[string]lab.Role{"lb": lab.Balancer}
+	roles := map[string]lab.Role{}
 	for _, r := range []lab.Role{lab.Client, lab.Gateway, lab.Balancer, lab.Server} {
 		roles[string(r)] = r
 	}
@@ -76,7 +76,7 @@ func parse(words []string) (map[lab.Role]string, error) {
 		name, which, _ := strings.Cut(word, "=")
 		role, known := roles[name]
 		if !known || which == "" {
-			return nil, fmt.Errorf("--kernel %s: want ROLE=NAME, ROLE=IMAGE or ROLE=IMAGE,MODULES; roles are client, gateway, lb and server", word)
+			return nil, fmt.Errorf("--kernel %s: want ROLE=NAME, ROLE=IMAGE or ROLE=IMAGE,MODULES; roles are client, gateway, balancer and server", word)
 		}
 		if _, twice := wanted[role]; twice {
 			return nil, fmt.Errorf("--kernel %s: two kernels for one role", word)
