@@ -33,15 +33,15 @@ type side struct {
 	conns []tcp.Handle
 }
 
-// through connects the client to the balancer's door n times, and returns the ends
+// through connects the client to the balancer's listener n times, and returns the ends
 // of the connections: at the client, and at the node where they come out.
 func (w world) through(ctx context.Context, end node.Node, n int) (client, server side) {
 	GinkgoHelper()
 	client, server = side{Node: w.client(0)}, side{Node: end}
-	listening, err := end.Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(end.Identity().Addr, w.Door().Port())})
+	listening, err := end.Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(end.Identity().Addr, w.VIP().Port())})
 	noError(err)
 	for range n {
-		outcomes, err := client.Attempt(ctx, []tcp.Attempt{{To: w.Door()}})
+		outcomes, err := client.Attempt(ctx, []tcp.Attempt{{To: w.VIP()}})
 		noError(err)
 		Expect(outcomes).To(HaveOutcomes(tcp.Connected, 1))
 		client.conns = append(client.conns, outcomes[0].Conn)
@@ -87,7 +87,7 @@ func (w world) timeWaits(ctx SpecContext) (found hops) {
 	found.Client = len(sockets(ctx, w.client(0)).In(observe.TimeWait))
 	found.Server = len(sockets(ctx, w.server()).In(observe.TimeWait))
 	for _, s := range sockets(ctx, w.balancer()).In(observe.TimeWait) {
-		if s.Local == w.Door() {
+		if s.Local == w.VIP() {
 			found.BalancerToClient++
 		} else {
 			found.BalancerToServer++
@@ -163,14 +163,14 @@ var _ = Describe("A server that resets in the middle", func() {
 var _ = Describe("A server that does not listen", func() {
 	It("is a refusal to the client behind DNAT", func(ctx SpecContext) {
 		world := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
-		Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: world.Door()})).To(HaveOutcomes(tcp.Refused, 1))
+		Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: world.VIP()})).To(HaveOutcomes(tcp.Refused, 1))
 	})
 
 	It("is a connection to the client behind HAProxy, which counts it and hangs up", func(ctx SpecContext) {
 		world := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{Config: haproxy.Config{Retries: -1}}})
 		moved := world.watchProgram(ctx)
 
-		outcomes := attempt(ctx, world.client(0), 1, tcp.Attempt{To: world.Door(), Ending: tcp.CloseAfterPeer})
+		outcomes := attempt(ctx, world.client(0), 1, tcp.Attempt{To: world.VIP(), Ending: tcp.CloseAfterPeer})
 
 		Expect(outcomes).To(HaveOutcomes(tcp.Connected, 1))
 		Expect(moved()).To(Rise("frontend.conn_tot", "backend.econ", "server0.econ"))

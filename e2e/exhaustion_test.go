@@ -22,15 +22,15 @@ var _ = Describe("A client that closes first", func() {
 	tenPorts := situation.KeepTimeWaits(lab.Client, lab.Balancer).On(lab.Client, "net.ipv4.ip_local_port_range=50000 50009")
 	closing := func(to netip.AddrPort) tcp.Attempt { return tcp.Attempt{To: to, Ending: tcp.CloseFirst} }
 
-	It("loses its ports to TIME_WAIT, towards this door only", func(ctx SpecContext) {
+	It("loses its ports to TIME_WAIT, towards this listener only", func(ctx SpecContext) {
 		world := up(ctx, lab.Topology{Clients: 1, Sysctls: tenPorts.On(lab.Client, "net.ipv4.tcp_tw_reuse=0")})
-		door := serve(ctx, world.balancer(), tcp.CloseAfterPeer)
+		listener := serve(ctx, world.balancer(), tcp.CloseAfterPeer)
 		next := serve(ctx, world.balancer(), tcp.CloseAfterPeer, 81)
 
-		Expect(attempt(ctx, world.client(0), 10, closing(door))).To(HaveOutcomes(tcp.Connected, 10))
+		Expect(attempt(ctx, world.client(0), 10, closing(listener))).To(HaveOutcomes(tcp.Connected, 10))
 		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveSockets(0, observe.LastAck), "which the last packet ends")
 		moved := watch(ctx, world.balancer())
-		Expect(attempt(ctx, world.client(0), 1, closing(door))).To(HaveOutcomes(tcp.NoPort, 1))
+		Expect(attempt(ctx, world.client(0), 1, closing(listener))).To(HaveOutcomes(tcp.NoPort, 1))
 
 		Expect(sockets(ctx, world.client(0))).To(HaveTimeWait(10))
 		Expect(sockets(ctx, world.balancer())).To(HaveTimeWait(0))
@@ -40,8 +40,8 @@ var _ = Describe("A client that closes first", func() {
 
 	It("keeps its ports when the balancer closes first, which then has the TIME_WAITs", func(ctx SpecContext) {
 		world := up(ctx, lab.Topology{Clients: 1, Sysctls: tenPorts.On(lab.Client, "net.ipv4.tcp_tw_reuse=0")})
-		door := serve(ctx, world.balancer(), tcp.CloseFirst)
-		second := tcp.Attempt{To: door, Ending: tcp.CloseAfterPeer}
+		listener := serve(ctx, world.balancer(), tcp.CloseFirst)
+		second := tcp.Attempt{To: listener, Ending: tcp.CloseAfterPeer}
 
 		Expect(attemptTogether(ctx, world.client(0), 10, second)).To(HaveOutcomes(tcp.Connected, 10))
 		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveTimeWait(10))
@@ -76,14 +76,14 @@ var _ = Describe("tcp_tw_reuse on the client", func() {
 			Role: lab.Client, Name: "net.ipv4.tcp_tw_reuse_delay", Value: strconv.FormatInt(delay.Milliseconds(), 10), IfPresent: true,
 		})
 		world := up(ctx, lab.Topology{Clients: 1, Sysctls: settings})
-		client, door := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
+		client, listener := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
 		_, unknown := client.Sysctl(ctx, "net.ipv4.tcp_tw_reuse_delay")
 		earlyInASecond(ctx)
 		began := time.Now()
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseFirst})).To(HaveOutcomes(tcp.Connected, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: listener, Ending: tcp.CloseFirst})).To(HaveOutcomes(tcp.Connected, 1))
 
 		moved := watch(ctx, client)
-		early := attempt(ctx, client, 1, tcp.Attempt{To: door})
+		early := attempt(ctx, client, 1, tcp.Attempt{To: listener})
 		if unknown != nil {
 			Expect(time.Since(began)).To(BeNumerically("<", second), "tried too late to say anything of this kernel")
 		}
@@ -91,7 +91,7 @@ var _ = Describe("tcp_tw_reuse on the client", func() {
 		Expect(moved()).To(StayStill("TcpExt.TWRecycled"))
 
 		timeWaitOlderThan(ctx, client, delay+200*time.Millisecond)
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.Connected, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 1))
 		Expect(moved()).To(Rise("TcpExt.TWRecycled"))
 		Expect(sockets(ctx, client)).To(HaveTimeWait(0))
 	})
@@ -113,8 +113,8 @@ var _ = Describe("tcp_tw_reuse on the client", func() {
 	It("gives the port over loopback while it is 2", func(ctx SpecContext) {
 		world := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("2")})
 		client := world.client(0)
-		door := listen(ctx, client, tcp.ListenSpec{At: netip.MustParseAddrPort("127.0.0.1:80"), Ending: tcp.CloseAfterPeer})
-		outcomes, moved := try(ctx, client, door)
+		listener := listen(ctx, client, tcp.ListenSpec{At: netip.MustParseAddrPort("127.0.0.1:80"), Ending: tcp.CloseAfterPeer})
+		outcomes, moved := try(ctx, client, listener)
 		Expect(outcomes).To(HaveOutcomes(tcp.Connected, 1))
 		Expect(moved).To(Rise("TcpExt.TWRecycled"))
 	})
@@ -134,9 +134,9 @@ var _ = Describe("TIME_WAIT", func() {
 	It("lasts 60 s whatever tcp_fin_timeout says, and then the port is free", Label("slow"), SpecPriority(60), func(ctx SpecContext) {
 		world := up(ctx, lab.Topology{Clients: 1, Sysctls: situation.KeepTimeWaits(lab.Client).On(lab.Client,
 			"net.ipv4.ip_local_port_range=50000 50000", "net.ipv4.tcp_tw_reuse=0", "net.ipv4.tcp_fin_timeout=5")})
-		client, door := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
+		client, listener := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
 		before := time.Now()
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseFirst})).To(HaveOutcomes(tcp.Connected, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: listener, Ending: tcp.CloseFirst})).To(HaveOutcomes(tcp.Connected, 1))
 		began := time.Now()
 		left := sockets(ctx, client).In(observe.TimeWait)
 		Expect(left).To(HaveLen(1))
@@ -145,17 +145,17 @@ var _ = Describe("TIME_WAIT", func() {
 			BeNumerically("<=", situation.TimeWaitLength+jiffies), BeNumerically(">=", situation.TimeWaitLength-time.Since(before)-jiffies)))
 
 		timeWaitOlderThan(ctx, client, 55*time.Second)
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.NoPort, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.NoPort, 1))
 
 		Eventually(sockets).WithArguments(ctx, client).Should(HaveTimeWait(0))
 		Expect(time.Since(began)).To(BeNumerically(">", 59*time.Second))
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.Connected, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 1))
 	})
 
 	It("is not what tcp_fin_timeout shortens: that is FIN_WAIT2", func(ctx SpecContext) {
 		world := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client, "net.ipv4.tcp_fin_timeout=5")})
-		client, door := world.client(0), serve(ctx, world.balancer(), tcp.KeepOpen)
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseNow})).To(HaveOutcomes(tcp.Connected, 1))
+		client, listener := world.client(0), serve(ctx, world.balancer(), tcp.KeepOpen)
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: listener, Ending: tcp.CloseNow})).To(HaveOutcomes(tcp.Connected, 1))
 
 		Eventually(sockets).WithArguments(ctx, client).Should(HaveSockets(1, observe.FinWait2))
 		half := sockets(ctx, client).In(observe.FinWait2)[0]
@@ -168,10 +168,10 @@ var _ = Describe("SO_LINGER with 0 seconds", func() {
 	It("ends connections by RST: no TIME_WAIT on either side, and ports are free at once", func(ctx SpecContext) {
 		world := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client,
 			"net.ipv4.ip_local_port_range=50000 50000", "net.ipv4.tcp_tw_reuse=0")})
-		client, door := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
+		client, listener := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
 		here, there := watch(ctx, client), watch(ctx, world.balancer())
 
-		Expect(attempt(ctx, client, 20, tcp.Attempt{To: door, Ending: tcp.Abort})).To(HaveOutcomes(tcp.Connected, 20))
+		Expect(attempt(ctx, client, 20, tcp.Attempt{To: listener, Ending: tcp.Abort})).To(HaveOutcomes(tcp.Connected, 20))
 
 		Expect(here()).To(Rise("Tcp.OutRsts", "TcpExt.TCPAbortOnData"))
 		Expect(there()).To(Rise("Tcp.EstabResets"))
@@ -183,11 +183,11 @@ var _ = Describe("SO_LINGER with 0 seconds", func() {
 	It("is what made the difference: a plain close takes the only port", func(ctx SpecContext) {
 		world := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client,
 			"net.ipv4.ip_local_port_range=50000 50000", "net.ipv4.tcp_tw_reuse=0")})
-		client, door := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
+		client, listener := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
 		here := watch(ctx, client)
 
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door, Ending: tcp.CloseFirst})).To(HaveOutcomes(tcp.Connected, 1))
-		Expect(attempt(ctx, client, 1, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.NoPort, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: listener, Ending: tcp.CloseFirst})).To(HaveOutcomes(tcp.Connected, 1))
+		Expect(attempt(ctx, client, 1, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.NoPort, 1))
 
 		Expect(here()).To(StayStill("Tcp.OutRsts", "TcpExt.TCPAbortOnData"))
 		Expect(sockets(ctx, client)).To(HaveTimeWait(1))

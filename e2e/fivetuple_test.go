@@ -94,15 +94,15 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 
 	It("does not come about while the gateway remembers the first connection: it gives another port", func(ctx SpecContext) {
 		world := up(ctx, phones())
-		door := serve(ctx, world.balancer(), tcp.CloseFirst)
-		same := tcp.Attempt{To: door, From: netip.MustParseAddrPort("0.0.0.0:40000"), Ending: tcp.CloseAfterPeer}
+		listener := serve(ctx, world.balancer(), tcp.CloseFirst)
+		same := tcp.Attempt{To: listener, From: netip.MustParseAddrPort("0.0.0.0:40000"), Ending: tcp.CloseAfterPeer}
 		Expect(attempt(ctx, world.client(0), 1, same)).To(HaveOutcomes(tcp.Connected, 1))
 		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveTimeWait(1))
 
 		outcomes := attempt(ctx, world.client(1), 1, same)
 
 		Expect(outcomes).To(HaveOutcomes(tcp.Connected, 1))
-		account := world.syns(world.client(1), outcomes[0], door)
+		account := world.syns(world.client(1), outcomes[0], listener)
 		Expect(account).To(HaveAnswers(observe.AnswerSYNACK))
 		Expect(account.SYNs[0].As.Port()).NotTo(Equal(uint16(40000)))
 	})

@@ -16,10 +16,10 @@ var _ = Describe("Many clients", func() {
 	for _, n := range []int{50, 500} {
 		It(fmt.Sprintf("are one address to the balancer when %d of them connect through MASQUERADE", n), func(ctx SpecContext) {
 			world := up(ctx, lab.Topology{Clients: n, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}})
-			door := serve(ctx, world.balancer(), tcp.KeepOpen)
+			listener := serve(ctx, world.balancer(), tcp.KeepOpen)
 
 			for i := range n {
-				outcomes := attempt(ctx, world.client(i), 1, tcp.Attempt{To: door})
+				outcomes := attempt(ctx, world.client(i), 1, tcp.Attempt{To: listener})
 				Expect(outcomes).To(HaveOutcomes(tcp.Connected, 1))
 				Expect(outcomes[0].SYNs).To(Equal(1))
 			}
@@ -34,10 +34,10 @@ var _ = Describe("Many clients", func() {
 
 	It("keep their own addresses when the gateway only routes", func(ctx SpecContext) {
 		world := up(ctx, lab.Topology{Clients: 50, Gateway: lab.GatewaySpec{Kind: lab.Routed}})
-		door := serve(ctx, world.balancer(), tcp.KeepOpen)
+		listener := serve(ctx, world.balancer(), tcp.KeepOpen)
 
 		for i := range 50 {
-			Expect(attempt(ctx, world.client(i), 1, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.Connected, 1))
+			Expect(attempt(ctx, world.client(i), 1, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 1))
 		}
 
 		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveSockets(50, observe.Established))
@@ -52,8 +52,8 @@ var _ = Describe("Many clients", func() {
 			DeferCleanup(watched.Close)
 			world := up(ctx, lab.Topology{Clients: n, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}})
 			noError(world.Watch(watched))
-			door := serve(ctx, world.balancer(), tcp.KeepOpen)
-			Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.Connected, 1))
+			listener := serve(ctx, world.balancer(), tcp.KeepOpen)
+			Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 1))
 			Expect(watched.Alive()).To(Equal(n + 2))
 
 			noError(world.Close())

@@ -20,15 +20,15 @@ var _ = Describe("A connect that times out", func() {
 
 	It("is the gateway's doing when its only port is busy: no SYN reaches the balancer", func(ctx SpecContext) {
 		world := up(ctx, twoClients(2000, 2000))
-		door := serve(ctx, world.balancer(), tcp.KeepOpen)
-		Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.Connected, 1))
+		listener := serve(ctx, world.balancer(), tcp.KeepOpen)
+		Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 1))
 		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveSockets(1, observe.Established), "the last packet of the first connection")
 		gateway, balancer := watch(ctx, world.gateway()), watch(ctx, world.balancer())
 
-		outcomes := attempt(ctx, world.client(1), 1, tcp.Attempt{To: door})
+		outcomes := attempt(ctx, world.client(1), 1, tcp.Attempt{To: listener})
 
 		Expect(outcomes).To(HaveOutcomes(tcp.TimedOut, 1))
-		account := world.syns(world.client(1), outcomes[0], door)
+		account := world.syns(world.client(1), outcomes[0], listener)
 		Expect(account.EnteredGateway).To(And(Equal(account.Sent), Equal(outcomes[0].SYNs), BeNumerically(">", 1)))
 		Expect(account.LeftGateway).To(BeZero())
 		Expect(gateway()).To(Rise("Conntrack.insert_failed", "Conntrack.drop"))
@@ -38,26 +38,26 @@ var _ = Describe("A connect that times out", func() {
 
 	It("does not happen when the gateway has a second port", func(ctx SpecContext) {
 		world := up(ctx, twoClients(2000, 2001))
-		door := serve(ctx, world.balancer(), tcp.KeepOpen)
-		Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.Connected, 1))
+		listener := serve(ctx, world.balancer(), tcp.KeepOpen)
+		Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 1))
 		gateway := watch(ctx, world.gateway())
 
-		Expect(attempt(ctx, world.client(1), 1, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.Connected, 1))
+		Expect(attempt(ctx, world.client(1), 1, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 1))
 
 		Expect(gateway()).To(StayStill("Conntrack.insert_failed", "Conntrack.drop"))
 	})
 
 	It("is the application's doing when the accept queue is full: every SYN arrives and none is answered", func(ctx SpecContext) {
 		world := up(ctx, lab.Topology{Clients: 1, Sysctls: quick})
-		door := listen(ctx, world.balancer(), tcp.ListenSpec{Backlog: 1, NeverAccepts: true})
-		Expect(attempt(ctx, world.client(0), 2, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.Connected, 2))
+		listener := listen(ctx, world.balancer(), tcp.ListenSpec{Backlog: 1, NeverAccepts: true})
+		Expect(attempt(ctx, world.client(0), 2, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 2))
 		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveSockets(2, observe.Established), "which the queue holds")
 		balancer := watch(ctx, world.balancer())
 
-		outcomes := attempt(ctx, world.client(0), 1, tcp.Attempt{To: door})
+		outcomes := attempt(ctx, world.client(0), 1, tcp.Attempt{To: listener})
 
 		Expect(outcomes).To(HaveOutcomes(tcp.TimedOut, 1))
-		account := world.syns(world.client(0), outcomes[0], door)
+		account := world.syns(world.client(0), outcomes[0], listener)
 		Expect(account.Reached).To(And(Equal(account.Sent), BeNumerically(">", 1)))
 		Expect([]int{account.SYNACKs, account.ACKs, account.RSTs}).To(HaveEach(0))
 		moved := balancer()
@@ -67,10 +67,10 @@ var _ = Describe("A connect that times out", func() {
 
 	It("does not happen when the accept queue has room for one more", func(ctx SpecContext) {
 		world := up(ctx, lab.Topology{Clients: 1, Sysctls: quick})
-		door := listen(ctx, world.balancer(), tcp.ListenSpec{Backlog: 2, NeverAccepts: true})
+		listener := listen(ctx, world.balancer(), tcp.ListenSpec{Backlog: 2, NeverAccepts: true})
 		balancer := watch(ctx, world.balancer())
 
-		Expect(attempt(ctx, world.client(0), 3, tcp.Attempt{To: door})).To(HaveOutcomes(tcp.Connected, 3))
+		Expect(attempt(ctx, world.client(0), 3, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 3))
 
 		Expect(balancer()).To(StayStill("TcpExt.ListenOverflows", "TcpExt.ListenDrops"))
 	})

@@ -56,11 +56,11 @@ func connect(t *testing.T, l *lab.Lab, to netip.AddrPort, n int, ending tcp.Endi
 
 func listen(t *testing.T, l *lab.Lab, ending tcp.Ending) netip.AddrPort {
 	t.Helper()
-	door, err := l.Balancer().Listen(t.Context(), tcp.ListenSpec{Ending: ending})
+	listener, err := l.Balancer().Listen(t.Context(), tcp.ListenSpec{Ending: ending})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return door.Addr
+	return listener.Addr
 }
 
 func flows(t *testing.T, l *lab.Lab) []observe.Flow {

@@ -87,11 +87,11 @@ func boot(t *testing.T, c guest.Config) *guest.Machine {
 func TestMachineAlone(t *testing.T) {
 	k := labtest.Kernel(t)
 	m := boot(t, config(t, k))
-	door, err := m.Listen(t.Context(), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+	listener, err := m.Listen(t.Context(), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := m.Attempt(t.Context(), []tcp.Attempt{{To: door.Addr, Ending: tcp.CloseFirst}})
+	out, err := m.Attempt(t.Context(), []tcp.Attempt{{To: listener.Addr, Ending: tcp.CloseFirst}})
 	if err != nil || out[0].Outcome != tcp.Connected || out[0].End.Err() != nil {
 		t.Errorf("%v, %v", out, err)
 	}
@@ -213,13 +213,13 @@ func TestMachineLostInTheMiddleOfACall(t *testing.T) {
 			c := config(t, labtest.Kernel(t))
 			c.Patience = 5 * time.Second
 			m := boot(t, c)
-			door, err := m.Listen(t.Context(), tcp.ListenSpec{})
+			listener, err := m.Listen(t.Context(), tcp.ListenSpec{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			failed := make(chan error, 1)
 			go func() {
-				_, err := m.Accept(t.Context(), door.Handle, netip.MustParseAddrPort("10.9.9.9:9"))
+				_, err := m.Accept(t.Context(), listener.Handle, netip.MustParseAddrPort("10.9.9.9:9"))
 				failed <- err
 			}()
 			if _, err := m.Counters(t.Context()); err != nil {

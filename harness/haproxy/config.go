@@ -113,8 +113,8 @@ type Config struct {
 // defaultPort is the port when Bind has none.
 const defaultPort = 80
 
-// Door is where clients connect to.
-func (c Config) Door() netip.AddrPort {
+// Frontend is where clients connect to.
+func (c Config) Frontend() netip.AddrPort {
 	addr := c.Bind.Addr()
 	if !addr.IsValid() {
 		addr = netip.IPv4Unspecified()
@@ -201,7 +201,7 @@ defaults
 	option {{.}}{{end}}
 
 frontend clients
-	bind {{.Door}}{{with .Shards}} shards {{.}}{{end}}
+	bind {{.Frontend}}{{with .Shards}} shards {{.}}{{end}}
 {{- with .MaxConn}}
 	maxconn {{.}}{{end}}
 {{- if .NoLingerClients}}

@@ -16,7 +16,7 @@ import (
 var samples = map[string][]reflect.Value{
 	"Mode":          values(haproxy.HTTP),
 	"Bind":          values(netip.MustParseAddrPort("127.0.0.1:81")),
-	"Servers":       values([]netip.AddrPort{server, door}),
+	"Servers":       values([]netip.AddrPort{server, listener}),
 	"Balance":       values("leastconn", "source"),
 	"Connections":   values(haproxy.KeepAlive, haproxy.ServerClose, haproxy.CloseBoth),
 	"Reuse":         values(haproxy.ReuseNever, haproxy.ReuseSafe, haproxy.ReuseAggressive, haproxy.ReuseAlways),

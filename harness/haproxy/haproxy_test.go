@@ -42,9 +42,9 @@ func noError(t *testing.T, err error) {
 }
 
 var (
-	door   = netip.MustParseAddrPort("127.0.0.1:80")
-	server = netip.MustParseAddrPort("127.0.0.1:8080")
-	simple = haproxy.Config{Servers: []netip.AddrPort{server}}
+	listener = netip.MustParseAddrPort("127.0.0.1:80")
+	server   = netip.MustParseAddrPort("127.0.0.1:8080")
+	simple   = haproxy.Config{Servers: []netip.AddrPort{server}}
 )
 
 // start starts a HAProxy that ends with the test.
@@ -75,7 +75,7 @@ func exchange(t *testing.T, host *http.Host, h *haproxy.HAProxy) {
 	t.Helper()
 	before := logged(t, h)
 	done, err := host.Exchange(t.Context(), []http.Exchange{{
-		Attempt: tcp.Attempt{To: door, Ending: tcp.CloseFirst}, Requests: []http.Request{{}},
+		Attempt: tcp.Attempt{To: listener, Ending: tcp.CloseFirst}, Requests: []http.Request{{}},
 	}}, 1)
 	noError(t, err)
 	if done[0].Outcome != tcp.Connected || done[0].Replies[0].Fate != http.Whole {

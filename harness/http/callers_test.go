@@ -126,18 +126,18 @@ var byTwo = map[string]func(t *testing.T, h *host){
 		}
 	},
 	"Served": func(t *testing.T, h *host) {
-		door, _, err := h.web.Listen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}})
+		listener, _, err := h.web.Listen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}})
 		must(t, err)
 		none(t, "Served", twice(t, func(int) error {
-			_, err := h.web.Served(door)
+			_, err := h.web.Served(listener)
 			return err
 		}))
 		exactlyOne(t, "Served and End", twice(t, func(i int) error {
 			if i == 0 {
-				return h.End(t.Context(), door, tcp.CloseNow)
+				return h.End(t.Context(), listener, tcp.CloseNow)
 			}
 			for {
-				if _, err := h.web.Served(door); err != nil {
+				if _, err := h.web.Served(listener); err != nil {
 					return err
 				}
 			}

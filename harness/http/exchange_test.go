@@ -29,9 +29,9 @@ func exchange(t *testing.T, host *host, exchanges ...http.Exchange) []http.Excha
 	return done
 }
 
-func served(t *testing.T, host *host, door tcp.Handle) http.Served {
+func served(t *testing.T, host *host, listener tcp.Handle) http.Served {
 	t.Helper()
-	s, err := host.web.Served(door)
+	s, err := host.web.Served(listener)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestExchangeLeavesTheTimeWaitWhereToldTo(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			host, inside := newHostIn(t)
-			door, at := serve(t, host, c.server)
+			listener, at := serve(t, host, c.server)
 			got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at, Ending: c.ending}, Requests: c.requests})[0]
 			t.Logf("%+v", got)
 			if got.Outcome != tcp.Connected || !got.Conn.IsZero() || got.End != (tcp.End{First: c.first}) {
@@ -83,8 +83,8 @@ func TestExchangeLeavesTheTimeWaitWhereToldTo(t *testing.T) {
 			if r := got.Replies[0]; r.Fate != http.Whole || r.Status != 200 || r.Close != c.says || r.FirstByte <= 0 || r.Took < r.FirstByte {
 				t.Errorf("%+v, want a whole response, Close %v", r, c.says)
 			}
-			await(t, "the end of the connection", func() bool { return served(t, host, door).Open == 0 })
-			t.Logf("%+v", served(t, host, door))
+			await(t, "the end of the connection", func() bool { return served(t, host, listener).Open == 0 })
+			t.Logf("%+v", served(t, host, listener))
 			sockets := sockets(t, inside).In(observe.TimeWait)
 			client, server := sockets.Between(got.Local, at), sockets.Between(at, got.Local)
 			if len(client) != 0 != (c.waits == "client") || len(server) != 0 != (c.waits == "server") {
@@ -138,7 +138,7 @@ func TestExchangeTellsWhatBecameOfAResponse(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			host := newHost(t)
-			door, at := serve(t, host, c.server)
+			listener, at := serve(t, host, c.server)
 			try := tcp.Attempt{To: at, Ending: tcp.CloseAfterPeer}
 			if c.want.Fate == http.Pending {
 				try.Budget = 200 * time.Millisecond
@@ -159,8 +159,8 @@ func TestExchangeTellsWhatBecameOfAResponse(t *testing.T) {
 			if got.Replies[1].Fate != http.Unsent {
 				t.Errorf("after the last: %+v, want it unsent", got.Replies[1])
 			}
-			await(t, "the end of the connection", func() bool { return served(t, host, door).Open == 0 })
-			if s := served(t, host, door); s.Connections != 1 || s.Requests != 1 || (s.Responses == 1) != (c.want.Fate == http.Whole) {
+			await(t, "the end of the connection", func() bool { return served(t, host, listener).Open == 0 })
+			if s := served(t, host, listener); s.Connections != 1 || s.Requests != 1 || (s.Responses == 1) != (c.want.Fate == http.Whole) {
 				t.Errorf("%+v", s)
 			}
 		})
@@ -169,7 +169,7 @@ func TestExchangeTellsWhatBecameOfAResponse(t *testing.T) {
 
 func TestExchangeKeepsAlive(t *testing.T) {
 	host := newHost(t)
-	door, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Body: 10}})
+	listener, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Body: 10}})
 	got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at}, Requests: make([]http.Request, 20)})[0]
 	again := exchange(t, host, http.Exchange{Conn: got.Conn, Attempt: tcp.Attempt{Ending: tcp.CloseFirst}, Requests: make([]http.Request, 5)})[0]
 	for i, r := range append(got.Replies, again.Replies...) {
@@ -180,7 +180,7 @@ func TestExchangeKeepsAlive(t *testing.T) {
 	if got.End != (tcp.End{}) || got.Conn.IsZero() || again.End != (tcp.End{First: tcp.Here}) || !again.Conn.IsZero() || again.Local != got.Local {
 		t.Errorf("%+v and then %+v", got, again)
 	}
-	if s := served(t, host, door); s.Connections != 1 || s.Requests != 25 || s.Bytes != 250 || s.Peers[got.Local] != 1 || len(s.Peers) != 1 {
+	if s := served(t, host, listener); s.Connections != 1 || s.Requests != 25 || s.Bytes != 250 || s.Peers[got.Local] != 1 || len(s.Peers) != 1 {
 		t.Errorf("%+v, want 25 requests from one port", s)
 	}
 	if err := host.End(t.Context(), got.Conn, tcp.CloseNow); !errors.Is(err, tcp.ErrNoHandle) {
@@ -196,7 +196,7 @@ func TestExchangeLosesRequestsToASilentServer(t *testing.T) {
 		true:  {http.Whole, http.Whole, http.Unanswered, http.Unsent},
 	} {
 		host := newHost(t)
-		door, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Last: 2, Silent: silent}, ListenSpec: tcp.ListenSpec{Ending: tcp.CloseFirst}})
+		listener, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Last: 2, Silent: silent}, ListenSpec: tcp.ListenSpec{Ending: tcp.CloseFirst}})
 		got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at, Ending: tcp.CloseAfterPeer}, Requests: make([]http.Request, 4)})[0]
 		var fates []http.Fate
 		for _, r := range got.Replies {
@@ -205,8 +205,8 @@ func TestExchangeLosesRequestsToASilentServer(t *testing.T) {
 		if !slices.Equal(fates, want) || got.End.First != tcp.Peer {
 			t.Errorf("silent %v: %v, %+v, want %v", silent, fates, got.End, want)
 		}
-		await(t, "the end of the connection", func() bool { return served(t, host, door).Open == 0 })
-		if s := served(t, host, door); s.Responses != 2 || s.ClosedFirst != 1 {
+		await(t, "the end of the connection", func() bool { return served(t, host, listener).Open == 0 })
+		if s := served(t, host, listener); s.Responses != 2 || s.ClosedFirst != 1 {
 			t.Errorf("silent %v: %+v", silent, s)
 		}
 	}
@@ -214,14 +214,14 @@ func TestExchangeLosesRequestsToASilentServer(t *testing.T) {
 
 func TestExchangeOnAConnectionThatIsOver(t *testing.T) {
 	host := newHost(t)
-	door, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Idle: 50 * time.Millisecond}})
+	listener, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Idle: 50 * time.Millisecond}})
 	kept := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at}, Requests: make([]http.Request, 1)})[0]
-	await(t, "the idle time to end", func() bool { return served(t, host, door).Open == 0 })
+	await(t, "the idle time to end", func() bool { return served(t, host, listener).Open == 0 })
 	got := exchange(t, host, http.Exchange{Conn: kept.Conn, Attempt: tcp.Attempt{Ending: tcp.CloseNow}, Requests: make([]http.Request, 1)})[0]
 	if got.Replies[0].Fate != http.Unanswered || got.End.First != tcp.Peer {
 		t.Errorf("%+v, want the request unanswered", got)
 	}
-	if s := served(t, host, door); s.Idled != 1 || s.ClosedFirst != 1 || s.Requests != 1 {
+	if s := served(t, host, listener); s.Idled != 1 || s.ClosedFirst != 1 || s.Requests != 1 {
 		t.Errorf("%+v, want the connection idled out", s)
 	}
 }
@@ -319,7 +319,7 @@ func TestExchangeSaysWhatIsNoResponse(t *testing.T) {
 
 func TestResponderCountsWhatIsNoRequest(t *testing.T) {
 	host := newHost(t)
-	door, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{}})
+	listener, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{}})
 	outs, err := host.Attempt(t.Context(), []tcp.Attempt{{To: at}})
 	must(t, err)
 	out := outs[0]
@@ -327,10 +327,10 @@ func TestResponderCountsWhatIsNoRequest(t *testing.T) {
 	_, err = host.Send(out.Conn, zeros)
 	must(t, err)
 	await(t, "the responder to give up", func() bool {
-		s := served(t, host, door)
+		s := served(t, host, listener)
 		return s.Connections == 1 && s.Open == 0
 	})
-	if s := served(t, host, door); s.Malformed != 1 || s.Requests != 0 || s.Problem == "" {
+	if s := served(t, host, listener); s.Malformed != 1 || s.Requests != 0 || s.Problem == "" {
 		t.Errorf("%+v, want one malformed", s)
 	}
 	got, err := host.Receive(t.Context(), out.Conn)
@@ -341,7 +341,7 @@ func TestResponderCountsWhatIsNoRequest(t *testing.T) {
 
 func TestExchangeDoesSoManyAtOnce(t *testing.T) {
 	host := newHost(t)
-	door, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Last: 1}})
+	listener, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Last: 1}})
 	const many, atOnce = 300, 7
 	exchanges := make([]http.Exchange, many)
 	for i := range exchanges {
@@ -356,8 +356,8 @@ func TestExchangeDoesSoManyAtOnce(t *testing.T) {
 			}
 		}
 	}
-	await(t, "the end of all connections", func() bool { return served(t, host, door).Open == 0 })
-	if s := served(t, host, door); s.Connections != 2*many || s.Responses != 2*many || s.ClosedFirst != 2*many {
+	await(t, "the end of all connections", func() bool { return served(t, host, listener).Open == 0 })
+	if s := served(t, host, listener); s.Connections != 2*many || s.Responses != 2*many || s.ClosedFirst != 2*many {
 		t.Errorf("%+v, want %d of each", s, 2*many)
 	}
 }
@@ -429,8 +429,8 @@ func readsNothingBeforeTheFIN(at netip.AddrPort) (err error) {
 
 func TestServedIsOfResponders(t *testing.T) {
 	host := newHost(t)
-	door, _ := listen(t, host)
-	if s, err := host.web.Served(door); err == nil {
+	listener, _ := listen(t, host)
+	if s, err := host.web.Served(listener); err == nil {
 		t.Errorf("Served of a listener without a responder = %+v, want an error", s)
 	}
 }

@@ -165,7 +165,7 @@ func wayFeatures() []FeatureInfo {
 		},
 		{
 			Feature: DrawsByHash, In: until(5, 0),
-			Means:  "MASQUERADE --random begins its search at the same port for all clients that connect to the same door",
+			Means:  "MASQUERADE --random begins its search at the same port for all clients that connect to the same listener",
 			Source: "secure_ipv4_port_ephemeral in nf_nat_l4proto_unique_tuple until 4.20; the series of commit 203f2e78200c, netfilter: nat: remove l4proto->unique_tuple",
 		},
 		{

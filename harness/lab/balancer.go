@@ -9,8 +9,8 @@ import (
 	"twlab/harness/topo"
 )
 
-// Door is where clients connect to: the balancer's address, and its port.
-func (l *Lab) Door() netip.AddrPort {
+// VIP is where clients connect to: the balancer's address, and its port.
+func (l *Lab) VIP() netip.AddrPort {
 	return l.topology.VIP()
 }
 

@@ -61,7 +61,7 @@ func TestBalancersReachAllServers(t *testing.T) {
 			serve(ctx, t, l)
 			const connects = 60
 			for range connects {
-				outs, err := l.Client(0).Attempt(ctx, []tcp.Attempt{{To: l.Door()}})
+				outs, err := l.Client(0).Attempt(ctx, []tcp.Attempt{{To: l.VIP()}})
 				if err != nil || outs[0].Outcome != tcp.Connected {
 					t.Fatal(outs, err)
 				}
@@ -174,7 +174,7 @@ func TestLabsWithHAProxySideBySide(t *testing.T) {
 			if _, err := l.Servers()[0].Listen(t.Context(), tcp.ListenSpec{At: l.Behind()[0]}); err != nil {
 				return err
 			}
-			outs, err := l.Client(0).Attempt(t.Context(), slices.Repeat([]tcp.Attempt{{To: l.Door()}}, i))
+			outs, err := l.Client(0).Attempt(t.Context(), slices.Repeat([]tcp.Attempt{{To: l.VIP()}}, i))
 			if err != nil {
 				return err
 			}

@@ -91,8 +91,8 @@ var inTwos = map[string]func(t *testing.T, client, balancer node.Node) twoCalls{
 	},
 	"Connect": func(t *testing.T, client, balancer node.Node) twoCalls {
 		t.Helper()
-		door := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
-		calls := same(client, value(tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst}))
+		listener := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+		calls := same(client, value(tcp.Attempt{To: listener.Addr, Ending: tcp.CloseFirst}))
 		calls.check = func(t *testing.T, first, second answer) {
 			t.Helper()
 			for _, a := range []answer{first, second} {
@@ -105,8 +105,8 @@ var inTwos = map[string]func(t *testing.T, client, balancer node.Node) twoCalls{
 	},
 	"Attempt": func(t *testing.T, client, balancer node.Node) twoCalls {
 		t.Helper()
-		door := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
-		calls := same(client, value([]tcp.Attempt{{To: door.Addr, Ending: tcp.CloseFirst}}))
+		listener := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+		calls := same(client, value([]tcp.Attempt{{To: listener.Addr, Ending: tcp.CloseFirst}}))
 		calls.check = func(t *testing.T, first, second answer) {
 			t.Helper()
 			for _, a := range []answer{first, second} {
@@ -119,8 +119,8 @@ var inTwos = map[string]func(t *testing.T, client, balancer node.Node) twoCalls{
 	},
 	"Exchange": func(t *testing.T, client, balancer node.Node) twoCalls {
 		t.Helper()
-		door := serveOn(t, balancer, http.ListenSpec{HTTP: &http.Responder{}})
-		exchange := http.Exchange{Attempt: tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst}, Requests: []http.Request{{}}}
+		listener := serveOn(t, balancer, http.ListenSpec{HTTP: &http.Responder{}})
+		exchange := http.Exchange{Attempt: tcp.Attempt{To: listener.Addr, Ending: tcp.CloseFirst}, Requests: []http.Request{{}}}
 		calls := same(client, value([]http.Exchange{exchange}), value(1))
 		calls.check = func(t *testing.T, first, second answer) {
 			t.Helper()
@@ -138,11 +138,11 @@ var inTwos = map[string]func(t *testing.T, client, balancer node.Node) twoCalls{
 	},
 	"Accept": func(t *testing.T, client, balancer node.Node) twoCalls {
 		t.Helper()
-		door := listenOn(t, balancer, tcp.ListenSpec{})
-		outs := attemptFrom(t, client, tcp.Attempt{To: door.Addr}, tcp.Attempt{To: door.Addr})
+		listener := listenOn(t, balancer, tcp.ListenSpec{})
+		outs := attemptFrom(t, client, tcp.Attempt{To: listener.Addr}, tcp.Attempt{To: listener.Addr})
 		return twoCalls{
 			on:    balancer,
-			first: []reflect.Value{value(door.Handle), value(outs[0].Local)}, second: []reflect.Value{value(door.Handle), value(outs[1].Local)},
+			first: []reflect.Value{value(listener.Handle), value(outs[0].Local)}, second: []reflect.Value{value(listener.Handle), value(outs[1].Local)},
 		}
 	},
 	"End": func(t *testing.T, client, balancer node.Node) twoCalls {
@@ -225,9 +225,9 @@ var inTwos = map[string]func(t *testing.T, client, balancer node.Node) twoCalls{
 // connection is both ends of a connection that stands.
 func connection(t *testing.T, client, balancer node.Node) (conn, peer tcp.Handle) {
 	t.Helper()
-	door := listenOn(t, balancer, tcp.ListenSpec{})
-	out := attemptFrom(t, client, tcp.Attempt{To: door.Addr})[0]
-	peer, err := balancer.Accept(t.Context(), door.Handle, out.Local)
+	listener := listenOn(t, balancer, tcp.ListenSpec{})
+	out := attemptFrom(t, client, tcp.Attempt{To: listener.Addr})[0]
+	peer, err := balancer.Accept(t.Context(), listener.Handle, out.Local)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,13 +25,13 @@ func TestCaptureThatFailedBeginsAnew(t *testing.T) {
 		if err := l.Capture(name); err != nil {
 			t.Fatal(err)
 		}
-		door := listenOn(t, get(t, l, "balancer"), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
-		out := attemptFrom(t, get(t, l, name), tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst})[0]
+		listener := listenOn(t, get(t, l, "balancer"), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+		out := attemptFrom(t, get(t, l, name), tcp.Attempt{To: listener.Addr, Ending: tcp.CloseFirst})[0]
 		packets, err := l.Packets()
 		if err != nil {
 			t.Fatal(err)
 		}
-		account := observe.AccountSYNs(packets, l.Path(name), out.Local, door.Addr)
+		account := observe.AccountSYNs(packets, l.Path(name), out.Local, listener.Addr)
 		if account.Sent != 1 || account.Reached != 1 || account.SYNACKs != 1 {
 			t.Errorf("%s, account: %v", name, account)
 		}
@@ -63,8 +63,8 @@ func TestACaptureThatBeginsAfterAMark(t *testing.T) {
 	if err := l.Capture("client0"); err != nil {
 		t.Fatal(err)
 	}
-	door := listenOn(t, get(t, l, "balancer"), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
-	attemptFrom(t, get(t, l, "client0"), tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst})
+	listener := listenOn(t, get(t, l, "balancer"), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+	attemptFrom(t, get(t, l, "client0"), tcp.Attempt{To: listener.Addr, Ending: tcp.CloseFirst})
 	if since, err := l.PacketsSince(mark); err != nil || len(since) == 0 {
 		t.Errorf("%d packets, %v", len(since), err)
 	}

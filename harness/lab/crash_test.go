@@ -71,7 +71,7 @@ func buildUntilKilled(ctx context.Context, kind string) error {
 			return err
 		}
 		for _, c := range l.Nodes(lab.Client) {
-			if _, err := c.Attempt(ctx, []tcp.Attempt{{To: l.Door()}}); err != nil {
+			if _, err := c.Attempt(ctx, []tcp.Attempt{{To: l.VIP()}}); err != nil {
 				return err
 			}
 		}

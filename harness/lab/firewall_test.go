@@ -15,12 +15,12 @@ import (
 func TestRulesCanBeAddedToARunningLab(t *testing.T) {
 	l := build(t, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=1")})
 	client, balancer := l.Client(0), l.Balancer()
-	door, err := balancer.Listen(t.Context(), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+	listener, err := balancer.Listen(t.Context(), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []tcp.Outcome{tcp.Connected, tcp.Refused} {
-		outs, err := client.Attempt(t.Context(), []tcp.Attempt{{To: door.Addr, Ending: tcp.CloseNow}})
+		outs, err := client.Attempt(t.Context(), []tcp.Attempt{{To: listener.Addr, Ending: tcp.CloseNow}})
 		if err != nil {
 			t.Fatal(err)
 		}

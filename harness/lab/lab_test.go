@@ -72,11 +72,11 @@ func TestEveryPathCarriesAConnection(t *testing.T) {
 			if err := l.Capture(links...); err != nil {
 				t.Fatal(err)
 			}
-			door, err := get(t, l, "balancer").Listen(t.Context(), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+			listener, err := get(t, l, "balancer").Listen(t.Context(), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
 			if err != nil {
 				t.Fatal(err)
 			}
-			out, err := get(t, l, "client1").Attempt(t.Context(), []tcp.Attempt{{To: door.Addr, Ending: tcp.CloseFirst}})
+			out, err := get(t, l, "client1").Attempt(t.Context(), []tcp.Attempt{{To: listener.Addr, Ending: tcp.CloseFirst}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,7 +88,7 @@ func TestEveryPathCarriesAConnection(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			account := observe.AccountSYNs(packets, c.path, out[0].Local, door.Addr)
+			account := observe.AccountSYNs(packets, c.path, out[0].Local, listener.Addr)
 			if account.Sent != 1 || account.EnteredGateway != c.passed || account.LeftGateway != c.passed ||
 				account.Reached != 1 || account.SYNACKs != 1 {
 				t.Errorf("account: %v", account)
@@ -107,11 +107,11 @@ func TestALoopbackIsRecorded(t *testing.T) {
 	}
 	client := get(t, l, "client0")
 	for _, at := range []netip.Addr{netip.MustParseAddr("127.0.0.1"), client.Identity().Addr} {
-		door, err := client.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(at, 0), Ending: tcp.CloseAfterPeer})
+		listener, err := client.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(at, 0), Ending: tcp.CloseAfterPeer})
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := client.Attempt(t.Context(), []tcp.Attempt{{To: door.Addr, Ending: tcp.CloseFirst}})
+		out, err := client.Attempt(t.Context(), []tcp.Attempt{{To: listener.Addr, Ending: tcp.CloseFirst}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,9 +120,9 @@ func TestALoopbackIsRecorded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		account := observe.AccountSYNs(packets, observe.Path{Client: "client0", Server: "client0"}, out[0].Local, door.Addr)
+		account := observe.AccountSYNs(packets, observe.Path{Client: "client0", Server: "client0"}, out[0].Local, listener.Addr)
 		if account.Sent != 1 || account.Reached != 1 || account.SYNACKs != 1 {
-			t.Errorf("%v: account: %v", door.Addr, account)
+			t.Errorf("%v: account: %v", listener.Addr, account)
 		}
 	}
 	if err := l.Capture("client1/lo"); err == nil {
@@ -133,11 +133,11 @@ func TestALoopbackIsRecorded(t *testing.T) {
 func TestServersAreReachedFromTheBalancer(t *testing.T) {
 	l := build(t, lab.Topology{Clients: 1, Servers: 2, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}})
 	for _, server := range l.Servers() {
-		door, err := server.Listen(t.Context(), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+		listener, err := server.Listen(t.Context(), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := get(t, l, "balancer").Attempt(t.Context(), []tcp.Attempt{{To: door.Addr, Ending: tcp.CloseFirst}})
+		out, err := get(t, l, "balancer").Attempt(t.Context(), []tcp.Attempt{{To: listener.Addr, Ending: tcp.CloseFirst}})
 		if err != nil {
 			t.Fatal(err)
 		}

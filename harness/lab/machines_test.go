@@ -68,11 +68,11 @@ func TestLinksToOtherKernels(t *testing.T) {
 				t.Fatal(err)
 			}
 			balancer := get(t, l, "balancer")
-			door := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+			listener := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
 			for _, client := range l.Nodes(lab.Client) {
-				connectTo(t, client, door)
+				connectTo(t, client, listener)
 			}
-			out := connectTo(t, get(t, l, "client1"), door)
+			out := connectTo(t, get(t, l, "client1"), listener)
 			for _, server := range l.Servers() {
 				connectTo(t, balancer, listenOn(t, server, tcp.ListenSpec{Ending: tcp.CloseAfterPeer}))
 			}
@@ -80,7 +80,7 @@ func TestLinksToOtherKernels(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			account := observe.AccountSYNs(packets, l.Path("client1"), out.Local, door.Addr)
+			account := observe.AccountSYNs(packets, l.Path("client1"), out.Local, listener.Addr)
 			if want := strings.ReplaceAll(c.want, "PORT", fmt.Sprint(account.SYNs[0].As.Port())); account.String() != want || account.Reached != 1 {
 				t.Errorf("account: %v, want %s", account, want)
 			}
@@ -94,11 +94,11 @@ func TestLinksToOtherKernels(t *testing.T) {
 	}
 }
 
-func connectTo(t *testing.T, from node.Node, door node.Listening) tcp.Result {
+func connectTo(t *testing.T, from node.Node, listener node.Listening) tcp.Result {
 	t.Helper()
-	out := attemptFrom(t, from, tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst})[0]
+	out := attemptFrom(t, from, tcp.Attempt{To: listener.Addr, Ending: tcp.CloseFirst})[0]
 	if out.Outcome != tcp.Connected || out.SYNs != 1 {
-		t.Fatalf("%s to %v: %v, want Connected with the first SYN", from.Identity().Name, door.Addr, out)
+		t.Fatalf("%s to %v: %v, want Connected with the first SYN", from.Identity().Name, listener.Addr, out)
 	}
 	return out
 }
@@ -134,10 +134,10 @@ func TestBootGapGivesClientsDifferentAges(t *testing.T) {
 	const gap = 2 * time.Second
 	topology := apart(t, lab.Topology{Clients: 2, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}, BootGap: gap}, lab.Client)
 	l := build(t, topology)
-	door := listenOn(t, get(t, l, "balancer"), tcp.ListenSpec{})
+	listener := listenOn(t, get(t, l, "balancer"), tcp.ListenSpec{})
 	age := func(client string) time.Duration {
 		n := get(t, l, client)
-		out := attemptFrom(t, n, tcp.Attempt{To: door.Addr})[0]
+		out := attemptFrom(t, n, tcp.Attempt{To: listener.Addr})[0]
 		reading, err := n.Clock(t.Context(), out.Conn)
 		if err != nil {
 			t.Fatal(err)

@@ -144,11 +144,11 @@ func testSymbols(t *testing.T, client, _ node.Node) {
 
 func testConnect(t *testing.T, client, balancer node.Node) {
 	before := counters(t, client)
-	door := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
-	if door.Addr.Addr() != balancer.Identity().Addr {
-		t.Errorf("listens at %v, want an address of %v", door.Addr, balancer.Identity().Addr)
+	listener := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+	if listener.Addr.Addr() != balancer.Identity().Addr {
+		t.Errorf("listens at %v, want an address of %v", listener.Addr, balancer.Identity().Addr)
 	}
-	out := attemptFrom(t, client, tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst})[0]
+	out := attemptFrom(t, client, tcp.Attempt{To: listener.Addr, Ending: tcp.CloseFirst})[0]
 	if out.Outcome != tcp.Connected || out.SYNs != 1 || !out.Timestamps || out.Local.Addr() != client.Identity().Addr {
 		t.Fatalf("%v, timestamps %v: want Connected with the first SYN", out, out.Timestamps)
 	}
@@ -166,7 +166,7 @@ func testConnect(t *testing.T, client, balancer node.Node) {
 	err := observe.Await(soon, "the TIME_WAIT", func() (bool, error) {
 		var err error
 		sockets, err = client.Sockets(t.Context())
-		waiting = sockets.In(observe.TimeWait).Between(out.Local, door.Addr)
+		waiting = sockets.In(observe.TimeWait).Between(out.Local, listener.Addr)
 		return len(waiting) > 0, err
 	})
 	if err != nil || len(waiting) != 1 || waiting[0].Expires < 50*time.Second || waiting[0].Expires > time.Minute {
@@ -184,7 +184,7 @@ func testConnect(t *testing.T, client, balancer node.Node) {
 		t.Fatal(err)
 	}
 	listening := sockets.In(observe.Listen)
-	if len(listening) == 0 || len(sockets.In(observe.TimeWait).Between(door.Addr, out.Local)) != 0 {
+	if len(listening) == 0 || len(sockets.In(observe.TimeWait).Between(listener.Addr, out.Local)) != 0 {
 		t.Errorf("want a listener and no TIME_WAIT: %v", sockets)
 	}
 }
@@ -195,10 +195,10 @@ func testOutcomes(t *testing.T, client, balancer node.Node) {
 	if out.Outcome != tcp.Refused || out.Errno != unix.ECONNREFUSED {
 		t.Errorf("%v, want Refused", out)
 	}
-	door := listenOn(t, balancer, tcp.ListenSpec{})
+	listener := listenOn(t, balancer, tcp.ListenSpec{})
 	from := netip.AddrPortFrom(client.Identity().Addr, 41234)
-	first := attemptFrom(t, client, tcp.Attempt{To: door.Addr, From: from})[0]
-	second := attemptFrom(t, client, tcp.Attempt{To: door.Addr, From: from})[0]
+	first := attemptFrom(t, client, tcp.Attempt{To: listener.Addr, From: from})[0]
+	second := attemptFrom(t, client, tcp.Attempt{To: listener.Addr, From: from})[0]
 	if first.Outcome != tcp.Connected || second.Outcome != tcp.PortInUse {
 		t.Errorf("%v and %v, want Connected and PortInUse", first, second)
 	}
@@ -213,9 +213,9 @@ func testOutcomes(t *testing.T, client, balancer node.Node) {
 }
 
 func testKept(t *testing.T, client, balancer node.Node) {
-	door := listenOn(t, balancer, tcp.ListenSpec{})
-	out := attemptFrom(t, client, tcp.Attempt{To: door.Addr})[0]
-	conn, err := balancer.Accept(t.Context(), door.Handle, out.Local)
+	listener := listenOn(t, balancer, tcp.ListenSpec{})
+	out := attemptFrom(t, client, tcp.Attempt{To: listener.Addr})[0]
+	conn, err := balancer.Accept(t.Context(), listener.Handle, out.Local)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,9 +226,9 @@ func testKept(t *testing.T, client, balancer node.Node) {
 }
 
 func testData(t *testing.T, client, balancer node.Node) {
-	door := listenOn(t, balancer, tcp.ListenSpec{})
-	out := attemptFrom(t, client, tcp.Attempt{To: door.Addr})[0]
-	conn, err := balancer.Accept(t.Context(), door.Handle, out.Local)
+	listener := listenOn(t, balancer, tcp.ListenSpec{})
+	out := attemptFrom(t, client, tcp.Attempt{To: listener.Addr})[0]
+	conn, err := balancer.Accept(t.Context(), listener.Handle, out.Local)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,11 +245,11 @@ func testData(t *testing.T, client, balancer node.Node) {
 }
 
 func testExchange(t *testing.T, client, balancer node.Node) {
-	door := serveOn(t, balancer, http.ListenSpec{HTTP: &http.Responder{Body: 1000}})
-	to := tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst}
+	listener := serveOn(t, balancer, http.ListenSpec{HTTP: &http.Responder{Body: 1000}})
+	to := tcp.Attempt{To: listener.Addr, Ending: tcp.CloseFirst}
 	done, err := client.Exchange(t.Context(), []http.Exchange{
 		{Attempt: to, Requests: []http.Request{{}, {Path: "/again"}}},
-		{Attempt: tcp.Attempt{To: door.Addr, Ending: tcp.CloseAfterPeer}, Requests: []http.Request{{Connection: "close"}}},
+		{Attempt: tcp.Attempt{To: listener.Addr, Ending: tcp.CloseAfterPeer}, Requests: []http.Request{{Connection: "close"}}},
 		{Attempt: tcp.Attempt{To: netip.AddrPortFrom(balancer.Identity().Addr, 9)}, Requests: []http.Request{{}}},
 	}, 2)
 	if err != nil {
@@ -270,7 +270,7 @@ func testExchange(t *testing.T, client, balancer node.Node) {
 	}
 	var served http.Served
 	err = observe.Await(t.Context(), "the end of the connections", func() (bool, error) {
-		served, err = balancer.Served(t.Context(), door.Handle)
+		served, err = balancer.Served(t.Context(), listener.Handle)
 		return served.Open == 0, err
 	})
 	if err != nil {
@@ -283,7 +283,7 @@ func testExchange(t *testing.T, client, balancer node.Node) {
 	for i, side := range []struct {
 		at            node.Node
 		local, remote netip.AddrPort
-	}{{client, done[0].Local, door.Addr}, {balancer, door.Addr, done[1].Local}} {
+	}{{client, done[0].Local, listener.Addr}, {balancer, listener.Addr, done[1].Local}} {
 		sockets, err := side.at.Sockets(t.Context())
 		if err != nil || len(sockets.In(observe.TimeWait).Between(side.local, side.remote)) != 1 {
 			t.Errorf("exchange %d: want its TIME_WAIT at %s: %v, %v", i, side.at.Identity().Name, sockets, err)
@@ -292,8 +292,8 @@ func testExchange(t *testing.T, client, balancer node.Node) {
 }
 
 func testClocks(t *testing.T, client, balancer node.Node) {
-	door := listenOn(t, balancer, tcp.ListenSpec{})
-	out := attemptFrom(t, client, tcp.Attempt{To: door.Addr})[0]
+	listener := listenOn(t, balancer, tcp.ListenSpec{})
+	out := attemptFrom(t, client, tcp.Attempt{To: listener.Addr})[0]
 	before, err := client.Clock(t.Context(), out.Conn)
 	if err != nil {
 		t.Fatal(err)
@@ -316,31 +316,31 @@ func testClocks(t *testing.T, client, balancer node.Node) {
 }
 
 func testContexts(t *testing.T, client, balancer node.Node) {
-	door := listenOn(t, balancer, tcp.ListenSpec{})
+	listener := listenOn(t, balancer, tcp.ListenSpec{})
 	short, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer stop()
 	nobody := netip.AddrPortFrom(client.Identity().Addr, 1)
-	if _, err := balancer.Accept(short, door.Handle, nobody); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := balancer.Accept(short, listener.Handle, nobody); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v, want DeadlineExceeded", err)
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := balancer.Accept(cancelled, door.Handle, nobody); !errors.Is(err, context.Canceled) {
+	if _, err := balancer.Accept(cancelled, listener.Handle, nobody); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want Canceled", err)
 	}
 	// The listener is still of use.
-	out := attemptFrom(t, client, tcp.Attempt{To: door.Addr})[0]
-	if _, err := balancer.Accept(t.Context(), door.Handle, out.Local); err != nil {
+	out := attemptFrom(t, client, tcp.Attempt{To: listener.Addr})[0]
+	if _, err := balancer.Accept(t.Context(), listener.Handle, out.Local); err != nil {
 		t.Error(err)
 	}
 }
 
 func testConcurrency(t *testing.T, client, balancer node.Node) {
-	door := listenOn(t, balancer, tcp.ListenSpec{})
+	listener := listenOn(t, balancer, tcp.ListenSpec{})
 	from := netip.AddrPortFrom(client.Identity().Addr, 42345)
 	var calls errgroup.Group
 	calls.Go(func() error { // waits until the last of all has begun
-		_, err := balancer.Accept(t.Context(), door.Handle, from)
+		_, err := balancer.Accept(t.Context(), listener.Handle, from)
 		return err
 	})
 	for range 20 {
@@ -349,7 +349,7 @@ func testConcurrency(t *testing.T, client, balancer node.Node) {
 			return err
 		})
 	}
-	out := attemptFrom(t, client, tcp.Attempt{To: door.Addr, From: from})[0]
+	out := attemptFrom(t, client, tcp.Attempt{To: listener.Addr, From: from})[0]
 	if out.Outcome != tcp.Connected {
 		t.Error(out)
 	}
@@ -365,10 +365,10 @@ func testMany(t *testing.T, client, balancer node.Node) {
 	if err := client.SetSysctl(t.Context(), "net.ipv4.tcp_rfc1337", "1"); err != nil {
 		t.Fatal(err)
 	}
-	door := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+	listener := listenOn(t, balancer, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
 	attempts := make([]tcp.Attempt, many)
 	for i := range attempts {
-		attempts[i] = tcp.Attempt{To: door.Addr, Ending: tcp.CloseFirst}
+		attempts[i] = tcp.Attempt{To: listener.Addr, Ending: tcp.CloseFirst}
 	}
 	ports := map[uint16]bool{}
 	for i, out := range attemptFrom(t, client, attempts...) {
@@ -381,7 +381,7 @@ func testMany(t *testing.T, client, balancer node.Node) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if waiting := len(sockets.In(observe.TimeWait).Between(netip.AddrPort{}, door.Addr)); len(ports) != many || waiting != many {
+	if waiting := len(sockets.In(observe.TimeWait).Between(netip.AddrPort{}, listener.Addr)); len(ports) != many || waiting != many {
 		t.Errorf("%d ports and %d TIME_WAIT, want %d of both; %d sockets, TCPTimeWaitOverflow %d",
 			len(ports), waiting, many, len(sockets), counters(t, client)["TcpExt.TCPTimeWaitOverflow"])
 	}
@@ -398,11 +398,11 @@ func counters(t *testing.T, n node.Node) kernel.Counters {
 
 func listenOn(t *testing.T, n node.Node, spec tcp.ListenSpec) node.Listening {
 	t.Helper()
-	door, err := n.Listen(t.Context(), spec)
+	listener, err := n.Listen(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return door
+	return listener
 }
 
 // A connection is its own node's, and another node says whose it is.

@@ -182,11 +182,11 @@ func inLab(ctx context.Context, t Topology, use func(*Lab) error) error {
 // connectOnce connects the first client to the balancer.
 func connectOnce(ctx context.Context, l *Lab) (tcp.Handle, error) {
 	client := l.Client(0)
-	door, err := l.Balancer().Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(netip.Addr{}, 80)})
+	listener, err := l.Balancer().Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(netip.Addr{}, 80)})
 	if err != nil {
 		return tcp.Handle{}, err
 	}
-	out, err := client.Connect(ctx, tcp.Attempt{To: door.Addr})
+	out, err := client.Connect(ctx, tcp.Attempt{To: listener.Addr})
 	if err != nil {
 		return tcp.Handle{}, err
 	}

@@ -22,7 +22,7 @@ func TestTheKernelGivesUpWhenItIsSaidTo(t *testing.T) {
 				lab.Setting{Role: lab.Client, Name: "net.ipv4.tcp_syn_linear_timeouts", Value: fmt.Sprint(c.linear), IfPresent: true},
 			), Rules: []lab.Rule{{Role: lab.Balancer, Table: "filter", Chain: "INPUT", Spec: "-p tcp -j DROP"}}})
 			client, balancer := l.Client(0), l.Balancer()
-			door, err := balancer.Listen(t.Context(), tcp.ListenSpec{})
+			listener, err := balancer.Listen(t.Context(), tcp.ListenSpec{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -30,7 +30,7 @@ func TestTheKernelGivesUpWhenItIsSaidTo(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			outcomes, err := client.Attempt(t.Context(), []tcp.Attempt{{To: door.Addr}})
+			outcomes, err := client.Attempt(t.Context(), []tcp.Attempt{{To: listener.Addr}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -29,13 +29,13 @@ func behindGateway(t *testing.T, clients int, ending tcp.Ending) load.Plan {
 	})
 	balancer := l.Balancer()
 	serves := map[tcp.Ending]tcp.Ending{tcp.CloseAfterPeer: tcp.CloseFirst, tcp.CloseFirst: tcp.CloseAfterPeer}
-	door, err := balancer.Listen(t.Context(), tcp.ListenSpec{Ending: serves[ending]})
+	listener, err := balancer.Listen(t.Context(), tcp.ListenSpec{Ending: serves[ending]})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return load.Plan{
 		Clients: l.Nodes(lab.Client), Watched: append(l.Nodes(lab.Gateway), balancer),
-		Attempt: tcp.Attempt{To: door.Addr, Ending: ending}, Interval: 100 * time.Millisecond,
+		Attempt: tcp.Attempt{To: listener.Addr, Ending: ending}, Interval: 100 * time.Millisecond,
 	}
 }
 
@@ -72,7 +72,7 @@ func TestEveryClientHasItsAttempts(t *testing.T) {
 
 func TestRateIsKeptWhateverTheAnswers(t *testing.T) {
 	p := behindGateway(t, 5, tcp.CloseFirst)
-	// A door behind which nobody answers: the gateway forwards to nowhere.
+	// A listener behind which nobody answers: the gateway forwards to nowhere.
 	balancer := p.Watched[1]
 	silent, err := balancer.Listen(t.Context(), tcp.ListenSpec{Backlog: 1, NeverAccepts: true})
 	if err != nil {
@@ -141,7 +141,7 @@ func TestPlansThatCannotBe(t *testing.T) {
 		spoil      func(*load.Plan)
 	}{
 		{"nobody", "no clients", func(p *load.Plan) { p.Clients = nil }},
-		{"nowhere", "no door", func(p *load.Plan) { p.Attempt.To = tcp.Attempt{}.To }},
+		{"nowhere", "no listener", func(p *load.Plan) { p.Attempt.To = tcp.Attempt{}.To }},
 		{"no end", "no end: give a number of attempts", func(p *load.Plan) { p.Each = 0 }},
 		{"a rate for ever", "no end: give a number of attempts", func(p *load.Plan) { p.Each, p.Rate = 0, 5 }},
 		{"rate 0", "for 1s, but no rate", func(p *load.Plan) { p.Each, p.Duration = 0, time.Second }},

@@ -79,7 +79,7 @@ func (p Plan) Validate() error {
 		errs = append(errs, errors.New("no clients"))
 	}
 	if !p.Attempt.To.IsValid() {
-		errs = append(errs, errors.New("no door: give Attempt.To"))
+		errs = append(errs, errors.New("no listener: give Attempt.To"))
 	}
 	errs = append(errs, p.numbers()...)
 	if len(errs) == 0 {

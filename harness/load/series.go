@@ -30,7 +30,7 @@ type Row struct {
 	Late     int                 `json:"late"`
 	// TimeWait and Flows are the sums over the nodes of each role at the end of
 	// the interval: TIME_WAITs, and conntrack entries. At a gateway with one
-	// door behind it an entry is a port in use.
+	// listener behind it an entry is a port in use.
 	TimeWait map[topo.Role]int `json:"timeWait"`
 	Flows    map[topo.Role]int `json:"flows"`
 	// Moved says how the TCP and conntrack counters of each watched role moved

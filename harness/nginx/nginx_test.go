@@ -23,8 +23,8 @@ import (
 )
 
 var (
-	door   = netip.MustParseAddrPort("127.0.0.1:80")
-	server = netip.MustParseAddrPort("127.0.0.1:8080")
+	listener = netip.MustParseAddrPort("127.0.0.1:80")
+	server   = netip.MustParseAddrPort("127.0.0.1:8080")
 )
 
 func noError(t *testing.T, err error) {
@@ -49,11 +49,11 @@ func TestBalancesAndLogs(t *testing.T) {
 	space, host := loopback(t)
 	_, _, err := host.Listen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: server}})
 	noError(t, err)
-	n, err := nginx.Start(t.Context(), space.Do, nginx.Config{Bind: door, Servers: []netip.AddrPort{server}})
+	n, err := nginx.Start(t.Context(), space.Do, nginx.Config{Bind: listener, Servers: []netip.AddrPort{server}})
 	noError(t, err)
 	// An exchange proves that nginx has both of the connections.
 	done, err := host.Exchange(t.Context(), []http.Exchange{{
-		Attempt: tcp.Attempt{To: door, Ending: tcp.CloseFirst}, Requests: []http.Request{{}},
+		Attempt: tcp.Attempt{To: listener, Ending: tcp.CloseFirst}, Requests: []http.Request{{}},
 	}}, 1)
 	noError(t, err)
 	if done[0].Outcome != tcp.Connected || done[0].Replies[0].Fate != http.Whole {
@@ -78,7 +78,7 @@ func TestBalancesAndLogs(t *testing.T) {
 func TestSaysWhatIsWrong(t *testing.T) {
 	space, _ := loopback(t)
 	start := func(lines ...string) error {
-		n, err := nginx.Start(t.Context(), space.Do, nginx.Config{Bind: door, Servers: []netip.AddrPort{server}, Lines: lines})
+		n, err := nginx.Start(t.Context(), space.Do, nginx.Config{Bind: listener, Servers: []netip.AddrPort{server}, Lines: lines})
 		if err == nil {
 			return errors.Join(errors.New("it starts"), n.Close())
 		}

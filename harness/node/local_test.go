@@ -22,10 +22,10 @@ var loopback = netip.MustParseAddr("127.0.0.1")
 // situation is a node with a listener and a connection to itself.
 type situation struct {
 	*node.Local
-	door   node.Listening
-	web    node.Listening
-	client tcp.Result
-	server tcp.Handle
+	listener node.Listening
+	web      node.Listening
+	client   tcp.Result
+	server   tcp.Handle
 }
 
 func newSituation(t *testing.T, n *node.Local) (s situation) {
@@ -33,18 +33,18 @@ func newSituation(t *testing.T, n *node.Local) (s situation) {
 	at := netip.AddrPortFrom(loopback, 0)
 	s.Local = n
 	var err error
-	if s.door, err = n.Listen(t.Context(), tcp.ListenSpec{At: at}); err != nil {
+	if s.listener, err = n.Listen(t.Context(), tcp.ListenSpec{At: at}); err != nil {
 		t.Fatal(err)
 	}
 	if s.web, err = n.Serve(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: at}, HTTP: &http.Responder{}}); err != nil {
 		t.Fatal(err)
 	}
-	outs, err := n.Attempt(t.Context(), []tcp.Attempt{{To: s.door.Addr}})
+	outs, err := n.Attempt(t.Context(), []tcp.Attempt{{To: s.listener.Addr}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.client = outs[0]
-	if s.server, err = n.Accept(t.Context(), s.door.Handle, s.client.Local); err != nil {
+	if s.server, err = n.Accept(t.Context(), s.listener.Handle, s.client.Local); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -78,10 +78,10 @@ var calls = map[string]func(ctx context.Context, s situation) error{
 		return second(s.Serve(ctx, http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}}))
 	},
 	"Connect": func(ctx context.Context, s situation) error {
-		return second(s.Connect(ctx, tcp.Attempt{To: s.door.Addr}))
+		return second(s.Connect(ctx, tcp.Attempt{To: s.listener.Addr}))
 	},
 	"Attempt": func(ctx context.Context, s situation) error {
-		return second(s.Attempt(ctx, []tcp.Attempt{{To: s.door.Addr}}))
+		return second(s.Attempt(ctx, []tcp.Attempt{{To: s.listener.Addr}}))
 	},
 	"Exchange": func(ctx context.Context, s situation) error {
 		x := http.Exchange{Attempt: tcp.Attempt{To: s.web.Addr, Ending: tcp.CloseFirst}, Requests: make([]http.Request, 1)}
@@ -89,11 +89,11 @@ var calls = map[string]func(ctx context.Context, s situation) error{
 	},
 	"Served": func(ctx context.Context, s situation) error { return second(s.Served(ctx, s.web.Handle)) },
 	"Accept": func(ctx context.Context, s situation) error {
-		outs, err := s.Attempt(ctx, []tcp.Attempt{{To: s.door.Addr}})
+		outs, err := s.Attempt(ctx, []tcp.Attempt{{To: s.listener.Addr}})
 		if err != nil {
 			return err
 		}
-		return second(s.Accept(ctx, s.door.Handle, outs[0].Local))
+		return second(s.Accept(ctx, s.listener.Handle, outs[0].Local))
 	},
 	"End":  func(ctx context.Context, s situation) error { return s.End(ctx, s.client.Conn, tcp.Abort) },
 	"Send": func(ctx context.Context, s situation) error { return second(s.Send(ctx, s.client.Conn, 1)) },

@@ -45,8 +45,8 @@ func TestParseEntry(t *testing.T) {
 	tcp.AddRtAttr(nl.CTA_PROTOINFO_TCP_WSCALE_ORIGINAL, []byte{10})
 
 	got, ok, err := parseEntry(message(
-		tupleAttribute(nl.CTA_TUPLE_ORIG, private, door, unix.IPPROTO_TCP),
-		tupleAttribute(nl.CTA_TUPLE_REPLY, door, public, unix.IPPROTO_TCP),
+		tupleAttribute(nl.CTA_TUPLE_ORIG, private, endpoint, unix.IPPROTO_TCP),
+		tupleAttribute(nl.CTA_TUPLE_REPLY, endpoint, public, unix.IPPROTO_TCP),
 		nl.NewRtAttr(nl.CTA_STATUS, nl.BEUint32Attr(1<<1|1<<3)),
 		nl.NewRtAttr(nl.CTA_TIMEOUT, nl.BEUint32Attr(119)),
 		info,
@@ -56,7 +56,7 @@ func TestParseEntry(t *testing.T) {
 	if err != nil || !ok {
 		t.Fatalf("got %v, %v", ok, err)
 	}
-	want := Flow{Original: Tuple{private, door}, Reply: Tuple{door, public}, State: "TIME_WAIT", Expires: 119 * time.Second, SeenReply: true}
+	want := Flow{Original: Tuple{private, endpoint}, Reply: Tuple{endpoint, public}, State: "TIME_WAIT", Expires: 119 * time.Second, SeenReply: true}
 	if got.flow != want {
 		t.Errorf("got  %+v\nwant %+v", got.flow, want)
 	}
@@ -71,14 +71,14 @@ func TestParseEntry(t *testing.T) {
 		t.Errorf("identity: got attributes %v, want the original tuple and the id", kinds)
 	}
 
-	_, ok, err = parseEntry(message(tupleAttribute(nl.CTA_TUPLE_ORIG, private, door, unix.IPPROTO_UDP)))
+	_, ok, err = parseEntry(message(tupleAttribute(nl.CTA_TUPLE_ORIG, private, endpoint, unix.IPPROTO_UDP)))
 	if ok || err != nil {
 		t.Errorf("UDP: got %v, %v, want to be told that it is not TCP", ok, err)
 	}
 }
 
 func TestParseEntryRefuses(t *testing.T) {
-	whole := message(tupleAttribute(nl.CTA_TUPLE_ORIG, private, door, unix.IPPROTO_TCP))
+	whole := message(tupleAttribute(nl.CTA_TUPLE_ORIG, private, endpoint, unix.IPPROTO_TCP))
 	for name, c := range map[string]struct {
 		data []byte
 		want string
@@ -94,7 +94,7 @@ func TestParseEntryRefuses(t *testing.T) {
 }
 
 func TestFlowMatch(t *testing.T) {
-	flow := Flow{Original: Tuple{private, door}, Reply: Tuple{door, public}}
+	flow := Flow{Original: Tuple{private, endpoint}, Reply: Tuple{endpoint, public}}
 	at := netip.MustParseAddrPort
 	for name, c := range map[string]struct {
 		match FlowMatch
@@ -104,7 +104,7 @@ func TestFlowMatch(t *testing.T) {
 		"source port":      {FlowMatch{Original: Tuple{Src: at("0.0.0.0:40001")}}, true},
 		"other port":       {FlowMatch{Original: Tuple{Src: at("0.0.0.0:40002")}}, false},
 		"source address":   {FlowMatch{Original: Tuple{Src: at("10.0.0.2:0")}}, true},
-		"destination":      {FlowMatch{Original: Tuple{Dst: door}}, true},
+		"destination":      {FlowMatch{Original: Tuple{Dst: endpoint}}, true},
 		"as translated":    {FlowMatch{Reply: Tuple{Dst: public}}, true},
 		"reply's source":   {FlowMatch{Reply: Tuple{Src: at("10.20.0.4:80")}}, false},
 		"one of two wrong": {FlowMatch{Original: Tuple{Src: private}, Reply: Tuple{Dst: private}}, false},

@@ -13,18 +13,18 @@ import (
 
 // What another machine sends arrives as it was.
 func TestJSONRoundTrip(t *testing.T) {
-	tuple := Tuple{Src: private, Dst: door}
+	tuple := Tuple{Src: private, Dst: endpoint}
 	way := Way{EnteredGateway: true, LeftGateway: true, Reached: true, As: public}
 	roundTrip(t, kernel.Counters{"TcpExt.TW": 1<<64 - 1, "Tcp.InSegs": 0})
 	roundTrip(t, Sockets{
-		{State: TimeWait, Local: private, Remote: door, Timer: TimerTimeWait, Expires: 59 * time.Second, RecvQueue: 1, SendQueue: 2},
+		{State: TimeWait, Local: private, Remote: endpoint, Timer: TimerTimeWait, Expires: 59 * time.Second, RecvQueue: 1, SendQueue: 2},
 		{},
 	})
-	roundTrip(t, Flow{Original: tuple, Reply: Tuple{Src: door, Dst: public}, State: "TIME_WAIT", Expires: time.Minute, SeenReply: true, Assured: true})
+	roundTrip(t, Flow{Original: tuple, Reply: Tuple{Src: endpoint, Dst: public}, State: "TIME_WAIT", Expires: time.Minute, SeenReply: true, Assured: true})
 	roundTrip(t, FlowMatch{Original: tuple})
 	roundTrip(t, RuleHits{"nat", "POSTROUTING", `-A POSTROUTING -m comment --comment "<&>" -j MASQUERADE`, 1, 2})
 	roundTrip(t, Packet{
-		Point: "client0", Interface: "eth0", Time: time.Unix(1_700_000_000, 123_456_789).UTC(), Direction: Out, Src: private, Dst: door,
+		Point: "client0", Interface: "eth0", Time: time.Unix(1_700_000_000, 123_456_789).UTC(), Direction: Out, Src: private, Dst: endpoint,
 		ID: 1, Seq: 2, Ack: 3, Flags: FlagSYN | FlagACK, Timestamp: TimestampOption{true, 4, 5}, Payload: 6, Raw: []byte{0, 255},
 	})
 	roundTrip(t, SYNAccount{

@@ -145,7 +145,7 @@ func (w *world) account(marks []int, client netip.AddrPort) SYNAccount {
 	for i, tap := range w.taps {
 		packets = append(packets, tap.Since(marks[i])...)
 	}
-	return AccountSYNs(packets, throughGateway, client, door)
+	return AccountSYNs(packets, throughGateway, client, endpoint)
 }
 
 func (w *world) marks() []int {
@@ -167,7 +167,7 @@ func (w *world) listen() int {
 		}
 		return errors.Join(
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-			unix.Bind(fd, &unix.SockaddrInet4{Addr: door.Addr().As4(), Port: int(door.Port())}),
+			unix.Bind(fd, &unix.SockaddrInet4{Addr: endpoint.Addr().As4(), Port: int(endpoint.Port())}),
 			unix.Listen(fd, 5))
 	})
 	w.t.Cleanup(func() { _ = unix.Close(fd) })
@@ -199,15 +199,15 @@ func (w *world) socket(port int, isn int, flags int) int {
 	return fd
 }
 
-func toDoor(fd int) error {
-	return unix.Connect(fd, &unix.SockaddrInet4{Addr: door.Addr().As4(), Port: int(door.Port())})
+func toEndpoint(fd int) error {
+	return unix.Connect(fd, &unix.SockaddrInet4{Addr: endpoint.Addr().As4(), Port: int(endpoint.Port())})
 }
 
 // connect makes a connection and returns both ends.
 func (w *world) connect(listener, port, isn int) (client, server int) {
 	w.t.Helper()
 	client = w.socket(port, isn, 0)
-	w.check(toDoor(client))
+	w.check(toEndpoint(client))
 	server, _, err := unix.Accept(listener)
 	w.check(err)
 	return client, server
@@ -269,14 +269,14 @@ func TestWitnessesOfOneConnection(t *testing.T) {
 		t.Errorf("client's sockets: got %v, want one that is ESTABLISHED", got)
 	}
 	listening := w.sockets(w.balancer).In(Listen)
-	if len(listening) != 1 || listening[0].Local != door || listening[0].SendQueue != 5 {
-		t.Errorf("balancer's listener: got %+v, want %s with room for 5", listening, door)
+	if len(listening) != 1 || listening[0].Local != endpoint || listening[0].SendQueue != 5 {
+		t.Errorf("balancer's listener: got %+v, want %s with room for 5", listening, endpoint)
 	}
 	w.agree(w.balancer)
 
 	flows := w.flows()
 	want := Flow{
-		Original: Tuple{private, door}, Reply: Tuple{door, public},
+		Original: Tuple{private, endpoint}, Reply: Tuple{endpoint, public},
 		State: "ESTABLISHED", SeenReply: true, Assured: true,
 	}
 	if len(flows) != 1 {
@@ -299,7 +299,7 @@ func TestWitnessesOfOneConnection(t *testing.T) {
 	w.agree(w.client)
 	w.check(unix.Close(server))
 	w.await("client in TIME_WAIT", func() bool { return len(w.sockets(w.client).In(TimeWait)) == 1 })
-	rest := w.sockets(w.client).Between(private, door)
+	rest := w.sockets(w.client).Between(private, endpoint)
 	if len(rest) != 1 || !rest[0].Mini() || rest[0].Expires > 60*time.Second || rest[0].Expires < 50*time.Second {
 		t.Errorf("after the end: got %v, want TIME_WAIT for about 60 s", rest)
 	}
@@ -359,10 +359,10 @@ func (w *world) forget() {
 	}{
 		{FlowMatch{Original: Tuple{clientAt(40002), anyEnd}}, 0},
 		{FlowMatch{Original: Tuple{anyEnd, private}}, 0},
-		{FlowMatch{Original: Tuple{clientAt(40002), door}}, 0},
-		{FlowMatch{Reply: Tuple{door, private}}, 0},
-		{FlowMatch{Original: Tuple{private, door}, Reply: Tuple{anyEnd, private}}, 0},
-		{FlowMatch{Original: Tuple{private, door}, Reply: Tuple{anyEnd, public}}, 1},
+		{FlowMatch{Original: Tuple{clientAt(40002), endpoint}}, 0},
+		{FlowMatch{Reply: Tuple{endpoint, private}}, 0},
+		{FlowMatch{Original: Tuple{private, endpoint}, Reply: Tuple{anyEnd, private}}, 0},
+		{FlowMatch{Original: Tuple{private, endpoint}, Reply: Tuple{anyEnd, public}}, 1},
 		{FlowMatch{}, 0},
 	} {
 		w.in(w.gateway, func() error {
@@ -438,7 +438,7 @@ func TestAccountOfSYNThatTheGatewayDrops(t *testing.T) {
 
 	marks, before := w.marks(), w.counters(w.gateway)
 	second := w.socket(40002, 0, unix.SOCK_NONBLOCK)
-	if err := toDoor(second); !errors.Is(err, unix.EINPROGRESS) {
+	if err := toEndpoint(second); !errors.Is(err, unix.EINPROGRESS) {
 		t.Fatalf("connect: got %v, want EINPROGRESS", err)
 	}
 	var moved kernel.Counters
@@ -512,7 +512,7 @@ func TestTapTellsWhatItLost(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				if err := errors.Join(toDoor(fd), unix.Close(fd)); !errors.Is(err, unix.ECONNREFUSED) {
+				if err := errors.Join(toEndpoint(fd), unix.Close(fd)); !errors.Is(err, unix.ECONNREFUSED) {
 					return err
 				}
 			}

@@ -14,9 +14,9 @@ import (
 )
 
 var (
-	private = netip.MustParseAddrPort("10.0.0.2:40001")
-	public  = netip.MustParseAddrPort("10.20.0.1:40001")
-	door    = netip.MustParseAddrPort("10.20.0.3:80")
+	private  = netip.MustParseAddrPort("10.0.0.2:40001")
+	public   = netip.MustParseAddrPort("10.20.0.1:40001")
+	endpoint = netip.MustParseAddrPort("10.20.0.3:80")
 )
 
 const isn, answerISN, oldNext = 1000, 7000, 555
@@ -42,7 +42,7 @@ func (tp *tape) see(point string, direction Direction, p Packet) {
 // toServer lets a packet from the client go as far as stations says (1: sent,
 // 2: entered the gateway, 3: left it, 4: reached the server) with NAT or without.
 func (tp *tape) toServer(p Packet, stations int, source netip.AddrPort) {
-	p.Src, p.Dst = private, door
+	p.Src, p.Dst = private, endpoint
 	for i, s := range []struct {
 		point     string
 		direction Direction
@@ -66,7 +66,7 @@ func (tp *tape) syn(stations int) {
 
 // toClient is the way back: 1: sent, 2: entered the gateway, 3: left it, 4: reached the client.
 func (tp *tape) toClient(p Packet, stations int) {
-	p.Src, p.Dst = door, public
+	p.Src, p.Dst = endpoint, public
 	for i, s := range []struct {
 		point     string
 		direction Direction
@@ -192,7 +192,7 @@ func TestAccountSYNs(t *testing.T) {
 		"gateway rejects": {
 			tape: func(tp *tape) {
 				p := refusal()
-				p.Src, p.Dst = door, private
+				p.Src, p.Dst = endpoint, private
 				for range 2 {
 					tp.syn(2)
 					tp.see("gateway", Out, p)
@@ -300,7 +300,7 @@ func TestAccountSYNs(t *testing.T) {
 				tp.toServer(Packet{Seq: isn, Flags: FlagSYN, ID: 2}, 4, other)
 				tp.toClient(oldAck(), 2) // late, for the first
 				p := synAck()
-				p.Src, p.Dst = door, other
+				p.Src, p.Dst = endpoint, other
 				tp.see("balancer", Out, p)
 				tp.see("gateway", In, p)
 				p.Dst = private
@@ -320,14 +320,14 @@ func TestAccountSYNs(t *testing.T) {
 				tp.toClient(Packet{Ack: oldNext, Flags: FlagRST | FlagACK}, 4)
 				tp.toClient(Packet{Seq: 443, Ack: oldNext, Flags: FlagACK | FlagFIN, ID: 77}, 4)
 				// Another client with the same ISN comes through the same gateway.
-				other := Packet{Src: netip.MustParseAddrPort("10.0.1.2:40001"), Dst: door, Seq: isn, Flags: FlagSYN, ID: 900}
+				other := Packet{Src: netip.MustParseAddrPort("10.0.1.2:40001"), Dst: endpoint, Seq: isn, Flags: FlagSYN, ID: 900}
 				tp.see("gateway", In, other)
 				other.Src = netip.MustParseAddrPort("10.20.0.1:1303")
 				tp.see("gateway", Out, other)
 				tp.see("balancer", In, other)
-				tp.see("balancer", Out, Packet{Src: door, Dst: other.Src, Seq: 1, Ack: isn + 1, Flags: FlagSYN | FlagACK})
+				tp.see("balancer", Out, Packet{Src: endpoint, Dst: other.Src, Seq: 1, Ack: isn + 1, Flags: FlagSYN | FlagACK})
 				// A bare ACK of the client leaves the gateway without translation.
-				tp.see("gateway", Out, Packet{Src: private, Dst: door, Seq: 5, Ack: 6, Flags: FlagACK})
+				tp.see("gateway", Out, Packet{Src: private, Dst: endpoint, Seq: 5, Ack: 6, Flags: FlagACK})
 			},
 			want: "1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer: 1 not answered",
 		},
@@ -335,7 +335,7 @@ func TestAccountSYNs(t *testing.T) {
 			tape: func(tp *tape) {
 				tp.id = 0
 				tp.syn(1)
-				other := Packet{Src: netip.MustParseAddrPort("10.0.1.2:40001"), Dst: door, Seq: isn, Flags: FlagSYN}
+				other := Packet{Src: netip.MustParseAddrPort("10.0.1.2:40001"), Dst: endpoint, Seq: isn, Flags: FlagSYN}
 				tp.see("gateway", In, other)
 			},
 			want: "1 sent, 0 entered and 0 left gateway, 0 reached balancer: 1 not answered",
@@ -346,7 +346,7 @@ func TestAccountSYNs(t *testing.T) {
 			tp := newTape()
 			c.tape(tp)
 			slices.Reverse(tp.packets) // the order of the list is of no account
-			got := AccountSYNs(tp.packets, throughGateway, private, door)
+			got := AccountSYNs(tp.packets, throughGateway, private, endpoint)
 			if got.String() != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
@@ -373,11 +373,11 @@ func TestAccountSYNsSinceMark(t *testing.T) {
 	tp.wait(time.Millisecond)
 	tp.toServer(Packet{Seq: isn + 500, Flags: FlagSYN, ID: 50}, 4, public)
 	tp.toClient(Packet{Seq: 444, Ack: oldNext, Flags: FlagACK}, 4)
-	got := AccountSYNs(tp.packets[mark:], throughGateway, private, door)
+	got := AccountSYNs(tp.packets[mark:], throughGateway, private, endpoint)
 	if got.Sent != 1 || got.ACKs != 1 || got.SYNACKs != 0 || got.SYNs[0].Sequence != isn+500 {
 		t.Errorf("since the mark: got %s", got)
 	}
-	if all := AccountSYNs(tp.packets, throughGateway, private, door); all.Sent != 2 || all.ACKs != 1 || all.SYNACKs != 1 {
+	if all := AccountSYNs(tp.packets, throughGateway, private, endpoint); all.Sent != 2 || all.ACKs != 1 || all.SYNACKs != 1 {
 		t.Errorf("both: got %s", all)
 	}
 }
@@ -407,7 +407,7 @@ func TestAccountSYNsWithFewerTaps(t *testing.T) {
 			"1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001: 1 answered by ACK; 1 RST sent, 1 entered and 1 left gateway as 10.0.0.2:40001",
 		},
 	} {
-		got := AccountSYNs(c.packets, c.path, private, door)
+		got := AccountSYNs(c.packets, c.path, private, endpoint)
 		if got.String() != c.want || got.Reached != 1 {
 			t.Errorf("%+v:\ngot  %s (%d reached)\nwant %s", c.path, got, got.Reached, c.want)
 		}
@@ -416,14 +416,14 @@ func TestAccountSYNsWithFewerTaps(t *testing.T) {
 
 func TestAccountSYNsDirect(t *testing.T) {
 	tp := newTape()
-	syn := Packet{Src: private, Dst: door, Seq: isn, Flags: FlagSYN, ID: 1}
+	syn := Packet{Src: private, Dst: endpoint, Seq: isn, Flags: FlagSYN, ID: 1}
 	tp.see("client0", Out, syn)
 	tp.see("balancer", In, syn)
 	answer := synAck()
-	answer.Src, answer.Dst = door, private
+	answer.Src, answer.Dst = endpoint, private
 	tp.see("balancer", Out, answer)
 	tp.see("client0", In, answer)
-	got := AccountSYNs(tp.packets, Path{Client: "client0", Server: "balancer"}, private, door)
+	got := AccountSYNs(tp.packets, Path{Client: "client0", Server: "balancer"}, private, endpoint)
 	if want := "1 sent, 1 reached balancer: 1 answered by SYN-ACK"; got.String() != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -455,7 +455,7 @@ func TestSilencesAreExplainedByCounters(t *testing.T) {
 			tp.syn(4)
 			tp.wait(time.Second)
 			tp.syn(1) // lost on its way
-			account := AccountSYNs(tp.packets, throughGateway, private, door)
+			account := AccountSYNs(tp.packets, throughGateway, private, endpoint)
 			account.Explain(c.server)
 			if got := account.SYNs[1].Answer; got != c.second {
 				t.Errorf("second SYN: %q, want %q", got, c.second)

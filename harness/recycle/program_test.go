@@ -21,9 +21,9 @@ import (
 
 // What the test's packets say unless a case says otherwise.
 var (
-	phone  = netip.MustParseAddr("192.0.2.1")
-	door   = netip.MustParseAddrPort("198.51.100.1:80")
-	noDoor = uint16(81)
+	phone      = netip.MustParseAddr("192.0.2.1")
+	listener   = netip.MustParseAddrPort("198.51.100.1:80")
+	noListener = uint16(81)
 )
 
 const lastShown uint32 = 1000
@@ -48,7 +48,7 @@ func stamp(value uint32) []byte {
 func (p packet) bytes() []byte {
 	options := append(slices.Clone(p.options), make([]byte, (4-len(p.options)%4)%4)...)
 	frame := append(make([]byte, 12), 0x08, 0x00)
-	from, to := p.from.As4(), door.Addr().As4()
+	from, to := p.from.As4(), listener.Addr().As4()
 	ip := make([]byte, ipMinimum+4*int(p.ipWords))
 	ip[0] = 0x45 + p.ipWords
 	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)+tcpMinimum+len(options)))
@@ -74,11 +74,11 @@ func TestCheck(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if _, _, err := host.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(netip.IPv4Unspecified(), door.Port())}); err != nil {
+	if _, _, err := host.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(netip.IPv4Unspecified(), listener.Port())}); err != nil {
 		t.Fatal(err)
 	}
 	const passes, drops = int32(verdictNext), int32(verdictDrop)
-	usual := packet{from: phone, to: door.Port(), flags: flagSYN, options: stamp(lastShown - 2), protocol: unix.IPPROTO_TCP}
+	usual := packet{from: phone, to: listener.Port(), flags: flagSYN, options: stamp(lastShown - 2), protocol: unix.IPPROTO_TCP}
 	padding := func(before ...byte) []byte { return append(before, usual.options...) }
 	for _, c := range []struct {
 		name   string
@@ -104,7 +104,7 @@ func TestCheck(t *testing.T) {
 			config: Config{Strict: true}, want: passes},
 		{name: "after a shorter window", age: time.Second, config: Config{Window: time.Second}, want: passes},
 		{name: "another address", change: func(p *packet) { p.from = p.from.Next() }, want: passes},
-		{name: "no listener", change: func(p *packet) { p.to = noDoor }, want: passes},
+		{name: "no listener", change: func(p *packet) { p.to = noListener }, want: passes},
 		{name: "no SYN", change: func(p *packet) { p.flags = flagACK }, want: passes},
 		{name: "a SYN-ACK", change: func(p *packet) { p.flags = flagSYN | flagACK }, want: passes},
 		{name: "a SYN with RST", change: func(p *packet) { p.flags = flagSYN | flagRST }, want: passes},
@@ -155,7 +155,7 @@ func TestCheck(t *testing.T) {
 // know writes the phone down as the program does, some time ago.
 func (e *Emulation) know(t *testing.T, shown uint32, age time.Duration) {
 	t.Helper()
-	from, to := phone.As4(), door.Addr().As4()
+	from, to := phone.As4(), listener.Addr().As4()
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 		t.Fatal(err)

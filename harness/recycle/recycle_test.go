@@ -25,7 +25,7 @@ import (
 type world struct {
 	*lab.Lab
 	phone, other, balancer node.Node
-	door                   node.Listening
+	listener               node.Listening
 }
 
 func build(t *testing.T) world {
@@ -38,7 +38,7 @@ func build(t *testing.T) world {
 	phones := l.Nodes(lab.Client)
 	w := world{Lab: l, phone: phones[0], other: phones[1], balancer: l.Balancer()}
 	var err error
-	if w.door, err = w.balancer.Listen(t.Context(), tcp.ListenSpec{}); err != nil {
+	if w.listener, err = w.balancer.Listen(t.Context(), tcp.ListenSpec{}); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -66,12 +66,12 @@ type ended struct {
 // closer close it first.
 func (w world) meet(t *testing.T, from, closer node.Node, forward int32) ended {
 	t.Helper()
-	outs, err := from.Attempt(t.Context(), []tcp.Attempt{{To: w.door.Addr}})
+	outs, err := from.Attempt(t.Context(), []tcp.Attempt{{To: w.listener.Addr}})
 	if err != nil || outs[0].Outcome != tcp.Connected {
 		t.Fatal(outs, err)
 	}
 	mine := outs[0].Conn
-	theirs, err := w.balancer.Accept(t.Context(), w.door.Handle, outs[0].Local)
+	theirs, err := w.balancer.Accept(t.Context(), w.listener.Handle, outs[0].Local)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,10 +80,10 @@ func (w world) meet(t *testing.T, from, closer node.Node, forward int32) ended {
 			t.Fatal(err)
 		}
 	}
-	e := ended{w.balancer, w.door.Addr, outs[0].Local}
+	e := ended{w.balancer, w.listener.Addr, outs[0].Local}
 	first, second := tcp.CloseAfterPeer, tcp.CloseFirst
 	if closer != w.balancer {
-		e = ended{from, outs[0].Local, w.door.Addr}
+		e = ended{from, outs[0].Local, w.listener.Addr}
 		first, second = second, first
 	}
 	done := make(chan error, 1)
@@ -116,7 +116,7 @@ func await(t *testing.T, event string, seen func() (bool, error)) {
 // connect is a phone's next attempt, with the clock that it really has.
 func (w world) connect(t *testing.T, from node.Node) tcp.Result {
 	t.Helper()
-	outs, err := from.Attempt(t.Context(), []tcp.Attempt{{To: w.door.Addr}})
+	outs, err := from.Attempt(t.Context(), []tcp.Attempt{{To: w.listener.Addr}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestWhoeverComesNext(t *testing.T) {
 			name: "gets in when the phone has closed first, or reset",
 			before: func(t *testing.T, w world, _ *recycle.Emulation) {
 				w.meet(t, w.phone, w.phone, muchLater)
-				outs, err := w.phone.Attempt(t.Context(), []tcp.Attempt{{To: w.door.Addr, Ending: tcp.Abort}})
+				outs, err := w.phone.Attempt(t.Context(), []tcp.Attempt{{To: w.listener.Addr, Ending: tcp.Abort}})
 				if err != nil || outs[0].Outcome != tcp.Connected {
 					t.Fatal(outs, err)
 				}

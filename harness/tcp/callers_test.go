@@ -81,24 +81,24 @@ func none(t *testing.T, what string, errs [2]error) {
 type pair struct {
 	host           *tcp.Host
 	inside         func(func() error) error // of the namespace
-	door           tcp.Handle
+	listener       tcp.Handle
 	at             netip.AddrPort
 	client, server tcp.Handle
 }
 
-func newPair(t *testing.T, host *tcp.Host, door tcp.Handle, at netip.AddrPort) pair {
+func newPair(t *testing.T, host *tcp.Host, listener tcp.Handle, at netip.AddrPort) pair {
 	t.Helper()
-	return newPairOf(t, host, host, door, at)
+	return newPairOf(t, host, host, listener, at)
 }
 
 // newPairOf is a connection between two hosts of a namespace.
-func newPairOf(t *testing.T, host, peer *tcp.Host, door tcp.Handle, at netip.AddrPort) pair {
+func newPairOf(t *testing.T, host, peer *tcp.Host, listener tcp.Handle, at netip.AddrPort) pair {
 	t.Helper()
 	outs, err := host.Attempt(t.Context(), []tcp.Attempt{{To: at}})
 	must(t, err)
-	server, err := peer.Accept(t.Context(), door, outs[0].Local)
+	server, err := peer.Accept(t.Context(), listener, outs[0].Local)
 	must(t, err)
-	return pair{host: host, door: door, at: at, client: outs[0].Conn, server: server}
+	return pair{host: host, listener: listener, at: at, client: outs[0].Conn, server: server}
 }
 
 // byTwo has two callers at once for each method of tcp.Host.
@@ -110,7 +110,7 @@ var byTwo = map[string]func(t *testing.T, p pair){
 		defer cancel()
 		var got [2]tcp.Handle
 		errs := twice(t, func(i int) (err error) {
-			got[i], err = p.host.Accept(ctx, p.door, outs[0].Local)
+			got[i], err = p.host.Accept(ctx, p.listener, outs[0].Local)
 			cancel() // the other one waits in vain
 			return err
 		})
@@ -190,18 +190,18 @@ var byTwo = map[string]func(t *testing.T, p pair){
 	},
 	"CloseAll": func(t *testing.T, p pair) {
 		host := tcp.NewHost("here", p.inside)
-		door, at := listen(t, host, tcp.ListenSpec{})
-		newPair(t, host, door, at)
+		listener, at := listen(t, host, tcp.ListenSpec{})
+		newPair(t, host, listener, at)
 		none(t, "CloseAll", twice(t, func(int) error { return host.CloseAll() }))
 	},
 	"End": func(t *testing.T, p pair) {
 		host := p.host
 		for _, how := range []tcp.Ending{tcp.CloseNow, tcp.Abort, tcp.Vanish} {
-			p := newPair(t, host, p.door, p.at)
+			p := newPair(t, host, p.listener, p.at)
 			exactlyOne(t, string(how), twice(t, func(int) error { return host.End(t.Context(), p.client, how) }))
 		}
 		for _, how := range []tcp.Ending{tcp.CloseFirst, tcp.CloseAfterPeer} {
-			p := newPair(t, host, p.door, p.at)
+			p := newPair(t, host, p.listener, p.at)
 			var peer sync.WaitGroup
 			peer.Go(func() {
 				if err := host.End(t.Context(), p.server, tcp.CloseNow); err != nil {
@@ -242,22 +242,22 @@ var byTwo = map[string]func(t *testing.T, p pair){
 	},
 	"Serve": func(t *testing.T, p pair) {
 		none(t, "Serve", twice(t, func(int) error {
-			door, at, err := p.host.Serve(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}, readAll)
+			listener, at, err := p.host.Serve(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}, readAll)
 			if err == nil {
 				_, err = p.host.Attempt(t.Context(), []tcp.Attempt{{To: at, Ending: tcp.Abort}})
 			}
-			return errors.Join(err, p.host.End(t.Context(), door, tcp.CloseNow))
+			return errors.Join(err, p.host.End(t.Context(), listener, tcp.CloseNow))
 		}))
 	},
 	"Listens": func(t *testing.T, p pair) {
-		door, _, err := p.host.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)})
+		listener, _, err := p.host.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)})
 		must(t, err)
 		exactlyOne(t, "Listens and End", twice(t, func(i int) error {
 			if i == 0 {
-				return p.host.End(t.Context(), door, tcp.CloseNow)
+				return p.host.End(t.Context(), listener, tcp.CloseNow)
 			}
 			for {
-				if err := p.host.Listens(door); err != nil {
+				if err := p.host.Listens(listener); err != nil {
 					return err
 				}
 			}
@@ -265,9 +265,9 @@ var byTwo = map[string]func(t *testing.T, p pair){
 	},
 	"Listen": func(t *testing.T, p pair) {
 		none(t, "Listen", twice(t, func(int) error {
-			door, _, err := p.host.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)})
+			listener, _, err := p.host.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)})
 			if err == nil {
-				err = p.host.End(t.Context(), door, tcp.CloseNow)
+				err = p.host.End(t.Context(), listener, tcp.CloseNow)
 			}
 			return err
 		}))
@@ -343,9 +343,9 @@ func TestEachMethodStandsTwoCallersAtOnce(t *testing.T) {
 			}
 			before := openSockets(t)
 			host, inside := newHostIn(t)
-			door, at := listen(t, host, tcp.ListenSpec{})
+			listener, at := listen(t, host, tcp.ListenSpec{})
 			for range rounds {
-				p := newPair(t, host, door, at)
+				p := newPair(t, host, listener, at)
 				p.inside = inside
 				call(t, p)
 				if t.Failed() {
@@ -403,8 +403,8 @@ func TestCloseAllEndsEveryCallThatWaits(t *testing.T) {
 		host, inside := newHostIn(t)
 		peer := tcp.NewHost("here", inside)
 		own, _ := listen(t, host, tcp.ListenSpec{})
-		door, at := listen(t, peer, tcp.ListenSpec{})
-		p, q := newPairOf(t, host, peer, door, at), newPairOf(t, host, peer, door, at)
+		listener, at := listen(t, peer, tcp.ListenSpec{})
+		p, q := newPairOf(t, host, peer, listener, at), newPairOf(t, host, peer, listener, at)
 		var waiting sync.WaitGroup
 		for name, wait := range waits(host, p, q, own) {
 			waiting.Go(func() {
@@ -438,12 +438,12 @@ func TestCloseAllEndsEveryCallThatWaits(t *testing.T) {
 // Each waits until its own context ends, and leaves the connection to the others.
 func TestEachWaitEndsWithItsOwnContext(t *testing.T) {
 	host := newHost(t)
-	door, at := listen(t, host, tcp.ListenSpec{})
-	p, q := newPair(t, host, door, at), newPair(t, host, door, at)
+	listener, at := listen(t, host, tcp.ListenSpec{})
+	p, q := newPair(t, host, listener, at), newPair(t, host, listener, at)
 	const each = 10 * time.Millisecond
 	var waiting sync.WaitGroup
 	within := each
-	for name, wait := range waits(host, p, q, door) {
+	for name, wait := range waits(host, p, q, listener) {
 		ctx, cancel := context.WithTimeout(t.Context(), within)
 		within += each
 		waiting.Go(func() {
@@ -494,7 +494,7 @@ func TestListenerThatIsEndedUnderLoadLeavesNothing(t *testing.T) {
 			spec.Ending, serve = tcp.KeepOpen, readAll
 		}
 		for range rounds {
-			door, at, err := host.Serve(t.Context(), spec, serve)
+			listener, at, err := host.Serve(t.Context(), spec, serve)
 			must(t, err)
 			var load sync.WaitGroup
 			for range clients {
@@ -504,7 +504,7 @@ func TestListenerThatIsEndedUnderLoadLeavesNothing(t *testing.T) {
 					}
 				})
 			}
-			must(t, host.End(t.Context(), door, tcp.CloseNow))
+			must(t, host.End(t.Context(), listener, tcp.CloseNow))
 			load.Wait()
 		}
 		// And CloseAll while they do.
@@ -543,7 +543,7 @@ func TestListenerThatIsEndedUnderLoadLeavesNothing(t *testing.T) {
 // What a host reports, it reports once.
 func TestSecondCloseAllSaysNothing(t *testing.T) {
 	host, inside := newHostIn(t)
-	door, at := listen(t, host, tcp.ListenSpec{})
+	listener, at := listen(t, host, tcp.ListenSpec{})
 	var client int
 	must(t, inside(func() (err error) {
 		client, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -560,7 +560,7 @@ func TestSecondCloseAllSaysNothing(t *testing.T) {
 	none.Cur = uint64(free)
 	must(t, errors.Join(unix.Close(free), unix.Setrlimit(unix.RLIMIT_NOFILE, &none)))
 	failed := unix.Connect(client, &unix.SockaddrInet4{Addr: loopback.As4(), Port: int(at.Port())})
-	_, err = host.Accept(t.Context(), door, netip.AddrPortFrom(loopback, 1))
+	_, err = host.Accept(t.Context(), listener, netip.AddrPortFrom(loopback, 1))
 	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 	must(t, failed)
 

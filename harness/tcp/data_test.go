@@ -15,10 +15,10 @@ import (
 // both opens a connection and returns its two ends.
 func both(t *testing.T, host *tcp.Host, a tcp.Attempt) (client, server tcp.Handle) {
 	t.Helper()
-	door, at := listen(t, host, tcp.ListenSpec{})
+	listener, at := listen(t, host, tcp.ListenSpec{})
 	a.To = at
 	out := attempt(t, host, a)[0]
-	server, err := host.Accept(t.Context(), door, out.Local)
+	server, err := host.Accept(t.Context(), listener, out.Local)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -263,12 +263,12 @@ func TestPeerResetIsToldAgain(t *testing.T) {
 // Accept says who came instead, and ends with the listener.
 func TestAcceptInVainSaysWhy(t *testing.T) {
 	host := newHost(t)
-	door, at := listen(t, host, tcp.ListenSpec{})
+	listener, at := listen(t, host, tcp.ListenSpec{})
 	stranger := attempt(t, host, tcp.Attempt{To: at})[0].Local
 	nobody := netip.AddrPortFrom(loopback, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := host.Accept(ctx, door, nobody); err == nil || !strings.Contains(err.Error(), stranger.String()) {
+	if _, err := host.Accept(ctx, listener, nobody); err == nil || !strings.Contains(err.Error(), stranger.String()) {
 		t.Errorf("Accept = %v, want it to name %v", err, stranger)
 	}
 	const rounds = 50 // in some of them Accept waits already when the listener ends
@@ -278,15 +278,15 @@ func TestAcceptInVainSaysWhy(t *testing.T) {
 			long, stop := context.WithTimeout(t.Context(), 20*time.Second)
 			defer stop()
 			close(begun)
-			_, err := host.Accept(long, door, nobody)
+			_, err := host.Accept(long, listener, nobody)
 			ended <- err
 		}()
 		<-begun
-		must(t, host.End(t.Context(), door, tcp.CloseAfterPeer))
+		must(t, host.End(t.Context(), listener, tcp.CloseAfterPeer))
 		if err := <-ended; !errors.Is(err, tcp.ErrNoHandle) {
 			t.Fatalf("Accept of a listener that is ended = %v, want ErrNoHandle", err)
 		}
-		door, _ = listen(t, host, tcp.ListenSpec{})
+		listener, _ = listen(t, host, tcp.ListenSpec{})
 	}
 }
 
@@ -343,12 +343,12 @@ func TestEndings(t *testing.T) {
 
 func TestKeptConnectionIsDrivenFromBothSides(t *testing.T) {
 	host := newHost(t)
-	door, at := listen(t, host, tcp.ListenSpec{})
+	listener, at := listen(t, host, tcp.ListenSpec{})
 	out := attempt(t, host, tcp.Attempt{To: at})[0]
 	if out.Conn.IsZero() || !out.Timestamps {
 		t.Fatalf("got %v with handle %v, want an open connection with timestamps", out, out.Conn)
 	}
-	accepted, err := host.Accept(t.Context(), door, out.Local)
+	accepted, err := host.Accept(t.Context(), listener, out.Local)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -375,9 +375,9 @@ func TestKeptConnectionIsDrivenFromBothSides(t *testing.T) {
 
 func TestPeerResetIsNotItsFIN(t *testing.T) {
 	host := newHost(t)
-	door, at := listen(t, host, tcp.ListenSpec{})
+	listener, at := listen(t, host, tcp.ListenSpec{})
 	out := attempt(t, host, tcp.Attempt{To: at})[0]
-	accepted, err := host.Accept(t.Context(), door, out.Local)
+	accepted, err := host.Accept(t.Context(), listener, out.Local)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -391,11 +391,11 @@ func TestPeerResetIsNotItsFIN(t *testing.T) {
 
 func TestAcceptWaitsForTheNamedPeer(t *testing.T) {
 	host := newHost(t)
-	door, at := listen(t, host, tcp.ListenSpec{})
+	listener, at := listen(t, host, tcp.ListenSpec{})
 	attempt(t, host, tcp.Attempt{To: at})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := host.Accept(ctx, door, netip.AddrPortFrom(loopback, 1)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := host.Accept(ctx, listener, netip.AddrPortFrom(loopback, 1)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Accept of a stranger = %v, want the context's error", err)
 	}
 }

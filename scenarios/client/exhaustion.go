@@ -24,13 +24,13 @@ const (
 )
 
 // Exhaustion is the family of the client that runs out of ports: it has one local
-// port, its connection ends, and it connects to the same door again.
+// port, its connection ends, and it connects to the same listener again.
 func Exhaustion() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "exhaustion",
 			Evidence: samePortEvidence(),
-			About: "A client has one port for a door, its connection there ends, and it connects again: " +
+			About: "A client has one port for a listener, its connection there ends, and it connects again: " +
 				"does it get the port, and what decides that?",
 			Axes: exhaustionAxes(),
 			Crossed: [][]string{
@@ -39,7 +39,7 @@ func Exhaustion() situation.Family {
 			},
 			Impossible: []claim.Impossible{
 				{Cells: claim.Cells{{destination: {string(AtLoopback), string(AtOwnAddress)}, exhaustionPath: {"nat"}}}, Because: "what a host sends to itself passes no gateway"},
-				{Cells: claim.Cells{{destination: {string(AtLoopback), string(AtOwnAddress)}, exhaustionBalancerTS: {"0"}}}, Because: "at a door of the client's own the balancer has no part"},
+				{Cells: claim.Cells{{destination: {string(AtLoopback), string(AtOwnAddress)}, exhaustionBalancerTS: {"0"}}}, Because: "at a listener of the client's own the balancer has no part"},
 				{Cells: claim.Cells{{age: {"older"}, closer: {string(ClientResets)}}}, Because: "a RST leaves no TIME_WAIT that could grow older"},
 				{Cells: tableFull.And(claim.Where{age: {"older"}}), Because: "without room there is no TIME_WAIT that could grow older"},
 				{Cells: claim.Cells{{age: {"younger"}, delay: {"1"}}}, Because: "nobody is certain to be back within a millisecond"},
@@ -67,7 +67,7 @@ func exhaustionAxes() []claim.Axis {
 		{Name: age, Values: []string{"younger", "older"}, Product: true,
 			Means: "the age of the TIME_WAIT when the client comes again, against the age from which tcp_tw_reuse takes it"},
 		{Name: destination, Values: []string{string(AtBalancer), string(AtLoopback), string(AtOwnAddress)},
-			Means: "where the door is: at the balancer, or at the client itself on 127.0.0.1 or on the address of its link"},
+			Means: "where the listener is: at the balancer, or at the client itself on 127.0.0.1 or on the address of its link"},
 		{Name: exhaustionPort, Values: []string{string(AutoPort), string(FixedPort), string(SharedPort), string(EarlyPortOf), string(LatePortOf)},
 			Means: "how both connections get their port: from connect, by bind to the number without or with SO_REUSEADDR, " +
 				"by bind to the address and port 0, or the same with IP_BIND_ADDRESS_NO_PORT"},
@@ -96,10 +96,10 @@ func exhaustionTopology(c claim.Cell) lab.Topology {
 
 func exhaustionDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
 	again := SamePort{
-		Door:    DoorAt(c.Value(destination)),
-		Closer:  Closer(c.Value(closer)),
-		Binding: Binding(c.Value(exhaustionPort)),
-		Older:   c.Is(age, "older"),
+		Listener: ListenerAt(c.Value(destination)),
+		Closer:   Closer(c.Value(closer)),
+		Binding:  Binding(c.Value(exhaustionPort)),
+		Older:    c.Is(age, "older"),
 	}
 	return again.Drive(ctx, l)
 }

@@ -102,11 +102,11 @@ func negotiate(ctx context.Context, l *lab.Lab, from, to node.Node) (seen claim.
 	if err := l.Capture(l.Client(0).Identity().Name); err != nil {
 		return seen, err
 	}
-	door, err := to.Listen(ctx, tcp.ListenSpec{})
+	listener, err := to.Listen(ctx, tcp.ListenSpec{})
 	if err != nil {
 		return seen, err
 	}
-	outs, err := from.Attempt(ctx, []tcp.Attempt{{To: door.Addr}})
+	outs, err := from.Attempt(ctx, []tcp.Attempt{{To: listener.Addr}})
 	if err != nil {
 		return seen, err
 	}
@@ -115,7 +115,7 @@ func negotiate(ctx context.Context, l *lab.Lab, from, to node.Node) (seen claim.
 	if out.Outcome != tcp.Connected {
 		return seen, nil
 	}
-	accepted, err := situation.Accept(ctx, to, door, out.Local)
+	accepted, err := situation.Accept(ctx, to, listener, out.Local)
 	if err != nil {
 		return seen, err
 	}
@@ -129,7 +129,7 @@ func negotiate(ctx context.Context, l *lab.Lab, from, to node.Node) (seen claim.
 	var shook handshake
 	err = observe.Await(ctx, "a byte of each side", func() (bool, error) {
 		packets, err := l.Packets()
-		shook = readHandshake(packets, out.Local, door.Addr)
+		shook = readHandshake(packets, out.Local, listener.Addr)
 		return shook.openerData != nil && shook.otherData != nil, err
 	})
 	if err != nil {

@@ -23,14 +23,14 @@ type remedyRun struct {
 	kind             string
 	unsent           bool
 
-	doors                   []door
+	listeners               []listener
 	connected, noPort, lost int
 	readersReset            int
 	used                    map[situation.Route]bool // by connections to the balancer
 }
 
-// door is a listening socket and the node that it is on.
-type door struct {
+// listener is a listening socket and the node that it is on.
+type listener struct {
 	node.Listening
 	at node.Node
 }
@@ -70,7 +70,7 @@ func (r *remedyRun) drive(ctx context.Context, l *lab.Lab) (seen claim.Seen, err
 	return seen, nil
 }
 
-// listen opens the doors: one, or two where the remedy is a second one.
+// listen opens the listeners: one, or two where the remedy is a second one.
 func (r *remedyRun) listen(ctx context.Context, l *lab.Lab) error {
 	at := []node.Node{r.balancer}
 	switch r.kind {
@@ -84,14 +84,14 @@ func (r *remedyRun) listen(ctx context.Context, l *lab.Lab) error {
 		if err != nil {
 			return err
 		}
-		r.doors = append(r.doors, door{listening, n})
+		r.listeners = append(r.listeners, listener{listening, n})
 	}
 	return nil
 }
 
 // once connects, sends, and brings the connection to its end on both sides.
 func (r *remedyRun) once(ctx context.Context, i int) error {
-	to := r.doors[i%len(r.doors)]
+	to := r.listeners[i%len(r.listeners)]
 	a := tcp.Attempt{To: to.Addr}
 	if r.kind == "bind" {
 		a.From = netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(remedyFirstPort+i%remedyPorts))
@@ -128,14 +128,14 @@ func (r *remedyRun) once(ctx context.Context, i int) error {
 }
 
 // remedyConn is one connection: its two ends, and the client's address as itself
-// and as the door knows it.
+// and as the listener knows it.
 type remedyConn struct {
 	client, accepted tcp.Handle
-	to               door
+	to               listener
 	local, seenFrom  netip.AddrPort
 }
 
-// outside is the address that the client has at every door.
+// outside is the address that the client has at every listener.
 func (r *remedyRun) outside() netip.Addr {
 	if r.gateway != nil {
 		return r.gateway.Identity().Addr
@@ -231,7 +231,7 @@ func (r *remedyRun) awaitAcknowledged(ctx context.Context) error {
 	})
 }
 
-func (r *remedyRun) awaitReset(ctx context.Context, to door) error {
+func (r *remedyRun) awaitReset(ctx context.Context, to listener) error {
 	return observe.Await(ctx, "the RST to arrive", func() (bool, error) {
 		all, err := to.at.Sockets(ctx)
 		return len(all.In(observe.Established)) == 0, err

@@ -20,7 +20,7 @@ import (
 // Closer is who ends the first connection, and how.
 type Closer string
 
-// The closers. At a door on the client itself, BalancerCloses is the side that
+// The closers. At a listener on the client itself, BalancerCloses is the side that
 // accepted.
 const (
 	ClientCloses   Closer = "client"
@@ -49,29 +49,29 @@ const (
 	LatePortOf Binding = "late"
 )
 
-// DoorAt is where the door is.
-type DoorAt string
+// ListenerAt is where the listener is.
+type ListenerAt string
 
-// Where doors are.
+// Where listeners are.
 const (
-	AtBalancer DoorAt = "remote"
+	AtBalancer ListenerAt = "remote"
 	// AtLoopback: on the client itself, at 127.0.0.1.
-	AtLoopback DoorAt = "loopback"
+	AtLoopback ListenerAt = "loopback"
 	// AtOwnAddress: on the client itself, at the address of its link. Packets
 	// go by lo too, but the address is not a loopback one.
-	AtOwnAddress DoorAt = "own-address"
+	AtOwnAddress ListenerAt = "own-address"
 )
 
 // errLate says that the TIME_WAIT, which was to be young, grew too old meanwhile.
 var errLate = errors.New("the second attempt came too late for a young TIME_WAIT")
 
 // SamePort is the situation of a client that has one local port
-// (net.ipv4.ip_local_port_range) and needs it twice for the same door: it
+// (net.ipv4.ip_local_port_range) and needs it twice for the same listener: it
 // connects, the connection ends, and it connects again.
 type SamePort struct {
-	Door    DoorAt
-	Closer  Closer
-	Binding Binding // of both connections
+	Listener ListenerAt
+	Closer   Closer
+	Binding  Binding // of both connections
 	// Older lets the TIME_WAIT, if there is one, grow older than tcp_tw_reuse
 	// wants it; otherwise it is younger, though older than a second when
 	// tcp_tw_reuse_delay is more than that.
@@ -98,10 +98,10 @@ type samePort struct {
 	SamePort
 	lab            *lab.Lab
 	nodes          []node.Node
-	client, server node.Node  // server is where the door is
+	client, server node.Node  // server is where the listener is
 	from, outside  netip.Addr // the client's address as itself and the server know it
 	path           observe.Path
-	door           node.Listening
+	listener       node.Listening
 	delay          time.Duration // the client's tcp_tw_reuse_delay; 0 on a kernel without it
 	port           uint16
 }
@@ -122,7 +122,7 @@ func (r *samePort) drive(ctx context.Context) (seen claim.Seen, err error) {
 	return seen, err
 }
 
-// prepare opens the door and the recordings, and finds out about the client's
+// prepare opens the listener and the recordings, and finds out about the client's
 // kernel.
 func (r *samePort) prepare(ctx context.Context) (err error) {
 	if err := r.readDelay(ctx); err != nil {
@@ -132,18 +132,18 @@ func (r *samePort) prepare(ctx context.Context) (err error) {
 	client := r.client.Identity()
 	r.from, r.outside = client.Addr, client.Addr
 	links := []string{client.Name}
-	if r.Door != AtBalancer {
+	if r.Listener != AtBalancer {
 		r.server = r.client
 		links[0] += "/lo"
 	}
-	if r.Door == AtLoopback {
+	if r.Listener == AtLoopback {
 		r.from = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 		r.outside = r.from
 		listen.At = netip.AddrPortFrom(r.from, listen.At.Port())
 	}
 	server := r.server.Identity()
 	r.path = r.lab.Path(client.Name)
-	if r.Door != AtBalancer {
+	if r.Listener != AtBalancer {
 		r.path = observe.Path{Client: client.Name, Server: server.Name}
 	}
 	for _, gateway := range r.lab.Nodes(lab.Gateway) {
@@ -153,7 +153,7 @@ func (r *samePort) prepare(ctx context.Context) (err error) {
 	if err := r.lab.Capture(links...); err != nil {
 		return err
 	}
-	r.door, err = r.server.Listen(ctx, listen)
+	r.listener, err = r.server.Listen(ctx, listen)
 	return err
 }
 
@@ -187,7 +187,7 @@ func (r *samePort) once(ctx context.Context) (seen claim.Seen, err error) {
 	if err != nil {
 		return seen, fmt.Errorf("first connection: %w", err)
 	}
-	accepted, err := situation.Accept(ctx, r.server, r.door, r.seenFrom())
+	accepted, err := situation.Accept(ctx, r.server, r.listener, r.seenFrom())
 	if err != nil {
 		return seen, fmt.Errorf("first connection: %w", err)
 	}
@@ -251,7 +251,7 @@ func (r *samePort) checkSource(out tcp.Result) error {
 
 // attempt is one connection from the client's only port.
 func (r *samePort) attempt() tcp.Attempt {
-	a := tcp.Attempt{To: r.door.Addr}
+	a := tcp.Attempt{To: r.listener.Addr}
 	switch r.Binding {
 	case AutoPort:
 	case FixedPort, SharedPort:
@@ -264,7 +264,7 @@ func (r *samePort) attempt() tcp.Attempt {
 	return a
 }
 
-// source is where the client connects from, seenFrom the same at the door.
+// source is where the client connects from, seenFrom the same at the listener.
 func (r *samePort) source() netip.AddrPort   { return netip.AddrPortFrom(r.from, r.port) }
 func (r *samePort) seenFrom() netip.AddrPort { return netip.AddrPortFrom(r.outside, r.port) }
 

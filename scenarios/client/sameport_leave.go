@@ -68,7 +68,7 @@ func (r *samePort) ends(ctx context.Context) (e bothEnds, err error) {
 	if err != nil {
 		return e, err
 	}
-	return bothEnds{at.Between(r.source(), r.door.Addr), there.Between(r.door.Addr, r.seenFrom())}, nil
+	return bothEnds{at.Between(r.source(), r.listener.Addr), there.Between(r.listener.Addr, r.seenFrom())}, nil
 }
 
 // longest is the time that the youngest of the sockets still has.

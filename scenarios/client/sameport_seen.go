@@ -14,10 +14,10 @@ import (
 )
 
 // after looks at what the second attempt has left. What the client takes for a
-// connection is one at the door only when that has its last ACK.
+// connection is one at the listener only when that has its last ACK.
 func (r *samePort) after(ctx context.Context, second tcp.Result, seen *claim.Seen) error {
 	if second.Outcome == tcp.Connected {
-		if _, err := situation.Accept(ctx, r.server, r.door, r.seenFrom()); err != nil {
+		if _, err := situation.Accept(ctx, r.server, r.listener, r.seenFrom()); err != nil {
 			return fmt.Errorf("second connection: %w", err)
 		}
 	}
@@ -31,7 +31,7 @@ func (r *samePort) after(ctx context.Context, second tcp.Result, seen *claim.See
 
 // wire notes what was seen of the second attempt on the links.
 func (r *samePort) wire(packets []observe.Packet, seen *claim.Seen) {
-	account := observe.AccountSYNs(packets, r.path, r.source(), r.door.Addr)
+	account := observe.AccountSYNs(packets, r.path, r.source(), r.listener.Addr)
 	var answers []string
 	echo := "none"
 	for _, syn := range account.SYNs {

@@ -125,11 +125,11 @@ func endTunables() []tunable {
 			usual: []usual{
 				{
 					name: "default-60999", kernels: []claim.Condition{claim.Has(lab.Client, kernel.EvenPorts)}, want: []claim.Expectation{claim.Is("value", "32768 60999")},
-					because: "a client has 28232 ports towards one door by default, an even number, as connect and bind share them by parity",
+					because: "a client has 28232 ports towards one listener by default, an even number, as connect and bind share them by parity",
 				},
 				{
 					name: "default-61000", want: []claim.Expectation{claim.Is("value", "32768 61000")},
-					because: "a client has 28233 ports towards one door by default",
+					because: "a client has 28233 ports towards one listener by default",
 				},
 			},
 		},

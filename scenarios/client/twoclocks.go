@@ -15,7 +15,7 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// twoClocks compares the clocks of two connections to one door.
+// twoClocks compares the clocks of two connections to one listener.
 type twoClocks struct {
 	lab           *lab.Lab
 	first, second node.Node
@@ -34,15 +34,15 @@ func (s twoClocks) drive(ctx context.Context) (seen claim.Seen, err error) {
 	if err := s.lab.Capture(s.first.Identity().Name, s.second.Identity().Name); err != nil {
 		return seen, err
 	}
-	door, err := s.lab.Nodes(lab.Balancer)[0].Listen(ctx, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
+	listener, err := s.lab.Nodes(lab.Balancer)[0].Listen(ctx, tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
 	if err != nil {
 		return seen, err
 	}
-	before, ticks, err := s.show(ctx, s.first, s.ports[0], door.Addr)
+	before, ticks, err := s.show(ctx, s.first, s.ports[0], listener.Addr)
 	if err != nil {
 		return seen, fmt.Errorf("first connection: %w", err)
 	}
-	after, _, err := s.show(ctx, s.second, s.ports[1], door.Addr)
+	after, _, err := s.show(ctx, s.second, s.ports[1], listener.Addr)
 	if err != nil {
 		return seen, fmt.Errorf("second connection: %w", err)
 	}

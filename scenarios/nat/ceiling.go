@@ -42,7 +42,7 @@ const (
 )
 
 // Ceiling is the family of the most connections per second: whoever has P ports
-// for a door and keeps each for T seconds makes at most P/T of them in a second.
+// for a listener and keeps each for T seconds makes at most P/T of them in a second.
 //
 // Where T begins with the end of a connection it is P/(T+d), and d, how long a
 // connection itself lasts, is how long two processes take to close it. A busy
@@ -53,7 +53,7 @@ func Ceiling() situation.Family {
 		Family: claim.Family{
 			Name:     "ceiling",
 			Evidence: ceilingEvidence(),
-			About: fmt.Sprintf("Clients connect to one door at %d times the rate P/T, where somebody has P ports for them and holds each for T = %v: how many "+
+			About: fmt.Sprintf("Clients connect to one listener at %d times the rate P/T, where somebody has P ports for them and holds each for T = %v: how many "+
 				"connections come about, counted over %d rounds of all ports, and who refuses the others?", ceilingLoad, ceilingHold, ceilingRounds),
 			Axes: []claim.Axis{
 				{Name: ceilingLimit, Values: []string{limitIdle, limitEnded, limitClient}, Product: true,
@@ -118,11 +118,11 @@ func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	case limitClient:
 		there, here = tcp.CloseAfterPeer, tcp.CloseFirst
 	}
-	door, err := balancer.Listen(ctx, tcp.ListenSpec{Ending: there})
+	listener, err := balancer.Listen(ctx, tcp.ListenSpec{Ending: there})
 	if err != nil {
 		return seen, err
 	}
-	attempt := tcp.Attempt{To: door.Addr, Ending: here}
+	attempt := tcp.Attempt{To: listener.Addr, Ending: here}
 	if c.Is(ceilingISN, isnSame) {
 		attempt.ISN = situation.FirstISN
 	}
@@ -150,7 +150,7 @@ func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	if err != nil {
 		return seen, err
 	}
-	gaps := reuseGaps(packets, door.Addr, c.Is(ceilingLimit, limitClient))
+	gaps := reuseGaps(packets, listener.Addr, c.Is(ceilingLimit, limitClient))
 	if len(gaps) < ports {
 		return seen, fmt.Errorf("ports were used again %d times, want at least %d", len(gaps), ports)
 	}
@@ -173,7 +173,7 @@ func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 // So is, unless clients are to use their own ports again, a SYN from the same
 // client's same port, which has come by chance: the gateway knows that connection
 // (resolve_normal_ct), and gives no port.
-func reuseGaps(packets []observe.Packet, door netip.AddrPort, own bool) (gaps []time.Duration) {
+func reuseGaps(packets []observe.Packet, listener netip.AddrPort, own bool) (gaps []time.Duration) {
 	type mark struct { // which a gateway leaves as it is
 		id       uint16
 		seq, now uint32
@@ -185,7 +185,7 @@ func reuseGaps(packets []observe.Packet, door netip.AddrPort, own bool) (gaps []
 	}
 	last := map[uint16]use{}
 	for _, p := range packets {
-		if p.Point != string(lab.Gateway) || p.Src != door && p.Dst != door {
+		if p.Point != string(lab.Gateway) || p.Src != listener && p.Dst != listener {
 			continue
 		}
 		m := mark{p.ID, p.Seq, p.Timestamp.Value}
@@ -196,7 +196,7 @@ func reuseGaps(packets []observe.Packet, door netip.AddrPort, own bool) (gaps []
 			continue
 		}
 		port := p.Src.Port()
-		if p.Src == door {
+		if p.Src == listener {
 			port = p.Dst.Port()
 		}
 		before, used := last[port]

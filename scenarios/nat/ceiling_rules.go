@@ -30,7 +30,7 @@ func ceilingRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "ceiling-idle", Cells: claim.Cells{{ceilingLimit: {limitIdle}}},
-			Want: claim.With([]claim.Expectation{reached, counted, held}, claim.With(alone(situation.ByGateway), claim.Exactly(situation.RefusedBy(situation.ByClock), 0), claim.Exactly(situation.RefusedBy(situation.ByNumber), 0), claim.Exactly(situation.RefusedBy(situation.ByDoor), 0),
+			Want: claim.With([]claim.Expectation{reached, counted, held}, claim.With(alone(situation.ByGateway), claim.Exactly(situation.RefusedBy(situation.ByClock), 0), claim.Exactly(situation.RefusedBy(situation.ByNumber), 0), claim.Exactly(situation.RefusedBy(situation.ByEndpoint), 0),
 				claim.Exactly("unaccounted", 0))...),
 			Because: "a gateway without a free port drops the SYN and the balancer never sees it; a port whose connection stands, as far as the " +
 				"gateway knows, is free again when its entry has run out",

@@ -12,17 +12,17 @@ import (
 // A client may come from the same port again by chance, and the gateway then gives
 // no port: it knows that connection.
 func TestReuseGapsLeaveOutTheSameConnection(t *testing.T) {
-	door := netip.MustParseAddrPort("10.20.0.2:80")
+	listener := netip.MustParseAddrPort("10.20.0.2:80")
 	outside := netip.MustParseAddrPort("10.20.0.1:40000")
 	var packets []observe.Packet
 	began := time.Unix(0, 0)
 	syn := func(after time.Duration, from string, id uint16) {
-		p := observe.Packet{Point: "gateway", Time: began.Add(after), Dst: door, Flags: observe.FlagSYN, ID: id}
+		p := observe.Packet{Point: "gateway", Time: began.Add(after), Dst: listener, Flags: observe.FlagSYN, ID: id}
 		in, out := p, p
 		in.Interface, in.Src = "client0", netip.MustParseAddrPort(from)
 		out.Interface, out.Src = "balancer", outside
 		answer := out
-		answer.Src, answer.Dst, answer.Flags, answer.ID = door, outside, observe.FlagSYN|observe.FlagACK, 0
+		answer.Src, answer.Dst, answer.Flags, answer.ID = listener, outside, observe.FlagSYN|observe.FlagACK, 0
 		packets = append(packets, in, out, answer)
 	}
 	syn(0, "10.10.0.2:50000", 1)
@@ -30,10 +30,10 @@ func TestReuseGapsLeaveOutTheSameConnection(t *testing.T) {
 	syn(3*time.Second, "10.10.0.3:50000", 3)
 	syn(5*time.Second, "10.10.0.2:50002", 4)
 	two, one := 2*time.Second, time.Second
-	if got, want := reuseGaps(packets, door, false), []time.Duration{two, two}; !slices.Equal(got, want) {
+	if got, want := reuseGaps(packets, listener, false), []time.Duration{two, two}; !slices.Equal(got, want) {
 		t.Errorf("another's ports: %v, want %v", got, want)
 	}
-	if got, want := reuseGaps(packets, door, true), []time.Duration{one, two, two}; !slices.Equal(got, want) {
+	if got, want := reuseGaps(packets, listener, true), []time.Duration{one, two, two}; !slices.Equal(got, want) {
 		t.Errorf("its own ports: %v, want %v", got, want)
 	}
 }

@@ -44,13 +44,13 @@ const (
 const gatewayRetries = 3
 
 // Gateway is the family of the gateway's choice: which port a MASQUERADE gateway
-// gives to a new connection after earlier ones to the same door.
+// gives to a new connection after earlier ones to the same listener.
 func Gateway() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "gateway",
 			Evidence: giveawayEvidence(),
-			About: "Connections through a MASQUERADE gateway are over or still there, and a new one comes to the same door: " +
+			About: "Connections through a MASQUERADE gateway are over or still there, and a new one comes to the same listener: " +
 				"does the gateway give it the port of an earlier one, which the balancer may still keep in TIME_WAIT, " +
 				"does it choose another, or does the SYN die on the gateway?",
 			Axes: gatewayAxes(),

@@ -36,7 +36,7 @@ func gatewayGiftRules() (rules []claim.Rule) {
 		{
 			name: "gateway-hash", kernels: []claim.Condition{claim.Has(lab.Gateway, kernel.DrawsByHash)},
 			cells: claim.Both(slices.Concat(expired, reopened), claim.Cells{{gatewayPool: {poolAll}, gatewayRandom: {randomPlain}}}),
-			because: "--random begins its search at a hash of the addresses and the door, the same for all clients, " +
+			because: "--random begins its search at a hash of the addresses and the destination port, the same for all clients, " +
 				"so that a port that is free again is the first to be found",
 			source: "nf_nat_l4proto_unique_tuple and secure_ipv4_port_ephemeral before commit 203f2e78200c",
 		},

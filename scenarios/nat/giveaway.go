@@ -47,8 +47,8 @@ type giveaway struct {
 	// which have run out are removed, and not when a garbage collector comes by.
 	listed bool
 
-	door node.Listening
-	outs []netip.AddrPort // the earlier connections as the balancer saw them
+	listener node.Listening
+	outs     []netip.AddrPort // the earlier connections as the balancer saw them
 }
 
 // otherPort is a source port that is not among those of the earlier connections.
@@ -66,8 +66,8 @@ func (g *giveaway) drive(ctx context.Context) (claim.Seen, error) {
 	const tries = 12
 	var seen giveawaySeen
 	for range tries {
-		// A door of its own each time, so that nothing is left of the last try.
-		if g.door, err = g.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
+		// A listener of its own each time, so that nothing is left of the last try.
+		if g.listener, err = g.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
 			return claim.Seen{}, err
 		}
 		seen, err = g.once(ctx)
@@ -119,7 +119,7 @@ func (g *giveaway) meet(ctx context.Context) (seen giveawaySeen, err error) {
 	if err != nil {
 		return seen, err
 	}
-	seen.sockets = sockets.Between(g.door.Addr, netip.AddrPort{})
+	seen.sockets = sockets.Between(g.listener.Addr, netip.AddrPort{})
 	outs, err := g.attempt(ctx)
 	if err != nil {
 		return seen, err
@@ -138,7 +138,7 @@ func (g *giveaway) meet(ctx context.Context) (seen giveawaySeen, err error) {
 		return seen, err
 	}
 	path := g.lab.Path(g.second.Identity().Name)
-	seen.syns = observe.AccountSYNs(packets, path, seen.outcome.Local, g.door.Addr)
+	seen.syns = observe.AccountSYNs(packets, path, seen.outcome.Local, g.listener.Addr)
 	if seen.syns.Sent == 0 {
 		return seen, fmt.Errorf("no SYN was seen: %v", seen.outcome)
 	}
@@ -159,7 +159,7 @@ func (g *giveaway) attempt(ctx context.Context) ([]tcp.Result, error) {
 		})
 	}
 	outs, err := g.second.Attempt(ctx, []tcp.Attempt{{
-		To: g.door.Addr, From: netip.AddrPortFrom(netip.IPv4Unspecified(), g.from), ReuseAddr: true, ISN: g.secondISN(),
+		To: g.listener.Addr, From: netip.AddrPortFrom(netip.IPv4Unspecified(), g.from), ReuseAddr: true, ISN: g.secondISN(),
 	}})
 	stop()
 	return outs, errors.Join(err, lister.Wait())

@@ -23,7 +23,7 @@ func (g *giveaway) open(ctx context.Context) (conns []earlierConn, err error) {
 	g.outs = nil
 	for i := range g.earlier {
 		from := netip.AddrPortFrom(netip.IPv4Unspecified(), situation.SourcePort+i)
-		out, err := situation.Connect(ctx, g.first, tcp.Attempt{To: g.door.Addr, From: from, ReuseAddr: true, ISN: situation.FirstISN})
+		out, err := situation.Connect(ctx, g.first, tcp.Attempt{To: g.listener.Addr, From: from, ReuseAddr: true, ISN: situation.FirstISN})
 		if err != nil {
 			return nil, err
 		}
@@ -32,7 +32,7 @@ func (g *giveaway) open(ctx context.Context) (conns []earlierConn, err error) {
 			return nil, err
 		}
 		g.outs = append(g.outs, outside)
-		conn, err := situation.Accept(ctx, g.balancer, g.door, outside)
+		conn, err := situation.Accept(ctx, g.balancer, g.listener, outside)
 		if err != nil {
 			return nil, err
 		}
@@ -60,10 +60,10 @@ func (g *giveaway) outside(ctx context.Context, inside netip.AddrPort) (netip.Ad
 	return netip.AddrPort{}, fmt.Errorf("the gateway has no entry of the connection from %v", inside)
 }
 
-// flows are the gateway's entries of connections to the door.
+// flows are the gateway's entries of connections to the listener.
 func (g *giveaway) flows(ctx context.Context) ([]observe.Flow, error) {
 	all, err := g.gateway.Flows(ctx)
-	return slices.DeleteFunc(all, func(f observe.Flow) bool { return f.Original.Dst != g.door.Addr }), err
+	return slices.DeleteFunc(all, func(f observe.Flow) bool { return f.Original.Dst != g.listener.Addr }), err
 }
 
 // end has both sides do what leaves the wanted state.
@@ -72,7 +72,7 @@ func (g *giveaway) end(ctx context.Context, c earlierConn) error {
 		if err := g.balancer.End(ctx, c.balancer, tcp.CloseNow); err != nil {
 			return err
 		}
-		if err := situation.AwaitFinWait2(ctx, g.balancer, g.door.Addr, c.outside); err != nil {
+		if err := situation.AwaitFinWait2(ctx, g.balancer, g.listener.Addr, c.outside); err != nil {
 			return err
 		}
 		return g.first.End(ctx, c.client, tcp.CloseAfterPeer)
@@ -98,7 +98,7 @@ func (g *giveaway) settle(ctx context.Context) error {
 			return false, nil
 		}
 		sockets, err := g.balancer.Sockets(ctx)
-		if err != nil || len(sockets.Between(g.door.Addr, netip.AddrPort{}).In(at)) != len(g.outs) {
+		if err != nil || len(sockets.Between(g.listener.Addr, netip.AddrPort{}).In(at)) != len(g.outs) {
 			return false, err
 		}
 		flows, err := g.flows(ctx)
@@ -123,7 +123,7 @@ func (g *giveaway) age(ctx context.Context) error {
 				return false, nil
 			}
 			sockets, err := g.balancer.Sockets(ctx)
-			return len(sockets.Between(g.door.Addr, netip.AddrPort{}).In(observe.TimeWait)) == 0, err
+			return len(sockets.Between(g.listener.Addr, netip.AddrPort{}).In(observe.TimeWait)) == 0, err
 		})
 		if err != nil {
 			return err

@@ -125,13 +125,13 @@ func (p Profile) isn() uint32 {
 // driveStanding has one client and then the others make connections that stay.
 func (p Profile) driveStanding(ctx context.Context, l *lab.Lab) (seen claim.Seen, err error) {
 	clients, gateway, balancer := l.Nodes(lab.Client), l.Gateway(), l.Balancer()
-	door, err := balancer.Listen(ctx, tcp.ListenSpec{})
+	listener, err := balancer.Listen(ctx, tcp.ListenSpec{})
 	if err != nil {
 		return seen, err
 	}
 	plan := load.Plan{
 		Clients: clients[:1], Watched: []node.Node{gateway, balancer}, Each: profileGreedy, Seed: shareSeed,
-		Attempt: tcp.Attempt{To: door.Addr, ISN: p.isn()},
+		Attempt: tcp.Attempt{To: listener.Addr, ISN: p.isn()},
 	}
 	greedy, err := load.Run(ctx, plan)
 	if err != nil {
@@ -158,7 +158,7 @@ func (p Profile) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, e
 		return seen, fmt.Errorf("first load: %w", err)
 	}
 	early, err := load.Run(ctx, load.Plan{
-		Clients: u.clients, Each: 1, Seed: shareSeed, Attempt: tcp.Attempt{To: u.door.Addr, ISN: p.isn(), Ending: tcp.Abort},
+		Clients: u.clients, Each: 1, Seed: shareSeed, Attempt: tcp.Attempt{To: u.listener.Addr, ISN: p.isn(), Ending: tcp.Abort},
 	})
 	if err != nil {
 		return seen, fmt.Errorf("within the hold time: %w", err)

@@ -42,7 +42,7 @@ func Refusal() situation.Family {
 			About: fmt.Sprintf("%d clients make %d connections each through a gateway, which stay: who refuses how many attempts and SYNs, "+
 				"and does the account of all SYNs come out even?", refusalClients, refusalEach),
 			Axes: []claim.Axis{{
-				Name: refusalBy, Values: []string{byNobody, situation.ByClient, situation.ByGateway, situation.ByClock, situation.ByNumber, situation.ByQueue, situation.ByDoor, byThree}, Product: true,
+				Name: refusalBy, Values: []string{byNobody, situation.ByClient, situation.ByGateway, situation.ByClock, situation.ByNumber, situation.ByQueue, situation.ByEndpoint, byThree}, Product: true,
 				Means: "who is made to refuse: nobody; clients with too few ports; a gateway with too few; the balancer's TIME_WAITs for the timestamps " +
 					"of half of them, or for the sequence numbers; a full accept queue; a port where nobody listens; three of these at once",
 			}},
@@ -66,7 +66,7 @@ func refusalRules() []claim.Rule {
 		crowded := slices.ContainsFunc(by, func(e claim.Expectation) bool {
 			return e.What == situation.RefusedBy(situation.ByClock) || e.What == situation.RefusedBy(situation.ByNumber)
 		})
-		for _, who := range []string{situation.ByClient, situation.ByGateway, situation.ByClock, situation.ByNumber, situation.ByQueue, situation.ByDoor} {
+		for _, who := range []string{situation.ByClient, situation.ByGateway, situation.ByClock, situation.ByNumber, situation.ByQueue, situation.ByEndpoint} {
 			if crowded && who == situation.ByGateway {
 				continue
 			}
@@ -95,7 +95,7 @@ func refusalRules() []claim.Rule {
 				"the client's RSTs do", "tcp_timewait_state_process, RFC 1122 section 4.2.2.13"),
 		rule(situation.ByQueue, account(0, claim.AtLeast(situation.RefusedBy(situation.ByQueue), all*resent), claim.Exactly("timed out", all)),
 			"a full accept queue drops every SYN, and counts it in ListenOverflows", "tcp_conn_request, sk_acceptq_is_full"),
-		rule(situation.ByDoor, account(0, claim.Exactly(situation.RefusedBy(situation.ByDoor), all)),
+		rule(situation.ByEndpoint, account(0, claim.Exactly(situation.RefusedBy(situation.ByEndpoint), all)),
 			"a SYN to a port where nobody listens is answered by a RST, ECONNREFUSED", "tcp_v4_send_reset; RFC 9293 section 3.10.7.1"),
 		rule(byThree, account(refusalPool,
 			claim.Exactly(situation.RefusedBy(situation.ByClient), all-refusalSpare), claim.AtLeast(situation.RefusedBy(situation.ByGateway), (refusalSpare-refusalPool)*resent),
@@ -171,30 +171,30 @@ func driveRefusal(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 		if err := u.end(ctx); err != nil {
 			return seen, fmt.Errorf("first load: %w", err)
 		}
-		if _, err := gateway.DeleteFlows(ctx, observe.FlowMatch{Original: observe.Tuple{Dst: u.door.Addr}}); err != nil {
+		if _, err := gateway.DeleteFlows(ctx, observe.FlowMatch{Original: observe.Tuple{Dst: u.listener.Addr}}); err != nil {
 			return seen, err
 		}
-		plan.Attempt.To = u.door.Addr
+		plan.Attempt.To = u.listener.Addr
 		if by == situation.ByNumber {
 			plan.Attempt.ISN = situation.FirstISN - situation.IsnGap
 		}
-	case situation.ByDoor:
+	case situation.ByEndpoint:
 		plan.Attempt.To = netip.AddrPortFrom(balancer.Identity().Addr, 80)
 	case situation.ByQueue:
-		door, err := balancer.Listen(ctx, tcp.ListenSpec{NeverAccepts: true, Backlog: refusalQueue - 1})
+		listener, err := balancer.Listen(ctx, tcp.ListenSpec{NeverAccepts: true, Backlog: refusalQueue - 1})
 		if err != nil {
 			return seen, err
 		}
-		if err := fillQueue(ctx, plan.Clients[0], balancer, door); err != nil {
+		if err := fillQueue(ctx, plan.Clients[0], balancer, listener); err != nil {
 			return seen, err
 		}
-		plan.Attempt.To = door.Addr
+		plan.Attempt.To = listener.Addr
 	default:
-		door, err := balancer.Listen(ctx, tcp.ListenSpec{})
+		listener, err := balancer.Listen(ctx, tcp.ListenSpec{})
 		if err != nil {
 			return seen, err
 		}
-		plan.Attempt.To = door.Addr
+		plan.Attempt.To = listener.Addr
 	}
 	r, err := load.Run(ctx, plan)
 	if err != nil {
@@ -208,9 +208,9 @@ func driveRefusal(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 // before the last ACK of another handshake finds room that is promised already
 // (tcp_conn_request looks at the queue, and tcp_v4_syn_recv_sock fills it), so what
 // many clients get in while they fill it themselves is chance.
-func fillQueue(ctx context.Context, client, balancer node.Node, door node.Listening) error {
+func fillQueue(ctx context.Context, client, balancer node.Node, listener node.Listening) error {
 	for i := range refusalQueue {
-		outs, err := client.Attempt(ctx, []tcp.Attempt{{To: door.Addr}})
+		outs, err := client.Attempt(ctx, []tcp.Attempt{{To: listener.Addr}})
 		if err != nil {
 			return fmt.Errorf("fill the accept queue: %w", err)
 		}
@@ -222,7 +222,7 @@ func fillQueue(ctx context.Context, client, balancer node.Node, door node.Listen
 			if err != nil {
 				return false, err
 			}
-			return len(all.In(observe.Established).Between(door.Addr, netip.AddrPort{})) == i+1, nil
+			return len(all.In(observe.Established).Between(listener.Addr, netip.AddrPort{})) == i+1, nil
 		})
 		if err != nil {
 			return err

@@ -76,7 +76,7 @@ func Share() situation.Family {
 func shareRules() []claim.Rule {
 	half := claim.About("refused", shareSYNs, 0.5)
 	common := []claim.Expectation{
-		claim.Exactly("connected", shareSYNs), claim.Exactly(situation.RefusedBy(situation.ByQueue), 0), claim.Exactly(situation.RefusedBy(situation.ByDoor), 0), claim.Exactly("unaccounted", 0),
+		claim.Exactly("connected", shareSYNs), claim.Exactly(situation.RefusedBy(situation.ByQueue), 0), claim.Exactly(situation.RefusedBy(situation.ByEndpoint), 0), claim.Exactly("unaccounted", 0),
 	}
 	met := claim.With(common, claim.Exactly("time-waits", shareSYNs))
 	none := []claim.Expectation{claim.Exactly("refused", 0), claim.Exactly(situation.RefusedBy(situation.ByClock), 0)}

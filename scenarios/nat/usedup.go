@@ -20,7 +20,7 @@ import (
 type usedUp struct {
 	clients           []node.Node
 	gateway, balancer node.Node
-	door              node.Listening
+	listener          node.Listening
 	ports             int
 
 	conns    [][]tcp.Handle // of each client
@@ -35,13 +35,13 @@ func useUp(ctx context.Context, l *lab.Lab, ports int, isn uint32) (u *usedUp, e
 	u = &usedUp{
 		clients: l.Nodes(lab.Client), gateway: l.Gateway(), balancer: l.Balancer(), ports: ports,
 	}
-	if u.door, err = u.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
+	if u.listener, err = u.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
 		return nil, err
 	}
 	for i, c := range u.clients {
 		attempts := make([]tcp.Attempt, ports/len(u.clients))
 		for j := range attempts {
-			attempts[j] = tcp.Attempt{To: u.door.Addr, ISN: isn}
+			attempts[j] = tcp.Attempt{To: u.listener.Addr, ISN: isn}
 		}
 		outs, err := c.Attempt(ctx, attempts)
 		if err != nil {
@@ -58,14 +58,14 @@ func useUp(ctx context.Context, l *lab.Lab, ports int, isn uint32) (u *usedUp, e
 	var there observe.Sockets
 	err = observe.Await(ctx, "the balancer to have all connections", func() (bool, error) {
 		all, err := u.balancer.Sockets(ctx)
-		there = all.Between(u.door.Addr, netip.AddrPort{}).In(observe.Established)
+		there = all.Between(u.listener.Addr, netip.AddrPort{}).In(observe.Established)
 		return len(there) == ports, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("first load: %w", err)
 	}
 	for _, s := range there {
-		conn, err := u.balancer.Accept(ctx, u.door.Handle, s.Remote)
+		conn, err := u.balancer.Accept(ctx, u.listener.Handle, s.Remote)
 		if err != nil {
 			return nil, err
 		}
@@ -112,7 +112,7 @@ func (u *usedUp) end(ctx context.Context) error {
 	// As in awaitFinWait2: an ACK that came later would end the TIME_WAIT.
 	err := observe.Await(ctx, "the FINs to be acknowledged", func() (bool, error) {
 		all, err := u.balancer.Sockets(ctx)
-		return len(all.Between(u.door.Addr, netip.AddrPort{}).In(observe.FinWait2)) == u.ports, err
+		return len(all.Between(u.listener.Addr, netip.AddrPort{}).In(observe.FinWait2)) == u.ports, err
 	})
 	if err != nil {
 		return err
@@ -177,7 +177,7 @@ func (u *usedUp) again(ctx context.Context, each int) (load.Result, error) {
 	began := time.Since(u.closed)
 	r, err := load.Run(ctx, load.Plan{
 		Clients: u.clients, Watched: []node.Node{u.gateway, u.balancer}, Each: each, Seed: shareSeed,
-		Attempt: tcp.Attempt{To: u.door.Addr},
+		Attempt: tcp.Attempt{To: u.listener.Addr},
 		// Those that are refused wait for each other on no kernel. Two that clash
 		// over a port are the gateway's to refuse, and try again.
 		InFlight: u.ports,

@@ -48,7 +48,7 @@ type Proxied struct {
 //	no port                requests whose client found no local port
 //	bytes lost             what is missing of the bodies of all that connected
 //	client TIME_WAIT, frontend TIME_WAIT, backend TIME_WAIT, server TIME_WAIT
-//	                       by side: of the balancer's own, those at its door are
+//	                       by side: of the balancer's own, those at its listener are
 //	                       the frontend's
 //	client ports, backend ports
 //	                       how many ports the client has used, and how many the
@@ -70,7 +70,7 @@ type Proxied struct {
 func (p Proxied) Drive(ctx context.Context, l *lab.Lab) (claim.Seen, error) {
 	r := proxiedRun{
 		Proxied: p, client: l.Client(0), balancer: l.Balancer(),
-		servers: l.Servers(), door: l.Door(),
+		servers: l.Servers(), listener: l.VIP(),
 	}
 	if l.Topology().Balancer.IsEndpoint() {
 		r.servers = []node.Node{r.balancer}
@@ -91,7 +91,7 @@ type proxiedRun struct {
 	client, balancer node.Node
 	servers          []node.Node
 	program          topo.Running // nil when the balancer is none
-	door             netip.AddrPort
+	listener         netip.AddrPort
 
 	at        []netip.AddrPort // where the servers listen
 	listening []tcp.Handle
@@ -101,7 +101,7 @@ type proxiedRun struct {
 func (r *proxiedRun) drive(ctx context.Context, l *lab.Lab) (seen claim.Seen, err error) {
 	r.at = l.Behind()
 	if l.Topology().Balancer.IsEndpoint() {
-		r.at = []netip.AddrPort{r.door}
+		r.at = []netip.AddrPort{r.listener}
 	}
 	for i, n := range r.servers {
 		spec := r.Server
@@ -171,7 +171,7 @@ func (r *proxiedRun) request(ctx context.Context, n int) error {
 // exchange makes n requests, at most so many at once.
 func (r *proxiedRun) exchange(ctx context.Context, n, atOnce int) error {
 	each := r.Each
-	each.To = r.door
+	each.To = r.listener
 	done, err := r.client.Exchange(ctx, slices.Repeat([]http.Exchange{each}, n), atOnce)
 	r.done = append(r.done, done...)
 	for _, x := range done {

@@ -76,7 +76,7 @@ func (r *proxiedRun) countSockets(ctx context.Context, seen *claim.Seen) error {
 	clientRoutes := map[situation.Route]bool{}
 	for _, x := range r.done {
 		if x.Outcome == tcp.Connected {
-			clientRoutes[situation.Route{From: x.Local, To: r.door}] = true
+			clientRoutes[situation.Route{From: x.Local, To: r.listener}] = true
 		}
 	}
 	seen.Count("client ports", int64(len(clientRoutes)))
@@ -107,11 +107,11 @@ func (r *proxiedRun) countSockets(ctx context.Context, seen *claim.Seen) error {
 	return nil
 }
 
-// sides parts the balancer's sockets: those at its door, and those towards the
+// sides parts the balancer's sockets: those at its listener, and those towards the
 // servers.
 func (r *proxiedRun) sides(all observe.Sockets) (front, back observe.Sockets) {
 	for _, s := range all {
-		if s.Local == r.door {
+		if s.Local == r.listener {
 			front = append(front, s)
 		} else {
 			back = append(back, s)

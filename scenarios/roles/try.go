@@ -50,7 +50,7 @@ const patience = 200 * time.Millisecond
 // itself is a connection of a node with itself, over the loopback.
 type itself struct {
 	node               node.Node
-	door               netip.AddrPort // where it was accepted
+	listener           netip.AddrPort // where it was accepted
 	connected, waiting tcp.Handle     // its two sides
 	from               netip.AddrPort
 }
@@ -62,8 +62,8 @@ func connectItself(ctx context.Context, n node.Node, isn uint32) (c itself, err 
 	if err != nil {
 		return c, err
 	}
-	c.door, c.from = listening.Addr, netip.AddrPortFrom(loopback, situation.SourcePort)
-	out, err := situation.Connect(ctx, n, tcp.Attempt{To: c.door, From: c.from, ReuseAddr: true, ISN: isn})
+	c.listener, c.from = listening.Addr, netip.AddrPortFrom(loopback, situation.SourcePort)
+	out, err := situation.Connect(ctx, n, tcp.Attempt{To: c.listener, From: c.from, ReuseAddr: true, ISN: isn})
 	if err != nil {
 		return c, err
 	}
@@ -76,14 +76,14 @@ func connectItself(ctx context.Context, n node.Node, isn uint32) (c itself, err 
 
 // again sends a SYN for the same five-tuple. It is not waited for longer than patience.
 func (c itself) again(ctx context.Context, isn uint32) error {
-	_, err := c.node.Attempt(ctx, []tcp.Attempt{{To: c.door, From: c.from, ReuseAddr: true, ISN: isn, Budget: patience}})
+	_, err := c.node.Attempt(ctx, []tcp.Attempt{{To: c.listener, From: c.from, ReuseAddr: true, ISN: isn, Budget: patience}})
 	return err
 }
 
 // left are the sockets of the accepting side.
 func (c itself) left(ctx context.Context) (observe.Sockets, error) {
 	all, err := c.node.Sockets(ctx)
-	return all.Between(c.door, c.from), err
+	return all.Between(c.listener, c.from), err
 }
 
 // tryBareSYN tells whether a connection that stands ignores a SYN: it answers by an
@@ -149,7 +149,7 @@ func (c itself) hitTimeWait(ctx context.Context) (seen situation.FiveTupleSeen, 
 	if err := c.node.End(ctx, c.waiting, tcp.CloseNow); err != nil {
 		return seen, err
 	}
-	if err := situation.AwaitFinWait2(ctx, c.node, c.door, c.from); err != nil {
+	if err := situation.AwaitFinWait2(ctx, c.node, c.listener, c.from); err != nil {
 		return seen, err
 	}
 	if err := c.node.End(ctx, c.connected, tcp.CloseAfterPeer); err != nil {

@@ -110,7 +110,7 @@ func (f Fates) Note(seen *claim.Seen, r load.Result) {
 	seen.Count(RefusedBy(ByClock), f.Clock)
 	seen.Count(RefusedBy(ByNumber), f.Number)
 	seen.Count(RefusedBy(ByQueue), f.Queue)
-	seen.Count(RefusedBy(ByDoor), f.Closed)
+	seen.Count(RefusedBy(ByEndpoint), f.Closed)
 	seen.Count("unaccounted", f.Unaccounted())
 	seen.Note("seed", strconv.FormatUint(r.Seed, 10))
 	seen.Note("latency", r.Latency.String())
@@ -122,12 +122,12 @@ func (f Fates) Note(seen *claim.Seen, r load.Result) {
 
 // Who refuses connections.
 const (
-	ByClient  = "client"
-	ByGateway = "gateway"
-	ByClock   = "clock"
-	ByNumber  = "number"
-	ByQueue   = "queue"
-	ByDoor    = "door"
+	ByClient   = "client"
+	ByGateway  = "gateway"
+	ByClock    = "clock"
+	ByNumber   = "number"
+	ByQueue    = "queue"
+	ByEndpoint = "endpoint"
 )
 
 // RefusedBy is the witness that counts the refusals of one.
@@ -146,7 +146,7 @@ func LoadEvidence() []claim.Evidence {
 		{Name: RefusedBy(ByClock), Unit: SYNs, Means: "what a TIME_WAIT rejected for its timestamp"},
 		{Name: RefusedBy(ByNumber), Unit: SYNs, Means: "what a TIME_WAIT rejected for its sequence number: RSTs of the clients that nothing else explains"},
 		{Name: RefusedBy(ByQueue), Unit: SYNs, Means: "what the balancer dropped because its accept queue was full: ListenOverflows"},
-		{Name: RefusedBy(ByDoor), Unit: SYNs, Means: "what the balancer answered by a RST because nobody listens"},
+		{Name: RefusedBy(ByEndpoint), Unit: SYNs, Means: "what the balancer answered by a RST because nobody listens"},
 		{Name: "unaccounted", Unit: SYNs, Means: "SYNs sent less all of which it is known what became of them"},
 		{Name: "seed", Unit: "a number", Means: "what the order of the clients was drawn with", Aside: true},
 		{Name: "latency", Unit: "text", Means: "how long the attempts took", Aside: true},

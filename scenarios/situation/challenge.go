@@ -35,7 +35,7 @@ func (s FiveTupleRun) quiet(ctx context.Context) error {
 	var probed time.Time
 	for _, p := range packets {
 		switch {
-		case p.Point != point || p.Src != s.Outside() || p.Dst != s.Door.Addr:
+		case p.Point != point || p.Src != s.Outside() || p.Dst != s.Listener.Addr:
 		case p.Flags.Has(observe.FlagSYN):
 			next, probed = p.Seq+1, time.Time{}
 		case p.Flags.Has(observe.FlagACK) && int32(p.Seq-next) < 0:
@@ -64,7 +64,7 @@ func (s FiveTupleRun) knock(ctx context.Context) (answered time.Time, err error)
 	}
 	// Long enough for an answer, and less than the first repetition takes.
 	const patience = 100 * time.Millisecond
-	a := tcp.Attempt{To: s.Door.Addr, From: s.From(), ReuseAddr: true, ISN: s.secondISN(), Budget: patience}
+	a := tcp.Attempt{To: s.Listener.Addr, From: s.From(), ReuseAddr: true, ISN: s.secondISN(), Budget: patience}
 	outs, err := s.Second.Attempt(ctx, []tcp.Attempt{a})
 	if err != nil {
 		return answered, err
@@ -77,7 +77,7 @@ func (s FiveTupleRun) knock(ctx context.Context) (answered time.Time, err error)
 		return answered, err
 	}
 	for _, p := range packets[len(earlier):] {
-		if p.Src == s.Door.Addr && p.Dst == s.Outside() && p.Flags.Has(observe.FlagACK) && !p.Flags.Has(observe.FlagSYN) {
+		if p.Src == s.Listener.Addr && p.Dst == s.Outside() && p.Flags.Has(observe.FlagACK) && !p.Flags.Has(observe.FlagSYN) {
 			answered = p.Time
 		}
 	}

@@ -53,10 +53,10 @@ const arrival = time.Second
 // must know it as connected: the balancer has at least the beginning of it then, and
 // when it has only others, the client left from another address or port than was
 // wanted, or the gateway has changed it.
-func Accept(ctx context.Context, at node.Node, door node.Listening, peer netip.AddrPort) (tcp.Handle, error) {
+func Accept(ctx context.Context, at node.Node, listener node.Listening, peer netip.AddrPort) (tcp.Handle, error) {
 	soon, stop := context.WithTimeout(ctx, arrival)
 	defer stop()
-	conn, err := at.Accept(soon, door.Handle, peer)
+	conn, err := at.Accept(soon, listener.Handle, peer)
 	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
 		return conn, err
 	}
@@ -64,12 +64,12 @@ func Accept(ctx context.Context, at node.Node, door node.Listening, peer netip.A
 	if err != nil {
 		return tcp.Handle{}, err
 	}
-	came := all.Between(door.Addr, netip.AddrPort{})
+	came := all.Between(listener.Addr, netip.AddrPort{})
 	came = slices.DeleteFunc(came, func(s observe.Socket) bool { return s.State == observe.Listen })
-	if len(came) > 0 && len(came.Between(door.Addr, peer)) == 0 {
+	if len(came) > 0 && len(came.Between(listener.Addr, peer)) == 0 {
 		return tcp.Handle{}, fmt.Errorf("%s: no connection from %v, want one; what has come: %v", at.Identity().Name, peer, came)
 	}
-	return at.Accept(ctx, door.Handle, peer)
+	return at.Accept(ctx, listener.Handle, peer)
 }
 
 // CountMoves reads the counters of some nodes; the function that it returns tells

@@ -65,7 +65,7 @@ const (
 
 // FiveTuple is the situation that the document fears: a client's connection has
 // ended, the balancer keeps something of it, and the same address and port
-// connects to the same door once more. The balancer sees a SYN for a five-tuple
+// connects to the same listener once more. The balancer sees a SYN for a five-tuple
 // that it remembers.
 //
 // It needs a lab with a gateway. With a second client there, that one connects,
@@ -148,7 +148,7 @@ type FiveTupleRun struct {
 	Lab                              *lab.Lab
 	First, Second, Gateway, Balancer node.Node
 	Translate                        bool // the gateway gives all clients its own address
-	Door                             node.Listening
+	Listener                         node.Listening
 	Port                             uint16
 	ready                            time.Duration // time enough to get everything ready for an equal clock
 	tick                             time.Duration // of the second client's clock; 0 means a millisecond
@@ -160,7 +160,7 @@ func (s FiveTupleRun) drive(ctx context.Context) (seen FiveTupleSeen, err error)
 	if err != nil {
 		return seen, err
 	}
-	if s.Door, err = s.Balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
+	if s.Listener, err = s.Balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
 		return seen, err
 	}
 	if s.tick, err = s.tickOfSecond(ctx); err != nil {
@@ -240,7 +240,7 @@ func (s FiveTupleRun) Meet(ctx context.Context, notBefore time.Duration, seen *F
 	}
 	mark := s.Lab.Mark()
 	began := time.Now()
-	a := tcp.Attempt{To: s.Door.Addr, From: s.From(), ReuseAddr: true, ISN: s.secondISN(), NotBefore: notBefore}
+	a := tcp.Attempt{To: s.Listener.Addr, From: s.From(), ReuseAddr: true, ISN: s.secondISN(), NotBefore: notBefore}
 	outs, err := s.Second.Attempt(ctx, []tcp.Attempt{a})
 	if err != nil {
 		return err
@@ -251,7 +251,7 @@ func (s FiveTupleRun) Meet(ctx context.Context, notBefore time.Duration, seen *F
 		return err
 	}
 	seen.Between = time.Since(began)
-	if after := all.Between(s.Door.Addr, s.Outside()); len(after) > 0 {
+	if after := all.Between(s.Listener.Addr, s.Outside()); len(after) > 0 {
 		seen.After = after[0]
 	}
 	moved, err := count(ctx)
@@ -264,7 +264,7 @@ func (s FiveTupleRun) Meet(ctx context.Context, notBefore time.Duration, seen *F
 		return err
 	}
 	path := s.Lab.Path(s.Second.Identity().Name)
-	seen.SYNs = observe.AccountSYNs(packets, path, seen.Second.Local, s.Door.Addr)
+	seen.SYNs = observe.AccountSYNs(packets, path, seen.Second.Local, s.Listener.Addr)
 	seen.SYNs.Explain(seen.Balancer)
 	return nil
 }

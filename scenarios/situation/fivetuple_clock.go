@@ -32,7 +32,7 @@ func (s FiveTupleRun) tickOfSecond(ctx context.Context) (tick time.Duration, err
 	if err != nil || s.Clock != Equal || kernel.FactsOf(release).Features[kernel.MillisecondClock] == kernel.Yes {
 		return time.Millisecond, err
 	}
-	out, err := Connect(ctx, s.Second, tcp.Attempt{To: s.Door.Addr})
+	out, err := Connect(ctx, s.Second, tcp.Attempt{To: s.Listener.Addr})
 	if err != nil {
 		return 0, err
 	}
@@ -104,11 +104,11 @@ func (s FiveTupleRun) secondClock(ctx context.Context) (clock ClockReading, prob
 // and sees to it that nothing is left of it. Shared tells whether the balancer
 // agreed to timestamps.
 func (s FiveTupleRun) Probe(ctx context.Context) (clock ClockReading, shared bool, err error) {
-	out, err := Connect(ctx, s.Second, tcp.Attempt{To: s.Door.Addr, From: s.From(), ReuseAddr: true})
+	out, err := Connect(ctx, s.Second, tcp.Attempt{To: s.Listener.Addr, From: s.From(), ReuseAddr: true})
 	if err != nil {
 		return clock, false, err
 	}
-	conn, err := Accept(ctx, s.Balancer, s.Door, s.Outside())
+	conn, err := Accept(ctx, s.Balancer, s.Listener, s.Outside())
 	if err != nil {
 		return clock, false, err
 	}
@@ -120,7 +120,7 @@ func (s FiveTupleRun) Probe(ctx context.Context) (clock ClockReading, shared boo
 	}
 	err = observe.Await(ctx, "the reset to reach the balancer", func() (bool, error) {
 		all, err := s.Balancer.Sockets(ctx)
-		return len(all.Between(s.Door.Addr, s.Outside())) == 0, err
+		return len(all.Between(s.Listener.Addr, s.Outside())) == 0, err
 	})
 	if err != nil {
 		return clock, false, err
@@ -179,7 +179,7 @@ func (s FiveTupleRun) Steer(ctx context.Context, second ClockReading, first, atB
 		}
 		err := observe.Await(ctx, "the first client's answer to a byte", func() (bool, error) {
 			all, err := s.Balancer.Sockets(ctx)
-			mine := all.Between(s.Door.Addr, s.Outside())
+			mine := all.Between(s.Listener.Addr, s.Outside())
 			return len(mine) == 1 && mine[0].SendQueue == 0, err
 		})
 		if err != nil {

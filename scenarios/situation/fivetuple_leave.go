@@ -24,7 +24,7 @@ func (s FiveTupleRun) cut() (bool, error) {
 	ended := false
 	for _, p := range packets {
 		switch {
-		case p.Point != point || p.Src != s.Outside() || p.Dst != s.Door.Addr:
+		case p.Point != point || p.Src != s.Outside() || p.Dst != s.Listener.Addr:
 		case p.Flags.Has(observe.FlagFIN):
 			ended = true
 		case ended && p.Flags.Has(observe.FlagRST):
@@ -43,14 +43,14 @@ func (s FiveTupleRun) leave(ctx context.Context, seen *FiveTupleSeen) (last show
 	if err != nil {
 		return last, err
 	}
-	a := tcp.Attempt{To: s.Door.Addr, From: s.From(), ReuseAddr: true}
+	a := tcp.Attempt{To: s.Listener.Addr, From: s.From(), ReuseAddr: true}
 	if s.ISN != AsItComes {
 		a.ISN = FirstISN
 	}
 	if seen.First, err = Connect(ctx, s.First, a); err != nil {
 		return last, err
 	}
-	conn, err := Accept(ctx, s.Balancer, s.Door, s.Outside())
+	conn, err := Accept(ctx, s.Balancer, s.Listener, s.Outside())
 	if err != nil {
 		return last, err
 	}
@@ -94,7 +94,7 @@ func (s FiveTupleRun) end(ctx context.Context, first, atBalancer tcp.Handle) err
 		if err := s.Balancer.End(ctx, atBalancer, tcp.CloseNow); err != nil {
 			return err
 		}
-		if err := AwaitFinWait2(ctx, s.Balancer, s.Door.Addr, s.Outside()); err != nil {
+		if err := AwaitFinWait2(ctx, s.Balancer, s.Listener.Addr, s.Outside()); err != nil {
 			return err
 		}
 	}
@@ -155,7 +155,7 @@ func (s FiveTupleRun) awaitLeft(ctx context.Context) (left observe.Socket, err e
 		if err != nil {
 			return false, err
 		}
-		mine := all.Between(s.Door.Addr, s.Outside())
+		mine := all.Between(s.Listener.Addr, s.Outside())
 		if len(mine) == 0 {
 			left = observe.Socket{}
 			if s.Left == LeftTimeWait { // and it is not over yet
@@ -184,7 +184,7 @@ func (s FiveTupleRun) awaitLeft(ctx context.Context) (left observe.Socket, err e
 // time is shorter than the balancer's 60 s. Linux's own is 120 s
 // (nf_conntrack_tcp_timeout_time_wait).
 func (s FiveTupleRun) forget(ctx context.Context) error {
-	n, err := s.Gateway.DeleteFlows(ctx, observe.FlowMatch{Reply: observe.Tuple{Src: s.Door.Addr, Dst: s.Outside()}})
+	n, err := s.Gateway.DeleteFlows(ctx, observe.FlowMatch{Reply: observe.Tuple{Src: s.Listener.Addr, Dst: s.Outside()}})
 	if err != nil {
 		return err
 	}

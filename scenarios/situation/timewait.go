@@ -88,8 +88,8 @@ type Side struct {
 // Part closes the first connection at both sides, the client or the balancer
 // first, and tells how long the TIME_WAIT lasts that this leaves there.
 func (s FiveTupleRun) Part(ctx context.Context, clientFirst bool, out tcp.Result, conn tcp.Handle) (timeWait string, err error) {
-	atBalancer := Side{Node: s.Balancer, Conn: conn, Local: s.Door.Addr, Remote: s.Outside()}
-	atClient := Side{Node: s.First, Conn: out.Conn, Local: out.Local, Remote: s.Door.Addr}
+	atBalancer := Side{Node: s.Balancer, Conn: conn, Local: s.Listener.Addr, Remote: s.Outside()}
+	atClient := Side{Node: s.First, Conn: out.Conn, Local: out.Local, Remote: s.Listener.Addr}
 	if clientFirst {
 		return CloseInTurn(ctx, atClient, atBalancer)
 	}

@@ -123,7 +123,7 @@ func chanceTopology(c claim.Cell) lab.Topology {
 
 func driveChance(ctx context.Context, _ claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
 	clients, gateway, balancer := l.Nodes(lab.Client), l.Gateway(), l.Balancer()
-	door, err := balancer.Listen(ctx, tcp.ListenSpec{})
+	listener, err := balancer.Listen(ctx, tcp.ListenSpec{})
 	if err != nil {
 		return seen, err
 	}
@@ -135,7 +135,7 @@ func driveChance(ctx context.Context, _ claim.Cell, l *lab.Lab) (seen claim.Seen
 	for i := range chanceSYNs + 1 {
 		from := netip.AddrPortFrom(netip.IPv4Unspecified(), 50000+uint16(i))
 		client := clients[i%len(clients)]
-		outs, err := client.Attempt(ctx, []tcp.Attempt{{To: door.Addr, From: from}})
+		outs, err := client.Attempt(ctx, []tcp.Attempt{{To: listener.Addr, From: from}})
 		if err != nil {
 			return seen, fmt.Errorf("connection %d: %w", i, err)
 		}
@@ -146,7 +146,7 @@ func driveChance(ctx context.Context, _ claim.Cell, l *lab.Lab) (seen claim.Seen
 		if outs[0].SYNs > 1 {
 			rejected++
 		}
-		if err := giveAway(ctx, client, outs[0].Conn, gateway, balancer, door); err != nil {
+		if err := giveAway(ctx, client, outs[0].Conn, gateway, balancer, listener); err != nil {
 			return seen, fmt.Errorf("connection %d: %w", i, err)
 		}
 	}
@@ -163,16 +163,16 @@ func driveChance(ctx context.Context, _ claim.Cell, l *lab.Lab) (seen claim.Seen
 
 // giveAway has the balancer close first and makes the gateway forget the
 // connection, so that the next one gets its port.
-func giveAway(ctx context.Context, client node.Node, conn tcp.Handle, gateway, balancer node.Node, door node.Listening) error {
+func giveAway(ctx context.Context, client node.Node, conn tcp.Handle, gateway, balancer node.Node, listener node.Listening) error {
 	outside := netip.AddrPortFrom(gateway.Identity().Addr, situation.SourcePort)
-	accepted, err := situation.Accept(ctx, balancer, door, outside)
+	accepted, err := situation.Accept(ctx, balancer, listener, outside)
 	if err != nil {
 		return err
 	}
 	if err := balancer.End(ctx, accepted, tcp.CloseNow); err != nil {
 		return err
 	}
-	if err := situation.AwaitFinWait2(ctx, balancer, door.Addr, outside); err != nil {
+	if err := situation.AwaitFinWait2(ctx, balancer, listener.Addr, outside); err != nil {
 		return err
 	}
 	if err := client.End(ctx, conn, tcp.CloseAfterPeer); err != nil {
@@ -181,12 +181,12 @@ func giveAway(ctx context.Context, client node.Node, conn tcp.Handle, gateway, b
 	tick := time.Now().Add(situation.TickAtMost)
 	err = observe.Await(ctx, "the balancer's TIME_WAIT and a tick of the clock", func() (bool, error) {
 		all, err := balancer.Sockets(ctx)
-		return len(all.In(observe.TimeWait).Between(door.Addr, outside)) == 1 && time.Now().After(tick), err
+		return len(all.In(observe.TimeWait).Between(listener.Addr, outside)) == 1 && time.Now().After(tick), err
 	})
 	if err != nil {
 		return err
 	}
-	n, err := gateway.DeleteFlows(ctx, observe.FlowMatch{Reply: observe.Tuple{Src: door.Addr, Dst: outside}})
+	n, err := gateway.DeleteFlows(ctx, observe.FlowMatch{Reply: observe.Tuple{Src: listener.Addr, Dst: outside}})
 	if err == nil && n == 0 {
 		err = errors.New("the gateway knows nothing of the connection")
 	}

@@ -24,14 +24,14 @@ type longIdle struct {
 
 // open connects, and has one byte sent, whose timestamp the balancer remembers.
 func (s longIdle) open(ctx context.Context, from netip.AddrPort) (out tcp.Result, conn tcp.Handle, err error) {
-	door, err := s.balancer.Listen(ctx, tcp.ListenSpec{})
+	listener, err := s.balancer.Listen(ctx, tcp.ListenSpec{})
 	if err != nil {
 		return out, conn, err
 	}
-	if out, err = situation.Connect(ctx, s.client, tcp.Attempt{To: door.Addr, From: from, ReuseAddr: true}); err != nil {
+	if out, err = situation.Connect(ctx, s.client, tcp.Attempt{To: listener.Addr, From: from, ReuseAddr: true}); err != nil {
 		return out, conn, err
 	}
-	if conn, err = situation.Accept(ctx, s.balancer, door, out.Local); err != nil {
+	if conn, err = situation.Accept(ctx, s.balancer, listener, out.Local); err != nil {
 		return out, conn, err
 	}
 	if _, err := s.client.Send(ctx, out.Conn, 1); err != nil {
@@ -154,10 +154,10 @@ func (s longIdle) timeWait(ctx context.Context) (seen claim.Seen, err error) {
 	if err != nil {
 		return seen, err
 	}
-	door := all.Between(netip.AddrPort{}, out.Local)[0].Local
+	listener := all.Between(netip.AddrPort{}, out.Local)[0].Local
 	_, err = situation.CloseInTurn(ctx,
-		situation.Side{Node: s.balancer, Conn: conn, Local: door, Remote: out.Local},
-		situation.Side{Node: s.client, Conn: out.Conn, Local: out.Local, Remote: door})
+		situation.Side{Node: s.balancer, Conn: conn, Local: listener, Remote: out.Local},
+		situation.Side{Node: s.client, Conn: out.Conn, Local: out.Local, Remote: listener})
 	if err != nil {
 		return seen, err
 	}
@@ -167,7 +167,7 @@ func (s longIdle) timeWait(ctx context.Context) (seen claim.Seen, err error) {
 	if err := s.noteLeft(ctx, out.Local, &seen); err != nil {
 		return seen, err
 	}
-	outs, err := s.client.Attempt(ctx, []tcp.Attempt{{To: door, From: from, ReuseAddr: true, Ending: tcp.Abort}})
+	outs, err := s.client.Attempt(ctx, []tcp.Attempt{{To: listener, From: from, ReuseAddr: true, Ending: tcp.Abort}})
 	if err != nil {
 		return seen, err
 	}

@@ -55,10 +55,10 @@ func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (claim.Seen, error) 
 	if err != nil {
 		return claim.Seen{}, err
 	}
-	if first.Door, err = first.Balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
+	if first.Listener, err = first.Balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
 		return claim.Seen{}, err
 	}
-	second.Door = first.Door
+	second.Listener = first.Listener
 	began := time.Now()
 	timeWait, last, err := s.leave(ctx, first, second, standIns)
 	if err != nil {
@@ -184,11 +184,11 @@ func (s sameAddress) leave(ctx context.Context, first, second situation.FiveTupl
 	if err != nil {
 		return "", nil, fmt.Errorf("probe the second clock: %w", err)
 	}
-	out, err := situation.Connect(ctx, first.First, tcp.Attempt{To: first.Door.Addr, From: first.From()})
+	out, err := situation.Connect(ctx, first.First, tcp.Attempt{To: first.Listener.Addr, From: first.From()})
 	if err != nil {
 		return "", nil, err
 	}
-	conn, err := situation.Accept(ctx, first.Balancer, first.Door, first.Outside())
+	conn, err := situation.Accept(ctx, first.Balancer, first.Listener, first.Outside())
 	if err != nil {
 		return "", nil, err
 	}
@@ -201,9 +201,9 @@ func (s sameAddress) leave(ctx context.Context, first, second situation.FiveTupl
 	if timeWait, err = first.Part(ctx, s.ClientCloses, out, conn); err != nil {
 		return "", nil, err
 	}
-	closer, local, remote := first.Balancer, first.Door.Addr, first.Outside()
+	closer, local, remote := first.Balancer, first.Listener.Addr, first.Outside()
 	if s.ClientCloses {
-		closer, local, remote = first.First, out.Local, first.Door.Addr
+		closer, local, remote = first.First, out.Local, first.Listener.Addr
 	}
 	if timeWait, err = standing.shorten(ctx, closer, local, remote, timeWait); err != nil || !shared {
 		return timeWait, nil, err

@@ -18,7 +18,7 @@ import (
 type sides struct {
 	client, balancer node.Node
 	byClient         bool // the client closes first
-	door             node.Listening
+	listener         node.Listening
 }
 
 // lasts says how long the closer's timer lasts, which was set since it began.
@@ -52,23 +52,23 @@ type sidesConn struct {
 
 // open connects, from a port that the client's kernel chooses.
 func (e sides) open(ctx context.Context) (sidesConn, error) {
-	out, err := situation.Connect(ctx, e.client, tcp.Attempt{To: e.door.Addr})
+	out, err := situation.Connect(ctx, e.client, tcp.Attempt{To: e.listener.Addr})
 	if err != nil {
 		return sidesConn{}, err
 	}
-	accepted, err := situation.Accept(ctx, e.balancer, e.door, out.Local)
+	accepted, err := situation.Accept(ctx, e.balancer, e.listener, out.Local)
 	if err != nil {
 		return sidesConn{}, err
 	}
 	if e.byClient {
-		return sidesConn{mine: out.Conn, theirs: accepted, local: out.Local, remote: e.door.Addr}, nil
+		return sidesConn{mine: out.Conn, theirs: accepted, local: out.Local, remote: e.listener.Addr}, nil
 	}
-	return sidesConn{mine: accepted, theirs: out.Conn, local: e.door.Addr, remote: out.Local}, nil
+	return sidesConn{mine: accepted, theirs: out.Conn, local: e.listener.Addr, remote: out.Local}, nil
 }
 
 // beginning leaves a TIME_WAIT and a FIN_WAIT2 and reads the timers of both.
 func (e sides) beginning(ctx context.Context) (seen claim.Seen, err error) {
-	if e.door, err = e.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
+	if e.listener, err = e.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
 		return seen, err
 	}
 	if _, err := e.timeWait(ctx, &seen); err != nil {
@@ -99,7 +99,7 @@ func (e sides) beginning(ctx context.Context) (seen claim.Seen, err error) {
 
 // end leaves a TIME_WAIT, waits until it is gone, and connects again.
 func (e sides) end(ctx context.Context) (seen claim.Seen, err error) {
-	if e.door, err = e.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
+	if e.listener, err = e.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
 		return seen, err
 	}
 	count, err := situation.CountMoves(ctx, e.closer(), e.client)
@@ -157,7 +157,7 @@ func (e sides) end(ctx context.Context) (seen claim.Seen, err error) {
 
 // outcomeNow is what comes of a connection now. It is reset at once.
 func (e sides) outcomeNow(ctx context.Context) (string, error) {
-	outs, err := e.client.Attempt(ctx, []tcp.Attempt{{To: e.door.Addr, Ending: tcp.Abort}})
+	outs, err := e.client.Attempt(ctx, []tcp.Attempt{{To: e.listener.Addr, Ending: tcp.Abort}})
 	if err != nil {
 		return "", err
 	}

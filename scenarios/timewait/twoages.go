@@ -62,7 +62,7 @@ func (s twoAges) drive(ctx context.Context) (seen claim.Seen, err error) {
 			return seen, err
 		}
 	}
-	if s.Door, err = s.Balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
+	if s.Listener, err = s.Balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
 		return seen, err
 	}
 	count, err := situation.CountMoves(ctx, s.Second, s.Gateway, s.Balancer)
@@ -161,11 +161,11 @@ func (s twoAges) keepVisiting(ctx, going context.Context) error {
 // visit is one connection of the first client, from its opening to its end.
 func (s twoAges) visit(ctx context.Context, number uint16) (timeWait string, err error) {
 	s.Port = situation.SourcePort + number
-	out, err := situation.Connect(ctx, s.First, tcp.Attempt{To: s.Door.Addr, From: s.From(), ReuseAddr: true})
+	out, err := situation.Connect(ctx, s.First, tcp.Attempt{To: s.Listener.Addr, From: s.From(), ReuseAddr: true})
 	if err != nil {
 		return "", err
 	}
-	conn, err := situation.Accept(ctx, s.Balancer, s.Door, s.Outside())
+	conn, err := situation.Accept(ctx, s.Balancer, s.Listener, s.Outside())
 	if err != nil {
 		return "", err
 	}
@@ -180,7 +180,7 @@ func (s twoAges) try(ctx context.Context, number uint16) (t secondTry, err error
 		return t, err
 	}
 	from := netip.AddrPortFrom(netip.IPv4Unspecified(), secondPort+number)
-	outs, err := s.Second.Attempt(ctx, []tcp.Attempt{{To: s.Door.Addr, From: from, ReuseAddr: true, Ending: tcp.Abort}})
+	outs, err := s.Second.Attempt(ctx, []tcp.Attempt{{To: s.Listener.Addr, From: from, ReuseAddr: true, Ending: tcp.Abort}})
 	if err != nil {
 		return t, fmt.Errorf("second client: %w", err)
 	}
@@ -189,7 +189,7 @@ func (s twoAges) try(ctx context.Context, number uint16) (t secondTry, err error
 		return t, err
 	}
 	t.Second = outs[0]
-	t.SYNs = observe.AccountSYNs(packets, s.Lab.Path(s.Second.Identity().Name), t.Second.Local, s.Door.Addr)
+	t.SYNs = observe.AccountSYNs(packets, s.Lab.Path(s.Second.Identity().Name), t.Second.Local, s.Listener.Addr)
 	if len(t.SYNs.SYNs) == 0 {
 		return t, errors.New("no SYN of the second client was recorded")
 	}

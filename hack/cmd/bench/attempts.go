@@ -146,18 +146,18 @@ func benchAttempts(ctx context.Context, t *table, o options) (err error) {
 	// The gateway listens: one link, and nothing between.
 	server, client := local(0, topo.Gateway), local(2, topo.Client)
 	defer func() { err = errors.Join(err, client.Close(), server.Close()) }()
-	door, err := listen(ctx, server)
+	listener, err := listen(ctx, server)
 	if err != nil {
 		return err
 	}
 
-	aborted := tcp.Attempt{To: door.at, Ending: tcp.Abort}
-	ways := []attempter{viaNode(client, door.at), bySystemCalls(bare.spaces[2], door.at), viaLoad(client, server, aborted)}
+	aborted := tcp.Attempt{To: listener.at, Ending: tcp.Abort}
+	ways := []attempter{viaNode(client, listener.at), bySystemCalls(bare.spaces[2], listener.at), viaLoad(client, server, aborted)}
 	rates := make([]sample, len(ways))
 	for round := range rateRounds*o.rounds + 1 {
 		for i := range ways {
 			i := (i + round) % len(ways)
-			took, err := door.measure(ctx, ways[i], o.attempts, batch, nil)
+			took, err := listener.measure(ctx, ways[i], o.attempts, batch, nil)
 			if err != nil {
 				return err
 			}
@@ -207,7 +207,7 @@ func witnessed(ctx context.Context, total, atOnce int, counters, capture bool) (
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	client := l.Client(0)
-	door, err := listen(ctx, l.Balancer())
+	listener, err := listen(ctx, l.Balancer())
 	if err != nil {
 		return 0, err
 	}
@@ -223,7 +223,7 @@ func witnessed(ctx context.Context, total, atOnce int, counters, capture bool) (
 			return err
 		}
 	}
-	took, err = door.measure(ctx, viaNode(client, door.at), total, atOnce, around)
+	took, err = listener.measure(ctx, viaNode(client, listener.at), total, atOnce, around)
 	if err != nil || !capture {
 		return took, err
 	}

@@ -50,7 +50,7 @@ func benchExchanges(ctx context.Context, t *table, o options) (err error) {
 	server := node.NewLocal(topo.Identity{Name: machines[0].name, Role: topo.Gateway, Addr: machines[0].addr}, bare.spaces[0].Do)
 	client := node.NewLocal(topo.Identity{Name: machines[2].name, Role: topo.Client, Addr: machines[2].addr}, bare.spaces[2].Do)
 	defer func() { err = errors.Join(err, client.Close(), server.Close()) }()
-	door, err := server.Serve(ctx, http.ListenSpec{HTTP: &http.Responder{Body: exchanged}})
+	listener, err := server.Serve(ctx, http.ListenSpec{HTTP: &http.Responder{Body: exchanged}})
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func benchExchanges(ctx context.Context, t *table, o options) (err error) {
 	var ours, theirs, oursCPU, theirsCPU sample
 	for round := range rateRounds*o.rounds + 1 {
 		measure := func(rates, costs *sample, run func() (float64, error)) error {
-			before, err := requestsOf(ctx, server, door.Handle)
+			before, err := requestsOf(ctx, server, listener.Handle)
 			if err != nil {
 				return err
 			}
@@ -78,7 +78,7 @@ func benchExchanges(ctx context.Context, t *table, o options) (err error) {
 			if err != nil {
 				return err
 			}
-			after, err := requestsOf(ctx, server, door.Handle)
+			after, err := requestsOf(ctx, server, listener.Handle)
 			if round > 0 { // the first one is for warming up
 				*rates = append(*rates, rate)
 				*costs = append(*costs, (more-spent).Seconds()/float64(after-before))
@@ -86,11 +86,11 @@ func benchExchanges(ctx context.Context, t *table, o options) (err error) {
 			return err
 		}
 		err := measure(&ours, &oursCPU, func() (float64, error) {
-			return exchangeRate(ctx, client, door.Addr, exchangesOfASample*o.attempts, atOnce)
+			return exchangeRate(ctx, client, listener.Addr, exchangesOfASample*o.attempts, atOnce)
 		})
 		if err == nil && wrk != "" {
 			err = measure(&theirs, &theirsCPU, func() (float64, error) {
-				return wrkRate(ctx, wrk, bare.spaces[2], door.Addr, atOnce)
+				return wrkRate(ctx, wrk, bare.spaces[2], listener.Addr, atOnce)
 			})
 		}
 		if err != nil {
@@ -109,8 +109,8 @@ func benchExchanges(ctx context.Context, t *table, o options) (err error) {
 }
 
 // requestsOf is how many requests a responder has had.
-func requestsOf(ctx context.Context, server node.Node, door tcp.Handle) (int, error) {
-	served, err := server.Served(ctx, door)
+func requestsOf(ctx context.Context, server node.Node, listener tcp.Handle) (int, error) {
+	served, err := server.Served(ctx, listener)
 	return served.Requests, err
 }
 

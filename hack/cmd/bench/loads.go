@@ -66,7 +66,7 @@ func measureLoad(ctx context.Context, spec lab.BalancerSpec, clients, each int) 
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	balancer := l.Balancer()
-	end, at := balancer, l.Door()
+	end, at := balancer, l.VIP()
 	if !spec.IsEndpoint() {
 		end, at = l.Servers()[0], l.Behind()[0]
 	}
@@ -79,7 +79,7 @@ func measureLoad(ctx context.Context, spec lab.BalancerSpec, clients, each int) 
 	}
 	r, err = load.Run(ctx, load.Plan{
 		Clients: l.Nodes(lab.Client), Watched: append(l.Nodes(lab.Gateway), balancer), Each: each,
-		Attempt: tcp.Attempt{To: l.Door(), Ending: tcp.CloseAfterPeer},
+		Attempt: tcp.Attempt{To: l.VIP(), Ending: tcp.CloseAfterPeer},
 	})
 	if err != nil {
 		return r, 0, err
@@ -93,10 +93,10 @@ func measureLoad(ctx context.Context, spec lab.BalancerSpec, clients, each int) 
 
 // viaLoad makes connections by a load of one client, the counters of both ends
 // read all the while.
-func viaLoad(client, server node.Node, door tcp.Attempt) attempter {
+func viaLoad(client, server node.Node, listener tcp.Attempt) attempter {
 	return func(ctx context.Context, count int) error {
 		r, err := load.Run(ctx, load.Plan{
-			Clients: []node.Node{client}, Watched: []node.Node{server}, Attempt: door, Each: count, InFlight: batch,
+			Clients: []node.Node{client}, Watched: []node.Node{server}, Attempt: listener, Each: count, InFlight: batch,
 			Interval: 100 * time.Millisecond,
 		})
 		if err == nil && r.Failed() > 0 {

@@ -100,7 +100,7 @@ func profiles() (names []string) {
 
 // options is what the command line asks for.
 type options struct {
-	plan     load.Plan // without nodes and door
+	plan     load.Plan // without nodes and listener
 	topology lab.Topology
 	profile  string     // the profile's name; "" is none
 	closes   string     // who closes first, a key of endings
@@ -234,12 +234,12 @@ func (o options) run(ctx context.Context, stdout, stderr io.Writer) (err error) 
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	balancer := l.Nodes(lab.Balancer)[0]
-	door, err := balancer.Listen(ctx, tcp.ListenSpec{Ending: o.accepts})
+	listener, err := balancer.Listen(ctx, tcp.ListenSpec{Ending: o.accepts})
 	if err != nil {
 		return err
 	}
 	o.plan.Clients, o.plan.Watched = l.Nodes(lab.Client), append(l.Nodes(lab.Gateway), balancer)
-	o.plan.Attempt.To = door.Addr
+	o.plan.Attempt.To = listener.Addr
 	givesUp, err := load.GivesUp(ctx, o.plan.Clients[0])
 	if err != nil {
 		return err

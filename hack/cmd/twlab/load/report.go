@@ -43,7 +43,7 @@ func report(to io.Writer, r load.Result, nat gateway, p patience) {
 		{"refused for the timestamp", f.Clock, "by a TIME_WAIT of the balancer"},
 		{"refused for the number", f.Number, "by a TIME_WAIT of the balancer"},
 		{"dropped by the queue", f.Queue, "of the balancer: ListenOverflows"},
-		{"refused by the door", f.Closed, "nobody listens"},
+		{"refused by the endpoint", f.Closed, "nobody listens"},
 		{"not accounted for", f.Missing(), "no counter says what became of them"},
 		{"counted too much", f.Surplus(), "of other packets than SYNs: last ACKs at a full queue, RSTs to late packets"},
 	} {

@@ -60,7 +60,7 @@ func (p printed) check(t *testing.T, closes string) {
 	}
 	fates := -p.counts["counted too much"]
 	for _, what := range []string{
-		"accepted", "dropped by the gateway", "refused for the timestamp", "refused for the number", "dropped by the queue", "refused by the door", "not accounted for",
+		"accepted", "dropped by the gateway", "refused for the timestamp", "refused for the number", "dropped by the queue", "refused by the endpoint", "not accounted for",
 	} {
 		fates += p.counts[what]
 	}
