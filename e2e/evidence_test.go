@@ -38,7 +38,7 @@ func evidenceDir() string {
 // counters reads the counters of the nodes that evidence is kept of.
 func (w world) counters(ctx context.Context) map[string]kernel.Counters {
 	all := map[string]kernel.Counters{}
-	for _, n := range w.witnesses() {
+	for _, n := range w.observations() {
 		if c, err := n.Counters(ctx); err == nil { // a missing one shows in the evidence
 			all[n.Identity().Name] = c
 		}
@@ -46,8 +46,8 @@ func (w world) counters(ctx context.Context) map[string]kernel.Counters {
 	return all
 }
 
-// witnesses are the nodes that evidence is kept of.
-func (w world) witnesses() []node.Node {
+// observations are the nodes that evidence is kept of.
+func (w world) observations() []node.Node {
 	nodes := append(w.Nodes(lab.Gateway), w.Nodes(lab.Balancer)...)
 	nodes = append(nodes, w.Servers()...)
 	nodes = append(nodes, w.Nodes(lab.Client)...)
@@ -59,7 +59,7 @@ func (w world) witnesses() []node.Node {
 func (w world) keepEvidence(ctx context.Context, start map[string]kernel.Counters) {
 	dir := evidenceDir()
 	text := &strings.Builder{}
-	for _, n := range w.witnesses() {
+	for _, n := range w.observations() {
 		describe(ctx, text, n, start[n.Identity().Name])
 	}
 	packets, err := w.Packets()
@@ -97,7 +97,7 @@ func writeEvidence(dir, text string, packets []observe.Packet) (err error) {
 	return observe.WritePcapng(file, packets)
 }
 
-// describe writes what a node's witnesses say now. A witness that cannot be
+// describe writes what a node's observations say now. Evidence that cannot be
 // asked says why.
 func describe(ctx context.Context, out *strings.Builder, n node.Node, start kernel.Counters) {
 	id := n.Identity()
@@ -155,7 +155,7 @@ func keepSeries(of string, series []byte) {
 // specs that are under way (--poll-progress-after).
 func (w world) progress(ctx context.Context) string {
 	var lines []string
-	for _, n := range w.witnesses() {
+	for _, n := range w.observations() {
 		full, err := n.Occupancy(ctx)
 		if err != nil {
 			lines = append(lines, err.Error())

@@ -21,7 +21,7 @@ import (
 	"twlab/harness/tcp"
 )
 
-// patience bounds every wait for a witness. It is generous, because it decides
+// patience bounds every wait for evidence. It is generous, because it decides
 // nothing but when to give up.
 const patience = 30 * time.Second
 

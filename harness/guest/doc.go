@@ -5,7 +5,7 @@
 // neighbours.
 //
 // [Boot] writes an initramfs, with a static agent (package agent) as /init and
-// the modules that the network cards and the witnesses need, and starts QEMU with
+// the modules that the network cards and the observations need, and starts QEMU with
 // KVM where that really works and software emulation elsewhere. Node calls go
 // over the second serial port, which every kernel has a driver for; the first one
 // is the console, which is kept as evidence.

@@ -78,7 +78,7 @@ func exchange(t *testing.T, host *http.Host, h *haproxy.HAProxy) {
 		Attempt: tcp.Attempt{To: listener, Ending: tcp.CloseFirst}, Requests: []http.Request{{}},
 	}}, 1)
 	noError(t, err)
-	if done[0].Outcome != tcp.Connected || done[0].Replies[0].Fate != http.Whole {
+	if done[0].Outcome != tcp.Connected || done[0].Replies[0].Disposition != http.Whole {
 		t.Fatal(done[0])
 	}
 	within, cancel := context.WithTimeout(t.Context(), 10*time.Second)

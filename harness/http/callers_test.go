@@ -116,7 +116,7 @@ var byTwo = map[string]func(t *testing.T, h *host){
 				return err
 			}))
 			for _, d := range done {
-				if d != nil && d[0].Replies[0].Fate != http.Whole {
+				if d != nil && d[0].Replies[0].Disposition != http.Whole {
 					t.Errorf("Exchange by two callers at once: %v", d[0])
 				}
 			}

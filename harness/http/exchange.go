@@ -59,7 +59,7 @@ type Exchanged struct {
 	Replies []Reply
 }
 
-// String is one line: the attempt, the fates, and the end.
+// String is one line: the attempt, the dispositions, and the end.
 func (x Exchanged) String() string {
 	var b strings.Builder
 	b.WriteString(x.Attempted())
@@ -80,10 +80,10 @@ func (x Exchanged) String() string {
 
 // Reply is what came in answer to one request.
 type Reply struct {
-	Fate Fate
-	// Errno is the kernel's error when the fate is Broken.
+	Disposition Disposition
+	// Errno is the kernel's error when the disposition is Broken.
 	Errno syscall.Errno
-	// Problem says what came when the fate is Malformed.
+	// Problem says what came when the disposition is Malformed.
 	Problem string
 	// Status is the status code; 0 when no whole head has come.
 	Status int
@@ -94,13 +94,13 @@ type Reply struct {
 	// Close says that the response announced the end of the connection.
 	Close bool
 	// FirstByte and Took are the time from the start of sending the request to
-	// the first byte of the answer, and to its fate.
+	// the first byte of the answer, and to its disposition.
 	FirstByte, Took time.Duration
 }
 
-// String is one line: fate, status and bytes.
+// String is one line: disposition, status and bytes.
 func (r Reply) String() string {
-	s := string(r.Fate)
+	s := string(r.Disposition)
 	if r.Status != 0 {
 		s += fmt.Sprintf(" %d with %d bytes", r.Status, r.Bytes)
 	}
@@ -116,27 +116,27 @@ func (r Reply) String() string {
 	return s
 }
 
-// Fate is what became of a request.
-type Fate string
+// Disposition is what became of a request.
+type Disposition string
 
-// The fates.
+// The dispositions.
 const (
 	// Unsent: the connection was not there, or was over, before its turn came.
-	Unsent Fate = "unsent"
+	Unsent Disposition = "unsent"
 	// Whole: all of the response came.
-	Whole Fate = "whole"
+	Whole Disposition = "whole"
 	// Unanswered: the peer's FIN came instead of a response.
-	Unanswered Fate = "unanswered"
+	Unanswered Disposition = "unanswered"
 	// Truncated: the peer's FIN came in the middle of the response.
-	Truncated Fate = "truncated"
+	Truncated Disposition = "truncated"
 	// Broken: the kernel reported an error instead of a response or in the
 	// middle of it: ECONNRESET for a RST, ETIMEDOUT when it gave up.
-	Broken Fate = "broken"
+	Broken Disposition = "broken"
 	// Malformed: what came is not one HTTP/1.1 response.
-	Malformed Fate = "malformed"
+	Malformed Disposition = "malformed"
 	// Pending: our own budget ended first. As [tcp.Undecided], it says nothing about
 	// the kernel and equals no expectation.
-	Pending Fate = "pending"
+	Pending Disposition = "pending"
 )
 
 // Exchange makes all exchanges, at most so many at once; 0 is all. They begin in
@@ -255,7 +255,7 @@ func pause(ctx context.Context, d time.Duration) error {
 func (c *exchangeCall) one(ctx context.Context, x *Exchange, out *Exchanged) (err error) {
 	out.Replies = make([]Reply, len(x.Requests))
 	for i := range out.Replies {
-		out.Replies[i] = Reply{Fate: Unsent, Length: -1}
+		out.Replies[i] = Reply{Disposition: Unsent, Length: -1}
 	}
 	var st *tcp.Stream
 	if !x.Conn.IsZero() {
@@ -272,10 +272,10 @@ func (c *exchangeCall) one(ctx context.Context, x *Exchange, out *Exchanged) (er
 		if err := ask(ctx, st, &x.Requests[i], budget, reply); err != nil {
 			return errors.Join(err, st.Reset())
 		}
-		if ending != tcp.KeepOpen && (reply.Fate == Pending || reply.Fate == Malformed) {
+		if ending != tcp.KeepOpen && (reply.Disposition == Pending || reply.Disposition == Malformed) {
 			ending = tcp.Abort
 		}
-		if reply.Fate != Whole || reply.Close {
+		if reply.Disposition != Whole || reply.Close {
 			break
 		}
 	}
@@ -312,7 +312,7 @@ func ask(ctx context.Context, st *tcp.Stream, q *Request, budget time.Duration, 
 			wrong = fmt.Errorf("%d bytes after the end of the response: %.80q", len(came)-used, came[used:])
 		}
 		if wrong != nil {
-			reply.Fate, reply.Problem = Malformed, wrong.Error()
+			reply.Disposition, reply.Problem = Malformed, wrong.Error()
 			break
 		}
 	}
@@ -322,19 +322,19 @@ func ask(ctx context.Context, st *tcp.Stream, q *Request, budget time.Duration, 
 		reply.Length = response.Length
 	}
 	switch {
-	case reply.Fate == Malformed:
+	case reply.Disposition == Malformed:
 	case err == nil:
-		reply.Fate = Whole
+		reply.Disposition = Whole
 	case errors.Is(err, io.EOF) && response.End():
-		reply.Fate = Whole
+		reply.Disposition = Whole
 	case errors.Is(err, io.EOF) && response.Begun():
-		reply.Fate = Truncated
+		reply.Disposition = Truncated
 	case errors.Is(err, io.EOF):
-		reply.Fate = Unanswered
+		reply.Disposition = Unanswered
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		reply.Fate = Pending
+		reply.Disposition = Pending
 	case errors.As(err, &reply.Errno):
-		reply.Fate = Broken
+		reply.Disposition = Broken
 	default:
 		return err
 	}

@@ -80,7 +80,7 @@ func TestExchangeLeavesTheTimeWaitWhereToldTo(t *testing.T) {
 			if got.Outcome != tcp.Connected || !got.Conn.IsZero() || got.End != (tcp.End{First: c.first}) {
 				t.Errorf("%v, %+v, want it Connected and closed, first by %s", got.Result, got.End, c.first)
 			}
-			if r := got.Replies[0]; r.Fate != http.Whole || r.Status != 200 || r.Close != c.says || r.FirstByte <= 0 || r.Took < r.FirstByte {
+			if r := got.Replies[0]; r.Disposition != http.Whole || r.Status != 200 || r.Close != c.says || r.FirstByte <= 0 || r.Took < r.FirstByte {
 				t.Errorf("%+v, want a whole response, Close %v", r, c.says)
 			}
 			await(t, "the end of the connection", func() bool { return served(t, host, listener).Open == 0 })
@@ -105,42 +105,42 @@ func TestExchangeTellsWhatBecameOfAResponse(t *testing.T) {
 	}{
 		{
 			name: "whole", server: http.ListenSpec{HTTP: &http.Responder{Body: size}},
-			want: http.Reply{Fate: http.Whole, Status: 200, Length: size, Bytes: size, Close: true}, end: tcp.End{First: tcp.Peer},
+			want: http.Reply{Disposition: http.Whole, Status: 200, Length: size, Bytes: size, Close: true}, end: tcp.End{First: tcp.Peer},
 		},
 		{
 			name: "whole, in chunks", server: http.ListenSpec{HTTP: &http.Responder{Body: size, Framing: http.Chunked}},
-			want: http.Reply{Fate: http.Whole, Status: 200, Length: -1, Bytes: size, Close: true}, end: tcp.End{First: tcp.Peer},
+			want: http.Reply{Disposition: http.Whole, Status: 200, Length: -1, Bytes: size, Close: true}, end: tcp.End{First: tcp.Peer},
 		},
 		{
 			name: "whole, to the end", server: http.ListenSpec{HTTP: &http.Responder{Body: size, Framing: http.ToTheEnd}},
-			want: http.Reply{Fate: http.Whole, Status: 200, Length: -1, Bytes: size, Close: true}, end: tcp.End{First: tcp.Peer},
+			want: http.Reply{Disposition: http.Whole, Status: 200, Length: -1, Bytes: size, Close: true}, end: tcp.End{First: tcp.Peer},
 		},
 		{
 			name: "an error", server: http.ListenSpec{HTTP: &http.Responder{Status: 503}},
-			want: http.Reply{Fate: http.Whole, Status: 503, Close: true}, end: tcp.End{First: tcp.Peer},
+			want: http.Reply{Disposition: http.Whole, Status: 503, Close: true}, end: tcp.End{First: tcp.Peer},
 		},
 		{
 			name: "truncated", server: http.ListenSpec{HTTP: &http.Responder{Body: size, Cut: cut}},
-			want: http.Reply{Fate: http.Truncated, Status: 200, Length: size, Bytes: cut, Close: true}, end: tcp.End{First: tcp.Peer},
+			want: http.Reply{Disposition: http.Truncated, Status: 200, Length: size, Bytes: cut, Close: true}, end: tcp.End{First: tcp.Peer},
 		},
 		{
 			name: "truncated in a chunk", server: http.ListenSpec{HTTP: &http.Responder{Body: size, Cut: cut, Framing: http.Chunked}},
-			want: http.Reply{Fate: http.Truncated, Status: 200, Length: -1, Bytes: cut, Close: true}, end: tcp.End{First: tcp.Peer},
+			want: http.Reply{Disposition: http.Truncated, Status: 200, Length: -1, Bytes: cut, Close: true}, end: tcp.End{First: tcp.Peer},
 		},
 		{
 			name: "reset", server: http.ListenSpec{HTTP: &http.Responder{Body: size, Cut: cut}, ListenSpec: tcp.ListenSpec{Ending: tcp.Abort}}, fewer: true,
-			want: http.Reply{Fate: http.Broken, Errno: unix.ECONNRESET, Status: 200, Length: size, Bytes: cut, Close: true}, end: tcp.End{First: tcp.Peer, Errno: unix.ECONNRESET},
+			want: http.Reply{Disposition: http.Broken, Errno: unix.ECONNRESET, Status: 200, Length: size, Bytes: cut, Close: true}, end: tcp.End{First: tcp.Peer, Errno: unix.ECONNRESET},
 		},
 		{
 			name: "lost with its server", server: http.ListenSpec{HTTP: &http.Responder{Body: size, Cut: 1}, ListenSpec: tcp.ListenSpec{Ending: tcp.Vanish}},
-			want: http.Reply{Fate: http.Pending, Status: 200, Length: size, Bytes: 1, Close: true}, end: tcp.End{First: tcp.Here},
+			want: http.Reply{Disposition: http.Pending, Status: 200, Length: size, Bytes: 1, Close: true}, end: tcp.End{First: tcp.Here},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			host := newHost(t)
 			listener, at := serve(t, host, c.server)
 			try := tcp.Attempt{To: at, Ending: tcp.CloseAfterPeer}
-			if c.want.Fate == http.Pending {
+			if c.want.Disposition == http.Pending {
 				try.Budget = 200 * time.Millisecond
 			}
 			got := exchange(t, host, http.Exchange{Attempt: try, Requests: []http.Request{{Connection: "close"}, {}}})[0]
@@ -156,11 +156,11 @@ func TestExchangeTellsWhatBecameOfAResponse(t *testing.T) {
 			if r != c.want || got.End != c.end {
 				t.Errorf("%+v, %+v, want %+v, %+v", r, got.End, c.want, c.end)
 			}
-			if got.Replies[1].Fate != http.Unsent {
+			if got.Replies[1].Disposition != http.Unsent {
 				t.Errorf("after the last: %+v, want it unsent", got.Replies[1])
 			}
 			await(t, "the end of the connection", func() bool { return served(t, host, listener).Open == 0 })
-			if s := served(t, host, listener); s.Connections != 1 || s.Requests != 1 || (s.Responses == 1) != (c.want.Fate == http.Whole) {
+			if s := served(t, host, listener); s.Connections != 1 || s.Requests != 1 || (s.Responses == 1) != (c.want.Disposition == http.Whole) {
 				t.Errorf("%+v", s)
 			}
 		})
@@ -173,7 +173,7 @@ func TestExchangeKeepsAlive(t *testing.T) {
 	got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at}, Requests: make([]http.Request, 20)})[0]
 	again := exchange(t, host, http.Exchange{Conn: got.Conn, Attempt: tcp.Attempt{Ending: tcp.CloseFirst}, Requests: make([]http.Request, 5)})[0]
 	for i, r := range append(got.Replies, again.Replies...) {
-		if r.Fate != http.Whole || r.Bytes != 10 || r.Close {
+		if r.Disposition != http.Whole || r.Bytes != 10 || r.Close {
 			t.Errorf("response %d: %+v", i, r)
 		}
 	}
@@ -191,19 +191,19 @@ func TestExchangeKeepsAlive(t *testing.T) {
 // A server that ends after some responses ends all the requests behind them: they
 // are not sent when it says so, and lost when it does not.
 func TestExchangeLosesRequestsToASilentServer(t *testing.T) {
-	for silent, want := range map[bool][]http.Fate{
+	for silent, want := range map[bool][]http.Disposition{
 		false: {http.Whole, http.Whole, http.Unsent, http.Unsent},
 		true:  {http.Whole, http.Whole, http.Unanswered, http.Unsent},
 	} {
 		host := newHost(t)
 		listener, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Last: 2, Silent: silent}, ListenSpec: tcp.ListenSpec{Ending: tcp.CloseFirst}})
 		got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at, Ending: tcp.CloseAfterPeer}, Requests: make([]http.Request, 4)})[0]
-		var fates []http.Fate
+		var dispositions []http.Disposition
 		for _, r := range got.Replies {
-			fates = append(fates, r.Fate)
+			dispositions = append(dispositions, r.Disposition)
 		}
-		if !slices.Equal(fates, want) || got.End.First != tcp.Peer {
-			t.Errorf("silent %v: %v, %+v, want %v", silent, fates, got.End, want)
+		if !slices.Equal(dispositions, want) || got.End.First != tcp.Peer {
+			t.Errorf("silent %v: %v, %+v, want %v", silent, dispositions, got.End, want)
 		}
 		await(t, "the end of the connection", func() bool { return served(t, host, listener).Open == 0 })
 		if s := served(t, host, listener); s.Responses != 2 || s.ClosedFirst != 1 {
@@ -218,7 +218,7 @@ func TestExchangeOnAConnectionThatIsOver(t *testing.T) {
 	kept := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at}, Requests: make([]http.Request, 1)})[0]
 	await(t, "the idle time to end", func() bool { return served(t, host, listener).Open == 0 })
 	got := exchange(t, host, http.Exchange{Conn: kept.Conn, Attempt: tcp.Attempt{Ending: tcp.CloseNow}, Requests: make([]http.Request, 1)})[0]
-	if got.Replies[0].Fate != http.Unanswered || got.End.First != tcp.Peer {
+	if got.Replies[0].Disposition != http.Unanswered || got.End.First != tcp.Peer {
 		t.Errorf("%+v, want the request unanswered", got)
 	}
 	if s := served(t, host, listener); s.Idled != 1 || s.ClosedFirst != 1 || s.Requests != 1 {
@@ -234,7 +234,7 @@ func TestExchangeNeedsAnAnswer(t *testing.T) {
 			Attempt:  tcp.Attempt{To: mute, Ending: ending, Budget: 50 * time.Millisecond},
 			Requests: make([]http.Request, 2),
 		})[0]
-		if got.Outcome != tcp.Connected || got.Replies[0].Fate != http.Pending || got.Replies[1].Fate != http.Unsent || got.End.First != first {
+		if got.Outcome != tcp.Connected || got.Replies[0].Disposition != http.Pending || got.Replies[1].Disposition != http.Unsent || got.End.First != first {
 			t.Errorf("%s: %+v, want it pending", ending, got)
 		}
 		if open := sockets(t, inside).In(observe.Established).Between(got.Local, mute); len(open) != 0 != (ending == tcp.KeepOpen) {
@@ -247,7 +247,7 @@ func TestExchangeNeedsAnAnswer(t *testing.T) {
 		Attempt:  tcp.Attempt{To: stays, Ending: tcp.CloseAfterPeer, Budget: 50 * time.Millisecond},
 		Requests: make([]http.Request, 1),
 	})[0]
-	if got.Replies[0].Fate != http.Whole || got.End != (tcp.End{First: tcp.Here, Undecided: true}) {
+	if got.Replies[0].Disposition != http.Whole || got.End != (tcp.End{First: tcp.Here, Undecided: true}) {
 		t.Errorf("%+v, want a whole response and an undecided end", got)
 	}
 }
@@ -256,7 +256,7 @@ func TestExchangeWithoutAConnection(t *testing.T) {
 	host := newHost(t)
 	nobody := netip.AddrPortFrom(loopback, 9)
 	got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: nobody}, Requests: make([]http.Request, 1)})[0]
-	if got.Outcome != tcp.Refused || got.Errno != unix.ECONNREFUSED || got.Replies[0].Fate != http.Unsent || got.End != (tcp.End{}) {
+	if got.Outcome != tcp.Refused || got.Errno != unix.ECONNREFUSED || got.Replies[0].Disposition != http.Unsent || got.End != (tcp.End{}) {
 		t.Errorf("%+v, want Refused", got)
 	}
 }
@@ -311,7 +311,7 @@ func TestExchangeSaysWhatIsNoResponse(t *testing.T) {
 		at := speak(t, inside, text)
 		got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at, Ending: tcp.CloseAfterPeer}, Requests: make([]http.Request, 2)})[0]
 		r := got.Replies[0]
-		if r.Fate != http.Malformed || !strings.Contains(r.Problem, want) || got.Replies[1].Fate != http.Unsent || got.End.First != tcp.Here {
+		if r.Disposition != http.Malformed || !strings.Contains(r.Problem, want) || got.Replies[1].Disposition != http.Unsent || got.End.First != tcp.Here {
 			t.Errorf("%q: %+v, want it malformed, %s", text, got, want)
 		}
 	}
@@ -351,7 +351,7 @@ func TestExchangeDoesSoManyAtOnce(t *testing.T) {
 		done, err := host.web.Exchange(t.Context(), exchanges, most)
 		must(t, err)
 		for i, d := range done {
-			if d.Outcome != tcp.Connected || d.Replies[0].Fate != http.Whole || d.End.First != tcp.Peer {
+			if d.Outcome != tcp.Connected || d.Replies[0].Disposition != http.Whole || d.End.First != tcp.Peer {
 				t.Errorf("exchange %d: %+v", i, d)
 			}
 		}
@@ -381,7 +381,7 @@ func TestResponderTakesItsTime(t *testing.T) {
 	const delay = 40 * time.Millisecond
 	_, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Delay: delay}})
 	got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at, Ending: tcp.CloseFirst}, Requests: make([]http.Request, 1)})[0]
-	if r := got.Replies[0]; r.Fate != http.Whole || r.FirstByte < delay {
+	if r := got.Replies[0]; r.Disposition != http.Whole || r.FirstByte < delay {
 		t.Errorf("%v, first byte after %v, want at least %v", got, r.FirstByte, delay)
 	}
 }

@@ -125,7 +125,7 @@ var inTwos = map[string]func(t *testing.T, client, balancer node.Node) twoCalls{
 		calls.check = func(t *testing.T, first, second answer) {
 			t.Helper()
 			for _, a := range []answer{first, second} {
-				if done, ok := a.value.Interface().([]http.Exchanged); !ok || a.err != nil || done[0].Replies[0].Fate != http.Whole {
+				if done, ok := a.value.Interface().([]http.Exchanged); !ok || a.err != nil || done[0].Replies[0].Disposition != http.Whole {
 					t.Errorf("%v, %v, want a whole response", done, a.err)
 				}
 			}

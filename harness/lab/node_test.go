@@ -77,7 +77,7 @@ func TestNode(t *testing.T) {
 			{"says who it is", testIdentity},
 			{"reads and sets sysctls, and says why not", testSysctls},
 			{"finds symbols", testSymbols},
-			{"connects, and leaves its witnesses", testConnect},
+			{"connects, and leaves its observations", testConnect},
 			{"reports the kernel's errors", testOutcomes},
 			{"keeps connections open", testKept},
 			{"moves data", testData},
@@ -257,7 +257,7 @@ func testExchange(t *testing.T, client, balancer node.Node) {
 	}
 	for i, want := range []tcp.End{{First: tcp.Here}, {First: tcp.Peer}} {
 		for _, r := range done[i].Replies {
-			if r.Fate != http.Whole || r.Status != 200 || r.Bytes != 1000 || r.Length != 1000 || r.Close != (i == 1) {
+			if r.Disposition != http.Whole || r.Status != 200 || r.Bytes != 1000 || r.Length != 1000 || r.Close != (i == 1) {
 				t.Errorf("%+v, want a whole response", r)
 			}
 		}
@@ -265,7 +265,7 @@ func testExchange(t *testing.T, client, balancer node.Node) {
 			t.Errorf("%v, want %+v", done[i], want)
 		}
 	}
-	if len(done[0].Replies) != 2 || done[2].Outcome != tcp.Refused || done[2].Replies[0].Fate != http.Unsent {
+	if len(done[0].Replies) != 2 || done[2].Outcome != tcp.Refused || done[2].Replies[0].Disposition != http.Unsent {
 		t.Errorf("%v and %v", done[0], done[2])
 	}
 	var served http.Served

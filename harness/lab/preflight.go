@@ -19,7 +19,7 @@ import (
 	"twlab/harness/tcp"
 )
 
-// Requirements lists what labs and their witnesses need of the machine that they
+// Requirements lists what labs and their observations need of the machine that they
 // run on. Each is tried out in namespaces of its own, so that examining them
 // changes nothing. What plugs in has requirements of its own.
 func Requirements() []kernel.Requirement {

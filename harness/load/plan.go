@@ -195,7 +195,7 @@ func openDescriptors() (taken int, limit uint64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("count descriptors: %w", err)
 	}
-	const spare = 64 // for looking at witnesses
+	const spare = 64 // for looking at observations
 	var most unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &most); err != nil {
 		return 0, 0, fmt.Errorf("limit of descriptors: %w", err)

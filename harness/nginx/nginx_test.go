@@ -56,7 +56,7 @@ func TestBalancesAndLogs(t *testing.T) {
 		Attempt: tcp.Attempt{To: listener, Ending: tcp.CloseFirst}, Requests: []http.Request{{}},
 	}}, 1)
 	noError(t, err)
-	if done[0].Outcome != tcp.Connected || done[0].Replies[0].Fate != http.Whole {
+	if done[0].Outcome != tcp.Connected || done[0].Replies[0].Disposition != http.Whole {
 		t.Error(done[0])
 	}
 	var log string

@@ -54,7 +54,7 @@ type Sysctls interface {
 	SetSysctl(ctx context.Context, name, value string) error
 }
 
-// Evidence is what bears witness at a node, read now.
+// Evidence is what bears evidence at a node, read now.
 type Evidence interface {
 	Counters(ctx context.Context) (kernel.Counters, error)
 	Occupancy(ctx context.Context) (observe.Occupancy, error)

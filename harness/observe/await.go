@@ -24,7 +24,7 @@ func interval(elapsed time.Duration) time.Duration {
 	return min(max(shortestInterval, elapsed/lateness), longest)
 }
 
-// Await looks at a witness until it shows the event, or says that it cannot be
+// Await looks at the evidence until it shows the event, or says that it cannot be
 // asked, or ctx ends. It is the one place that waits by the clock; the error on
 // the end of ctx wraps ctx.Err() and says what was awaited, so that our own
 // patience never passes for something that the kernel said.

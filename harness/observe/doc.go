@@ -1,6 +1,6 @@
 //go:build linux
 
-// Package observe holds the witnesses: independent traces of the same event,
+// Package observe holds the observations: independent traces of the same event,
 // read as a snapshot and compared as a difference.
 //
 // A failed connect(2) has one errno and many traces: kernel counters

@@ -15,7 +15,7 @@ import (
 const dumpTries = 50
 
 // dump calls once until it is not interrupted. When every try was, the error is
-// nl.ErrDumpInterrupted: a list that may miss entries is no witness.
+// nl.ErrDumpInterrupted: a list that may miss entries is no evidence.
 func dump[T any](once func() ([]T, error)) ([]T, error) {
 	for try := 1; ; try++ {
 		list, err := once()

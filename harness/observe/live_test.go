@@ -245,8 +245,8 @@ func clientAt(port uint16) netip.AddrPort { return netip.AddrPortFrom(private.Ad
 
 var anyEnd netip.AddrPort
 
-// One connection through a MASQUERADE gateway, seen by every witness.
-func TestWitnessesOfOneConnection(t *testing.T) {
+// One connection through a MASQUERADE gateway, seen by every evidence.
+func TestEvidenceOfOneConnection(t *testing.T) {
 	w := newWorld(t)
 	w.rule("nat", "POSTROUTING", "-o", "balancer", "-j", "MASQUERADE")
 	w.tapAll()
@@ -428,7 +428,7 @@ func TestAccountOfRejectedSYN(t *testing.T) {
 	w.check(errors.Join(unix.Close(client), unix.Close(server)))
 }
 
-// A NAT without a free port drops the SYN itself, and only its own witnesses say so.
+// A NAT without a free port drops the SYN itself, and only its own observations say so.
 func TestAccountOfSYNThatTheGatewayDrops(t *testing.T) {
 	w := newWorld(t)
 	w.rule("nat", "POSTROUTING", "-o", "balancer", "-p", "tcp", "-j", "MASQUERADE", "--to-ports", "40001-40001")

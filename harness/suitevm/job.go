@@ -86,7 +86,7 @@ const (
 	askEvery    = time.Second
 )
 
-// jobModules are the modules that labs and their witnesses have use for, each if
+// jobModules are the modules that labs and their observations have use for, each if
 // it is there.
 func jobModules() []string {
 	return []string{
@@ -201,7 +201,7 @@ func (j Job) plan(ctx context.Context, release kernel.Release, available vm.Modu
 	p = vm.Plan{
 		Image: j.Kernel.Path, Memory: j.MemoryMiB, Processors: j.Processors, Accelerator: j.Accelerator,
 		Virtio: available.Has("virtio_console"),
-		IPv6:   true, // the witnesses of the host's network look at it too
+		IPv6:   true, // the observations of the host's network look at it too
 	}
 	switch {
 	case j.Warp:

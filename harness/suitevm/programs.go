@@ -101,7 +101,7 @@ func findLibrary(name string) (string, error) {
 	return "", fmt.Errorf("no library %s in %s", name, strings.Join(libraryDirs(), ", "))
 }
 
-// iptablesNames are the programs that labs and witnesses call.
+// iptablesNames are the programs that labs and observations call.
 func iptablesNames() []string {
 	return []string{"iptables", "iptables-save", "iptables-restore", "iptables-legacy-save", "iptables-nft-save"}
 }

@@ -482,7 +482,7 @@ func (t *try) decide(step string, failure error) error {
 	return nil
 }
 
-// dropFailed closes the socket of an attempt that has a outcome other than
+// dropFailed closes the socket of an attempt that has an outcome other than
 // Connected.
 func (t *try) dropFailed() error {
 	if t.out.Outcome == "" || t.out.Outcome == Connected {

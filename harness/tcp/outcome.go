@@ -49,7 +49,7 @@ var outcomes = map[syscall.Errno]Outcome{
 	unix.EHOSTUNREACH:  Unreachable,
 }
 
-// outcomeOf turns the outcome of a bind(2) or connect(2) into a outcome. An
+// outcomeOf turns the outcome of a bind(2) or connect(2) into an outcome. An
 // error that is no outcome about a connection (EPERM, EMFILE, EINVAL) comes
 // back as an error: it is ours to mend.
 func outcomeOf(step string, err error) (Outcome, syscall.Errno, error) {

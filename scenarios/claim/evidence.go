@@ -50,7 +50,7 @@ func counterOf(what string) (role topo.Role, name string, isCounter bool) {
 // Undeclared says which evidence the family does not declare.
 func (f Family) Undeclared(seen Seen) error {
 	var all []error
-	for _, w := range seen.Witnesses {
+	for _, w := range seen.Observations {
 		if err := f.Declares(w.What); err != nil {
 			all = append(all, fmt.Errorf("the driver noted %q: %w", w.Got, err))
 		}

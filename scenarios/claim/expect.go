@@ -11,10 +11,10 @@ import (
 	"twlab/harness/topo"
 )
 
-// Expectation is one line of what a rule wants: a text that a witness gives, or
+// Expectation is one line of what a rule wants: a text that is observed, or
 // the bounds of its number.
 type Expectation struct {
-	// What names the witness: one that the driver noted ("outcome"), or a
+	// What names the evidence: one that the driver noted ("outcome"), or a
 	// counter of a role ("balancer TcpExt.PAWSTimewait").
 	What string `json:"what"`
 	// OneOf are the texts that are right. When there are none, the number must
@@ -23,7 +23,7 @@ type Expectation struct {
 	Least, Most int64
 }
 
-// Is wants the witness to give one of the texts.
+// Is wants the evidence to give one of the texts.
 func Is(what string, texts ...string) Expectation { return Expectation{What: what, OneOf: texts} }
 
 // AtLeast wants a number of n and more.
@@ -74,7 +74,7 @@ func (e Expectation) Wanted() string {
 // String is "outcome: connected".
 func (e Expectation) String() string { return e.What + ": " + e.Wanted() }
 
-// accepts tells whether what a witness gave is right.
+// accepts tells whether what was observed is right.
 func (e Expectation) accepts(got string) bool {
 	if len(e.OneOf) > 0 {
 		return slices.Contains(e.OneOf, got)
@@ -99,8 +99,8 @@ func (e Expectation) contradicts(other Expectation) bool {
 
 // Seen is what was seen in a cell.
 type Seen struct {
-	// Witnesses are what the driver noted, in order.
-	Witnesses []Witness `json:"witnesses"`
+	// Observations are what the driver noted, in order.
+	Observations []Observation `json:"observations"`
 	// Moved says for each role how its counters moved during the part of the
 	// story that the cell is about. Counters that stood still are zero,
 	// those that the kernel does not have are absent.
@@ -110,16 +110,18 @@ type Seen struct {
 	Series []byte `json:"-"`
 }
 
-// Witness is one thing seen: "outcome", "connected".
-type Witness struct {
+// Observation is one thing seen: "outcome", "connected".
+type Observation struct {
 	What string `json:"what"`
 	Got  string `json:"got"`
 }
 
-// Note adds a witness.
-func (s *Seen) Note(what, got string) { s.Witnesses = append(s.Witnesses, Witness{what, got}) }
+// Note adds an observation.
+func (s *Seen) Note(what, got string) {
+	s.Observations = append(s.Observations, Observation{what, got})
+}
 
-// Count adds a witness that is a number.
+// Count adds an observation that is a number.
 func (s *Seen) Count(what string, n int64) { s.Note(what, strconv.FormatInt(n, 10)) }
 
 // YesNo is how evidence of a yes or no is noted.
@@ -130,9 +132,9 @@ func YesNo(yes bool) string {
 	return "no"
 }
 
-// Get is what a witness or counter gave.
+// Get is what an observation or a counter gave.
 func (s Seen) Get(what string) (got string, found bool) {
-	for _, w := range s.Witnesses {
+	for _, w := range s.Observations {
 		if w.What == what {
 			return w.Got, true
 		}
@@ -159,7 +161,7 @@ func Compare(want []Expectation, seen Seen) []Line {
 	for i, e := range want {
 		got, found := seen.Get(e.What)
 		if !found {
-			got = "nothing: no such witness here"
+			got = "nothing: no such evidence here"
 		}
 		lines[i] = Line{What: e.What, Wanted: e.Wanted(), Got: got, Right: found && e.accepts(got), Missing: !found}
 	}

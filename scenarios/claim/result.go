@@ -46,7 +46,7 @@ func (r Result) Agrees() bool { return r.Rule != "" && Agree(r.Lines) }
 
 // Outcome is what is seen first of all: the kernel's outcome, where there is one.
 func (r Result) Outcome() string {
-	for _, w := range r.Seen.Witnesses {
+	for _, w := range r.Seen.Observations {
 		if w.What == "outcome" {
 			return w.Got
 		}
@@ -54,7 +54,7 @@ func (r Result) Outcome() string {
 	if len(r.Lines) > 0 {
 		return r.Lines[0].What + ": " + r.Lines[0].Got
 	}
-	for _, w := range r.Seen.Witnesses {
+	for _, w := range r.Seen.Observations {
 		return w.What + ": " + w.Got
 	}
 	return "nothing seen"
@@ -94,7 +94,7 @@ func (r Result) String() string {
 		fmt.Fprintf(&text, "rule %s: %s\n(%s)\n", r.Rule, r.Because, r.Source)
 	}
 	var rest []string
-	for _, w := range r.Seen.Witnesses {
+	for _, w := range r.Seen.Observations {
 		if !compared[w.What] {
 			rest = append(rest, w.What+": "+w.Got)
 		}

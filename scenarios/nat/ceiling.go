@@ -161,7 +161,7 @@ func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	seen.Count("counted, percent", int64(100*connected/(ceilingRounds*ports)))
 	seen.Count("soonest reuse, ms", gaps[0].Milliseconds())
 	seen.Note("round", round.Round(time.Millisecond).String())
-	situation.FatesOf(r).Note(&seen, r)
+	situation.DispositionsOf(r).Note(&seen, r)
 	seen.Note("schedule", fmt.Sprintf("%.0f/s offered, %.0f/s begun, behind %v", r.Offered, r.Achieved, r.Behind))
 	return seen, nil
 }

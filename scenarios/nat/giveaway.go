@@ -81,7 +81,7 @@ func (g *giveaway) drive(ctx context.Context) (claim.Seen, error) {
 	if err != nil {
 		return claim.Seen{}, fmt.Errorf("giveaway: %w", err)
 	}
-	return g.witnesses(seen), nil
+	return g.observations(seen), nil
 }
 
 func (g *giveaway) once(ctx context.Context) (giveawaySeen, error) {

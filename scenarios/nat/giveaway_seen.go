@@ -56,8 +56,8 @@ func (g *giveaway) portGiven(as netip.AddrPort) string {
 	}
 }
 
-// witnesses puts what was seen into the words of the rules.
-func (g *giveaway) witnesses(seen giveawaySeen) claim.Seen {
+// observations puts what was seen into the words of the rules.
+func (g *giveaway) observations(seen giveawaySeen) claim.Seen {
 	s := claim.Seen{Moved: seen.moved}
 	as := seen.as()
 	s.Note("outcome", string(seen.outcome.Outcome))
@@ -112,7 +112,7 @@ func (g *giveaway) owner(seen giveawaySeen) string {
 	return "nobody"
 }
 
-// giveawayEvidence is what [giveaway.witnesses] notes of the new connection.
+// giveawayEvidence is what [giveaway.observations] notes of the new connection.
 func giveawayEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		situation.OutcomeEvidence,

@@ -143,8 +143,8 @@ func (p Profile) driveStanding(ctx context.Context, l *lab.Lab) (seen claim.Seen
 		return seen, fmt.Errorf("the others: %w", err)
 	}
 	seen.Count("greedy connected", int64(greedy.Outcomes[tcp.Connected]))
-	seen.Count("greedy unaccounted", situation.FatesOf(greedy).Unaccounted())
-	situation.FatesOf(others).Note(&seen, others)
+	seen.Count("greedy unaccounted", situation.DispositionsOf(greedy).Unaccounted())
+	situation.DispositionsOf(others).Note(&seen, others)
 	return seen, nil
 }
 
@@ -177,7 +177,7 @@ func (p Profile) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, e
 	if err != nil {
 		return seen, fmt.Errorf("second load: %w", err)
 	}
-	f := situation.FatesOf(again)
+	f := situation.DispositionsOf(again)
 	f.Note(&seen, again)
 	seen.Count("refused after the hold", f.Clock+f.Number)
 	seen.Count("connected within the hold", int64(early.Outcomes[tcp.Connected]))

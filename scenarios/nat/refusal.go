@@ -33,7 +33,7 @@ const (
 )
 
 // Refusal is the family of who refuses a connection: each attempt and each SYN of
-// a load has exactly one fate, and each fate a witness of its own.
+// a load has exactly one disposition, and each disposition evidence of its own.
 func Refusal() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
@@ -200,7 +200,7 @@ func driveRefusal(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	if err != nil {
 		return seen, err
 	}
-	situation.FatesOf(r).Note(&seen, r)
+	situation.DispositionsOf(r).Note(&seen, r)
 	return seen, nil
 }
 

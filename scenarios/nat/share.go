@@ -168,7 +168,7 @@ func driveShare(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen,
 	if err != nil {
 		return seen, fmt.Errorf("second load: %w", err)
 	}
-	f := situation.FatesOf(again)
+	f := situation.DispositionsOf(again)
 	f.Note(&seen, again)
 	seen.Count("refused", f.Clock+f.Number)
 	seen.Count("time-waits", int64(full.TimeWait))

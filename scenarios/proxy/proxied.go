@@ -37,7 +37,7 @@ type Proxied struct {
 }
 
 // Drive makes the requests in a lab with one client, and waits until nothing is on
-// its way any more. Its witnesses are
+// its way any more. Its observations are
 //
 //	whole                  responses of status 200 that came in full, as far as
 //	                       the client can know
@@ -175,7 +175,7 @@ func (r *proxiedRun) exchange(ctx context.Context, n, atOnce int) error {
 	done, err := r.client.Exchange(ctx, slices.Repeat([]http.Exchange{each}, n), atOnce)
 	r.done = append(r.done, done...)
 	for _, x := range done {
-		if x.Conn.IsZero() || x.Replies[0].Fate == http.Whole {
+		if x.Conn.IsZero() || x.Replies[0].Disposition == http.Whole {
 			continue
 		}
 		// Nobody keeps a connection on which the answer did not come.

@@ -30,19 +30,19 @@ func (r *proxiedRun) countReplies(seen *claim.Seen) error {
 		}
 		for _, reply := range x.Replies {
 			switch {
-			case reply.Fate == http.Malformed:
+			case reply.Disposition == http.Malformed:
 				return fmt.Errorf("a response: %s", reply.Problem)
-			case reply.Fate == http.Pending:
+			case reply.Disposition == http.Pending:
 				givenUp++
 			case reply.Status == 0:
 				unanswered++
 			case reply.Status != 200:
 				failed++
-			case reply.Fate == http.Whole:
+			case reply.Disposition == http.Whole:
 				whole++
-			case reply.Fate == http.Truncated:
+			case reply.Disposition == http.Truncated:
 				truncated++
-			case reply.Fate == http.Broken:
+			case reply.Disposition == http.Broken:
 				broken++
 			}
 			lost += int64(r.Server.HTTP.Body) - reply.Bytes

@@ -11,10 +11,10 @@ import (
 	"twlab/scenarios/claim"
 )
 
-// Fates says what became of every SYN of a load. Each number is of evidence of its own,
+// Dispositions says what became of every SYN of a load. Each number is of evidence of its own,
 // so that nothing makes them add up but the truth; only Number is the rest of what is
 // evidence of two. None is negative.
-type Fates struct {
+type Dispositions struct {
 	// Sent are all SYNs of the clients, retransmissions included.
 	Sent int64
 	// Accepted became connections of the balancer.
@@ -30,7 +30,7 @@ type Fates struct {
 	Closed int64
 }
 
-// FatesOf reads the fates off the counters.
+// DispositionsOf reads the dispositions off the counters.
 //
 // Every reject of a TIME_WAIT is answered by an ACK, and that by the client's RST; for
 // the timestamp it has a counter as well, so that the other RSTs are for the number. Of
@@ -38,10 +38,10 @@ type Fates struct {
 // no TIME_WAIT at any time, none can have rejected anything.
 //
 // ListenOverflows counts the last ACK of a handshake too, when the queue has filled up
-// since its SYN; such an ACK shows as [Fates.Surplus].
-func FatesOf(r load.Result) Fates {
+// since its SYN; such an ACK shows as [Dispositions.Surplus].
+func DispositionsOf(r load.Result) Dispositions {
 	client, gateway, balancer := r.Moved[lab.Client], r.Moved[lab.Gateway], r.Moved[lab.Balancer]
-	f := Fates{
+	f := Dispositions{
 		Sent:     int64(r.SYNs),
 		Accepted: kernel.PassiveOpens.Of(balancer),
 		Gateway:  kernel.NATClashes.Of(gateway),
@@ -81,25 +81,25 @@ func hadTimeWait(r load.Result) bool {
 	return false
 }
 
-// counted is how many SYNs the account knows the fate of.
-func (f Fates) counted() int64 {
+// counted is how many SYNs the account knows the disposition of.
+func (f Dispositions) counted() int64 {
 	return f.Accepted + f.Gateway + f.Clock + f.Number + f.Queue + f.Closed
 }
 
 // Missing is how many SYNs no evidence accounts for, such as one that was still on its
 // way, and Surplus how much more there is evidence of than was sent, such as an ACK that
-// was taken for a SYN. One of them is 0, and Sent + Surplus is all fates + Missing.
-func (f Fates) Missing() int64 { return max(0, f.Sent-f.counted()) }
+// was taken for a SYN. One of them is 0, and Sent + Surplus is all dispositions + Missing.
+func (f Dispositions) Missing() int64 { return max(0, f.Sent-f.counted()) }
 
-// Surplus is explained at [Fates.Missing].
-func (f Fates) Surplus() int64 { return max(0, f.counted()-f.Sent) }
+// Surplus is explained at [Dispositions.Missing].
+func (f Dispositions) Surplus() int64 { return max(0, f.counted()-f.Sent) }
 
 // Unaccounted is how far the account is from coming out even.
-func (f Fates) Unaccounted() int64 { return f.Missing() + f.Surplus() }
+func (f Dispositions) Unaccounted() int64 { return f.Missing() + f.Surplus() }
 
 // Note adds the account of the load to what was seen: attempts by outcome, SYNs
-// by fate.
-func (f Fates) Note(seen *claim.Seen, r load.Result) {
+// by disposition.
+func (f Dispositions) Note(seen *claim.Seen, r load.Result) {
 	seen.Count("connected", int64(r.Outcomes[tcp.Connected]))
 	seen.Count("late", int64(r.Late))
 	seen.Count("failed", int64(r.Failed()))
@@ -130,10 +130,10 @@ const (
 	ByEndpoint = "endpoint"
 )
 
-// RefusedBy is the witness that counts the refusals of one.
+// RefusedBy is the evidence that counts the refusals of one.
 func RefusedBy(who string) string { return "refused by the " + who }
 
-// LoadEvidence is what [Fates.note] notes of a load.
+// LoadEvidence is what [Dispositions.note] notes of a load.
 func LoadEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		{Name: "connected", Unit: Attempts, Means: "attempts that connected"},

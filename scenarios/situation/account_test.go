@@ -14,7 +14,7 @@ import (
 // known is a load of which the truth is known: what became of each SYN, and what else
 // there was that moves the same counters.
 type known struct {
-	truth     Fates
+	truth     Dispositions
 	outcomes  map[tcp.Outcome]int
 	aborted   int // connections that clients ended by a RST
 	timeWaits int // of the balancer, at any time
@@ -35,11 +35,11 @@ func randomLoad(random *rand.Rand) known {
 		outcome := []tcp.Outcome{tcp.TimedOut, tcp.Undecided}[random.IntN(2)]
 		for range most {
 			l.truth.Sent++
-			fate := random.IntN(6)
-			if l.timeWaits == 0 && (fate == 2 || fate == 3) {
-				fate = 1
+			disposition := random.IntN(6)
+			if l.timeWaits == 0 && (disposition == 2 || disposition == 3) {
+				disposition = 1
 			}
-			switch fate {
+			switch disposition {
 			case 0:
 				l.truth.Accepted++
 				outcome = tcp.Connected
@@ -93,7 +93,7 @@ func TestTheAccountIsTheTruth(t *testing.T) {
 	seed := rand.Uint64()
 	for i := range uint64(2000) {
 		l := randomLoad(rand.New(rand.NewPCG(seed, i)))
-		got := FatesOf(l.result())
+		got := DispositionsOf(l.result())
 		if got != l.truth || got.Missing() != 0 || got.Surplus() != 0 {
 			t.Fatalf("seed %d, load %d %+v: got %+v", seed, i, l, got)
 		}
@@ -119,7 +119,7 @@ func TestNoAccountHasANegativeNumber(t *testing.T) {
 		if before {
 			r.TimeWaitBefore[lab.Balancer] = 1
 		}
-		f := FatesOf(r)
+		f := DispositionsOf(r)
 		sum := int64(0)
 		for _, n := range []int64{f.Accepted, f.Gateway, f.Clock, f.Number, f.Queue, f.Closed, f.Missing()} {
 			if n < 0 {

@@ -11,8 +11,8 @@ import (
 	"twlab/scenarios/claim"
 )
 
-// Witnesses puts what was seen into the words of the rules.
-func (f FiveTupleSeen) Witnesses() claim.Seen {
+// Observations puts what was seen into the words of the rules.
+func (f FiveTupleSeen) Observations() claim.Seen {
 	s := claim.Seen{Moved: map[lab.Role]kernel.Counters{lab.Client: f.Client, lab.Gateway: f.Gateway, lab.Balancer: f.Balancer}}
 	s.Note("outcome", string(f.Second.Outcome))
 	s.Count("late ms", f.Second.Took.Milliseconds())
@@ -99,7 +99,7 @@ type FiveTupleSeen struct {
 	Client, Gateway, Balancer kernel.Counters
 }
 
-// TupleEvidence is what [FiveTupleSeen.witnesses] notes.
+// TupleEvidence is what [FiveTupleSeen.observations] notes.
 func TupleEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		OutcomeEvidence,

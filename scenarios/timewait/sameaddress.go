@@ -225,19 +225,19 @@ func (s sameAddress) pause(ctx context.Context) error {
 // judgeClocks notes what was seen, and says whether the clocks were as wanted.
 func (s sameAddress) judgeClocks(met situation.FiveTupleSeen, last *uint32) (claim.Seen, error) {
 	if last == nil || s.SecondBare {
-		return met.Witnesses(), nil
+		return met.Observations(), nil
 	}
 	if len(met.SYNs.SYNs) == 0 {
-		return met.Witnesses(), errors.New("no SYN of the second connection was recorded")
+		return met.Observations(), errors.New("no SYN of the second connection was recorded")
 	}
 	met.Clocks = situation.CompareClocks(*last, met.SYNs.SYNs[0].Timestamp.Value)
 	if met.Clocks == situation.Wrapped {
 		met.Clocks = situation.Newer
 	}
 	if met.Clocks != s.Clock {
-		return met.Witnesses(), fmt.Errorf("the second SYN's timestamp is %s against %d, want %s", met.Clocks, *last, s.Clock)
+		return met.Observations(), fmt.Errorf("the second SYN's timestamp is %s against %d, want %s", met.Clocks, *last, s.Clock)
 	}
-	return met.Witnesses(), nil
+	return met.Observations(), nil
 }
 
 // sameAddressEvidence is what [sameAddress.Drive] notes: of the second connection the

@@ -114,5 +114,5 @@ func tupleDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, erro
 		five.Aged = 2 * situation.TimerSlack
 	}
 	seen, err := five.Drive(ctx, l)
-	return seen.Witnesses(), err
+	return seen.Observations(), err
 }

@@ -37,7 +37,7 @@ func summary(tries []secondTry) (seen claim.Seen) {
 	}
 	for _, what := range []string{"outcome", "answers", "all syns reached", "reset"} {
 		common(what, func(t secondTry) string {
-			got, _ := t.Witnesses().Get(what)
+			got, _ := t.Observations().Get(what)
 			return got
 		})
 	}

@@ -171,9 +171,9 @@ func benchAttempts(ctx context.Context, t *table, o options) (err error) {
 	return nil
 }
 
-// benchWitnesses compares attempts that are recorded, and attempts that have the
+// benchEvidence compares attempts that are recorded, and attempts that have the
 // client's counters read before and after, with attempts that nobody watches.
-func benchWitnesses(ctx context.Context, t *table, o options) error {
+func benchEvidence(ctx context.Context, t *table, o options) error {
 	for _, atOnce := range []int{1, 100} {
 		total := min(o.attempts, 500*atOnce)
 		var plain, counted, captured sample
@@ -183,7 +183,7 @@ func benchWitnesses(ctx context.Context, t *table, o options) error {
 				counters bool
 				capture  bool
 			}{{took: &plain}, {took: &counted, counters: true}, {took: &captured, capture: true}} {
-				took, err := witnessed(ctx, total, atOnce, side.counters, side.capture)
+				took, err := observed(ctx, total, atOnce, side.counters, side.capture)
 				if err != nil {
 					return err
 				}
@@ -199,8 +199,8 @@ func benchWitnesses(ctx context.Context, t *table, o options) error {
 	return nil
 }
 
-// witnessed measures in a lab of its own, since a recording ends with its lab.
-func witnessed(ctx context.Context, total, atOnce int, counters, capture bool) (took time.Duration, err error) {
+// observed measures in a lab of its own, since a recording ends with its lab.
+func observed(ctx context.Context, total, atOnce int, counters, capture bool) (took time.Duration, err error) {
 	l, err := lab.Build(ctx, lab.Topology{Clients: 1})
 	if err != nil {
 		return 0, err

@@ -150,7 +150,7 @@ func exchangeRate(ctx context.Context, client node.Node, to netip.AddrPort, tota
 	}
 	took := time.Since(began)
 	for _, d := range done {
-		if d.Outcome != tcp.Connected || d.Replies[0].Fate != http.Whole {
+		if d.Outcome != tcp.Connected || d.Replies[0].Disposition != http.Whole {
 			return 0, fmt.Errorf("exchange with %v: %+v", to, d)
 		}
 	}

@@ -1,6 +1,6 @@
 // Command bench measures what twlab costs, always against something else that
 // was measured in the same run: a bare loop of the same system calls, the same
-// commands of ip(8), or the same work without a witness. Rounds of both sides
+// commands of ip(8), or the same work without evidence. Rounds of both sides
 // alternate, medians are reported, and no time is ever a failure: a goal that was
 // missed is a word in the table.
 //
@@ -154,7 +154,7 @@ func run(ctx context.Context, arguments []string, out io.Writer) (err error) {
 		if err := benchExchanges(ctx, t, o); err != nil {
 			return err
 		}
-		if err := benchWitnesses(ctx, t, o); err != nil {
+		if err := benchEvidence(ctx, t, o); err != nil {
 			return err
 		}
 	}

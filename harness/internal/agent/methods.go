@@ -121,12 +121,12 @@ func NewServer(a *Agent) *line.Server {
 	HasSymbol.Serve(s, ask(a, func(ctx context.Context, n *node.Local, name string) (kernel.Fact, error) {
 		return n.HasSymbol(ctx, name)
 	}))
-	serveWitnesses(s, a)
+	serveEvidence(s, a)
 	serveSockets(s, a)
 	return s
 }
 
-func serveWitnesses(s *line.Server, a *Agent) {
+func serveEvidence(s *line.Server, a *Agent) {
 	Counters.Serve(s, ask(a, func(ctx context.Context, n *node.Local, _ line.None) (kernel.Counters, error) {
 		return n.Counters(ctx)
 	}))

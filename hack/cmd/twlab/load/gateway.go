@@ -123,7 +123,7 @@ func (g gateway) String() string {
 }
 
 // reached compares the ceiling with what was measured.
-func (g gateway) reached(r load.Result, f situation.Fates) string {
+func (g gateway) reached(r load.Result, f situation.Dispositions) string {
 	text := ""
 	if g.timeout > 0 && g.kept() {
 		most := r.MostConnectedWithin(g.timeout)

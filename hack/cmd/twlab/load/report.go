@@ -31,9 +31,9 @@ func report(to io.Writer, r load.Result, nat gateway, p patience) {
 	for _, v := range slices.Sorted(maps.Keys(r.Outcomes)) {
 		line("  "+string(v), int64(r.Outcomes[v]), p.explain(v, r))
 	}
-	f := situation.FatesOf(r)
+	f := situation.DispositionsOf(r)
 	line("SYNs", f.Sent, "")
-	for _, fate := range []struct {
+	for _, disposition := range []struct {
 		what  string
 		count int64
 		note  string
@@ -47,8 +47,8 @@ func report(to io.Writer, r load.Result, nat gateway, p patience) {
 		{"not accounted for", f.Missing(), "no counter says what became of them"},
 		{"counted too much", f.Surplus(), "of other packets than SYNs: last ACKs at a full queue, RSTs to late packets"},
 	} {
-		if fate.count != 0 {
-			line("  "+fate.what, fate.count, fate.note)
+		if disposition.count != 0 {
+			line("  "+disposition.what, disposition.count, disposition.note)
 		}
 	}
 	_ = table.Flush() // to where errors are nobody's business, as with fmt.Fprintf

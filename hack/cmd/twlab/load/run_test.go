@@ -58,14 +58,14 @@ func (p printed) check(t *testing.T, closes string) {
 	if outcomes != p.counts["attempts"] || outcomes == 0 {
 		t.Errorf("%d outcomes of %d attempts:\n%s", outcomes, p.counts["attempts"], p.text)
 	}
-	fates := -p.counts["counted too much"]
+	dispositions := -p.counts["counted too much"]
 	for _, what := range []string{
 		"accepted", "dropped by the gateway", "refused for the timestamp", "refused for the number", "dropped by the queue", "refused by the endpoint", "not accounted for",
 	} {
-		fates += p.counts[what]
+		dispositions += p.counts[what]
 	}
-	if fates != p.counts["SYNs"] {
-		t.Errorf("the account has %d SYNs, %d were sent:\n%s", fates, p.counts["SYNs"], p.text)
+	if dispositions != p.counts["SYNs"] {
+		t.Errorf("the account has %d SYNs, %d were sent:\n%s", dispositions, p.counts["SYNs"], p.text)
 	}
 	for what, n := range p.counts {
 		if n < 0 {

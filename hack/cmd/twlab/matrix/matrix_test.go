@@ -91,7 +91,7 @@ func asked(t *testing.T, release string, answers ...scenarios.Answered) string {
 
 func answer(number int, name, outcome string, right bool) scenarios.Answered {
 	return scenarios.Answered{Number: number, Name: name, Title: "tuple clock=older", Covered: true, Result: &claim.Result{
-		Rule: "r", Lines: []claim.Line{{What: "outcome", Right: right}}, Seen: claim.Seen{Witnesses: []claim.Witness{{What: "outcome", Got: outcome}}},
+		Rule: "r", Lines: []claim.Line{{What: "outcome", Right: right}}, Seen: claim.Seen{Observations: []claim.Observation{{What: "outcome", Got: outcome}}},
 	}}
 }
 
