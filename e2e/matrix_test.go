@@ -34,19 +34,19 @@ import (
 var (
 	questionsFile = flag.String("cell", "", "YAML file with cells of your own; their specs have the label \"yours\"")
 	kernelsFile   = flag.String("kernels", "", "what twlab probe has written of the roles with a kernel of their own")
-	warped        = flag.Bool("warped", false, "idle time passes at once here, so that cells with the label \"warp\" can be waited for")
+	virtual       = flag.Bool("virtual-time", false, "idle time passes at once here, so that cells with the label \"virtual-time\" can be waited for")
 	mutations     = flag.String("mutate", "", "\"all\" rules against worlds in which they must fail, or a \"sample\"; label \"mutation\"")
 )
 
 // leftOut is how many cells an ordinary run leaves out because they take hours.
 var leftOut int
 
-// wantsWarp tells whether the run is for the cells that take hours and days.
-func wantsWarp() bool { return strings.Contains(GinkgoLabelFilter(), "warp") }
+// wantsVirtualTime tells whether the run is for the cells that take hours and days.
+func wantsVirtualTime() bool { return strings.Contains(GinkgoLabelFilter(), "virtual-time") }
 
 // Every combination is a spec of its own. An ordinary run has the chosen cells of
 // each family; a label filter that names "full" brings in all the others, one that
-// names "warp" those that take hours.
+// names "virtual-time" those that take hours.
 var _ = Describe("Cell", func() {
 	p, err := thePlan()
 	BeforeEach(func() { noError(err, "what this kernel can do is not known") })
@@ -78,7 +78,7 @@ func (p *plan) cells() {
 			cells = f.Chosen(p.Kernels)
 		}
 		for _, c := range cells {
-			if f.IsWarp(c) && !wantsWarp() {
+			if f.NeedsVirtualTime(c) && !wantsVirtualTime() {
 				p.LeftOut++
 				continue
 			}
@@ -105,7 +105,7 @@ func (p *plan) mutations() {
 	}
 	for _, f := range scenarios.Families() {
 		for _, m := range chosenMutations(f, p.Kernels) {
-			if !f.IsWarp(m.World) {
+			if !f.NeedsVirtualTime(m.World) {
 				add(f, m)
 			}
 		}
@@ -190,7 +190,7 @@ func cellSpec(f situation.Family, c claim.Cell, rule claim.Rule, covered bool, l
 			Skip("not with these kernels: " + rule.Because)
 		}
 		Expect(covered).To(BeTrue(), "no rule for this cell on this kernel")
-		Expect(f.IsWarp(c) && !*warped).To(BeFalse(), "this cell takes hours or days: run it by hack/e2e --kernel all=NAME --warp --label-filter warp")
+		Expect(f.NeedsVirtualTime(c) && !*virtual).To(BeFalse(), "this cell takes hours or days: run it by hack/e2e --kernel all=NAME --virtual-time --label-filter virtual-time")
 		seen, _ := drive(ctx, f, c)
 		result := claim.Judge(f.Family, c, rule, seen)
 		AddReportEntry(kind(f), result, ReportEntryVisibilityNever)
@@ -273,8 +273,8 @@ func questions() []scenarios.Question {
 }
 
 func withSlow(f situation.Family, c claim.Cell, labels Labels) Labels {
-	if f.IsWarp(c) {
-		labels = append(labels, "warp")
+	if f.NeedsVirtualTime(c) {
+		labels = append(labels, "virtual-time")
 	}
 	if f.IsSlow(c) {
 		labels = append(labels, "slow")
@@ -295,7 +295,7 @@ func drive(ctx SpecContext, f situation.Family, c claim.Cell) (claim.Seen, world
 	if f.IsSlow(c) {
 		budget += 3 * time.Minute
 	}
-	if f.IsWarp(c) {
+	if f.NeedsVirtualTime(c) {
 		budget += 100 * 24 * time.Hour
 	}
 	w := up(ctx, f.Lab(c))

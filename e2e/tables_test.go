@@ -153,7 +153,7 @@ func ruleTable(report Report, entry string) string {
 	noError(table.Flush())
 	fmt.Fprintf(&text, "%d cells, %d rules; the longest cell took %v\n", cells, rules, longest.Round(10*time.Millisecond))
 	if leftOut > 0 {
-		fmt.Fprintf(&text, "%d more cells take hours or days: hack/e2e --kernel all=NAME --warp --label-filter warp\n", leftOut)
+		fmt.Fprintf(&text, "%d more cells take hours or days: hack/e2e --kernel all=NAME --virtual-time --label-filter virtual-time\n", leftOut)
 	}
 	return text.String()
 }

@@ -37,10 +37,10 @@ type Job struct {
 	Kernel kernel.Image
 	// Processors is how many the machine has; 0 is one.
 	Processors int
-	// Warp lets idle time pass at once: the machine is emulated, and its clock
+	// VirtualTime lets idle time pass at once: the machine is emulated, and its clock
 	// counts instructions and jumps to the next timer when there are none. It
 	// has one processor then.
-	Warp bool
+	VirtualTime bool
 	// Argv is the command, the path of a program here that becomes its path in
 	// the machine. Files are further files that it needs, at the same paths.
 	// Programs that are linked dynamically bring their libraries.
@@ -204,7 +204,7 @@ func (j Job) plan(ctx context.Context, release kernel.Release, available vm.Modu
 		IPv6:   true, // the observations of the host's network look at it too
 	}
 	switch {
-	case j.Warp:
+	case j.VirtualTime:
 		p.Accelerator, p.Processors = vm.TCG, 1
 		// Two nanoseconds an instruction, about as many as the emulation takes
 		// when it is quick, so that work lasts about as long as it seems to.
@@ -238,7 +238,7 @@ func (j Job) files(release kernel.Release, virtio bool) ([]cpio.Record, error) {
 		return nil, err
 	}
 	path, content, err := agent.Job{
-		Argv: j.Argv, Env: j.Env, Dir: filepath.Dir(j.Argv[0]), Results: j.Results, Virtio: virtio, Warp: j.Warp, Sysctls: j.Sysctls,
+		Argv: j.Argv, Env: j.Env, Dir: filepath.Dir(j.Argv[0]), Results: j.Results, Virtio: virtio, VirtualTime: j.VirtualTime, Sysctls: j.Sysctls,
 	}.File()
 	if err != nil {
 		return nil, err

@@ -85,9 +85,9 @@ func TestJob(t *testing.T) {
 	}
 }
 
-func TestWarp(t *testing.T) {
+func TestVirtualTime(t *testing.T) {
 	j, output := job(t, "sleep 600")
-	j.Warp = true
+	j.VirtualTime = true
 	began := time.Now()
 	status, err := suitevm.Run(t.Context(), j)
 	if took := time.Since(began); err != nil || status != 0 || took > 5*time.Minute {
@@ -120,7 +120,7 @@ func timeOver(t *testing.T, grace time.Duration, script string) (left string, st
 	output := &overWhenSaid{word: "a day", over: over}
 	file := filepath.Join(j.Results, "file")
 	j.Argv, j.Output = append(j.Argv, file), output
-	j.Warp, j.Grace = true, grace
+	j.VirtualTime, j.Grace = true, grace
 	j.TimeOverWith(over)
 	status, err := suitevm.Run(t.Context(), j)
 	if !errors.Is(err, suitevm.ErrTimeout) {

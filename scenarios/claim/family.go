@@ -186,8 +186,8 @@ func (f Family) Wait(c Cell) time.Duration {
 // IsSlow tells whether the kernel makes the cell wait for half a minute or more.
 func (f Family) IsSlow(c Cell) bool { return f.Wait(c) >= 30*time.Second }
 
-// IsWarp tells whether the cell takes hours or days.
-func (f Family) IsWarp(c Cell) bool { return f.Wait(c) >= time.Hour }
+// NeedsVirtualTime tells whether the cell takes hours or days.
+func (f Family) NeedsVirtualTime(c Cell) bool { return f.Wait(c) >= time.Hour }
 
 // Describe lists the axes of the cell, such as "clock=older isn=newer", and then the
 // user's own sysctls, all with the values that the lab has.

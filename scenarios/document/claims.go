@@ -120,7 +120,7 @@ longer in use); and **question** for what the document leaves open, which is ans
 
 // trials are the cells of a rule that are tried: in an ordinary run, and only where
 // idle time passes at once.
-type trials struct{ ordinary, warped int }
+type trials struct{ ordinary, virtual int }
 
 // triedByRule counts the cells of each rule.
 func triedByRule() map[string]trials {
@@ -129,8 +129,8 @@ func triedByRule() map[string]trials {
 		for _, c := range f.Chosen(claim.Newest()) {
 			r, _ := f.Rule(c, claim.Newest())
 			n := tried[r.Name]
-			if f.IsWarp(c) {
-				n.warped++
+			if f.NeedsVirtualTime(c) {
+				n.virtual++
 			} else {
 				n.ordinary++
 			}
@@ -164,15 +164,15 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 	}
 	fmt.Fprintf(out, "**%s.** %s\n\n", c.beginning(), c.Truth)
 	fmt.Fprintf(out, "Kernels: %s\n", c.Since)
-	var proofs, others, apart, warped []string
+	var proofs, others, apart, virtual []string
 	standIns := 0
 	for _, r := range c.Proofs() {
 		link := fmt.Sprintf("[`%s`](#%s)", r.Name, r.Name)
 		switch n := tried[r.Name]; {
 		case n.ordinary > 0:
 			proofs = append(proofs, fmt.Sprintf("%s (%d)", link, n.ordinary))
-		case n.warped > 0:
-			warped = append(warped, fmt.Sprintf("%s (%d)", link, n.warped))
+		case n.virtual > 0:
+			virtual = append(virtual, fmt.Sprintf("%s (%d)", link, n.virtual))
 		case slices.Contains(r.Kernels, claim.Has(lab.Client, kernel.OwnMachine)):
 			apart = append(apart, link)
 		default:
@@ -189,8 +189,8 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 	if standIns > 0 {
 		fmt.Fprintf(out, "\nWithout such a kernel, in an emulation that proves nothing of any: `hack/e2e --label-filter emulated` (%d cells)\n", standIns)
 	}
-	if len(warped) > 0 {
-		fmt.Fprintf(out, "\nProved where idle time passes at once (`hack/e2e --kernel all=NAME --warp --label-filter warp`): %s\n", strings.Join(warped, ", "))
+	if len(virtual) > 0 {
+		fmt.Fprintf(out, "\nProved where idle time passes at once (`hack/e2e --kernel all=NAME --virtual-time --label-filter virtual-time`): %s\n", strings.Join(virtual, ", "))
 	}
 	if len(apart) > 0 {
 		fmt.Fprintf(out, "\nTried with clients on machines of their own (`hack/e2e --kernel client=KERNEL`): %s\n", strings.Join(apart, ", "))
@@ -198,11 +198,11 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 }
 
 func renderFamily(out *strings.Builder, f claim.Family, tried map[string]trials) {
-	ordinary, slow, warped := 0, 0, 0
+	ordinary, slow, virtual := 0, 0, 0
 	for _, c := range f.Chosen(claim.Newest()) {
 		switch {
-		case f.IsWarp(c):
-			warped++
+		case f.NeedsVirtualTime(c):
+			virtual++
 			continue
 		case f.IsSlow(c):
 			slow++
@@ -211,8 +211,8 @@ func renderFamily(out *strings.Builder, f claim.Family, tried map[string]trials)
 	}
 	fmt.Fprintf(out, "\n## %s\n\n%s\n\n", f.Name, f.About)
 	fmt.Fprintf(out, "%d cells of %d possible ones are tried in an ordinary run, %d of them slow. ", ordinary, len(f.All()), slow)
-	if warped > 0 {
-		fmt.Fprintf(out, "%d more take hours or days and want a machine in which idle time passes at once. ", warped)
+	if virtual > 0 {
+		fmt.Fprintf(out, "%d more take hours or days and want a machine in which idle time passes at once. ", virtual)
 	}
 	out.WriteString("Axes, the usual value first:\n\n")
 	for _, a := range f.Axes {
@@ -246,7 +246,7 @@ func renderFamily(out *strings.Builder, f claim.Family, tried map[string]trials)
 		} else {
 			out.WriteString("Otherwise: ")
 		}
-		fmt.Fprintf(out, "%s. (%s) [%d]\n\n", r.Because, r.Source, tried[r.Name].ordinary+tried[r.Name].warped)
+		fmt.Fprintf(out, "%s. (%s) [%d]\n\n", r.Because, r.Source, tried[r.Name].ordinary+tried[r.Name].virtual)
 		if r.OutOfReach {
 			out.WriteString("- out of reach: nobody tries, and nothing is claimed\n")
 		}

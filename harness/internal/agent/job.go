@@ -43,8 +43,8 @@ type Job struct {
 	Results string
 	// Virtio says that the line is a virtio port and not the second serial port.
 	Virtio bool
-	// Warp says that idle time passes at once.
-	Warp bool
+	// VirtualTime says that idle time passes at once.
+	VirtualTime bool
 	// Sysctls are set before the command begins.
 	Sysctls []SysctlValue
 }
@@ -130,7 +130,7 @@ func (j Job) prepare() error {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: most}); err != nil {
 		return fmt.Errorf("allow %d descriptors: %w", most, err)
 	}
-	if j.Warp {
+	if j.VirtualTime {
 		if err := calm(); err != nil {
 			return err
 		}

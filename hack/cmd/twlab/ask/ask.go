@@ -28,7 +28,7 @@ Prints, for each, what the kernel did beside what the rule predicts, the rule's 
 every counter that moved. hack/e2e --cell FILE is the same.
 
   twlab ask phones.yaml
-  twlab ask phones.yaml --kernel all=debian-6.1 --warp
+  twlab ask phones.yaml --kernel all=debian-6.1 --virtual-time
   twlab ask phones.yaml --output-dir /tmp/phones
 
 Results and exit status are as those of hack/e2e.

@@ -62,7 +62,7 @@ func costs(ctx context.Context) (map[string]string, error) {
 	all, proxied, translated := 0, 0, 0
 	for _, f := range scenarios.Families() {
 		for _, c := range f.Chosen(kernels) {
-			if f.IsWarp(c) {
+			if f.NeedsVirtualTime(c) {
 				continue
 			}
 			all++

@@ -72,7 +72,7 @@ func kvm() finding {
 		return f
 	}
 	f.State, f.Detail = absent, "/dev/kvm: "+err.Error()
-	f.Cost = "other kernels are emulated: a boot takes 5 to 20 s, and the suite on one (--warp) some 15 minutes"
+	f.Cost = "other kernels are emulated: a boot takes 5 to 20 s, and the suite on one (--virtual-time) some 15 minutes"
 	if f.Mend = "a machine that has it"; os.IsPermission(err) {
 		f.Mend = "join the group of /dev/kvm"
 	}

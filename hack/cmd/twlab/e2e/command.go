@@ -12,7 +12,7 @@ import (
 )
 
 const usage = `usage: hack/e2e [--output-dir DIR] [--procs N] [--timeout TIME] [--race] [--cell FILE]
-                [--kernel all=KERNEL [--warp[=auto]] [--sysctl NAME=VALUE]...
+                [--kernel all=KERNEL [--virtual-time[=auto]] [--sysctl NAME=VALUE]...
                  | --kernel ROLE=KERNEL]...
                 [ginkgo flags] [-- suite flags]
 
@@ -36,13 +36,13 @@ outside of its sandbox and DIR.
   --kernel ROLE=KERNEL
                      give the role (client, gateway, balancer or server) a kernel of its own. Only
                      cells are run then, 4 at a time unless --procs says otherwise
-  --warp             with --kernel all=: idle time passes at once, so that what
+  --virtual-time     with --kernel all=: idle time passes at once, so that what
                      waits a minute takes a second; the machine is emulated, so
-                     that everything else is slow. --warp=auto does so where KVM
+                     that everything else is slow. --virtual-time=auto does so where KVM
                      does not work, which would be as slow in any case.
                      What a spec waits for, and every time in the reports, is of
                      the guest's clock
-  --timeout TIME     how long the run may take: 20m, or 6h with --warp or ROLE=KERNEL,
+  --timeout TIME     how long the run may take: 20m, or 6h with --virtual-time or ROLE=KERNEL,
                      unless you say otherwise. Always of the wall's clock. The spec
                      that runs then is interrupted, the others do not run, and
                      results so far are kept
@@ -60,7 +60,7 @@ All other flags are Ginkgo's, for example:
                                          cells by the values of their axes
   hack/e2e --label-filter 'full && !slow'
                                          every possible cell, not just the chosen
-  hack/e2e --kernel all=debian-6.1 --warp --label-filter warp
+  hack/e2e --kernel all=debian-6.1 --virtual-time --label-filter virtual-time
                                          what takes hours and days otherwise: 75
                                          days took 8 minutes of processor time
   hack/e2e --focus 'TIME_WAIT' -v        some stories, with all they say

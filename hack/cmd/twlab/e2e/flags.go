@@ -27,7 +27,7 @@ type Request struct {
 	Kernel      string   // that the whole suite runs on: --kernel all=
 	Kernels     []string // of roles, ROLE=KERNEL
 	Sysctls     []string // of the machine that Kernel gets
-	Warp        string   // "", "true" or "auto"
+	VirtualTime string   // "", "true" or "auto"
 	Race        bool
 	Suite       []string // flags behind "--"
 
@@ -129,9 +129,9 @@ func (r *Request) flags() *flag.FlagSet {
 		r.Sysctls = append(r.Sysctls, text)
 		return nil
 	})
-	own.BoolFunc("warp", "idle time passes at once", func(text string) error {
-		if r.Warp = text; text != "true" && text != "auto" {
-			return cli.Usage(fmt.Errorf("--warp=%s: want --warp or --warp=auto", text))
+	own.BoolFunc("virtual-time", "idle time passes at once", func(text string) error {
+		if r.VirtualTime = text; text != "true" && text != "auto" {
+			return cli.Usage(fmt.Errorf("--virtual-time=%s: want --virtual-time or --virtual-time=auto", text))
 		}
 		return nil
 	})
@@ -235,9 +235,9 @@ func flagError(name, value string, err error) error {
 	return cli.Usage(fmt.Errorf("--%s '%s': %w", name, value, err))
 }
 
-// wantsWarp tells whether the label filter asks for the cells that take hours.
-func (r *Request) wantsWarp() bool {
-	return strings.Contains(r.LabelFilter, "warp") && !strings.Contains(r.LabelFilter, "!warp")
+// wantsVirtualTime tells whether the label filter asks for the cells that take hours.
+func (r *Request) wantsVirtualTime() bool {
+	return strings.Contains(r.LabelFilter, "virtual-time") && !strings.Contains(r.LabelFilter, "!virtual-time")
 }
 
 // check says what does not go together, and makes paths absolute.
@@ -249,14 +249,14 @@ func (r *Request) check() error {
 		return cli.Usage(fmt.Errorf("--race needs libraries that a machine of --kernel has not"))
 	case r.Kernel == "" && len(r.Sysctls) > 0:
 		return cli.Usage(fmt.Errorf("--sysctl is for machines: give a kernel with --kernel all=NAME"))
-	case r.Kernel == "" && r.Warp != "":
-		return cli.Usage(fmt.Errorf("--warp is for machines: give a kernel with --kernel all=NAME"))
+	case r.Kernel == "" && r.VirtualTime != "":
+		return cli.Usage(fmt.Errorf("--virtual-time is for machines: give a kernel with --kernel all=NAME"))
 	case r.Cell != "" && r.LabelFilter != "":
 		return cli.Usage(fmt.Errorf("--label-filter does not go with cells of your own, which all run"))
-	case r.Kernel != "" && r.Warp == "" && r.wantsWarp():
-		return cli.Usage(fmt.Errorf("cells with the label warp take hours or days: add --warp"))
-	case r.Warp != "" && r.guestClock != "":
-		return cli.Usage(fmt.Errorf("%s goes by the guest's clock, which jumps over days with --warp: leave it out (--timeout is of the wall's clock there)", r.guestClock))
+	case r.Kernel != "" && r.VirtualTime == "" && r.wantsVirtualTime():
+		return cli.Usage(fmt.Errorf("cells with the label virtual-time take hours or days: add --virtual-time"))
+	case r.VirtualTime != "" && r.guestClock != "":
+		return cli.Usage(fmt.Errorf("%s goes by the guest's clock, which jumps over days with --virtual-time: leave it out (--timeout is of the wall's clock there)", r.guestClock))
 	}
 	if len(r.Kernels) > 0 {
 		if err := probe.CheckWords(r.Kernels); err != nil {

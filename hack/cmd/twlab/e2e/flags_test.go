@@ -24,13 +24,13 @@ func TestACommandLineIsReadAsGinkgoReadsIt(t *testing.T) {
 		"--focus a --focus b -vv=false":      {ginkgo: []string{"--focus=a", "--focus=b", "--vv=false"}},
 		"--dry-run -- -mutate=all --x":       {dryRun: true, ginkgo: []string{"--dry-run=true"}, Suite: []string{"-mutate=all", "--x"}},
 		"--sleep-on-failure 3s":              {guestClock: "--sleep-on-failure", ginkgo: []string{"--sleep-on-failure=3s"}},
-		"--kernel all=debian-6.1 --warp --label-filter warp --sysctl a=1": {
-			Kernel: "debian-6.1", Warp: "true", LabelFilter: "warp", Sysctls: []string{"a=1"},
+		"--kernel all=debian-6.1 --virtual-time --label-filter virtual-time --sysctl a=1": {
+			Kernel: "debian-6.1", VirtualTime: "true", LabelFilter: "virtual-time", Sysctls: []string{"a=1"},
 		},
-		"--kernel=all=" + image + ",/ --warp=auto":  {Kernel: image + ",/", Warp: "auto"},
-		"--kernel balancer=x --kernel client=/y,/z": {Kernels: []string{"balancer=x", "client=/y,/z"}},
-		"--cell " + image + " --output-dir x":       {Cell: image, Output: "x"},
-		"--cpuprofile x --fail-fast --no-color":     {ginkgo: []string{"--cpuprofile=x", "--fail-fast=true", "--no-color=true"}},
+		"--kernel=all=" + image + ",/ --virtual-time=auto": {Kernel: image + ",/", VirtualTime: "auto"},
+		"--kernel balancer=x --kernel client=/y,/z":        {Kernels: []string{"balancer=x", "client=/y,/z"}},
+		"--cell " + image + " --output-dir x":              {Cell: image, Output: "x"},
+		"--cpuprofile x --fail-fast --no-color":            {ginkgo: []string{"--cpuprofile=x", "--fail-fast=true", "--no-color=true"}},
 	} {
 		got, err := Parse(strings.Fields(line), nil)
 		if err != nil || !reflect.DeepEqual(got, want) {
@@ -41,21 +41,21 @@ func TestACommandLineIsReadAsGinkgoReadsIt(t *testing.T) {
 
 func TestSlipsAreOneLine(t *testing.T) {
 	for line, want := range map[string]string{
-		"--lable-filter x":                   "unknown flag --lable-filter; near it: --label-filter",
-		"--labelFilter x":                    "near it: --label-filter", // as Ginkgo had it once: it would pass by ours
-		"--tags x":                           "--tags means nothing here",
-		"-r":                                 "--r means nothing here: there is one suite",
-		"--nodes 3":                          "--nodes means nothing here: say --procs",
-		"--repeat x":                         "--repeat 'x': ",
-		"--focus":                            "--focus needs a value",
-		"x":                                  "'x' belongs to no flag",
-		"--warp=maybe --kernel all=x":        "--warp=maybe: want --warp or --warp=auto",
-		"--kernel all=x --label-filter warp": "add --warp",
-		"--kernel nobody=x":                  "roles are client, gateway, balancer and server",
-		"--kernel all=":                      "wants the name or path of a kernel",
-		"--sysctl a=1":                       "--sysctl is for machines",
-		"--cell /nowhere":                    "cannot read the cells in '/nowhere'",
-		"--cell / ":                          "cannot read the cells in '/'",
+		"--lable-filter x":                    "unknown flag --lable-filter; near it: --label-filter",
+		"--labelFilter x":                     "near it: --label-filter", // as Ginkgo had it once: it would pass by ours
+		"--tags x":                            "--tags means nothing here",
+		"-r":                                  "--r means nothing here: there is one suite",
+		"--nodes 3":                           "--nodes means nothing here: say --procs",
+		"--repeat x":                          "--repeat 'x': ",
+		"--focus":                             "--focus needs a value",
+		"x":                                   "'x' belongs to no flag",
+		"--virtual-time=maybe --kernel all=x": "--virtual-time=maybe: want --virtual-time or --virtual-time=auto",
+		"--kernel all=x --label-filter virtual-time": "add --virtual-time",
+		"--kernel nobody=x":                          "roles are client, gateway, balancer and server",
+		"--kernel all=":                              "wants the name or path of a kernel",
+		"--sysctl a=1":                               "--sysctl is for machines",
+		"--cell /nowhere":                            "cannot read the cells in '/nowhere'",
+		"--cell / ":                                  "cannot read the cells in '/'",
 	} {
 		_, err := Parse(strings.Fields(line), nil)
 		var slip cli.UsageError

@@ -73,14 +73,14 @@ func begin(ctx context.Context, request Request) (err error) {
 			return err
 		}
 	}
-	warped, err := r.machine(ctx)
+	virtual, err := r.machine(ctx)
 	if err != nil {
 		return err
 	}
 	if r.have, err = r.programs(ctx, r.kit, r.out.bin()); err != nil {
 		return err
 	}
-	r.guest.Agent, r.guest.Warp = r.have.agent, warped
+	r.guest.Agent, r.guest.VirtualTime = r.have.agent, virtual
 	if err := r.askKernels(ctx); err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func exited(c *exec.Cmd) error {
 
 // machine says what can be known before about the machine of --kernel all=, and whether idle
 // time passes at once there.
-func (r *run) machine(ctx context.Context) (warped bool, err error) {
+func (r *run) machine(ctx context.Context) (virtual bool, err error) {
 	if r.Kernel == "" {
 		return false, nil
 	}
@@ -136,11 +136,11 @@ func (r *run) machine(ctx context.Context) (warped bool, err error) {
 		r.guest.Files = append(r.guest.Files, r.Cell)
 	}
 	accelerator, err := r.guest.Check(ctx)
-	warped = r.Warp == "true" || r.Warp == "auto" && accelerator != string(machines.KVM)
-	if warped {
-		r.suite = append(r.suite, "-warped")
+	virtual = r.VirtualTime == "true" || r.VirtualTime == "auto" && accelerator != string(machines.KVM)
+	if virtual {
+		r.suite = append(r.suite, "-virtual-time")
 	}
-	return warped, err
+	return virtual, err
 }
 
 // askKernels boots the kernels of roles once, and asks what they can do: the suite goes by
@@ -276,7 +276,7 @@ func (r *run) procs() int {
 		return 1 // Ginkgo has it for one process only
 	case r.Procs > 0:
 		return r.Procs
-	case r.Kernel != "" && r.guest.Warp:
+	case r.Kernel != "" && r.guest.VirtualTime:
 		return 1 // the machine has one processor, and loses nothing by waiting
 	case r.Kernel != "":
 		return emulated
@@ -297,11 +297,11 @@ func (r *run) procs() int {
 // once: the guest is ended from outside there.
 func (r *run) timeout() (string, error) {
 	usual := "20m" // far beyond a good run; Ginkgo's hour is a long wait for a hang
-	if len(r.Kernels) > 0 || r.guest.Warp {
+	if len(r.Kernels) > 0 || r.guest.VirtualTime {
 		usual = "6h" // every spec boots machines, a few at a time; or all is emulated, one spec after the other
 	}
 	limit := cmp.Or(r.Timeout, usual)
-	if !r.guest.Warp {
+	if !r.guest.VirtualTime {
 		return limit, nil
 	}
 	const century = "1000000h" // Ginkgo takes 0 for its own hour

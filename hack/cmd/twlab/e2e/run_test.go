@@ -25,7 +25,7 @@ func TestHowManySpecsAtATime(t *testing.T) {
 		"many of both":           {run{selected: 1000, slow: 30}, 64},
 		"roles":                  {run{selected: 80, Request: Request{Kernels: []string{"balancer=x"}}}, 4},
 		"a machine":              {run{Request: Request{Kernel: "x"}}, 6},
-		"a machine, emulated":    {run{Request: Request{Kernel: "x"}, guest: guest.Machine{Warp: true}}, 1},
+		"a machine, emulated":    {run{Request: Request{Kernel: "x"}, guest: guest.Machine{VirtualTime: true}}, 1},
 		"as somebody says":       {run{selected: 80, Request: Request{Procs: 3}}, 3},
 		"dry":                    {run{Request: Request{Procs: 3, dryRun: true}}, 1},
 		"asleep after a failure": {run{Request: Request{Procs: 3, guestClock: "--sleep-on-failure"}}, 1},
@@ -45,8 +45,8 @@ func TestWhoseTimeoutItIs(t *testing.T) {
 		"usual":   {run{}, "20m", 0},
 		"said":    {run{Request: Request{Timeout: "1h"}}, "1h", 0},
 		"roles":   {run{Request: Request{Kernels: []string{"balancer=x"}}}, "6h", 0},
-		"warped":  {run{guest: guest.Machine{Warp: true}}, "1000000h", 6 * time.Hour},
-		"so, and": {run{Request: Request{Timeout: "90s"}, guest: guest.Machine{Warp: true}}, "1000000h", 90 * time.Second},
+		"virtual": {run{guest: guest.Machine{VirtualTime: true}}, "1000000h", 6 * time.Hour},
+		"so, and": {run{Request: Request{Timeout: "90s"}, guest: guest.Machine{VirtualTime: true}}, "1000000h", 90 * time.Second},
 	} {
 		if got, err := c.r.timeout(); err != nil || got != c.ginkgo || c.r.guest.Timeout != c.guest {
 			t.Errorf("%s: %s and %v (%v), want %s and %v", name, got, c.r.guest.Timeout, err, c.ginkgo, c.guest)

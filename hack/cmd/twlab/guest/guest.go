@@ -27,13 +27,13 @@ const notRun = 125
 
 // Machine says which machine a command gets.
 type Machine struct {
-	Kernel  string   // name of a fetched kernel, or IMAGE or IMAGE,MODULES, paths
-	Sysctls []string // NAME=VALUE
-	Files   []string // that the command needs, at the same paths
-	Agent   string   // the guest agent, built
-	Results string   // directory to bring back, the same here and there
-	Warp    bool     // let idle time pass at once
-	Timeout time.Duration
+	Kernel      string   // name of a fetched kernel, or IMAGE or IMAGE,MODULES, paths
+	Sysctls     []string // NAME=VALUE
+	Files       []string // that the command needs, at the same paths
+	Agent       string   // the guest agent, built
+	Results     string   // directory to bring back, the same here and there
+	VirtualTime bool     // let idle time pass at once
+	Timeout     time.Duration
 }
 
 // Arguments are those of this program that run a command in the machine. The exit status is
@@ -41,8 +41,8 @@ type Machine struct {
 // written brought back; the exit status is still the command's, unless it had to be killed.
 func (m Machine) Arguments(argv ...string) []string {
 	all := []string{"guest", "--kernel=" + m.Kernel, "--agent=" + m.Agent, "--results=" + m.Results}
-	if m.Warp {
-		all = append(all, "--warp", "--timeout="+m.Timeout.String())
+	if m.VirtualTime {
+		all = append(all, "--virtual-time", "--timeout="+m.Timeout.String())
 	}
 	for _, f := range m.Files {
 		all = append(all, "--file="+f)
@@ -80,7 +80,7 @@ func Command() *cobra.Command {
 	flags.StringVar(&m.Kernel, "kernel", "", "`NAME` of a fetched kernel, or IMAGE or IMAGE,MODULES, paths")
 	flags.StringVar(&m.Agent, "agent", "", "`FILE` of the guest agent")
 	flags.StringVar(&m.Results, "results", "", "`DIR` to bring back, the same here and there")
-	flags.BoolVar(&m.Warp, "warp", false, "let idle time pass at once")
+	flags.BoolVar(&m.VirtualTime, "virtual-time", false, "let idle time pass at once")
 	flags.DurationVar(&m.Timeout, "timeout", 0, "how `long` it may take by the clock here; 0 is no limit")
 	flags.StringArrayVar(&m.Files, "file", nil, "further `FILE` for the machine; may be repeated")
 	flags.StringArrayVar(&m.Sysctls, "sysctl", nil, "`NAME=VALUE` that the machine gets first; may be repeated")
@@ -104,7 +104,7 @@ func Command() *cobra.Command {
 
 // job is what the machine is to do, but for the command.
 func (m Machine) job() (job suitevm.Job, err error) {
-	job = suitevm.Job{Processors: runtime.NumCPU(), Env: environment(os.Environ()), Results: m.Results, Files: m.Files, Warp: m.Warp, Timeout: m.Timeout}
+	job = suitevm.Job{Processors: runtime.NumCPU(), Env: environment(os.Environ()), Results: m.Results, Files: m.Files, VirtualTime: m.VirtualTime, Timeout: m.Timeout}
 	job.Agent = m.Agent
 	for _, text := range m.Sysctls {
 		name, value, found := strings.Cut(text, "=")
@@ -126,7 +126,7 @@ func (m Machine) run(ctx context.Context, argv []string, interrupts <-chan os.Si
 		return 0, errors.New("no command")
 	}
 	job.Output, job.Interrupts = stdout, interrupts
-	if job.Warp {
+	if job.VirtualTime {
 		// Go programs collect garbage every two minutes even when there is none,
 		// which is all that they do while days pass.
 		job.Env = append(job.Env, "GOGC=off", "GOMEMLIMIT=512MiB")

@@ -41,7 +41,7 @@ const running = "running"
 type options struct {
 	output  string
 	jobs    int
-	warp    string // "", "true" or "auto"
+	virtual string // "", "true" or "auto"
 	results bool
 	flags   []string // of hack/e2e
 	kernels []string // or directories of results
@@ -69,8 +69,8 @@ func command() (*cobra.Command, *options) {
 		Short: "The suite on several kernels, side by side",
 		Long:  about,
 		Example: `  twlab matrix running debian-5.10 debian-6.1 debian-6.12 debian-newest
-  twlab matrix --warp debian-5.10 debian-6.12 -- --label-filter 'family:tuple'
-  twlab matrix --warp running debian-5.10 -- --cell FILE    what each cell of your own came to
+  twlab matrix --virtual-time debian-5.10 debian-6.12 -- --label-filter 'family:tuple'
+  twlab matrix --virtual-time running debian-5.10 -- --cell FILE    what each cell of your own came to
   twlab matrix --results .out/matrix/running ~/downloads/debian-6.1`,
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			return append(kernels.Names(), running), cobra.ShellCompDirectiveDefault
@@ -78,8 +78,8 @@ func command() (*cobra.Command, *options) {
 	}
 	c.Flags().StringVar(&o.output, "output-dir", "", "`DIR` where results go (default: .out/matrix in the repository)")
 	c.Flags().IntVar(&o.jobs, "jobs", 0, "runs at the same time (default: as many as memory allows,\n2.5 GiB each, and as there are processors)")
-	c.Flags().StringVar(&o.warp, "warp", "", "idle time passes at once on all kernels but the running one;\n--warp=auto does so where KVM does not work")
-	c.Flags().Lookup("warp").NoOptDefVal = "true"
+	c.Flags().StringVar(&o.virtual, "virtual-time", "", "idle time passes at once on all kernels but the running one;\n--virtual-time=auto does so where KVM does not work")
+	c.Flags().Lookup("virtual-time").NoOptDefVal = "true"
 	c.Flags().BoolVar(&o.results, "results", false, "the words are directories with results: run nothing")
 	return c, &o
 }
@@ -90,22 +90,22 @@ func (o *options) take(c *cobra.Command, words []string) error {
 		o.kernels, o.flags = words[:c.ArgsLenAtDash()], words[c.ArgsLenAtDash():]
 	}
 	given := c.Flags().Changed
-	return o.check(given("jobs"), given("warp"), len(o.flags) > 0)
+	return o.check(given("jobs"), given("virtual-time"), len(o.flags) > 0)
 }
 
 // check says what is wrong with the command line.
-func (o options) check(jobs, warp, flags bool) error {
+func (o options) check(jobs, virtual, flags bool) error {
 	switch {
 	case o.results && len(o.kernels) == 0:
 		return cli.Usage(fmt.Errorf("--results wants directories with results"))
-	case o.results && (jobs || warp || flags):
-		return cli.Usage(fmt.Errorf("--results runs nothing: --jobs, --warp and flags of hack/e2e do not go with it"))
+	case o.results && (jobs || virtual || flags):
+		return cli.Usage(fmt.Errorf("--results runs nothing: --jobs, --virtual-time and flags of hack/e2e do not go with it"))
 	case o.results:
 		return nil
 	case len(o.kernels) == 0:
 		return cli.Usage(fmt.Errorf("which kernels? twlab kernels list has their names"))
-	case warp && o.warp != "true" && o.warp != "auto":
-		return cli.Usage(fmt.Errorf("--warp=%s: want --warp or --warp=auto", o.warp))
+	case virtual && o.virtual != "true" && o.virtual != "auto":
+		return cli.Usage(fmt.Errorf("--virtual-time=%s: want --virtual-time or --virtual-time=auto", o.virtual))
 	case jobs && o.jobs < 1:
 		return cli.Usage(fmt.Errorf("--jobs wants a number of at least 1, not '%d'", o.jobs))
 	}
@@ -120,8 +120,8 @@ func (o options) check(jobs, warp, flags bool) error {
 		return cli.Usage(fmt.Errorf("flags of hack/e2e: see hack/e2e --help"))
 	case err != nil:
 		return err
-	case request.Output != "" || request.Kernel != "" || request.Warp != "" || len(request.Kernels) > 0:
-		return cli.Usage(fmt.Errorf("--output-dir, --kernel and --warp are not for hack/e2e here: give them and the kernels before --"))
+	case request.Output != "" || request.Kernel != "" || request.VirtualTime != "" || len(request.Kernels) > 0:
+		return cli.Usage(fmt.Errorf("--output-dir, --kernel and --virtual-time are not for hack/e2e here: give them and the kernels before --"))
 	}
 	return nil
 }

@@ -90,8 +90,8 @@ func (o options) once(ctx context.Context, suite []string, kernel string) (how s
 	argv := append(slices.Clone(suite), "--output-dir="+dir)
 	if kernel != running {
 		argv = append(argv, "--kernel=all="+kernel)
-		if o.warp != "" {
-			argv = append(argv, "--warp="+o.warp)
+		if o.virtual != "" {
+			argv = append(argv, "--virtual-time="+o.virtual)
 		}
 	}
 	argv = append(argv, o.flags...)

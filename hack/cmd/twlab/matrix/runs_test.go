@@ -30,8 +30,8 @@ func TestCommandLines(t *testing.T) {
 		"":                         "which kernels?",
 		"running":                  "",
 		"running debian-6.1 -- -v": "",
-		"--warp x":                 "",
-		"--warp=maybe x":           "--warp=maybe: want --warp or --warp=auto",
+		"--virtual-time x":         "",
+		"--virtual-time=maybe x":   "--virtual-time=maybe: want --virtual-time or --virtual-time=auto",
 		"a/b a-b":                  "kernel 'a-b' is given twice", // by their directories
 		"--jobs 0 x":               "--jobs wants a number of at least 1",
 		"x -- --output-dir y":      "give them and the kernels before --",
