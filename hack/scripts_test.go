@@ -59,7 +59,7 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"soak that cannot write":        {"soak", []string{"--output-dir", "/proc/twlab", "3"}, "cannot write to the output directory"},
 		"soak in another's directory":   {"soak", []string{"--output-dir", filepath.Dir(file), "3"}, "has files that twlab soak did not make"},
 		"mutations of no such family":   {"mutate", []string{"--family", "tupel"}, `no family "tupel"; there are defaults, `},
-		"mutations of no such rule":     {"mutate", []string{"--rule=tuple-newer-stmp"}, "near it are tuple-newer-stamp, "},
+		"mutations of no such rule":     {"mutate", []string{"--rule=tuple-newer-stmp"}, "near it are tuple-newer-timestamp, "},
 		"mutations of a rule of another family": {
 			"mutate", []string{"--family", "tuple", "--rule", "clock-none"}, `no rule "clock-none" in family tuple`,
 		},

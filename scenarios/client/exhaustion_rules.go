@@ -85,7 +85,7 @@ func exhaustionBalancerRules() []claim.Rule {
 
 	return []claim.Rule{
 		{
-			Name: "exhaustion-balancer-newer-stamp", Cells: atBalancer.And(bothStamped),
+			Name: "exhaustion-balancer-newer-timestamp", Cells: atBalancer.And(bothStamped),
 			Want: claim.With([]claim.Expectation{claim.Is("end", "FIN"), claim.Is("timestamps", "yes"), claim.Exactly("balancer time-wait", 1),
 				claim.Stays(lab.Client, "TcpExt.TCPTimeWaitOverflow")}, fresh...),
 			Because: "who closes first has the TIME_WAIT; when it is the balancer, the client's port is free, and the balancer gives its " +

@@ -111,7 +111,7 @@ func remedyPortRules() []claim.Rule {
 
 	return []claim.Rule{
 		{
-			Name: "remedies-bind-bare", Cells: bare.And(claim.Where{remedy: {"bind"}}),
+			Name: "remedies-bind-no-timestamps", Cells: bare.And(claim.Where{remedy: {"bind"}}),
 			Want: claim.With([]claim.Expectation{claim.Exactly("connected", remedyPorts), claim.Exactly("no port", half), claim.Exactly("client TIME_WAIT", remedyPorts),
 				claim.Stays(lab.Client, "TcpExt.TWRecycled")}, whole...),
 			Because: "a TIME_WAIT of a connection without timestamps is never reused: bind succeeds and connect fails",

@@ -37,7 +37,7 @@ func causeClaims() []Claim {
 			Truth: "A TIME_WAIT of a connection without timestamps is never taken: not by tcp_tw_reuse=1, and not by an explicit bind with SO_REUSEADDR " +
 				"either. To turn timestamps off on the balancer takes this remedy from every client.",
 			Since: "all",
-			Rules: []string{"exhaustion-no-timestamps", "exhaustion-bind-needs-timestamps", "remedies-bind-bare", "recycle-*"},
+			Rules: []string{"exhaustion-no-timestamps", "exhaustion-bind-needs-timestamps", "remedies-bind-no-timestamps", "recycle-*"},
 		},
 		{
 			Chinese: "tcp_tw_recycle 和 tcp_tw_reuse 只有在 tcp_timestamps 打开时才会生效。",
@@ -107,7 +107,7 @@ func rejectionClaims() []Claim {
 				"broken: tcp_rfc1337=1 on the balancer, or a RST or ACK that is lost or not translated. Then each rejected SYN begins the 60 s anew.",
 			Since: "all",
 			Rules: []string{
-				"tuple-older-stamp-answered", "tuple-older-stamp-answered-1s", "tuple-older-stamp-shut-out", "chance-many-hosts",
+				"tuple-older-timestamp-answered", "tuple-older-timestamp-answered-1s", "tuple-older-timestamp-blocked", "chance-many-hosts",
 			},
 		},
 		{
@@ -117,7 +117,7 @@ func rejectionClaims() []Claim {
 			Truth: "Greater by the sign of the 32 bit difference, not by a single tick less; an equal timestamp leaves it to the sequence number, and a newer " +
 				"one is accepted whatever the sequence number is.",
 			Since: "all",
-			Rules: []string{"tuple-older-stamp-answered", "tuple-newer-stamp", "tuple-newer-number", "tuple-older-number-answered"},
+			Rules: []string{"tuple-older-timestamp-answered", "tuple-newer-timestamp", "tuple-newer-number", "tuple-older-number-answered"},
 		},
 		{
 			Chinese: "24天内收过包（时间戳字段是32位，Linux 默认1ms更新一次时间戳，24天会发生时间戳回绕）。",
@@ -128,7 +128,7 @@ func rejectionClaims() []Claim {
 				"and a timer interrupt (1 to 10 ms) before. The sign of a difference turns after 24.8 days, the clock wraps after 49.7, and a wrap does no harm. " +
 				"With tcp_timestamps=1 the clock begins at a random offset anyway.",
 			Since: "tick of 1 ms since 4.13",
-			Rules: []string{"clock-*", "tuple-newer-stamp", "tuple-wrapped-out-of-reach", "idle-*"},
+			Rules: []string{"clock-*", "tuple-newer-timestamp", "tuple-wrapped-out-of-reach", "idle-*"},
 		},
 	}
 }
@@ -149,7 +149,7 @@ func balancerClaims() []Claim {
 			Since: "all; one host alone since 7.0 and in stable kernels with commit 165573e41f2f",
 			Rules: []string{
 				"chance-many-hosts", "chance-many-hosts-one-clock", "chance-one-host-many-offsets", "chance-one-host-one-offset",
-				"chance-one-host-one-clock", "clock-per-port", "clock-per-host", "uptimes-*", "share-clocks-*", "share-one-clock", "profile-short-hold*",
+				"chance-one-host-one-clock", "clock-per-port", "clock-per-host", "uptimes-*", "share-clocks-*", "share-one-clock", "profile-short-timeout*",
 			},
 		},
 		{
@@ -161,7 +161,7 @@ func balancerClaims() []Claim {
 			Since: "all",
 			Rules: []string{
 				"chance-by-number", "share-numbers", "tuple-older-number-answered", "tuple-older-number-answered-1s", "tuple-older-number-unhindered",
-				"tuple-older-number-shut-out", "tuple-older-number-shut-out-for-good", "tuple-newer-number", "exhaustion-no-timestamps",
+				"tuple-older-number-blocked", "tuple-older-number-blocked-for-good", "tuple-newer-number", "exhaustion-no-timestamps",
 			},
 		},
 		{

@@ -108,7 +108,7 @@ const claimsIntroduction = `<!-- Generated from scenarios/*/*.go by go test ./sc
 here, with what is true instead, and with the rules that prove it: each is tried on the running kernel in all its cells, and
 fails when the kernel does something else. To see for yourself:
 
-    hack/e2e --label-filter 'rule:tuple-older-stamp-answered'
+    hack/e2e --label-filter 'rule:tuple-older-timestamp-answered'
 
 Words: a *five-tuple* is protocol, both addresses and both ports; the *balancer* stands for HAProxy's side, *client* and
 *gateway* for the others. A *cell* is one combination that is tried; in brackets is how many of them an ordinary run tries for a rule

@@ -89,7 +89,7 @@ func sysctlClaims() []Claim {
 			Truth: "It makes connect, on the side that connects, take the port of its own TIME_WAIT for the same destination. It does nothing on the " +
 				"side that is connected to, and does not remove TIME_WAITs.",
 			Since: "all",
-			Rules: []string{"exhaustion-reused", "exhaustion-reuse-off", "exhaustion-balancer-newer-stamp"},
+			Rules: []string{"exhaustion-reused", "exhaustion-reuse-off", "exhaustion-balancer-newer-timestamp"},
 		},
 		{
 			Chinese: "一来TIME_WAIT创建时间必须超过一秒才可能会被复用",

@@ -12,7 +12,7 @@ func remedyClaims() []Claim {
 				"is accepted; when another client comes from the same address and port, everything said above about five-tuples applies.",
 			Since: "all; HAProxy as in 2.6",
 			Rules: []string{
-				"remedies-balancer-closes", "exhaustion-balancer-newer-stamp", "exhaustion-balancer-newer-number",
+				"remedies-balancer-closes", "exhaustion-balancer-newer-timestamp", "exhaustion-balancer-newer-number",
 				"proxy-http-request", "proxy-http-request-shared", "proxy-http-httpclose", "proxy-http-httpclose-late", "proxy-http-httpclose-first", "proxy-http-idle", "proxy-http-idle-shared",
 				"proxy-tcp-server", "proxy-tcp-idle", "proxy-dnat-server", "proxy-endpoint-server",
 			},
@@ -92,7 +92,7 @@ func omittedKernelClaims() []Claim {
 			Truth: "A SYN inside the old receive window is refused by RST (ECONNREFUSED at once); any other is answered by an ACK, and the RST removes the " +
 				"FIN_WAIT2 even with tcp_rfc1337=1.",
 			Since: "all",
-			Rules: []string{"tuple-fin-wait-2-refused", "tuple-fin-wait-2-answered", "tuple-fin-wait-2-answered-1s", "tuple-fin-wait-2-cut-off"},
+			Rules: []string{"tuple-fin-wait-2-refused", "tuple-fin-wait-2-answered", "tuple-fin-wait-2-answered-1s", "tuple-fin-wait-2-blocked"},
 		},
 		{
 			English: "What if the balancer still has the connection established, because the client vanished?",
@@ -102,7 +102,7 @@ func omittedKernelClaims() []Claim {
 				"which costs the newcomer one repetition; and from Linux 3.8 to 3.17 it drops the SYN without a word.",
 			Since: "all",
 			Rules: []string{
-				"tuple-established-challenged", "tuple-established-older-stamp", "tuple-established-challenged-1s", "tuple-established-cut-off",
+				"tuple-established-challenged", "tuple-established-older-timestamp", "tuple-established-challenged-1s", "tuple-established-blocked",
 				"tuple-challenged-limited", "tuple-challenged-limited-3s", "tuple-established-ignored", "tuple-challenged-ignored",
 			},
 		},
@@ -128,7 +128,7 @@ func omittedKernelClaims() []Claim {
 			Mark:    Question,
 			Truth:   "tcp_rfc1337 is off by default, and turns a delay of 10 ms into a connection that never comes. The local port range has 28232 ports.",
 			Since:   "all",
-			Rules:   []string{"defaults-*", "tuple-older-stamp-shut-out"},
+			Rules:   []string{"defaults-*", "tuple-older-timestamp-blocked"},
 		},
 	}
 }

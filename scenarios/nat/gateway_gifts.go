@@ -15,7 +15,7 @@ import (
 func gatewayGiftRules() (rules []claim.Rule) {
 	for _, g := range []gift{
 		{
-			name:    "gateway-forgot",
+			name:    "gateway-expired",
 			cells:   claim.Both(expired, append(keeps.And(claim.Where{gatewaySource: {"same"}}), claim.Where{gatewayPool: smallPools})),
 			because: "a gateway whose entry has run out gives the port to whoever asks for it",
 			source:  "nf_conntrack_tcp_timeout_time_wait; get_unique_tuple",
@@ -80,7 +80,7 @@ func (g gift) rules() []claim.Rule {
 			Source:  "TCP_TIMEWAIT_LEN",
 		},
 		{
-			Name: "-older-stamp", Cells: claim.Cells{{gatewayLeft: timeWait, gatewayBalancerTS: {"1"}, gatewayClock: {string(situation.Older)}}},
+			Name: "-older-timestamp", Cells: claim.Cells{{gatewayLeft: timeWait, gatewayBalancerTS: {"1"}, gatewayClock: {string(situation.Older)}}},
 			Want:    claim.With([]claim.Expectation{met, claim.AtLeast("paws rejects", 1)}, inTheEnd...),
 			Because: "the balancer's TIME_WAIT rejects the older timestamp by an ACK, the client's RST removes it, and the next SYN gets in",
 			Source:  "tcp_timewait_state_process, RFC 7323 section 5",

@@ -52,33 +52,33 @@ func profileAgainRules() []claim.Rule {
 			Source: "commit 4589725502871; TCP_TIMEWAIT_LEN",
 		},
 		{
-			Name: "profile-short-hold-one-clock", Cells: shortHold, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.TimestampsMode2)},
+			Name: "profile-short-timeout-one-clock", Cells: shortHold, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.TimestampsMode2)},
 			Want:    append([]claim.Expectation{claim.Exactly(after, 0)}, all...),
 			Because: "without random offsets all namespaces of one kernel have one clock; hosts with different uptimes do not",
 			Source:  "tcp_time_stamp before commit 95a22caee396",
 		},
 		{
-			Name: "profile-short-hold-own-block", Cells: ownBlock, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)},
+			Name: "profile-short-timeout-own-block", Cells: ownBlock, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)},
 			Want:    append([]claim.Expectation{claim.Exactly(after, 0)}, all...),
 			Because: "the ports of a block are met by the client that had them before, whose clock only goes forward",
 			Source:  "commit 28ee1b746f49, secure_seq: downgrade to per-host timestamp offsets",
 		},
 		{
-			Name: "profile-short-hold-hosts", Cells: shortHold, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)},
+			Name: "profile-short-timeout-hosts", Cells: shortHold, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)},
 			Want: append([]claim.Expectation{claim.Between(after, 1, profilePorts-1)}, all...),
 			Because: "after a hold time that is shorter than 60 s, the balancer's TIME_WAITs refuse at first the SYNs of hosts whose clocks are behind " +
 				"that of the host before",
 			Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN",
 		},
 		{
-			Name: "profile-short-hold", Cells: shortHold,
+			Name: "profile-short-timeout", Cells: shortHold,
 			Want: append([]claim.Expectation{claim.About(after, profilePorts, 0.5)}, all...),
 			Because: "within the hold time the gateway refuses; after it, when that is shorter than 60 s, the balancer's TIME_WAITs refuse half of " +
 				"the SYNs at first, even where a client meets only its own: each of its connections has a clock of its own",
 			Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN; commit 165573e41f2f",
 		},
 		{
-			Name: "profile-long-hold", Cells: claim.Cells{again},
+			Name: "profile-long-timeout", Cells: claim.Cells{again},
 			Want:    append([]claim.Expectation{claim.Exactly(within, 0)}, nothing...),
 			Because: "within the hold time the gateway refuses; after it, when that is longer than the balancer's 60 s, nobody does",
 			Source:  "TCP_TIMEWAIT_LEN; nf_conntrack_tcp_timeout_time_wait",

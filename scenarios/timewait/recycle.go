@@ -154,7 +154,7 @@ func recycleMemoryRules() []claim.Rule {
 			Source: source,
 		},
 		{
-			Name: "recycle-bare-dropped", Cells: claim.Cells{remembers}.And(inside).And(claim.Where{recycleClientTS: {firstOnly}}),
+			Name: "recycle-no-timestamp-dropped", Cells: claim.Cells{remembers}.And(inside).And(claim.Where{recycleClientTS: {firstOnly}}),
 			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TwRecycle), claim.Has(lab.Balancer, kernel.StrictRecycle)}, Want: dropped,
 			Because: "since Linux 3.17 a SYN without timestamps is dropped too while the address is remembered",
 			Source:  source + "; commit a26552afe894",

@@ -98,7 +98,7 @@ func tupleUndisputedRules() []claim.Rule {
 func tupleNewerRules() []claim.Rule {
 	return []claim.Rule{
 		{
-			Name: "tuple-newer-stamp", Cells: newerStamp.And(inTimeWait), Want: atOnce,
+			Name: "tuple-newer-timestamp", Cells: newerStamp.And(inTimeWait), Want: atOnce,
 			Because: "a newer timestamp proves a new connection, whatever its sequence number; newer is by the sign of the difference, " +
 				"so a clock that passes 2^32 does no harm",
 			Source: "RFC 6191, tcp_timewait_state_process, tcp_paws_check",
@@ -115,20 +115,20 @@ func tupleNewerRules() []claim.Rule {
 func tupleOlderStampRules() []claim.Rule {
 	return []claim.Rule{
 		{
-			Name: "tuple-older-stamp-answered", Cells: olderStamp.And(inTimeWait).And(minds), Kernels: []claim.Condition{prompt},
+			Name: "tuple-older-timestamp-answered", Cells: olderStamp.And(inTimeWait).And(minds), Kernels: []claim.Condition{prompt},
 			Want: claim.With(tupleAnswered, atOncePrompt, claim.AtLeast("paws rejects", 1)),
 			Because: "an older timestamp is rejected (PAWS), but by an ACK; the client answers with a RST, which removes the TIME_WAIT, " +
 				"and sends its SYN again some 10 ms later",
 			Source: "RFC 7323 section 5, tcp_timewait_state_process, tcp_rcv_synsent_state_process; commit 9603d47bad46",
 		},
 		{
-			Name: "tuple-older-stamp-answered-1s", Cells: olderStamp.And(inTimeWait).And(minds), Kernels: []claim.Condition{byTimer},
+			Name: "tuple-older-timestamp-answered-1s", Cells: olderStamp.And(inTimeWait).And(minds), Kernels: []claim.Condition{byTimer},
 			Want:    claim.With(tupleAnswered, byFirstTimer, claim.AtLeast("paws rejects", 1)),
 			Because: "as on later kernels, but the client sends its SYN again only when its timer fires",
 			Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
 		},
 		{
-			Name: "tuple-older-stamp-shut-out", Cells: olderStamp.And(inTimeWait),
+			Name: "tuple-older-timestamp-blocked", Cells: olderStamp.And(inTimeWait),
 			Want: claim.With(fails, claim.Between("paws rejects", 2, 4), claim.Is("left after", string(observe.TimeWait)), claim.Is("timer", "re-armed")),
 			Because: "the RST is ignored (tcp_rfc1337) or does not arrive, and each rejected SYN begins the 60 s anew: " +
 				"the client never gets in as long as it tries",
@@ -162,7 +162,7 @@ func tupleOlderNumberRules() []claim.Rule {
 			Source:  "ip_forward",
 		},
 		{
-			Name:    "tuple-older-number-shut-out-for-good",
+			Name:    "tuple-older-number-blocked-for-good",
 			Cells:   otherNumber.And(inTimeWait).And(claim.Where{rfc1337: {"1"}}).And(clean),
 			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.RSTRestarts)},
 			Want: claim.With(fails, claim.Exactly("paws rejects", 0), claim.Is("reset", "reached"), claim.Is("left after", string(observe.TimeWait)),
@@ -172,7 +172,7 @@ func tupleOlderNumberRules() []claim.Rule {
 			Source: "tcp_timewait_state_process: th->rst; commit 63cc357f7bba, tcp: do not restart timewait timer on rst reception",
 		},
 		{
-			Name: "tuple-older-number-shut-out", Cells: otherNumber.And(inTimeWait),
+			Name: "tuple-older-number-blocked", Cells: otherNumber.And(inTimeWait),
 			Want: claim.With(fails, claim.Exactly("paws rejects", 0), claim.Is("left after", string(observe.TimeWait)), claim.Is("timer", "running")),
 			Because: "the RST is ignored (tcp_rfc1337), lost or not translated; but a rejection by sequence number does not begin the 60 s anew, " +
 				"so who tries for longer than that gets in",

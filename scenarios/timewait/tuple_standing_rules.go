@@ -60,7 +60,7 @@ func tupleStandingRules() []claim.Rule {
 			Source:  "tcp_oow_rate_limited, tcp_retransmit_timer: icsk_rto << 1",
 		},
 		{
-			Name: "tuple-established-older-stamp", Cells: olderStamp.And(stands).And(clean), Kernels: []claim.Condition{prompt},
+			Name: "tuple-established-older-timestamp", Cells: olderStamp.And(stands).And(clean), Kernels: []claim.Condition{prompt},
 			Want: claim.With(tupleAnswered, atOncePrompt, claim.Exactly("challenges", 1), claim.Rises(lab.Balancer, "Tcp.EstabResets")),
 			Because: "a SYN with an older timestamp is answered by an ACK as well: since 6.4 it is a challenge ACK and counted as that, " +
 				"before a duplicate ACK of PAWS, counted by PAWSEstab",
@@ -81,7 +81,7 @@ func tupleStandingRules() []claim.Rule {
 			Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
 		},
 		{
-			Name: "tuple-established-cut-off", Cells: claim.Cells{{tupleState: {string(situation.LeftEstablished)}}}.And(broken),
+			Name: "tuple-established-blocked", Cells: claim.Cells{{tupleState: {string(situation.LeftEstablished)}}}.And(broken),
 			Want: claim.With(fails, claim.Stays(lab.Balancer, "Tcp.EstabResets"), claim.Is("left after", string(observe.Established))),
 			Because: "the challenge ACK or the RST that answers it does not arrive, so the old connection stands and " +
 				"keeps the newcomer out until it is gone",
@@ -117,7 +117,7 @@ func tupleFinWait2Rules() []claim.Rule {
 			Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
 		},
 		{
-			Name: "tuple-fin-wait-2-cut-off", Cells: claim.Cells{{tupleState: {string(situation.LeftFinWait2)}}}.And(broken),
+			Name: "tuple-fin-wait-2-blocked", Cells: claim.Cells{{tupleState: {string(situation.LeftFinWait2)}}}.And(broken),
 			Want:    claim.With(fails, claim.Is("left after", string(observe.FinWait2))),
 			Because: "without the RST the FIN_WAIT2 stays until tcp_fin_timeout and answers every SYN by an ACK",
 			Source:  "tcp_timewait_state_process, TCP_FIN_WAIT2",

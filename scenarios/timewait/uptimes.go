@@ -134,7 +134,7 @@ func uptimesAddressRules() []claim.Rule {
 			Source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle; before 4.11 namespaces do not show it",
 		},
 		{
-			Name: "uptimes-shut-out-for-long", Cells: claim.Cells{remembers}.And(comesLater).And(claim.Where{tries: {many}}),
+			Name: "uptimes-blocked-for-long", Cells: claim.Cells{remembers}.And(comesLater).And(claim.Where{tries: {many}}),
 			Kernels: []claim.Condition{clientsHaveUptimes, claim.Has(lab.Balancer, kernel.TwRecycle)},
 			Want:    claim.With(shutOut, claim.AtLeast("tried s", 61), claim.Is("afterwards", string(tcp.Connected)), claim.Is("let in because", "caught up", "forgotten")),
 			Because: "each connection of the older client begins the 60 s anew: the younger never gets in as long as the older keeps connecting; " +
@@ -142,7 +142,7 @@ func uptimesAddressRules() []claim.Rule {
 			Source: source,
 		},
 		{
-			Name: "uptimes-shut-out", Cells: claim.Cells{remembers}.And(comesLater),
+			Name: "uptimes-blocked", Cells: claim.Cells{remembers}.And(comesLater),
 			Kernels: []claim.Condition{clientsHaveUptimes, claim.Has(lab.Balancer, kernel.TwRecycle)}, Want: shutOut,
 			Because: "the balancer remembers the last timestamp of the address, which is the older client's, and drops every SYN of the younger " +
 				"without a word",

@@ -48,7 +48,7 @@ hack/e2e.
   --help         this text
 
   twlab mutate --family tuple --quick
-  twlab mutate --rule tuple-older-stamp-answered
+  twlab mutate --rule tuple-older-timestamp-answered
 `
 
 // choice is what somebody wants to have tried.
