@@ -54,7 +54,7 @@ func (a *Attempt) budget() time.Duration {
 	return a.Budget
 }
 
-// Outcome is what came of an Attempt.
+// Result is what came of an Attempt.
 type Result struct {
 	Outcome Outcome
 	// Errno is the kernel's error number; 0 for Connected and Undecided.
@@ -105,7 +105,7 @@ func (o Result) Attempted() string {
 // Attempt makes all attempts, in order and without waiting for one before the
 // next, and returns when each has its outcome and its ending. The outcomes are
 // in the order of the attempts. What the network and the peer do is an outcome,
-// also when a connection ends otherwise than its Ending says ([Outcome.End]). An
+// also when a connection ends otherwise than its Ending says ([Result.End]). An
 // error means that something else failed (a bad address, no privilege for ISN, a
 // kernel without LatePort, no descriptors, the end of ctx); the connections made
 // until then are closed.
