@@ -89,6 +89,11 @@ func preflight(ctx context.Context) {
 	assigned, err := otherKernels()
 	Expect(err).NotTo(HaveOccurred())
 	lines = append(lines, assigned.Lines()...)
+	known, err := runningKernels()
+	noError(err)
+	for _, disagreement := range known.Disagreements() {
+		lines = append(lines, disagreement)
+	}
 	var missing []error
 	for _, finding := range kernel.Examine(ctx, append(lab.Requirements(), haproxy.Requirement(), recycle.Requirement())) {
 		lines = append(lines, finding.String())

@@ -49,6 +49,14 @@ type FeatureInfo struct {
 	// it has this sysctl in a network namespace, this counter, or this symbol
 	// (/proc/kallsyms).
 	Sysctl, Counter, Symbol string
+	// Default is a probe, too: a sysctl that says one thing on kernels with the
+	// feature and another on those without, as long as nobody has set it.
+	Default Default
+	// Refused is a probe, too: a value that kernels with the feature do not take.
+	Refused Refused
+	// Option is a probe, too: a socket option that connections ask for (package
+	// roles tries it).
+	Option bool
 	// In are the mainline releases that have it.
 	In []Span
 	// Settled, when it is set, says that the feature is found out by bringing the
@@ -60,6 +68,12 @@ type FeatureInfo struct {
 	// when each is a machine of its own, and lack it as namespaces.
 	Apart bool
 }
+
+// Default is a sysctl whose default says whether a kernel has a feature.
+type Default struct{ Sysctl, With, Without string }
+
+// Refused is a value of a sysctl that some kernels take and others do not.
+type Refused struct{ Sysctl, Value string }
 
 // Span is a range of mainline releases. A zero From means since ever, a zero
 // Until means until now; Until itself is outside.
@@ -107,7 +121,7 @@ func reuseFeatures() []FeatureInfo {
 			Source: "commit a26552afe894, tcp: don't allow syn packets without timestamps to pass tcp_tw_recycle logic",
 		},
 		{
-			Feature: LoopbackReuse, In: since(4, 19),
+			Feature: LoopbackReuse, In: since(4, 19), Refused: Refused{"net.ipv4.tcp_tw_reuse", "3"},
 			Means:  "tcp_tw_reuse knows 2, loopback only, which is the default",
 			Source: "commit 79e9fed46038, net-tcp: extend tcp_tw_reuse sysctl to enable loopback only optimization",
 		},
@@ -159,7 +173,7 @@ func wayFeatures() []FeatureInfo {
 			Source: "commit 4589725502871, netfilter: snat: evict closing tcp entries on reply tuple collision",
 		},
 		{
-			Feature: LatePort, In: since(4, 2),
+			Feature: LatePort, In: since(4, 2), Option: true,
 			Means:  "IP_BIND_ADDRESS_NO_PORT leaves the choice of the port to connect",
 			Source: "commit 90c337da1524, inet: add IP_BIND_ADDRESS_NO_PORT to overcome bind(0) limitations",
 		},
@@ -185,7 +199,7 @@ func limitFeatures() []FeatureInfo {
 			Source: "net/ipv4/sysctl_net_ipv4.c of 3.2: register_sysctl_paths; of 3.10: register_net_sysctl(&init_net)",
 		},
 		{
-			Feature: EvenPorts, In: since(4, 2),
+			Feature: EvenPorts, In: since(4, 2), Default: Default{"net.ipv4.ip_local_port_range", "32768 60999", "32768 61000"},
 			Means:  "connect takes ports of one parity first, and the range of ports ends at 60999",
 			Source: "commit 07f4c90062f8, tcp/dccp: try to not exhaust ip_local_port_range in connect()",
 		},
@@ -195,7 +209,7 @@ func limitFeatures() []FeatureInfo {
 			Source: "commit d1e5e6408b30, tcp: Introduce optional per-netns ehash",
 		},
 		{
-			Feature: SixSYNRetries, In: since(3, 7),
+			Feature: SixSYNRetries, In: since(3, 7), Default: Default{"net.ipv4.tcp_syn_retries", "6", "5"},
 			Means:  "a SYN is repeated six times instead of five",
 			Source: "commit 6c9ff979d192, tcp: Increase timeout for SYN segments",
 		},
@@ -205,7 +219,7 @@ func limitFeatures() []FeatureInfo {
 			Source: "commits 032ee4236954 and 4fb17a609167, tcp: mitigate ACK loops for connections as tcp_timewait_sock",
 		},
 		{
-			Feature: LongBacklog, In: since(5, 4),
+			Feature: LongBacklog, In: since(5, 4), Default: Default{"net.core.somaxconn", "4096", "128"},
 			Means:  "somaxconn is 4096 by default instead of 128",
 			Source: "commit 19f92a030ca6, net: increase SOMAXCONN to 4096",
 		},
@@ -275,6 +289,19 @@ func FactsOf(r Release) Facts {
 		facts.Features[f.Feature] = f.byRelease(r)
 	}
 	return facts
+}
+
+// Disagreements says, a line each, where a probe found something else than the
+// release says of mainline: a distribution's backport, most likely. The probe counts.
+func (f Facts) Disagreements() (lines []string) {
+	for _, info := range Features() {
+		byRelease := info.byRelease(f.Release)
+		found, known := f.Features[info.Feature]
+		if known && found != Unknown && found != byRelease && !info.Apart {
+			lines = append(lines, fmt.Sprintf("feature %s: %v, where mainline %v says %v: a backport? The probe counts.", info.Feature, found, f.Release, byRelease))
+		}
+	}
+	return lines
 }
 
 // Apart is the same kernel where each node of the role is a machine of its own.

@@ -119,3 +119,15 @@ func TestHasSymbol(t *testing.T) {
 		}
 	}
 }
+
+func TestDisagreementsAreWhatMainlineDoesNotHave(t *testing.T) {
+	facts := FactsOf(Mainline(3, 10))
+	if lines := facts.Disagreements(); len(lines) > 0 {
+		t.Errorf("by release alone: %q, want none", lines)
+	}
+	facts.Features[LatePort], facts.Features[OwnMachine], facts.Features[EvenPorts] = Yes, Yes, Unknown
+	lines := facts.Disagreements()
+	if len(lines) != 1 || !strings.HasPrefix(lines[0], "feature late-port: yes, where mainline 3.10 says no") {
+		t.Errorf("%q, want late-port alone", lines)
+	}
+}

@@ -2,6 +2,8 @@ package claim
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"twlab/harness/kernel"
 	"twlab/harness/topo"
@@ -13,6 +15,19 @@ type Kernels map[topo.Role]kernel.Facts
 // Alike gives every role the same kernel.
 func Alike(facts kernel.Facts) Kernels {
 	return Kernels{topo.Client: facts, topo.Gateway: facts, topo.Balancer: facts, topo.Server: facts}
+}
+
+// Disagreements says, a line each, where a probe and the release disagree about the
+// kernels ([kernel.Facts.Disagreements]).
+func (k Kernels) Disagreements() (lines []string) {
+	for _, role := range slices.Sorted(maps.Keys(k)) {
+		for _, line := range k[role].Disagreements() {
+			if !slices.Contains(lines, line) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	return lines
 }
 
 // Condition is something that the kernel of one role has or lacks.

@@ -309,6 +309,14 @@ func renderFeatures(out *strings.Builder) {
 				probe = fmt.Sprintf("%s `%s`", p.kind, p.name)
 			}
 		}
+		switch {
+		case f.Default != (kernel.Default{}):
+			probe = fmt.Sprintf("default of `%s`: %s, not %s", f.Default.Sysctl, f.Default.With, f.Default.Without)
+		case f.Refused != (kernel.Refused{}):
+			probe = fmt.Sprintf("`%s` does not take %s", f.Refused.Sysctl, f.Refused.Value)
+		case f.Option:
+			probe = "socket option"
+		}
 		fmt.Fprintf(out, "| %s | %s | %s | %s | %s |\n", f.Feature, f.Means, strings.Join(spans, "; "), probe, f.Source)
 	}
 }
