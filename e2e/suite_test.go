@@ -91,9 +91,7 @@ func preflight(ctx context.Context) {
 	lines = append(lines, assigned.Lines()...)
 	known, err := runningKernels()
 	noError(err)
-	for _, disagreement := range known.Disagreements() {
-		lines = append(lines, disagreement)
-	}
+	lines = append(lines, known.Disagreements()...)
 	var missing []error
 	for _, finding := range kernel.Examine(ctx, append(lab.Requirements(), haproxy.Requirement(), recycle.Requirement())) {
 		lines = append(lines, finding.String())

@@ -294,7 +294,11 @@ func FactsOf(r Release) Facts {
 // Disagreements says, a line each, where a probe found something else than the
 // release says of mainline: a distribution's backport, most likely. The probe counts.
 func (f Facts) Disagreements() (lines []string) {
+	ownMachine := f.Features[OwnMachine] == Yes
 	for _, info := range Features() {
+		if info.Sysctl != "" && ownMachine {
+			continue // the first namespace shows what is one value for the whole machine
+		}
 		byRelease := info.byRelease(f.Release)
 		found, known := f.Features[info.Feature]
 		if known && found != Unknown && found != byRelease && !info.Apart {
