@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 
+	"twlab/harness/observe"
+
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -85,15 +87,7 @@ func (p *Prevention) entryRequest(message int, tuple ends) *nl.NetlinkRequest {
 	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|message, unix.NLM_F_ACK)
 	request.Sockets = p.conntrack
 	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_INET, Version: nl.NFNETLINK_V0})
-	attribute := nl.NewRtAttr(nl.CTA_TUPLE_ORIG|unix.NLA_F_NESTED, nil)
-	ip := attribute.AddRtAttr(nl.CTA_TUPLE_IP|unix.NLA_F_NESTED, nil)
-	ip.AddRtAttr(nl.CTA_IP_V4_SRC, tuple.from.Addr().AsSlice())
-	ip.AddRtAttr(nl.CTA_IP_V4_DST, tuple.to.Addr().AsSlice())
-	transport := attribute.AddRtAttr(nl.CTA_TUPLE_PROTO|unix.NLA_F_NESTED, nil)
-	transport.AddRtAttr(nl.CTA_PROTO_NUM, []byte{unix.IPPROTO_TCP})
-	transport.AddRtAttr(nl.CTA_PROTO_SRC_PORT, binary.BigEndian.AppendUint16(nil, tuple.from.Port()))
-	transport.AddRtAttr(nl.CTA_PROTO_DST_PORT, binary.BigEndian.AppendUint16(nil, tuple.to.Port()))
-	request.AddData(attribute)
+	request.AddData(observe.TupleAttribute(nl.CTA_TUPLE_ORIG, observe.Tuple{Src: tuple.from, Dst: tuple.to}))
 	return request
 }
 

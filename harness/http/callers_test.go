@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/internal/callerstest"
+
 	"twlab/harness/http"
 	"twlab/harness/internal/nstest"
 	"twlab/harness/tcp"
@@ -63,46 +65,6 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// twice calls f by two callers at once, until one of them has hung for long.
-func twice(t *testing.T, f func(caller int) error) (errs [2]error) {
-	t.Helper()
-	done := make(chan struct{})
-	var callers sync.WaitGroup
-	for i := range errs {
-		callers.Go(func() { errs[i] = f(i) })
-	}
-	go func() {
-		callers.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return errs
-	case <-time.After(20 * time.Second):
-		t.Fatal("a call does not come back")
-		return errs
-	}
-}
-
-// exactlyOne wants that one of two calls succeeded and the other found no handle.
-func exactlyOne(t *testing.T, what string, errs [2]error) {
-	t.Helper()
-	if errs[0] != nil {
-		errs[0], errs[1] = errs[1], errs[0]
-	}
-	if errs[0] != nil || !errors.Is(errs[1], tcp.ErrNoHandle) {
-		t.Errorf("%s by two callers at once: %v and %v, want nil and ErrNoHandle", what, errs[0], errs[1])
-	}
-}
-
-// none wants that all calls succeeded.
-func none(t *testing.T, what string, errs [2]error) {
-	t.Helper()
-	if err := errors.Join(errs[:]...); err != nil {
-		t.Errorf("%s by two callers at once: %v", what, err)
-	}
-}
-
 // byTwo has two callers at once for each method of http.Host.
 var byTwo = map[string]func(t *testing.T, h *host){
 	"Exchange": func(t *testing.T, h *host) {
@@ -110,8 +72,8 @@ var byTwo = map[string]func(t *testing.T, h *host){
 		must(t, err)
 		kept := exchange(t, h, http.Exchange{Attempt: tcp.Attempt{To: at}})[0]
 		var done [2][]http.Exchanged
-		for ending, check := range map[tcp.Ending]func(*testing.T, string, [2]error){tcp.KeepOpen: atMostOne, tcp.CloseFirst: exactlyOne} {
-			check(t, "Exchange", twice(t, func(i int) (err error) {
+		for ending, check := range map[tcp.Ending]func(*testing.T, string, [2]error){tcp.KeepOpen: atMostOne, tcp.CloseFirst: callerstest.ExactlyOne} {
+			check(t, "Exchange", callerstest.Twice(t, func(i int) (err error) {
 				done[i], err = h.web.Exchange(t.Context(), []http.Exchange{{Conn: kept.Conn, Attempt: tcp.Attempt{Ending: ending}, Requests: make([]http.Request, 1)}}, 0)
 				return err
 			}))
@@ -128,11 +90,11 @@ var byTwo = map[string]func(t *testing.T, h *host){
 	"Served": func(t *testing.T, h *host) {
 		listener, _, err := h.web.Listen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}})
 		must(t, err)
-		none(t, "Served", twice(t, func(int) error {
+		callerstest.None(t, "Served", callerstest.Twice(t, func(int) error {
 			_, err := h.web.Served(listener)
 			return err
 		}))
-		exactlyOne(t, "Served and End", twice(t, func(i int) error {
+		callerstest.ExactlyOne(t, "Served and End", callerstest.Twice(t, func(i int) error {
 			if i == 0 {
 				return h.End(t.Context(), listener, tcp.CloseNow)
 			}
@@ -144,7 +106,7 @@ var byTwo = map[string]func(t *testing.T, h *host){
 		}))
 	},
 	"Listen": func(t *testing.T, h *host) {
-		none(t, "Listen", twice(t, func(int) error {
+		callerstest.None(t, "Listen", callerstest.Twice(t, func(int) error {
 			web, _, err := h.web.Listen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}})
 			if err == nil {
 				err = h.End(t.Context(), web, tcp.CloseNow)

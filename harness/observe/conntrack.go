@@ -143,8 +143,9 @@ func complete(end netip.AddrPort) bool {
 	return end.Addr().Is4() && !end.Addr().IsUnspecified() && end.Port() != 0
 }
 
-func lookUpConntrack(kind int, tuple Tuple) ([]entry, error) {
-	request := conntrackRequest(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_ACK)
+// TupleAttribute is how ctnetlink is told of one direction of a TCP connection over
+// IPv4: kind is nl.CTA_TUPLE_ORIG or nl.CTA_TUPLE_REPLY.
+func TupleAttribute(kind int, tuple Tuple) *nl.RtAttr {
 	attribute := nl.NewRtAttr(kind|unix.NLA_F_NESTED, nil)
 	ip := attribute.AddRtAttr(nl.CTA_TUPLE_IP|unix.NLA_F_NESTED, nil)
 	ip.AddRtAttr(nl.CTA_IP_V4_SRC, tuple.Src.Addr().AsSlice())
@@ -153,7 +154,12 @@ func lookUpConntrack(kind int, tuple Tuple) ([]entry, error) {
 	transport.AddRtAttr(nl.CTA_PROTO_NUM, []byte{unix.IPPROTO_TCP})
 	transport.AddRtAttr(nl.CTA_PROTO_SRC_PORT, binary.BigEndian.AppendUint16(nil, tuple.Src.Port()))
 	transport.AddRtAttr(nl.CTA_PROTO_DST_PORT, binary.BigEndian.AppendUint16(nil, tuple.Dst.Port()))
-	request.AddData(attribute)
+	return attribute
+}
+
+func lookUpConntrack(kind int, tuple Tuple) ([]entry, error) {
+	request := conntrackRequest(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_ACK)
+	request.AddData(TupleAttribute(kind, tuple))
 	messages, err := request.Execute(unix.NETLINK_NETFILTER, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil

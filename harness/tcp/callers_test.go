@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/internal/callerstest"
+
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/internal/nstest"
@@ -35,46 +37,6 @@ func openSockets(t *testing.T) (n int) {
 		}
 	}
 	return n
-}
-
-// twice calls f by two callers at once, until one of them has hung for long.
-func twice(t *testing.T, f func(caller int) error) (errs [2]error) {
-	t.Helper()
-	done := make(chan struct{})
-	var callers sync.WaitGroup
-	for i := range errs {
-		callers.Go(func() { errs[i] = f(i) })
-	}
-	go func() {
-		callers.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return errs
-	case <-time.After(20 * time.Second):
-		t.Fatal("a call does not come back")
-		return errs
-	}
-}
-
-// exactlyOne wants that one of two calls succeeded and the other found no handle.
-func exactlyOne(t *testing.T, what string, errs [2]error) {
-	t.Helper()
-	if errs[0] != nil {
-		errs[0], errs[1] = errs[1], errs[0]
-	}
-	if errs[0] != nil || !errors.Is(errs[1], tcp.ErrNoHandle) {
-		t.Errorf("%s by two callers at once: %v and %v, want nil and ErrNoHandle", what, errs[0], errs[1])
-	}
-}
-
-// none wants that all calls succeeded.
-func none(t *testing.T, what string, errs [2]error) {
-	t.Helper()
-	if err := errors.Join(errs[:]...); err != nil {
-		t.Errorf("%s by two callers at once: %v", what, err)
-	}
 }
 
 // pair is a connection of one host with itself.
@@ -109,7 +71,7 @@ var byTwo = map[string]func(t *testing.T, p pair){
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		var got [2]tcp.Handle
-		errs := twice(t, func(i int) (err error) {
+		errs := callerstest.Twice(t, func(i int) (err error) {
 			got[i], err = p.host.Accept(ctx, p.listener, outs[0].Local)
 			cancel() // the other one waits in vain
 			return err
@@ -125,13 +87,13 @@ var byTwo = map[string]func(t *testing.T, p pair){
 		const far = 1 << 20
 		first, err := p.host.Clock(p.client)
 		must(t, err)
-		none(t, "AdvanceClock", twice(t, func(int) error { return p.host.AdvanceClock(p.client, far) }))
+		callerstest.None(t, "AdvanceClock", callerstest.Twice(t, func(int) error { return p.host.AdvanceClock(p.client, far) }))
 		second, err := p.host.Clock(p.client)
 		must(t, err)
 		if moved := second.Ticks - first.Ticks; moved < 2*far-10 || moved > 3*far {
 			t.Errorf("AdvanceClock by two callers at once: it moved by %d, want twice %d", moved, far)
 		}
-		none(t, "AdvanceClock and Receive", twice(t, func(i int) error {
+		callerstest.None(t, "AdvanceClock and Receive", callerstest.Twice(t, func(i int) error {
 			if i == 0 {
 				got, err := p.host.Receive(t.Context(), p.client)
 				if err == nil && got.Bytes != 20 {
@@ -147,7 +109,7 @@ var byTwo = map[string]func(t *testing.T, p pair){
 			}
 			return p.host.End(t.Context(), p.server, tcp.CloseNow)
 		}))
-		exactlyOne(t, "AdvanceClock and End", twice(t, func(i int) error {
+		callerstest.ExactlyOne(t, "AdvanceClock and End", callerstest.Twice(t, func(i int) error {
 			if i == 0 {
 				return p.host.End(t.Context(), p.client, tcp.Abort)
 			}
@@ -159,7 +121,7 @@ var byTwo = map[string]func(t *testing.T, p pair){
 		}))
 	},
 	"Attempt": func(t *testing.T, p pair) {
-		none(t, "Attempt", twice(t, func(int) error {
+		callerstest.None(t, "Attempt", callerstest.Twice(t, func(int) error {
 			outs, err := p.host.Attempt(t.Context(), []tcp.Attempt{{To: p.at, Ending: tcp.Abort}, {To: p.at}})
 			if err == nil {
 				err = p.host.End(t.Context(), outs[1].Conn, tcp.Abort)
@@ -168,7 +130,7 @@ var byTwo = map[string]func(t *testing.T, p pair){
 		}))
 	},
 	"Connect": func(t *testing.T, p pair) {
-		none(t, "Connect", twice(t, func(int) error {
+		callerstest.None(t, "Connect", callerstest.Twice(t, func(int) error {
 			out, err := p.host.Connect(t.Context(), tcp.Attempt{To: p.at})
 			if err == nil {
 				err = p.host.End(t.Context(), out.Conn, tcp.Abort)
@@ -177,7 +139,7 @@ var byTwo = map[string]func(t *testing.T, p pair){
 		}))
 	},
 	"Clock": func(t *testing.T, p pair) {
-		exactlyOne(t, "Clock and End", twice(t, func(i int) error {
+		callerstest.ExactlyOne(t, "Clock and End", callerstest.Twice(t, func(i int) error {
 			if i == 0 {
 				return p.host.End(t.Context(), p.client, tcp.Abort)
 			}
@@ -192,13 +154,13 @@ var byTwo = map[string]func(t *testing.T, p pair){
 		host := tcp.NewHost("here", p.inside)
 		listener, at := listen(t, host, tcp.ListenSpec{})
 		newPair(t, host, listener, at)
-		none(t, "CloseAll", twice(t, func(int) error { return host.CloseAll() }))
+		callerstest.None(t, "CloseAll", callerstest.Twice(t, func(int) error { return host.CloseAll() }))
 	},
 	"End": func(t *testing.T, p pair) {
 		host := p.host
 		for _, how := range []tcp.Ending{tcp.CloseNow, tcp.Abort, tcp.Vanish} {
 			p := newPair(t, host, p.listener, p.at)
-			exactlyOne(t, string(how), twice(t, func(int) error { return host.End(t.Context(), p.client, how) }))
+			callerstest.ExactlyOne(t, string(how), callerstest.Twice(t, func(int) error { return host.End(t.Context(), p.client, how) }))
 		}
 		for _, how := range []tcp.Ending{tcp.CloseFirst, tcp.CloseAfterPeer} {
 			p := newPair(t, host, p.listener, p.at)
@@ -208,13 +170,13 @@ var byTwo = map[string]func(t *testing.T, p pair){
 					t.Error(err)
 				}
 			})
-			exactlyOne(t, string(how), twice(t, func(int) error { return host.End(t.Context(), p.client, how) }))
+			callerstest.ExactlyOne(t, string(how), callerstest.Twice(t, func(int) error { return host.End(t.Context(), p.client, how) }))
 			peer.Wait()
 		}
 	},
 	"Dial": func(t *testing.T, p pair) {
 		// Of two calls one may find the other at the connection.
-		errs := twice(t, func(int) error {
+		errs := callerstest.Twice(t, func(int) error {
 			return p.host.Dial(t.Context(), 1, 1, func(ctx context.Context, d *tcp.Dialer) error {
 				_, fresh, err := d.Attempt(ctx, tcp.Attempt{To: p.at})
 				if err != nil {
@@ -241,7 +203,7 @@ var byTwo = map[string]func(t *testing.T, p pair){
 		}
 	},
 	"Serve": func(t *testing.T, p pair) {
-		none(t, "Serve", twice(t, func(int) error {
+		callerstest.None(t, "Serve", callerstest.Twice(t, func(int) error {
 			listener, at, err := p.host.Serve(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}, readAll)
 			if err == nil {
 				_, err = p.host.Attempt(t.Context(), []tcp.Attempt{{To: at, Ending: tcp.Abort}})
@@ -252,7 +214,7 @@ var byTwo = map[string]func(t *testing.T, p pair){
 	"Listens": func(t *testing.T, p pair) {
 		listener, _, err := p.host.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)})
 		must(t, err)
-		exactlyOne(t, "Listens and End", twice(t, func(i int) error {
+		callerstest.ExactlyOne(t, "Listens and End", callerstest.Twice(t, func(i int) error {
 			if i == 0 {
 				return p.host.End(t.Context(), listener, tcp.CloseNow)
 			}
@@ -264,7 +226,7 @@ var byTwo = map[string]func(t *testing.T, p pair){
 		}))
 	},
 	"Listen": func(t *testing.T, p pair) {
-		none(t, "Listen", twice(t, func(int) error {
+		callerstest.None(t, "Listen", callerstest.Twice(t, func(int) error {
 			listener, _, err := p.host.Listen(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)})
 			if err == nil {
 				err = p.host.End(t.Context(), listener, tcp.CloseNow)
@@ -273,7 +235,7 @@ var byTwo = map[string]func(t *testing.T, p pair){
 		}))
 	},
 	"RTO": func(t *testing.T, p pair) {
-		exactlyOne(t, "RTO and End", twice(t, func(i int) error {
+		callerstest.ExactlyOne(t, "RTO and End", callerstest.Twice(t, func(i int) error {
 			if i == 0 {
 				return p.host.End(t.Context(), p.client, tcp.Abort)
 			}
@@ -285,7 +247,7 @@ var byTwo = map[string]func(t *testing.T, p pair){
 		}))
 	},
 	"Receive": func(t *testing.T, p pair) {
-		errs := twice(t, func(i int) error {
+		errs := callerstest.Twice(t, func(i int) error {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+i)*time.Millisecond)
 			defer cancel()
 			_, err := p.host.Receive(ctx, p.client)
@@ -296,14 +258,14 @@ var byTwo = map[string]func(t *testing.T, p pair){
 				t.Errorf("Receive by two callers at once: %v, want each to end with its context", err)
 			}
 		}
-		exactlyOne(t, "Receive and End", twice(t, func(i int) error {
+		callerstest.ExactlyOne(t, "Receive and End", callerstest.Twice(t, func(i int) error {
 			if i == 0 {
 				return p.host.End(t.Context(), p.client, tcp.Abort)
 			}
 			_, err := p.host.Receive(t.Context(), p.client)
 			return err
 		}))
-		none(t, "Receive of a RST", twice(t, func(int) error {
+		callerstest.None(t, "Receive of a RST", callerstest.Twice(t, func(int) error {
 			got, err := p.host.Receive(t.Context(), p.server)
 			if err == nil && got.Errno != unix.ECONNRESET {
 				err = errors.New("took it for a FIN")
@@ -312,11 +274,11 @@ var byTwo = map[string]func(t *testing.T, p pair){
 		}))
 	},
 	"Send": func(t *testing.T, p pair) {
-		none(t, "Send", twice(t, func(int) error {
+		callerstest.None(t, "Send", callerstest.Twice(t, func(int) error {
 			_, err := p.host.Send(p.client, 100)
 			return err
 		}))
-		exactlyOne(t, "Send and End", twice(t, func(i int) error {
+		callerstest.ExactlyOne(t, "Send and End", callerstest.Twice(t, func(i int) error {
 			if i == 0 {
 				return p.host.End(t.Context(), p.client, tcp.Abort)
 			}
@@ -419,9 +381,9 @@ func TestCloseAllEndsEveryCallThatWaits(t *testing.T) {
 				return len(all.In(observe.FinWait2)) == 1 && len(all.In(observe.Established)) == 6
 			})
 		}
-		none(t, "CloseAll", twice(t, func(int) error { return host.CloseAll() }))
+		callerstest.None(t, "CloseAll", callerstest.Twice(t, func(int) error { return host.CloseAll() }))
 		atOnce := openSockets(t)
-		twice(t, func(int) error {
+		callerstest.Twice(t, func(int) error {
 			waiting.Wait()
 			return nil
 		})
@@ -453,7 +415,7 @@ func TestEachWaitEndsWithItsOwnContext(t *testing.T) {
 			}
 		})
 	}
-	twice(t, func(int) error {
+	callerstest.Twice(t, func(int) error {
 		waiting.Wait()
 		return nil
 	})
