@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -38,32 +37,14 @@ func TestMain(m *testing.M) {
 		fmt.Println(bootUntilKilled(context.Background(), path))
 		os.Exit(1)
 	}
-	os.Exit(runTests(m))
+	os.Exit(guestAgent.RemoveAfter(leak.Run(m)))
 }
 
-func runTests(m *testing.M) (exitCode int) {
-	exitCode = leak.Run(m)
-	if dir, err := scratch(); err != nil || os.RemoveAll(dir) != nil {
-		exitCode = max(exitCode, 1)
-	}
-	return exitCode
-}
-
-// scratch is a directory of the whole run, which TestMain removes.
-var scratch = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "twlab-guest-test-") })
-
-// agentPath builds the guest agent, once.
-var agentPath = sync.OnceValues(func() (string, error) {
-	dir, err := scratch()
-	if err != nil {
-		return "", err
-	}
-	return labtest.BuildAgent(context.Background(), dir)
-})
+var guestAgent labtest.Agent
 
 func config(t *testing.T, k kernel.Image) guest.Config {
 	t.Helper()
-	path, err := agentPath()
+	path, err := guestAgent.Path()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +252,7 @@ func bootUntilKilled(ctx context.Context, agent string) error {
 // A killed process cannot end its machines, so the kernel must.
 func TestKilledProcessLeavesNoMachine(t *testing.T) {
 	labtest.Kernel(t)
-	path, err := agentPath()
+	path, err := guestAgent.Path()
 	if err != nil {
 		t.Fatal(err)
 	}

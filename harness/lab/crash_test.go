@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"twlab/harness/haproxy"
+	"twlab/harness/internal/exampletest"
 	"twlab/harness/internal/labtest"
 	"twlab/harness/lab"
-	"twlab/harness/leak"
 	"twlab/harness/ns"
 	"twlab/harness/tcp"
 )
@@ -31,15 +31,7 @@ func TestMain(m *testing.M) {
 		fmt.Println(buildUntilKilled(context.Background(), kind))
 		os.Exit(1)
 	}
-	os.Exit(runTests(m))
-}
-
-func runTests(m *testing.M) (exitCode int) {
-	exitCode = leak.Run(m)
-	if dir, err := scratch(); err != nil || os.RemoveAll(dir) != nil {
-		exitCode = max(exitCode, 1)
-	}
-	return exitCode
+	os.Exit(guestAgent.RemoveAfter(exampletest.Main(m)))
 }
 
 // endpoint is a balancer that is no program.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -27,16 +26,11 @@ import (
 	"twlab/harness/topo"
 )
 
-// scratch is a directory of the whole run, which TestMain removes.
-var scratch = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "twlab-lab-test-") })
+var guestAgent labtest.Agent
 
-// machines builds the guest agent, once, and finds out about KVM.
+// machines is how guests are made; KVM is tried once.
 var machines = sync.OnceValues(func() (guest.Host, error) {
-	dir, err := scratch()
-	if err != nil {
-		return guest.Host{}, err
-	}
-	path, err := labtest.BuildAgent(context.Background(), dir)
+	path, err := guestAgent.Path()
 	if err != nil {
 		return guest.Host{}, err
 	}

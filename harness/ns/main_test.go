@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"twlab/harness/leak"
+	"twlab/harness/internal/exampletest"
 	"twlab/harness/ns"
 )
 
@@ -26,7 +26,7 @@ func init() { runtime.LockOSThread() } //nolint:gochecknoinits // the main gorou
 
 func TestMain(m *testing.M) {
 	if os.Getenv(holderVariable) == "" {
-		os.Exit(leak.Run(m))
+		os.Exit(exampletest.Main(m))
 	}
 	if err := holdNamespace(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -3,12 +3,10 @@
 package suitevm_test
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,30 +17,14 @@ import (
 	"twlab/harness/suitevm"
 )
 
-func TestMain(m *testing.M) {
-	exitCode := leak.Run(m)
-	if dir, err := scratch(); err != nil || os.RemoveAll(dir) != nil {
-		exitCode = max(exitCode, 1)
-	}
-	os.Exit(exitCode)
-}
+var guestAgent labtest.Agent
 
-// scratch is a directory of the whole run, which TestMain removes.
-var scratch = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "twlab-suitevm-test-") })
-
-// agentPath builds the guest agent, once.
-var agentPath = sync.OnceValues(func() (string, error) {
-	dir, err := scratch()
-	if err != nil {
-		return "", err
-	}
-	return labtest.BuildAgent(context.Background(), dir)
-})
+func TestMain(m *testing.M) { os.Exit(guestAgent.RemoveAfter(leak.Run(m))) }
 
 func job(t *testing.T, script string) (suitevm.Job, *strings.Builder) {
 	t.Helper()
 	k := labtest.Kernel(t)
-	path, err := agentPath()
+	path, err := guestAgent.Path()
 	if err != nil {
 		t.Fatal(err)
 	}

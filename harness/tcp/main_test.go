@@ -6,7 +6,7 @@ import (
 	"os"
 	"testing"
 
-	"twlab/harness/leak"
+	"twlab/harness/internal/exampletest"
 )
 
-func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }
+func TestMain(m *testing.M) { os.Exit(exampletest.Main(m)) }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -55,15 +56,36 @@ func Kernel(t *testing.T) kernel.Image {
 	return all[0]
 }
 
-// BuildAgent builds the guest agent into a directory.
-func BuildAgent(ctx context.Context, dir string) (path string, err error) {
-	path = filepath.Join(dir, "agent")
-	c := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", path, "twlab/hack/cmd/agent")
-	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64")
-	if out, err := c.CombinedOutput(); err != nil {
-		return "", errors.Join(err, errors.New(string(out)))
+// Agent is the guest agent for the tests of a package. Its zero value is not built yet.
+type Agent struct {
+	build     sync.Once
+	dir, path string
+	err       error
+}
+
+// Path builds the agent, once, and says where it is.
+func (a *Agent) Path() (path string, err error) {
+	a.build.Do(func() {
+		if a.dir, a.err = os.MkdirTemp("", "twlab-agent-"); a.err != nil {
+			return
+		}
+		a.path = filepath.Join(a.dir, "agent")
+		c := exec.CommandContext(context.Background(), "go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", a.path, "twlab/hack/cmd/agent")
+		c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64")
+		if out, err := c.CombinedOutput(); err != nil {
+			a.err = errors.Join(err, errors.New(string(out)))
+		}
+	})
+	return a.path, a.err
+}
+
+// RemoveAfter removes what Path has built when the tests have ended with an exit code, which
+// it returns, or 1 instead of 0 when it could not.
+func (a *Agent) RemoveAfter(exitCode int) int {
+	if a.dir != "" && os.RemoveAll(a.dir) != nil {
+		return max(exitCode, 1)
 	}
-	return path, nil
+	return exitCode
 }
 
 // Build builds a lab that is closed when the test has ended. It skips the test where
