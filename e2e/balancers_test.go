@@ -19,7 +19,7 @@ import (
 )
 
 // behind builds a lab of one client and one server with the balancer in between.
-func behind(ctx SpecContext, balancer lab.BalancerSpec) world {
+func behind(ctx SpecContext, balancer lab.BalancerSpec) specLab {
 	GinkgoHelper()
 	return up(ctx, lab.Topology{
 		Clients: 1, Servers: 1, Balancer: balancer,
@@ -35,13 +35,13 @@ type side struct {
 
 // through connects the client to the balancer's listener n times, and returns the ends
 // of the connections: at the client, and at the node where they come out.
-func (w world) through(ctx context.Context, end node.Node, n int) (client, server side) {
+func (l specLab) through(ctx context.Context, end node.Node, n int) (client, server side) {
 	GinkgoHelper()
-	client, server = side{Node: w.client(0)}, side{Node: end}
-	listening, err := end.Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(end.Identity().Addr, w.VIP().Port())})
+	client, server = side{Node: l.Client(0)}, side{Node: end}
+	listening, err := end.Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(end.Identity().Addr, l.VIP().Port())})
 	noError(err)
 	for range n {
-		outcomes, err := client.Attempt(ctx, []tcp.Attempt{{To: w.VIP()}})
+		outcomes, err := client.Attempt(ctx, []tcp.Attempt{{To: l.VIP()}})
 		noError(err)
 		Expect(outcomes).To(HaveOutcomes(tcp.Connected, 1))
 		client.conns = append(client.conns, outcomes[0].Conn)
@@ -82,12 +82,12 @@ func (s side) closeBefore(ctx context.Context, other side) {
 type hops struct{ Client, BalancerToClient, BalancerToServer, Server int }
 
 // timeWaits counts the sockets in TIME_WAIT.
-func (w world) timeWaits(ctx SpecContext) (found hops) {
+func (l specLab) timeWaits(ctx SpecContext) (found hops) {
 	GinkgoHelper()
-	found.Client = len(sockets(ctx, w.client(0)).In(observe.TimeWait))
-	found.Server = len(sockets(ctx, w.server()).In(observe.TimeWait))
-	for _, s := range sockets(ctx, w.balancer()).In(observe.TimeWait) {
-		if s.Local == w.VIP() {
+	found.Client = len(sockets(ctx, l.Client(0)).In(observe.TimeWait))
+	found.Server = len(sockets(ctx, l.server()).In(observe.TimeWait))
+	for _, s := range sockets(ctx, l.Balancer()).In(observe.TimeWait) {
+		if s.Local == l.VIP() {
 			found.BalancerToClient++
 		} else {
 			found.BalancerToServer++
@@ -101,76 +101,76 @@ func (w world) timeWaits(ctx SpecContext) (found hops) {
 var _ = Describe("Behind a balancer", func() {
 	const connects = 10
 
-	It("that is HAProxy, a client that closes first makes HAProxy close first towards the server: both have the TIME_WAITs", SpecTimeout(2*patience), func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{}})
-		client, server := world.through(ctx, world.server(), connects)
+	It("that is HAProxy, a client that closes first makes HAProxy close first towards the server: both have the TIME_WAITs", SpecTimeout(2*timeout), func(ctx SpecContext) {
+		l := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{}})
+		client, server := l.through(ctx, l.server(), connects)
 		client.closeBefore(ctx, server)
-		Eventually(world.timeWaits).WithArguments(ctx).Should(Equal(hops{Client: connects, BalancerToServer: connects}))
+		Eventually(l.timeWaits).WithArguments(ctx).Should(Equal(hops{Client: connects, BalancerToServer: connects}))
 	})
 
-	It("that is HAProxy, a server that closes first makes HAProxy close first towards the client: both have them", SpecTimeout(2*patience), func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{}})
-		client, server := world.through(ctx, world.server(), connects)
+	It("that is HAProxy, a server that closes first makes HAProxy close first towards the client: both have them", SpecTimeout(2*timeout), func(ctx SpecContext) {
+		l := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{}})
+		client, server := l.through(ctx, l.server(), connects)
 		server.closeBefore(ctx, client)
-		Eventually(world.timeWaits).WithArguments(ctx).Should(Equal(hops{BalancerToClient: connects, Server: connects}))
+		Eventually(l.timeWaits).WithArguments(ctx).Should(Equal(hops{BalancerToClient: connects, Server: connects}))
 	})
 
-	It("that is DNAT, a client that closes first has them alone: the balancer has no sockets, only a conntrack table", SpecTimeout(2*patience), func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
-		client, server := world.through(ctx, world.server(), connects)
+	It("that is DNAT, a client that closes first has them alone: the balancer has no sockets, only a conntrack table", SpecTimeout(2*timeout), func(ctx SpecContext) {
+		l := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
+		client, server := l.through(ctx, l.server(), connects)
 		client.closeBefore(ctx, server)
-		Eventually(world.timeWaits).WithArguments(ctx).Should(Equal(hops{Client: connects}))
-		Expect(sockets(ctx, world.balancer())).To(BeEmpty())
-		Expect(flows(ctx, world.balancer())).To(HaveLen(connects))
+		Eventually(l.timeWaits).WithArguments(ctx).Should(Equal(hops{Client: connects}))
+		Expect(sockets(ctx, l.Balancer())).To(BeEmpty())
+		Expect(flows(ctx, l.Balancer())).To(HaveLen(connects))
 	})
 
-	It("that is DNAT, a server that closes first has them alone, and the client's ports are free", SpecTimeout(2*patience), func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
-		client, server := world.through(ctx, world.server(), connects)
+	It("that is DNAT, a server that closes first has them alone, and the client's ports are free", SpecTimeout(2*timeout), func(ctx SpecContext) {
+		l := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
+		client, server := l.through(ctx, l.server(), connects)
 		server.closeBefore(ctx, client)
-		Eventually(world.timeWaits).WithArguments(ctx).Should(Equal(hops{Server: connects}))
+		Eventually(l.timeWaits).WithArguments(ctx).Should(Equal(hops{Server: connects}))
 	})
 
-	It("that is the end itself, a client that closes first has them alone", SpecTimeout(2*patience), func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{})
-		client, server := world.through(ctx, world.balancer(), connects)
+	It("that is the end itself, a client that closes first has them alone", SpecTimeout(2*timeout), func(ctx SpecContext) {
+		l := behind(ctx, lab.BalancerSpec{})
+		client, server := l.through(ctx, l.Balancer(), connects)
 		client.closeBefore(ctx, server)
-		Eventually(world.timeWaits).WithArguments(ctx).Should(Equal(hops{Client: connects}))
+		Eventually(l.timeWaits).WithArguments(ctx).Should(Equal(hops{Client: connects}))
 	})
 })
 
 var _ = Describe("A server that resets in the middle", func() {
-	It("resets the client's connection behind DNAT", SpecTimeout(2*patience), func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
-		client, server := world.through(ctx, world.server(), 1)
+	It("resets the client's connection behind DNAT", SpecTimeout(2*timeout), func(ctx SpecContext) {
+		l := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
+		client, server := l.through(ctx, l.server(), 1)
 		client.tell(ctx, server)
 		noError(server.End(ctx, server.conns[0], tcp.Abort))
 		Expect(client.Receive(ctx, client.conns[0])).To(Equal(tcp.Received{Errno: unix.ECONNRESET}))
 	})
 
-	It("is an ordinary end to the client behind HAProxy, whose log knows better", SpecTimeout(2*patience), func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{}})
-		moved := world.watchProgram(ctx)
-		client, server := world.through(ctx, world.server(), 1)
+	It("is an ordinary end to the client behind HAProxy, whose log knows better", SpecTimeout(2*timeout), func(ctx SpecContext) {
+		l := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{}})
+		moved := l.watchProgram(ctx)
+		client, server := l.through(ctx, l.server(), 1)
 		client.tell(ctx, server)
 		noError(server.End(ctx, server.conns[0], tcp.Abort))
 		Expect(client.Receive(ctx, client.conns[0])).To(Equal(tcp.Received{}))
-		Eventually(world.programLog).Should(ContainSubstring("end=SD"))
+		Eventually(l.programLog).Should(ContainSubstring("end=SD"))
 		Expect(moved()).To(Rise("server0.srv_abrt"))
 	})
 })
 
 var _ = Describe("A server that does not listen", func() {
 	It("is a refusal to the client behind DNAT", func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
-		Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: world.VIP()})).To(HaveOutcomes(tcp.Refused, 1))
+		l := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
+		Expect(attempt(ctx, l.Client(0), 1, tcp.Attempt{To: l.VIP()})).To(HaveOutcomes(tcp.Refused, 1))
 	})
 
 	It("is a connection to the client behind HAProxy, which counts it and hangs up", func(ctx SpecContext) {
-		world := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{Config: haproxy.Config{Retries: -1}}})
-		moved := world.watchProgram(ctx)
+		l := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{Config: haproxy.Config{Retries: -1}}})
+		moved := l.watchProgram(ctx)
 
-		outcomes := attempt(ctx, world.client(0), 1, tcp.Attempt{To: world.VIP(), Ending: tcp.CloseAfterPeer})
+		outcomes := attempt(ctx, l.Client(0), 1, tcp.Attempt{To: l.VIP(), Ending: tcp.CloseAfterPeer})
 
 		Expect(outcomes).To(HaveOutcomes(tcp.Connected, 1))
 		Expect(moved()).To(Rise("frontend.conn_tot", "backend.econ", "server0.econ"))

@@ -36,9 +36,9 @@ func evidenceDir() string {
 }
 
 // counters reads the counters of the nodes that evidence is kept of.
-func (w world) counters(ctx context.Context) map[string]kernel.Counters {
+func (l specLab) counters(ctx context.Context) map[string]kernel.Counters {
 	all := map[string]kernel.Counters{}
-	for _, n := range w.observations() {
+	for _, n := range l.observed() {
 		if c, err := n.Counters(ctx); err == nil { // a missing one shows in the evidence
 			all[n.Identity().Name] = c
 		}
@@ -46,23 +46,23 @@ func (w world) counters(ctx context.Context) map[string]kernel.Counters {
 	return all
 }
 
-// observations are the nodes that evidence is kept of.
-func (w world) observations() []node.Node {
-	nodes := append(w.Nodes(lab.Gateway), w.Nodes(lab.Balancer)...)
-	nodes = append(nodes, w.Servers()...)
-	nodes = append(nodes, w.Nodes(lab.Client)...)
+// observed are the nodes that evidence is kept of.
+func (l specLab) observed() []node.Node {
+	nodes := append(l.Nodes(lab.Gateway), l.Nodes(lab.Balancer)...)
+	nodes = append(nodes, l.Servers()...)
+	nodes = append(nodes, l.Nodes(lab.Client)...)
 	return nodes[:min(len(nodes), evidenceNodes)]
 }
 
 // keepEvidence writes down the state of the lab and its packets, and adds where
 // to the spec's report.
-func (w world) keepEvidence(ctx context.Context, start map[string]kernel.Counters) {
+func (l specLab) keepEvidence(ctx context.Context, start map[string]kernel.Counters) {
 	dir := evidenceDir()
 	text := &strings.Builder{}
-	for _, n := range w.observations() {
+	for _, n := range l.observed() {
 		describe(ctx, text, n, start[n.Identity().Name])
 	}
-	packets, err := w.Packets()
+	packets, err := l.Packets()
 	if err != nil {
 		fmt.Fprintf(text, "packets: %v\n", err)
 	}
@@ -70,10 +70,10 @@ func (w world) keepEvidence(ctx context.Context, start map[string]kernel.Counter
 	for _, p := range packets {
 		fmt.Fprintf(text, "%v\n", p)
 	}
-	for name, console := range w.Consoles() {
+	for name, console := range l.Consoles() {
 		fmt.Fprintf(text, "== console of %s\n%s\n", name, console)
 	}
-	if program, err := w.Program(); err == nil {
+	if program, err := l.Program(); err == nil {
 		describeProgram(ctx, text, program)
 	}
 	AddReportEntry("evidence", dir)
@@ -153,9 +153,9 @@ func keepSeries(of string, series []byte) {
 
 // progress says how full the tables of the lab are now, for Ginkgo's reports on
 // specs that are under way (--poll-progress-after).
-func (w world) progress(ctx context.Context) string {
+func (l specLab) progress(ctx context.Context) string {
 	var lines []string
-	for _, n := range w.observations() {
+	for _, n := range l.observed() {
 		full, err := n.Occupancy(ctx)
 		if err != nil {
 			lines = append(lines, err.Error())

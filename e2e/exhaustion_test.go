@@ -23,30 +23,30 @@ var _ = Describe("A client that closes first", func() {
 	closing := func(to netip.AddrPort) tcp.Attempt { return tcp.Attempt{To: to, Ending: tcp.CloseFirst} }
 
 	It("loses its ports to TIME_WAIT, towards this listener only", func(ctx SpecContext) {
-		world := up(ctx, lab.Topology{Clients: 1, Sysctls: tenPorts.On(lab.Client, "net.ipv4.tcp_tw_reuse=0")})
-		listener := serve(ctx, world.balancer(), tcp.CloseAfterPeer)
-		next := serve(ctx, world.balancer(), tcp.CloseAfterPeer, 81)
+		l := up(ctx, lab.Topology{Clients: 1, Sysctls: tenPorts.On(lab.Client, "net.ipv4.tcp_tw_reuse=0")})
+		listener := serve(ctx, l.Balancer(), tcp.CloseAfterPeer)
+		next := serve(ctx, l.Balancer(), tcp.CloseAfterPeer, 81)
 
-		Expect(attempt(ctx, world.client(0), 10, closing(listener))).To(HaveOutcomes(tcp.Connected, 10))
-		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveSockets(0, observe.LastAck), "which the last packet ends")
-		moved := watch(ctx, world.balancer())
-		Expect(attempt(ctx, world.client(0), 1, closing(listener))).To(HaveOutcomes(tcp.NoPort, 1))
+		Expect(attempt(ctx, l.Client(0), 10, closing(listener))).To(HaveOutcomes(tcp.Connected, 10))
+		Eventually(sockets).WithArguments(ctx, l.Balancer()).Should(HaveSockets(0, observe.LastAck), "which the last packet ends")
+		moved := watch(ctx, l.Balancer())
+		Expect(attempt(ctx, l.Client(0), 1, closing(listener))).To(HaveOutcomes(tcp.NoPort, 1))
 
-		Expect(sockets(ctx, world.client(0))).To(HaveTimeWait(10))
-		Expect(sockets(ctx, world.balancer())).To(HaveTimeWait(0))
+		Expect(sockets(ctx, l.Client(0))).To(HaveTimeWait(10))
+		Expect(sockets(ctx, l.Balancer())).To(HaveTimeWait(0))
 		Expect(moved()).To(StayStill("Tcp.PassiveOpens", "Tcp.InSegs"), "a connect without a port sends nothing")
-		Expect(attempt(ctx, world.client(0), 10, closing(next))).To(HaveOutcomes(tcp.Connected, 10))
+		Expect(attempt(ctx, l.Client(0), 10, closing(next))).To(HaveOutcomes(tcp.Connected, 10))
 	})
 
 	It("keeps its ports when the balancer closes first, which then has the TIME_WAITs", func(ctx SpecContext) {
-		world := up(ctx, lab.Topology{Clients: 1, Sysctls: tenPorts.On(lab.Client, "net.ipv4.tcp_tw_reuse=0")})
-		listener := serve(ctx, world.balancer(), tcp.CloseFirst)
+		l := up(ctx, lab.Topology{Clients: 1, Sysctls: tenPorts.On(lab.Client, "net.ipv4.tcp_tw_reuse=0")})
+		listener := serve(ctx, l.Balancer(), tcp.CloseFirst)
 		second := tcp.Attempt{To: listener, Ending: tcp.CloseAfterPeer}
 
-		Expect(attemptTogether(ctx, world.client(0), 10, second)).To(HaveOutcomes(tcp.Connected, 10))
-		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveTimeWait(10))
-		Eventually(sockets).WithArguments(ctx, world.client(0)).Should(BeEmpty())
-		Expect(attemptTogether(ctx, world.client(0), 10, second)).To(HaveOutcomes(tcp.Connected, 10))
+		Expect(attemptTogether(ctx, l.Client(0), 10, second)).To(HaveOutcomes(tcp.Connected, 10))
+		Eventually(sockets).WithArguments(ctx, l.Balancer()).Should(HaveTimeWait(10))
+		Eventually(sockets).WithArguments(ctx, l.Client(0)).Should(BeEmpty())
+		Expect(attemptTogether(ctx, l.Client(0), 10, second)).To(HaveOutcomes(tcp.Connected, 10))
 	})
 })
 
@@ -75,8 +75,8 @@ var _ = Describe("tcp_tw_reuse on the client", func() {
 		settings := append(profile("1"), lab.Setting{
 			Role: lab.Client, Name: "net.ipv4.tcp_tw_reuse_delay", Value: strconv.FormatInt(delay.Milliseconds(), 10), IfPresent: true,
 		})
-		world := up(ctx, lab.Topology{Clients: 1, Sysctls: settings})
-		client, listener := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
+		l := up(ctx, lab.Topology{Clients: 1, Sysctls: settings})
+		client, listener := l.Client(0), serve(ctx, l.Balancer(), tcp.CloseAfterPeer)
 		_, unknown := client.Sysctl(ctx, "net.ipv4.tcp_tw_reuse_delay")
 		earlyInASecond(ctx)
 		began := time.Now()
@@ -97,22 +97,22 @@ var _ = Describe("tcp_tw_reuse on the client", func() {
 	})
 
 	It("gives no port while it is 0", func(ctx SpecContext) {
-		world := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("0")})
-		outcomes, moved := try(ctx, world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer))
+		l := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("0")})
+		outcomes, moved := try(ctx, l.Client(0), serve(ctx, l.Balancer(), tcp.CloseAfterPeer))
 		Expect(outcomes).To(HaveOutcomes(tcp.NoPort, 1))
 		Expect(moved).To(StayStill("TcpExt.TWRecycled"))
 	})
 
 	It("gives no port when the balancer has timestamps off", func(ctx SpecContext) {
-		world := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("1").On(lab.Balancer, "net.ipv4.tcp_timestamps=0")})
-		outcomes, moved := try(ctx, world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer))
+		l := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("1").On(lab.Balancer, "net.ipv4.tcp_timestamps=0")})
+		outcomes, moved := try(ctx, l.Client(0), serve(ctx, l.Balancer(), tcp.CloseAfterPeer))
 		Expect(outcomes).To(HaveOutcomes(tcp.NoPort, 1))
 		Expect(moved).To(StayStill("TcpExt.TWRecycled"))
 	})
 
 	It("gives the port over loopback while it is 2", func(ctx SpecContext) {
-		world := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("2")})
-		client := world.client(0)
+		l := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("2")})
+		client := l.Client(0)
 		listener := listen(ctx, client, tcp.ListenSpec{At: netip.MustParseAddrPort("127.0.0.1:80"), Ending: tcp.CloseAfterPeer})
 		outcomes, moved := try(ctx, client, listener)
 		Expect(outcomes).To(HaveOutcomes(tcp.Connected, 1))
@@ -121,9 +121,9 @@ var _ = Describe("tcp_tw_reuse on the client", func() {
 
 	It("gives no port to another host while it is 2, nor to the client's own address", func(ctx SpecContext) {
 		for _, own := range []bool{false, true} {
-			world := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("2")})
-			at := map[bool]node.Node{true: world.client(0), false: world.balancer()}[own]
-			outcomes, moved := try(ctx, world.client(0), serve(ctx, at, tcp.CloseAfterPeer))
+			l := up(ctx, lab.Topology{Clients: 1, Sysctls: profile("2")})
+			at := map[bool]node.Node{true: l.Client(0), false: l.Balancer()}[own]
+			outcomes, moved := try(ctx, l.Client(0), serve(ctx, at, tcp.CloseAfterPeer))
 			Expect(outcomes).To(HaveOutcomes(tcp.NoPort, 1))
 			Expect(moved).To(StayStill("TcpExt.TWRecycled"))
 		}
@@ -132,9 +132,9 @@ var _ = Describe("tcp_tw_reuse on the client", func() {
 
 var _ = Describe("TIME_WAIT", func() {
 	It("lasts 60 s whatever tcp_fin_timeout says, and then the port is free", Label("slow"), SpecPriority(60), func(ctx SpecContext) {
-		world := up(ctx, lab.Topology{Clients: 1, Sysctls: situation.KeepTimeWaits(lab.Client).On(lab.Client,
+		l := up(ctx, lab.Topology{Clients: 1, Sysctls: situation.KeepTimeWaits(lab.Client).On(lab.Client,
 			"net.ipv4.ip_local_port_range=50000 50000", "net.ipv4.tcp_tw_reuse=0", "net.ipv4.tcp_fin_timeout=5")})
-		client, listener := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
+		client, listener := l.Client(0), serve(ctx, l.Balancer(), tcp.CloseAfterPeer)
 		before := time.Now()
 		Expect(attempt(ctx, client, 1, tcp.Attempt{To: listener, Ending: tcp.CloseFirst})).To(HaveOutcomes(tcp.Connected, 1))
 		began := time.Now()
@@ -153,8 +153,8 @@ var _ = Describe("TIME_WAIT", func() {
 	})
 
 	It("is not what tcp_fin_timeout shortens: that is FIN_WAIT2", func(ctx SpecContext) {
-		world := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client, "net.ipv4.tcp_fin_timeout=5")})
-		client, listener := world.client(0), serve(ctx, world.balancer(), tcp.KeepOpen)
+		l := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client, "net.ipv4.tcp_fin_timeout=5")})
+		client, listener := l.Client(0), serve(ctx, l.Balancer(), tcp.KeepOpen)
 		Expect(attempt(ctx, client, 1, tcp.Attempt{To: listener, Ending: tcp.CloseNow})).To(HaveOutcomes(tcp.Connected, 1))
 
 		Eventually(sockets).WithArguments(ctx, client).Should(HaveSockets(1, observe.FinWait2))
@@ -166,24 +166,24 @@ var _ = Describe("TIME_WAIT", func() {
 
 var _ = Describe("SO_LINGER with 0 seconds", func() {
 	It("ends connections by RST: no TIME_WAIT on either side, and ports are free at once", func(ctx SpecContext) {
-		world := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client,
+		l := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client,
 			"net.ipv4.ip_local_port_range=50000 50000", "net.ipv4.tcp_tw_reuse=0")})
-		client, listener := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
-		here, there := watch(ctx, client), watch(ctx, world.balancer())
+		client, listener := l.Client(0), serve(ctx, l.Balancer(), tcp.CloseAfterPeer)
+		here, there := watch(ctx, client), watch(ctx, l.Balancer())
 
 		Expect(attempt(ctx, client, 20, tcp.Attempt{To: listener, Ending: tcp.Abort})).To(HaveOutcomes(tcp.Connected, 20))
 
 		Expect(here()).To(Rise("Tcp.OutRsts", "TcpExt.TCPAbortOnData"))
 		Expect(there()).To(Rise("Tcp.EstabResets"))
-		for _, side := range []node.Node{client, world.balancer()} {
+		for _, side := range []node.Node{client, l.Balancer()} {
 			Expect(sockets(ctx, side)).To(HaveTimeWait(0))
 		}
 	})
 
 	It("is what made the difference: a plain close takes the only port", func(ctx SpecContext) {
-		world := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client,
+		l := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client,
 			"net.ipv4.ip_local_port_range=50000 50000", "net.ipv4.tcp_tw_reuse=0")})
-		client, listener := world.client(0), serve(ctx, world.balancer(), tcp.CloseAfterPeer)
+		client, listener := l.Client(0), serve(ctx, l.Balancer(), tcp.CloseAfterPeer)
 		here := watch(ctx, client)
 
 		Expect(attempt(ctx, client, 1, tcp.Attempt{To: listener, Ending: tcp.CloseFirst})).To(HaveOutcomes(tcp.Connected, 1))

@@ -58,8 +58,8 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 	})
 
 	It("with tcp_rfc1337=1 on the balancer the RST changes nothing, and connect times out", func(ctx SpecContext) {
-		world := up(ctx, phones("net.ipv4.tcp_rfc1337=1"))
-		seen := world.meet(ctx, situation.FiveTuple{Clock: situation.Older})
+		l := up(ctx, phones("net.ipv4.tcp_rfc1337=1"))
+		seen := l.meet(ctx, situation.FiveTuple{Clock: situation.Older})
 
 		Expect(seen.Second).To(HaveField("Outcome", tcp.TimedOut))
 		Expect(seen.SYNs.Reached).To(And(Equal(seen.SYNs.Sent), BeNumerically(">", 1)))
@@ -67,7 +67,7 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 		Expect(seen.SYNs.SYNACKs).To(BeZero())
 		Expect(seen.Balancer).To(Rise(kernel.PAWSReject(seen.Balancer)))
 		Expect(seen.Balancer).To(StayStill(otherCauses...))
-		Expect(sockets(ctx, world.balancer())).To(HaveTimeWait(1))
+		Expect(sockets(ctx, l.Balancer())).To(HaveTimeWait(1))
 	})
 
 	It("with tcp_rfc1337=1 a newer timestamp still gets in at once", func(ctx SpecContext) {
@@ -93,16 +93,16 @@ var _ = Describe("The balancer has a five-tuple in TIME_WAIT when the gateway gi
 	})
 
 	It("does not come about while the gateway remembers the first connection: it gives another port", func(ctx SpecContext) {
-		world := up(ctx, phones())
-		listener := serve(ctx, world.balancer(), tcp.CloseFirst)
+		l := up(ctx, phones())
+		listener := serve(ctx, l.Balancer(), tcp.CloseFirst)
 		same := tcp.Attempt{To: listener, From: netip.MustParseAddrPort("0.0.0.0:40000"), Ending: tcp.CloseAfterPeer}
-		Expect(attempt(ctx, world.client(0), 1, same)).To(HaveOutcomes(tcp.Connected, 1))
-		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveTimeWait(1))
+		Expect(attempt(ctx, l.Client(0), 1, same)).To(HaveOutcomes(tcp.Connected, 1))
+		Eventually(sockets).WithArguments(ctx, l.Balancer()).Should(HaveTimeWait(1))
 
-		outcomes := attempt(ctx, world.client(1), 1, same)
+		outcomes := attempt(ctx, l.Client(1), 1, same)
 
 		Expect(outcomes).To(HaveOutcomes(tcp.Connected, 1))
-		account := world.syns(world.client(1), outcomes[0], listener)
+		account := l.syns(l.Client(1), outcomes[0], listener)
 		Expect(account).To(HaveAnswers(observe.AnswerSYNACK))
 		Expect(account.SYNs[0].As.Port()).NotTo(Equal(uint16(40000)))
 	})

@@ -19,16 +19,16 @@ var _ = Describe("A connect that times out", func() {
 	}
 
 	It("is the gateway's doing when its only port is busy: no SYN reaches the balancer", func(ctx SpecContext) {
-		world := up(ctx, twoClients(2000, 2000))
-		listener := serve(ctx, world.balancer(), tcp.KeepOpen)
-		Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 1))
-		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveSockets(1, observe.Established), "the last packet of the first connection")
-		gateway, balancer := watch(ctx, world.gateway()), watch(ctx, world.balancer())
+		l := up(ctx, twoClients(2000, 2000))
+		listener := serve(ctx, l.Balancer(), tcp.KeepOpen)
+		Expect(attempt(ctx, l.Client(0), 1, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 1))
+		Eventually(sockets).WithArguments(ctx, l.Balancer()).Should(HaveSockets(1, observe.Established), "the last packet of the first connection")
+		gateway, balancer := watch(ctx, l.Gateway()), watch(ctx, l.Balancer())
 
-		outcomes := attempt(ctx, world.client(1), 1, tcp.Attempt{To: listener})
+		outcomes := attempt(ctx, l.Client(1), 1, tcp.Attempt{To: listener})
 
 		Expect(outcomes).To(HaveOutcomes(tcp.TimedOut, 1))
-		account := world.syns(world.client(1), outcomes[0], listener)
+		account := l.syns(l.Client(1), outcomes[0], listener)
 		Expect(account.EnteredGateway).To(And(Equal(account.Sent), Equal(outcomes[0].SYNs), BeNumerically(">", 1)))
 		Expect(account.LeftGateway).To(BeZero())
 		Expect(gateway()).To(Rise("Conntrack.insert_failed", "Conntrack.drop"))
@@ -37,27 +37,27 @@ var _ = Describe("A connect that times out", func() {
 	})
 
 	It("does not happen when the gateway has a second port", func(ctx SpecContext) {
-		world := up(ctx, twoClients(2000, 2001))
-		listener := serve(ctx, world.balancer(), tcp.KeepOpen)
-		Expect(attempt(ctx, world.client(0), 1, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 1))
-		gateway := watch(ctx, world.gateway())
+		l := up(ctx, twoClients(2000, 2001))
+		listener := serve(ctx, l.Balancer(), tcp.KeepOpen)
+		Expect(attempt(ctx, l.Client(0), 1, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 1))
+		gateway := watch(ctx, l.Gateway())
 
-		Expect(attempt(ctx, world.client(1), 1, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 1))
+		Expect(attempt(ctx, l.Client(1), 1, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 1))
 
 		Expect(gateway()).To(StayStill("Conntrack.insert_failed", "Conntrack.drop"))
 	})
 
 	It("is the application's doing when the accept queue is full: every SYN arrives and none is answered", func(ctx SpecContext) {
-		world := up(ctx, lab.Topology{Clients: 1, Sysctls: quick})
-		listener := listen(ctx, world.balancer(), tcp.ListenSpec{Backlog: 1, NeverAccepts: true})
-		Expect(attempt(ctx, world.client(0), 2, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 2))
-		Eventually(sockets).WithArguments(ctx, world.balancer()).Should(HaveSockets(2, observe.Established), "which the queue holds")
-		balancer := watch(ctx, world.balancer())
+		l := up(ctx, lab.Topology{Clients: 1, Sysctls: quick})
+		listener := listen(ctx, l.Balancer(), tcp.ListenSpec{Backlog: 1, NeverAccepts: true})
+		Expect(attempt(ctx, l.Client(0), 2, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 2))
+		Eventually(sockets).WithArguments(ctx, l.Balancer()).Should(HaveSockets(2, observe.Established), "which the queue holds")
+		balancer := watch(ctx, l.Balancer())
 
-		outcomes := attempt(ctx, world.client(0), 1, tcp.Attempt{To: listener})
+		outcomes := attempt(ctx, l.Client(0), 1, tcp.Attempt{To: listener})
 
 		Expect(outcomes).To(HaveOutcomes(tcp.TimedOut, 1))
-		account := world.syns(world.client(0), outcomes[0], listener)
+		account := l.syns(l.Client(0), outcomes[0], listener)
 		Expect(account.Reached).To(And(Equal(account.Sent), BeNumerically(">", 1)))
 		Expect([]int{account.SYNACKs, account.ACKs, account.RSTs}).To(HaveEach(0))
 		moved := balancer()
@@ -66,11 +66,11 @@ var _ = Describe("A connect that times out", func() {
 	})
 
 	It("does not happen when the accept queue has room for one more", func(ctx SpecContext) {
-		world := up(ctx, lab.Topology{Clients: 1, Sysctls: quick})
-		listener := listen(ctx, world.balancer(), tcp.ListenSpec{Backlog: 2, NeverAccepts: true})
-		balancer := watch(ctx, world.balancer())
+		l := up(ctx, lab.Topology{Clients: 1, Sysctls: quick})
+		listener := listen(ctx, l.Balancer(), tcp.ListenSpec{Backlog: 2, NeverAccepts: true})
+		balancer := watch(ctx, l.Balancer())
 
-		Expect(attempt(ctx, world.client(0), 3, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 3))
+		Expect(attempt(ctx, l.Client(0), 3, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 3))
 
 		Expect(balancer()).To(StayStill("TcpExt.ListenOverflows", "TcpExt.ListenDrops"))
 	})
@@ -85,7 +85,7 @@ var _ = Describe("tcp_tw_recycle", func() {
 	})
 
 	It("is refused alone: its neighbour tcp_tw_reuse can be set the same way", func(ctx SpecContext) {
-		world := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Balancer, "net.ipv4.tcp_tw_reuse=1")})
-		Expect(world.balancer().Sysctl(ctx, "net.ipv4.tcp_tw_reuse")).To(Equal("1"))
+		l := up(ctx, lab.Topology{Clients: 1, Sysctls: lab.On(lab.Balancer, "net.ipv4.tcp_tw_reuse=1")})
+		Expect(l.Balancer().Sysctl(ctx, "net.ipv4.tcp_tw_reuse")).To(Equal("1"))
 	})
 })

@@ -33,7 +33,7 @@ import (
 // What hack/e2e --cell and --kernel and hack/twlab mutate ask for, after the "--" of Ginkgo's flags.
 var (
 	questionsFile = flag.String("cell", "", "YAML file with cells of your own; their specs have the label \"yours\"")
-	kernelsFile   = flag.String("kernels", "", "what twlab probe has written of the roles with a kernel of their own")
+	kernelsFile   = flag.String("kernels", "", "what twlab probe has written of the roles that are guests")
 	virtual       = flag.Bool("virtual-time", false, "idle time passes at once here, so that cells with the label \"virtual-time\" can be waited for")
 	mutations     = flag.String("mutate", "", "\"all\" rules against worlds in which they must fail, or a \"sample\"; label \"mutation\"")
 )
@@ -100,12 +100,12 @@ func (p *plan) mutations() {
 	add := func(f situation.Family, m claim.Mutation) {
 		p.Specs = append(p.Specs, planned{
 			Family: f.Name, Emulated: f.Emulated, Cell: m.Cell.Values, Rule: m.Rule.Name,
-			Axis: m.Axis, To: m.To, World: m.World.Values, Own: m.Own.Name,
+			Axis: m.Axis, To: m.To, Mutated: m.Mutated.Values, Own: m.Own.Name,
 		})
 	}
 	for _, f := range scenarios.Families() {
 		for _, m := range chosenMutations(f, p.Kernels) {
-			if !f.NeedsVirtualTime(m.World) {
+			if !f.NeedsVirtualTime(m.Mutated) {
 				add(f, m)
 			}
 		}
@@ -206,9 +206,9 @@ func mutationSpec(f situation.Family, m claim.Mutation) {
 		labels = append(labels, emulatedEntry)
 		name += " (emulated)"
 	}
-	It(fmt.Sprintf("%s does not survive %s=%s in %s", name, m.Axis, m.To, f.Describe(m.Cell)), withSlow(f, m.World, labels), priority(f, m.World), func(ctx SpecContext) {
+	It(fmt.Sprintf("%s does not survive %s=%s in %s", name, m.Axis, m.To, f.Describe(m.Cell)), withSlow(f, m.Mutated, labels), priority(f, m.Mutated), func(ctx SpecContext) {
 		skipUnlessEmulated(f)
-		seen, _ := drive(ctx, f, m.World)
+		seen, _ := drive(ctx, f, m.Mutated)
 		trial := m.Judge(f.Family, seen)
 		AddReportEntry(mutationEntry, trial, ReportEntryVisibilityNever)
 		Expect(trial).To(beCaught())
@@ -238,10 +238,10 @@ func questionSpec(q scenarios.Question, kernels claim.Kernels) {
 		if rule.OutOfReach {
 			Fail("this cell cannot be on these kernels: " + rule.Because)
 		}
-		seen, world := drive(ctx, q.Family, q.Cell)
+		seen, l := drive(ctx, q.Family, q.Cell)
 		result := claim.Judge(q.Family.Family, q.Cell, rule, seen)
 		answer := "as the rule says"
-		switch lost := world.overwritten(ctx, q.Cell.Extra); {
+		switch lost := l.overwritten(ctx, q.Cell.Extra); {
 		case len(lost) > 0:
 			Fail("the situation needs other values of its own: " + strings.Join(lost, "; ") + ". Leave them out, or choose another family.")
 		case !covered:
@@ -289,9 +289,9 @@ func priority(f situation.Family, c claim.Cell) SpecPriority {
 }
 
 // drive brings a cell about in a lab of its own.
-func drive(ctx SpecContext, f situation.Family, c claim.Cell) (claim.Seen, world) {
+func drive(ctx SpecContext, f situation.Family, c claim.Cell) (claim.Seen, specLab) {
 	GinkgoHelper()
-	budget := patience
+	budget := timeout
 	if f.IsSlow(c) {
 		budget += 3 * time.Minute
 	}
@@ -311,10 +311,10 @@ func drive(ctx SpecContext, f situation.Family, c claim.Cell) (claim.Seen, world
 
 // overwritten lists the sysctls that are no longer as they were set, because the
 // situation is made by setting them otherwise.
-func (w world) overwritten(ctx context.Context, wanted lab.Settings) (lost []string) {
+func (l specLab) overwritten(ctx context.Context, wanted lab.Settings) (lost []string) {
 	GinkgoHelper()
 	for _, s := range wanted {
-		for _, n := range w.Nodes(s.Role) {
+		for _, n := range l.Nodes(s.Role) {
 			got, err := n.Sysctl(ctx, s.Name)
 			noError(err)
 			if got != strings.Join(strings.Fields(s.Value), " ") {

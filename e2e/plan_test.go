@@ -22,7 +22,7 @@ import (
 
 // Every process of a run has the same specs. To find out which takes half a second
 // of the processor and more (the kernel's symbols, the pairs that the chosen cells
-// cover, the world in which a rule must fail), so one process does and tells the
+// cover, the lab in which a rule must fail), so one process does and tells the
 // others. hack/e2e asks for both.
 var (
 	planFile = flag.String("plan", "", "go by what -plan-to has written, instead of finding out again")
@@ -41,9 +41,9 @@ type planned struct {
 	Family, Emulated string
 	Cell             map[string]string
 	Rule             string // none where no rule covers the cell
-	// Of a mutation, Own the rule that holds in its world.
+	// Of a mutation, Own the rule that holds in its l.
 	Axis, To string
-	World    map[string]string
+	Mutated  map[string]string
 	Own      string
 }
 
@@ -107,7 +107,7 @@ func (p plan) specs(labels ...string) {
 			AbortSuite(fmt.Sprintf("the plan has a mutation of rule %q in the cell of rule %q, and family %s lacks one of them: build the suite again", s.Rule, s.Own, s.Family))
 		}
 		mutationSpec(f, claim.Mutation{
-			Rule: r, Cell: cell, Axis: s.Axis, To: s.To, World: claim.Cell{Values: s.World}, Own: own,
+			Rule: r, Cell: cell, Axis: s.Axis, To: s.To, Mutated: claim.Cell{Values: s.Mutated}, Own: own,
 		})
 	}
 }

@@ -1,4 +1,4 @@
-// Package e2e tells the document's stories on the running kernel, and asserts
+// Package e2e tries what the document says on the running kernel, and asserts
 // what it sees. It is the only place of twlab that fails or skips.
 package e2e
 
@@ -24,7 +24,7 @@ import (
 
 func TestStories(t *testing.T) {
 	RegisterFailHandler(Fail)
-	SetDefaultEventuallyTimeout(patience)
+	SetDefaultEventuallyTimeout(timeout)
 	RunSpecs(t, "twlab")
 }
 
@@ -106,6 +106,6 @@ func preflight(ctx context.Context) {
 	noError(os.MkdirAll(outputDir(), 0o755), "set TWLAB_OUTPUT_DIR to a directory that can be written")
 	noError(os.WriteFile(filepath.Join(outputDir(), "preflight.txt"), []byte(strings.Join(lines, "\n")+"\n"), 0o644))
 	if len(missing) > 0 {
-		Fail(fmt.Sprintf("this machine cannot run the stories:\n%v", errors.Join(missing...)))
+		Fail(fmt.Sprintf("this machine cannot run the specs:\n%v", errors.Join(missing...)))
 	}
 }

@@ -30,7 +30,7 @@ const (
 )
 
 // When all is done, a table for each family says what happened in its cells, and
-// one which rules were tried against a world in which they must fail. What was
+// one which rules were tried against a lab in which they must fail. What was
 // measured within bounds is for the file alone: nobody looks at it every time.
 var _ = ReportAfterSuite("tables", func(report Report) {
 	for _, t := range []struct{ name, text, more string }{

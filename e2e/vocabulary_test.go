@@ -21,12 +21,12 @@ import (
 	"twlab/harness/tcp"
 )
 
-// patience bounds every wait for evidence. It is generous, because it decides
+// timeout bounds every wait for evidence. It is generous, because it decides
 // nothing but when to give up.
-const patience = 30 * time.Second
+const timeout = 30 * time.Second
 
-// world is the lab of one spec.
-type world struct{ *lab.Lab }
+// specLab is the lab of one spec.
+type specLab struct{ *lab.Lab }
 
 // noError fails the spec when there is an error, by the error's own words. Gomega
 // would print the structs of all errors in it, each of which says the same again.
@@ -47,7 +47,7 @@ const noSituation = "the situation did not come about; this says nothing about t
 
 // up builds the lab, records the packets of its main links, and sees to it that
 // evidence is kept when the spec fails and that everything is taken down.
-func up(ctx SpecContext, topology lab.Topology) world {
+func up(ctx SpecContext, topology lab.Topology) specLab {
 	GinkgoHelper()
 	assigned, err := otherKernels()
 	noError(err)
@@ -55,35 +55,35 @@ func up(ctx SpecContext, topology lab.Topology) world {
 	if err := topology.Validate(); err != nil && len(assigned.Kernels) > 0 {
 		Skip("not with these kernels: " + err.Error())
 	}
-	l, err := lab.Build(ctx, topology)
+	built, err := lab.Build(ctx, topology)
 	if errors.Is(err, kernel.ErrSysctlGlobal) {
 		Skip("not on this kernel: " + err.Error())
 	}
 	noError(err, noSituation)
-	w := world{l}
-	start := w.counters(ctx)
-	over := ctx.AttachProgressReporter(func() string { return w.progress(ctx) })
+	l := specLab{built}
+	start := l.counters(ctx)
+	over := ctx.AttachProgressReporter(func() string { return l.progress(ctx) })
 	DeferCleanup(func(ctx SpecContext) {
 		over()
 		if CurrentSpecReport().Failed() {
-			w.keepEvidence(ctx, start)
+			l.keepEvidence(ctx, start)
 		}
 		noError(l.Close())
 	})
-	noError(l.Capture(w.mainLinks()...))
-	return w
+	noError(l.Capture(l.mainLinks()...))
+	return l
 }
 
 // mainLinks names the links worth recording: the balancer's, if it has one, and
 // those of the first clients and of the first servers.
-func (w world) mainLinks() []string {
+func (l specLab) mainLinks() []string {
 	const enough = 4
 	var links []string
-	if w.Topology().Gateway.Kind != lab.NoGateway {
+	if l.Topology().Gateway.Kind != lab.NoGateway {
 		links = append(links, string(lab.Balancer))
 	}
 	for _, role := range []lab.Role{lab.Client, lab.Server} {
-		nodes := w.Nodes(role)
+		nodes := l.Nodes(role)
 		for _, n := range nodes[:min(len(nodes), enough)] {
 			links = append(links, n.Identity().Name)
 		}
@@ -91,10 +91,7 @@ func (w world) mainLinks() []string {
 	return links
 }
 
-func (w world) client(i int) node.Node { return w.Client(i) }
-func (w world) gateway() node.Node     { return w.Gateway() }
-func (w world) balancer() node.Node    { return w.Balancer() }
-func (w world) server() node.Node      { return w.Servers()[0] }
+func (l specLab) server() node.Node { return l.Servers()[0] }
 
 // serve listens on port 80 of a node, or on the port given, and ends each
 // connection as said. It returns where others connect to.
@@ -179,16 +176,16 @@ func watching(ctx SpecContext, counters func(context.Context) (kernel.Counters, 
 }
 
 // watchProgram starts counting what the balancer's program counts; see watch.
-func (w world) watchProgram(ctx SpecContext) func() kernel.Counters {
+func (l specLab) watchProgram(ctx SpecContext) func() kernel.Counters {
 	GinkgoHelper()
-	program, err := w.Program()
+	program, err := l.Program()
 	noError(err)
 	return watching(ctx, program.Stats)
 }
 
 // programLog is what the balancer's program has said.
-func (w world) programLog() (string, error) {
-	program, err := w.Program()
+func (l specLab) programLog() (string, error) {
+	program, err := l.Program()
 	if err != nil {
 		return "", err
 	}
@@ -196,19 +193,19 @@ func (w world) programLog() (string, error) {
 }
 
 // syns accounts for the SYNs of one outcome of a client's attempt.
-func (w world) syns(from node.Node, out tcp.Result, to netip.AddrPort) observe.SYNAccount {
+func (l specLab) syns(from node.Node, out tcp.Result, to netip.AddrPort) observe.SYNAccount {
 	GinkgoHelper()
-	packets, err := w.Packets()
+	packets, err := l.Packets()
 	noError(err)
-	return observe.AccountSYNs(packets, w.Path(from.Identity().Name), out.Local, to)
+	return observe.AccountSYNs(packets, l.Path(from.Identity().Name), out.Local, to)
 }
 
 // meet drives the five-tuple situation in the lab.
-func (w world) meet(ctx SpecContext, situation situation.FiveTuple) situation.FiveTupleSeen {
+func (l specLab) meet(ctx SpecContext, situation situation.FiveTuple) situation.FiveTupleSeen {
 	GinkgoHelper()
-	within, cancel := context.WithTimeout(ctx, patience)
+	within, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	seen, err := situation.Drive(within, w.Lab)
+	seen, err := situation.Drive(within, l.Lab)
 	noError(err)
 	return seen
 }
@@ -217,7 +214,7 @@ func (w world) meet(ctx SpecContext, situation situation.FiveTuple) situation.Fi
 // some time, by the kernel's own timer.
 func timeWaitOlderThan(ctx SpecContext, at node.Node, age time.Duration) {
 	GinkgoHelper()
-	within, cancel := context.WithTimeout(ctx, age+patience)
+	within, cancel := context.WithTimeout(ctx, age+timeout)
 	defer cancel()
 	noError(observe.Await(within, "the TIME_WAIT to be "+age.String()+" old", func() (bool, error) {
 		all, err := at.Sockets(within)
@@ -231,7 +228,7 @@ func timeWaitOlderThan(ctx SpecContext, at node.Node, age time.Duration) {
 // with the ticks, so it is the coarse clock: the fine one is up to a tick ahead.
 func earlyInASecond(ctx SpecContext) {
 	GinkgoHelper()
-	within, cancel := context.WithTimeout(ctx, patience)
+	within, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	noError(observe.Await(within, "the beginning of a second", func() (bool, error) {
 		var now unix.Timespec

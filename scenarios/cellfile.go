@@ -235,7 +235,7 @@ func (r *reader) sysctls(q *Question, node *yaml.Node, chosen map[string]*yaml.N
 
 // own says what the family itself sets a sysctl to, when its driver goes by it.
 func own(f situation.Family, t lab.Topology, s lab.Setting) (value string, needed bool) {
-	if !slices.ContainsFunc(f.Needs, func(k claim.Knob) bool { return k.Sets(s) }) {
+	if !slices.ContainsFunc(f.Needs, func(k claim.RoleSysctl) bool { return k.Sets(s) }) {
 		return "", false
 	}
 	for _, set := range t.Sysctls {
@@ -248,7 +248,7 @@ func own(f situation.Family, t lab.Topology, s lab.Setting) (value string, neede
 
 // set applies a sysctl: to the axis that it is, or else as an extra.
 func (r *reader) set(q *Question, s lab.Setting, at *yaml.Node, chosen map[string]*yaml.Node) {
-	i := slices.IndexFunc(q.Family.Axes, func(a claim.Axis) bool { return a.Knob.Sets(s) })
+	i := slices.IndexFunc(q.Family.Axes, func(a claim.Axis) bool { return a.Sysctl.Sets(s) })
 	if i < 0 || !slices.Contains(q.Family.Axes[i].Values, s.Value) {
 		q.Cell.Extra = append(q.Cell.Extra, s)
 		return

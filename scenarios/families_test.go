@@ -32,7 +32,7 @@ func distinctKernels(f situation.Family) []kernel.Facts {
 	kinds := map[string]bool{}
 	var distinct []kernel.Facts
 	for _, release := range kernel.KnownReleases() {
-		for _, facts := range []kernel.Facts{kernel.FactsOf(release), kernel.FactsOf(release).Apart()} {
+		for _, facts := range []kernel.Facts{kernel.FactsOf(release), kernel.FactsOf(release).AsGuests()} {
 			kind := ""
 			for _, feature := range slices.Sorted(maps.Keys(told)) {
 				kind += facts.Features[feature].String() + " "
@@ -240,7 +240,7 @@ func TestFeaturesAreDescribedAndUsed(t *testing.T) {
 		if probes > 1 {
 			t.Errorf("feature %s in harness/kernel/feature.go: %d probes, of which only one would be asked", f.Feature, probes)
 		}
-		if f.Means == "" || f.Source == "" || (len(f.In) == 0) != f.Apart {
+		if f.Means == "" || f.Source == "" || (len(f.In) == 0) != f.OfGuests {
 			t.Errorf("feature %s in harness/kernel/feature.go: want a meaning, a source, and either releases or Apart", f.Feature)
 		}
 	}

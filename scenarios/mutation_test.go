@@ -102,12 +102,12 @@ func TestSampleHasOneQuickMutationOfEachRule(t *testing.T) {
 		all := f.Mutations(claim.Newest())
 		quick, sampled := map[string]bool{}, map[string]bool{}
 		for _, m := range all {
-			if !f.IsSlow(m.World) {
+			if !f.IsSlow(m.Mutated) {
 				quick[m.Rule.Name] = true
 			}
 		}
 		for _, m := range claim.Sample(f.Family, all) {
-			if sampled[m.Rule.Name] || f.IsSlow(m.World) {
+			if sampled[m.Rule.Name] || f.IsSlow(m.Mutated) {
 				t.Errorf("%s: sampled twice, or slow", m.Rule.Name)
 			}
 			sampled[m.Rule.Name] = true

@@ -23,8 +23,8 @@ func Attach(ctx context.Context, l *lab.Lab) error {
 	}
 	name := gateways[0].Identity().Name
 	inside, err := l.Inside(name)
-	if errors.Is(err, lab.ErrOtherKernel) {
-		return fmt.Errorf("%s: %w cannot be kept from evicting", name, lab.ErrOtherKernel)
+	if errors.Is(err, lab.ErrGuest) {
+		return fmt.Errorf("%s: %w cannot be kept from evicting", name, lab.ErrGuest)
 	}
 	if err != nil {
 		return err

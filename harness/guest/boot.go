@@ -114,15 +114,15 @@ func (c *Config) boot(ctx context.Context, p vm.Plan, release kernel.Release) (*
 	}
 	m := &Machine{
 		id: c.Node, release: release, qemu: q, accelerator: c.Accelerator,
-		caller: line.NewCaller(q.Line, agent.Errors(), c.Patience),
+		caller: line.NewCaller(q.Line, agent.Errors(), c.MaxSilence),
 	}
-	within, stop := context.WithTimeoutCause(ctx, vm.BootPatience, fmt.Errorf("no sign of life for %v", vm.BootPatience))
+	within, stop := context.WithTimeoutCause(ctx, vm.BootTimeout, fmt.Errorf("no sign of life for %v", vm.BootTimeout))
 	defer stop()
 	if err := m.caller.Greet(within, agent.Fingerprint()); err != nil {
 		if within.Err() != nil {
 			err = fmt.Errorf("%w: %w", context.Cause(within), err)
 		}
-		err = m.autopsy(fmt.Errorf("no first word of the agent: %w%s", err, c.remedy(err)))
+		err = m.postMortem(fmt.Errorf("no first word of the agent: %w%s", err, c.hint(err)))
 		m.kill()
 		return nil, err
 	}
@@ -141,15 +141,15 @@ func (c *Config) boot(ctx context.Context, p vm.Plan, release kernel.Release) (*
 		})
 	}
 	if _, err := agent.SetUp.Call(within, m.caller, s); err != nil {
-		err = m.autopsy(fmt.Errorf("set up: %w%s", err, c.remedy(err)))
+		err = m.postMortem(fmt.Errorf("set up: %w%s", err, c.hint(err)))
 		m.kill()
 		return nil, err
 	}
 	return m, nil
 }
 
-// remedy says what to try.
-func (c *Config) remedy(err error) string {
+// hint says what to try.
+func (c *Config) hint(err error) string {
 	switch {
 	case errors.Is(err, line.ErrVersion):
 		return "; build the agent from the same sources as this program: " +

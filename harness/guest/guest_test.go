@@ -192,7 +192,7 @@ func TestMachineLostInTheMiddleOfACall(t *testing.T) {
 	for name, signal := range map[string]unix.Signal{"dies": unix.SIGKILL, "hangs": unix.SIGSTOP} {
 		t.Run(name, func(t *testing.T) {
 			c := config(t, labtest.Kernel(t))
-			c.Patience = 5 * time.Second
+			c.MaxSilence = 5 * time.Second
 			m := boot(t, c)
 			listener, err := m.Listen(t.Context(), tcp.ListenSpec{})
 			if err != nil {

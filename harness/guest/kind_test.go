@@ -24,7 +24,7 @@ func TestTopologyKnowsWhatItsGuestsLack(t *testing.T) {
 	}
 	whole := guest.Kind{Host: guest.Host{Agent: "agent"}, Kernel: kernel.Image{Path: "/boot/old"}}
 	many := topo.Topology{Clients: 25, Kinds: map[topo.Role]topo.NodeKind{topo.Balancer: whole}}
-	if err := many.Validate(); err == nil || !strings.Contains(err.Error(), "balancer has 25 links: a kernel of its own has at most 24") {
+	if err := many.Validate(); err == nil || !strings.Contains(err.Error(), "balancer has 25 links: a guest has at most 24") {
 		t.Errorf("25 links: %v", err)
 	}
 }

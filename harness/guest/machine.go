@@ -209,10 +209,12 @@ func ask[In, Out any](ctx context.Context, m *Machine, method line.Method[In, Ou
 		err = fmt.Errorf("%s: %w", m.id.Name, err)
 	}
 	if errors.Is(err, line.ErrLost) {
-		err = m.autopsy(err)
+		err = m.postMortem(err)
 	}
 	return out, err
 }
 
-// autopsy says how the machine ended.
-func (m *Machine) autopsy(err error) error { return m.qemu.Autopsy(err, m.release, m.accelerator) }
+// postMortem says how the machine ended.
+func (m *Machine) postMortem(err error) error {
+	return m.qemu.PostMortem(err, m.release, m.accelerator)
+}

@@ -54,7 +54,7 @@ func (b Balancer) there(at topo.Place) Config {
 func Requirement() kernel.Requirement {
 	return kernel.Requirement{
 		Name:     "HAProxy",
-		Remedy:   "run hack/bootstrap, which installs it; stories with a real HAProxy fail without",
+		Hint:     "run hack/bootstrap, which installs it; specs with a real HAProxy fail without",
 		Optional: true,
 		Probe: func(ctx context.Context) (kernel.Fact, string) {
 			out, err := exec.CommandContext(ctx, programName, "-v").Output()

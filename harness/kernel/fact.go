@@ -30,8 +30,8 @@ func (f Fact) String() string {
 type Requirement struct {
 	// Name says what is needed in a few words, such as "MASQUERADE in the nat table".
 	Name string
-	// Remedy says what a person can do when it is missing.
-	Remedy string
+	// Hint says what a person can do when it is missing.
+	Hint string
 	// Optional requirements cost some evidence when they are missing, and
 	// nothing else.
 	Optional bool
@@ -52,14 +52,14 @@ type Finding struct {
 func (f Finding) Met() bool { return f.Fact == Yes || f.Requirement.Optional }
 
 // String is one line: the requirement, the answer, the detail and, when the
-// answer is not yes, the remedy.
+// answer is not yes, the hint.
 func (f Finding) String() string {
 	line := f.Requirement.Name + ": " + f.Fact.String()
 	if f.Detail != "" {
 		line += " (" + f.Detail + ")"
 	}
-	if f.Fact != Yes && f.Requirement.Remedy != "" {
-		line += "; " + f.Requirement.Remedy
+	if f.Fact != Yes && f.Requirement.Hint != "" {
+		line += "; " + f.Requirement.Hint
 	}
 	return line
 }

@@ -12,30 +12,30 @@ type Feature string
 
 // The features; [Features] says what each is and how it is found out.
 const (
-	TwRecycle        Feature = "tw-recycle"
-	LoopbackReuse    Feature = "tw-reuse-loopback"
-	ReuseDelay       Feature = "tw-reuse-delay"
-	TimestampsMode2  Feature = "timestamps-without-offset"
-	MillisecondClock Feature = "millisecond-clock"
-	OffsetPerPort    Feature = "clock-per-port"
-	PromptSYN        Feature = "prompt-syn"
-	RecordsChallenge Feature = "nat-knows-challenge"
-	EvictsClosing    Feature = "nat-evicts-closing"
-	LatePort         Feature = "late-port"
-	DrawsByHash      Feature = "nat-random-by-hash"
-	DrawsFully       Feature = "nat-random-fully"
-	PassivePAWS      Feature = "paws-passive-counter"
-	StrictRecycle    Feature = "tw-recycle-wants-timestamps"
-	SharedSysctls    Feature = "sysctls-shared-by-namespaces"
-	EvenPorts        Feature = "even-ports-first"
-	EhashEntries     Feature = "hash-size-shown"
-	SixSYNRetries    Feature = "six-syn-retries"
-	ACKRatelimit     Feature = "ack-ratelimit"
-	LongBacklog      Feature = "long-accept-queue"
-	OwnMachine       Feature = "machine-of-its-own"
-	ForgetsSooner    Feature = "paws-forgets-sooner"
-	IgnoresBareSYN   Feature = "established-ignores-syn"
-	RSTRestarts      Feature = "rst-restarts-time-wait"
+	TwRecycle              Feature = "tw-recycle"
+	LoopbackReuse          Feature = "tw-reuse-loopback"
+	ReuseDelay             Feature = "tw-reuse-delay"
+	TimestampsMode2        Feature = "timestamps-without-offset"
+	MillisecondClock       Feature = "millisecond-clock"
+	OffsetPerPort          Feature = "clock-per-port"
+	PromptSYN              Feature = "prompt-syn"
+	RecordsChallenge       Feature = "nat-knows-challenge"
+	EvictsClosing          Feature = "nat-evicts-closing"
+	LatePort               Feature = "late-port"
+	DrawsByHash            Feature = "nat-random-by-hash"
+	DrawsFully             Feature = "nat-random-fully"
+	PassivePAWS            Feature = "paws-passive-counter"
+	StrictRecycle          Feature = "tw-recycle-wants-timestamps"
+	SharedSysctls          Feature = "sysctls-shared-by-namespaces"
+	EvenPorts              Feature = "even-ports-first"
+	EhashEntries           Feature = "hash-size-shown"
+	SixSYNRetries          Feature = "six-syn-retries"
+	ACKRatelimit           Feature = "ack-ratelimit"
+	LongBacklog            Feature = "long-accept-queue"
+	IsGuest                Feature = "machine-of-its-own"
+	TimestampExpiresSooner Feature = "paws-timestamp-expires-sooner"
+	IgnoresSYN             Feature = "established-ignores-syn"
+	RSTRestarts            Feature = "rst-restarts-time-wait"
 )
 
 // FeatureInfo says what a feature is and how to find out about it. The probes
@@ -60,13 +60,13 @@ type FeatureInfo struct {
 	// In are the mainline releases that have it.
 	In []Span
 	// Settled, when it is set, says that the feature is found out by bringing the
-	// matter about, on a node that is a machine of its own and that nobody else uses;
+	// matter about, on a guest that nobody else uses;
 	// but for kernels from Settled on, of which the release tells: before, some have
 	// the mending of a later one.
 	Settled Release
-	// Apart says that it is no matter of releases: the nodes of a role have it
-	// when each is a machine of its own, and lack it as namespaces.
-	Apart bool
+	// OfGuests says that it is no matter of releases: the nodes of a role have it
+	// when they are guests, and lack it as namespaces.
+	OfGuests bool
 }
 
 // Default is a sysctl whose default says whether a kernel has a feature.
@@ -231,12 +231,12 @@ func limitFeatures() []FeatureInfo {
 func socketFeatures() []FeatureInfo {
 	return []FeatureInfo{
 		{
-			Feature: ForgetsSooner, In: since(6, 7),
+			Feature: TimestampExpiresSooner, In: since(6, 7),
 			Means:  "a connection that was idle for 2147 s, and not only one that was for 24 days, accepts an older timestamp",
 			Source: "TCP_PAWS_WRAP of include/net/tcp.h; the series of commit 614e8316aa4c, tcp: add support for usec resolution in TCP TS values",
 		},
 		{
-			Feature: IgnoresBareSYN, In: []Span{{From: Mainline(3, 8), Until: Mainline(3, 18)}},
+			Feature: IgnoresSYN, In: []Span{{From: Mainline(3, 8), Until: Mainline(3, 18)}},
 			Settled: Mainline(3, 18),
 			Means:   "a connection that stands drops a SYN without a word",
 			Source: "commits c3ae62af8e75, tcp: should drop incoming frames without ACK flag set, " +
@@ -254,7 +254,7 @@ func socketFeatures() []FeatureInfo {
 func machineFeatures() []FeatureInfo {
 	return []FeatureInfo{
 		{
-			Feature: OwnMachine, Apart: true,
+			Feature: IsGuest, OfGuests: true,
 			Means:  "each node of the role has been up for a time of its own; namespaces have the uptime of their kernel",
 			Source: "timens_offsets concern what processes read, not tcp_clock_ms and jiffies",
 		},
@@ -294,25 +294,25 @@ func FactsOf(r Release) Facts {
 // Disagreements says, a line each, where a probe found something else than the
 // release says of mainline: a distribution's backport, most likely. The probe counts.
 func (f Facts) Disagreements() (lines []string) {
-	ownMachine := f.Features[OwnMachine] == Yes
+	ownMachine := f.Features[IsGuest] == Yes
 	for _, info := range Features() {
 		if info.Sysctl != "" && ownMachine {
 			continue // the first namespace shows what is one value for the whole machine
 		}
 		byRelease := info.byRelease(f.Release)
 		found, known := f.Features[info.Feature]
-		if known && found != Unknown && found != byRelease && !info.Apart {
+		if known && found != Unknown && found != byRelease && !info.OfGuests {
 			lines = append(lines, fmt.Sprintf("feature %s: %v, where mainline %v says %v: a backport? The probe counts.", info.Feature, found, f.Release, byRelease))
 		}
 	}
 	return lines
 }
 
-// Apart is the same kernel where each node of the role is a machine of its own.
-func (f Facts) Apart() Facts {
+// AsGuests is the same kernel where each node of the role is a guest.
+func (f Facts) AsGuests() Facts {
 	features := maps.Clone(f.Features)
 	for _, info := range Features() {
-		if info.Apart {
+		if info.OfGuests {
 			features[info.Feature] = Yes
 		}
 	}

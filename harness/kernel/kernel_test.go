@@ -90,7 +90,7 @@ func TestHistoryIsInOrder(t *testing.T) {
 }
 
 func TestFindingSaysWhatToDo(t *testing.T) {
-	need := Requirement{Name: "veth", Remedy: "modprobe veth", Probe: func(context.Context) (Fact, string) { return No, "ENODEV" }}
+	need := Requirement{Name: "veth", Hint: "modprobe veth", Probe: func(context.Context) (Fact, string) { return No, "ENODEV" }}
 	finding := Examine(t.Context(), []Requirement{need})[0]
 	if got, want := finding.String(), "veth: no (ENODEV); modprobe veth"; got != want || finding.Met() {
 		t.Errorf("%q (met: %v), want %q and not met", got, finding.Met(), want)
@@ -125,7 +125,7 @@ func TestDisagreementsAreWhatMainlineDoesNotHave(t *testing.T) {
 	if lines := facts.Disagreements(); len(lines) > 0 {
 		t.Errorf("by release alone: %q, want none", lines)
 	}
-	facts.Features[LatePort], facts.Features[OwnMachine], facts.Features[EvenPorts] = Yes, Yes, Unknown
+	facts.Features[LatePort], facts.Features[IsGuest], facts.Features[EvenPorts] = Yes, Yes, Unknown
 	lines := facts.Disagreements()
 	if len(lines) != 1 || !strings.HasPrefix(lines[0], "feature late-port: yes, where mainline 3.10 says no") {
 		t.Errorf("%q, want late-port alone", lines)

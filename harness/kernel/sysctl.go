@@ -115,7 +115,7 @@ func explainOn(release Release, name, value string, err error) error {
 		e.Reason, e.Detail = ErrSysctlValue, err.Error()
 	case errors.Is(err, fs.ErrPermission) && value != "":
 		e.Reason = ErrSysctlReadOnly
-		e.Detail = "set it on the machine itself, or give the node a kernel of its own"
+		e.Detail = "set it on the machine itself, or make the node a guest (--kernel)"
 		if os.Geteuid() != 0 {
 			e.Detail = "or no privilege over this namespace: run as root, or in the sandbox"
 		}
@@ -132,9 +132,9 @@ func absence(name string, release Release) (detail string, reason error) {
 		case release.Before(h.Introduced.Major, h.Introduced.Minor):
 			return fmt.Sprintf("introduced in Linux %v (%s)", h.Introduced, h.Source), ErrSysctlNotYet
 		case h.Namespaced == (Release{}):
-			return "one value for the whole machine: give the node a kernel of its own", ErrSysctlGlobal
+			return "one value for the whole machine: make the node a guest (--kernel)", ErrSysctlGlobal
 		case release.Before(h.Namespaced.Major, h.Namespaced.Minor):
-			return fmt.Sprintf("per namespace since Linux %v: give the node a kernel of its own", h.Namespaced), ErrSysctlGlobal
+			return fmt.Sprintf("per namespace since Linux %v: make the node a guest (--kernel)", h.Namespaced), ErrSysctlGlobal
 		}
 	}
 	return "misspelt, of another kernel, of a module that is not loaded, or one value for the whole machine", ErrSysctlUnknown

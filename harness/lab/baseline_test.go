@@ -15,7 +15,7 @@ import (
 // Without the baseline a node is like any new namespace, with it like the
 // baseline, in everything that the baseline names.
 func TestNoBaselineLeavesTheKernelsOwnDefaults(t *testing.T) {
-	bare := get(t, build(t, lab.Topology{Clients: 1, NoBaseline: true}), "client0")
+	untouched := get(t, build(t, lab.Topology{Clients: 1, NoBaseline: true}), "client0")
 	written := get(t, build(t, lab.Topology{Clients: 1}), "client0")
 	fresh, err := ns.New()
 	if err != nil {
@@ -42,7 +42,7 @@ func TestNoBaselineLeavesTheKernelsOwnDefaults(t *testing.T) {
 		if own != s.Value {
 			different++
 		}
-		if got, err := bare.Sysctl(t.Context(), s.Name); err != nil || got != own {
+		if got, err := untouched.Sysctl(t.Context(), s.Name); err != nil || got != own {
 			t.Errorf("without baseline: %s = %q (%v), want %q as in a new namespace", s.Name, got, err, own)
 		}
 		if got, err := written.Sysctl(t.Context(), s.Name); err != nil || got != s.Value {

@@ -70,7 +70,7 @@ func (b *builder) build(ctx context.Context) (err error) {
 	building, stop := context.WithCancel(ctx)
 	defer stop()
 	for _, m := range b.lab.machines {
-		if m.Apart() {
+		if m.IsGuest() {
 			continue // see boot
 		}
 		if m.Role == Gateway || m.Role == Balancer {
@@ -154,7 +154,7 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 		// (devinet_sysctl_forward, restart_syscall). It is free now.
 		return b.applySysctls(m.Member)
 	})
-	if err == nil && m.Inner != "" && !b.lab.byName[m.Inner].Apart() {
+	if err == nil && m.Inner != "" && !b.lab.byName[m.Inner].IsGuest() {
 		err = join(m, b.lab.byName[m.Inner])
 	}
 	if m.Role == Client || m.Role == Server {

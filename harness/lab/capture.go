@@ -18,7 +18,7 @@ import (
 // the lab closes. A link is named by its outer node: "client0" is the link
 // between client0 and the gateway, "client0/lo" the loopback of client0, where
 // each packet is seen going out and coming in. A link that is recorded already
-// goes on as it is. An end at a node with a kernel of its own is not recorded: the
+// goes on as it is. An end at a guest is not recorded: the
 // clocks of two kernels are not in step. See [Lab.Path]. When one of the links
 // cannot be recorded, none of them begins to be.
 func (l *Lab) Capture(names ...string) error {
@@ -72,8 +72,8 @@ func (l *Lab) ends(link string) ([]port, error) {
 		if !found {
 			return nil, fmt.Errorf("capture: no node %q in this lab", name)
 		}
-		if m.Apart() {
-			return nil, fmt.Errorf("capture: %s has a kernel of its own, and nobody else sees its loopback", name)
+		if m.IsGuest() {
+			return nil, fmt.Errorf("capture: %s is a guest, and nobody else sees its loopback", name)
 		}
 		return []port{{m, loopback}}, nil
 	}
@@ -82,7 +82,7 @@ func (l *Lab) ends(link string) ([]port, error) {
 		return nil, fmt.Errorf("capture: %q is no node with a link of its own", link)
 	}
 	both := []port{{outer, outerLink}, {l.byName[outer.Inner], link}}
-	return slices.DeleteFunc(both, func(p port) bool { return p.machine.Apart() }), nil
+	return slices.DeleteFunc(both, func(p port) bool { return p.machine.IsGuest() }), nil
 }
 
 // link is a link that is recorded, by the taps at its ends.

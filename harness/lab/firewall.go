@@ -30,9 +30,9 @@ func newIPTables() (*iptables.IPTables, error) {
 	return ipt, nil
 }
 
-// remedy says what to do when not the rule is at fault but what iptables finds in
+// hint says what to do when not the rule is at fault but what iptables finds in
 // the kernel: its exit status is then OTHER_PROBLEM (xtables_error).
-func remedy(err error) string {
+func hint(err error) string {
 	const otherProblem = 3
 	var failed *iptables.Error
 	if errors.As(err, &failed) && failed.ExitStatus() == otherProblem {
@@ -61,7 +61,7 @@ func newFirewall(rules []Rule) (f firewall, err error) {
 func (f firewall) apply(who topo.Member) (appended int, err error) {
 	for _, r := range f.of(who) {
 		if err := f.iptables.Append(r.Table, r.Chain, strings.Fields(r.Spec)...); err != nil {
-			return appended, fmt.Errorf("iptables -t %s -A %s %s: %w%s", r.Table, r.Chain, r.Spec, err, remedy(err))
+			return appended, fmt.Errorf("iptables -t %s -A %s %s: %w%s", r.Table, r.Chain, r.Spec, err, hint(err))
 		}
 		appended++
 	}

@@ -30,20 +30,20 @@ type Lab struct {
 	attached []io.Closer     // by CloseWith
 }
 
-// machine is a node: a namespace of the running kernel, or, when it is apart, of
+// machine is a node: a namespace of the running kernel, or, when it is a guest, of
 // another kind.
 type machine struct {
 	topo.Member
-	space *ns.Namespace // nil until it is made, or apart
+	space *ns.Namespace // nil until it is made, or a guest
 	links *links        // open while the lab is being built
 	local *node.Local   // nil until space is made
 
-	cards []Card // of a node that is apart and not made yet
-	own   Made   // nil until it is made, or not apart
+	cards []Card // of a guest that is not made yet
+	own   Made   // nil until it is made, or no guest
 }
 
 func (m *machine) node() node.Node {
-	if m.Apart() {
+	if m.IsGuest() {
 		return m.own
 	}
 	return m.local
@@ -118,8 +118,8 @@ func (l *Lab) AddRules(rules ...Rule) error {
 		return err
 	}
 	for _, m := range l.machines {
-		if m.Apart() && len(wall.of(m.Member)) > 0 {
-			return fmt.Errorf("%s: no iptables rules on a node with a kernel of its own", m.Name)
+		if m.IsGuest() && len(wall.of(m.Member)) > 0 {
+			return fmt.Errorf("%s: no iptables rules on a guest", m.Name)
 		}
 	}
 	l.mu.Lock()
@@ -159,7 +159,7 @@ func (l *Lab) undo(wall firewall, appended []int) error {
 // nothing holds the last of them any more and the kernel takes it down.
 func (l *Lab) Watch(w *ns.Watch) error {
 	for _, m := range l.machines {
-		if m.Apart() {
+		if m.IsGuest() {
 			continue
 		}
 		if err := w.Add(m.space); err != nil {
@@ -169,19 +169,19 @@ func (l *Lab) Watch(w *ns.Watch) error {
 	return nil
 }
 
-// ErrOtherKernel says that a node has no namespace here, because it has a kernel of
+// ErrGuest says that a node has no namespace here, because it has a kernel of
 // its own.
-var ErrOtherKernel = errors.New("a node with a kernel of its own")
+var ErrGuest = errors.New("a guest, which has a kernel of its own")
 
 // Inside is what runs functions in the namespace of a node, for what attaches itself to
-// it. The error wraps [ErrOtherKernel] when it has none here.
+// it. The error wraps [ErrGuest] when it has none here.
 func (l *Lab) Inside(name string) (func(func() error) error, error) {
 	m, found := l.byName[name]
 	switch {
 	case !found:
 		return nil, fmt.Errorf("no node %q in this lab", name)
-	case m.Apart():
-		return nil, fmt.Errorf("%s: %w", name, ErrOtherKernel)
+	case m.IsGuest():
+		return nil, fmt.Errorf("%s: %w", name, ErrGuest)
 	}
 	return m.space.Do, nil
 }
@@ -206,7 +206,7 @@ func (l *Lab) detach() error {
 	return errors.Join(errs...)
 }
 
-// Consoles is what the machines with kernels of their own have printed so far, by
+// Consoles is what the guests have printed so far, by
 // the name of the node.
 func (l *Lab) Consoles() map[string]string {
 	printed := map[string]string{}
@@ -220,10 +220,10 @@ func (l *Lab) Consoles() map[string]string {
 
 // Path names the machines between a client and the balancer for
 // observe.AccountSYNs: those whose ends of the links [Lab.Capture] can record, and
-// so none with a kernel of its own.
+// so no guest.
 func (l *Lab) Path(client string) observe.Path {
 	recorded := func(name string) string {
-		if m, found := l.byName[name]; found && !m.Apart() {
+		if m, found := l.byName[name]; found && !m.IsGuest() {
 			return name
 		}
 		return ""

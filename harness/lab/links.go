@@ -139,7 +139,7 @@ func (e end) configure(name string, far end) error {
 // drops what is sent before that; the operational state tells.
 func (b *builder) awaitLinks(ctx context.Context) error {
 	for _, m := range b.lab.machines {
-		if m.Inner == "" || m.Apart() || b.lab.byName[m.Inner].Apart() {
+		if m.Inner == "" || m.IsGuest() || b.lab.byName[m.Inner].IsGuest() {
 			continue
 		}
 		event := fmt.Sprintf("the link of %s to come up at %s", m.Name, m.Inner)

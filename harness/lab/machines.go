@@ -28,9 +28,9 @@ func (b *builder) plug() error {
 		inner := b.lab.byName[outer.Inner]
 		var err error
 		switch {
-		case outer.Apart():
+		case outer.IsGuest():
 			err = plugOuter(outer, inner)
-		case inner.Apart():
+		case inner.IsGuest():
 			err = plugInner(outer, inner)
 		}
 		if err != nil {
@@ -40,7 +40,7 @@ func (b *builder) plug() error {
 	return nil
 }
 
-// plugOuter makes the link of an outer node that is apart.
+// plugOuter makes the link of an outer node that is a guest.
 func plugOuter(outer, inner *machine) error {
 	near := end{inner.links, outer.InnerAddr, hardwareAddr(1, outer.Addr)}
 	far := end{addr: outer.Addr, hardware: hardwareAddr(0, outer.Addr)}
@@ -50,7 +50,7 @@ func plugOuter(outer, inner *machine) error {
 	return nil
 }
 
-// plugInner makes the link of an outer node whose inner node is apart.
+// plugInner makes the link of an outer node whose inner node is a guest.
 func plugInner(outer, inner *machine) (err error) {
 	defer outer.closeLinks()
 	err = outer.space.Do(func() (err error) {
@@ -90,7 +90,7 @@ func (m *machine) plugInto(neighbour *machine, tap string, near, far end, card s
 	return near.configure(tap, far)
 }
 
-// boot makes the nodes that are apart and sets their sysctls.
+// boot makes the guests and sets their sysctls.
 func (b *builder) boot(ctx context.Context) error {
 	makers, err := b.makers(ctx)
 	if err != nil {
@@ -111,12 +111,12 @@ func (b *builder) boot(ctx context.Context) error {
 	return booting.Wait()
 }
 
-// makers are those of each role whose nodes are apart, when they are ready.
+// makers are those of each role whose nodes are guests, when they are ready.
 func (b *builder) makers(ctx context.Context) (map[Role]Maker, error) {
 	var all []topo.NodeKind
 	first := map[Role]*machine{}
 	for _, m := range b.lab.machines {
-		if !m.Apart() {
+		if !m.IsGuest() {
 			continue
 		}
 		all = append(all, m.Kind)
@@ -139,13 +139,13 @@ func (b *builder) makers(ctx context.Context) (map[Role]Maker, error) {
 	return makers, nil
 }
 
-// rows are the nodes that are apart: those of a row are booted one after the
+// rows are the guests: those of a row are booted one after the
 // other, the rows side by side.
 func (b *builder) rows() (rows [][]*machine) {
 	var byAge []*machine
 	for _, m := range b.lab.machines {
 		switch {
-		case !m.Apart():
+		case !m.IsGuest():
 		case m.Role == Client && b.topology.BootGap > 0:
 			byAge = append(byAge, m)
 		default:

@@ -20,8 +20,8 @@ import (
 	"twlab/harness/topo"
 )
 
-// apart gives the roles the first kernel that there is to test with.
-func apart(t *testing.T, topology lab.Topology, roles ...lab.Role) lab.Topology {
+// guests gives the roles the first kernel that there is to test with.
+func guests(t *testing.T, topology lab.Topology, roles ...lab.Role) lab.Topology {
 	t.Helper()
 	privileged(t)
 	k := labtest.Kernel(t)
@@ -36,7 +36,7 @@ func apart(t *testing.T, topology lab.Topology, roles ...lab.Role) lab.Topology 
 	return topology
 }
 
-// Whichever end of a link has a kernel of its own, packets pass with the first
+// Whichever end of a link is a guest, packets pass with the first
 // SYN, and the account of it ends at the wire.
 func TestLinksToOtherKernels(t *testing.T) {
 	masquerade := lab.GatewaySpec{Kind: lab.Masquerade}
@@ -59,7 +59,7 @@ func TestLinksToOtherKernels(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := build(t, apart(t, c.topology, c.roles...))
+			l := build(t, guests(t, c.topology, c.roles...))
 			links := []string{"client1"}
 			if c.topology.Gateway != (lab.GatewaySpec{}) {
 				links = append(links, "balancer")
@@ -106,7 +106,7 @@ func connectTo(t *testing.T, from node.Node, listener node.Listening) tcp.Result
 // Baseline and differences are set there too, and a sysctl that only the initial
 // namespace has belongs to the node.
 func TestSysctlsOfOtherKernels(t *testing.T) {
-	topology := apart(t, lab.Topology{
+	topology := guests(t, lab.Topology{
 		Clients: 1, Gateway: lab.GatewaySpec{Kind: lab.Routed},
 		Sysctls: lab.On(lab.Balancer, "net.ipv4.tcp_fin_timeout=7", "net.ipv4.tcp_max_orphans=4321"),
 	}, lab.Balancer)
@@ -132,7 +132,7 @@ func TestSysctlsOfOtherKernels(t *testing.T) {
 // says itself.
 func TestBootGapGivesClientsDifferentAges(t *testing.T) {
 	const gap = 2 * time.Second
-	topology := apart(t, lab.Topology{Clients: 2, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}, BootGap: gap}, lab.Client)
+	topology := guests(t, lab.Topology{Clients: 2, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}, BootGap: gap}, lab.Client)
 	l := build(t, topology)
 	listener := listenOn(t, get(t, l, "balancer"), tcp.ListenSpec{})
 	age := func(client string) time.Duration {
@@ -152,7 +152,7 @@ func TestBootGapGivesClientsDifferentAges(t *testing.T) {
 
 // A kernel that does not boot fails the lab, which leaves nothing.
 func TestBuildWithAKernelThatDoesNotBoot(t *testing.T) {
-	topology := apart(t, lab.Topology{Clients: 1, Gateway: lab.GatewaySpec{Kind: lab.Routed}}, lab.Balancer)
+	topology := guests(t, lab.Topology{Clients: 1, Gateway: lab.GatewaySpec{Kind: lab.Routed}}, lab.Balancer)
 	host, err := machines()
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +169,7 @@ func TestBuildWithAKernelThatDoesNotBoot(t *testing.T) {
 
 // Machines that boot side by side share what there is: each of these would have room.
 func TestMachinesThatDoNotAllHaveRoom(t *testing.T) {
-	topology := apart(t, lab.Topology{Clients: 2, Gateway: lab.GatewaySpec{Kind: lab.Routed}}, lab.Client)
+	topology := guests(t, lab.Topology{Clients: 2, Gateway: lab.GatewaySpec{Kind: lab.Routed}}, lab.Client)
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		t.Fatal(err)

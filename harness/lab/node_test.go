@@ -52,10 +52,10 @@ func onEveryKind(t *testing.T, test func(t *testing.T, client, balancer node.Nod
 			if err != nil {
 				t.Fatal(err)
 			}
-			apart := routed
+			guests := routed
 			kind := guest.Kind{Host: host, Kernel: k}
-			apart.Kinds = map[lab.Role]topo.NodeKind{lab.Client: kind, lab.Balancer: kind}
-			l := build(t, apart)
+			guests.Kinds = map[lab.Role]topo.NodeKind{lab.Client: kind, lab.Balancer: kind}
+			l := build(t, guests)
 			test(t, get(t, l, "client0"), get(t, l, "balancer"))
 		})
 	}

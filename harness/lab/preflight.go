@@ -25,13 +25,13 @@ import (
 func Requirements() []kernel.Requirement {
 	return []kernel.Requirement{
 		{
-			Name:   "network namespaces",
-			Remedy: "run hack/e2e, which enters a sandbox, or run as root",
-			Probe:  inNewNamespace(func(context.Context) (string, error) { return privileges(), nil }),
+			Name:  "network namespaces",
+			Hint:  "run hack/e2e, which enters a sandbox, or run as root",
+			Probe: inNewNamespace(func(context.Context) (string, error) { return privileges(), nil }),
 		},
 		{
-			Name:   "iptables",
-			Remedy: "run hack/bootstrap",
+			Name: "iptables",
+			Hint: "run hack/bootstrap",
 			Probe: func(ctx context.Context) (kernel.Fact, string) {
 				out, err := exec.CommandContext(ctx, "iptables", "--version").CombinedOutput()
 				return fact(strings.TrimSpace(string(out)), err)
@@ -39,13 +39,13 @@ func Requirements() []kernel.Requirement {
 		},
 		{
 			Name: "veth, MASQUERADE and the conntrack table",
-			Remedy: "run hack/bootstrap as root, which loads veth, xt_MASQUERADE and nf_conntrack_netlink; " +
+			Hint: "run hack/bootstrap as root, which loads veth, xt_MASQUERADE and nf_conntrack_netlink; " +
 				"or choose the other backend (update-alternatives --config iptables)",
 			Probe: probeGateway,
 		},
 		{
 			Name: "TCP sysctls per namespace",
-			Remedy: "use Linux 4.19 or later; before, a node has the machine's own value of some sysctls, " +
+			Hint: "use Linux 4.19 or later; before, a node has the machine's own value of some sysctls, " +
 				"and what needs another one there is skipped",
 			Optional: true,
 			Probe: inNewNamespace(func(context.Context) (string, error) {
@@ -58,13 +58,13 @@ func Requirements() []kernel.Requirement {
 			}),
 		},
 		{
-			Name:   "control of clocks and sequence numbers",
-			Remedy: "use a kernel with CONFIG_CHECKPOINT_RESTORE",
-			Probe:  probeRepair,
+			Name:  "control of clocks and sequence numbers",
+			Hint:  "use a kernel with CONFIG_CHECKPOINT_RESTORE",
+			Probe: probeRepair,
 		},
 		{
-			Name:   "packet capture",
-			Remedy: "load af_packet",
+			Name: "packet capture",
+			Hint: "load af_packet",
 			Probe: inNewNamespace(func(context.Context) (string, error) {
 				tap, err := observe.OpenTap("preflight", "lo")
 				if err != nil {
@@ -75,7 +75,7 @@ func Requirements() []kernel.Requirement {
 		},
 		{
 			Name:     "iptables DNAT to a share of the connections",
-			Remedy:   "load xt_statistic and xt_nat; stories with a balancer that is DNAT fail without",
+			Hint:     "load xt_statistic and xt_nat; specs with a balancer that is DNAT fail without",
 			Optional: true,
 			Probe: func(ctx context.Context) (kernel.Fact, string) {
 				topology := Topology{Clients: 1, Servers: 2, Balancer: BalancerSpec{Kind: DNAT}}
@@ -83,8 +83,8 @@ func Requirements() []kernel.Requirement {
 			},
 		},
 		{
-			Name:     "PAWS rejects of TIME_WAIT counted apart",
-			Remedy:   "Linux before 6.16 counts them in TcpExt.PAWSEstab, and so do the stories then",
+			Name:     "PAWS rejects of TIME_WAIT counted by themselves",
+			Hint:     "Linux before 6.16 counts them in TcpExt.PAWSEstab, and so do the specs then",
 			Optional: true,
 			Probe: inNewNamespace(func(context.Context) (string, error) {
 				const name = "TcpExt.PAWSTimewait"

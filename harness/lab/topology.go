@@ -17,7 +17,7 @@
 // 1023 ports, the kernel's neighbour table at 1024 learnt entries for the whole
 // machine).
 //
-// A node may be of another kind, such as a machine with a kernel of its own
+// A node may be of another kind, such as a guest, a virtual machine with a kernel of its own
 // ([Topology].Kinds). The end of its link at the neighbour then is a tap device. What
 // balances by a program, and what emulates or watches a node, plugs in from other
 // packages, which lab does not know: see [Maker], topo.Program, [Lab.Inside] and
@@ -31,7 +31,7 @@ import "twlab/harness/topo"
 type (
 	// Topology describes the lab wanted.
 	Topology = topo.Topology
-	// Role is what a node is in the story.
+	// Role is what a node is for.
 	Role = topo.Role
 	// Setting is one sysctl on one node, or on every node of a role.
 	Setting = topo.Setting

@@ -177,7 +177,7 @@ func (p Plan) MostInFlight() (int, error) {
 }
 
 // descriptorsEach is how many descriptors of this process a connection takes. The
-// sockets of machines with kernels of their own are not among them.
+// sockets of guests are not among them.
 func (p Plan) descriptorsEach() (n int) {
 	local := func(n node.Node) bool { _, is := n.(*node.Local); return is }
 	for _, ends := range [][]node.Node{p.Clients, p.Watched} {

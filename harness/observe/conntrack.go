@@ -84,10 +84,10 @@ func ReadFlows() ([]Flow, error) {
 	return flows, nil
 }
 
-// DeleteFlows makes the calling thread's network namespace forget the tracked
-// TCP connections over IPv4 that match, and says how many it forgot. A NAT that
-// forgets is how an address and port come back while the server still keeps
-// them in TIME_WAIT.
+// DeleteFlows deletes the conntrack entries of TCP connections over IPv4 that match
+// in the calling thread's network namespace, and says how many. A NAT whose entry is
+// gone is how an address and port come back while the server still keeps them in
+// TIME_WAIT.
 //
 // A match with all of Original or all of Reply is looked up, any other makes the
 // kernel walk the table of all namespaces, which takes some 10 ms.

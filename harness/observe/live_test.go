@@ -22,17 +22,17 @@ import (
 	"twlab/harness/ns"
 )
 
-// world is a client (eth0, 10.0.0.2) behind a gateway (interfaces client0 and
+// network is a client (eth0, 10.0.0.2) behind a gateway (interfaces client0 and
 // balancer) that can reach a balancer (eth0, 10.20.0.3).
-type world struct {
+type network struct {
 	t                         *testing.T
 	client, gateway, balancer *ns.Namespace
 	taps                      []*Tap
 }
 
-func newWorld(t *testing.T) *world {
+func newNetwork(t *testing.T) *network {
 	t.Helper()
-	w := &world{t: t}
+	w := &network{t: t}
 	for _, n := range []**ns.Namespace{&w.client, &w.gateway, &w.balancer} {
 		*n = nstest.New(t)
 	}
@@ -48,7 +48,7 @@ func newWorld(t *testing.T) *world {
 }
 
 // wire makes a link from a machine to the gateway, born with both ends in place.
-func (w *world) wire(machine *ns.Namespace, name, address, peer, peerAddress string) {
+func (w *network) wire(machine *ns.Namespace, name, address, peer, peerAddress string) {
 	w.t.Helper()
 	w.check(machine.Use(func(fd int) error {
 		return w.gateway.Do(func() error {
@@ -72,7 +72,7 @@ func up(name, address string) error {
 }
 
 // routes makes both ends send everything to the gateway.
-func (w *world) routes() {
+func (w *network) routes() {
 	w.t.Helper()
 	for n, gateway := range map[*ns.Namespace]net.IP{w.client: net.IPv4(10, 0, 0, 1), w.balancer: net.IPv4(10, 20, 0, 1)} {
 		w.in(n, func() error {
@@ -91,24 +91,24 @@ func isUp(n *ns.Namespace, name string) bool {
 	}) == nil
 }
 
-func (w *world) check(err error) {
+func (w *network) check(err error) {
 	w.t.Helper()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-func (w *world) in(n *ns.Namespace, f func() error) {
+func (w *network) in(n *ns.Namespace, f func() error) {
 	w.t.Helper()
 	w.check(n.Do(f))
 }
 
-func (w *world) sysctl(n *ns.Namespace, name, value string) {
+func (w *network) sysctl(n *ns.Namespace, name, value string) {
 	w.t.Helper()
 	w.in(n, func() error { return os.WriteFile("/proc/sys/"+name, []byte(value), 0) })
 }
 
-func (w *world) rule(table, chain string, rule ...string) {
+func (w *network) rule(table, chain string, rule ...string) {
 	w.t.Helper()
 	w.in(w.gateway, func() error {
 		ipt, err := iptables.New(iptables.Timeout(5))
@@ -119,7 +119,7 @@ func (w *world) rule(table, chain string, rule ...string) {
 	})
 }
 
-func (w *world) tap(n *ns.Namespace, point, ifname string) {
+func (w *network) tap(n *ns.Namespace, point, ifname string) {
 	w.t.Helper()
 	w.in(n, func() error {
 		tap, err := OpenTap(point, ifname)
@@ -132,7 +132,7 @@ func (w *world) tap(n *ns.Namespace, point, ifname string) {
 	})
 }
 
-func (w *world) tapAll() {
+func (w *network) tapAll() {
 	w.t.Helper()
 	w.tap(w.client, "client0", "eth0")
 	w.tap(w.gateway, "gateway", "client0")
@@ -140,7 +140,7 @@ func (w *world) tapAll() {
 	w.tap(w.balancer, "balancer", "eth0")
 }
 
-func (w *world) account(marks []int, client netip.AddrPort) SYNAccount {
+func (w *network) account(marks []int, client netip.AddrPort) SYNAccount {
 	var packets []Packet
 	for i, tap := range w.taps {
 		packets = append(packets, tap.Since(marks[i])...)
@@ -148,7 +148,7 @@ func (w *world) account(marks []int, client netip.AddrPort) SYNAccount {
 	return AccountSYNs(packets, throughGateway, client, endpoint)
 }
 
-func (w *world) marks() []int {
+func (w *network) marks() []int {
 	var marks []int
 	for _, tap := range w.taps {
 		marks = append(marks, tap.Mark())
@@ -156,7 +156,7 @@ func (w *world) marks() []int {
 	return marks
 }
 
-func (w *world) listen() int {
+func (w *network) listen() int {
 	w.t.Helper()
 	var fd int
 	w.in(w.balancer, func() error {
@@ -175,7 +175,7 @@ func (w *world) listen() int {
 }
 
 // socket makes a client socket on a source port, with an ISN unless that is 0.
-func (w *world) socket(port int, isn int, flags int) int {
+func (w *network) socket(port int, isn int, flags int) int {
 	w.t.Helper()
 	var fd int
 	w.in(w.client, func() error {
@@ -204,7 +204,7 @@ func toEndpoint(fd int) error {
 }
 
 // connect makes a connection and returns both ends.
-func (w *world) connect(listener, port, isn int) (client, server int) {
+func (w *network) connect(listener, port, isn int) (client, server int) {
 	w.t.Helper()
 	client = w.socket(port, isn, 0)
 	w.check(toEndpoint(client))
@@ -213,28 +213,28 @@ func (w *world) connect(listener, port, isn int) (client, server int) {
 	return client, server
 }
 
-func (w *world) sockets(n *ns.Namespace) Sockets {
+func (w *network) sockets(n *ns.Namespace) Sockets {
 	w.t.Helper()
 	var sockets Sockets
 	w.in(n, func() (err error) { sockets, err = ReadSockets(); return err })
 	return sockets
 }
 
-func (w *world) counters(n *ns.Namespace) kernel.Counters {
+func (w *network) counters(n *ns.Namespace) kernel.Counters {
 	w.t.Helper()
 	var counters kernel.Counters
 	w.in(n, func() (err error) { counters, err = ReadCounters(); return err })
 	return counters
 }
 
-func (w *world) flows() []Flow {
+func (w *network) flows() []Flow {
 	w.t.Helper()
 	var flows []Flow
 	w.in(w.gateway, func() (err error) { flows, err = ReadFlows(); return err })
 	return flows
 }
 
-func (w *world) await(event string, seen func() bool) {
+func (w *network) await(event string, seen func() bool) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
 	defer cancel()
@@ -247,7 +247,7 @@ var anyEnd netip.AddrPort
 
 // One connection through a MASQUERADE gateway, seen by every evidence.
 func TestEvidenceOfOneConnection(t *testing.T) {
-	w := newWorld(t)
+	w := newNetwork(t)
 	w.rule("nat", "POSTROUTING", "-o", "balancer", "-j", "MASQUERADE")
 	w.tapAll()
 	listener := w.listen()
@@ -304,12 +304,12 @@ func TestEvidenceOfOneConnection(t *testing.T) {
 		t.Errorf("after the end: got %v, want TIME_WAIT for about 60 s", rest)
 	}
 	w.agree(w.client)
-	w.forget()
+	w.deleteFlows()
 	w.recording()
 }
 
 // agree compares the two sources of the socket table.
-func (w *world) agree(n *ns.Namespace) {
+func (w *network) agree(n *ns.Namespace) {
 	w.t.Helper()
 	var diag, proc Sockets
 	w.in(n, func() (err error) { diag, err = sockDiag(); return err })
@@ -329,7 +329,7 @@ func (w *world) agree(n *ns.Namespace) {
 	}
 }
 
-func (w *world) rulesHit() {
+func (w *network) rulesHit() {
 	w.t.Helper()
 	w.in(w.gateway, func() error {
 		rules, err := ReadRules(w.t.Context(), "")
@@ -348,7 +348,7 @@ func (w *world) rulesHit() {
 	})
 }
 
-func (w *world) forget() {
+func (w *network) deleteFlows() {
 	w.t.Helper()
 	if flows := w.flows(); len(flows) != 1 || flows[0].State != "TIME_WAIT" || flows[0].Expires > 120*time.Second {
 		w.t.Errorf("closed flow: got %v, want TIME_WAIT for up to 120 s", flows)
@@ -379,7 +379,7 @@ func (w *world) forget() {
 }
 
 // recording checks what the taps themselves promise.
-func (w *world) recording() {
+func (w *network) recording() {
 	w.t.Helper()
 	for _, tap := range w.taps {
 		w.check(tap.Stop())
@@ -399,7 +399,7 @@ func (w *world) recording() {
 // A server in TIME_WAIT is asked again with an older sequence number: its ACK,
 // the client's RST and the next SYN are all accounted for.
 func TestAccountOfRejectedSYN(t *testing.T) {
-	w := newWorld(t)
+	w := newNetwork(t)
 	w.rule("nat", "POSTROUTING", "-o", "balancer", "-j", "MASQUERADE")
 	w.sysctl(w.client, "net/ipv4/tcp_timestamps", "0")
 	w.tapAll()
@@ -430,7 +430,7 @@ func TestAccountOfRejectedSYN(t *testing.T) {
 
 // A NAT without a free port drops the SYN itself, and only its own observations say so.
 func TestAccountOfSYNThatTheGatewayDrops(t *testing.T) {
-	w := newWorld(t)
+	w := newNetwork(t)
 	w.rule("nat", "POSTROUTING", "-o", "balancer", "-p", "tcp", "-j", "MASQUERADE", "--to-ports", "40001-40001")
 	w.tapAll()
 	listener := w.listen()
@@ -456,7 +456,7 @@ func TestAccountOfSYNThatTheGatewayDrops(t *testing.T) {
 
 // Readers and the tap's own goroutine do not lose or repeat packets.
 func TestTapUnderConcurrentReaders(t *testing.T) {
-	w := newWorld(t)
+	w := newNetwork(t)
 	w.tapAll()
 	listener := w.listen()
 	stop := make(chan struct{})
@@ -501,7 +501,7 @@ func TestTapUnderConcurrentReaders(t *testing.T) {
 
 // A tap that is not read in time says so, and goes on when it is.
 func TestTapTellsWhatItLost(t *testing.T) {
-	w := newWorld(t)
+	w := newNetwork(t)
 	w.tap(w.client, "client0", "eth0")
 	tap := w.taps[0]
 	// Nobody listens: each connect gives a SYN and a RST.
@@ -545,7 +545,7 @@ func TestTapTellsWhatItLost(t *testing.T) {
 }
 
 func TestOpenTapRefuses(t *testing.T) {
-	w := newWorld(t)
+	w := newNetwork(t)
 	w.in(w.client, func() error {
 		for name, want := range map[string]error{"eth9": unix.ENODEV, "a-name-that-is-too-long": unix.EINVAL} {
 			tap, err := OpenTap("client0", name)
@@ -562,7 +562,7 @@ func TestOpenTapRefuses(t *testing.T) {
 
 // An interface may be tapped before it is up, and go down and up again.
 func TestTapOutlivesInterfaceDown(t *testing.T) {
-	w := newWorld(t)
+	w := newNetwork(t)
 	set := func(change func(netlink.Link) error) {
 		t.Helper()
 		w.in(w.client, func() error {
@@ -588,7 +588,7 @@ func TestTapOutlivesInterfaceDown(t *testing.T) {
 
 // Each namespace has its own counters, on whatever thread it is asked.
 func TestReadCountersOfOwnNamespace(t *testing.T) {
-	w := newWorld(t)
+	w := newNetwork(t)
 	for name, n := range map[string]*ns.Namespace{"client": w.client, "gateway": w.gateway} {
 		counters := w.counters(n)
 		if len(counters) < 100 {

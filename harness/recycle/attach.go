@@ -18,8 +18,8 @@ func Attach(ctx context.Context, l *lab.Lab, name string, c Config) (*Emulation,
 		return nil, fmt.Errorf("%s: emulate tcp_tw_recycle: %w", name, err)
 	}
 	inside, err := l.Inside(name)
-	if errors.Is(err, lab.ErrOtherKernel) {
-		return nil, fmt.Errorf("%s: no emulation on %w", name, lab.ErrOtherKernel)
+	if errors.Is(err, lab.ErrGuest) {
+		return nil, fmt.Errorf("%s: no emulation on %w", name, lab.ErrGuest)
 	}
 	if err != nil {
 		return nil, err

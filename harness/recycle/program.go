@@ -44,13 +44,13 @@ const (
 // The program's stack. The socket tuple begins with both addresses, which are the
 // key of the peer.
 const (
-	tuple     = -16 // struct bpf_sock_tuple: two addresses, two ports
-	timestamp = -20 // the segment's, if
-	stamped   = -24 // it has one
-	segment   = -26 // data offset and flags
-	flags     = segment + 1
-	value     = -48 // a peer to be written
-	header    = -72 // the IP header, or one byte of the options
+	tuple        = -16 // struct bpf_sock_tuple: two addresses, two ports
+	timestamp    = -20 // the segment's, if
+	hasTimestamp = -24 // it has one
+	segment      = -26 // data offset and flags
+	flags        = segment + 1
+	value        = -48 // a peer to be written
+	header       = -72 // the IP header, or one byte of the options
 )
 
 const (
@@ -129,7 +129,7 @@ func timestampOf() asm.Instructions {
 	return join(
 		asm.Instructions{
 			asm.StoreImm(asm.RFP, timestamp, 0, asm.Word),
-			asm.StoreImm(asm.RFP, stamped, 0, asm.Half),
+			asm.StoreImm(asm.RFP, hasTimestamp, 0, asm.Half),
 			asm.LoadMem(asm.R0, asm.RFP, segment, asm.Byte),
 			asm.RSh.Imm(asm.R0, 4),
 			asm.LSh.Imm(asm.R0, 2),
@@ -161,7 +161,7 @@ func timestampOf() asm.Instructions {
 			asm.LoadMem(asm.R0, asm.RFP, timestamp, asm.Word),
 			asm.HostTo(asm.BE, asm.R0, asm.Word),
 			asm.StoreMem(asm.RFP, timestamp, asm.R0, asm.Word),
-			asm.StoreImm(asm.RFP, stamped, 1, asm.Half),
+			asm.StoreImm(asm.RFP, hasTimestamp, 1, asm.Half),
 			asm.Ja.Label("walked"),
 			asm.Add.Reg(asm.R7, asm.R1).WithSymbol("skip"),
 			asm.Sub.Imm(asm.R9, 1).WithSymbol("next"),
@@ -215,7 +215,7 @@ func turn() asm.Instructions {
 func remember(window time.Duration, peers *ebpf.Map) asm.Instructions {
 	return join(
 		asm.Instructions{
-			asm.LoadMem(asm.R0, asm.RFP, stamped, asm.Half).WithSymbol("remember"),
+			asm.LoadMem(asm.R0, asm.RFP, hasTimestamp, asm.Half).WithSymbol("remember"),
 			asm.JEq.Imm(asm.R0, 0, "pass"),
 			asm.FnKtimeGetNs.Call(),
 			asm.StoreMem(asm.RFP, value+peerAt, asm.R0, asm.DWord),
@@ -241,9 +241,9 @@ func remember(window time.Duration, peers *ebpf.Map) asm.Instructions {
 
 // check drops a SYN that is older than what its peer has shown last.
 func check(c Config, peers, drops *ebpf.Map) asm.Instructions {
-	bare := "pass"
+	without := "pass"
 	if c.Strict {
-		bare = "drop"
+		without = "drop"
 	}
 	return join(
 		asm.Instructions{
@@ -253,8 +253,8 @@ func check(c Config, peers, drops *ebpf.Map) asm.Instructions {
 		find(peers, "pass"),
 		fresh(c.window(), "pass"),
 		asm.Instructions{
-			asm.LoadMem(asm.R2, asm.RFP, stamped, asm.Half),
-			asm.JEq.Imm(asm.R2, 0, bare),
+			asm.LoadMem(asm.R2, asm.RFP, hasTimestamp, asm.Half),
+			asm.JEq.Imm(asm.R2, 0, without),
 			asm.JSGT.Imm32(asm.R1, pawsWindow, "drop"),
 			asm.Ja.Label("pass"),
 			asm.StoreImm(asm.RFP, header, 0, asm.Word).WithSymbol("drop"),

@@ -162,7 +162,7 @@ func (e *Emulation) Close() error {
 func Requirement() kernel.Requirement {
 	return kernel.Requirement{
 		Name: "emulation of tcp_tw_recycle by BPF",
-		Remedy: "it needs root (of the machine, not of a container), Linux 6.9 (6.6 without the sandbox), " +
+		Hint: "it needs root (of the machine, not of a container), Linux 6.9 (6.6 without the sandbox), " +
 			"CONFIG_BPF_SYSCALL and CONFIG_INET_DIAG_DESTROY; without, emulated cells are skipped",
 		Optional: true,
 		Probe: func(context.Context) (kernel.Fact, string) {

@@ -21,14 +21,14 @@ import (
 	"twlab/harness/tcp"
 )
 
-// world is a lab in which two phones connect to a balancer through a router.
-type world struct {
+// phonesLab is a lab in which two phones connect to a balancer through a router.
+type phonesLab struct {
 	*lab.Lab
 	phone, other, balancer node.Node
 	listener               node.Listening
 }
 
-func build(t *testing.T) world {
+func build(t *testing.T) phonesLab {
 	t.Helper()
 	l := labtest.Build(t, lab.Topology{
 		Clients: 2, Gateway: lab.GatewaySpec{Kind: lab.Routed},
@@ -36,7 +36,7 @@ func build(t *testing.T) world {
 		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_timestamps=2", "net.ipv4.tcp_syn_retries=1"),
 	})
 	phones := l.Nodes(lab.Client)
-	w := world{Lab: l, phone: phones[0], other: phones[1], balancer: l.Balancer()}
+	w := phonesLab{Lab: l, phone: phones[0], other: phones[1], balancer: l.Balancer()}
 	var err error
 	if w.listener, err = w.balancer.Listen(t.Context(), tcp.ListenSpec{}); err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func build(t *testing.T) world {
 	return w
 }
 
-func (w world) emulate(t *testing.T, at node.Node, c recycle.Config) *recycle.Emulation {
+func (w phonesLab) emulate(t *testing.T, at node.Node, c recycle.Config) *recycle.Emulation {
 	t.Helper()
 	e, err := recycle.Attach(t.Context(), w.Lab, at.Identity().Name, c)
 	if errors.Is(err, fs.ErrPermission) {
@@ -64,7 +64,7 @@ type ended struct {
 
 // meet connects a phone, puts the clock of that connection forward, and has the
 // closer close it first.
-func (w world) meet(t *testing.T, from, closer node.Node, forward int32) ended {
+func (w phonesLab) meet(t *testing.T, from, closer node.Node, forward int32) ended {
 	t.Helper()
 	outs, err := from.Attempt(t.Context(), []tcp.Attempt{{To: w.listener.Addr}})
 	if err != nil || outs[0].Outcome != tcp.Connected {
@@ -114,7 +114,7 @@ func await(t *testing.T, event string, seen func() (bool, error)) {
 }
 
 // connect is a phone's next attempt, with the clock that it really has.
-func (w world) connect(t *testing.T, from node.Node) tcp.Result {
+func (w phonesLab) connect(t *testing.T, from node.Node) tcp.Result {
 	t.Helper()
 	outs, err := from.Attempt(t.Context(), []tcp.Attempt{{To: w.listener.Addr}})
 	if err != nil {
@@ -131,30 +131,30 @@ func TestWhoeverComesNext(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		config  recycle.Config
-		before  func(t *testing.T, w world, e *recycle.Emulation)
-		from    func(world) node.Node
+		before  func(t *testing.T, w phonesLab, e *recycle.Emulation)
+		from    func(phonesLab) node.Node
 		outcome tcp.Outcome
 	}{
 		{
 			name: "is shut out when its timestamp is older",
-			before: func(t *testing.T, w world, _ *recycle.Emulation) {
+			before: func(t *testing.T, w phonesLab, _ *recycle.Emulation) {
 				w.meet(t, w.phone, w.balancer, muchLater)
 			},
 			outcome: tcp.TimedOut,
 		}, {
 			name:    "gets in when it is newer",
-			before:  func(t *testing.T, w world, _ *recycle.Emulation) { w.meet(t, w.phone, w.balancer, 0) },
+			before:  func(t *testing.T, w phonesLab, _ *recycle.Emulation) { w.meet(t, w.phone, w.balancer, 0) },
 			outcome: tcp.Connected,
 		}, {
 			name: "gets in from another address",
-			before: func(t *testing.T, w world, _ *recycle.Emulation) {
+			before: func(t *testing.T, w phonesLab, _ *recycle.Emulation) {
 				w.meet(t, w.phone, w.balancer, muchLater)
 			},
-			from:    func(w world) node.Node { return w.other },
+			from:    func(w phonesLab) node.Node { return w.other },
 			outcome: tcp.Connected,
 		}, {
 			name: "gets in when the phone has closed first, or reset",
-			before: func(t *testing.T, w world, _ *recycle.Emulation) {
+			before: func(t *testing.T, w phonesLab, _ *recycle.Emulation) {
 				w.meet(t, w.phone, w.phone, muchLater)
 				outs, err := w.phone.Attempt(t.Context(), []tcp.Attempt{{To: w.listener.Addr, Ending: tcp.Abort}})
 				if err != nil || outs[0].Outcome != tcp.Connected {
@@ -165,7 +165,7 @@ func TestWhoeverComesNext(t *testing.T) {
 		}, {
 			name:   "gets in when the window is over",
 			config: recycle.Config{Strict: true, Window: short},
-			before: func(t *testing.T, w world, _ *recycle.Emulation) {
+			before: func(t *testing.T, w phonesLab, _ *recycle.Emulation) {
 				w.meet(t, w.phone, w.balancer, muchLater)
 				over := time.Now().Add(short)
 				await(t, "the end of the window", func() (bool, error) { return time.Now().After(over), nil })
@@ -173,7 +173,7 @@ func TestWhoeverComesNext(t *testing.T) {
 			outcome: tcp.Connected,
 		}, {
 			name: "gets in without timestamps",
-			before: func(t *testing.T, w world, _ *recycle.Emulation) {
+			before: func(t *testing.T, w phonesLab, _ *recycle.Emulation) {
 				w.meet(t, w.phone, w.balancer, muchLater)
 				withoutTimestamps(t, w.phone)
 			},
@@ -181,14 +181,14 @@ func TestWhoeverComesNext(t *testing.T) {
 		}, {
 			name:   "is shut out without timestamps, strictly",
 			config: recycle.Config{Strict: true},
-			before: func(t *testing.T, w world, _ *recycle.Emulation) {
+			before: func(t *testing.T, w phonesLab, _ *recycle.Emulation) {
 				w.meet(t, w.phone, w.balancer, 0)
 				withoutTimestamps(t, w.phone)
 			},
 			outcome: tcp.TimedOut,
 		}, {
 			name: "gets in when the emulation is over",
-			before: func(t *testing.T, w world, e *recycle.Emulation) {
+			before: func(t *testing.T, w phonesLab, e *recycle.Emulation) {
 				w.meet(t, w.phone, w.balancer, muchLater)
 				if err := errors.Join(e.Close(), e.Close()); err != nil {
 					t.Error(err)
@@ -251,9 +251,9 @@ func TestTimeWaitIsShort(t *testing.T) {
 	// timestamps stays.
 	theirs := w.meet(t, w.phone, w.phone, 0)
 	withoutTimestamps(t, w.phone)
-	bare := w.meet(t, w.phone, w.balancer, 0)
+	without := w.meet(t, w.phone, w.balancer, 0)
 	await(t, "the emulation to hear of the end", func() (known bool, err error) {
-		length, known = e.TimeWait(bare.local, bare.remote)
+		length, known = e.TimeWait(without.local, without.remote)
 		return known, nil
 	})
 	if length != 0 {
@@ -261,7 +261,7 @@ func TestTimeWaitIsShort(t *testing.T) {
 	}
 	soon := time.Now().Add(time.Second)
 	await(t, "more than 3.5 retransmission timeouts to pass", func() (bool, error) { return time.Now().After(soon), nil })
-	for what, left := range map[string]observe.Sockets{"the phone's": theirs.timeWait(t), "the bare": bare.timeWait(t)} {
+	for what, left := range map[string]observe.Sockets{"the phone's": theirs.timeWait(t), "without timestamps": without.timeWait(t)} {
 		if len(left) != 1 {
 			t.Errorf("%s TIME_WAIT is gone", what)
 		}

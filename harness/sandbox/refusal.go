@@ -72,8 +72,8 @@ func (r *refusal) ofCommand() bool {
 	return strings.HasPrefix(r.Step, startCommand)
 }
 
-// knobs are the settings that forbid user namespaces to ordinary users.
-var knobs = []struct {
+// settings are the settings that forbid user namespaces to ordinary users.
+var settings = []struct {
 	name, forbids, allows string
 }{
 	{"kernel.unprivileged_userns_clone", "0", "1"},             // Debian's and Arch's kernels
@@ -106,7 +106,7 @@ func (r *refusal) explain(root bool, read func(name string) (string, error)) err
 	if root {
 		instead = "give root CAP_SYS_ADMIN, which it lacks here"
 	}
-	for _, k := range knobs {
+	for _, k := range settings {
 		value, err := read(k.name)
 		is := "because " + k.name + " is " + value
 		switch {

@@ -79,11 +79,11 @@ var ErrTimeout = errors.New("the time of the job is over")
 // JobMemory is how many MiB a machine with a job has unless it says otherwise.
 const JobMemory = 2048
 
-// jobPatience is how long a machine with a job may be silent, while it boots and
+// jobMaxSilence is how long a machine with a job may be silent, while it boots and
 // later, when it is asked every second whether it is alive.
 const (
-	jobPatience = 2 * time.Minute
-	askEvery    = time.Second
+	jobMaxSilence = 2 * time.Minute
+	askEvery      = time.Second
 )
 
 // jobModules are the modules that labs and their observations have use for, each if
@@ -155,9 +155,9 @@ func Run(ctx context.Context, j Job) (status int, err error) {
 		return 0, fmt.Errorf("directory of results: %w", err)
 	}
 	defer func() { err = errors.Join(err, results.Close()) }()
-	status, err = receive(tar.NewReader(&patient{from: q.Line, patience: j.patience()}), j.Output, results)
+	status, err = receive(tar.NewReader(&patient{from: q.Line, maxSilence: j.maxSilence()}), j.Output, results)
 	if err != nil {
-		return 0, q.Autopsy(errors.Join(err, context.Cause(ctx), told.timeout()), release, p.Accelerator)
+		return 0, q.PostMortem(errors.Join(err, context.Cause(ctx), told.timeout()), release, p.Accelerator)
 	}
 	if status == 0 {
 		return 0, nil // it was done when the time was over
@@ -180,11 +180,11 @@ func (j Job) InitramfsSize(ctx context.Context) (bytes int64, err error) {
 	return files.Size(), nil
 }
 
-func (j Job) patience() time.Duration {
-	if j.Patience != 0 {
-		return j.Patience
+func (j Job) maxSilence() time.Duration {
+	if j.MaxSilence != 0 {
+		return j.MaxSilence
 	}
-	return jobPatience
+	return jobMaxSilence
 }
 
 // assemble looks whether the job can be done, and plans it.
@@ -291,23 +291,23 @@ func keep(name string, from io.Reader, results *os.Root) (err error) {
 
 // patient reads from a line on which something comes every now and then.
 type patient struct {
-	from     net.Conn
-	patience time.Duration
-	begun    bool // it has said its first word, before which it boots
+	from       net.Conn
+	maxSilence time.Duration
+	begun      bool // it has said its first word, before which it boots
 }
 
 func (p *patient) Read(into []byte) (int, error) {
-	patience := p.patience
+	silence := p.maxSilence
 	if !p.begun {
-		patience += vm.BootPatience
+		silence += vm.BootTimeout
 	}
-	if err := p.from.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := p.from.SetReadDeadline(time.Now().Add(silence)); err != nil {
 		return 0, err
 	}
 	n, err := p.from.Read(into)
 	p.begun = p.begun || n > 0
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = fmt.Errorf("silent for %v", patience)
+		err = fmt.Errorf("silent for %v", silence)
 	}
 	return n, err
 }

@@ -34,7 +34,7 @@ const (
 	// Abort closes with SO_LINGER{1,0}: a RST, and TIME_WAIT on neither side.
 	// Data that the peer has not acknowledged is lost (tcp_disconnect).
 	Abort Ending = "abort"
-	// Vanish forgets the connection and sends nothing, as when the machine
+	// Vanish drops the connection and sends nothing, as when the machine
 	// loses power: the peer still has all of it (close(2) in repair mode,
 	// tcp_close; needs CAP_NET_ADMIN).
 	Vanish Ending = "vanish"

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// Role is what a node is in the story.
+// Role is what a node is for.
 type Role string
 
 // The roles.
@@ -42,8 +42,8 @@ type Member struct {
 	Kind      NodeKind   // nil for a namespace of the running kernel
 }
 
-// Apart tells whether the node is no namespace of the running kernel.
-func (m Member) Apart() bool { return m.Kind != nil }
+// IsGuest tells whether the node is no namespace of the running kernel.
+func (m Member) IsGuest() bool { return m.Kind != nil }
 
 // Members lists who is in the lab, each after the node that its link ends at.
 func (t Topology) Members() []Member {

@@ -17,7 +17,7 @@ import (
 type Topology struct {
 	// Clients is the number of clients, named client0, client1, ...
 	Clients int
-	// Names renames the first clients, in order, where a story reads better
+	// Names renames the first clients, in order, where a spec reads better
 	// with names of its own.
 	Names []string
 	// Gateway stands between the clients and the balancer; its zero value is
@@ -44,7 +44,7 @@ type Topology struct {
 	// kernel, such as machines with another one (package guest). Of two nodes with
 	// a link between them, one at least is a namespace; so is a node with rules.
 	Kinds map[Role]NodeKind
-	// BootGap gives clients with a kernel of their own different ages: each is
+	// BootGap gives clients that are guests different ages: each is
 	// booted that long after the one before it is up, so that its clocks are
 	// behind by that much and more. Zero boots all machines side by side. Clients
 	// on the running kernel are namespaces and have one clock, whatever it says.
@@ -119,35 +119,35 @@ func (t Topology) validateKinds(roles map[string]Role) (errs []error) {
 	if len(t.Kinds) == 0 {
 		return errs
 	}
-	apart := map[string]NodeKind{}
+	guests := map[string]NodeKind{}
 	cards := map[string]int{}
 	for _, m := range t.Members() {
-		if m.Apart() {
-			apart[m.Name] = m.Kind
+		if m.IsGuest() {
+			guests[m.Name] = m.Kind
 		}
 		if m.Inner == "" {
 			continue
 		}
-		if m.Apart() && apart[m.Inner] != nil {
-			bad(fmt.Errorf("%s and %s both have a kernel of their own and a link in between: put a gateway there", m.Name, m.Inner))
+		if m.IsGuest() && guests[m.Inner] != nil {
+			bad(fmt.Errorf("%s and %s are both guests with a link in between: put a gateway there", m.Name, m.Inner))
 		}
 		cards[m.Inner]++
 		cards[m.Name]++
 	}
 	for _, name := range slices.Sorted(maps.Keys(cards)) {
-		if kind := apart[name]; kind != nil && cards[name] > kind.MostLinks() {
-			bad(fmt.Errorf("%s has %d links: a kernel of its own has at most %d", name, cards[name], kind.MostLinks()))
+		if kind := guests[name]; kind != nil && cards[name] > kind.MostLinks() {
+			bad(fmt.Errorf("%s has %d links: a guest has at most %d", name, cards[name], kind.MostLinks()))
 		}
 	}
 	if _, own := t.Kinds[t.Loopback]; own {
-		bad(fmt.Errorf("%s: its loopback is to be recorded, which nobody else sees when it has a kernel of its own", t.Loopback))
+		bad(fmt.Errorf("%s: its loopback is to be recorded, which nobody else sees when it is a guest", t.Loopback))
 	}
-	if p := t.Balancer.Program; p != nil && apart[string(Balancer)] != nil {
-		bad(fmt.Errorf("%s: no %s there: a kernel of its own runs no programs", Balancer, p.Name()))
+	if p := t.Balancer.Program; p != nil && guests[string(Balancer)] != nil {
+		bad(fmt.Errorf("%s: no %s there: a guest runs no programs", Balancer, p.Name()))
 	}
 	for _, r := range t.AllRules() {
 		for name, role := range roles {
-			if apart[name] != nil && r.On(name, role) {
+			if guests[name] != nil && r.On(name, role) {
 				bad(fmt.Errorf("%s: no iptables rules there: %q", name, r.Spec))
 			}
 		}

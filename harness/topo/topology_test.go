@@ -27,7 +27,7 @@ func (p program) Start(context.Context, func(func() error) error, Place) (Runnin
 // Each wrong description has its own sentence, and each sentence names the thing.
 func TestValidateNamesWhatIsWrong(t *testing.T) {
 	masquerade, routed := GatewaySpec{Kind: Masquerade}, GatewaySpec{Kind: Routed}
-	apart := func(roles ...Role) map[Role]NodeKind {
+	guests := func(roles ...Role) map[Role]NodeKind {
 		kinds := map[Role]NodeKind{}
 		for _, r := range roles {
 			kinds[r] = other{}
@@ -65,13 +65,13 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"sysctl for a missing node", Topology{Clients: 1, Sysctls: OnNode("client1", "net.a=1")}, `sysctl net.a: no node "client1" in this topology`},
 		{"rule without table", Topology{Clients: 1, Gateway: masquerade, Rules: []Rule{{Role: Gateway, Chain: "INPUT", Spec: "-j DROP"}}}, `rule "-j DROP" of chain "INPUT" in table ""`},
 		{"machines booted before others", Topology{Clients: 1, BootGap: -time.Second}, "boot gap -1s: want 0 or more"},
-		{"kernel of nobody", Topology{Clients: 1, Kinds: apart(Server)}, "kernels: no server in this topology"},
+		{"kernel of nobody", Topology{Clients: 1, Kinds: guests(Server)}, "kernels: no server in this topology"},
 		{"kind that cannot be", Topology{Clients: 1, Kinds: map[Role]NodeKind{Client: other{errors.New("no kernel image")}}}, "kernels: client: no kernel image"},
-		{"neighbours with kernels", Topology{Clients: 1, Kinds: apart(Client, Balancer)}, "client0 and balancer both have a kernel of their own"},
-		{"gateway with rules and a kernel", Topology{Clients: 1, Gateway: masquerade, Kinds: apart(Gateway)}, "kernels: gateway: no iptables rules there: "},
-		{"client with rules and a kernel", Topology{Clients: 1, Gateway: routed, Kinds: apart(Client), Rules: []Rule{{Node: "client0", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, "kernels: client0: no iptables rules there: "},
-		{"client with its loopback recorded and a kernel", Topology{Clients: 1, Loopback: Client, Kinds: apart(Client)}, "kernels: client: its loopback is to be recorded"},
-		{"too many links", Topology{Clients: 25, Kinds: apart(Balancer)}, "balancer has 25 links: a kernel of its own has at most 24"},
+		{"neighbours with kernels", Topology{Clients: 1, Kinds: guests(Client, Balancer)}, "client0 and balancer are both guests"},
+		{"gateway with rules and a kernel", Topology{Clients: 1, Gateway: masquerade, Kinds: guests(Gateway)}, "kernels: gateway: no iptables rules there: "},
+		{"client with rules and a kernel", Topology{Clients: 1, Gateway: routed, Kinds: guests(Client), Rules: []Rule{{Node: "client0", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, "kernels: client0: no iptables rules there: "},
+		{"client with its loopback recorded and a kernel", Topology{Clients: 1, Loopback: Client, Kinds: guests(Client)}, "kernels: client: its loopback is to be recorded"},
+		{"too many links", Topology{Clients: 25, Kinds: guests(Balancer)}, "balancer has 25 links: a guest has at most 24"},
 		{"unknown balancer", Topology{Clients: 1, Balancer: BalancerSpec{Kind: "magic"}}, `balancer: unknown kind "magic"`},
 		{"DNAT without servers", Topology{Clients: 1, Balancer: BalancerSpec{Kind: DNAT}}, `balancer: kind "dnat" needs servers`},
 		{"program without servers", Topology{Clients: 1, Balancer: BalancerSpec{Program: program{}}}, `balancer: kind "some" needs servers`},
@@ -79,8 +79,8 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"program and rules", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT, Program: program{}}}, `balancer: kind "dnat" and the program some: want one of them`},
 		{"unknown statistic mode", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT, Statistic: "fair"}}, `balancer: unknown statistic mode "fair"`},
 		{"statistic mode without DNAT", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Program: program{}, Statistic: InTurn}}, `balancer: statistic mode needs kind "dnat"`},
-		{"program on a kernel of its own", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Program: program{}}, Kinds: apart(Balancer)}, "kernels: balancer: no some there"},
-		{"DNAT on a kernel of its own", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT}, Kinds: apart(Balancer)}, "kernels: balancer: no iptables rules there"},
+		{"program on a guest", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Program: program{}}, Kinds: guests(Balancer)}, "kernels: balancer: no some there"},
+		{"DNAT on a guest", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT}, Kinds: guests(Balancer)}, "kernels: balancer: no iptables rules there"},
 		{"rule for a missing node", Topology{Clients: 1, Rules: []Rule{{Node: "nobody", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, `rule "-j DROP": no node "nobody"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -102,7 +102,7 @@ type Seen struct {
 	// Observations are what the driver noted, in order.
 	Observations []Observation `json:"observations"`
 	// Moved says for each role how its counters moved during the part of the
-	// story that the cell is about. Counters that stood still are zero,
+	// time that the cell is about. Counters that stood still are zero,
 	// those that the kernel does not have are absent.
 	Moved map[topo.Role]kernel.Counters `json:"moved"`
 	// Series is what a load did over time, a line of JSON for each interval; nothing

@@ -37,7 +37,7 @@ type Family struct {
 	Rules []Rule
 	// Needs are sysctls of the topology that the driver goes by: a cell of a
 	// user's own must leave them alone.
-	Needs []Knob
+	Needs []RoleSysctl
 }
 
 // Axis is one thing that varies.
@@ -52,8 +52,8 @@ type Axis struct {
 	// other: those that the document itself names. The rest is tried in all
 	// pairs.
 	Product bool
-	// Knob, when it is set, is the sysctl that the axis is.
-	Knob Knob
+	// Sysctl, when it is set, is the sysctl that the axis is.
+	Sysctl RoleSysctl
 	// Own, when it is set, are numbers that a cell of a user's own may have beside
 	// the Values. No rule turns on them.
 	Own Numbers
@@ -89,8 +89,8 @@ func (a Axis) Choice() string {
 	return text
 }
 
-// Knob is a sysctl on all nodes of a role.
-type Knob struct {
+// RoleSysctl is a sysctl on all nodes of a role.
+type RoleSysctl struct {
 	Role   topo.Role
 	Sysctl string
 	// IfPresent says that the axis means nothing on kernels without the sysctl.
@@ -98,8 +98,8 @@ type Knob struct {
 }
 
 // Sets tells whether the setting is of this sysctl.
-func (k Knob) Sets(s topo.Setting) bool {
-	return k != (Knob{}) && k.Role == s.Role && k.Sysctl == s.Name
+func (k RoleSysctl) Sets(s topo.Setting) bool {
+	return k != (RoleSysctl{}) && k.Role == s.Role && k.Sysctl == s.Name
 }
 
 // Wait says how long some cells take at least, for everybody who plans a run:
@@ -198,7 +198,7 @@ func (f Family) Describe(c Cell) string {
 		parts[i] = a.Name + "=" + values[a.Name]
 	}
 	for _, s := range c.Extra {
-		if !slices.ContainsFunc(f.Axes, func(a Axis) bool { return a.Knob.Sets(s) }) {
+		if !slices.ContainsFunc(f.Axes, func(a Axis) bool { return a.Sysctl.Sets(s) }) {
 			parts = append(parts, fmt.Sprintf("%s:%s=%s", s.Role, s.Name, s.Value))
 		}
 	}
@@ -214,7 +214,7 @@ func (f Family) set(c Cell) map[string]string {
 	values := maps.Clone(c.Values)
 	for _, a := range f.Axes {
 		for _, s := range c.Extra {
-			if a.Knob.Sets(s) {
+			if a.Sysctl.Sets(s) {
 				values[a.Name] = s.Value
 			}
 		}

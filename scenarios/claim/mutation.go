@@ -13,15 +13,15 @@ type Mutation struct {
 	Rule Rule
 	Cell Cell
 	// Axis is the axis that is changed behind the rule's back, To its value in
-	// World, the cell that is driven.
+	// Mutated, the cell that is driven.
 	Axis, To string
-	World    Cell
-	// Own is the rule that holds in World.
+	Mutated  Cell
+	// Own is the rule that holds in Mutated.
 	Own Rule
 }
 
 // Predicted are the expectations of the rule that Own contradicts: the ones that must
-// be wrong in World.
+// be wrong in Mutated.
 func (m Mutation) Predicted() []Expectation { return contradicted(m.Rule.Want, m.Own.Want) }
 
 // Mutations lists, for each rule that has a cell on these kernels, one mutation
@@ -46,7 +46,7 @@ func (f Family) Mutations(k Kernels) []Mutation {
 func Sample(f Family, all []Mutation) (sample []Mutation) {
 	taken := map[string]bool{}
 	for _, m := range all {
-		if !taken[m.Rule.Name] && !f.IsSlow(m.World) {
+		if !taken[m.Rule.Name] && !f.IsSlow(m.Mutated) {
 			taken[m.Rule.Name] = true
 			sample = append(sample, m)
 		}
@@ -68,12 +68,12 @@ func (f Family) mutation(cells []Cell, r Rule, a Axis, k Kernels) (Mutation, boo
 				continue
 			}
 			for _, v := range a.Values {
-				world := c.with(a.Name, v)
-				if _, possible := f.Possible(world); !possible || f.IsSlow(world) != slow {
+				mutated := c.with(a.Name, v)
+				if _, possible := f.Possible(mutated); !possible || f.IsSlow(mutated) != slow {
 					continue
 				}
-				if other, covered := f.Rule(world, k); covered && len(contradicted(r.Want, other.Want)) > 0 {
-					return Mutation{Rule: r, Cell: c, Axis: a.Name, To: v, World: world, Own: other}, true
+				if other, covered := f.Rule(mutated, k); covered && len(contradicted(r.Want, other.Want)) > 0 {
+					return Mutation{Rule: r, Cell: c, Axis: a.Name, To: v, Mutated: mutated, Own: other}, true
 				}
 			}
 		}
@@ -126,7 +126,7 @@ type Trial struct {
 	OwnLines []Line `json:"ownLines"`
 }
 
-// Judge tells what came of the mutation, of what was seen in its World. Evidence that
+// Judge tells what came of the mutation, of what was seen in its Mutated. Evidence that
 // nobody noted is not wrong as predicted: it says nothing.
 func (m Mutation) Judge(f Family, seen Seen) Trial {
 	t := Trial{

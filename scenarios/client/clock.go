@@ -32,7 +32,7 @@ func Clock() situation.Family {
 			About: "Two connections are opened one after the other: have their timestamps the same clock behind them, " +
 				"so that the later one's are newer, and how fast does it tick?",
 			Axes: []claim.Axis{
-				{Name: mode, Values: []string{"1", "2", "0"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
+				{Name: mode, Values: []string{"1", "2", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the clients"},
 				{Name: compared, Values: []string{sameTuple, otherPort, otherHost}, Product: true,
 					Means: "who opens the second connection: the same five-tuple again, the same host from another port, or another host"},

@@ -70,7 +70,7 @@ func defaultsThereRules() []claim.Rule {
 			shared = append(shared, t.sysctl)
 		}
 	}
-	there := claim.Is("file", situation.KnobThere)
+	there := claim.Is("file", situation.SysctlThere)
 
 	return []claim.Rule{
 		{
@@ -119,7 +119,7 @@ func (t tunable) defaults(cells claim.Cells) (rules []claim.Rule) {
 	for _, u := range t.usual {
 		rules = append(rules, claim.Rule{
 			Name: "defaults-" + t.short() + "-" + strings.TrimPrefix(u.name, "default-"), Cells: cells, Kernels: u.kernels,
-			Want:    claim.With([]claim.Expectation{claim.Is("file", situation.KnobThere)}, u.want...),
+			Want:    claim.With([]claim.Expectation{claim.Is("file", situation.SysctlThere)}, u.want...),
 			Because: u.because, Source: t.source,
 		})
 	}
@@ -137,14 +137,14 @@ func defaultsTopology(c claim.Cell) lab.Topology {
 func defaultsDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
 	all := tunables()
 	i := slices.IndexFunc(all, func(t tunable) bool { return t.sysctl == c.Value(sysctl) })
-	k := knobOf{tunable: all[i], here: l.Client(0), elsewhere: l.Balancer()}
+	t := tried{tunable: all[i], here: l.Client(0), elsewhere: l.Balancer()}
 	switch c.Value(what) {
 	case whatDefault:
-		err = k.readDefault(ctx, &seen)
+		err = t.readDefault(ctx, &seen)
 	case whatOwn:
-		err = k.setHere(ctx, &seen)
+		err = t.setHere(ctx, &seen)
 	case whatExists:
-		err = k.setAsIs(ctx, &seen)
+		err = t.setAsIs(ctx, &seen)
 	}
 	if err != nil {
 		return seen, fmt.Errorf("defaults: %w", err)
@@ -152,29 +152,29 @@ func defaultsDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Se
 	return seen, nil
 }
 
-// knobOf is a sysctl and the two nodes on which it is tried.
-type knobOf struct {
+// tried is a sysctl and the two nodes on which it is tried.
+type tried struct {
 	tunable
 	here, elsewhere node.Node
 }
 
 // look reads the sysctl and notes whether it is there.
-func (k knobOf) look(ctx context.Context, seen *claim.Seen) (value string, there bool, err error) {
-	value, err = k.here.Sysctl(ctx, k.sysctl)
-	file, err := situation.KnobState(err)
+func (t tried) look(ctx context.Context, seen *claim.Seen) (value string, there bool, err error) {
+	value, err = t.here.Sysctl(ctx, t.sysctl)
+	file, err := situation.SysctlState(err)
 	seen.Note("file", file)
-	return value, file == situation.KnobThere, err
+	return value, file == situation.SysctlThere, err
 }
 
-func (k knobOf) readDefault(ctx context.Context, seen *claim.Seen) error {
-	value, there, err := k.look(ctx, seen)
+func (t tried) readDefault(ctx context.Context, seen *claim.Seen) error {
+	value, there, err := t.look(ctx, seen)
 	if err != nil || !there {
 		return err
 	}
 	seen.Note("value", value)
 	// The size of the hash is negative where the namespace uses the machine's.
-	entries, err := k.here.Sysctl(ctx, "net.ipv4.tcp_ehash_entries")
-	if _, err := situation.KnobState(err); err != nil {
+	entries, err := t.here.Sysctl(ctx, "net.ipv4.tcp_ehash_entries")
+	if _, err := situation.SysctlState(err); err != nil {
 		return err
 	}
 	limit, notNumber := strconv.ParseInt(value, 10, 64)
@@ -185,49 +185,49 @@ func (k knobOf) readDefault(ctx context.Context, seen *claim.Seen) error {
 	return nil
 }
 
-func (k knobOf) setHere(ctx context.Context, seen *claim.Seen) error {
-	own, there, err := k.look(ctx, seen)
+func (t tried) setHere(ctx context.Context, seen *claim.Seen) error {
+	own, there, err := t.look(ctx, seen)
 	if err != nil || !there {
 		return err
 	}
-	before, err := k.elsewhere.Sysctl(ctx, k.sysctl)
+	before, err := t.elsewhere.Sysctl(ctx, t.sysctl)
 	if err != nil {
 		return err
 	}
-	if err := k.here.SetSysctl(ctx, k.sysctl, k.other); err != nil {
+	if err := t.here.SetSysctl(ctx, t.sysctl, t.other); err != nil {
 		return err
 	}
-	mine, err := k.here.Sysctl(ctx, k.sysctl)
+	mine, err := t.here.Sysctl(ctx, t.sysctl)
 	if err != nil {
 		return err
 	}
-	after, err := k.elsewhere.Sysctl(ctx, k.sysctl)
+	after, err := t.elsewhere.Sysctl(ctx, t.sysctl)
 	if err != nil {
 		return err
 	}
-	seen.Note("set here", claim.YesNo(mine == k.other))
+	seen.Note("set here", claim.YesNo(mine == t.other))
 	elsewhere := "changed too"
 	if after == before {
 		elsewhere = "as before"
 	}
 	seen.Note("elsewhere", elsewhere)
-	return k.here.SetSysctl(ctx, k.sysctl, own) // it may have been the machine's
+	return t.here.SetSysctl(ctx, t.sysctl, own) // it may have been the machine's
 }
 
-func (k knobOf) setAsIs(ctx context.Context, seen *claim.Seen) error {
-	value, there, err := k.look(ctx, seen)
+func (t tried) setAsIs(ctx context.Context, seen *claim.Seen) error {
+	value, there, err := t.look(ctx, seen)
 	if err != nil || !there {
 		return err
 	}
-	state, err := situation.KnobState(k.here.SetSysctl(ctx, k.sysctl, value))
-	if state == situation.KnobThere {
+	state, err := situation.SysctlState(t.here.SetSysctl(ctx, t.sysctl, value))
+	if state == situation.SysctlThere {
 		state = "yes"
 	}
 	seen.Note("can be set", state)
 	return err
 }
 
-// defaultsEvidence is what [knobOf] notes.
+// defaultsEvidence is what [tried] notes.
 func defaultsEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		{Name: "file", Unit: "a state", Means: "whether the sysctl is there in a network namespace, and if not, why"},

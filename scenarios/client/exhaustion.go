@@ -56,11 +56,11 @@ func exhaustionAxes() []claim.Axis {
 	return []claim.Axis{
 		{Name: exhaustionPath, Values: []string{"direct", "nat"}, Product: true,
 			Means: "whether the client reaches the balancer directly or through MASQUERADE"},
-		{Name: exhaustionClientTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: exhaustionClientTS, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the client"},
-		{Name: exhaustionBalancerTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: exhaustionBalancerTS, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
-		{Name: reuse, Values: []string{"1", "2", "0"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_tw_reuse"},
+		{Name: reuse, Values: []string{"1", "2", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: "net.ipv4.tcp_tw_reuse"},
 			Means: "tcp_tw_reuse of the client"},
 		{Name: closer, Values: []string{string(ClientCloses), string(BalancerCloses), string(ClientResets)}, Product: true,
 			Means: "who ends the first connection: the client or the balancer by FIN, or the client by RST (SO_LINGER with 0 seconds)"},
@@ -74,8 +74,8 @@ func exhaustionAxes() []claim.Axis {
 		{Name: buckets, Values: []string{"default", "exceeded"},
 			Means: "whether the client's tcp_max_tw_buckets has room for a TIME_WAIT"},
 		{Name: delay, Values: []string{"1000", "1", "60000"},
-			Knob:  claim.Knob{Role: lab.Client, Sysctl: situation.ReuseDelay, IfPresent: true},
-			Means: "tcp_tw_reuse_delay of the client in milliseconds, where the kernel has it"},
+			Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: situation.ReuseDelay, IfPresent: true},
+			Means:  "tcp_tw_reuse_delay of the client in milliseconds, where the kernel has it"},
 	}
 }
 

@@ -17,8 +17,8 @@ var (
 
 // Which connections have timestamps.
 var (
-	bothStamped = claim.Where{exhaustionClientTS: {"1"}, exhaustionBalancerTS: {"1"}}
-	eitherBare  = claim.Cells{{exhaustionClientTS: {"0"}}, {exhaustionBalancerTS: {"0"}}}
+	bothTimestamps     = claim.Where{exhaustionClientTS: {"1"}, exhaustionBalancerTS: {"1"}}
+	eitherNoTimestamps = claim.Cells{{exhaustionClientTS: {"0"}}, {exhaustionBalancerTS: {"0"}}}
 )
 
 // connected is what is to be seen wherever the client gets in.
@@ -85,7 +85,7 @@ func exhaustionBalancerRules() []claim.Rule {
 
 	return []claim.Rule{
 		{
-			Name: "exhaustion-balancer-newer-timestamp", Cells: atBalancer.And(bothStamped),
+			Name: "exhaustion-balancer-newer-timestamp", Cells: atBalancer.And(bothTimestamps),
 			Want: claim.With([]claim.Expectation{claim.Is("end", "FIN"), claim.Is("timestamps", "yes"), claim.Exactly("balancer time-wait", 1),
 				claim.Stays(lab.Client, "TcpExt.TCPTimeWaitOverflow")}, fresh...),
 			Because: "who closes first has the TIME_WAIT; when it is the balancer, the client's port is free, and the balancer gives its " +
@@ -119,7 +119,7 @@ func exhaustionBindRules() []claim.Rule {
 			Source: "inet_csk_find_open_port, inet_csk_bind_conflict",
 		},
 		{
-			Name: "exhaustion-bind-reuses", Cells: atClient.And(claim.Where{exhaustionPort: {string(SharedPort)}}).And(bothStamped), Want: taken,
+			Name: "exhaustion-bind-reuses", Cells: atClient.And(claim.Where{exhaustionPort: {string(SharedPort)}}).And(bothTimestamps), Want: taken,
 			Because: "for a port that was bound with SO_REUSEADDR both times, connect takes the TIME_WAIT whatever its age and " +
 				"tcp_tw_reuse, if that connection had timestamps",
 			Source: "inet_csk_bind_conflict, __inet_hash_connect, tcp_twsk_unique with twp == NULL",
@@ -152,7 +152,7 @@ func exhaustionConnectRules() []claim.Rule {
 			Source: "commit 79e9fed46038, tcp_twsk_unique",
 		},
 		{
-			Name: "exhaustion-no-timestamps", Cells: eitherBare.And(claim.Where{closer: {string(ClientCloses)}}).And(connectChooses),
+			Name: "exhaustion-no-timestamps", Cells: eitherNoTimestamps.And(claim.Where{closer: {string(ClientCloses)}}).And(connectChooses),
 			Want:    claim.With([]claim.Expectation{claim.Is("timestamps", "no")}, noPort...),
 			Because: "when either side does without timestamps the connection has none, and tcp_tw_reuse never takes its TIME_WAIT",
 			Source:  "RFC 7323 section 1.3, tcp_twsk_unique: tw_ts_recent_stamp",

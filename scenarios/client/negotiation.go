@@ -31,9 +31,9 @@ func Negotiation() situation.Family {
 			Evidence: negotiationEvidence(),
 			About:    "One side has timestamps, or the other, or both, and either of them connects: does the connection have timestamps?",
 			Axes: []claim.Axis{
-				{Name: negotiationClientTS, Values: []string{"1", "0", "2"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
+				{Name: negotiationClientTS, Values: []string{"1", "0", "2"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the client"},
-				{Name: negotiationBalancerTS, Values: []string{"1", "0", "2"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+				{Name: negotiationBalancerTS, Values: []string{"1", "0", "2"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the balancer"},
 				{Name: opener, Values: []string{openerClient, openerBalancer}, Product: true,
 					Means: "who connects: the client to the balancer, or the balancer to the client as to a server"},

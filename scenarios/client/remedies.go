@@ -60,9 +60,9 @@ func remedyAxes() []claim.Axis {
 			Means: "none; the balancer closes first (Connection: close); SO_LINGER with 0 seconds; twice the local ports; " +
 				"a second port, or a second address, to connect to; bind to each port in turn with SO_REUSEADDR"},
 		{Name: remedyPath, Values: []string{"direct", "nat"}, Product: true, Means: "whether a MASQUERADE gateway is in between"},
-		{Name: remedyClientTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: remedyClientTS, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the client"},
-		{Name: remedyBalancerTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: remedyBalancerTS, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 		{Name: unsent, Values: []string{"no", "yes"}, Means: "whether the client still has data to send when it closes"},
 	}
@@ -106,12 +106,12 @@ func remedyEndRules() []claim.Rule {
 
 // remedyPortRules are about ports: to take them over, to have more, and as they are.
 func remedyPortRules() []claim.Rule {
-	bare := claim.Cells{{remedyBalancerTS: {"0"}}, {remedyClientTS: {"0"}}}
+	noTimestamps := claim.Cells{{remedyBalancerTS: {"0"}}, {remedyClientTS: {"0"}}}
 	const half = remedyConnects - remedyPorts
 
 	return []claim.Rule{
 		{
-			Name: "remedies-bind-no-timestamps", Cells: bare.And(claim.Where{remedy: {"bind"}}),
+			Name: "remedies-bind-no-timestamps", Cells: noTimestamps.And(claim.Where{remedy: {"bind"}}),
 			Want: claim.With([]claim.Expectation{claim.Exactly("connected", remedyPorts), claim.Exactly("no port", half), claim.Exactly("client TIME_WAIT", remedyPorts),
 				claim.Stays(lab.Client, "TcpExt.TWRecycled")}, whole...),
 			Because: "a TIME_WAIT of a connection without timestamps is never reused: bind succeeds and connect fails",

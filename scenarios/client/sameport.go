@@ -93,7 +93,7 @@ func (p SamePort) Drive(ctx context.Context, l *lab.Lab) (claim.Seen, error) {
 	return seen, nil
 }
 
-// samePort is the situation with its cast.
+// samePort is the situation with its nodes.
 type samePort struct {
 	SamePort
 	lab            *lab.Lab

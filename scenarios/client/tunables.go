@@ -10,7 +10,7 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// tunable is a sysctl that the document or its story turns on, and what is known
+// tunable is a sysctl that the document turns on, and what is known
 // of it.
 type tunable struct {
 	sysctl string
@@ -44,12 +44,12 @@ type usual struct {
 // oneForAll is the absence of sysctls that the first namespace has for the whole
 // machine.
 var oneForAll = absence{
-	name: "one-for-all", file: situation.KnobNotHere,
+	name: "one-for-all", file: situation.SysctlNotHere,
 	because: "the kernel has one value for the whole machine, and only the first namespace shows it",
 }
 
 func notYet(name, since string) absence {
-	return absence{name: name, file: situation.KnobNotYet, because: "the sysctl came with Linux " + since}
+	return absence{name: name, file: situation.SysctlNotYet, because: "the sysctl came with Linux " + since}
 }
 
 // always is a default that never changed.
@@ -97,11 +97,11 @@ func timestampTunables() []tunable {
 			sysctl: "net.ipv4.tcp_tw_recycle", other: "1",
 			absent: []absence{
 				{
-					name: "one-for-all", kernels: []claim.Condition{claim.Has(lab.Client, kernel.PassivePAWS)}, file: situation.KnobNotHere,
+					name: "one-for-all", kernels: []claim.Condition{claim.Has(lab.Client, kernel.PassivePAWS)}, file: situation.SysctlNotHere,
 					because: "until Linux 4.10 there is one value for the whole machine, and only the first namespace shows it",
 				},
 				{
-					name: "gone", file: situation.KnobGone,
+					name: "gone", file: situation.SysctlGone,
 					because: "Linux 4.12 removed it: half of what the document discusses cannot be set any more",
 				},
 			},
@@ -182,7 +182,7 @@ func synTunables() []tunable {
 			sysctl: "net.ipv4.tcp_invalid_ratelimit", other: "0",
 			absent: []absence{
 				{
-					name: "one-for-all", kernels: []claim.Condition{claim.Has(lab.Client, kernel.ACKRatelimit)}, file: situation.KnobNotHere, because: oneForAll.because,
+					name: "one-for-all", kernels: []claim.Condition{claim.Has(lab.Client, kernel.ACKRatelimit)}, file: situation.SysctlNotHere, because: oneForAll.because,
 				},
 				notYet("not-yet", "4.0"),
 			},
@@ -220,7 +220,7 @@ func natTunables() []tunable {
 		},
 		{
 			sysctl: "net.netfilter.nf_conntrack_tcp_timeout_close", other: "60", source: "nf_conntrack_proto_tcp.c, tcp_timeouts",
-			usual: always("10", "a Linux NAT forgets a connection 10 s after its RST"),
+			usual: always("10", "a Linux NAT keeps a connection for 10 s after its RST"),
 		},
 		{
 			sysctl: "net.netfilter.nf_conntrack_tcp_be_liberal", other: "1", source: "nf_conntrack_proto_tcp.c, tcp_in_window",

@@ -164,7 +164,7 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 	}
 	fmt.Fprintf(out, "**%s.** %s\n\n", c.beginning(), c.Truth)
 	fmt.Fprintf(out, "Kernels: %s\n", c.Since)
-	var proofs, others, apart, virtual []string
+	var proofs, others, guests, virtual []string
 	standIns := 0
 	for _, r := range c.Proofs() {
 		link := fmt.Sprintf("[`%s`](#%s)", r.Name, r.Name)
@@ -173,8 +173,8 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 			proofs = append(proofs, fmt.Sprintf("%s (%d)", link, n.ordinary))
 		case n.virtual > 0:
 			virtual = append(virtual, fmt.Sprintf("%s (%d)", link, n.virtual))
-		case slices.Contains(r.Kernels, claim.Has(lab.Client, kernel.OwnMachine)):
-			apart = append(apart, link)
+		case slices.Contains(r.Kernels, claim.Has(lab.Client, kernel.IsGuest)):
+			guests = append(guests, link)
 		default:
 			others = append(others, link)
 			standIns += emulated[r.Name]
@@ -192,8 +192,8 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 	if len(virtual) > 0 {
 		fmt.Fprintf(out, "\nProved where idle time passes at once (`hack/e2e --kernel all=NAME --virtual-time --label-filter virtual-time`): %s\n", strings.Join(virtual, ", "))
 	}
-	if len(apart) > 0 {
-		fmt.Fprintf(out, "\nTried with clients on machines of their own (`hack/e2e --kernel client=KERNEL`): %s\n", strings.Join(apart, ", "))
+	if len(guests) > 0 {
+		fmt.Fprintf(out, "\nTried with clients that are guests (`hack/e2e --kernel client=KERNEL`): %s\n", strings.Join(guests, ", "))
 	}
 }
 
@@ -272,21 +272,21 @@ func where(f claim.Family, cells claim.Cells) string {
 }
 
 func renderProfiles(out *strings.Builder) {
-	out.WriteString("\n## NAT profiles\n\nThe gateways of the family `profile`. The ceiling is ports/hold: more connections per second to one " +
+	out.WriteString("\n## NAT profiles\n\nThe gateways of the family `profile`. The ceiling is ports/timeout: more connections per second to one " +
 		"destination do not come about, unless the gateway takes ports before their time.\n\n" +
-		"| profile | what it is | ports | hold | ceiling | source | assumed |\n|---|---|---|---|---|---|---|\n")
+		"| profile | what it is | ports | conntrack timeout | ceiling | source | assumed |\n|---|---|---|---|---|---|---|\n")
 	for _, p := range nat.Profiles() {
-		ports, hold, ceiling := fmt.Sprintf("%d for each address", p.Ports), "not published", "-"
+		ports, timeout, ceiling := fmt.Sprintf("%d for each address", p.Ports), "not published", "-"
 		if p.PerClient {
 			ports = fmt.Sprintf("%d for each client", p.Ports)
 		}
-		if p.Hold > 0 {
-			hold, ceiling = fmt.Sprintf("%.0f s", p.Hold.Seconds()), fmt.Sprintf("%.4g/s", p.Ceiling())
+		if p.Timeout > 0 {
+			timeout, ceiling = fmt.Sprintf("%.0f s", p.Timeout.Seconds()), fmt.Sprintf("%.4g/s", p.Ceiling())
 		}
 		if p.Evicts {
 			ceiling += "; none since Linux 6.5"
 		}
-		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s |\n", p.Name, p.About, ports, hold, ceiling, p.Source, p.Assumed)
+		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s |\n", p.Name, p.About, ports, timeout, ceiling, p.Source, p.Assumed)
 	}
 }
 
@@ -298,11 +298,11 @@ func renderFeatures(out *strings.Builder) {
 			spans = append(spans, s.String())
 		}
 		probe := "release"
-		if f.Apart {
-			spans, probe = []string{"any"}, "a machine of its own for each node (`--kernel ROLE=`)"
+		if f.OfGuests {
+			spans, probe = []string{"any"}, "each node a guest (`--kernel ROLE=`)"
 		}
 		if f.Settled != (kernel.Release{}) {
-			probe = fmt.Sprintf("tried before %v on a machine of its own, else release", f.Settled)
+			probe = fmt.Sprintf("tried before %v on a guest, else release", f.Settled)
 		}
 		for _, p := range []struct{ kind, name string }{{"sysctl", f.Sysctl}, {"counter", f.Counter}, {"symbol", f.Symbol}} {
 			if p.name != "" {

@@ -107,11 +107,11 @@ func omittedKernelClaims() []Claim {
 			},
 		},
 		{
-			English: "How long must a NAT hold a port after its connection, and what does that cost?",
+			English: "How long must a NAT keep a port after its connection, and what does that cost?",
 			Mark:    Question,
-			Truth: "Longer than the balancer's 60 s: then no SYN meets a TIME_WAIT. A shorter hold lets half of the SYNs of clients without a common clock be refused at " +
+			Truth: "Longer than the balancer's 60 s: then no SYN meets a TIME_WAIT. A shorter timeout lets half of the SYNs of clients without a common clock be refused at " +
 				"first, timestamps or not. But P ports held T seconds are at most P/T connections per second to one destination: 64 ports held 30 s are two. " +
-				"Linux holds for 120 s, and since 6.5 takes the port of a closing connection before its time when it has no other.",
+				"Linux keeps it for 120 s, and since 6.5 takes the port of a closing connection before its time when it has no other.",
 			Since: "all; ports taken before their time since 6.5",
 			Rules: []string{"share-outlived", "ceiling-*", "profile-*"},
 		},

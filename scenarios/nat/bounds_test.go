@@ -8,7 +8,7 @@ import (
 )
 
 // A true claim fails once in a million cells at most, and is not looser than
-// that; a flipped knob (all or nothing) is always caught, and a coin that is
+// that; a flipped sysctl (all or nothing) is always caught, and a coin that is
 // loaded as one to nine nearly always.
 func TestBoundsHoldForTheirOwnCoinAndNoOther(t *testing.T) {
 	for _, n := range []int{shareSYNs, profilePorts} {

@@ -33,8 +33,8 @@ const (
 )
 
 const (
-	// ceilingHold is T.
-	ceilingHold = 2 * time.Second
+	// ceilingTimeout is T.
+	ceilingTimeout = 2 * time.Second
 	// ceilingRounds is over how many rounds of all ports connections are counted.
 	ceilingRounds = 4
 	// ceilingLoad is how many times more attempts there are than can connect.
@@ -46,15 +46,15 @@ const (
 //
 // Where T begins with the end of a connection it is P/(T+d), and d, how long a
 // connection itself lasts, is how long two processes take to close it. A busy
-// machine makes that much, and it cannot all be measured; that no port is given away
+// machine makes that much, and it cannot all be measured; that no port is reused
 // before its time is exact on any.
 func Ceiling() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "ceiling",
 			Evidence: ceilingEvidence(),
-			About: fmt.Sprintf("Clients connect to one listener at %d times the rate P/T, where somebody has P ports for them and holds each for T = %v: how many "+
-				"connections come about, counted over %d rounds of all ports, and who refuses the others?", ceilingLoad, ceilingHold, ceilingRounds),
+			About: fmt.Sprintf("Clients connect to one listener at %d times the rate P/T, where somebody has P ports for them and keeps each for T = %v: how many "+
+				"connections come about, counted over %d rounds of all ports, and who refuses the others?", ceilingLoad, ceilingTimeout, ceilingRounds),
 			Axes: []claim.Axis{
 				{Name: ceilingLimit, Values: []string{limitIdle, limitEnded, limitClient}, Product: true,
 					Means: "who has P ports, and when T begins: the gateway (--to-ports), with the last packet of a connection whose ends have vanished " +
@@ -69,7 +69,7 @@ func Ceiling() situation.Family {
 			},
 			Waits: []claim.Wait{{Cells: claim.Cells{{}}, About: 10 * time.Second}},
 			Rules: ceilingRules(),
-			Needs: []claim.Knob{
+			Needs: []claim.RoleSysctl{
 				{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_established"},
 				{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"},
 				{Role: lab.Client, Sysctl: situation.ReuseDelay}, {Role: lab.Client, Sysctl: "net.ipv4.tcp_tw_reuse"},
@@ -82,7 +82,7 @@ func Ceiling() situation.Family {
 }
 
 func ceilingTopology(c claim.Cell) lab.Topology {
-	ports, hold := c.Number(ceilingPorts), int(ceilingHold.Seconds())
+	ports, timeout := c.Number(ceilingPorts), int(ceilingTimeout.Seconds())
 	t := lab.Topology{
 		Clients: 4,
 		Gateway: lab.GatewaySpec{Kind: lab.Masquerade},
@@ -97,14 +97,14 @@ func ceilingTopology(c claim.Cell) lab.Topology {
 		t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.tcp_tw_reuse=1",
 			fmt.Sprintf("net.ipv4.ip_local_port_range=%d %d", situation.SourcePort, int(situation.SourcePort)+ports-1))
 		t.Sysctls = append(t.Sysctls, lab.Setting{
-			Role: lab.Client, Name: situation.ReuseDelay, Value: strconv.Itoa(1000 * hold), IfPresent: true,
+			Role: lab.Client, Name: situation.ReuseDelay, Value: strconv.Itoa(1000 * timeout), IfPresent: true,
 		})
 		return t
 	case limitEnded:
 		timer = "time_wait"
 	}
 	t.Gateway.Ports, t.Gateway.Random = poolOf(ports), randomMode(c.Value(ceilingRandom))
-	t.Sysctls = t.Sysctls.On(lab.Gateway, fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_%s=%d", timer, hold))
+	t.Sysctls = t.Sysctls.On(lab.Gateway, fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_%s=%d", timer, timeout))
 	return t
 }
 
@@ -129,19 +129,19 @@ func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	if err := l.Capture(string(lab.Balancer)); err != nil {
 		return seen, err
 	}
-	// The ports are given away within T/3, and again in as much time, each time
+	// The ports are reused within T/3, and again in as much time, each time
 	// T+d later. What is counted begins and ends in between, so that it is full
 	// rounds.
-	between := 2 * ceilingHold / ceilingLoad
+	between := 2 * ceilingTimeout / ceilingLoad
 	r, err := load.Run(ctx, load.Plan{
 		Clients: l.Nodes(lab.Client), Watched: []node.Node{gateway, balancer}, Attempt: attempt, Seed: shareSeed,
-		Rate:     ceilingLoad * float64(ports) / ceilingHold.Seconds(),
-		Duration: ceilingRounds*ceilingHold + 3*ceilingHold/2, Interval: ceilingHold / ceilingLoad,
+		Rate:     ceilingLoad * float64(ports) / ceilingTimeout.Seconds(),
+		Duration: ceilingRounds*ceilingTimeout + 3*ceilingTimeout/2, Interval: ceilingTimeout / ceilingLoad,
 	})
 	if err != nil {
 		return seen, err
 	}
-	round := ceilingHold
+	round := ceilingTimeout
 	if !c.Is(ceilingLimit, limitIdle) {
 		round += r.Lasted.Mean()
 	}
@@ -157,7 +157,7 @@ func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	// Of a load that is kept waiting itself, the middle one of the times after
 	// which a port was used again tells what the ceiling is; the number of
 	// connections, that it is not exceeded.
-	seen.Count("percent of the ceiling", int64(100*ceilingHold/max(gaps[len(gaps)/2], time.Microsecond)))
+	seen.Count("percent of the ceiling", int64(100*ceilingTimeout/max(gaps[len(gaps)/2], time.Microsecond)))
 	seen.Count("counted, percent", int64(100*connected/(ceilingRounds*ports)))
 	seen.Count("soonest reuse, ms", gaps[0].Milliseconds())
 	seen.Note("round", round.Round(time.Millisecond).String())
@@ -170,15 +170,17 @@ func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 // the next one from the same port, where they leave the gateway, the shortest
 // first. A connection whose last packet is a RST is left out: an ACK that crossed
 // the last FIN is answered so, and that ends a TIME_WAIT before its time (RFC 1337).
-// So is, unless clients are to use their own ports again, a SYN from the same
-// client's same port, which has come by chance: the gateway knows that connection
-// (resolve_normal_ct), and gives no port.
+// So is, unless clients are to use their own ports again, one whose client has come
+// again from its same port by chance: the gateway then deletes the entry, takes the SYN
+// for a new connection, and gives it whatever port, so that the old one is free for all
+// (nf_conntrack_tcp_packet, "attempt to reopen a closed/aborted connection").
 func reuseGaps(packets []observe.Packet, listener netip.AddrPort, own bool) (gaps []time.Duration) {
 	type mark struct { // which a gateway leaves as it is
 		id       uint16
 		seq, now uint32
 	}
 	behind := map[mark]netip.AddrPort{} // the client's own port behind a SYN
+	came := map[netip.AddrPort]time.Time{}
 	type use struct {
 		packet observe.Packet
 		by     netip.AddrPort
@@ -192,6 +194,7 @@ func reuseGaps(packets []observe.Packet, listener netip.AddrPort, own bool) (gap
 		if p.Interface != string(lab.Balancer) {
 			if p.Flags == observe.FlagSYN {
 				behind[m] = p.Src
+				came[p.Src] = p.Time
 			}
 			continue
 		}
@@ -203,7 +206,7 @@ func reuseGaps(packets []observe.Packet, listener netip.AddrPort, own bool) (gap
 		next := use{p, before.by}
 		if p.Flags == observe.FlagSYN {
 			next.by = behind[m]
-			again := next.by == before.by && next.by.IsValid()
+			again := came[before.by].After(before.packet.Time)
 			if used && (own || !again) && !before.packet.Flags.Has(observe.FlagRST) {
 				gaps = append(gaps, p.Time.Sub(before.packet.Time))
 			}

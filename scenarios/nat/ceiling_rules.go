@@ -13,8 +13,8 @@ func ceilingRules() []claim.Rule {
 	const percent = "percent of the ceiling"
 	reached, counted := claim.Between(percent, 95, 105), claim.AtMost("counted, percent", 105)
 	const soonest = "soonest reuse, ms"
-	hold := ceilingHold.Milliseconds()
-	held := claim.Between(soonest, hold-situation.TickAtMost.Milliseconds(), hold+hold/10)
+	timeout := ceilingTimeout.Milliseconds()
+	held := claim.Between(soonest, timeout-situation.TickAtMost.Milliseconds(), timeout+timeout/10)
 	// Where both ends close, an ACK that crosses the last FIN may be taken for a
 	// refusal: then nothing is said of what TIME_WAITs reject.
 	alone := func(who string) []claim.Expectation {
@@ -51,7 +51,7 @@ func ceilingRules() []claim.Rule {
 		},
 		{
 			Name: "ceiling-evicted", Cells: claim.Cells{{ceilingISN: {isnOwn}}}, Kernels: []claim.Condition{claim.Has(lab.Gateway, kernel.EvictsClosing)},
-			Want: []claim.Expectation{claim.AtLeast(percent, 110), claim.AtMost(soonest, hold/2), claim.Exactly(situation.RefusedBy(situation.ByClient), 0), claim.Exactly("undecided", 0)},
+			Want: []claim.Expectation{claim.AtLeast(percent, 110), claim.AtMost(soonest, timeout/2), claim.Exactly(situation.RefusedBy(situation.ByClient), 0), claim.Exactly("undecided", 0)},
 			Because: "there is no such ceiling where the NAT takes the port of an ended connection for a new one when it has no other: only " +
 				"those that stand at the same time need different ports",
 			Source: "commit 4589725502871, nf_nat_used_tuple_harder, nf_seq_has_advanced",

@@ -21,7 +21,7 @@ const (
 	gatewaySource     = "source"
 	gatewayISN        = "isn"
 	gatewayLeft       = "left"
-	gatewayHold       = "hold"
+	gatewayTimeout    = "conntrack-timeout"
 	gatewayClock      = "clock"
 	gatewayBalancerTS = "balancer-ts"
 	gatewayRandom     = "random"
@@ -49,7 +49,7 @@ func Gateway() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "gateway",
-			Evidence: giveawayEvidence(),
+			Evidence: portReuseEvidence(),
 			About: "Connections through a MASQUERADE gateway are over or still there, and a new one comes to the same listener: " +
 				"does the gateway give it the port of an earlier one, which the balancer may still keep in TIME_WAIT, " +
 				"does it choose another, or does the SYN die on the gateway?",
@@ -64,21 +64,21 @@ func Gateway() situation.Family {
 				{gatewayRandom, gatewayClock},
 				{gatewayRandom, gatewayLeft},
 				{gatewayRandom, gatewayPool},
-				{gatewayEntry, gatewayClient, gatewayLeft, gatewayHold},
-				{gatewayEntry, gatewayPool, gatewayLeft, gatewayHold},
+				{gatewayEntry, gatewayClient, gatewayLeft, gatewayTimeout},
+				{gatewayEntry, gatewayPool, gatewayLeft, gatewayTimeout},
 			},
 			Impossible: []claim.Impossible{
 				{Cells: claim.Cells{{gatewayEntry: {"expired"}, gatewayLeft: {string(situation.LeftEstablished)}}},
 					Because: "the entry of a connection that stands lasts for five days, whatever is held after its end"},
-				{Cells: claim.Cells{{gatewayEntry: {"expired"}, gatewayLeft: {string(situation.LeftTimeWait)}, gatewayHold: {"120"}}},
+				{Cells: claim.Cells{{gatewayEntry: {"expired"}, gatewayLeft: {string(situation.LeftTimeWait)}, gatewayTimeout: {"120"}}},
 					Because: "the balancer's TIME_WAIT is over after 60 s, long before an entry that lasts for 120 s"},
-				{Cells: claim.Cells{{gatewayEntry: {"kept"}, gatewayLeft: {string(situation.LeftNothing)}, gatewayHold: {"1", "30"}}},
+				{Cells: claim.Cells{{gatewayEntry: {"kept"}, gatewayLeft: {string(situation.LeftNothing)}, gatewayTimeout: {"1", "30"}}},
 					Because: "an entry that lasts for less than 60 s is gone before the balancer's TIME_WAIT is over"},
 			},
 			Waits: []claim.Wait{
-				{Cells: claim.Cells{{gatewayEntry: {"expired"}, gatewayLeft: {string(situation.LeftNothing)}, gatewayHold: {"120"}}}, About: 120 * time.Second},
+				{Cells: claim.Cells{{gatewayEntry: {"expired"}, gatewayLeft: {string(situation.LeftNothing)}, gatewayTimeout: {"120"}}}, About: 120 * time.Second},
 				{Cells: claim.Cells{{gatewayLeft: {string(situation.LeftNothing)}}}, About: situation.TimeWaitLength},
-				{Cells: claim.Cells{{gatewayEntry: {"expired"}, gatewayHold: {"30"}}}, About: 30 * time.Second},
+				{Cells: claim.Cells{{gatewayEntry: {"expired"}, gatewayTimeout: {"30"}}}, About: 30 * time.Second},
 				{Cells: claim.Cells{{gatewayEntry: {"kept"}, gatewaySource: {"same"}, gatewayPool: {poolOne, poolFew}}}, About: 7 * time.Second},
 			},
 			Rules: slices.Concat(
@@ -103,15 +103,15 @@ func gatewayAxes() []claim.Axis {
 			Means: "the client's source port of the new connection: that of an earlier one, or another"},
 		{Name: gatewayISN, Values: []string{string(situation.Newer), string(situation.Older)},
 			Means: "the new connection's initial sequence number against the last one of the earlier connections"},
-		{Name: gatewayBalancerTS, Values: []string{"1", "0"}, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: gatewayBalancerTS, Values: []string{"1", "0"}, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 		{Name: gatewayRandom, Values: []string{randomNo, randomPlain, randomFully},
 			Means: "how the gateway chooses: the client's own port when it can be had; by --random; by --random-fully"},
 		{Name: gatewayLeft, Values: []string{string(situation.LeftTimeWait), string(situation.LeftEstablished), string(situation.LeftNothing)},
 			Means: "what the earlier connections have left at the balancer"},
-		{Name: gatewayHold, Values: []string{"1", "30", "120"},
-			Knob:  claim.Knob{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"},
-			Means: "for how many seconds the gateway keeps the entry of an ended connection; the kernel's default is 120"},
+		{Name: gatewayTimeout, Values: []string{"1", "30", "120"},
+			Sysctl: claim.RoleSysctl{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"},
+			Means:  "for how many seconds the gateway keeps the entry of an ended connection; the kernel's default is 120"},
 		{Name: gatewayClock, Values: []string{string(situation.Newer), string(situation.Older)},
 			Means: "the new connection's timestamp against the last one of the earlier connections"},
 	}
@@ -128,7 +128,7 @@ func gatewayTopology(c claim.Cell) lab.Topology {
 			// for some gateways (see the tuple family); here it is not to matter.
 			On(lab.Gateway, "net.netfilter.nf_conntrack_tcp_be_liberal=1"),
 	}
-	if c.Is(gatewayLeft, string(situation.LeftTimeWait)) && (c.Is(gatewayPool, poolFew) || c.Is(gatewayHold, "1")) {
+	if c.Is(gatewayLeft, string(situation.LeftTimeWait)) && (c.Is(gatewayPool, poolFew) || c.Is(gatewayTimeout, "1")) {
 		t.Sysctls = t.Sysctls.On(lab.Client, fmt.Sprintf("net.ipv4.tcp_syn_retries=%d", gatewayRetries))
 	}
 	if c.Is(gatewayClient, "same") {
@@ -157,16 +157,16 @@ func gatewayDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, er
 	return g.drive(ctx)
 }
 
-func giveawayOf(ctx context.Context, c claim.Cell, l *lab.Lab) (*giveaway, error) {
+func giveawayOf(ctx context.Context, c claim.Cell, l *lab.Lab) (*portReuse, error) {
 	clients, gateways := l.Nodes(lab.Client), l.Nodes(lab.Gateway)
 	if len(gateways) == 0 {
-		return nil, errors.New("giveaway: want a gateway")
+		return nil, errors.New("port reuse: want a gateway")
 	}
-	hold, err := holdTime(ctx, gateways[0])
+	timeout, err := conntrackTimeout(ctx, gateways[0])
 	if err != nil {
-		return nil, fmt.Errorf("giveaway: %w", err)
+		return nil, fmt.Errorf("port reuse: %w", err)
 	}
-	g := &giveaway{
+	g := &portReuse{
 		lab:      l,
 		first:    clients[0],
 		second:   clients[len(clients)-1],
@@ -174,14 +174,14 @@ func giveawayOf(ctx context.Context, c claim.Cell, l *lab.Lab) (*giveaway, error
 		balancer: l.Balancer(),
 		earlier:  1,
 		left:     situation.Left(c.Value(gatewayLeft)),
-		forgets:  c.Is(gatewayEntry, "expired"),
-		hold:     hold,
+		expired:  c.Is(gatewayEntry, "expired"),
+		timeout:  timeout,
 		clock:    situation.Order(c.Value(gatewayClock)),
 		isn:      situation.Order(c.Value(gatewayISN)),
 		from:     situation.SourcePort,
 		draws:    c.Is(gatewayPool, poolAll) && !c.Is(gatewayRandom, randomNo),
 		listed: c.Is(gatewayEntry, "kept") && c.Is(gatewayPool, poolOne) && c.Is(gatewaySource, "same") &&
-			c.Is(gatewayRandom, randomNo) && c.Is(gatewayLeft, string(situation.LeftTimeWait)) && c.Is(gatewayHold, "1"),
+			c.Is(gatewayRandom, randomNo) && c.Is(gatewayLeft, string(situation.LeftTimeWait)) && c.Is(gatewayTimeout, "1"),
 	}
 	if c.Is(gatewayPool, poolFew) {
 		g.earlier = fewPorts

@@ -108,8 +108,8 @@ func gatewayDrawsAgainRules() []claim.Rule {
 
 // gatewayClashRules are about whose SYN dies on the gateway.
 func gatewayClashRules() []claim.Rule {
-	shortHold := claim.Both(exhausted, claim.Cells{{gatewayLeft: {string(situation.LeftTimeWait)}, gatewayHold: {"1"}}})
-	outlived := claim.Both(shortHold, searched)
+	shortTimeout := claim.Both(exhausted, claim.Cells{{gatewayLeft: {string(situation.LeftTimeWait)}, gatewayTimeout: {"1"}}})
+	outlived := claim.Both(shortTimeout, searched)
 	diedOnce := []claim.Expectation{
 		given, metTimeWait, claim.Is("first answer", "nothing"), claim.Exactly("gateway Conntrack.insert_failed", 1),
 	}
@@ -141,7 +141,7 @@ func gatewayClashRules() []claim.Rule {
 		},
 		{
 			Name:  "gateway-clash-lingers",
-			Cells: shortHold,
+			Cells: shortTimeout,
 			Want: []claim.Expectation{
 				getsIn, given, metTimeWait, claim.Is("first answer", "nothing"), claim.Between("syns", 2, gatewayRetries+1),
 				claim.Between("gateway Conntrack.insert_failed", 1, gatewayRetries),

@@ -34,7 +34,7 @@ func TestBoth(t *testing.T) {
 func TestPortGivenAndItsOwner(t *testing.T) {
 	at := netip.MustParseAddrPort
 	earlier, late := at("10.20.0.1:40000"), at("10.10.0.3:41000")
-	g := giveaway{from: 41000, outs: []netip.AddrPort{earlier}}
+	g := portReuse{from: 41000, outs: []netip.AddrPort{earlier}}
 	entry := func(src, as netip.AddrPort) observe.Flow {
 		return observe.Flow{Original: observe.Tuple{Src: src}, Reply: observe.Tuple{Dst: as}}
 	}
@@ -54,7 +54,7 @@ func TestPortGivenAndItsOwner(t *testing.T) {
 			[]observe.Flow{entry(at("10.10.0.2:40000"), earlier)}, portNew, "nobody"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			seen := giveawaySeen{
+			seen := portReuseSeen{
 				outcome: tcp.Result{Local: late}, syns: observe.SYNAccount{SYNs: test.syns}, flows: test.flows,
 			}
 			if got := g.portGiven(seen.as()); got != test.port {

@@ -3,6 +3,7 @@ package nat
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -23,7 +24,7 @@ const (
 	phaseAgain    = "again"
 )
 
-// A profile in the lab has its own hold time and choice, and few ports, so that a
+// A profile in the lab has its own conntrack timeout and choice, and few ports, so that a
 // small load uses them up.
 const (
 	profileClients = 4
@@ -31,24 +32,25 @@ const (
 	profilePorts   = profileClients * profileBlock  // ports of all
 	profileGreedy  = profileBlock + profileBlock/2  // attempts of one client
 	profileOthers  = profilePorts - profileGreedy/2 // attempts of the others, more than what is left
+	profileNewPort = 20000                          // of no connection before: it is not in ip_local_port_range
 )
 
 // ByProfile is the family of loads that come through different gateways.
 func ByProfile() situation.Family {
-	unpublished := profilesThat(func(p Profile) bool { return p.Hold == 0 })
+	unpublished := profilesThat(func(p Profile) bool { return p.Timeout == 0 })
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "profile",
 			Evidence: profileEvidence(),
-			About: fmt.Sprintf("Loads of %d clients come through gateways of many kinds, each with the hold time and choice of the real one and a pool "+
+			About: fmt.Sprintf("Loads of %d clients come through gateways of many kinds, each with the conntrack timeout and choice of the real one and a pool "+
 				"cut down to %d ports: who refuses connections when the ports are used up, and who when they come back?", profileClients, profilePorts),
 			Axes: profileAxes(),
 			Impossible: []claim.Impossible{
-				{Cells: claim.Cells{{profileAxis: unpublished, profilePhase: {phaseAgain}}}, Because: "nobody has published how long it holds a port"},
+				{Cells: claim.Cells{{profileAxis: unpublished, profilePhase: {phaseAgain}}}, Because: "nobody has published how long it keeps a port"},
 			},
 			Waits: []claim.Wait{{Cells: claim.Cells{{profilePhase: {phaseAgain}}}, About: 120 * time.Second}, {Cells: claim.Cells{{}}, About: 7 * time.Second}},
 			Rules: slices.Concat(profileStandingRules(), profileAgainRules()),
-			Needs: []claim.Knob{
+			Needs: []claim.RoleSysctl{
 				{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"}, {Role: lab.Client, Sysctl: "net.ipv4.tcp_syn_retries"},
 			},
 		},
@@ -63,7 +65,7 @@ func profileAxes() []claim.Axis {
 		{Name: profileAxis, Values: names, Product: true, Means: "what stands between the clients and the balancer; see the profiles below"},
 		{Name: profilePhase, Values: []string{phaseStanding, phaseAgain}, Product: true,
 			Means: "one client makes more connections than its share, then the others, and all stay; or all ports are used, the balancer closes first, " +
-				"a client tries within the hold time, and all ports are used again after it"},
+				"a client tries within the conntrack timeout, and all ports are used again after it"},
 	}
 }
 
@@ -107,7 +109,7 @@ func (p Profile) small() lab.Topology {
 	}
 	t := p.behind(profileClients, poolOf(profilePorts), block)
 	// Retries for those that the clock refuses twice, and few, so that those
-	// whom the gateway refuses give up within the shortest hold time.
+	// whom the gateway refuses give up within the shortest conntrack timeout.
 	t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.tcp_syn_retries=2").
 		On(lab.Gateway, "net.netfilter.nf_conntrack_tcp_be_liberal=1") // see gatewayTopology
 	return t
@@ -148,7 +150,7 @@ func (p Profile) driveStanding(ctx context.Context, l *lab.Lab) (seen claim.Seen
 	return seen, nil
 }
 
-// driveAgain uses up all ports, tries within the hold time, and uses them up again.
+// driveAgain uses up all ports, tries within the conntrack timeout, and uses them up again.
 func (p Profile) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, err error) {
 	u, err := useUp(ctx, l, profilePorts, p.isn())
 	if err != nil {
@@ -157,16 +159,20 @@ func (p Profile) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, e
 	if err := u.end(ctx); err != nil {
 		return seen, fmt.Errorf("first load: %w", err)
 	}
+	// From the port of an earlier connection a client would get in: the gateway deletes the
+	// entry that it comes upon (nf_conntrack_tcp_packet).
 	early, err := load.Run(ctx, load.Plan{
-		Clients: u.clients, Each: 1, Seed: shareSeed, Attempt: tcp.Attempt{To: u.listener.Addr, ISN: p.isn(), Ending: tcp.Abort},
+		Clients: u.clients, Each: 1, Seed: shareSeed, Attempt: tcp.Attempt{
+			To: u.listener.Addr, From: netip.AddrPortFrom(netip.Addr{}, profileNewPort), ISN: p.isn(), Ending: tcp.Abort,
+		},
 	})
 	if err != nil {
-		return seen, fmt.Errorf("within the hold time: %w", err)
+		return seen, fmt.Errorf("within the conntrack timeout: %w", err)
 	}
-	if took := time.Since(u.ended); took > p.Hold {
-		return seen, fmt.Errorf("within the hold time of %v: took %v", p.Hold, took)
+	if took := time.Since(u.ended); took > p.Timeout {
+		return seen, fmt.Errorf("within the conntrack timeout of %v: took %v", p.Timeout, took)
 	}
-	if err := u.forget(ctx); err != nil {
+	if err := u.awaitExpired(ctx); err != nil {
 		return seen, err
 	}
 	full, err := u.balancer.Occupancy(ctx)
@@ -179,8 +185,8 @@ func (p Profile) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, e
 	}
 	f := situation.DispositionsOf(again)
 	f.Note(&seen, again)
-	seen.Count("refused after the hold", f.Clock+f.Number)
-	seen.Count("connected within the hold", int64(early.Outcomes[tcp.Connected]))
+	seen.Count("refused after the timeout", f.Clock+f.Number)
+	seen.Count("connected within the timeout", int64(early.Outcomes[tcp.Connected]))
 	seen.Count("time-waits", int64(full.TimeWait))
 	return seen, nil
 }
@@ -190,8 +196,8 @@ func profileEvidence() []claim.Evidence {
 	return append(situation.LoadEvidence(),
 		claim.Evidence{Name: "greedy connected", Unit: situation.Attempts, Means: "attempts that connected of the one client that wants more than its share"},
 		claim.Evidence{Name: "greedy unaccounted", Unit: situation.SYNs, Means: "SYNs of that client of which it is not known what became of them"},
-		claim.Evidence{Name: "refused after the hold", Unit: situation.SYNs, Means: "what TIME_WAITs rejected when the gateway's hold time was over"},
-		claim.Evidence{Name: "connected within the hold", Unit: situation.Attempts, Means: "attempts that connected before the gateway's hold time was over"},
+		claim.Evidence{Name: "refused after the timeout", Unit: situation.SYNs, Means: "what TIME_WAITs rejected when the gateway's conntrack timeout was over"},
+		claim.Evidence{Name: "connected within the timeout", Unit: situation.Attempts, Means: "attempts that connected before the gateway's conntrack timeout was over"},
 		situation.LoadTimeWaits,
 	)
 }

@@ -32,27 +32,27 @@ func profileStandingRules() []claim.Rule {
 	}
 }
 
-// profileAgainRules are about ports that come back: within the hold time and after it.
+// profileAgainRules are about ports that come back: within the conntrack timeout and after it.
 func profileAgainRules() []claim.Rule {
 	evicting := profilesThat(func(p Profile) bool { return p.Evicts })
-	short := profilesThat(func(p Profile) bool { return 0 < p.Hold && p.Hold < situation.TimeWaitLength })
+	short := profilesThat(func(p Profile) bool { return 0 < p.Timeout && p.Timeout < situation.TimeWaitLength })
 	again := claim.Where{profilePhase: {phaseAgain}}
-	const after, within = "refused after the hold", "connected within the hold"
+	const after, within = "refused after the timeout", "connected within the timeout"
 	all := []claim.Expectation{claim.Exactly(within, 0), claim.Exactly("connected", profilePorts), claim.Exactly("time-waits", profilePorts), claim.Exactly("unaccounted", 0)}
 	nothing := []claim.Expectation{claim.Exactly(after, 0), claim.Exactly("connected", profilePorts), claim.Exactly("time-waits", 0), claim.Exactly("unaccounted", 0)}
-	shortHold := claim.Cells{again}.And(claim.Where{profileAxis: short})
-	ownBlock := claim.Both(shortHold, claim.Cells{{profileAxis: havingBlocks()}})
+	shortTimeout := claim.Cells{again}.And(claim.Where{profileAxis: short})
+	ownBlock := claim.Both(shortTimeout, claim.Cells{{profileAxis: havingBlocks()}})
 
 	return []claim.Rule{
 		{
 			Name: "profile-evicts", Cells: claim.Cells{again}.And(claim.Where{profileAxis: evicting}), Kernels: []claim.Condition{claim.Has(lab.Gateway, kernel.EvictsClosing)},
 			Want: append([]claim.Expectation{claim.Exactly(within, profileClients)}, nothing...),
-			Because: "Linux gives a port away before its hold time is over when it has no other, and the balancer may refuse that at first; after the " +
-				"hold time, which is longer than the balancer's 60 s, nobody refuses anything",
+			Because: "Linux uses a port again before its conntrack timeout is over when it has no other, and the balancer may refuse that at first; after the " +
+				"conntrack timeout, which is longer than the balancer's 60 s, nobody refuses anything",
 			Source: "commit 4589725502871; TCP_TIMEWAIT_LEN",
 		},
 		{
-			Name: "profile-short-timeout-one-clock", Cells: shortHold, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.TimestampsMode2)},
+			Name: "profile-short-timeout-one-clock", Cells: shortTimeout, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.TimestampsMode2)},
 			Want:    append([]claim.Expectation{claim.Exactly(after, 0)}, all...),
 			Because: "without random offsets all namespaces of one kernel have one clock; hosts with different uptimes do not",
 			Source:  "tcp_time_stamp before commit 95a22caee396",
@@ -64,23 +64,23 @@ func profileAgainRules() []claim.Rule {
 			Source:  "commit 28ee1b746f49, secure_seq: downgrade to per-host timestamp offsets",
 		},
 		{
-			Name: "profile-short-timeout-hosts", Cells: shortHold, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)},
+			Name: "profile-short-timeout-hosts", Cells: shortTimeout, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)},
 			Want: append([]claim.Expectation{claim.Between(after, 1, profilePorts-1)}, all...),
-			Because: "after a hold time that is shorter than 60 s, the balancer's TIME_WAITs refuse at first the SYNs of hosts whose clocks are behind " +
+			Because: "after a conntrack timeout that is shorter than 60 s, the balancer's TIME_WAITs refuse at first the SYNs of hosts whose clocks are behind " +
 				"that of the host before",
 			Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN",
 		},
 		{
-			Name: "profile-short-timeout", Cells: shortHold,
+			Name: "profile-short-timeout", Cells: shortTimeout,
 			Want: append([]claim.Expectation{claim.About(after, profilePorts, 0.5)}, all...),
-			Because: "within the hold time the gateway refuses; after it, when that is shorter than 60 s, the balancer's TIME_WAITs refuse half of " +
+			Because: "within the conntrack timeout the gateway refuses; after it, when that is shorter than 60 s, the balancer's TIME_WAITs refuse half of " +
 				"the SYNs at first, even where a client meets only its own: each of its connections has a clock of its own",
 			Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN; commit 165573e41f2f",
 		},
 		{
 			Name: "profile-long-timeout", Cells: claim.Cells{again},
 			Want:    append([]claim.Expectation{claim.Exactly(within, 0)}, nothing...),
-			Because: "within the hold time the gateway refuses; after it, when that is longer than the balancer's 60 s, nobody does",
+			Because: "within the conntrack timeout the gateway refuses; after it, when that is longer than the balancer's 60 s, nobody does",
 			Source:  "TCP_TIMEWAIT_LEN; nf_conntrack_tcp_timeout_time_wait",
 		},
 	}

@@ -16,9 +16,9 @@ type Profile struct {
 	// address, or, with PerClient, of each client alone.
 	Ports     int
 	PerClient bool
-	// Hold is how long a port is not given away after both sides have closed; 0
+	// Timeout is how long a port is not used again after both sides have closed; 0
 	// where nobody says.
-	Hold time.Duration
+	Timeout time.Duration
 	// Random is how it chooses among the free ports.
 	Random lab.RandomMode
 	// Evicts says that it is a Linux NAT, which takes the port of a closing
@@ -29,69 +29,69 @@ type Profile struct {
 }
 
 // Ceiling is how many connections per second the profile can make to one
-// destination, or, with PerClient, each client: Ports/Hold. It is 0 where the hold
+// destination, or, with PerClient, each client: Ports/Timeout. It is 0 where the timeout
 // time is not known.
 func (p Profile) Ceiling() float64 {
-	if p.Hold == 0 {
+	if p.Timeout == 0 {
 		return 0
 	}
-	return float64(p.Ports) / p.Hold.Seconds()
+	return float64(p.Ports) / p.Timeout.Seconds()
 }
 
 // The numbers of Linux itself: MASQUERADE gives ports from 1024 on to a client
 // whose own is at least that (nf_nat_l4proto_unique_tuple).
 const (
-	linuxPorts = 1<<16 - 1024
-	linuxHold  = 120 * time.Second
+	linuxPorts   = 1<<16 - 1024
+	linuxTimeout = 120 * time.Second
 )
 
 // Profiles are those known, as data. None is the product itself: a gateway of the
-// lab is given its port range, blocks, choice and hold time.
+// lab is given its port range, blocks, choice and conntrack timeout.
 func Profiles() []Profile {
 	return []Profile{
 		{
 			Name: "linux", About: "a Linux gateway with MASQUERADE and the kernel's defaults",
-			Ports: linuxPorts, Hold: linuxHold, Evicts: true,
+			Ports: linuxPorts, Timeout: linuxTimeout, Evicts: true,
 			Source: "nf_nat_l4proto_unique_tuple, nf_conntrack_proto_tcp.c: tcp_timeouts",
 		},
 		{
 			Name: "home-router", About: "a home router with OpenWrt",
-			Ports: linuxPorts, Hold: linuxHold, Evicts: true,
+			Ports: linuxPorts, Timeout: linuxTimeout, Evicts: true,
 			Source: "openwrt: package/kernel/linux/files/sysctl-nf-conntrack.conf shortens ESTABLISHED to 7440 s and leaves TIME_WAIT alone",
 		},
 		{
 			Name: "kube-proxy", About: "a Kubernetes node whose kube-proxy masquerades with --random-fully",
-			Ports: linuxPorts, Hold: linuxHold, Random: lab.FullyRandom, Evicts: true,
+			Ports: linuxPorts, Timeout: linuxTimeout, Random: lab.FullyRandom, Evicts: true,
 			Source:  "kubernetes: pkg/proxy/iptables; --conntrack-tcp-timeout-* set ESTABLISHED and CLOSE_WAIT only",
-			Assumed: "the node's kernel has its default hold time",
+			Assumed: "the node's kernel has its default conntrack timeout",
 		},
 		{
 			Name: "cilium", About: "a Kubernetes node whose Cilium masquerades in BPF",
-			Ports: linuxPorts, Hold: 10 * time.Second, Random: lab.FullyRandom,
+			Ports: linuxPorts, Timeout: 10 * time.Second, Random: lab.FullyRandom,
 			Source:  "cilium: bpf-ct-timeout-regular-tcp-fin, 10 s by default",
 			Assumed: "all ports from 1024 on; none taken from a closing connection",
 		},
 		{
 			Name: "carrier", About: "a carrier's NAT with a block of ports for each subscriber",
-			Ports: 1008, PerClient: true, Hold: 120 * time.Second,
+			Ports: 1008, PerClient: true, Timeout: 120 * time.Second,
 			Source:  "RFC 7422 (blocks), RFC 6888 REQ-8 (120 s; ports of a block may come back at once, as the RFC allows)",
 			Assumed: "64 subscribers to an address, 64512/64 ports each",
 		},
 		{
 			Name: "gcp", About: "a Google Cloud NAT made since 30 September 2026, with the least ports for each VM",
-			Ports: 64, PerClient: true, Hold: 30 * time.Second, Random: lab.Random,
+			Ports: 64, PerClient: true, Timeout: 30 * time.Second, Random: lab.Random,
 			Source:  "https://cloud.google.com/nat/docs/tune-nat-configuration (64 ports; tcp-time-wait-timeout 30 s, before 120 s)",
 			Assumed: "how it chooses a port",
 		},
 		{
 			Name: "gcp-before", About: "a Google Cloud NAT made before that",
-			Ports: 64, PerClient: true, Hold: 120 * time.Second, Random: lab.Random,
+			Ports: 64, PerClient: true, Timeout: 120 * time.Second, Random: lab.Random,
 			Source:  "https://cloud.google.com/nat/docs/tune-nat-configuration",
 			Assumed: "how it chooses a port",
 		},
 		{
 			Name: "azure", About: "an Azure NAT Gateway with one public address",
-			Ports: 64512, Hold: 65 * time.Second, Random: lab.FullyRandom,
+			Ports: 64512, Timeout: 65 * time.Second, Random: lab.FullyRandom,
 			Source: "https://learn.microsoft.com/azure/nat-gateway/nat-gateway-resource (64512 ports, chosen at random, a cool down " +
 				"timer before a port goes to the same destination again)",
 			Assumed: "the timer is 65 s after FIN, as that page had it",
@@ -139,8 +139,8 @@ func (p Profile) behind(clients int, ports lab.PortRange, block int) lab.Topolog
 		Clients: clients,
 		Gateway: lab.GatewaySpec{Kind: lab.Masquerade, Ports: ports, PerClient: block, Random: p.Random},
 	}
-	if p.Hold > 0 {
-		t.Sysctls = lab.On(lab.Gateway, fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_time_wait=%.0f", p.Hold.Seconds()))
+	if p.Timeout > 0 {
+		t.Sysctls = lab.On(lab.Gateway, fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_time_wait=%.0f", p.Timeout.Seconds()))
 	}
 	return t
 }

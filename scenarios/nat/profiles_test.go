@@ -16,8 +16,8 @@ func TestProfilesAreComplete(t *testing.T) {
 		if p.About == "" || p.Source == "" || p.Ports == 0 {
 			t.Errorf("profile %s: want what it is, its ports and their source", p.Name)
 		}
-		if p.Hold == 0 && p.Assumed == "" {
-			t.Errorf("profile %s: nothing is said of the hold time that is not known", p.Name)
+		if p.Timeout == 0 && p.Assumed == "" {
+			t.Errorf("profile %s: nothing is said of the conntrack timeout that is not known", p.Name)
 		}
 	}
 }

@@ -29,7 +29,7 @@ const (
 	refusalEach    = 15 // attempts of each client
 	refusalPool    = 40 // ports of a gateway, or of all clients together, that has too few
 	refusalSpare   = 48 // ports of all clients together that leave some for the gateway to refuse
-	refusalQueue   = 10 // connections that a full queue holds
+	refusalQueue   = 10 // connections in a full queue
 )
 
 // Refusal is the family of who refuses a connection: each attempt and each SYN of

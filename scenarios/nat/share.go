@@ -17,7 +17,7 @@ const (
 	shareClocks     = "clocks"
 	shareBalancerTS = "balancer-ts"
 	shareRandom     = "random"
-	shareHold       = "hold"
+	shareTimeout    = "conntrack-timeout"
 
 	clocksConnection = "per-connection"
 	clocksHost       = "per-host"
@@ -38,31 +38,31 @@ const (
 )
 
 // Share is the family of how many SYNs are refused: a load uses up all ports of a
-// gateway, the gateway forgets, and a second load uses them all again.
+// gateway, the gateway's entries expire, and a second load uses them all again.
 func Share() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "share",
 			Evidence: shareEvidence(),
-			About: fmt.Sprintf("%d hosts behind a gateway of %d ports use up all of them, the balancer closes first, the gateway forgets after its hold "+
+			About: fmt.Sprintf("%d hosts behind a gateway of %d ports use up all of them, the balancer closes first, the gateway's entries expire after their timeout "+
 				"time, and the hosts use all ports again: how many of the SYNs are refused before all are in, and what decides that? "+
 				"Bounds are such that a true claim fails once in a million cells", shareHosts, shareSYNs),
 			Axes: []claim.Axis{
 				{Name: shareClocks, Values: []string{clocksConnection, clocksHost, clocksShared, clocksNone}, Product: true,
 					Means: "the clients' timestamp clocks: as the kernel makes them, with an offset for each connection (tcp_timestamps=1); one for each " +
 						"host, half of them ahead, as drawn by a seed; one for all (tcp_timestamps=2); no timestamps"},
-				{Name: shareBalancerTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+				{Name: shareBalancerTS, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the balancer"},
 				{Name: shareRandom, Values: []string{randomNo, randomPlain, randomFully},
 					Means: "how the gateway chooses among its ports: as they come; by --random; by --random-fully"},
-				{Name: shareHold, Values: []string{"1", "30", "50", "65", "90", "120"},
-					Knob:  claim.Knob{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"},
-					Means: "for how many seconds the gateway keeps the entry of an ended connection; the balancer keeps its TIME_WAIT for 60"},
+				{Name: shareTimeout, Values: []string{"1", "30", "50", "65", "90", "120"},
+					Sysctl: claim.RoleSysctl{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"},
+					Means:  "for how many seconds the gateway keeps the entry of an ended connection; the balancer keeps its TIME_WAIT for 60"},
 			},
-			Crossed: [][]string{{shareClocks, shareHold}},
+			Crossed: [][]string{{shareClocks, shareTimeout}},
 			Waits: []claim.Wait{
-				{Cells: claim.Cells{{shareHold: {"120"}}}, About: 120 * time.Second}, {Cells: claim.Cells{{shareHold: {"90"}}}, About: 90 * time.Second},
-				{Cells: claim.Cells{{shareHold: {"50", "65"}}}, About: 50 * time.Second}, {Cells: claim.Cells{{shareHold: {"30"}}}, About: 30 * time.Second},
+				{Cells: claim.Cells{{shareTimeout: {"120"}}}, About: 120 * time.Second}, {Cells: claim.Cells{{shareTimeout: {"90"}}}, About: 90 * time.Second},
+				{Cells: claim.Cells{{shareTimeout: {"50", "65"}}}, About: 50 * time.Second}, {Cells: claim.Cells{{shareTimeout: {"30"}}}, About: 30 * time.Second},
 			},
 			Rules: shareRules(),
 		},
@@ -80,35 +80,35 @@ func shareRules() []claim.Rule {
 	}
 	met := claim.With(common, claim.Exactly("time-waits", shareSYNs))
 	none := []claim.Expectation{claim.Exactly("refused", 0), claim.Exactly(situation.RefusedBy(situation.ByClock), 0)}
-	stamped := claim.Where{shareBalancerTS: {"1"}}
+	timestamps := claim.Where{shareBalancerTS: {"1"}}
 
 	return []claim.Rule{
 		{
-			Name: "share-outlived", Cells: claim.Cells{{shareHold: {"65", "90", "120"}}},
+			Name: "share-outlived", Cells: claim.Cells{{shareTimeout: {"65", "90", "120"}}},
 			Want:    claim.With(none, claim.With(common, claim.Exactly("time-waits", 0))...),
-			Because: "a gateway that holds a port for longer than 60 s gives it away when the balancer has nothing left of the earlier connection",
+			Because: "a gateway with a timeout of more than 60 s uses a port again when the balancer has nothing left of the earlier connection",
 			Source:  "TCP_TIMEWAIT_LEN; nf_conntrack_tcp_timeout_time_wait",
 		},
 		{
-			Name: "share-one-clock", Cells: claim.Cells{stamped}.And(claim.Where{shareClocks: {clocksShared}}), Want: claim.With(none, met...),
+			Name: "share-one-clock", Cells: claim.Cells{timestamps}.And(claim.Where{shareClocks: {clocksShared}}), Want: claim.With(none, met...),
 			Because: "one clock for all only goes forward: every TIME_WAIT gives way to a newer timestamp",
 			Source:  "RFC 6191, tcp_timewait_state_process",
 		},
 		{
-			Name: "share-clocks-of-hosts", Cells: claim.Cells{stamped}.And(claim.Where{shareClocks: {clocksHost}}),
+			Name: "share-clocks-of-hosts", Cells: claim.Cells{timestamps}.And(claim.Where{shareClocks: {clocksHost}}),
 			Want: claim.With([]claim.Expectation{half, claim.Is("refused as the clocks say", "yes"), claim.Exactly(situation.RefusedBy(situation.ByNumber), 0)}, met...),
 			Because: "exactly those ports are refused whose last host had its clock ahead, whatever the way in which the gateway hands them out: " +
 				"of hosts whose clocks have nothing to do with each other, half",
 			Source: "RFC 7323 section 5.4, tcp_timewait_state_process",
 		},
 		{
-			Name: "share-clocks-of-old", Cells: claim.Cells{stamped}.And(claim.Where{shareClocks: {clocksConnection}}),
+			Name: "share-clocks-of-old", Cells: claim.Cells{timestamps}.And(claim.Where{shareClocks: {clocksConnection}}),
 			Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.TimestampsMode2)}, Want: claim.With(none, met...),
 			Because: "without random offsets all namespaces of one kernel have one clock",
 			Source:  "tcp_time_stamp before commit 95a22caee396",
 		},
 		{
-			Name: "share-clocks-of-connections", Cells: claim.Cells{stamped}.And(claim.Where{shareClocks: {clocksConnection}}),
+			Name: "share-clocks-of-connections", Cells: claim.Cells{timestamps}.And(claim.Where{shareClocks: {clocksConnection}}),
 			Want:    claim.With([]claim.Expectation{half, claim.AtLeast(situation.RefusedBy(situation.ByClock), 1), claim.Exactly(situation.RefusedBy(situation.ByNumber), 0)}, met...),
 			Because: "with random offsets each SYN is older than what was last seen from its port by the toss of a coin",
 			Source:  "secure_tcp_ts_off; RFC 7323 section 5.4; tcp_timewait_state_process",
@@ -157,7 +157,7 @@ func driveShare(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen,
 	if err := u.end(ctx); err != nil {
 		return seen, fmt.Errorf("first load: %w", err)
 	}
-	if err := u.forget(ctx); err != nil {
+	if err := u.awaitExpired(ctx); err != nil {
 		return seen, err
 	}
 	full, err := u.balancer.Occupancy(ctx)

@@ -141,14 +141,14 @@ func (u *usedUp) end(ctx context.Context) error {
 	return err
 }
 
-// forget waits until the gateway has no entry of the connections any more.
-func (u *usedUp) forget(ctx context.Context) error {
-	hold, err := holdTime(ctx, u.gateway)
+// awaitExpired waits until the gateway has no entry of the connections any more.
+func (u *usedUp) awaitExpired(ctx context.Context) error {
+	timeout, err := conntrackTimeout(ctx, u.gateway)
 	if err != nil {
 		return err
 	}
-	return observe.Await(ctx, "the gateway to forget", func() (bool, error) {
-		if time.Since(u.ended) < hold { // to look at all entries is dear
+	return observe.Await(ctx, "the gateway's entries to expire", func() (bool, error) {
+		if time.Since(u.ended) < timeout { // to look at all entries costs much
 			return false, nil
 		}
 		flows, err := u.gateway.Flows(ctx)
@@ -156,17 +156,17 @@ func (u *usedUp) forget(ctx context.Context) error {
 	})
 }
 
-// holdTime is how long the gateway keeps the entry of an ended connection.
-func holdTime(ctx context.Context, gateway node.Node) (time.Duration, error) {
+// conntrackTimeout is how long the gateway keeps the entry of an ended connection.
+func conntrackTimeout(ctx context.Context, gateway node.Node) (time.Duration, error) {
 	seconds, err := gateway.Sysctl(ctx, "net.netfilter.nf_conntrack_tcp_timeout_time_wait")
 	if err != nil {
 		return 0, err
 	}
-	hold, err := time.ParseDuration(seconds + "s")
+	timeout, err := time.ParseDuration(seconds + "s")
 	if err != nil {
-		return 0, fmt.Errorf("hold time of the gateway: %w", err)
+		return 0, fmt.Errorf("conntrack timeout of the gateway: %w", err)
 	}
-	return hold, nil
+	return timeout, nil
 }
 
 // errOutlived says that TIME_WAITs may have ended by themselves before they were met.

@@ -65,9 +65,9 @@ func proxyAxes() []claim.Axis {
 		{Name: proxyServer, Values: []string{"first", "waits", "late"},
 			Means: "when a server that has said Connection: close closes: at once, and its FIN comes in the segment of its last byte; when the " +
 				"other side has; or at once, and its FIN is held up on the way"},
-		{Name: clientTS, Values: []string{"1", "0"}, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: clientTS, Values: []string{"1", "0"}, Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the client"},
-		{Name: proxyBalancerTS, Values: []string{"1", "0"}, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: proxyBalancerTS, Values: []string{"1", "0"}, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 	}
 }

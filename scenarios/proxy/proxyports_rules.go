@@ -95,9 +95,9 @@ func portsSparedRules() []claim.Rule {
 // portsWaitingRules are about ports in TIME_WAIT, and who takes them.
 func portsWaitingRules() []claim.Rule {
 	byClient := claim.Where{portsMode: {"tcp"}, portsEnds: {"client"}}
-	bare := claim.Cells{{portsBalancerTS: {"0"}}, {serverTS: {"0"}}}.And(byClient)
+	noTimestamps := claim.Cells{{portsBalancerTS: {"0"}}, {serverTS: {"0"}}}.And(byClient)
 	off := claim.Cells{{portsFrom: {"kernel"}, twReuse: {"2"}}}.And(byClient)
-	short := append(bare.And(claim.Where{}), off...)
+	short := append(noTimestamps.And(claim.Where{}), off...)
 	exhausted := func(tries int64) []claim.Expectation {
 		return []claim.Expectation{
 			claim.Exactly("whole", proxyPorts), claim.Exactly("unanswered", portsHalf), claim.Exactly("econ", portsHalf), claim.Exactly("wretr", portsHalf*(tries-1)), claim.Exactly("no port", 0),
@@ -115,7 +115,7 @@ func portsWaitingRules() []claim.Rule {
 			Source:  "configuration manual, retries; " + portsRefused,
 		},
 		{
-			Name: "proxyports-bare", Cells: bare, Want: exhausted(1),
+			Name: "proxyports-no-timestamps", Cells: noTimestamps, Want: exhausted(1),
 			Because: "a TIME_WAIT of a connection without timestamps is never taken, neither by tcp_tw_reuse=1 nor by HAProxy's own bind with SO_REUSEADDR: " +
 				"whoever turns timestamps off, on the balancer or on the servers, takes the balancer's ports for 60 s each",
 			Source: "tcp_twsk_unique: tw_ts_recent_stamp; " + portsRefused,

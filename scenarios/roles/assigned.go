@@ -17,7 +17,7 @@ import (
 	"twlab/scenarios/claim"
 )
 
-// Assignment says which roles have a kernel of their own, and what is known of it.
+// Assignment says which roles are guests, and what is known of it.
 // It is plain data: one process finds out, and others read it.
 type Assignment struct {
 	Machines guest.Host
@@ -61,7 +61,7 @@ func probeKernel(ctx context.Context, machines guest.Host, k kernel.Image) (kern
 	if err == nil {
 		err = tryFeatures(ctx, facts, m)
 	}
-	return facts.Apart(), errors.Join(err, m.Close())
+	return facts.AsGuests(), errors.Join(err, m.Close())
 }
 
 // ReadAssignment reads what somebody else has written as JSON.

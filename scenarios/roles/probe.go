@@ -103,7 +103,7 @@ func byRefusal(ctx context.Context, n node.Node, r kernel.Refused) (kernel.Fact,
 func byOption(ctx context.Context, n node.Node) (kernel.Fact, error) {
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	out, err := n.Connect(ctx, tcp.Attempt{
-		To: netip.AddrPortFrom(loopback, 9), From: netip.AddrPortFrom(loopback, 0), LatePort: true, Budget: patience,
+		To: netip.AddrPortFrom(loopback, 9), From: netip.AddrPortFrom(loopback, 0), LatePort: true, Budget: loopbackBudget,
 	})
 	switch {
 	case errors.Is(err, unix.ENOPROTOOPT):

@@ -17,8 +17,8 @@ import (
 // experiments tell of features what no file does.
 func experiments() map[kernel.Feature]func(context.Context, node.Node) (kernel.Fact, error) {
 	return map[kernel.Feature]func(context.Context, node.Node) (kernel.Fact, error){
-		kernel.IgnoresBareSYN: tryBareSYN,
-		kernel.RSTRestarts:    tryRST,
+		kernel.IgnoresSYN:  tryIgnoresSYN,
+		kernel.RSTRestarts: tryRST,
 	}
 }
 
@@ -43,9 +43,9 @@ func tryFeatures(ctx context.Context, f kernel.Facts, alone node.Node) error {
 	return nil
 }
 
-// patience is how long a second connection over the loopback is tried: there, all that
+// loopbackBudget is how long a second connection over the loopback is tried: there, all that
 // its first SYN brings about has happened when connect(2) returns.
-const patience = 200 * time.Millisecond
+const loopbackBudget = 200 * time.Millisecond
 
 // itself is a connection of a node with itself, over the loopback.
 type itself struct {
@@ -74,9 +74,9 @@ func connectItself(ctx context.Context, n node.Node, isn uint32) (c itself, err 
 	return c, n.End(ctx, listening.Handle, tcp.CloseNow)
 }
 
-// again sends a SYN for the same five-tuple. It is not waited for longer than patience.
+// again sends a SYN for the same five-tuple. It is not waited for longer than loopbackBudget.
 func (c itself) again(ctx context.Context, isn uint32) error {
-	_, err := c.node.Attempt(ctx, []tcp.Attempt{{To: c.listener, From: c.from, ReuseAddr: true, ISN: isn, Budget: patience}})
+	_, err := c.node.Attempt(ctx, []tcp.Attempt{{To: c.listener, From: c.from, ReuseAddr: true, ISN: isn, Budget: loopbackBudget}})
 	return err
 }
 
@@ -86,9 +86,9 @@ func (c itself) left(ctx context.Context) (observe.Sockets, error) {
 	return all.Between(c.listener, c.from), err
 }
 
-// tryBareSYN tells whether a connection that stands ignores a SYN: it answers by an
+// tryIgnoresSYN tells whether a connection that stands ignores a SYN: it answers by an
 // ACK otherwise, and that by a RST, which resets it.
-func tryBareSYN(ctx context.Context, n node.Node) (kernel.Fact, error) {
+func tryIgnoresSYN(ctx context.Context, n node.Node) (kernel.Fact, error) {
 	c, err := connectItself(ctx, n, 0)
 	if err != nil {
 		return kernel.Unknown, err

@@ -63,8 +63,8 @@ func (s FiveTupleRun) knock(ctx context.Context) (answered time.Time, err error)
 		return answered, err
 	}
 	// Long enough for an answer, and less than the first repetition takes.
-	const patience = 100 * time.Millisecond
-	a := tcp.Attempt{To: s.Listener.Addr, From: s.From(), ReuseAddr: true, ISN: s.secondISN(), Budget: patience}
+	const budget = 100 * time.Millisecond
+	a := tcp.Attempt{To: s.Listener.Addr, From: s.From(), ReuseAddr: true, ISN: s.secondISN(), Budget: budget}
 	outs, err := s.Second.Attempt(ctx, []tcp.Attempt{a})
 	if err != nil {
 		return answered, err

@@ -12,7 +12,7 @@ import (
 type Family struct {
 	claim.Family
 	// Topology is the lab that the cell needs, without the sysctls that are
-	// axes (see [Axis.Knob]); [Family.Lab] adds those.
+	// axes (see [claim.Axis].Sysctl); [Family.Lab] adds those.
 	Topology func(claim.Cell) lab.Topology
 	// Drive brings the cell about and returns what was seen. An error means
 	// that the situation did not come about, and nothing about the kernel.
@@ -24,9 +24,9 @@ type Family struct {
 func (f Family) Lab(c claim.Cell) lab.Topology {
 	t := f.Topology(c)
 	for _, a := range f.Axes {
-		if a.Knob != (claim.Knob{}) {
+		if a.Sysctl != (claim.RoleSysctl{}) {
 			t.Sysctls = append(t.Sysctls, lab.Setting{
-				Role: a.Knob.Role, Name: a.Knob.Sysctl, Value: c.Value(a.Name), IfPresent: a.Knob.IfPresent,
+				Role: a.Sysctl.Role, Name: a.Sysctl.Sysctl, Value: c.Value(a.Name), IfPresent: a.Sysctl.IfPresent,
 			})
 		}
 	}

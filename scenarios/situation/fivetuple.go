@@ -142,7 +142,7 @@ func (f FiveTuple) Drive(ctx context.Context, l *lab.Lab) (FiveTupleSeen, error)
 	return seen, nil
 }
 
-// FiveTupleRun is the situation with its cast.
+// FiveTupleRun is the situation with its nodes.
 type FiveTupleRun struct {
 	FiveTuple
 	Lab                              *lab.Lab

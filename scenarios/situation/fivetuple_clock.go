@@ -63,7 +63,7 @@ type shown struct {
 }
 
 // ClockReading is a reading of a connection's clock and when it was taken by ours:
-// machines of their own have no time in common.
+// guests have no time in common.
 type ClockReading struct {
 	tcp.ClockReading
 	taken time.Time
@@ -88,12 +88,12 @@ func (l shown) moment() time.Duration {
 // secondClock finds out about the second client's clock where it cannot be told
 // from the first one's: with net.ipv4.tcp_timestamps=1 each pair of addresses,
 // and on some kernels each five-tuple, has a random offset (secure_tcp_ts_off), and
-// machines of their own have been up for different times.
+// guests have been up for different times.
 // A connection of its own, reset at once, shows it.
 func (s FiveTupleRun) secondClock(ctx context.Context) (clock ClockReading, probed bool, err error) {
 	mode, err := s.Second.Sysctl(ctx, "net.ipv4.tcp_timestamps")
-	_, apart := s.Lab.Topology().Kinds[lab.Client]
-	if err != nil || s.First == s.Second || s.Clock == AsItComes || mode == "0" || mode != "1" && !apart {
+	_, guests := s.Lab.Topology().Kinds[lab.Client]
+	if err != nil || s.First == s.Second || s.Clock == AsItComes || mode == "0" || mode != "1" && !guests {
 		return clock, false, err
 	}
 	clock, _, err = s.Probe(ctx)
@@ -129,7 +129,7 @@ func (s FiveTupleRun) Probe(ctx context.Context) (clock ClockReading, shared boo
 		return clock, false, err
 	}
 	if s.Translate {
-		err = s.forget(ctx)
+		err = s.deleteEntry(ctx)
 	}
 	return clock, out.Timestamps, err
 }

@@ -77,7 +77,7 @@ func (s FiveTupleRun) leave(ctx context.Context, seen *FiveTupleSeen) (last show
 		return last, err
 	}
 	if s.First != s.Second {
-		if err := s.forget(ctx); err != nil {
+		if err := s.deleteEntry(ctx); err != nil {
 			return last, err
 		}
 	}
@@ -108,7 +108,7 @@ func (s FiveTupleRun) end(ctx context.Context, first, atBalancer tcp.Handle) err
 	}
 }
 
-// vanish makes the client forget its connection without a word. Once the balancer has
+// vanish makes the client drop its connection without a segment. Once the balancer has
 // closed, kernels before 4.10 do not let a connection into repair mode (tcp_can_repair_sock:
 // ESTABLISHED and CLOSE only): there it is reset, and the RST does not get beyond the wire.
 func (s FiveTupleRun) vanish(ctx context.Context, conn tcp.Handle) error {
@@ -180,16 +180,16 @@ func (s FiveTupleRun) awaitLeft(ctx context.Context) (left observe.Socket, err e
 	return left, err
 }
 
-// forget makes the gateway forget the connection, as a gateway does whose hold
-// time is shorter than the balancer's 60 s. Linux's own is 120 s
+// deleteEntry deletes the gateway's entry of the connection, as a gateway does whose conntrack
+// timeout is shorter than the balancer's 60 s. Linux's own is 120 s
 // (nf_conntrack_tcp_timeout_time_wait).
-func (s FiveTupleRun) forget(ctx context.Context) error {
+func (s FiveTupleRun) deleteEntry(ctx context.Context) error {
 	n, err := s.Gateway.DeleteFlows(ctx, observe.FlowMatch{Reply: observe.Tuple{Src: s.Listener.Addr, Dst: s.Outside()}})
 	if err != nil {
 		return err
 	}
 	if n != 1 {
-		return fmt.Errorf("gateway forgot %d connections from %v, want 1", n, s.Outside())
+		return fmt.Errorf("gateway deleted %d entries of connections from %v, want 1", n, s.Outside())
 	}
 	return nil
 }

@@ -25,26 +25,26 @@ func HasSysctl(ctx context.Context, n node.Node, name string) (kernel.Fact, erro
 
 // What a namespace says of a sysctl.
 const (
-	KnobThere    = "there"
-	KnobGone     = "gone"
-	KnobNotYet   = "not yet"
-	KnobNotHere  = "not in this namespace"
-	knobReadOnly = "read only"
-	knobUnknown  = "unknown"
+	SysctlThere    = "there"
+	SysctlGone     = "gone"
+	SysctlNotYet   = "not yet"
+	SysctlNotHere  = "not in this namespace"
+	sysctlReadOnly = "read only"
+	sysctlUnknown  = "unknown"
 )
 
-// KnobState puts the answer of a sysctl into a word. An error is one that says
+// SysctlState puts the answer of a sysctl into a word. An error is one that says
 // nothing about the kernel.
-func KnobState(answer error) (state string, err error) {
+func SysctlState(answer error) (state string, err error) {
 	for _, known := range []struct {
 		reason error
 		state  string
 	}{
-		{kernel.ErrSysctlGone, KnobGone},
-		{kernel.ErrSysctlNotYet, KnobNotYet},
-		{kernel.ErrSysctlGlobal, KnobNotHere},
-		{kernel.ErrSysctlReadOnly, knobReadOnly},
-		{kernel.ErrSysctlUnknown, knobUnknown},
+		{kernel.ErrSysctlGone, SysctlGone},
+		{kernel.ErrSysctlNotYet, SysctlNotYet},
+		{kernel.ErrSysctlGlobal, SysctlNotHere},
+		{kernel.ErrSysctlReadOnly, sysctlReadOnly},
+		{kernel.ErrSysctlUnknown, sysctlUnknown},
 	} {
 		if errors.Is(answer, known.reason) {
 			return known.state, nil
@@ -53,7 +53,7 @@ func KnobState(answer error) (state string, err error) {
 	if answer != nil {
 		return "", answer
 	}
-	return KnobThere, nil
+	return SysctlThere, nil
 }
 
 // ReuseDelay is the age in milliseconds from which tcp_tw_reuse takes a

@@ -29,8 +29,8 @@ var (
 		Name: "paws rejects", Unit: "segments",
 		Means: "what the balancer rejected for an older timestamp: PAWSTimewait, on kernels without that PAWSEstab",
 	}
-	KnobEvidence = claim.Evidence{
-		Name: "knob", Unit: "a state", Means: "what became of setting tcp_tw_recycle: set, or why it could not be, or untouched",
+	RecycleEvidence = claim.Evidence{
+		Name: "tcp_tw_recycle", Unit: "a state", Means: "what became of setting tcp_tw_recycle: set, or why it could not be, or untouched",
 	}
 	PassiveRejectsEvidence = claim.Evidence{
 		Name: "passive rejects", Unit: SYNs, Means: "what tcp_tw_recycle dropped: PAWSPassive of the balancer, and what an emulation has dropped",

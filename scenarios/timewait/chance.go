@@ -44,9 +44,9 @@ func Chance() situation.Family {
 			Axes: []claim.Axis{
 				{Name: hosts, Values: []string{"many", "one"}, Product: true,
 					Means: "whether each connection comes from another client behind the gateway, or all from one client's different ports"},
-				{Name: chanceClientTS, Values: []string{"1", "2", "0"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
+				{Name: chanceClientTS, Values: []string{"1", "2", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the clients"},
-				{Name: chanceBalancerTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+				{Name: chanceBalancerTS, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the balancer"},
 			},
 			Impossible: []claim.Impossible{{
@@ -63,7 +63,7 @@ func Chance() situation.Family {
 // chanceRules are in this order: one host by its clock, many by theirs, anybody by
 // the sequence number.
 func chanceRules() []claim.Rule {
-	stamped := claim.Where{chanceBalancerTS: {"1"}, chanceClientTS: {"1", "2"}}
+	timestamps := claim.Where{chanceBalancerTS: {"1"}, chanceClientTS: {"1", "2"}}
 	tosses := claim.About("rejected", chanceSYNs, 0.5)
 	byClock := tosses
 	byClock.What = "paws rejects"
@@ -75,29 +75,29 @@ func chanceRules() []claim.Rule {
 	}
 	return []claim.Rule{
 		{
-			Name: "chance-one-host-one-clock", Cells: claim.Cells{stamped}.And(claim.Where{hosts: {"one"}, chanceClientTS: {"2"}}), Want: none,
+			Name: "chance-one-host-one-clock", Cells: claim.Cells{timestamps}.And(claim.Where{hosts: {"one"}, chanceClientTS: {"2"}}), Want: none,
 			Because: "with tcp_timestamps=2 a host has one clock for all its connections, which only goes forward",
 			Source:  "secure_tcp_ts_off is not used; Documentation/networking/ip-sysctl.rst",
 		},
 		{
-			Name: "chance-one-host-one-offset", Cells: claim.Cells{stamped}.And(claim.Where{hosts: {"one"}}),
+			Name: "chance-one-host-one-offset", Cells: claim.Cells{timestamps}.And(claim.Where{hosts: {"one"}}),
 			Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)}, Want: none,
 			Because: "the random offset is the same for all connections between two addresses, so the clock only goes forward",
 			Source:  "commit 28ee1b746f49, secure_seq: downgrade to per-host timestamp offsets",
 		},
 		{
-			Name: "chance-one-host-many-offsets", Cells: claim.Cells{stamped}.And(claim.Where{hosts: {"one"}}), Want: claim.With(some, byClock),
+			Name: "chance-one-host-many-offsets", Cells: claim.Cells{timestamps}.And(claim.Where{hosts: {"one"}}), Want: claim.With(some, byClock),
 			Because: "the random offset depends on the client's port, so even a single host behind a gateway looks like many: " +
 				"each SYN is older by the toss of a coin",
 			Source: "commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset",
 		},
 		{
-			Name: "chance-many-hosts-one-clock", Cells: claim.Cells{stamped}, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.TimestampsMode2)}, Want: none,
+			Name: "chance-many-hosts-one-clock", Cells: claim.Cells{timestamps}, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.TimestampsMode2)}, Want: none,
 			Because: "without random offsets all namespaces of one kernel have one clock; hosts with different uptimes do not",
 			Source:  "tcp_time_stamp before commit 95a22caee396",
 		},
 		{
-			Name: "chance-many-hosts", Cells: claim.Cells{stamped}, Want: claim.With(some, byClock),
+			Name: "chance-many-hosts", Cells: claim.Cells{timestamps}, Want: claim.With(some, byClock),
 			Because: "every host has its own clock: each SYN is older by the toss of a coin",
 			Source:  "RFC 7323 section 5.4; tcp_timewait_state_process",
 		},
@@ -161,7 +161,7 @@ func driveChance(ctx context.Context, _ claim.Cell, l *lab.Lab) (seen claim.Seen
 	return seen, nil
 }
 
-// giveAway has the balancer close first and makes the gateway forget the
+// giveAway has the balancer close first and deletes the gateway's entry of the
 // connection, so that the next one gets its port.
 func giveAway(ctx context.Context, client node.Node, conn tcp.Handle, gateway, balancer node.Node, listener node.Listening) error {
 	outside := netip.AddrPortFrom(gateway.Identity().Addr, situation.SourcePort)

@@ -94,7 +94,7 @@ func idleRules() []claim.Rule {
 			Source:  source + ": TCP_PAWS_24DAYS, or since 6.7 TCP_PAWS_WRAP",
 		},
 		{
-			Name: "idle-2147-s", Cells: backAfter(hour), Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.ForgetsSooner)},
+			Name: "idle-2147-s", Cells: backAfter(hour), Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TimestampExpiresSooner)},
 			Want:    accepted("older"),
 			Because: "since Linux 6.7 it is 2147 s, because a clock of 1 us would turn in that time; and so for clocks of 1 ms as well",
 			Source:  source + ": TCP_PAWS_WRAP",

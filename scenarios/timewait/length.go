@@ -36,7 +36,7 @@ func Length() situation.Family {
 				{Name: fin, Values: []string{"60", "1", "5", "120"}, Product: true,
 					Means: "tcp_fin_timeout of the side that closes first, in seconds"},
 				{Name: lengthCloser, Values: []string{lengthClient, lengthLB}, Product: true, Means: "who closes first"},
-				{Name: ts, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
+				{Name: ts, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the client: whether the connection has timestamps"},
 				{Name: look, Values: []string{early, late},
 					Means: "whether the kernel's own timer is read when TIME_WAIT begins, or its end is waited for"},

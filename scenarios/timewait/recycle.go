@@ -16,7 +16,7 @@ import (
 // The axes of the family, and the values that its driver and its rules share.
 const (
 	recycleRole       = "role"
-	recycleKnob       = "recycle"
+	recycleSysctl     = "recycle"
 	gap               = "gap"
 	recycleClock      = "clock"
 	recycleClientTS   = "client-ts"
@@ -52,7 +52,7 @@ func recycleFamily(emulate *recycle.Config) situation.Family {
 			Waits: []claim.Wait{{Cells: claim.Cells{{gap: {outside}}}, About: situation.TimeWaitLength}},
 			Rules: slices.Concat(
 				recycleUntouchedRules(),
-				recycleKnobRules(recycleBalancer, lab.Balancer), recycleKnobRules(recycleClient, lab.Client),
+				recycleSysctlRules(recycleBalancer, lab.Balancer), recycleSysctlRules(recycleClient, lab.Client),
 				recycleMemoryRules(), recycleClientRules(),
 				recycleUselessRules(recycleBalancer, lab.Balancer), recycleUselessRules(recycleClient, lab.Client),
 			),
@@ -66,10 +66,10 @@ func recycleFamily(emulate *recycle.Config) situation.Family {
 
 func recycleAxes() []claim.Axis {
 	return []claim.Axis{
-		{Name: recycleKnob, Values: []string{"1", "0", "untouched"}, Product: true, Means: "tcp_tw_recycle"},
+		{Name: recycleSysctl, Values: []string{"1", "0", "untouched"}, Product: true, Means: "tcp_tw_recycle"},
 		{Name: recycleClientTS, Values: []string{"1", "0", firstOnly}, Product: true,
 			Means: "tcp_timestamps of the clients; or the first connection has them, and the second SYN does not"},
-		{Name: recycleBalancerTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: recycleBalancerTS, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 		{Name: recycleClock, Values: []string{"older", "newer"}, Product: true,
 			Means: "the second connection's timestamp against the last one of the first"},
@@ -81,13 +81,13 @@ func recycleAxes() []claim.Axis {
 	}
 }
 
-// knobSet says that tcp_tw_recycle could be set.
-const knobSet = "set"
+// recycleSet says that tcp_tw_recycle could be set.
+const recycleSet = "set"
 
 // recycleAccepted is what is to be seen where the second connection gets in.
 func recycleAccepted(state, timeWait string) []claim.Expectation {
 	return []claim.Expectation{
-		claim.Is("knob", state), situation.Outcome(tcp.Connected), claim.Is("answers", "SYN-ACK"), claim.Exactly("passive rejects", 0),
+		claim.Is("tcp_tw_recycle", state), situation.Outcome(tcp.Connected), claim.Is("answers", "SYN-ACK"), claim.Exactly("passive rejects", 0),
 		claim.Stays(lab.Client, "TcpExt.TCPSynRetrans"), claim.Stays(lab.Gateway, "Conntrack.insert_failed"), claim.Is("time-wait", timeWait),
 	}
 }
@@ -96,7 +96,7 @@ func recycleAccepted(state, timeWait string) []claim.Expectation {
 func recycleUntouchedRules() []claim.Rule {
 	return []claim.Rule{
 		{
-			Name: "recycle-untouched", Cells: claim.Cells{{recycleKnob: {"untouched"}}}, Want: recycleAccepted("untouched", situation.FullTimeWait),
+			Name: "recycle-untouched", Cells: claim.Cells{{recycleSysctl: {"untouched"}}}, Want: recycleAccepted("untouched", situation.FullTimeWait),
 			Because: "nobody has set tcp_tw_recycle, and off is the default of every kernel that has it: TIME_WAIT lasts 60 s, " +
 				"and a SYN from another port of the same address may have any timestamp",
 			Source: "tcp_time_wait; tcp_timewait_state_process looks at its own five-tuple only",
@@ -104,14 +104,14 @@ func recycleUntouchedRules() []claim.Rule {
 	}
 }
 
-// recycleKnobRules are about who cannot set tcp_tw_recycle, or sets it to 0.
-func recycleKnobRules(who string, role lab.Role) []claim.Rule {
+// recycleSysctlRules are about who cannot set tcp_tw_recycle, or sets it to 0.
+func recycleSysctlRules(who string, role lab.Role) []claim.Rule {
 	its := claim.Where{recycleRole: {who}}
 	return []claim.Rule{
 		{
 			Name: "recycle-gone-" + who, Cells: claim.Cells{its},
 			Kernels: []claim.Condition{claim.Lacks(role, kernel.TwRecycle), claim.Lacks(role, kernel.PassivePAWS)},
-			Want:    append(recycleAccepted(situation.KnobGone, situation.FullTimeWait), claim.Is("passive counter", "none")),
+			Want:    append(recycleAccepted(situation.SysctlGone, situation.FullTimeWait), claim.Is("passive counter", "none")),
 			Because: "tcp_tw_recycle is no more since Linux 4.12, nor is its counter: " +
 				"it cannot be set, shortens nothing, and drops nothing",
 			Source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle",
@@ -119,14 +119,14 @@ func recycleKnobRules(who string, role lab.Role) []claim.Rule {
 		{
 			Name: "recycle-not-here-" + who, Cells: claim.Cells{its},
 			Kernels: []claim.Condition{claim.Lacks(role, kernel.TwRecycle), claim.Has(role, kernel.PassivePAWS)},
-			Want:    append(recycleAccepted(situation.KnobNotHere, situation.FullTimeWait), claim.Is("passive counter", "there")),
+			Want:    append(recycleAccepted(situation.SysctlNotHere, situation.FullTimeWait), claim.Is("passive counter", "there")),
 			Because: "from Linux 3.5 to 4.10 only the first network namespace of a machine shows tcp_tw_recycle",
 			Source:  "net/ipv4/sysctl_net_ipv4.c: register_net_sysctl(&init_net); commit 1946e672c173",
 		},
 		{
-			Name: "recycle-off-" + who, Cells: claim.Cells{its}.And(claim.Where{recycleKnob: {"0"}}),
+			Name: "recycle-off-" + who, Cells: claim.Cells{its}.And(claim.Where{recycleSysctl: {"0"}}),
 			Kernels: []claim.Condition{claim.Has(role, kernel.TwRecycle)},
-			Want:    recycleAccepted(knobSet, situation.FullTimeWait),
+			Want:    recycleAccepted(recycleSet, situation.FullTimeWait),
 			Because: "tcp_tw_recycle=0 remembers no address, and TIME_WAIT lasts 60 s",
 			Source:  "tcp_time_wait: recycle_ok",
 		},
@@ -138,10 +138,10 @@ func recycleMemoryRules() []claim.Rule {
 	const source = "tcp_v4_conn_request, tcp_conn_request, tcp_peer_is_proven before commit 4396e46187ca"
 	// The balancer has closed first a connection with timestamps, so that it
 	// remembers the last one of that address.
-	remembers := claim.Where{recycleRole: {recycleBalancer}, recycleCloser: {recycleLB}, recycleKnob: {"1"}, recycleClientTS: {"1", firstOnly}, recycleBalancerTS: {"1"}}
+	remembers := claim.Where{recycleRole: {recycleBalancer}, recycleCloser: {recycleLB}, recycleSysctl: {"1"}, recycleClientTS: {"1", firstOnly}, recycleBalancerTS: {"1"}}
 	inside := claim.Where{gap: {"inside"}}
 	dropped := []claim.Expectation{ // the SYN and its repetitions within 3 s, after 1 s and, since Linux 6.5, after 2 s
-		claim.Is("knob", knobSet), situation.Outcome(tcp.TimedOut), claim.Exactly("syn-acks", 0), claim.Between("syns", 2, 3), claim.Is("all syns reached", "yes"),
+		claim.Is("tcp_tw_recycle", recycleSet), situation.Outcome(tcp.TimedOut), claim.Exactly("syn-acks", 0), claim.Between("syns", 2, 3), claim.Is("all syns reached", "yes"),
 		claim.Between("passive rejects", 2, 3), claim.Is("reset", "none"), claim.Stays(lab.Gateway, "Conntrack.insert_failed"), claim.Is("time-wait", situation.RecycledTimeWait),
 	}
 
@@ -162,13 +162,13 @@ func recycleMemoryRules() []claim.Rule {
 		{
 			Name: "recycle-forgotten", Cells: claim.Cells{remembers}.And(claim.Where{gap: {outside}}),
 			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TwRecycle)},
-			Want:    recycleAccepted(knobSet, situation.RecycledTimeWait),
+			Want:    recycleAccepted(recycleSet, situation.RecycledTimeWait),
 			Because: "60 s after the last connection the address is forgotten (TCP_PAWS_MSL)",
 			Source:  source,
 		},
 		{
 			Name: "recycle-newer", Cells: claim.Cells{remembers}, Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TwRecycle)},
-			Want: recycleAccepted(knobSet, situation.RecycledTimeWait),
+			Want: recycleAccepted(recycleSet, situation.RecycledTimeWait),
 			Because: "a newer timestamp passes, and before Linux 3.17 a SYN without one as well; " +
 				"the balancer's TIME_WAIT lasts for 3.5 retransmission timeouts only",
 			Source: source + "; tcp_time_wait",
@@ -181,9 +181,9 @@ func recycleClientRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name:    "recycle-client-short",
-			Cells:   claim.Cells{{recycleRole: {recycleClient}, recycleCloser: {recycleClient}, recycleKnob: {"1"}, recycleClientTS: {"1", firstOnly}, recycleBalancerTS: {"1"}}},
+			Cells:   claim.Cells{{recycleRole: {recycleClient}, recycleCloser: {recycleClient}, recycleSysctl: {"1"}, recycleClientTS: {"1", firstOnly}, recycleBalancerTS: {"1"}}},
 			Kernels: []claim.Condition{claim.Has(lab.Client, kernel.TwRecycle)},
-			Want:    recycleAccepted(knobSet, situation.RecycledTimeWait),
+			Want:    recycleAccepted(recycleSet, situation.RecycledTimeWait),
 			Because: "a client with tcp_tw_recycle keeps its own TIME_WAITs for 3.5 retransmission timeouts only, " +
 				"if the connection had timestamps",
 			Source: "tcp_time_wait: tw_timeout = rto",
@@ -196,7 +196,7 @@ func recycleUselessRules(who string, role lab.Role) []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "recycle-useless-" + who, Cells: claim.Cells{{recycleRole: {who}}}, Kernels: []claim.Condition{claim.Has(role, kernel.TwRecycle)},
-			Want: recycleAccepted(knobSet, situation.FullTimeWait),
+			Want: recycleAccepted(recycleSet, situation.FullTimeWait),
 			Because: "without timestamps, or when the other side has closed first, tcp_tw_recycle neither shortens TIME_WAIT " +
 				"nor remembers the address",
 			Source: "tcp_time_wait: tw_recycle && ts_recent_stamp",
@@ -223,8 +223,8 @@ func recycleTopology(c claim.Cell) lab.Topology {
 
 func recycleDrive(ctx context.Context, c claim.Cell, l *lab.Lab, emulate *recycle.Config) (claim.Seen, error) {
 	s := sameAddress{
-		Recycle: c.Value(recycleKnob), Role: lab.Balancer, ClientCloses: c.Is(recycleCloser, recycleClient),
-		Clock: situation.Order(c.Value(recycleClock)), SecondBare: c.Is(recycleClientTS, firstOnly), Outside: c.Is(gap, outside),
+		Recycle: c.Value(recycleSysctl), Role: lab.Balancer, ClientCloses: c.Is(recycleCloser, recycleClient),
+		Clock: situation.Order(c.Value(recycleClock)), SecondNoTimestamps: c.Is(recycleClientTS, firstOnly), Outside: c.Is(gap, outside),
 		Emulate: emulate,
 	}
 	if c.Is(recycleRole, recycleClient) {

@@ -32,8 +32,8 @@ type sameAddress struct {
 	// showed last: Older or Newer by 10000 s. It means nothing when either side
 	// does without timestamps.
 	Clock situation.Order
-	// SecondBare: the second SYN has no timestamps.
-	SecondBare bool
+	// SecondNoTimestamps: the second SYN has no timestamps.
+	SecondNoTimestamps bool
 	// Outside: it comes when the 60 s are over for which an address is
 	// remembered (TCP_PAWS_MSL).
 	Outside bool
@@ -42,15 +42,15 @@ type sameAddress struct {
 }
 
 // Drive sets the sysctl, brings the situation about, and lets the second client
-// connect once. Where the sysctl cannot be set, the story goes on without it.
+// connect once. Where the sysctl cannot be set, the cell goes on without it.
 func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (claim.Seen, error) {
-	knob, standIns, err := s.turn(ctx, l)
+	state, standIns, err := s.setRecycle(ctx, l)
 	if err != nil {
 		return claim.Seen{}, err
 	}
 	clients := l.Nodes(lab.Client)
-	first := s.cast(l, clients[0], situation.SourcePort)
-	second := s.cast(l, clients[len(clients)-1], situation.SourcePort+1)
+	first := s.connection(l, clients[0], situation.SourcePort)
+	second := s.connection(l, clients[len(clients)-1], situation.SourcePort+1)
 	err = l.Capture(clients[0].Identity().Name, clients[len(clients)-1].Identity().Name, string(lab.Balancer))
 	if err != nil {
 		return claim.Seen{}, err
@@ -67,7 +67,7 @@ func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (claim.Seen, error) 
 	if err := s.pause(ctx); err != nil {
 		return claim.Seen{}, err
 	}
-	if s.SecondBare {
+	if s.SecondNoTimestamps {
 		if err := second.Second.SetSysctl(ctx, "net.ipv4.tcp_timestamps", "0"); err != nil {
 			return claim.Seen{}, err
 		}
@@ -88,7 +88,7 @@ func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (claim.Seen, error) 
 		return claim.Seen{}, err
 	}
 	seen, err := s.judgeClocks(met, last)
-	seen.Note("knob", knob)
+	seen.Note("tcp_tw_recycle", state)
 	seen.Note("time-wait", timeWait)
 	seen.Count("passive rejects", kernel.PAWSPassive.Of(met.Balancer)+int64(droppedNow-dropped))
 	has := met.Balancer
@@ -103,17 +103,17 @@ func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (claim.Seen, error) 
 	return seen, err
 }
 
-// cast is a fiveTuple of one client and one port.
-func (s sameAddress) cast(l *lab.Lab, client node.Node, port uint16) situation.FiveTupleRun {
+// connection is the five-tuple of one client and one port.
+func (s sameAddress) connection(l *lab.Lab, client node.Node, port uint16) situation.FiveTupleRun {
 	return situation.FiveTupleRun{
 		Lab: l, First: client, Second: client, Gateway: l.Gateway(), Balancer: l.Balancer(),
 		Translate: l.Topology().Gateway.Kind == lab.Masquerade, Port: port,
 	}
 }
 
-// turn sets the sysctl on the nodes of the role, or lets the emulation stand in for
+// setRecycle sets the sysctl on the nodes of the role, or lets the emulation stand in for
 // it there, and says how that went.
-func (s sameAddress) turn(ctx context.Context, l *lab.Lab) (knob string, standing standIns, err error) {
+func (s sameAddress) setRecycle(ctx context.Context, l *lab.Lab) (state string, standing standIns, err error) {
 	if s.Recycle == "untouched" {
 		return s.Recycle, nil, nil
 	}
@@ -122,21 +122,21 @@ func (s sameAddress) turn(ctx context.Context, l *lab.Lab) (knob string, standin
 		name := n.Identity().Name
 		switch {
 		case s.Emulate == nil:
-			knob, err = situation.KnobState(n.SetSysctl(ctx, "net.ipv4.tcp_tw_recycle", s.Recycle))
+			state, err = situation.SysctlState(n.SetSysctl(ctx, "net.ipv4.tcp_tw_recycle", s.Recycle))
 		case s.Recycle == "1":
-			knob = situation.KnobThere
+			state = situation.SysctlThere
 			standing[name], err = recycle.Attach(ctx, l, name, *s.Emulate)
 		default:
-			knob = situation.KnobThere // and off, which takes no emulation
+			state = situation.SysctlThere // and off, which takes no emulation
 		}
 		if err != nil {
 			return "", nil, err
 		}
 	}
-	if knob == situation.KnobThere {
-		knob = "set"
+	if state == situation.SysctlThere {
+		state = "set"
 	}
-	return knob, standing, nil
+	return state, standing, nil
 }
 
 // standIns are the emulations of tcp_tw_recycle in a lab, by the name of the node.
@@ -192,7 +192,7 @@ func (s sameAddress) leave(ctx context.Context, first, second situation.FiveTupl
 	if err != nil {
 		return "", nil, err
 	}
-	if shared && !s.SecondBare {
+	if shared && !s.SecondNoTimestamps {
 		first.Clock = s.Clock
 		if err := first.Steer(ctx, clock, out.Conn, conn); err != nil {
 			return "", nil, err
@@ -224,7 +224,7 @@ func (s sameAddress) pause(ctx context.Context) error {
 
 // judgeClocks notes what was seen, and says whether the clocks were as wanted.
 func (s sameAddress) judgeClocks(met situation.FiveTupleSeen, last *uint32) (claim.Seen, error) {
-	if last == nil || s.SecondBare {
+	if last == nil || s.SecondNoTimestamps {
 		return met.Observations(), nil
 	}
 	if len(met.SYNs.SYNs) == 0 {
@@ -243,7 +243,7 @@ func (s sameAddress) judgeClocks(met situation.FiveTupleSeen, last *uint32) (cla
 // sameAddressEvidence is what [sameAddress.Drive] notes: of the second connection the
 // same as family tuple, and what became of the sysctl.
 func sameAddressEvidence() []claim.Evidence {
-	return append(situation.TupleEvidence(), situation.KnobEvidence, situation.TimeWaitEvidence, situation.PassiveRejectsEvidence,
+	return append(situation.TupleEvidence(), situation.RecycleEvidence, situation.TimeWaitEvidence, situation.PassiveRejectsEvidence,
 		claim.Evidence{
 			Name: "passive counter", Unit: "there or none", Means: "whether the kernel of the node that sets tcp_tw_recycle has the counter PAWSPassive",
 		})

@@ -14,14 +14,14 @@ import (
 // What a socket in TIME_WAIT goes by: the timestamp when the connection had
 // timestamps and the SYN has one, else the sequence number.
 var (
-	tupleStamped = claim.Where{tupleBalancerTS: {"1"}, tupleClientTS: {"1", "2"}}
-	tupleBare    = claim.Cells{{tupleBalancerTS: {"0"}}, {tupleClientTS: {"0"}}}
+	tupleTimestamps   = claim.Where{tupleBalancerTS: {"1"}, tupleClientTS: {"1", "2"}}
+	tupleNoTimestamps = claim.Cells{{tupleBalancerTS: {"0"}}, {tupleClientTS: {"0"}}}
 
-	olderStamp = claim.Cells{tupleStamped}.And(claim.Where{tupleClock: {string(situation.Older)}})
-	newerStamp = claim.Cells{tupleStamped}.And(claim.Where{tupleClock: {string(situation.Newer), string(situation.Wrapped)}})
-	equalStamp = claim.Cells{tupleStamped}.And(claim.Where{tupleClock: {string(situation.Equal)}})
+	olderTimestamp = claim.Cells{tupleTimestamps}.And(claim.Where{tupleClock: {string(situation.Older)}})
+	newerTimestamp = claim.Cells{tupleTimestamps}.And(claim.Where{tupleClock: {string(situation.Newer), string(situation.Wrapped)}})
+	equalTimestamp = claim.Cells{tupleTimestamps}.And(claim.Where{tupleClock: {string(situation.Equal)}})
 
-	byNumber    = slices.Concat(equalStamp, tupleBare)
+	byNumber    = slices.Concat(equalTimestamp, tupleNoTimestamps)
 	newerNumber = byNumber.And(claim.Where{isn: {string(situation.Newer)}})
 	otherNumber = byNumber.And(claim.Where{isn: {string(situation.Older), string(situation.Equal)}})
 
@@ -80,7 +80,7 @@ func tupleUndisputedRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "tuple-wrapped-out-of-reach", Cells: claim.Cells{{tupleClock: {string(situation.Wrapped)}}},
-			Kernels:    []claim.Condition{claim.Has(lab.Client, kernel.OwnMachine), claim.Lacks(lab.Client, kernel.MillisecondClock)},
+			Kernels:    []claim.Condition{claim.Has(lab.Client, kernel.IsGuest), claim.Lacks(lab.Client, kernel.MillisecondClock)},
 			OutOfReach: true,
 			Because: "jiffies begin five minutes before 2^32, and a machine that has just booted has them for its clock: " +
 				"nothing that it has sent before is from before the beginning",
@@ -98,7 +98,7 @@ func tupleUndisputedRules() []claim.Rule {
 func tupleNewerRules() []claim.Rule {
 	return []claim.Rule{
 		{
-			Name: "tuple-newer-timestamp", Cells: newerStamp.And(inTimeWait), Want: atOnce,
+			Name: "tuple-newer-timestamp", Cells: newerTimestamp.And(inTimeWait), Want: atOnce,
 			Because: "a newer timestamp proves a new connection, whatever its sequence number; newer is by the sign of the difference, " +
 				"so a clock that passes 2^32 does no harm",
 			Source: "RFC 6191, tcp_timewait_state_process, tcp_paws_check",
@@ -115,20 +115,20 @@ func tupleNewerRules() []claim.Rule {
 func tupleOlderStampRules() []claim.Rule {
 	return []claim.Rule{
 		{
-			Name: "tuple-older-timestamp-answered", Cells: olderStamp.And(inTimeWait).And(minds), Kernels: []claim.Condition{prompt},
+			Name: "tuple-older-timestamp-answered", Cells: olderTimestamp.And(inTimeWait).And(minds), Kernels: []claim.Condition{prompt},
 			Want: claim.With(tupleAnswered, atOncePrompt, claim.AtLeast("paws rejects", 1)),
 			Because: "an older timestamp is rejected (PAWS), but by an ACK; the client answers with a RST, which removes the TIME_WAIT, " +
 				"and sends its SYN again some 10 ms later",
 			Source: "RFC 7323 section 5, tcp_timewait_state_process, tcp_rcv_synsent_state_process; commit 9603d47bad46",
 		},
 		{
-			Name: "tuple-older-timestamp-answered-1s", Cells: olderStamp.And(inTimeWait).And(minds), Kernels: []claim.Condition{byTimer},
+			Name: "tuple-older-timestamp-answered-1s", Cells: olderTimestamp.And(inTimeWait).And(minds), Kernels: []claim.Condition{byTimer},
 			Want:    claim.With(tupleAnswered, byFirstTimer, claim.AtLeast("paws rejects", 1)),
 			Because: "as on later kernels, but the client sends its SYN again only when its timer fires",
 			Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
 		},
 		{
-			Name: "tuple-older-timestamp-blocked", Cells: olderStamp.And(inTimeWait),
+			Name: "tuple-older-timestamp-blocked", Cells: olderTimestamp.And(inTimeWait),
 			Want: claim.With(fails, claim.Between("paws rejects", 2, 4), claim.Is("left after", string(observe.TimeWait)), claim.Is("timer", "re-armed")),
 			Because: "the RST is ignored (tcp_rfc1337) or does not arrive, and each rejected SYN begins the 60 s anew: " +
 				"the client never gets in as long as it tries",

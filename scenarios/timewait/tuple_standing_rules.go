@@ -11,7 +11,7 @@ import (
 
 // tupleStandingRules are about a first connection that still stands.
 func tupleStandingRules() []claim.Rule {
-	const linear kernel.Feature = "knob-tcp-syn-linear-timeouts"
+	const linear kernel.Feature = "sysctl-tcp-syn-linear-timeouts"
 	stands := claim.Where{tupleState: {string(situation.LeftEstablished), string(situation.LeftChallenged)}}
 	ignored := func(fails []claim.Expectation) []claim.Expectation {
 		return claim.With(fails, claim.Exactly("challenges", 0), claim.Stays(lab.Balancer, "Tcp.EstabResets"), claim.Is("reset", "none"),
@@ -28,7 +28,7 @@ func tupleStandingRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "tuple-established-ignored", Cells: claim.Cells{{tupleState: {string(situation.LeftEstablished)}}},
-			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.IgnoresBareSYN)}, Want: ignored(fails),
+			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.IgnoresSYN)}, Want: ignored(fails),
 			Because: "from Linux 3.8 to 3.17 a connection drops what has no ACK flag before it looks at SYNs: no answer, no counter, " +
 				"and the newcomer is shut out until the old connection is gone",
 			Source: "tcp_rcv_established, tcp_rcv_state_process: !th->ack && !th->rst; commits c3ae62af8e75 and 0c228e833c88, " +
@@ -36,7 +36,7 @@ func tupleStandingRules() []claim.Rule {
 		},
 		{
 			Name: "tuple-challenged-ignored", Cells: claim.Cells{{tupleState: {string(situation.LeftChallenged)}}},
-			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.IgnoresBareSYN)},
+			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.IgnoresSYN)},
 			// Within 7 s: after 1 and 3 s, or since Linux 6.5 each second until 5 s.
 			Want:    ignored(failsAfter(claim.Between("syns", 3, 6))),
 			Because: "a connection that drops SYNs before it looks at them has not challenged the one before either",
@@ -60,7 +60,7 @@ func tupleStandingRules() []claim.Rule {
 			Source:  "tcp_oow_rate_limited, tcp_retransmit_timer: icsk_rto << 1",
 		},
 		{
-			Name: "tuple-established-older-timestamp", Cells: olderStamp.And(stands).And(clean), Kernels: []claim.Condition{prompt},
+			Name: "tuple-established-older-timestamp", Cells: olderTimestamp.And(stands).And(clean), Kernels: []claim.Condition{prompt},
 			Want: claim.With(tupleAnswered, atOncePrompt, claim.Exactly("challenges", 1), claim.Rises(lab.Balancer, "Tcp.EstabResets")),
 			Because: "a SYN with an older timestamp is answered by an ACK as well: since 6.4 it is a challenge ACK and counted as that, " +
 				"before a duplicate ACK of PAWS, counted by PAWSEstab",
@@ -95,7 +95,7 @@ func tupleFinWait2Rules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "tuple-fin-wait-2-refused",
-			Cells: append(claim.Cells{tupleStamped}.And(claim.Where{tupleClock: {"newer", "equal", "wrapped"}}), tupleBare...).
+			Cells: append(claim.Cells{tupleTimestamps}.And(claim.Where{tupleClock: {"newer", "equal", "wrapped"}}), tupleNoTimestamps...).
 				And(claim.Where{tupleState: {string(situation.LeftFinWait2)}, isn: {string(situation.Equal)}}),
 			Want: []claim.Expectation{situation.Outcome(tcp.Refused), claim.Is("answers", "RST"), claim.Exactly("syns", 1), claim.Is("left after", "nothing"),
 				claim.Exactly("paws rejects", 0)},

@@ -38,10 +38,10 @@ type twoAges struct {
 // secondTry is one try of the second client.
 type secondTry struct {
 	situation.FiveTupleSeen
-	// stamped says that both clients have shown a timestamp, so that Behind means
+	// withTimestamps says that both clients have shown a timestamp, so that Behind means
 	// something: from other ports, the second one's last SYN against the first
 	// one's last FIN before that.
-	stamped bool
+	withTimestamps bool
 }
 
 // secondPort is the first port of the second client where the first has others.
@@ -55,9 +55,9 @@ func (s twoAges) drive(ctx context.Context) (seen claim.Seen, err error) {
 	if err != nil {
 		return seen, err
 	}
-	knob, timeWait := "not asked", ""
+	recycle, timeWait := "not asked", ""
 	if !s.SameTuple {
-		knob, _, err = sameAddress{Recycle: s.Recycle, Role: lab.Balancer}.turn(ctx, s.Lab)
+		recycle, _, err = sameAddress{Recycle: s.Recycle, Role: lab.Balancer}.setRecycle(ctx, s.Lab)
 		if err != nil {
 			return seen, err
 		}
@@ -86,7 +86,7 @@ func (s twoAges) drive(ctx context.Context) (seen claim.Seen, err error) {
 	}
 	seen = summary(tries)
 	seen.Moved = map[lab.Role]kernel.Counters{lab.Client: moved[0], lab.Gateway: moved[1], lab.Balancer: moved[2]}
-	seen.Note("knob", knob)
+	seen.Note("tcp_tw_recycle", recycle)
 	seen.Note("time-wait", timeWait)
 	seen.Count("passive rejects", kernel.PAWSPassive.Of(moved[2]))
 	seen.Count("paws rejects", kernel.PAWSRejects(moved[2]))
@@ -115,7 +115,7 @@ func (s twoAges) sameTuples(ctx context.Context) (tries []secondTry, err error) 
 				return nil, err
 			}
 		}
-		tries = append(tries, secondTry{FiveTupleSeen: seen, stamped: seen.Clocks != situation.AsItComes})
+		tries = append(tries, secondTry{FiveTupleSeen: seen, withTimestamps: seen.Clocks != situation.AsItComes})
 	}
 	return tries, nil
 }
@@ -195,7 +195,7 @@ func (s twoAges) try(ctx context.Context, number uint16) (t secondTry, err error
 	}
 	last := t.SYNs.SYNs[len(t.SYNs.SYNs)-1].Timestamp
 	if goodbye, found := s.lastFIN(earlier); found && last.Present {
-		t.stamped, t.Behind = true, int32(goodbye-last.Value)
+		t.withTimestamps, t.Behind = true, int32(goodbye-last.Value)
 	}
 	return t, nil
 }

@@ -15,7 +15,7 @@ const tickOfPAWS = 1
 // clocks compares the second client's timestamp with the first one's.
 func (t secondTry) clocks() string {
 	switch {
-	case !t.stamped:
+	case !t.withTimestamps:
 		return "none"
 	case t.Behind > tickOfPAWS:
 		return "older"
@@ -57,7 +57,7 @@ func summary(tries []secondTry) (seen claim.Seen) {
 // twoAgesEvidence is what [twoAges.Drive] notes of all tries of the second client.
 func twoAgesEvidence() []claim.Evidence {
 	own := []claim.Evidence{
-		situation.KnobEvidence, situation.TimeWaitEvidence, situation.PassiveRejectsEvidence,
+		situation.RecycleEvidence, situation.TimeWaitEvidence, situation.PassiveRejectsEvidence,
 		{Name: "tried s", Unit: "s", Means: "for how long the second client has tried"},
 		{Name: "soonest ms", Unit: situation.InMS, Means: "how long the shortest connect(2) of all tries took"},
 		{Name: "latest ms", Unit: situation.InMS, Means: "how long the longest connect(2) of all tries took"},

@@ -60,7 +60,7 @@ func uptimesAxes() []claim.Axis {
 			Means: "which client comes second: the one that was booted later, or the one that was booted first; tcp_timestamps=2 on both"},
 		{Name: memory, Values: []string{uptimesRecycle, uptimesTimeWait, recycleOff}, Product: true,
 			Means: "what the balancer has of the first: its address (tcp_tw_recycle=1), the same five-tuple in TIME_WAIT, or nothing (tcp_tw_recycle=0)"},
-		{Name: uptimesBalancerTS, Values: []string{"1", "0"}, Product: true, Knob: claim.Knob{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
+		{Name: uptimesBalancerTS, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 		{Name: uptimesCloser, Values: []string{uptimesLB, uptimesClient}, Means: "who closes the first client's connections first"},
 		{Name: tries, Values: []string{few, many},
@@ -68,15 +68,15 @@ func uptimesAxes() []claim.Axis {
 	}
 }
 
-// clientsHaveUptimes holds where each client is a machine of its own: namespaces of one
+// clientsHaveUptimes is true where each client is a guest: namespaces of one
 // kernel have one uptime.
-var clientsHaveUptimes = claim.Has(lab.Client, kernel.OwnMachine)
+var clientsHaveUptimes = claim.Has(lab.Client, kernel.IsGuest)
 
 // uptimesFiveTupleRules are about a balancer that has the same five-tuple in TIME_WAIT.
 func uptimesFiveTupleRules() []claim.Rule {
 	const unasked = "not asked"
 	answered := []claim.Expectation{
-		situation.Outcome(tcp.Connected), claim.Is("clocks", "older"), claim.Is("knob", unasked), claim.Is("answers", "ACK, SYN-ACK"), claim.Is("reset", "reached"),
+		situation.Outcome(tcp.Connected), claim.Is("clocks", "older"), claim.Is("tcp_tw_recycle", unasked), claim.Is("answers", "ACK, SYN-ACK"), claim.Is("reset", "reached"),
 		claim.AtLeast("paws rejects", 3), claim.Stays(lab.Gateway, "Conntrack.insert_failed"),
 	}
 
@@ -98,7 +98,7 @@ func uptimesFiveTupleRules() []claim.Rule {
 		},
 		{
 			Name: "uptimes-five-tuple-newer", Cells: claim.Cells{{memory: {uptimesTimeWait}}},
-			Want: []claim.Expectation{situation.Outcome(tcp.Connected), claim.Is("clocks", "not older"), claim.Is("knob", unasked), claim.Is("answers", "SYN-ACK"),
+			Want: []claim.Expectation{situation.Outcome(tcp.Connected), claim.Is("clocks", "not older"), claim.Is("tcp_tw_recycle", unasked), claim.Is("answers", "SYN-ACK"),
 				claim.Exactly("paws rejects", 0), claim.Stays(lab.Client, "TcpExt.TCPSynRetrans")},
 			Because: "the older client's timestamps are newer; and clients that are namespaces of one kernel have one uptime, " +
 				"so that whoever comes second has the newer timestamp",
@@ -114,21 +114,21 @@ func uptimesAddressRules() []claim.Rule {
 	remembers := claim.Where{memory: {uptimesRecycle}, uptimesCloser: {uptimesLB}, uptimesBalancerTS: {"1"}}
 	const set = "set"
 	const source = "tcp_conn_request, tcp_peer_is_proven before commit 4396e46187ca"
-	gotIn := func(knob []string, length string) []claim.Expectation {
+	gotIn := func(recycle []string, length string) []claim.Expectation {
 		return []claim.Expectation{
-			situation.Outcome(tcp.Connected), claim.Is("answers", "SYN-ACK"), claim.Is("knob", knob...), claim.Is("time-wait", length), claim.Exactly("passive rejects", 0),
+			situation.Outcome(tcp.Connected), claim.Is("answers", "SYN-ACK"), claim.Is("tcp_tw_recycle", recycle...), claim.Is("time-wait", length), claim.Exactly("passive rejects", 0),
 			claim.Stays(lab.Client, "TcpExt.TCPSynRetrans"), claim.Stays(lab.Gateway, "Conntrack.insert_failed"),
 		}
 	}
 	shutOut := []claim.Expectation{
-		situation.Outcome(tcp.TimedOut), claim.Is("clocks", "older"), claim.Is("knob", set), claim.Is("time-wait", situation.RecycledTimeWait), claim.Is("all syns reached", "yes"),
+		situation.Outcome(tcp.TimedOut), claim.Is("clocks", "older"), claim.Is("tcp_tw_recycle", set), claim.Is("time-wait", situation.RecycledTimeWait), claim.Is("all syns reached", "yes"),
 		claim.Exactly("syn-acks", 0), claim.Is("reset", "none"), claim.AtLeast("passive rejects", 6), claim.Stays(lab.Gateway, "Conntrack.insert_failed"),
 	}
 
 	return []claim.Rule{
 		{
 			Name: "uptimes-recycle-gone", Cells: claim.Cells{{memory: {uptimesRecycle, recycleOff}}}, Kernels: []claim.Condition{claim.Lacks(lab.Balancer, kernel.TwRecycle)},
-			Want: gotIn([]string{situation.KnobGone, situation.KnobNotHere}, situation.FullTimeWait),
+			Want: gotIn([]string{situation.SysctlGone, situation.SysctlNotHere}, situation.FullTimeWait),
 			Because: "from another port no SYN meets a TIME_WAIT, and without tcp_tw_recycle no address is remembered: " +
 				"uptimes are no matter",
 			Source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle; before 4.11 namespaces do not show it",

@@ -12,9 +12,9 @@ import (
 	"twlab/harness/observe"
 )
 
-// patience bounds the wait for the kernel to take a lab down: minutes beyond
+// closeTimeout bounds the wait for the kernel to take a lab down: minutes beyond
 // what the largest one takes.
-const patience = 5 * time.Minute
+const closeTimeout = 5 * time.Minute
 
 // timing is what one way of making a lab took.
 type timing struct{ build, close, gone sample }
@@ -131,7 +131,7 @@ func (w *way) round(ctx context.Context, clients int, watch *ns.Watch) error {
 		return fmt.Errorf("%s: %w", w.name, err)
 	}
 	closed := time.Since(began)
-	within, cancel := context.WithTimeout(ctx, patience)
+	within, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	if err := awaitCleanup(within, watch); err != nil {
 		return fmt.Errorf("%s: %w", w.name, err)

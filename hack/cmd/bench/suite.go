@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// benchSuite runs hack/e2e without the slow stories: several times for its wall
+// benchSuite runs hack/e2e without the slow specs: several times for its wall
 // time, which includes the check that the programs are up to date, and once more
 // what it runs after that, for the memory of the largest process. (Go's linker
 // would be the largest one otherwise.)

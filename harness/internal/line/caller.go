@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// DefaultPatience is how long the other side may be silent during a call: it
+// DefaultMaxSilence is how long the other side may be silent during a call: it
 // answers pings meanwhile. A machine that is emulated on a busy host takes its
 // time.
-const DefaultPatience = 15 * time.Second
+const DefaultMaxSilence = 15 * time.Second
 
 // Caller makes calls. Make one with [NewCaller]; Close ends it.
 type Caller struct {
-	frames   *frames
-	stream   net.Conn
-	errors   Errors
-	patience time.Duration
-	greeting chan string   // the server's fingerprint, once
-	gone     chan struct{} // closed when the line is lost
-	done     sync.WaitGroup
+	frames     *frames
+	stream     net.Conn
+	errors     Errors
+	maxSilence time.Duration
+	greeting   chan string   // the server's fingerprint, once
+	gone       chan struct{} // closed when the line is lost
+	done       sync.WaitGroup
 
 	mu      sync.Mutex
 	last    uint64
@@ -33,13 +33,13 @@ type Caller struct {
 }
 
 // NewCaller makes calls over the stream, which belongs to it from now on. The
-// server passes the same errors on. Zero patience is [DefaultPatience].
-func NewCaller(stream net.Conn, known Errors, patience time.Duration) *Caller {
-	if patience == 0 {
-		patience = DefaultPatience
+// server passes the same errors on. A maxSilence of 0 is [DefaultMaxSilence].
+func NewCaller(stream net.Conn, known Errors, maxSilence time.Duration) *Caller {
+	if maxSilence == 0 {
+		maxSilence = DefaultMaxSilence
 	}
 	c := &Caller{
-		frames: newFrames(stream), stream: stream, errors: known.complete(), patience: patience,
+		frames: newFrames(stream), stream: stream, errors: known.complete(), maxSilence: maxSilence,
 		greeting: make(chan string, 1), gone: make(chan struct{}), waiting: map[uint64]chan message{},
 	}
 	c.done.Go(c.listen)
@@ -144,7 +144,7 @@ func (c *Caller) call(ctx context.Context, name string, body json.RawMessage) (j
 	if err := c.write(message{Kind: call, ID: id, Method: name, Body: body}); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	ask := time.NewTicker(c.patience / 8)
+	ask := time.NewTicker(c.maxSilence / 8)
 	defer ask.Stop()
 	ended := ctx.Done()
 	for {
@@ -190,7 +190,7 @@ func (c *Caller) askIfThere() error {
 	c.mu.Lock()
 	silent := time.Since(c.heard)
 	c.mu.Unlock()
-	if silent > c.patience {
+	if silent > c.maxSilence {
 		c.lose(fmt.Errorf("silent for %v", silent.Round(time.Second)))
 		return c.lostBecause()
 	}
@@ -199,7 +199,7 @@ func (c *Caller) askIfThere() error {
 
 // write gives the other side as long to take it as it may be silent.
 func (c *Caller) write(m message) error {
-	err := c.stream.SetWriteDeadline(time.Now().Add(c.patience))
+	err := c.stream.SetWriteDeadline(time.Now().Add(c.maxSilence))
 	if err == nil {
 		err = c.frames.write(m)
 	}

@@ -183,9 +183,9 @@ func TestOtherVersion(t *testing.T) {
 // However the line is lost, calls end, those under way and those to come.
 func TestLostLine(t *testing.T) {
 	for name, c := range map[string]struct {
-		patience time.Duration
-		far      func(net.Conn) // is called when a call has come in
-		says     string
+		maxSilence time.Duration
+		far        func(net.Conn) // is called when a call has come in
+		says       string
 	}{
 		"ends":         {0, func(far net.Conn) { _ = far.Close() }, "line lost"},
 		"garbled":      {0, func(far net.Conn) { _, _ = io.WriteString(far, "Kernel panic - not syncing") }, "garbled"},
@@ -195,7 +195,7 @@ func TestLostLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			near, far := net.Pipe()
-			caller := line.NewCaller(near, line.Errors{}, c.patience)
+			caller := line.NewCaller(near, line.Errors{}, c.maxSilence)
 			defer caller.Close()
 			go func() {
 				if _, err := far.Read(make([]byte, 1)); err == nil {

@@ -39,8 +39,8 @@ func Detailed(err error) string {
 	return err.Error()
 }
 
-// Autopsy says how the machine ended, by a *[DeadError].
-func (q *Process) Autopsy(err error, release kernel.Release, accelerator Accelerator) error {
+// PostMortem says how the machine ended, by a *[DeadError].
+func (q *Process) PostMortem(err error, release kernel.Release, accelerator Accelerator) error {
 	how := "still runs"
 	select {
 	case <-q.Ended:

@@ -203,8 +203,8 @@ func Accelerate(ctx context.Context, k kernel.Image) (Accelerator, error) {
 	}
 	// The kernel's first words, which it says before it looks at anything, come
 	// within a fraction of a second.
-	const patience = 3 * time.Second
-	within, stop := context.WithTimeout(ctx, patience)
+	const timeout = 3 * time.Second
+	within, stop := context.WithTimeout(ctx, timeout)
 	defer stop()
 	found := TCG
 	select {

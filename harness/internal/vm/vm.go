@@ -10,9 +10,9 @@ import "time"
 // DefaultMemory is how many MiB a machine has unless it says otherwise.
 const DefaultMemory = 192
 
-// BootPatience is how long a machine may take until its first word. It takes
+// BootTimeout is how long a machine may take until its first word. It takes
 // two seconds, and ten times as long where many others compute.
-const BootPatience = 2 * time.Minute
+const BootTimeout = 2 * time.Minute
 
 // Host is what is the same for all machines that somebody boots here.
 type Host struct {
@@ -22,7 +22,7 @@ type Host struct {
 	Accelerator Accelerator
 	// MemoryMiB is the memory of a machine; 0 means DefaultMemory.
 	MemoryMiB int
-	// Patience is how long a machine may be silent while it is asked something;
-	// 0 means line.DefaultPatience.
-	Patience time.Duration
+	// MaxSilence is how long a machine may be silent while it is asked something;
+	// 0 means line.DefaultMaxSilence.
+	MaxSilence time.Duration
 }

@@ -10,9 +10,9 @@ import (
 func TestWhatIsMissingIsToldWithItsCost(t *testing.T) {
 	costs := map[string]string{"a balancer": "3 of 9 cells fail"}
 	all := []finding{
-		of(kernel.Finding{Requirement: kernel.Requirement{Name: "rules", Remedy: "x"}, Fact: kernel.Yes, Detail: "v1"}, costs),
-		of(kernel.Finding{Requirement: kernel.Requirement{Name: "a balancer", Remedy: "install it", Optional: true}, Fact: kernel.No, Detail: "not found"}, costs),
-		of(kernel.Finding{Requirement: kernel.Requirement{Name: "packets", Remedy: "load af_packet"}, Fact: kernel.Unknown, Detail: "not permitted"}, costs),
+		of(kernel.Finding{Requirement: kernel.Requirement{Name: "rules", Hint: "x"}, Fact: kernel.Yes, Detail: "v1"}, costs),
+		of(kernel.Finding{Requirement: kernel.Requirement{Name: "a balancer", Hint: "install it", Optional: true}, Fact: kernel.No, Detail: "not found"}, costs),
+		of(kernel.Finding{Requirement: kernel.Requirement{Name: "packets", Hint: "load af_packet"}, Fact: kernel.Unknown, Detail: "not permitted"}, costs),
 	}
 	var out strings.Builder
 	show(&out, all)

@@ -46,7 +46,7 @@ func of(f kernel.Finding, costs map[string]string) finding {
 	if f.Fact == kernel.Unknown {
 		is.Detail = "could not be told: " + f.Detail
 	}
-	is.Mend = f.Requirement.Remedy
+	is.Mend = f.Requirement.Hint
 	return is
 }
 
@@ -80,7 +80,7 @@ func costs(ctx context.Context) (map[string]string, error) {
 			emulated += len(e.Chosen(kernels, false))
 		}
 	}
-	fail := func(n int) string { return fmt.Sprintf("%d of %d cells fail, and the stories like them", n, all) }
+	fail := func(n int) string { return fmt.Sprintf("%d of %d cells fail, and the specs like them", n, all) }
 	return map[string]string{
 		haproxy.Requirement().Name:                    fail(proxied),
 		"iptables DNAT to a share of the connections": fail(translated),

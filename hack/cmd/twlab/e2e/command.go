@@ -16,7 +16,7 @@ const usage = `usage: hack/e2e [--output-dir DIR] [--procs N] [--timeout TIME] [
                  | --kernel ROLE=KERNEL]...
                 [ginkgo flags] [-- suite flags]
 
-Runs every story and the chosen cells of every family, the slow ones too; they
+Runs every spec and the chosen cells of every family, the slow ones too; they
 overlap. Needs no root where user namespaces are allowed, and touches nothing
 outside of its sandbox and DIR.
 
@@ -63,7 +63,7 @@ All other flags are Ginkgo's, for example:
   hack/e2e --kernel all=debian-6.1 --virtual-time --label-filter virtual-time
                                          what takes hours and days otherwise: 75
                                          days took 8 minutes of processor time
-  hack/e2e --focus 'TIME_WAIT' -v        some stories, with all they say
+  hack/e2e --focus 'TIME_WAIT' -v        some specs, with all they say
   hack/e2e --repeat 4                    five times in a row
 
 What a run leaves in DIR (results of an earlier run are removed first):

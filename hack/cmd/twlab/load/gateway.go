@@ -118,7 +118,7 @@ func (g gateway) String() string {
 			"could not be prevented here (%v). Ceiling without that: %s%s", g.kernel, seconds(g.timeout), name, g.failed, limit, offered)
 	default:
 		return fmt.Sprintf("gateway: %s. As Linux does since 6.5, it takes ports of ended connections when it has no other, before their %v are over: "+
-			"no ceiling but of ports in use at once. A gateway that does not (--profile of another make, or --hold): %s%s", ports, seconds(g.timeout), limit, offered)
+			"no ceiling but of ports in use at once. A gateway that does not (--profile of another make, or --conntrack-timeout): %s%s", ports, seconds(g.timeout), limit, offered)
 	}
 }
 

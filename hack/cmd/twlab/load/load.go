@@ -140,12 +140,12 @@ func (r *request) flags(to *pflag.FlagSet) {
 	to.DurationVar(&r.plan.Attempt.Budget, "timeout", 0, "how long an attempt waits for an answer (default: until the\n"+
 		"kernel says ETIMEDOUT, about 131 s; --client-sysctl\nnet.ipv4.tcp_syn_retries=N changes that)")
 	to.StringVar(&r.closes, "close", "balancer", "`WHO` closes first: balancer, client, rst (the client, by RST), never")
-	to.StringVar(&r.behind.profile, "profile", "", "a kind of gateway with its ports, blocks, choice and hold time;\n"+
+	to.StringVar(&r.behind.profile, "profile", "", "a kind of gateway with its ports, blocks, choice and conntrack timeout;\n"+
 		"`NAME` is one of "+strings.Join(profiles(), ", ")+"\n(scenarios/CLAIMS.md has their sources)")
 	to.IntVar(&r.behind.ports, "ports", 0, "ports of the gateway, instead of the profile's or the kernel's")
 	to.IntVar(&r.behind.blocks, "per-client", 0, "a block of so many ports for each client (needs --ports)")
 	to.StringVar(&r.behind.random, "random", "", "how the gateway chooses a port: no, yes or fully")
-	to.IntVar(&r.behind.hold, "hold", 0, "for how many `seconds` the gateway keeps an ended connection's port.\n"+
+	to.IntVar(&r.behind.timeout, "conntrack-timeout", 0, "for how many `seconds` the gateway keeps an ended connection's port.\n"+
 		"With it, and as a profile that is not Linux, it keeps all for\n"+
 		"their whole time, also where its kernel would give them away\nbefore (Linux 6.5 and later)")
 	to.StringVar(&r.clientTS, "client-ts", "1", "tcp_timestamps of the clients: 0, 1 or 2")
@@ -184,7 +184,7 @@ type behind struct {
 	profile       string
 	ports, blocks int
 	random        string
-	hold          int
+	timeout       int
 }
 
 // behind makes the topology of it.
@@ -200,7 +200,7 @@ func (o *options) behind(n behind) (err error) {
 		}
 	}
 	// One that is Linux does as its kernel does.
-	o.profile, o.keeps = p.Name, !p.Evicts && (p.Hold > 0 || n.hold > 0)
+	o.profile, o.keeps = p.Name, !p.Evicts && (p.Timeout > 0 || n.timeout > 0)
 	if n.ports < 0 || n.ports > 1<<16-firstPort {
 		return fmt.Errorf("--ports %d: want 1 to %d, or 0 to leave them to the kernel", n.ports, 1<<16-firstPort)
 	}
@@ -216,12 +216,12 @@ func (o *options) behind(n behind) (err error) {
 			return fmt.Errorf("--random %s: want no, yes or fully", n.random)
 		}
 	}
-	if n.hold < 0 {
-		return fmt.Errorf("--hold %d: want seconds, or 0 for what the kernel or profile has", n.hold)
+	if n.timeout < 0 {
+		return fmt.Errorf("--conntrack-timeout %d: want seconds, or 0 for what the kernel or profile has", n.timeout)
 	}
-	if n.hold > 0 {
+	if n.timeout > 0 {
 		for _, after := range []string{"time_wait", "close"} { // FINs, and a RST
-			o.topology.Sysctls = o.topology.Sysctls.On(lab.Gateway, fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_%s=%d", after, n.hold))
+			o.topology.Sysctls = o.topology.Sysctls.On(lab.Gateway, fmt.Sprintf("net.netfilter.nf_conntrack_tcp_timeout_%s=%d", after, n.timeout))
 		}
 	}
 	return nil
@@ -267,7 +267,7 @@ func (o options) run(ctx context.Context, stdout, stderr io.Writer) (err error) 
 	if err != nil {
 		return err
 	}
-	report(stdout, r, gateway, patience{givesUp: givesUp, own: timeout})
+	report(stdout, r, gateway, timeouts{givesUp: givesUp, own: timeout})
 	return o.writeSeries(r)
 }
 

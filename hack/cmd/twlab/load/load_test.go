@@ -31,7 +31,7 @@ func TestWrongFlagsAreOneClearError(t *testing.T) {
 		"--close maybe":                          "--close maybe: want one of balancer, client, never, rst",
 		"--ports 70000":                          "--ports 70000: want 1 to 64512",
 		"--random maybe":                         "--random maybe: want no, yes or fully",
-		"--hold -1":                              "--hold -1: want seconds",
+		"--conntrack-timeout -1":                 "--conntrack-timeout -1: want seconds",
 		"--per-client 4":                         "4 ports for each client: out of which range?",
 		"--profile carrier --clients 65":         "enough for 64 clients",
 		"--client-sysctl net.ipv4.tcp_tw_reuse":  "want net.some.name=value",
@@ -50,7 +50,7 @@ func TestWrongFlagsAreOneClearError(t *testing.T) {
 }
 
 func TestProfileAndFlagsMakeTheLab(t *testing.T) {
-	o, err := parse(strings.Fields("--profile gcp --clients 3 --close rst --balancer-ts 0 --hold 7"))
+	o, err := parse(strings.Fields("--profile gcp --clients 3 --close rst --balancer-ts 0 --conntrack-timeout 7"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,20 +63,20 @@ func TestProfileAndFlagsMakeTheLab(t *testing.T) {
 		set[string(s.Role)+" "+s.Name] = s.Value
 	}
 	if set["gateway net.netfilter.nf_conntrack_tcp_timeout_time_wait"] != "7" || set["balancer net.ipv4.tcp_timestamps"] != "0" {
-		t.Errorf("the sysctls are %v, want --hold over the profile's, and --balancer-ts", set)
+		t.Errorf("the sysctls are %v, want --conntrack-timeout over the profile's, and --balancer-ts", set)
 	}
 }
 
 func TestWhoKeepsPortsForTheWholeTimeout(t *testing.T) {
 	for arguments, want := range map[string]bool{
-		"":                         false, // as the kernel does
-		"--ports 64":               false,
-		"--hold 30":                true,
-		"--profile gcp":            true,
-		"--profile linux":          false,
-		"--profile linux --hold 5": false,
-		"--profile aws":            false, // nobody says for how long
-		"--profile aws --hold 30":  true,
+		"":                                      false, // as the kernel does
+		"--ports 64":                            false,
+		"--conntrack-timeout 30":                true,
+		"--profile gcp":                         true,
+		"--profile linux":                       false,
+		"--profile linux --conntrack-timeout 5": false,
+		"--profile aws":                         false, // nobody says for how long
+		"--profile aws --conntrack-timeout 30":  true,
 	} {
 		o, err := parse(strings.Fields(arguments))
 		if err != nil || o.keeps != want {

@@ -13,14 +13,14 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// patience is how long attempts wait for an answer.
-type patience struct {
+// timeouts is how long attempts wait for an answer.
+type timeouts struct {
 	givesUp time.Duration // when the kernel says ETIMEDOUT
 	own     time.Duration // --timeout; 0 waits for the kernel
 }
 
 // report says what came of the load.
-func report(to io.Writer, r load.Result, nat gateway, p patience) {
+func report(to io.Writer, r load.Result, nat gateway, p timeouts) {
 	table := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	line := func(what string, count int64, note string) { fmt.Fprintf(table, "%s\t%d\t%s\n", what, count, note) }
 	schedule := fmt.Sprintf("by %d clients in %v, seed %d", r.Clients, r.Took.Round(time.Millisecond), r.Seed)
@@ -63,7 +63,7 @@ func report(to io.Writer, r load.Result, nat gateway, p patience) {
 }
 
 // explain says what an outcome is to an application.
-func (p patience) explain(v tcp.Outcome, r load.Result) string {
+func (p timeouts) explain(v tcp.Outcome, r load.Result) string {
 	times := r.TookBy[v]
 	switch v {
 	case tcp.Connected:

@@ -88,7 +88,7 @@ func TestTheAccountComesOutEven(t *testing.T) {
 			ports := 4 + random.IntN(20)
 			arguments := []string{
 				"--clients", strconv.Itoa(1 + random.IntN(3)), "--each", strconv.Itoa(ports/2 + random.IntN(ports)), "--ports", strconv.Itoa(ports),
-				"--hold", "60", "--close", closes, "--timeout", timeout, "--client-ts", strconv.Itoa(random.IntN(3)),
+				"--conntrack-timeout", "60", "--close", closes, "--timeout", timeout, "--client-ts", strconv.Itoa(random.IntN(3)),
 				"--client-sysctl", "net.ipv4.tcp_syn_retries=2", "--client-sysctl", "net.ipv4.tcp_syn_linear_timeouts=0",
 				"--seed", strconv.Itoa(random.IntN(100)),
 			}
@@ -105,8 +105,8 @@ func TestTheAccountComesOutEven(t *testing.T) {
 }
 
 func TestAProfileKeepsItsCeiling(t *testing.T) {
-	const ports, hold, load = 16, 5, 15
-	p := loadOf(t, "--clients", "2", "--ports", strconv.Itoa(2*ports), "--per-client", strconv.Itoa(ports), "--hold", strconv.Itoa(hold),
+	const ports, timeout, load = 16, 5, 15
+	p := loadOf(t, "--clients", "2", "--ports", strconv.Itoa(2*ports), "--per-client", strconv.Itoa(ports), "--conntrack-timeout", strconv.Itoa(timeout),
 		"--rate", "20", "--for", fmt.Sprintf("%ds", load), "--client-sysctl", "net.ipv4.tcp_syn_retries=1", "--client-ts", "2")
 	p.check(t, "balancer")
 	for _, want := range []string{"16 ports for each client", "kept for 5 s", "16/5 s = 3.20/s for each client, 6.40/s for all 2", "offered 20/s"} {
@@ -120,10 +120,10 @@ func TestAProfileKeepsItsCeiling(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Each port is given away at most once in each hold time that has begun, and, as
+	// Each port is given away at most once in each conntrack timeout that has begun, and, as
 	// there are always more who want one, at least once in each of the load's.
-	const least = 2 * ports * (load / hold)
-	most := 2 * ports * (int64(took/(hold*time.Second)) + 1)
+	const least = 2 * ports * (load / timeout)
+	most := 2 * ports * (int64(took/(timeout*time.Second)) + 1)
 	if n := p.counts["Connected"]; n < least || n > most {
 		t.Errorf("%d connected, want %d to %d of %d:\n%s", n, least, most, p.counts["attempts"], p.text)
 	}

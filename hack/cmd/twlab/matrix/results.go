@@ -25,7 +25,7 @@ type results struct {
 	skipped map[string]string
 	// answers are those to cells of the user's own, by their place in the file.
 	answers map[int]scenarios.Answered
-	// passed counts specs, cells and stories alike; failed names them.
+	// passed counts specs, cells or not; failed names them.
 	passed int
 	failed []string
 	// broken says what else was wrong with the run; empty when nothing was.
@@ -58,7 +58,7 @@ func read(dirs []string) (matrix, error) {
 }
 
 // errMixed is what is wrong with the results of hack/e2e --kernel ROLE=.
-var errMixed = errors.New("roles had kernels of their own, and a column is for one kernel")
+var errMixed = errors.New("some roles were guests with other kernels, and a column is for one kernel")
 
 // report is what is of interest in Ginkgo's report.json.
 type report []struct {

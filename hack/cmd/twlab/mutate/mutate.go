@@ -176,7 +176,7 @@ func (c choice) count(kernels claim.Kernels, rules []string) (n int) {
 			all = claim.Sample(f.Family, all)
 		}
 		for _, m := range all {
-			slow := f.NeedsVirtualTime(m.World) || c.quick && f.IsSlow(m.World)
+			slow := f.NeedsVirtualTime(m.Mutated) || c.quick && f.IsSlow(m.Mutated)
 			if slices.Contains(rules, m.Rule.Name) && !slow {
 				n++
 			}

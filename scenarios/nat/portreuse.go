@@ -18,10 +18,10 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// giveaway is the situation in which a MASQUERADE gateway gives, or does not
+// portReuse is the situation in which a MASQUERADE gateway gives, or does not
 // give, the address and port of earlier connections to a new one. In a lab with
 // a second client, that one connects; else it is the first client again.
-type giveaway struct {
+type portReuse struct {
 	lab                              *lab.Lab
 	first, second, gateway, balancer node.Node
 
@@ -31,10 +31,10 @@ type giveaway struct {
 	// left is what they leave at the balancer: LeftTimeWait, LeftEstablished or
 	// LeftNothing.
 	left situation.Left
-	// forgets has the gateway's entries of them run out before the new one.
-	forgets bool
-	// hold is how long the gateway keeps the entry of an ended connection.
-	hold time.Duration
+	// expired has the gateway's entries of them expire before the new one.
+	expired bool
+	// timeout is how long the gateway keeps the entry of an ended connection.
+	timeout time.Duration
 	// clock is the new connection's timestamp clock against the earlier ones',
 	// isn the same for the sequence number: Older or Newer.
 	clock, isn situation.Order
@@ -58,13 +58,13 @@ const otherPort uint16 = 41000
 var errUnlucky = errors.New("unlucky")
 
 // drive brings the situation about and has the new connection tried once.
-func (g *giveaway) drive(ctx context.Context) (claim.Seen, error) {
+func (g *portReuse) drive(ctx context.Context) (claim.Seen, error) {
 	err := g.lab.Capture(g.first.Identity().Name, g.second.Identity().Name, g.balancer.Identity().Name)
 	if err != nil {
 		return claim.Seen{}, err
 	}
 	const tries = 12
-	var seen giveawaySeen
+	var seen portReuseSeen
 	for range tries {
 		// A listener of its own each time, so that nothing is left of the last try.
 		if g.listener, err = g.balancer.Listen(ctx, tcp.ListenSpec{}); err != nil {
@@ -79,37 +79,37 @@ func (g *giveaway) drive(ctx context.Context) (claim.Seen, error) {
 		}
 	}
 	if err != nil {
-		return claim.Seen{}, fmt.Errorf("giveaway: %w", err)
+		return claim.Seen{}, fmt.Errorf("port reuse: %w", err)
 	}
 	return g.observations(seen), nil
 }
 
-func (g *giveaway) once(ctx context.Context) (giveawaySeen, error) {
+func (g *portReuse) once(ctx context.Context) (portReuseSeen, error) {
 	conns, err := g.open(ctx)
 	if err != nil {
-		return giveawaySeen{}, fmt.Errorf("open: %w", err)
+		return portReuseSeen{}, fmt.Errorf("open: %w", err)
 	}
 	began := time.Now()
 	for _, c := range conns {
 		if err := g.end(ctx, c); err != nil {
-			return giveawaySeen{}, fmt.Errorf("end: %w", err)
+			return portReuseSeen{}, fmt.Errorf("end: %w", err)
 		}
 	}
 	if err := g.settle(ctx); err != nil {
-		return giveawaySeen{}, err
+		return portReuseSeen{}, err
 	}
 	if err := g.age(ctx); err != nil {
-		return giveawaySeen{}, err
+		return portReuseSeen{}, err
 	}
 	seen, err := g.meet(ctx)
 	if err != nil {
-		return giveawaySeen{}, fmt.Errorf("new connection: %w", err)
+		return portReuseSeen{}, fmt.Errorf("new connection: %w", err)
 	}
 	return seen, g.inTime(began, seen)
 }
 
 // meet has the second client connect.
-func (g *giveaway) meet(ctx context.Context) (seen giveawaySeen, err error) {
+func (g *portReuse) meet(ctx context.Context) (seen portReuseSeen, err error) {
 	count, err := situation.CountMoves(ctx, g.second, g.gateway, g.balancer)
 	if err != nil {
 		return seen, err
@@ -146,7 +146,7 @@ func (g *giveaway) meet(ctx context.Context) (seen giveawaySeen, err error) {
 }
 
 // attempt is the new connection's.
-func (g *giveaway) attempt(ctx context.Context) ([]tcp.Result, error) {
+func (g *portReuse) attempt(ctx context.Context) ([]tcp.Result, error) {
 	over, stop := context.WithCancel(ctx)
 	defer stop()
 	var lister errgroup.Group
@@ -167,7 +167,7 @@ func (g *giveaway) attempt(ctx context.Context) ([]tcp.Result, error) {
 
 // secondISN is chosen against the number that the balancer expects next: the
 // SYN and the FIN of an earlier connection count one each.
-func (g *giveaway) secondISN() uint32 {
+func (g *portReuse) secondISN() uint32 {
 	if g.isn == situation.Older {
 		return situation.FirstISN + 2 - situation.IsnGap
 	}
@@ -176,15 +176,15 @@ func (g *giveaway) secondISN() uint32 {
 
 // inTime says that the gateway may have forgotten the earlier connections, where
 // it was to keep them: too much time has passed since they began to end.
-func (g *giveaway) inTime(began time.Time, seen giveawaySeen) error {
+func (g *portReuse) inTime(began time.Time, seen portReuseSeen) error {
 	met := time.Now()
 	if seen.syns.Sent > 1 {
 		met = seen.syns.SYNs[0].Sent
 	}
 	const margin = 100 * time.Millisecond
-	if g.left == situation.LeftTimeWait && !g.forgets && met.Sub(began) > g.hold-margin {
+	if g.left == situation.LeftTimeWait && !g.expired && met.Sub(began) > g.timeout-margin {
 		return fmt.Errorf("%w: the new connection came %v after the earlier ones, whose entries last %v",
-			errUnlucky, met.Sub(began), g.hold)
+			errUnlucky, met.Sub(began), g.timeout)
 	}
 	return nil
 }

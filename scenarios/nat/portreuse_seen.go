@@ -13,8 +13,8 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// giveawaySeen is what was seen of the new connection.
-type giveawaySeen struct {
+// portReuseSeen is what was seen of the new connection.
+type portReuseSeen struct {
 	outcome tcp.Result
 	syns    observe.SYNAccount
 	// sockets are the balancer's of the earlier connections just before the new
@@ -26,7 +26,7 @@ type giveawaySeen struct {
 
 // as is the source under which the first SYN that left the gateway did so; the
 // zero value when none did.
-func (s giveawaySeen) as() netip.AddrPort {
+func (s portReuseSeen) as() netip.AddrPort {
 	for _, syn := range s.syns.SYNs {
 		if syn.LeftGateway {
 			return syn.As
@@ -43,7 +43,7 @@ const (
 	portNone = "none" // no SYN has left the gateway
 )
 
-func (g *giveaway) portGiven(as netip.AddrPort) string {
+func (g *portReuse) portGiven(as netip.AddrPort) string {
 	switch {
 	case !as.IsValid():
 		return portNone
@@ -57,7 +57,7 @@ func (g *giveaway) portGiven(as netip.AddrPort) string {
 }
 
 // observations puts what was seen into the words of the rules.
-func (g *giveaway) observations(seen giveawaySeen) claim.Seen {
+func (g *portReuse) observations(seen portReuseSeen) claim.Seen {
 	s := claim.Seen{Moved: seen.moved}
 	as := seen.as()
 	s.Note("outcome", string(seen.outcome.Outcome))
@@ -83,7 +83,7 @@ func (g *giveaway) observations(seen giveawaySeen) claim.Seen {
 }
 
 // met is what the balancer had of the five-tuple that the SYN came with.
-func (s giveawaySeen) met(as netip.AddrPort) string {
+func (s portReuseSeen) met(as netip.AddrPort) string {
 	if !as.IsValid() {
 		return "nobody"
 	}
@@ -95,7 +95,7 @@ func (s giveawaySeen) met(as netip.AddrPort) string {
 
 // owner is whose entry at the gateway has the port that the new connection was
 // given, or when it was given none, that of the first earlier connection.
-func (g *giveaway) owner(seen giveawaySeen) string {
+func (g *portReuse) owner(seen portReuseSeen) string {
 	port := seen.as()
 	if !port.IsValid() {
 		port = g.outs[0]
@@ -112,8 +112,8 @@ func (g *giveaway) owner(seen giveawaySeen) string {
 	return "nobody"
 }
 
-// giveawayEvidence is what [giveaway.observations] notes of the new connection.
-func giveawayEvidence() []claim.Evidence {
+// portReuseEvidence is what [portReuse.observations] notes of the new connection.
+func portReuseEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		situation.OutcomeEvidence,
 		{Name: "port", Unit: "same, own, new or none", Means: "what port the gateway gave: an earlier connection's, the client's own, another one, or none"},

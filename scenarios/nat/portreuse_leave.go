@@ -19,7 +19,7 @@ type earlierConn struct {
 }
 
 // open makes the earlier connections and sets their clocks.
-func (g *giveaway) open(ctx context.Context) (conns []earlierConn, err error) {
+func (g *portReuse) open(ctx context.Context) (conns []earlierConn, err error) {
 	g.outs = nil
 	for i := range g.earlier {
 		from := netip.AddrPortFrom(netip.IPv4Unspecified(), situation.SourcePort+i)
@@ -47,7 +47,7 @@ func (g *giveaway) open(ctx context.Context) (conns []earlierConn, err error) {
 }
 
 // outside is what the gateway has made of a client's address and port.
-func (g *giveaway) outside(ctx context.Context, inside netip.AddrPort) (netip.AddrPort, error) {
+func (g *portReuse) outside(ctx context.Context, inside netip.AddrPort) (netip.AddrPort, error) {
 	flows, err := g.flows(ctx)
 	if err != nil {
 		return netip.AddrPort{}, err
@@ -61,13 +61,13 @@ func (g *giveaway) outside(ctx context.Context, inside netip.AddrPort) (netip.Ad
 }
 
 // flows are the gateway's entries of connections to the listener.
-func (g *giveaway) flows(ctx context.Context) ([]observe.Flow, error) {
+func (g *portReuse) flows(ctx context.Context) ([]observe.Flow, error) {
 	all, err := g.gateway.Flows(ctx)
 	return slices.DeleteFunc(all, func(f observe.Flow) bool { return f.Original.Dst != g.listener.Addr }), err
 }
 
 // end has both sides do what leaves the wanted state.
-func (g *giveaway) end(ctx context.Context, c earlierConn) error {
+func (g *portReuse) end(ctx context.Context, c earlierConn) error {
 	if g.left != situation.LeftEstablished {
 		if err := g.balancer.End(ctx, c.balancer, tcp.CloseNow); err != nil {
 			return err
@@ -86,7 +86,7 @@ func (g *giveaway) end(ctx context.Context, c earlierConn) error {
 
 // settle waits until the balancer and the gateway are through with the ends of
 // the earlier connections.
-func (g *giveaway) settle(ctx context.Context) error {
+func (g *portReuse) settle(ctx context.Context) error {
 	at, entry := observe.TimeWait, string(observe.TimeWait)
 	if g.left == situation.LeftEstablished {
 		at, entry = observe.Established, string(observe.Established)
@@ -115,7 +115,7 @@ func (g *giveaway) settle(ctx context.Context) error {
 // age waits until the balancer's TIME_WAIT and the gateway's entry are over where
 // they are to be. To look at all sockets and entries of a machine is dear, so
 // that nobody looks before their time.
-func (g *giveaway) age(ctx context.Context) error {
+func (g *portReuse) age(ctx context.Context) error {
 	began := time.Now()
 	if g.left == situation.LeftNothing {
 		err := observe.Await(ctx, "the end of TIME_WAIT", func() (bool, error) {
@@ -129,11 +129,11 @@ func (g *giveaway) age(ctx context.Context) error {
 			return err
 		}
 	}
-	if !g.forgets {
+	if !g.expired {
 		return nil
 	}
-	return observe.Await(ctx, "the gateway to forget", func() (bool, error) {
-		if time.Since(began) < g.hold { // it began before us
+	return observe.Await(ctx, "the gateway's entries to expire", func() (bool, error) {
+		if time.Since(began) < g.timeout { // it began before us
 			return false, nil
 		}
 		flows, err := g.flows(ctx)
