@@ -65,10 +65,7 @@ type Timeouts struct {
 	Connect   time.Duration // 5 s
 	Client    time.Duration // 1 min
 	Server    time.Duration // 1 min
-	KeepAlive time.Duration // "http-keep-alive": like Request
-	Request   time.Duration // "http-request": like Client
-	ClientFIN time.Duration // "client-fin": like Client
-	ServerFIN time.Duration // "server-fin": like Server
+	KeepAlive time.Duration // "http-keep-alive": like Client
 }
 
 // Config is one frontend, and one backend with all the servers. Its zero value
@@ -80,8 +77,6 @@ type Config struct {
 	Bind netip.AddrPort
 	// Servers are called server0, server1, ...
 	Servers []netip.AddrPort
-	// Balance is the algorithm ("leastconn", "source"); "" is roundrobin.
-	Balance string
 
 	Connections Connections
 	Reuse       Reuse
@@ -91,23 +86,13 @@ type Config struct {
 	Source                           Source
 	Timeouts                         Timeouts
 
-	// MaxConn is how many connections there may be, ServerMaxConn how many to
-	// each server; the others wait. 0 is HAProxy's choice, and no limit.
-	MaxConn, ServerMaxConn int
 	// Retries is how often a failed connect to a server is tried again; 0 is
 	// HAProxy's default, 3, and a negative number is never.
 	Retries int
-	// Redispatch lets the last of the retries go to another server.
-	Redispatch bool
-	// Check is the interval of health checks; 0 is none.
-	Check time.Duration
-	// Threads is how many HAProxy has; 0 is one. Shards is how many sockets listen
-	// side by side for them (SO_REUSEPORT); 0 is one, and more need HAProxy 2.5.
-	Threads, Shards int
 
-	// GlobalLines, FrontendLines and BackendLines are added to their sections, for
-	// what has no field here.
-	GlobalLines, FrontendLines, BackendLines []string
+	// FrontendLines and BackendLines are added to their sections, for what has no field
+	// here: "balance leastconn", "timeout client-fin 5s".
+	FrontendLines, BackendLines []string
 }
 
 // defaultPort is the port when Bind has none.
@@ -139,9 +124,8 @@ func (c Config) Validate() error {
 	s := c.Source
 	bad(s.First > s.Last || s.First == 0 && s.Last != 0, fmt.Errorf("source ports %d-%d: want the smaller one first, and not 0", s.First, s.Last))
 	bad(s.First != 0 && (!s.Addr.IsValid() || s.Addr.IsUnspecified()), fmt.Errorf("source ports %d-%d: HAProxy overlooks them without an address", s.First, s.Last))
-	bad(min(c.MaxConn, c.ServerMaxConn, c.Threads, c.Shards) < 0, errors.New("a number of connections, threads or shards is negative"))
 	t := c.Timeouts
-	shortest := min(t.Connect, t.Client, t.Server, t.KeepAlive, t.Request, t.ClientFIN, t.ServerFIN, c.Check)
+	shortest := min(t.Connect, t.Client, t.Server, t.KeepAlive)
 	bad(shortest < 0, fmt.Errorf("a timeout of %v", shortest))
 	if len(errs) > 0 {
 		return fmt.Errorf("haproxy: %w", errors.Join(errs...))
@@ -163,7 +147,6 @@ func (c Config) text(statistics int) (string, error) {
 }
 
 var configuration = template.Must(template.New("haproxy.cfg").Funcs(template.FuncMap{
-	"or0": func(n, otherwise int) int { return cmp.Or(n, otherwise) },
 	"ms": func(d time.Duration, otherwise string) string {
 		if d == 0 {
 			return otherwise
@@ -173,11 +156,7 @@ var configuration = template.Must(template.New("haproxy.cfg").Funcs(template.Fun
 }).Parse(`global
 	log stdout format raw local0
 	stats socket fd@{{.Statistics}} level operator
-	nbthread {{or0 .Threads 1}}
-{{- with .MaxConn}}
-	maxconn {{.}}{{end}}
-{{- range .GlobalLines}}
-	{{.}}{{end}}
+	nbthread 1
 
 defaults
 	mode {{or .Mode "tcp"}}
@@ -187,23 +166,13 @@ defaults
 	timeout server {{ms .Timeouts.Server "1m"}}
 {{- with ms .Timeouts.KeepAlive ""}}
 	timeout http-keep-alive {{.}}{{end}}
-{{- with ms .Timeouts.Request ""}}
-	timeout http-request {{.}}{{end}}
-{{- with ms .Timeouts.ClientFIN ""}}
-	timeout client-fin {{.}}{{end}}
-{{- with ms .Timeouts.ServerFIN ""}}
-	timeout server-fin {{.}}{{end}}
 {{- if .Retries}}
 	retries {{if gt .Retries 0}}{{.Retries}}{{else}}0{{end}}{{end}}
-{{- if .Redispatch}}
-	option redispatch{{end}}
 {{- with .Connections}}
 	option {{.}}{{end}}
 
 frontend clients
-	bind {{.Frontend}}{{with .Shards}} shards {{.}}{{end}}
-{{- with .MaxConn}}
-	maxconn {{.}}{{end}}
+	bind {{.Frontend}}
 {{- if .NoLingerClients}}
 	option nolinger{{end}}
 	log-format "{{.LogFormat}}"
@@ -212,7 +181,7 @@ frontend clients
 	default_backend servers
 
 backend servers
-	balance {{or .Balance "roundrobin"}}
+	balance roundrobin
 {{- with .Reuse}}
 	http-reuse {{.}}{{end}}
 {{- if .NoLingerServers}}
@@ -220,7 +189,7 @@ backend servers
 {{- range .BackendLines}}
 	{{.}}{{end}}
 {{- range $i, $addr := .Servers}}
-	server server{{$i}} {{$addr}}{{with $.SourceAddress}} source {{.}}{{end}}{{with $.ServerMaxConn}} maxconn {{.}}{{end}}{{with ms $.Check ""}} check inter {{.}}{{end}}{{end}}
+	server server{{$i}} {{$addr}}{{with $.SourceAddress}} source {{.}}{{end}}{{end}}
 `))
 
 // LogFormat is what HAProxy writes when a connection, or a request in mode HTTP,

@@ -208,7 +208,7 @@ func (c Config) check(ctx context.Context, path, text string) (err error) {
 	if err == nil {
 		return nil
 	}
-	if old := c.tooOld(ctx, path); old != nil {
+	if old := tooOld(ctx, path); old != nil {
 		return old
 	}
 	return fmt.Errorf("%w: %w:\n%s", ErrRejected, err, alerts(string(said)))

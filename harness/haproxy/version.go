@@ -21,23 +21,9 @@ func (v version) before(other version) bool {
 	return v.major < other.major || v.major == other.major && v.minor < other.minor
 }
 
-// wants lists what the configuration uses that not every version has.
-func (c Config) wants() []want {
-	all := []want{{"this harness", oldest}}
-	if c.Shards != 0 {
-		all = append(all, want{"bind ... shards", version{2, 5}})
-	}
-	return all
-}
-
-type want struct {
-	what  string
-	since version
-}
-
-// tooOld says which part of the configuration the HAProxy that is installed does
-// not know yet. It is nil when that is not the problem.
-func (c Config) tooOld(ctx context.Context, path string) error {
+// tooOld says that the HAProxy that is installed is older than that. It is nil when that is
+// not the problem.
+func tooOld(ctx context.Context, path string) error {
 	said, err := exec.CommandContext(ctx, path, "-v").Output()
 	if err != nil {
 		return nil //nolint:nilerr // a program that cannot even say this has another problem
@@ -48,10 +34,8 @@ func (c Config) tooOld(ctx context.Context, path string) error {
 	if _, err := fmt.Sscanf(string(said), "%s version %d.%d", &name, &have.major, &have.minor); err != nil {
 		return nil //nolint:nilerr // as above
 	}
-	for _, w := range c.wants() {
-		if have.before(w.since) {
-			return fmt.Errorf("%w: %s needs HAProxy %v, and this is %v; install a later one", ErrTooOld, w.what, w.since, have)
-		}
+	if have.before(oldest) {
+		return fmt.Errorf("%w: want HAProxy %v, and this is %v; install a later one", ErrTooOld, oldest, have)
 	}
 	return nil
 }

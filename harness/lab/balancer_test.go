@@ -45,7 +45,7 @@ func TestBalancersReachAllServers(t *testing.T) {
 	}{
 		"haproxy behind masquerade": {lab.Masquerade, lab.BalancerSpec{Program: haproxy.Balancer{}}, balancer},
 		"haproxy alone":             {lab.NoGateway, lab.BalancerSpec{Program: haproxy.Balancer{}, Port: 8000, ServerPort: 9000}, balancer},
-		"haproxy behind a router":   {lab.Routed, lab.BalancerSpec{Program: haproxy.Balancer{Config: haproxy.Config{Balance: "leastconn"}}}, balancer},
+		"haproxy behind a router":   {lab.Routed, lab.BalancerSpec{Program: haproxy.Balancer{Config: haproxy.Config{BackendLines: []string{"balance leastconn"}}}}, balancer},
 		"nginx behind masquerade":   {lab.Masquerade, lab.BalancerSpec{Program: nginx.Balancer{}}, balancer},
 		"dnat behind masquerade":    {lab.Masquerade, lab.BalancerSpec{Kind: lab.DNAT, Statistic: lab.InTurn}, gateway},
 		"dnat behind a router":      {lab.Routed, lab.BalancerSpec{Kind: lab.DNAT, Port: 8000, ServerPort: 9000}, client},
