@@ -89,6 +89,7 @@ func RenderClaims(to io.Writer) error {
 	}
 	fmt.Fprintf(&out, "\n# Families and rules\n\n")
 	fmt.Fprintf(&out, "The first rule that matches a cell and its kernels counts. A feature is probed on the kernel where a probe exists.\n")
+	renderTotals(&out, tried)
 	for _, f := range scenarios.Families() {
 		renderFamily(&out, f.Family, tried)
 	}
@@ -105,14 +106,14 @@ const claimsIntroduction = `<!-- Generated from scenarios/*/*.go by go test ./sc
 
 *The document* is a cloud vendor's advice on clients with too many connections in TIME_WAIT behind a HAProxy load balancer
 (「客户端 timewait 过多解决方案」, 2021). Each of its sentences about sysctls, TIME_WAIT, NAT, SYNs and remedies is quoted
-here, with what is true instead, and with the rules that prove it: each is tried on the running kernel in all its cells, and
+here, with what is true of it, and with the rules that prove it. A rule is tried on the running kernel in its cells, and
 fails when the kernel does something else. To see for yourself:
 
     hack/e2e --label-filter 'rule:tuple-older-timestamp-answered'
 
-Words: a *five-tuple* is protocol, both addresses and both ports; the *balancer* stands for HAProxy's side, *client* and
-*gateway* for the others. A *cell* is one combination that is tried; in brackets is how many of them an ordinary run tries for a rule
-on the newest kernel that the rules know. Rules for older kernels are declared from the kernels' sources and tried where such a kernel runs.
+Words: a *five-tuple* is protocol, both addresses and both ports. The *balancer* is the side of HAProxy, the *gateway* the NAT in front of
+the *client*. A *cell* is one combination of settings; the number in brackets is how many cells of a rule an ordinary run tries on the newest
+kernel that the rules know. Rules for older kernels are read from the kernels' sources, and tried where such a kernel runs.
 
 Marks: **right**, **imprecise** (true in part, or under conditions that are not named), **wrong**, **dated** (of kernels no
 longer in use); and **question** for what the document leaves open, which is answered.
@@ -184,10 +185,10 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 		fmt.Fprintf(out, "\nProved by: %s\n", strings.Join(proofs, ", "))
 	}
 	if len(others) > 0 {
-		fmt.Fprintf(out, "\nDeclared for older kernels, from their sources: %s\n", strings.Join(others, ", "))
+		fmt.Fprintf(out, "\nFor older kernels, read from their sources: %s\n", strings.Join(others, ", "))
 	}
 	if standIns > 0 {
-		fmt.Fprintf(out, "\nWithout such a kernel, in an emulation that proves nothing of any: `hack/e2e --label-filter emulated` (%d cells)\n", standIns)
+		fmt.Fprintf(out, "\nWithout such a kernel there is an emulation, which proves nothing about any kernel: `hack/e2e --label-filter emulated` (%d cells)\n", standIns)
 	}
 	if len(virtual) > 0 {
 		fmt.Fprintf(out, "\nProved where idle time passes at once (`hack/e2e --kernel all=NAME --virtual-time --label-filter virtual-time`): %s\n", strings.Join(virtual, ", "))
@@ -212,7 +213,7 @@ func renderFamily(out *strings.Builder, f claim.Family, tried map[string]trials)
 	fmt.Fprintf(out, "\n## %s\n\n%s\n\n", f.Name, f.About)
 	fmt.Fprintf(out, "%d cells of %d possible ones are tried in an ordinary run, %d of them slow. ", ordinary, len(f.All()), slow)
 	if virtual > 0 {
-		fmt.Fprintf(out, "%d more take hours or days and want a machine in which idle time passes at once. ", virtual)
+		fmt.Fprintf(out, "%d more take hours or days, and are tried in virtual time only, where idle time passes at once. ", virtual)
 	}
 	out.WriteString("Axes, the usual value first:\n\n")
 	for _, a := range f.Axes {
@@ -228,7 +229,7 @@ func renderFamily(out *strings.Builder, f claim.Family, tried map[string]trials)
 	for _, e := range f.Evidence {
 		aside := ""
 		if e.Aside {
-			aside = "; for the reader, no rule goes by it"
+			aside = "; shown only, no rule uses it"
 		}
 		fmt.Fprintf(out, "- `%s` (%s): %s%s\n", e.Name, e.Unit, e.Means, aside)
 	}
@@ -254,6 +255,27 @@ func renderFamily(out *strings.Builder, f claim.Family, tried map[string]trials)
 			fmt.Fprintf(out, "- %s\n", e)
 		}
 	}
+}
+
+// renderTotals says how many of everything there are.
+func renderTotals(out *strings.Builder, tried map[string]trials) {
+	families := scenarios.Families()
+	possible, rules, withCells, emulated := 0, 0, 0, 0
+	var all trials
+	for _, f := range families {
+		possible += len(f.All())
+		rules += len(f.Rules)
+	}
+	for _, n := range tried {
+		withCells++
+		all.ordinary += n.ordinary
+		all.virtual += n.virtual
+	}
+	for _, n := range emulatedByRule() {
+		emulated += n
+	}
+	fmt.Fprintf(out, "\n%d families have %d possible cells and %d rules. On the newest kernel an ordinary run tries %d cells, virtual time %d more, and an emulation %d; "+
+		"%d rules have a cell there, and the others are about older kernels.\n", len(families), possible, rules, all.ordinary, all.virtual, emulated, withCells)
 }
 
 // where puts a set of cells into words, axes in the family's order.
