@@ -229,19 +229,11 @@ func TestFeaturesAreDescribedAndUsed(t *testing.T) {
 		if !used[f.Feature] {
 			t.Errorf("no rule turns on feature %s: what only a driver goes by is no feature of harness/kernel/feature.go", f.Feature)
 		}
-		probes := 0
-		for _, there := range []bool{
-			f.Sysctl != "", f.Counter != "", f.Symbol != "", f.Default != (kernel.Default{}), f.Refused != (kernel.Refused{}), f.Option,
-		} {
-			if there {
-				probes++
-			}
-		}
-		if probes > 1 {
-			t.Errorf("feature %s in harness/kernel/feature.go: %d probes, of which only one would be asked", f.Feature, probes)
+		if (f.Probe.Kind == kernel.NoProbe) != (f.Probe.Name == "") {
+			t.Errorf("feature %s in harness/kernel/feature.go: want a probe's kind and the name of what it looks at, or neither", f.Feature)
 		}
 		if f.Means == "" || f.Source == "" || (len(f.In) == 0) != f.OfGuests {
-			t.Errorf("feature %s in harness/kernel/feature.go: want a meaning, a source, and either releases or Apart", f.Feature)
+			t.Errorf("feature %s in harness/kernel/feature.go: want a meaning, a source, and either releases or OfGuests", f.Feature)
 		}
 	}
 }

@@ -45,18 +45,8 @@ type FeatureInfo struct {
 	Feature Feature
 	Means   string
 	Source  string
-	// Sysctl, Counter or Symbol is the probe: the kernel has the feature when
-	// it has this sysctl in a network namespace, this counter, or this symbol
-	// (/proc/kallsyms).
-	Sysctl, Counter, Symbol string
-	// Default is a probe, too: a sysctl that says one thing on kernels with the
-	// feature and another on those without, as long as nobody has set it.
-	Default Default
-	// Refused is a probe, too: a value that kernels with the feature do not take.
-	Refused Refused
-	// Option is a probe, too: a socket option that connections ask for (package
-	// roles tries it).
-	Option bool
+	// Probe decides where it is one. Its zero value is none.
+	Probe Probe
 	// In are the mainline releases that have it.
 	In []Span
 	// Settled, when it is set, says that the feature is found out by bringing the
@@ -69,11 +59,47 @@ type FeatureInfo struct {
 	OfGuests bool
 }
 
-// Default is a sysctl whose default says whether a kernel has a feature.
-type Default struct{ Sysctl, With, Without string }
+// ProbeKind is what a probe looks at.
+type ProbeKind string
 
-// Refused is a value of a sysctl that some kernels take and others do not.
-type Refused struct{ Sysctl, Value string }
+// The kinds of probes. The zero value is no probe.
+const (
+	NoProbe ProbeKind = ""
+	// BySysctl: a network namespace has a sysctl of the name.
+	BySysctl ProbeKind = "sysctl"
+	// ByCounter: the kernel has a counter of the name.
+	ByCounter ProbeKind = "counter"
+	// BySymbol: the kernel has a symbol of the name (/proc/kallsyms).
+	BySymbol ProbeKind = "symbol"
+	// ByDefault: the sysctl of the name, as long as nobody has set it, has the Value; and
+	// the value Without on a kernel that lacks the feature.
+	ByDefault ProbeKind = "default"
+	// ByRefusal: the sysctl of the name does not take the Value.
+	ByRefusal ProbeKind = "refusal"
+	// ByOption: a connection can be made with the socket option of the name.
+	ByOption ProbeKind = "socket option"
+)
+
+// Probe is how to find out whether the kernel of a node has a feature; package roles does it.
+type Probe struct {
+	Kind           ProbeKind
+	Name           string
+	Value, Without string
+}
+
+// String says what has the feature, in Markdown.
+func (p Probe) String() string {
+	switch p.Kind {
+	case ByDefault:
+		return fmt.Sprintf("default of `%s`: %s, not %s", p.Name, p.Value, p.Without)
+	case ByRefusal:
+		return fmt.Sprintf("`%s` does not take %s", p.Name, p.Value)
+	case NoProbe:
+		return "none"
+	default:
+		return fmt.Sprintf("%s `%s`", p.Kind, p.Name)
+	}
+}
 
 // Span is a range of mainline releases. A zero From means since ever, a zero
 // Until means until now; Until itself is outside.
@@ -111,7 +137,7 @@ func Features() []FeatureInfo {
 func reuseFeatures() []FeatureInfo {
 	return []FeatureInfo{
 		{
-			Feature: PassivePAWS, Counter: "TcpExt.PAWSPassive", In: until(4, 12),
+			Feature: PassivePAWS, Probe: Probe{Kind: ByCounter, Name: "TcpExt.PAWSPassive"}, In: until(4, 12),
 			Means:  "the code behind tcp_tw_recycle, whose counter says which SYNs it drops",
 			Source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle",
 		},
@@ -121,12 +147,12 @@ func reuseFeatures() []FeatureInfo {
 			Source: "commit a26552afe894, tcp: don't allow syn packets without timestamps to pass tcp_tw_recycle logic",
 		},
 		{
-			Feature: LoopbackReuse, In: since(4, 19), Refused: Refused{"net.ipv4.tcp_tw_reuse", "3"},
+			Feature: LoopbackReuse, In: since(4, 19), Probe: Probe{Kind: ByRefusal, Name: "net.ipv4.tcp_tw_reuse", Value: "3"},
 			Means:  "tcp_tw_reuse knows 2, loopback only, which is the default",
 			Source: "commit 79e9fed46038, net-tcp: extend tcp_tw_reuse sysctl to enable loopback only optimization",
 		},
 		{
-			Feature: ReuseDelay, Sysctl: "net.ipv4.tcp_tw_reuse_delay", In: since(6, 14),
+			Feature: ReuseDelay, Probe: Probe{Kind: BySysctl, Name: "net.ipv4.tcp_tw_reuse_delay"}, In: since(6, 14),
 			Means:  "the age at which tcp_tw_reuse takes a TIME_WAIT is a sysctl, in milliseconds since its entry",
 			Source: "commit ca6a6f93867a, tcp: Add sysctl to configure TIME-WAIT reuse delay",
 		},
@@ -147,7 +173,7 @@ func clockFeatures() []FeatureInfo {
 			Source: "commit 9a568de4818d, tcp: switch TCP TS option (RFC 7323) to 1ms clock",
 		},
 		{
-			Feature: OffsetPerPort, Symbol: "secure_tcp_seq_and_ts_off", In: since(7, 0),
+			Feature: OffsetPerPort, Probe: Probe{Kind: BySymbol, Name: "secure_tcp_seq_and_ts_off"}, In: since(7, 0),
 			Means:  "the random offset of the timestamp clock depends on the ports too, so that one host has many clocks",
 			Source: "commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset; in many stable kernels",
 		},
@@ -173,7 +199,7 @@ func wayFeatures() []FeatureInfo {
 			Source: "commit 4589725502871, netfilter: snat: evict closing tcp entries on reply tuple collision",
 		},
 		{
-			Feature: LatePort, In: since(4, 2), Option: true,
+			Feature: LatePort, In: since(4, 2), Probe: Probe{Kind: ByOption, Name: "IP_BIND_ADDRESS_NO_PORT"},
 			Means:  "IP_BIND_ADDRESS_NO_PORT leaves the choice of the port to connect",
 			Source: "commit 90c337da1524, inet: add IP_BIND_ADDRESS_NO_PORT to overcome bind(0) limitations",
 		},
@@ -199,27 +225,27 @@ func limitFeatures() []FeatureInfo {
 			Source: "net/ipv4/sysctl_net_ipv4.c of 3.2: register_sysctl_paths; of 3.10: register_net_sysctl(&init_net)",
 		},
 		{
-			Feature: EvenPorts, In: since(4, 2), Default: Default{"net.ipv4.ip_local_port_range", "32768 60999", "32768 61000"},
+			Feature: EvenPorts, In: since(4, 2), Probe: Probe{Kind: ByDefault, Name: "net.ipv4.ip_local_port_range", Value: "32768 60999", Without: "32768 61000"},
 			Means:  "connect takes ports of one parity first, and the range of ports ends at 60999",
 			Source: "commit 07f4c90062f8, tcp/dccp: try to not exhaust ip_local_port_range in connect()",
 		},
 		{
-			Feature: EhashEntries, Sysctl: "net.ipv4.tcp_ehash_entries", In: since(6, 1),
+			Feature: EhashEntries, Probe: Probe{Kind: BySysctl, Name: "net.ipv4.tcp_ehash_entries"}, In: since(6, 1),
 			Means:  "the size of the socket hash can be read",
 			Source: "commit d1e5e6408b30, tcp: Introduce optional per-netns ehash",
 		},
 		{
-			Feature: SixSYNRetries, In: since(3, 7), Default: Default{"net.ipv4.tcp_syn_retries", "6", "5"},
+			Feature: SixSYNRetries, In: since(3, 7), Probe: Probe{Kind: ByDefault, Name: "net.ipv4.tcp_syn_retries", Value: "6", Without: "5"},
 			Means:  "a SYN is repeated six times instead of five",
 			Source: "commit 6c9ff979d192, tcp: Increase timeout for SYN segments",
 		},
 		{
-			Feature: ACKRatelimit, Counter: "TcpExt.TCPACKSkippedTimeWait", In: since(4, 0),
+			Feature: ACKRatelimit, Probe: Probe{Kind: ByCounter, Name: "TcpExt.TCPACKSkippedTimeWait"}, In: since(4, 0),
 			Means:  "ACKs that answer out-of-window segments are limited in number, and counted when left out",
 			Source: "commits 032ee4236954 and 4fb17a609167, tcp: mitigate ACK loops for connections as tcp_timewait_sock",
 		},
 		{
-			Feature: LongBacklog, In: since(5, 4), Default: Default{"net.core.somaxconn", "4096", "128"},
+			Feature: LongBacklog, In: since(5, 4), Probe: Probe{Kind: ByDefault, Name: "net.core.somaxconn", Value: "4096", Without: "128"},
 			Means:  "somaxconn is 4096 by default instead of 128",
 			Source: "commit 19f92a030ca6, net: increase SOMAXCONN to 4096",
 		},
@@ -269,7 +295,7 @@ func shownSysctls() (all []FeatureInfo) {
 			continue
 		}
 		all = append(all, FeatureInfo{
-			Feature: s.Shown, Sysctl: s.Name, In: s.shownIn(), Source: s.Source,
+			Feature: s.Shown, Probe: Probe{Kind: BySysctl, Name: s.Name}, In: s.shownIn(), Source: s.Source,
 			Means: "each network namespace shows " + s.Name,
 		})
 	}
@@ -294,9 +320,9 @@ func FactsOf(r Release) Facts {
 // Disagreements says, a line each, where a probe found something else than the
 // release says of mainline: a distribution's backport, most likely. The probe counts.
 func (f Facts) Disagreements() (lines []string) {
-	ownMachine := f.Features[IsGuest] == Yes
+	guest := f.Features[IsGuest] == Yes
 	for _, info := range Features() {
-		if info.Sysctl != "" && ownMachine {
+		if info.Probe.Kind == BySysctl && guest {
 			continue // the first namespace shows what is one value for the whole machine
 		}
 		byRelease := info.byRelease(f.Release)

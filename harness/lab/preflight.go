@@ -22,7 +22,10 @@ import (
 // Requirements lists what labs and their observations need of the machine that they
 // run on. Each is tried out in namespaces of its own, so that examining them
 // changes nothing. What plugs in has requirements of its own.
-func Requirements() []kernel.Requirement {
+func Requirements() []kernel.Requirement { return append(needed(), useful()...) }
+
+// needed is what no lab can do without.
+func needed() []kernel.Requirement {
 	return []kernel.Requirement{
 		{
 			Name:  "network namespaces",
@@ -44,20 +47,6 @@ func Requirements() []kernel.Requirement {
 			Probe: probeGateway,
 		},
 		{
-			Name: "TCP sysctls per namespace",
-			Hint: "use Linux 4.19 or later; before, a node has the machine's own value of some sysctls, " +
-				"and what needs another one there is skipped",
-			Optional: true,
-			Probe: inNewNamespace(func(context.Context) (string, error) {
-				for _, name := range []string{"tcp_timestamps", "tcp_tw_reuse", "tcp_rfc1337", "tcp_fin_timeout"} {
-					if _, err := kernel.ReadSysctl("net.ipv4." + name); err != nil {
-						return "", err
-					}
-				}
-				return "", nil
-			}),
-		},
-		{
 			Name:  "control of clocks and sequence numbers",
 			Hint:  "use a kernel with CONFIG_CHECKPOINT_RESTORE",
 			Probe: probeRepair,
@@ -71,6 +60,26 @@ func Requirements() []kernel.Requirement {
 					return "", err
 				}
 				return "", tap.Stop()
+			}),
+		},
+	}
+}
+
+// useful is what some specs need.
+func useful() []kernel.Requirement {
+	return []kernel.Requirement{
+		{
+			Name: "TCP sysctls per namespace",
+			Hint: "use Linux 4.19 or later; before, a node has the machine's own value of some sysctls, " +
+				"and what needs another one there is skipped",
+			Optional: true,
+			Probe: inNewNamespace(func(context.Context) (string, error) {
+				for _, name := range []string{"tcp_timestamps", "tcp_tw_reuse", "tcp_rfc1337", "tcp_fin_timeout"} {
+					if _, err := kernel.ReadSysctl("net.ipv4." + name); err != nil {
+						return "", err
+					}
+				}
+				return "", nil
 			}),
 		},
 		{

@@ -319,25 +319,15 @@ func renderFeatures(out *strings.Builder) {
 		for _, s := range f.In {
 			spans = append(spans, s.String())
 		}
-		probe := "release"
-		if f.OfGuests {
-			spans, probe = []string{"any"}, "each node a guest (`--kernel ROLE=`)"
-		}
-		if f.Settled != (kernel.Release{}) {
-			probe = fmt.Sprintf("tried before %v on a guest, else release", f.Settled)
-		}
-		for _, p := range []struct{ kind, name string }{{"sysctl", f.Sysctl}, {"counter", f.Counter}, {"symbol", f.Symbol}} {
-			if p.name != "" {
-				probe = fmt.Sprintf("%s `%s`", p.kind, p.name)
-			}
-		}
+		probe := f.Probe.String()
 		switch {
-		case f.Default != (kernel.Default{}):
-			probe = fmt.Sprintf("default of `%s`: %s, not %s", f.Default.Sysctl, f.Default.With, f.Default.Without)
-		case f.Refused != (kernel.Refused{}):
-			probe = fmt.Sprintf("`%s` does not take %s", f.Refused.Sysctl, f.Refused.Value)
-		case f.Option:
-			probe = "socket option"
+		case f.Probe.Kind != kernel.NoProbe:
+		case f.OfGuests:
+			spans, probe = []string{"any"}, "each node a guest (`--kernel ROLE=`)"
+		case f.Settled != (kernel.Release{}):
+			probe = fmt.Sprintf("tried before %v on a guest, else release", f.Settled)
+		default:
+			probe = "release"
 		}
 		fmt.Fprintf(out, "| %s | %s | %s | %s | %s |\n", f.Feature, f.Means, strings.Join(spans, "; "), probe, f.Source)
 	}

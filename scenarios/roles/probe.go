@@ -22,22 +22,7 @@ func Probe(ctx context.Context, n node.Node) (kernel.Facts, error) {
 	}
 	facts := kernel.FactsOf(release)
 	for _, f := range kernel.Features() {
-		var fact kernel.Fact
-		var err error
-		switch {
-		case f.Sysctl != "":
-			fact, err = situation.HasSysctl(ctx, n, f.Sysctl)
-		case f.Counter != "":
-			fact, err = hasCounter(ctx, n, f.Counter)
-		case f.Symbol != "":
-			fact, err = n.HasSymbol(ctx, f.Symbol)
-		case f.Default != (kernel.Default{}):
-			fact, err = byDefault(ctx, n, f.Default)
-		case f.Refused != (kernel.Refused{}):
-			fact, err = byRefusal(ctx, n, f.Refused)
-		case f.Option:
-			fact, err = byOption(ctx, n)
-		}
+		fact, err := try(ctx, n, f.Probe)
 		if err != nil {
 			return kernel.Facts{}, fmt.Errorf("probe %s: %w", f.Feature, err)
 		}
@@ -46,6 +31,26 @@ func Probe(ctx context.Context, n node.Node) (kernel.Facts, error) {
 		}
 	}
 	return facts, nil
+}
+
+func try(ctx context.Context, n node.Node, p kernel.Probe) (kernel.Fact, error) {
+	switch p.Kind {
+	case kernel.BySysctl:
+		return situation.HasSysctl(ctx, n, p.Name)
+	case kernel.ByCounter:
+		return hasCounter(ctx, n, p.Name)
+	case kernel.BySymbol:
+		return n.HasSymbol(ctx, p.Name)
+	case kernel.ByDefault:
+		return byDefault(ctx, n, p)
+	case kernel.ByRefusal:
+		return byRefusal(ctx, n, p)
+	case kernel.ByOption:
+		return byOption(ctx, n)
+	case kernel.NoProbe:
+		return kernel.Unknown, nil
+	}
+	return kernel.Unknown, fmt.Errorf("no such kind of probe: %q", p.Kind)
 }
 
 func hasCounter(ctx context.Context, n node.Node, name string) (kernel.Fact, error) {
@@ -61,17 +66,17 @@ func hasCounter(ctx context.Context, n node.Node, name string) (kernel.Fact, err
 
 // byDefault reads a sysctl that nobody is to have set. What is neither of the two
 // defaults, or is not shown here, tells nothing.
-func byDefault(ctx context.Context, n node.Node, d kernel.Default) (kernel.Fact, error) {
-	value, err := n.Sysctl(ctx, d.Sysctl)
+func byDefault(ctx context.Context, n node.Node, p kernel.Probe) (kernel.Fact, error) {
+	value, err := n.Sysctl(ctx, p.Name)
 	var absent *kernel.SysctlError
 	switch {
 	case errors.As(err, &absent):
 		return kernel.Unknown, nil
 	case err != nil:
 		return kernel.Unknown, err
-	case value == d.With:
+	case value == p.Value:
 		return kernel.Yes, nil
-	case value == d.Without:
+	case value == p.Without:
 		return kernel.No, nil
 	default:
 		return kernel.Unknown, nil
@@ -80,15 +85,15 @@ func byDefault(ctx context.Context, n node.Node, d kernel.Default) (kernel.Fact,
 
 // byRefusal tries to set a sysctl. Where that succeeds, it has its old value again
 // afterwards.
-func byRefusal(ctx context.Context, n node.Node, r kernel.Refused) (kernel.Fact, error) {
-	was, err := n.Sysctl(ctx, r.Sysctl)
+func byRefusal(ctx context.Context, n node.Node, p kernel.Probe) (kernel.Fact, error) {
+	was, err := n.Sysctl(ctx, p.Name)
 	if err == nil {
-		err = n.SetSysctl(ctx, r.Sysctl, r.Value)
+		err = n.SetSysctl(ctx, p.Name, p.Value)
 	}
 	var refused *kernel.SysctlError
 	switch {
 	case err == nil:
-		return kernel.No, n.SetSysctl(ctx, r.Sysctl, was)
+		return kernel.No, n.SetSysctl(ctx, p.Name, was)
 	case errors.Is(err, kernel.ErrSysctlValue):
 		return kernel.Yes, nil
 	case errors.As(err, &refused): // it cannot be set here
