@@ -276,12 +276,13 @@ func TestEveryPackageBelowHarnessIsChecked(t *testing.T) {
 	for dir, ok := range checked {
 		if !ok {
 			t.Errorf("the tests of %s leave what they like: "+
-				"give them func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }", filepath.Join("harness", dir))
+				"give them func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }, or exampletest.Main", filepath.Join("harness", dir))
 		}
 	}
 }
 
-// runsInMain tells whether a file has a TestMain and calls leak.Run.
+// runsInMain tells whether a file has a TestMain and calls leak.Run, or exampletest.Main,
+// which does.
 func runsInMain(file *ast.File) bool {
 	main, calls := false, false
 	ast.Inspect(file, func(n ast.Node) bool {
@@ -290,7 +291,7 @@ func runsInMain(file *ast.File) bool {
 			main = main || n.Name.Name == "TestMain" && n.Recv == nil
 		case *ast.SelectorExpr:
 			in, ok := n.X.(*ast.Ident)
-			calls = calls || ok && in.Name == "leak" && n.Sel.Name == "Run"
+			calls = calls || ok && (in.Name == "leak" && n.Sel.Name == "Run" || in.Name == "exampletest" && n.Sel.Name == "Main")
 		}
 		return true
 	})
