@@ -4,18 +4,15 @@ import (
 	"context"
 	"net/netip"
 
-	"twlab/scenarios/situation"
-
 	. "github.com/onsi/ginkgo/v2"
-
 	. "github.com/onsi/gomega"
-	"golang.org/x/sys/unix"
 
 	"twlab/harness/haproxy"
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/scenarios/situation"
 )
 
 // behind builds a lab of one client and one server with the balancer in between.
@@ -108,13 +105,6 @@ var _ = Describe("Behind a balancer", func() {
 		Eventually(l.timeWaits).WithArguments(ctx).Should(Equal(hops{Client: connects, BalancerToServer: connects}))
 	})
 
-	It("that is HAProxy, a server that closes first makes HAProxy close first towards the client: both have them", SpecTimeout(2*timeout), func(ctx SpecContext) {
-		l := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{}})
-		client, server := l.through(ctx, l.server(), connects)
-		server.closeBefore(ctx, client)
-		Eventually(l.timeWaits).WithArguments(ctx).Should(Equal(hops{BalancerToClient: connects, Server: connects}))
-	})
-
 	It("that is DNAT, a client that closes first has them alone: the balancer has no sockets, only a conntrack table", SpecTimeout(2*timeout), func(ctx SpecContext) {
 		l := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
 		client, server := l.through(ctx, l.server(), connects)
@@ -124,40 +114,6 @@ var _ = Describe("Behind a balancer", func() {
 		Expect(flows(ctx, l.Balancer())).To(HaveLen(connects))
 	})
 
-	It("that is DNAT, a server that closes first has them alone, and the client's ports are free", SpecTimeout(2*timeout), func(ctx SpecContext) {
-		l := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
-		client, server := l.through(ctx, l.server(), connects)
-		server.closeBefore(ctx, client)
-		Eventually(l.timeWaits).WithArguments(ctx).Should(Equal(hops{Server: connects}))
-	})
-
-	It("that is the end itself, a client that closes first has them alone", SpecTimeout(2*timeout), func(ctx SpecContext) {
-		l := behind(ctx, lab.BalancerSpec{})
-		client, server := l.through(ctx, l.Balancer(), connects)
-		client.closeBefore(ctx, server)
-		Eventually(l.timeWaits).WithArguments(ctx).Should(Equal(hops{Client: connects}))
-	})
-})
-
-var _ = Describe("A server that resets in the middle", func() {
-	It("resets the client's connection behind DNAT", SpecTimeout(2*timeout), func(ctx SpecContext) {
-		l := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
-		client, server := l.through(ctx, l.server(), 1)
-		client.tell(ctx, server)
-		noError(server.End(ctx, server.conns[0], tcp.Abort))
-		Expect(client.Receive(ctx, client.conns[0])).To(Equal(tcp.Received{Errno: unix.ECONNRESET}))
-	})
-
-	It("is an ordinary end to the client behind HAProxy, whose log knows better", SpecTimeout(2*timeout), func(ctx SpecContext) {
-		l := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{}})
-		moved := l.watchProgram(ctx)
-		client, server := l.through(ctx, l.server(), 1)
-		client.tell(ctx, server)
-		noError(server.End(ctx, server.conns[0], tcp.Abort))
-		Expect(client.Receive(ctx, client.conns[0])).To(Equal(tcp.Received{}))
-		Eventually(l.programLog).Should(ContainSubstring("end=SD"))
-		Expect(moved()).To(Rise("server0.srv_abrt"))
-	})
 })
 
 var _ = Describe("A server that does not listen", func() {

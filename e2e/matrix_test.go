@@ -11,13 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"twlab/scenarios/claim"
-	"twlab/scenarios/roles"
-	"twlab/scenarios/situation"
-	"twlab/scenarios/timewait"
-
 	. "github.com/onsi/ginkgo/v2"
-
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/gcustom"
 	"github.com/onsi/gomega/types"
@@ -28,6 +22,10 @@ import (
 	"twlab/harness/recycle"
 	"twlab/harness/topo"
 	"twlab/scenarios"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/roles"
+	"twlab/scenarios/situation"
+	"twlab/scenarios/timewait"
 )
 
 // What hack/e2e --cell and --kernel and hack/twlab mutate ask for, after the "--" of Ginkgo's flags.

@@ -9,15 +9,13 @@ import (
 	"path/filepath"
 	"slices"
 
-	"twlab/scenarios/claim"
-	"twlab/scenarios/situation"
-	"twlab/scenarios/timewait"
-
 	. "github.com/onsi/ginkgo/v2"
-
 	gtypes "github.com/onsi/ginkgo/v2/types"
 
 	"twlab/scenarios"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
+	"twlab/scenarios/timewait"
 )
 
 // Every process of a run has the same specs. To find out which takes half a second

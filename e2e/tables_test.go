@@ -12,13 +12,11 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"twlab/scenarios/claim"
-
 	. "github.com/onsi/ginkgo/v2"
-
 	gtypes "github.com/onsi/ginkgo/v2/types"
 
 	"twlab/scenarios"
+	"twlab/scenarios/claim"
 )
 
 // The names of the report entries that the tables are made of.

@@ -8,10 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"twlab/scenarios/situation"
-
 	. "github.com/onsi/ginkgo/v2"
-	"golang.org/x/sys/unix"
 
 	"twlab/e2e/failure"
 	"twlab/harness/kernel"
@@ -19,6 +16,7 @@ import (
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/scenarios/situation"
 )
 
 // timeout bounds every wait for evidence. It is generous, because it decides
@@ -183,15 +181,6 @@ func (l specLab) watchProgram(ctx SpecContext) func() kernel.Counters {
 	return watching(ctx, program.Stats)
 }
 
-// programLog is what the balancer's program has said.
-func (l specLab) programLog() (string, error) {
-	program, err := l.Program()
-	if err != nil {
-		return "", err
-	}
-	return program.Log()
-}
-
 // syns accounts for the SYNs of one outcome of a client's attempt.
 func (l specLab) syns(from node.Node, out tcp.Result, to netip.AddrPort) observe.SYNAccount {
 	GinkgoHelper()
@@ -208,33 +197,6 @@ func (l specLab) meet(ctx SpecContext, situation situation.FiveTuple) situation.
 	seen, err := situation.Drive(within, l.Lab)
 	noError(err)
 	return seen
-}
-
-// timeWaitOlderThan waits until the node's only TIME_WAIT has been there for
-// some time, by the kernel's own timer.
-func timeWaitOlderThan(ctx SpecContext, at node.Node, age time.Duration) {
-	GinkgoHelper()
-	within, cancel := context.WithTimeout(ctx, age+timeout)
-	defer cancel()
-	noError(observe.Await(within, "the TIME_WAIT to be "+age.String()+" old", func() (bool, error) {
-		all, err := at.Sockets(within)
-		left := all.In(observe.TimeWait)
-		return len(left) == 1 && left[0].Expires <= situation.TimeWaitLength-age, err
-	}))
-}
-
-// earlyInASecond waits for the beginning of a second of the clock by which Linux
-// 4.19 to 6.13 measure the age of a TIME_WAIT (ktime_get_seconds). That one moves
-// with the ticks, so it is the coarse clock: the fine one is up to a tick ahead.
-func earlyInASecond(ctx SpecContext) {
-	GinkgoHelper()
-	within, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	noError(observe.Await(within, "the beginning of a second", func() (bool, error) {
-		var now unix.Timespec
-		err := unix.ClockGettime(unix.CLOCK_MONOTONIC_COARSE, &now)
-		return now.Nsec < int64(200*time.Millisecond), err
-	}))
 }
 
 // peers lists the addresses at the other ends, each once.
