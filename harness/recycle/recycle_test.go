@@ -136,7 +136,7 @@ func TestWhoeverComesNext(t *testing.T) {
 		outcome tcp.Outcome
 	}{
 		{
-			name: "is shut out when its timestamp is older",
+			name: "is blocked when its timestamp is older",
 			before: func(t *testing.T, w phonesLab, _ *recycle.Emulation) {
 				w.meet(t, w.phone, w.balancer, muchLater)
 			},
@@ -179,7 +179,7 @@ func TestWhoeverComesNext(t *testing.T) {
 			},
 			outcome: tcp.Connected,
 		}, {
-			name:   "is shut out without timestamps, strictly",
+			name:   "is blocked without timestamps, strictly",
 			config: recycle.Config{Strict: true},
 			before: func(t *testing.T, w phonesLab, _ *recycle.Emulation) {
 				w.meet(t, w.phone, w.balancer, 0)
