@@ -32,6 +32,15 @@ const (
 	InTurn   StatisticMode = "nth"
 )
 
+func (m StatisticMode) validate() []error {
+	switch m {
+	case ByChance, InTurn:
+		return nil
+	default:
+		return []error{fmt.Errorf("unknown statistic mode %q: want %q or none", m, InTurn)}
+	}
+}
+
 // BalancerSpec describes the balancer. Its zero value is an end point.
 type BalancerSpec struct {
 	Kind BalancerKind
@@ -108,10 +117,8 @@ func (s BalancerSpec) validate(at Place) (errs []error) {
 	if (s.Program != nil || s.Kind == DNAT) && len(at.Servers) == 0 {
 		bad(fmt.Errorf("kind %q needs servers", what))
 	}
-	switch s.Statistic {
-	case ByChance, InTurn:
-	default:
-		bad(fmt.Errorf("unknown statistic mode %q: want %q or none", s.Statistic, InTurn))
+	for _, err := range s.Statistic.validate() {
+		bad(err)
 	}
 	if s.Statistic != ByChance && s.Kind != DNAT {
 		bad(fmt.Errorf("statistic mode needs kind %q", DNAT))
@@ -140,28 +147,4 @@ func (t Topology) Behind() []netip.AddrPort {
 		all = append(all, netip.AddrPortFrom(outer(serverNet, i), cmp.Or(t.Balancer.ServerPort, usualPort)))
 	}
 	return all
-}
-
-// dnat are the rules of the kind DNAT. The first of n servers gets one in n
-// connections, the second one in n-1 of the rest, and so on: all get the same.
-func (s BalancerSpec) dnat(servers []netip.AddrPort) []Rule {
-	if s.Kind != DNAT {
-		return nil
-	}
-	var rules []Rule
-	for i, server := range servers {
-		share := ""
-		switch left := len(servers) - i; {
-		case left == 1:
-		case s.Statistic == InTurn:
-			share = fmt.Sprintf("-m statistic --mode nth --every %d --packet 0 ", left)
-		default:
-			share = fmt.Sprintf("-m statistic --mode random --probability %.10f ", 1/float64(left))
-		}
-		rules = append(rules, Rule{
-			Role: Balancer, Table: "nat", Chain: "PREROUTING",
-			Spec: fmt.Sprintf("-d %v -p tcp --dport %d %s-j DNAT --to-destination %v", balancerAddr, s.port(), share, server),
-		})
-	}
-	return rules
 }

@@ -2,6 +2,7 @@ package topo
 
 import (
 	"fmt"
+	"slices"
 )
 
 // GatewayKind is what a gateway does with packets.
@@ -61,6 +62,28 @@ func (p PortRange) block(i, size int) PortRange {
 // String is "1024-65535", as iptables writes it.
 func (p PortRange) String() string { return fmt.Sprintf("%d-%d", p.First, p.Last) }
 
+func (p PortRange) validate() []error {
+	switch {
+	case p == PortRange{}:
+		return nil
+	case p.First == 0:
+		return []error{fmt.Errorf("port range %v: ports begin at 1", p)}
+	case p.First > p.Last:
+		return []error{fmt.Errorf("port range %v is reversed: the first port is the smaller one", p)}
+	default:
+		return nil
+	}
+}
+
+func (m RandomMode) validate() []error {
+	switch m {
+	case KeepPort, Random, FullyRandom:
+		return nil
+	default:
+		return []error{fmt.Errorf("unknown random mode %q: want %q, %q or none", m, Random, FullyRandom)}
+	}
+}
+
 func (g GatewaySpec) validate(clients int) (errs []error) {
 	bad := func(err error) { errs = append(errs, fmt.Errorf("gateway: %w", err)) }
 	switch g.Kind {
@@ -68,20 +91,11 @@ func (g GatewaySpec) validate(clients int) (errs []error) {
 	default:
 		bad(fmt.Errorf("unknown kind %q: want %q, %q or none", g.Kind, Routed, Masquerade))
 	}
-	switch g.Random {
-	case KeepPort, Random, FullyRandom:
-	default:
-		bad(fmt.Errorf("unknown random mode %q: want %q, %q or none", g.Random, Random, FullyRandom))
+	for _, err := range slices.Concat(g.Random.validate(), g.Ports.validate()) {
+		bad(err)
 	}
 	if g.Kind != Masquerade && (g.Ports != PortRange{} || g.Random != KeepPort || g.PerClient != 0) {
 		bad(fmt.Errorf("ports and random mode need kind %q", Masquerade))
-	}
-	switch p := g.Ports; {
-	case p == PortRange{}:
-	case p.First == 0:
-		bad(fmt.Errorf("port range %v: ports begin at 1", p))
-	case p.First > p.Last:
-		bad(fmt.Errorf("port range %v is reversed: the first port is the smaller one", p))
 	}
 	switch n := g.PerClient; {
 	case n == 0:

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -80,79 +79,21 @@ func (t Topology) Validate() error {
 		bad(fmt.Errorf("boot gap %v: want 0 or more", t.BootGap))
 	}
 
-	roles := map[string]Role{}
-	for _, n := range t.Members() {
-		if _, taken := roles[n.Name]; taken {
-			bad(fmt.Errorf("two nodes named %q", n.Name))
-		}
-		roles[n.Name] = n.Role
-	}
-	for _, s := range t.Sysctls {
-		if err := target(s.Role, s.Node, roles); err != nil {
-			bad(fmt.Errorf("sysctl %s: %w", s.Name, err))
-		}
-		if s.Name == "" || s.Value == "" || strings.ContainsAny(s.Name, "/ ") {
-			bad(fmt.Errorf("sysctl %q with value %q: want net.some.name=value", s.Name, s.Value))
-		}
-	}
-	for _, r := range t.Rules {
-		errs = append(errs, r.validate(roles)...)
-	}
-	errs = append(errs, t.validateKinds(roles)...)
-	if len(errs) > 0 {
-		return fmt.Errorf("topology: %w", errors.Join(errs...))
-	}
-	return nil
-}
-
-// validateKinds says which kinds cannot be where they are wanted.
-func (t Topology) validateKinds(roles map[string]Role) (errs []error) {
-	bad := func(err error) { errs = append(errs, fmt.Errorf("kernels: %w", err)) }
 	for _, role := range slices.Sorted(maps.Keys(t.Kinds)) {
-		if err := target(role, "", roles); err != nil {
-			bad(err)
-		}
-		if err := t.Kinds[role].Validate(); err != nil {
-			bad(fmt.Errorf("%s: %w", role, err))
-		}
-	}
-	if len(t.Kinds) == 0 {
-		return errs
-	}
-	guests := map[string]NodeKind{}
-	cards := map[string]int{}
-	for _, m := range t.Members() {
-		if m.IsGuest() {
-			guests[m.Name] = m.Kind
-		}
-		if m.Inner == "" {
-			continue
-		}
-		if m.IsGuest() && guests[m.Inner] != nil {
-			bad(fmt.Errorf("%s and %s are both guests with a link in between: put a gateway there", m.Name, m.Inner))
-		}
-		cards[m.Inner]++
-		cards[m.Name]++
-	}
-	for _, name := range slices.Sorted(maps.Keys(cards)) {
-		if kind := guests[name]; kind != nil && cards[name] > kind.MostLinks() {
-			bad(fmt.Errorf("%s has %d links: a guest has at most %d", name, cards[name], kind.MostLinks()))
+		if !slices.ContainsFunc(t.Members(), func(m Member) bool { return m.Role == role }) {
+			bad(fmt.Errorf("kernels: no %s in this topology", role))
 		}
 	}
 	if _, own := t.Kinds[t.Loopback]; own {
 		bad(fmt.Errorf("%s: its loopback is to be recorded, which nobody else sees when it is a guest", t.Loopback))
 	}
-	if p := t.Balancer.Program; p != nil && guests[string(Balancer)] != nil {
-		bad(fmt.Errorf("%s: no %s there: a guest runs no programs", Balancer, p.Name()))
+	if len(errs) == 0 { // else the network is another one than was meant
+		bad(t.Network().Validate())
 	}
-	for _, r := range t.AllRules() {
-		for name, role := range roles {
-			if guests[name] != nil && r.On(name, role) {
-				bad(fmt.Errorf("%s: no iptables rules there: %q", name, r.Spec))
-			}
-		}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("topology: %w", err)
 	}
-	return errs
+	return nil
 }
 
 // target checks that a setting or rule names exactly one existing target.

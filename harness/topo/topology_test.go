@@ -66,12 +66,12 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"rule without table", Topology{Clients: 1, Gateway: masquerade, Rules: []Rule{{Role: Gateway, Chain: "INPUT", Spec: "-j DROP"}}}, `rule "-j DROP" of chain "INPUT" in table ""`},
 		{"machines booted before others", Topology{Clients: 1, BootGap: -time.Second}, "boot gap -1s: want 0 or more"},
 		{"kernel of nobody", Topology{Clients: 1, Kinds: guests(Server)}, "kernels: no server in this topology"},
-		{"kind that cannot be", Topology{Clients: 1, Kinds: map[Role]NodeKind{Client: other{errors.New("no kernel image")}}}, "kernels: client: no kernel image"},
+		{"kind that cannot be", Topology{Clients: 1, Kinds: map[Role]NodeKind{Client: other{errors.New("no kernel image")}}}, "client0: no kernel image"},
 		{"neighbours with kernels", Topology{Clients: 1, Kinds: guests(Client, Balancer)}, "client0 and balancer are both guests"},
-		{"gateway with rules and a kernel", Topology{Clients: 1, Gateway: masquerade, Kinds: guests(Gateway)}, "kernels: gateway: no iptables rules there: "},
-		{"client with rules and a kernel", Topology{Clients: 1, Gateway: routed, Kinds: guests(Client), Rules: []Rule{{Node: "client0", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, "kernels: client0: no iptables rules there: "},
-		{"client with its loopback recorded and a kernel", Topology{Clients: 1, Loopback: Client, Kinds: guests(Client)}, "kernels: client: its loopback is to be recorded"},
-		{"too many links", Topology{Clients: 25, Kinds: guests(Balancer)}, "balancer has 25 links: a guest has at most 24"},
+		{"gateway with rules and a kernel", Topology{Clients: 1, Gateway: masquerade, Kinds: guests(Gateway)}, "gateway: no iptables rules there: "},
+		{"client with rules and a kernel", Topology{Clients: 1, Gateway: routed, Kinds: guests(Client), Rules: []Rule{{Node: "client0", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, "client0: no iptables rules there: "},
+		{"client with its loopback recorded and a kernel", Topology{Clients: 1, Loopback: Client, Kinds: guests(Client)}, "client: its loopback is to be recorded"},
+		{"too many links", Topology{Clients: 25, Kinds: guests(Balancer)}, "balancer: 25 links: a guest has at most 24"},
 		{"unknown balancer", Topology{Clients: 1, Balancer: BalancerSpec{Kind: "magic"}}, `balancer: unknown kind "magic"`},
 		{"DNAT without servers", Topology{Clients: 1, Balancer: BalancerSpec{Kind: DNAT}}, `balancer: kind "dnat" needs servers`},
 		{"program without servers", Topology{Clients: 1, Balancer: BalancerSpec{Program: program{}}}, `balancer: kind "some" needs servers`},
@@ -79,8 +79,8 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"program and rules", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT, Program: program{}}}, `balancer: kind "dnat" and the program some: want one of them`},
 		{"unknown statistic mode", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT, Statistic: "fair"}}, `balancer: unknown statistic mode "fair"`},
 		{"statistic mode without DNAT", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Program: program{}, Statistic: InTurn}}, `balancer: statistic mode needs kind "dnat"`},
-		{"program on a guest", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Program: program{}}, Kinds: guests(Balancer)}, "kernels: balancer: no some there"},
-		{"DNAT on a guest", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT}, Kinds: guests(Balancer)}, "kernels: balancer: no iptables rules there"},
+		{"program on a guest", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Program: program{}}, Kinds: guests(Balancer)}, "balancer: no some there"},
+		{"DNAT on a guest", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT}, Kinds: guests(Balancer)}, "balancer: no iptables rules there"},
 		{"rule for a missing node", Topology{Clients: 1, Rules: []Rule{{Node: "nobody", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, `rule "-j DROP": no node "nobody"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -158,14 +158,24 @@ func TestMasqueradeRuleSaysWhatTheGatewayAsksFor(t *testing.T) {
 		{Kind: Masquerade, Ports: PortRange{1024, 2047}, Random: Random}: "-o balancer -p tcp -j MASQUERADE --to-ports 1024-2047 --random",
 		{Kind: Masquerade, Random: FullyRandom}:                          "-o balancer -p tcp -j MASQUERADE --random-fully",
 	} {
-		rules := Topology{Clients: 1, Gateway: spec}.AllRules()
+		rules := rulesOf(t, Topology{Clients: 1, Gateway: spec}, "gateway")
 		if len(rules) != 1 || rules[0].Spec != want {
 			t.Errorf("%+v: %+v, want one rule %q", spec, rules, want)
 		}
 	}
-	if rules := (Topology{Clients: 1, Gateway: GatewaySpec{Kind: Routed}}).AllRules(); len(rules) != 0 {
+	if rules := rulesOf(t, Topology{Clients: 1, Gateway: GatewaySpec{Kind: Routed}}, "gateway"); len(rules) != 0 {
 		t.Errorf("a routed gateway has rules: %+v", rules)
 	}
+}
+
+func rulesOf(t *testing.T, topology Topology, name string) []Rule {
+	t.Helper()
+	plan, err := topology.Network().Plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, _ := plan.Node(name)
+	return plan.RulesOf(n)
 }
 
 func TestEachClientHasPortsOfItsOwn(t *testing.T) {
@@ -179,7 +189,7 @@ func TestEachClientHasPortsOfItsOwn(t *testing.T) {
 		"-s 10.10.0.2 -o balancer -p tcp -j MASQUERADE --to-ports 1024-2031 --random-fully",
 		"-s 10.10.0.3 -o balancer -p tcp -j MASQUERADE --to-ports 2032-3039 --random-fully",
 	}
-	rules := topology.AllRules()
+	rules := rulesOf(t, topology, "gateway")
 	if len(rules) != len(want) {
 		t.Fatalf("%d rules, want %d", len(rules), len(want))
 	}

@@ -1,0 +1,156 @@
+package topo
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Plan is a network worked out: every node with its links, addresses, routes and rules.
+type Plan struct {
+	Network Network
+	Nodes   []Planned
+	byName  map[string]int
+}
+
+// Planned is a node of a plan.
+type Planned struct {
+	Node
+	// Ends are the ends of its links, in the order of the links.
+	Ends []End
+	// Loopback are the addresses that it has on lo.
+	Loopback []netip.Addr
+	// Routes are those that its neighbours' addresses do not make by themselves.
+	Routes []Route
+}
+
+// End is one end of a link, at a node.
+type End struct {
+	// Link is the place of the link in the network, Outer whether this is its outer end.
+	Link  int
+	Outer bool
+	// Interface is what the node calls it.
+	Interface string
+	Addrs     []netip.Addr
+	// Peer is the node at the other end, PeerAddrs what it has there.
+	Peer      string
+	PeerAddrs []netip.Addr
+}
+
+// Node finds a node by name.
+func (p Plan) Node(name string) (Planned, bool) {
+	i, found := p.byName[name]
+	if !found {
+		return Planned{}, false
+	}
+	return p.Nodes[i], true
+}
+
+// Toward is the end of the node's link to a neighbour.
+func (n Planned) Toward(neighbour string) (End, bool) {
+	i := slices.IndexFunc(n.Ends, func(e End) bool { return e.Peer == neighbour })
+	if i < 0 {
+		return End{}, false
+	}
+	return n.Ends[i], true
+}
+
+// linkNet has the addresses of links that are given none: four for each, of which the
+// inner end has the second and the outer end the third.
+var linkNet = netip.MustParsePrefix("10.64.0.0/10")
+
+func linkAddrs(link int) (outer, inner netip.Addr) {
+	base := linkNet.Addr().As4()
+	binary.BigEndian.PutUint32(base[:], binary.BigEndian.Uint32(base[:])+4*uint32(link)+1) //nolint:gosec // as many as a slice has
+	inner = netip.AddrFrom4(base)
+	return inner.Next(), inner
+}
+
+// plan works the network out. Of what is wrong with it, nothing is said.
+func (n Network) plan() Plan {
+	p := Plan{Network: n, byName: map[string]int{}}
+	for i, d := range n.Nodes {
+		p.Nodes = append(p.Nodes, Planned{Node: d, Routes: slices.Clone(d.Routes)})
+		if _, twice := p.byName[d.Name]; !twice {
+			p.byName[d.Name] = i
+		}
+	}
+	outers := map[string]int{} // how many links a node is the outer one of
+	for i, l := range n.Links {
+		if len(l.OuterAddrs) == 0 && len(l.InnerAddrs) == 0 {
+			outer, inner := linkAddrs(i)
+			l.OuterAddrs, l.InnerAddrs = []netip.Addr{outer}, []netip.Addr{inner}
+		}
+		if at, found := p.byName[l.Outer]; found {
+			d := &p.Nodes[at]
+			d.Ends = append(d.Ends, End{
+				Link: i, Outer: true, Interface: fmt.Sprintf("eth%d", outers[l.Outer]),
+				Addrs: l.OuterAddrs, Peer: l.Inner, PeerAddrs: l.InnerAddrs,
+			})
+			if outers[l.Outer] == 0 && !slices.ContainsFunc(d.Routes, isDefault) {
+				d.Routes = append(d.Routes, Route{Via: l.Inner})
+			}
+		}
+		if at, found := p.byName[l.Inner]; found {
+			d := &p.Nodes[at]
+			d.Ends = append(d.Ends, End{
+				Link: i, Interface: l.Outer, Addrs: l.InnerAddrs, Peer: l.Outer, PeerAddrs: l.OuterAddrs,
+			})
+		}
+		outers[l.Outer]++
+	}
+	for i := range p.Nodes {
+		p.Nodes[i].address()
+	}
+	return p
+}
+
+func isDefault(r Route) bool { return r.To == netip.Prefix{} }
+
+// address gives the node the address by which others know it, and lo its addresses.
+func (n *Planned) address() {
+	n.Loopback = slices.Clone(n.Own)
+	all := slices.Clone(n.Own)
+	for _, e := range n.Ends {
+		all = append(all, e.Addrs...)
+	}
+	switch {
+	case n.Addr.IsValid() && !slices.Contains(all, n.Addr):
+		n.Loopback = append(n.Loopback, n.Addr)
+	case !n.Addr.IsValid() && len(all) > 0:
+		n.Addr = all[0]
+	}
+}
+
+// addrs are all addresses of the node.
+func (n Planned) addrs() []netip.Addr {
+	all := slices.Clone(n.Loopback)
+	for _, e := range n.Ends {
+		all = append(all, e.Addrs...)
+	}
+	return all
+}
+
+// next is the neighbour to whom the node sends packets to an address.
+func (n Planned) next(to netip.Addr) (neighbour string, found bool) {
+	for _, e := range n.Ends {
+		if slices.Contains(e.PeerAddrs, to) {
+			return e.Peer, true
+		}
+	}
+	longest := -1
+	for _, r := range n.Routes {
+		bits := 0
+		if !isDefault(r) {
+			if !r.To.Contains(to) {
+				continue
+			}
+			bits = r.To.Bits()
+		}
+		if bits > longest {
+			longest, neighbour, found = bits, r.Via, true
+		}
+	}
+	return neighbour, found
+}

@@ -1,0 +1,324 @@
+package topo
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Plan works the network out, or says what is wrong with it, all of it at once. It needs
+// no privileges and looks at nothing but n.
+func (n Network) Plan() (Plan, error) {
+	p := n.plan()
+	errs := slices.Concat(n.validateNames(), p.validateLinks(), p.validateAddresses(), p.validateRoutes())
+	for _, d := range p.Nodes {
+		for _, err := range d.validate() {
+			errs = append(errs, fmt.Errorf("%s: %w", d.Name, err))
+		}
+	}
+	errs = append(errs, p.validateSettings()...)
+	errs = append(errs, p.validateGuests()...)
+	if n.BootGap < 0 {
+		errs = append(errs, fmt.Errorf("boot gap %v: want 0 or more", n.BootGap))
+	}
+	if len(errs) > 0 {
+		return Plan{}, fmt.Errorf("network: %w", errors.Join(errs...))
+	}
+	return p, nil
+}
+
+// Validate says what is wrong with the network, all of it at once.
+func (n Network) Validate() error {
+	_, err := n.Plan()
+	return err
+}
+
+func (n Network) validateNames() (errs []error) {
+	seen := map[string]bool{}
+	for _, d := range n.Nodes {
+		if !leafName.MatchString(d.Name) || d.Name == "lo" {
+			errs = append(errs, fmt.Errorf("node %q: want 1 to 15 of a-z, 0-9, - and _, a letter first, and not lo", d.Name))
+		}
+		if seen[d.Name] {
+			errs = append(errs, fmt.Errorf("two nodes named %q", d.Name))
+		}
+		seen[d.Name] = true
+	}
+	return errs
+}
+
+func (p Plan) validateLinks() (errs []error) {
+	linked := map[[2]string]bool{}
+	for _, l := range p.Network.Links {
+		for _, name := range []string{l.Outer, l.Inner} {
+			if _, found := p.byName[name]; !found {
+				errs = append(errs, fmt.Errorf("link of %q and %q: no node %q", l.Outer, l.Inner, name))
+			}
+		}
+		if l.Outer == l.Inner {
+			errs = append(errs, fmt.Errorf("link of %q with itself", l.Outer))
+		}
+		pair := [2]string{min(l.Outer, l.Inner), max(l.Outer, l.Inner)}
+		if linked[pair] {
+			errs = append(errs, fmt.Errorf("two links between %q and %q", l.Outer, l.Inner))
+		}
+		linked[pair] = true
+	}
+	for _, d := range p.Nodes {
+		names := map[string]bool{}
+		for _, e := range d.Ends {
+			if names[e.Interface] {
+				errs = append(errs, fmt.Errorf("%s: two interfaces named %q: give the node at the other end another name", d.Name, e.Interface))
+			}
+			names[e.Interface] = true
+		}
+		if len(d.Ends) == 0 && len(p.Nodes) > 1 {
+			errs = append(errs, fmt.Errorf("%s: no link to anybody", d.Name))
+		}
+	}
+	return errs
+}
+
+// validateAddresses checks who has which address. Several ends of one node may have the
+// same one, as those of a gateway towards its clients have.
+func (p Plan) validateAddresses() (errs []error) {
+	owner := map[netip.Addr]string{}
+	for _, d := range p.Nodes {
+		for _, a := range d.addrs() {
+			if other, taken := owner[a]; taken && other != d.Name {
+				errs = append(errs, fmt.Errorf("%s and %s both have the address %v", other, d.Name, a))
+			}
+			if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.Is4In6() {
+				errs = append(errs, fmt.Errorf("%s: %v is no address for a node", d.Name, a))
+			}
+			owner[a] = d.Name
+		}
+		for _, e := range d.Ends {
+			if e.Outer {
+				errs = append(errs, e.validate(d.Name)...)
+			}
+		}
+	}
+	return errs
+}
+
+// validate checks that both ends have the same families, an address of each.
+func (e End) validate(node string) (errs []error) {
+	families := func(addrs []netip.Addr) (four, six int) {
+		for _, a := range addrs {
+			if a.Is4() {
+				four++
+			} else {
+				six++
+			}
+		}
+		return four, six
+	}
+	four, six := families(e.Addrs)
+	peerFour, peerSix := families(e.PeerAddrs)
+	if four != peerFour || six != peerSix || four > 1 || six > 1 {
+		errs = append(errs, fmt.Errorf("link of %s and %s: %v and %v: want an address of the same family at either end, and one of each at most",
+			node, e.Peer, e.Addrs, e.PeerAddrs))
+	}
+	return errs
+}
+
+func (p Plan) validateRoutes() (errs []error) {
+	for _, d := range p.Nodes {
+		for _, r := range d.Routes {
+			end, found := d.Toward(r.Via)
+			if !found {
+				errs = append(errs, fmt.Errorf("%s: route to %v via %q: no link to it", d.Name, r, r.Via))
+				continue
+			}
+			ofFamily := func(a netip.Addr) bool { return a.Is4() == r.To.Addr().Is4() }
+			if !isDefault(r) && !slices.ContainsFunc(end.PeerAddrs, ofFamily) {
+				errs = append(errs, fmt.Errorf("%s: route to %v via %q: the link has no address of that family", d.Name, r, r.Via))
+			}
+		}
+	}
+	if len(errs) > 0 {
+		return errs
+	}
+	return p.loops()
+}
+
+// loops finds the addresses to which packets would go round. From each node the way is
+// followed to the owner of the address; which way leads on is remembered.
+func (p Plan) loops() (errs []error) {
+	told := map[string]bool{}
+	for _, target := range p.Network.destinations() {
+		good := map[string]bool{}
+		for _, d := range p.Nodes {
+			var way []string
+			for at := d; !good[at.Name] && !slices.Contains(at.addrs(), target); {
+				if slices.Contains(way, at.Name) {
+					round := strings.Join(append(way[slices.Index(way, at.Name):], at.Name), " > ")
+					if !told[round] {
+						told[round] = true
+						errs = append(errs, fmt.Errorf("packets to %v go round: %s", target, round))
+					}
+					break
+				}
+				way = append(way, at.Name)
+				next, found := at.next(target)
+				if !found {
+					break // no route is a question of its own
+				}
+				at, _ = p.Node(next)
+			}
+			for _, name := range way {
+				good[name] = true
+			}
+		}
+	}
+	return errs
+}
+
+// destinations are the addresses that routes and translations speak of: to neighbours
+// nothing can go round.
+func (n Network) destinations() (all []netip.Addr) {
+	for _, d := range n.Nodes {
+		all = append(all, d.Own...)
+		for _, r := range d.Routes {
+			if r.To.IsValid() {
+				all = append(all, r.To.Addr())
+			}
+		}
+		for _, t := range d.DestinationNAT {
+			for _, to := range t.To {
+				all = append(all, to.Addr())
+			}
+		}
+	}
+	return all
+}
+
+// String is "10.0.0.0/8", or "everywhere".
+func (r Route) String() string {
+	if isDefault(r) {
+		return "everywhere"
+	}
+	return r.To.String()
+}
+
+func (n Planned) validate() (errs []error) {
+	if !n.Forwards && (len(n.SourceNAT) > 0 || len(n.DestinationNAT) > 0) {
+		errs = append(errs, errors.New("NAT on a node that does not forward"))
+	}
+	for _, s := range n.SourceNAT {
+		errs = append(errs, s.validate(n)...)
+	}
+	for _, d := range n.DestinationNAT {
+		errs = append(errs, d.validate()...)
+	}
+	switch n.Replies {
+	case ByRoute, AsTheyCame, ByAcceptMark:
+	default:
+		errs = append(errs, fmt.Errorf("unknown way of replies %q: want %q, %q or none", n.Replies, AsTheyCame, ByAcceptMark))
+	}
+	switch n.Tracking {
+	case AsRulesWant, Always, Never, Arriving:
+	default:
+		errs = append(errs, fmt.Errorf("unknown tracking %q: want %q, %q, %q or none", n.Tracking, Always, Never, Arriving))
+	}
+	if n.Tracking == Never && (len(n.SourceNAT) > 0 || len(n.DestinationNAT) > 0 || n.Replies == AsTheyCame) {
+		errs = append(errs, fmt.Errorf("tracking %q with NAT, or replies %q: both go by conntrack entries", Never, AsTheyCame))
+	}
+	if n.Program != nil {
+		if err := n.Program.Validate(n.Place); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+func (p Plan) validateSettings() (errs []error) {
+	roles := map[string]Role{}
+	for _, d := range p.Nodes {
+		roles[d.Name] = d.Role
+	}
+	for _, s := range p.Network.Sysctls {
+		if err := target(s.Role, s.Node, roles); err != nil {
+			errs = append(errs, fmt.Errorf("sysctl %s: %w", s.Name, err))
+		}
+		if s.Name == "" || s.Value == "" || strings.ContainsAny(s.Name, "/ ") {
+			errs = append(errs, fmt.Errorf("sysctl %q with value %q: want net.some.name=value", s.Name, s.Value))
+		}
+	}
+	for _, r := range p.Network.Rules {
+		errs = append(errs, r.validate(roles)...)
+	}
+	return errs
+}
+
+// validateGuests says what guests cannot do where they are.
+func (p Plan) validateGuests() (errs []error) {
+	for _, d := range p.Nodes {
+		if !d.IsGuest() {
+			continue
+		}
+		bad := func(err error) { errs = append(errs, fmt.Errorf("%s: %w", d.Name, err)) }
+		if err := d.Kind.Validate(); err != nil {
+			bad(err)
+		}
+		if len(d.Ends) > d.Kind.MostLinks() {
+			bad(fmt.Errorf("%d links: a guest has at most %d", len(d.Ends), d.Kind.MostLinks()))
+		}
+		for _, e := range d.Ends {
+			if peer, _ := p.Node(e.Peer); peer.IsGuest() && e.Outer {
+				bad(fmt.Errorf("%s and %s are both guests with a link in between: put a gateway there", d.Name, e.Peer))
+			}
+		}
+		if d.Program != nil {
+			bad(fmt.Errorf("no %s there: a guest runs no programs", d.Program.Name()))
+		}
+		for _, r := range p.RulesOf(d) {
+			bad(fmt.Errorf("no iptables rules there: %q", r.Spec))
+		}
+	}
+	return errs
+}
+
+// RulesOf are the rules of a node: those of its NAT, its tracking and its way of replies,
+// and then those of the network.
+func (p Plan) RulesOf(d Planned) (rules []Rule) {
+	rules = append(d.tracked(), d.marks()...)
+	for _, s := range d.SourceNAT {
+		end, _ := d.Toward(s.Towards)
+		rules = append(rules, s.rule(d.Name, end.Interface))
+	}
+	for _, t := range d.DestinationNAT {
+		rules = append(rules, t.rules(d.Name)...)
+	}
+	for _, r := range p.Network.Rules {
+		if r.On(d.Name, d.Role) {
+			rules = append(rules, r)
+		}
+	}
+	return rules
+}
+
+// SysctlsOf are the sysctls of a node, which the baseline does not touch.
+func (p Plan) SysctlsOf(d Planned) (own []Setting) {
+	if d.Forwards {
+		own = append(own, Setting{Name: "net.ipv4.ip_forward", Value: "1"})
+	}
+	if d.Program != nil {
+		// A program that is killed closes its connections by a FIN, which nobody
+		// answers when the lab goes with it: without this the orphans would keep
+		// the namespace for minutes (tcp_orphan_retries, 8 instead of 0).
+		own = append(own, Setting{Name: "net.ipv4.tcp_orphan_retries", Value: "1", IfPresent: true})
+	}
+	if d.Replies == ByAcceptMark {
+		own = append(own, Setting{Name: "net.ipv4.tcp_fwmark_accept", Value: "1"})
+	}
+	for _, s := range p.Network.Sysctls {
+		if s.Role != "" && s.Role == d.Role || s.Node == d.Name {
+			own = append(own, s)
+		}
+	}
+	return own
+}
