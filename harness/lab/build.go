@@ -25,14 +25,26 @@ func Build(ctx context.Context, t Topology) (*Lab, error) {
 	if err := t.Validate(); err != nil {
 		return nil, err
 	}
-	members := t.Members()
-	b := &builder{topology: t, lab: &Lab{
+	return build(ctx, t, t.Network())
+}
+
+// BuildNetwork makes a network of any shape real, as [Build] does.
+func BuildNetwork(ctx context.Context, n topo.Network) (*Lab, error) { return build(ctx, Topology{}, n) }
+
+func build(ctx context.Context, t Topology, n topo.Network) (*Lab, error) {
+	plan, err := n.Plan()
+	if err != nil {
+		return nil, err
+	}
+	b := &builder{plan: plan, lab: &Lab{
 		topology: t,
-		machines: make([]*machine, len(members)),
-		byName:   make(map[string]*machine, len(members)),
+		plan:     plan,
+		machines: make([]*machine, len(plan.Nodes)),
+		byName:   make(map[string]*machine, len(plan.Nodes)),
+		programs: map[string]topo.Running{},
 	}}
-	for i, who := range members {
-		b.lab.machines[i] = &machine{Member: who}
+	for i, who := range plan.Nodes {
+		b.lab.machines[i] = &machine{Planned: who}
 		b.lab.byName[who.Name] = b.lab.machines[i]
 	}
 	if err := b.build(ctx); err != nil {
@@ -43,60 +55,32 @@ func Build(ctx context.Context, t Topology) (*Lab, error) {
 
 // builder is a lab under construction.
 type builder struct {
-	topology Topology
+	plan     topo.Plan
 	firewall firewall
 	baseline []Setting // to be written on every node
 	// machine has the values here, outside of the lab, of the sysctls that the
-	// topology sets: those of the whole machine where a namespace has none.
+	// network sets: those of the whole machine where a namespace has none.
 	machine map[string]string
 	lab     *Lab
 }
 
 func (b *builder) build(ctx context.Context) (err error) {
-	if b.firewall, err = newFirewall(b.topology.AllRules()); err != nil {
+	if b.firewall, err = b.newFirewall(); err != nil {
 		return err
 	}
-	if !b.topology.NoBaseline {
+	if !b.plan.Network.NoBaseline {
 		if b.baseline, err = baselineDifferences(); err != nil {
 			return err
 		}
 	}
-	b.machine = sysctlsHere(b.topology)
-	// Gateway and balancer come first, because the links of the others end
-	// there. The others are made side by side: the kernel's one lock for links
-	// (RTNL) is only a part of the work.
-	var side errgroup.Group
-	side.SetLimit(runtime.GOMAXPROCS(0))
-	building, stop := context.WithCancel(ctx)
-	defer stop()
-	for _, m := range b.lab.machines {
-		if m.IsGuest() {
-			continue // see boot
-		}
-		if m.Role == Gateway || m.Role == Balancer {
-			if err := b.add(ctx, m); err != nil {
-				return err
-			}
-			continue
-		}
-		if building.Err() != nil {
-			break
-		}
-		side.Go(func() error {
-			err := b.add(building, m)
-			if err != nil {
-				stop()
-			}
-			return err
-		})
-	}
-	if err := side.Wait(); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
+	b.machine = sysctlsHere(b.plan.Network.Sysctls)
+	if err := b.addAll(ctx); err != nil {
 		return err
 	}
 	if err := b.plug(); err != nil {
+		return err
+	}
+	if err := b.route(); err != nil {
 		return err
 	}
 	if err := b.awaitLinks(ctx); err != nil {
@@ -108,66 +92,151 @@ func (b *builder) build(ctx context.Context) (err error) {
 	for _, m := range b.lab.machines {
 		m.closeLinks()
 	}
-	// Last, so that its sockets begin with the sysctls of the topology.
+	// Last, so that its sockets begin with the sysctls of the network.
 	return b.balance(ctx)
 }
 
-// balance starts the balancer's program, where there is one.
+// leaf tells whether a node has one link, of which it is the outer end.
+func leaf(n topo.Planned) bool { return len(n.Ends) == 1 && n.Ends[0].Outer }
+
+// addAll makes the nodes that are no guests. Those at which links of others end come
+// first, and the links between them. The others are made side by side, each with its
+// link: the kernel's one lock for links (RTNL) is only a part of the work.
+func (b *builder) addAll(ctx context.Context) error {
+	for _, m := range b.lab.machines {
+		if m.IsGuest() || leaf(m.Planned) && !b.innerOf(m).isLeaf() {
+			continue
+		}
+		if err := b.add(ctx, m); err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+	}
+	for _, m := range b.lab.machines {
+		if m.space == nil {
+			continue
+		}
+		if err := b.joinAll(m); err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+	}
+	var side errgroup.Group
+	side.SetLimit(runtime.GOMAXPROCS(0))
+	building, stop := context.WithCancel(ctx)
+	defer stop()
+	for _, m := range b.lab.machines {
+		if m.IsGuest() || m.space != nil {
+			continue
+		}
+		if building.Err() != nil {
+			break
+		}
+		side.Go(func() error {
+			err := b.addLeaf(building, m)
+			if err != nil {
+				stop()
+				return fmt.Errorf("%s: %w", m.Name, err)
+			}
+			return nil
+		})
+	}
+	if err := side.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// innerOf is the node at the inner end of a node's first link.
+func (b *builder) innerOf(m *machine) *machine { return b.lab.byName[m.Ends[0].Peer] }
+
+func (m *machine) isLeaf() bool { return leaf(m.Planned) }
+
+// addLeaf makes a node with its link. No link of others ends there, and descriptors are
+// few.
+func (b *builder) addLeaf(ctx context.Context, m *machine) error {
+	defer m.closeLinks()
+	if err := b.add(ctx, m); err != nil {
+		return err
+	}
+	if err := b.joinAll(m); err != nil {
+		return err
+	}
+	return m.addRoutes()
+}
+
+// balance starts the programs that balance.
 func (b *builder) balance(ctx context.Context) error {
-	p := b.topology.Balancer.Program
-	if p == nil {
-		return nil
+	for _, m := range b.lab.machines {
+		if m.Program == nil {
+			continue
+		}
+		running, err := m.Program.Start(ctx, m.space.Do, m.Place)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+		b.lab.programs[m.Name] = running
 	}
-	balancer := b.lab.byName[string(Balancer)]
-	running, err := p.Start(ctx, balancer.space.Do, b.topology.Place())
-	if err != nil {
-		return fmt.Errorf("%s: %w", balancer.Name, err)
-	}
-	b.lab.program = running
 	return nil
 }
 
-// add makes one node and its link. What it made is in the machine at once, so
+// add makes one node without its links. What it made is in the machine at once, so
 // that Close finds it whatever happens next.
 func (b *builder) add(ctx context.Context, m *machine) (err error) {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("%s: %w", m.Name, err)
+		return err
 	}
 	if m.space, err = ns.New(); err != nil {
-		return fmt.Errorf("%s: %w", m.Name, err)
+		return err
 	}
 	m.local = node.NewLocal(m.Identity, m.space.Do)
-	err = m.space.Do(func() error {
+	return m.space.Do(func() error {
 		// Rules first: they load the modules that some sysctls belong to.
-		if _, err := b.firewall.apply(m.Member); err != nil {
+		if _, err := b.firewall.apply(b.plan.RulesOf(m.Planned)); err != nil {
 			return err
 		}
 		if m.links, err = openLinks(); err != nil {
 			return err
 		}
-		if err := m.links.loopback(m.Member); err != nil {
+		if err := m.links.loopback(m.Loopback); err != nil {
 			return err
 		}
 		// Sysctls before links, which inherit some of them, but after something
 		// that waits for the kernel's lock for links (RTNL): to set ip_forward
 		// takes that lock too, and burns the processor until it is free
 		// (devinet_sysctl_forward, restart_syscall). It is free now.
-		return b.applySysctls(m.Member)
+		return b.applySysctls(m.Planned)
 	})
-	if err == nil && m.Inner != "" && !b.lab.byName[m.Inner].IsGuest() {
-		err = join(m, b.lab.byName[m.Inner])
-	}
-	if m.Role == Client || m.Role == Server {
-		m.closeLinks() // no link of others ends here, and descriptors are few
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", m.Name, err)
+}
+
+// joinAll makes the links of which a node is the outer end, but for those that lead to a
+// guest.
+func (b *builder) joinAll(m *machine) error {
+	for _, e := range m.Ends {
+		inner := b.lab.byName[e.Peer]
+		if !e.Outer || inner.IsGuest() {
+			continue
+		}
+		if err := join(m, inner, e); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (b *builder) applySysctls(who topo.Member) error {
-	own := b.topology.SysctlsOf(who) // ip_forward comes first, while the lock is free; see add
+// route gives the nodes their routes that have none yet, as every leaf has.
+func (b *builder) route() error {
+	for _, m := range b.lab.machines {
+		if m.IsGuest() || m.links == nil {
+			continue
+		}
+		if err := m.addRoutes(); err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
+func (b *builder) applySysctls(who topo.Planned) error {
+	own := b.plan.SysctlsOf(who) // ip_forward comes first, while the lock is free; see add
 	for _, s := range own {
 		err := kernel.WriteSysctl(s.Name, s.Value)
 		if s.IfPresent && absent(err) || errors.Is(err, kernel.ErrSysctlGlobal) && s.Is(b.machine[s.Name]) {
@@ -188,11 +257,11 @@ func (b *builder) applySysctls(who topo.Member) error {
 	return nil
 }
 
-// sysctlsHere reads the sysctls that the topology sets, as far as they are here: in
-// the initial namespace every one is.
-func sysctlsHere(t Topology) map[string]string {
+// sysctlsHere reads the sysctls that are set, as far as they are here: in the initial
+// namespace every one is.
+func sysctlsHere(all Settings) map[string]string {
 	here := map[string]string{}
-	for _, s := range t.Sysctls {
+	for _, s := range all {
 		if value, err := kernel.ReadSysctl(s.Name); err == nil {
 			here[s.Name] = value
 		}

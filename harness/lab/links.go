@@ -4,10 +4,12 @@ package lab
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -16,9 +18,6 @@ import (
 
 	"twlab/harness/topo"
 )
-
-// outerLink is the name of a link's end at its outer node.
-const outerLink = "eth0"
 
 // links configures the links of one namespace, from anywhere.
 type links struct {
@@ -40,8 +39,8 @@ func openLinks() (*links, error) {
 	return &links{h, control}, nil
 }
 
-// loopback brings lo up. A node without a link of its own has its address there.
-func (l *links) loopback(who topo.Member) error {
+// loopback brings lo up, with addresses of the node.
+func (l *links) loopback(addrs []netip.Addr) error {
 	lo, err := l.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("find lo: %w", err)
@@ -49,22 +48,22 @@ func (l *links) loopback(who topo.Member) error {
 	if err := l.LinkSetUp(lo); err != nil {
 		return fmt.Errorf("set lo up: %w", err)
 	}
-	if who.Inner == "" {
-		if err := l.AddrAdd(lo, &netlink.Addr{IPNet: host(who.Addr)}); err != nil {
-			return fmt.Errorf("add address %v to lo: %w", who.Addr, err)
+	for _, a := range addrs {
+		if err := l.AddrAdd(lo, &netlink.Addr{IPNet: host(a)}); err != nil {
+			return fmt.Errorf("add address %v to lo: %w", a, err)
 		}
 	}
 	return nil
 }
 
-// join makes the link between an outer node and its inner node. Neighbours are
-// static: no ARP, and no share of the neighbour table, whose limit
+// join makes the link between an outer node and its inner node, of which e is the outer
+// end. Neighbours are static: no ARP, and no share of the neighbour table, whose limit
 // (net.ipv4.neigh.default.gc_thresh3) is one for all namespaces.
-func join(outer, inner *machine) error {
-	outerEnd := end{outer.links, outer.Addr, hardwareAddr(0, outer.Addr)}
-	innerEnd := end{inner.links, outer.InnerAddr, hardwareAddr(1, outer.Addr)}
+func join(outer, inner *machine, e topo.End) error {
+	outerEnd := end{outer.links, e.Addrs, hardwareAddr(0, e.Link)}
+	innerEnd := end{inner.links, e.PeerAddrs, hardwareAddr(1, e.Link)}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = outerLink
+	attrs.Name = e.Interface
 	attrs.HardwareAddr = outerEnd.hardware
 	veth := &netlink.Veth{
 		LinkAttrs:        attrs,
@@ -81,7 +80,7 @@ func join(outer, inner *machine) error {
 	if err := inner.links.keepOrder(outer.Name); err != nil {
 		return fmt.Errorf("%s: %w", inner.Name, err)
 	}
-	if err := outer.links.keepOrder(outerLink); err != nil {
+	if err := outer.links.keepOrder(e.Interface); err != nil {
 		return err
 	}
 	// The inner end comes up first. Of a veth pair, the end that comes up last
@@ -89,27 +88,17 @@ func join(outer, inner *machine) error {
 	if err := innerEnd.configure(outer.Name, outerEnd); err != nil {
 		return fmt.Errorf("%s: %w", inner.Name, err)
 	}
-	if err := outerEnd.configure(outerLink, innerEnd); err != nil {
-		return err
-	}
-	return outer.links.defaultRoute(outer.InnerAddr)
-}
-
-func (l *links) defaultRoute(via netip.Addr) error {
-	if err := l.RouteAdd(&netlink.Route{Gw: via.AsSlice()}); err != nil {
-		return fmt.Errorf("add default route via %v: %w", via, err)
-	}
-	return nil
+	return outerEnd.configure(e.Interface, innerEnd)
 }
 
 // end is one end of a link.
 type end struct {
 	links    *links
-	addr     netip.Addr
+	addrs    []netip.Addr
 	hardware net.HardwareAddr
 }
 
-// configure gives the end its address and its only neighbour, and brings it up.
+// configure gives the end its addresses and its only neighbour, and brings it up.
 func (e end) configure(name string, far end) error {
 	link, err := e.links.LinkByName(name)
 	if err != nil {
@@ -118,20 +107,32 @@ func (e end) configure(name string, far end) error {
 	if err := e.links.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set link %s up: %w", name, err)
 	}
-	err = e.links.AddrAdd(link, &netlink.Addr{IPNet: host(e.addr), Peer: host(far.addr)})
-	if err != nil {
-		return fmt.Errorf("add address %v to %s: %w", e.addr, name, err)
-	}
-	err = e.links.NeighAdd(&netlink.Neigh{
-		LinkIndex:    link.Attrs().Index,
-		State:        netlink.NUD_PERMANENT,
-		IP:           far.addr.AsSlice(),
-		HardwareAddr: far.hardware,
-	})
-	if err != nil {
-		return fmt.Errorf("add neighbour %v to %s: %w", far.addr, name, err)
+	for _, addr := range e.addrs {
+		peer := ofFamily(far.addrs, addr)
+		err := e.links.AddrAdd(link, &netlink.Addr{IPNet: host(addr), Peer: host(peer)})
+		if err != nil {
+			return fmt.Errorf("add address %v to %s: %w", addr, name, err)
+		}
+		err = e.links.NeighAdd(&netlink.Neigh{
+			LinkIndex:    link.Attrs().Index,
+			State:        netlink.NUD_PERMANENT,
+			IP:           peer.AsSlice(),
+			HardwareAddr: far.hardware,
+		})
+		if err != nil {
+			return fmt.Errorf("add neighbour %v to %s: %w", peer, name, err)
+		}
 	}
 	return nil
+}
+
+// ofFamily is the address that is of the family of another one.
+func ofFamily(addrs []netip.Addr, other netip.Addr) netip.Addr {
+	i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Is4() == other.Is4() })
+	if i < 0 {
+		return netip.Addr{}
+	}
+	return addrs[i]
 }
 
 // awaitLinks waits until every link can send at both ends. The kernel activates
@@ -139,31 +140,32 @@ func (e end) configure(name string, far end) error {
 // drops what is sent before that; the operational state tells.
 func (b *builder) awaitLinks(ctx context.Context) error {
 	for _, m := range b.lab.machines {
-		if m.Inner == "" || m.IsGuest() || b.lab.byName[m.Inner].IsGuest() {
-			continue
-		}
-		event := fmt.Sprintf("the link of %s to come up at %s", m.Name, m.Inner)
-		err := observe.Await(ctx, event, func() (bool, error) {
-			link, err := b.lab.byName[m.Inner].links.LinkByName(m.Name)
-			if err != nil {
-				return false, err
+		for _, e := range m.Ends {
+			if e.Outer || m.IsGuest() || b.lab.byName[e.Peer].IsGuest() {
+				continue
 			}
-			return link.Attrs().OperState == netlink.OperUp, nil
-		})
-		if err != nil {
-			return err
+			event := fmt.Sprintf("the link of %s to come up at %s", e.Peer, m.Name)
+			err := observe.Await(ctx, event, func() (bool, error) {
+				link, err := m.links.LinkByName(e.Interface)
+				if err != nil {
+					return false, err
+				}
+				return link.Attrs().OperState == netlink.OperUp, nil
+			})
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
 func host(a netip.Addr) *net.IPNet {
-	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)}
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
 }
 
-// hardwareAddr is a locally administered address that shows the outer node's IP
-// address and which end it is: 0 the outer, 1 the inner.
-func hardwareAddr(side byte, outer netip.Addr) net.HardwareAddr {
-	ip := outer.As4()
-	return net.HardwareAddr{2, side, ip[0], ip[1], ip[2], ip[3]}
+// hardwareAddr is a locally administered address that shows which link it is of, and
+// which end it is: 0 the outer, 1 the inner.
+func hardwareAddr(side byte, link int) net.HardwareAddr {
+	return binary.BigEndian.AppendUint32(net.HardwareAddr{2, side}, uint32(link)) //nolint:gosec // there are fewer links
 }

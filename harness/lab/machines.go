@@ -18,62 +18,47 @@ import (
 	"twlab/harness/topo"
 )
 
-// plug makes the near ends of all links that lead to a node with a kernel of its
-// own: a tap device in the namespace of the neighbour.
+// plug makes the near ends of all links that lead to a guest: a tap device in the
+// namespace of the neighbour.
 func (b *builder) plug() error {
-	for _, outer := range b.lab.machines {
-		if outer.Inner == "" {
-			continue
+	for _, m := range b.lab.machines {
+		for _, e := range m.Ends {
+			far := b.lab.byName[e.Peer]
+			if m.IsGuest() || !far.IsGuest() {
+				continue
+			}
+			if err := b.plugEnd(m, far, e); err != nil {
+				return fmt.Errorf("%s: %w", m.Name, err)
+			}
 		}
-		inner := b.lab.byName[outer.Inner]
-		var err error
-		switch {
-		case outer.IsGuest():
-			err = plugOuter(outer, inner)
-		case inner.IsGuest():
-			err = plugInner(outer, inner)
-		}
+	}
+	return nil
+}
+
+// plugEnd makes the end of a link at a node whose other end is a guest's.
+func (b *builder) plugEnd(m, guest *machine, e topo.End) error {
+	if m.links == nil { // a leaf, which has closed them
+		err := m.space.Do(func() (err error) {
+			m.links, err = openLinks()
+			return err
+		})
 		if err != nil {
-			return fmt.Errorf("%s: %w", outer.Name, err)
+			return err
 		}
 	}
-	return nil
-}
-
-// plugOuter makes the link of an outer node that is a guest.
-func plugOuter(outer, inner *machine) error {
-	near := end{inner.links, outer.InnerAddr, hardwareAddr(1, outer.Addr)}
-	far := end{addr: outer.Addr, hardware: hardwareAddr(0, outer.Addr)}
-	if err := outer.plugInto(inner, outer.Name, near, far, outerLink); err != nil {
-		return fmt.Errorf("%s: %w", inner.Name, err)
-	}
-	return nil
-}
-
-// plugInner makes the link of an outer node whose inner node is a guest.
-func plugInner(outer, inner *machine) (err error) {
-	defer outer.closeLinks()
-	err = outer.space.Do(func() (err error) {
-		outer.links, err = openLinks()
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	near := end{outer.links, outer.Addr, hardwareAddr(0, outer.Addr)}
-	far := end{addr: outer.InnerAddr, hardware: hardwareAddr(1, outer.Addr)}
-	if err := inner.plugInto(outer, outerLink, near, far, outer.Name); err != nil {
-		return err
-	}
-	return outer.links.defaultRoute(outer.InnerAddr)
+	side := map[bool]byte{true: 0, false: 1}
+	near := end{m.links, e.Addrs, hardwareAddr(side[e.Outer], e.Link)}
+	far := end{addrs: e.PeerAddrs, hardware: hardwareAddr(side[!e.Outer], e.Link)}
+	card, _ := guest.Toward(m.Name)
+	return guest.plugInto(m, e.Interface, near, far, card.Interface)
 }
 
 // plugInto makes a tap device of a neighbour's, configures it as the near end of a
 // link, and keeps it for the card that m will have at the far end.
 func (m *machine) plugInto(neighbour *machine, tap string, near, far end, card string) error {
 	c := Card{
-		Name: card, Hardware: far.hardware, Addr: far.addr,
-		Peer: near.addr, PeerHardware: near.hardware,
+		Name: card, Hardware: far.hardware, Addr: far.addrs[0],
+		Peer: near.addrs[0], PeerHardware: near.hardware,
 	}
 	err := neighbour.space.Do(func() (err error) {
 		c.Tap, err = openTap(tap)
@@ -101,7 +86,7 @@ func (b *builder) boot(ctx context.Context) error {
 	defer stop()
 	for _, row := range b.rows() {
 		booting.Go(func() error {
-			err := b.bootRow(building, row, makers[row[0].Role])
+			err := b.bootRow(building, row, makers[row[0].Kind])
 			if err != nil {
 				stop()
 			}
