@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -168,9 +169,12 @@ func (l specLab) progress(ctx context.Context) string {
 
 var notForFileNames = regexp.MustCompile(`[^A-Za-z0-9]+`)
 
-// fileName makes a readable file name of a spec's full text.
+// fileName makes a readable file name of a spec's full text: another one for each.
 func fileName(text string) string {
 	const most = 120
 	name := strings.Trim(notForFileNames.ReplaceAllString(text, "-"), "-")
-	return name[:min(len(name), most)]
+	if len(name) <= most {
+		return name
+	}
+	return fmt.Sprintf("%s-%08x", name[:most], crc32.ChecksumIEEE([]byte(text)))
 }

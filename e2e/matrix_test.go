@@ -249,8 +249,10 @@ func questionSpec(q scenarios.Question, kernels claim.Kernels) {
 		}
 		answered.Covered, answered.Result = covered, &result
 		AddReportEntry(questionEntry, answered, ReportEntryVisibilityNever)
-		AddReportEntry(q.Name+": "+answer, "\n"+result.String())
-		if covered {
+		if !covered {
+			AddReportEntry(q.Name+": "+answer, "\n"+result.Unclaimed())
+		} else {
+			AddReportEntry(q.Name+": "+answer, "\n"+result.String())
 			Expect(result).To(agree())
 		}
 	})

@@ -22,7 +22,7 @@ import (
 	"twlab/harness/recycle"
 )
 
-func TestStories(t *testing.T) {
+func TestSuite(t *testing.T) {
 	RegisterFailHandler(Fail)
 	SetDefaultEventuallyTimeout(timeout)
 	RunSpecs(t, "twlab")

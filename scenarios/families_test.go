@@ -46,6 +46,19 @@ func distinctKernels(f situation.Family) []kernel.Facts {
 	return distinct
 }
 
+// A sysctl that is an axis is set by the axis: what a topology says of it would be lost.
+func TestTopologiesLeaveSysctlsToTheAxes(t *testing.T) {
+	each(t, func(t *testing.T, f situation.Family) {
+		for _, c := range f.Chosen(claim.Newest()) {
+			for _, s := range f.Topology(c).Sysctls {
+				if slices.ContainsFunc(f.Axes, func(a claim.Axis) bool { return a.Sysctl.Sets(s) }) {
+					t.Fatalf("%s: the topology in %s sets %s of the %s, which an axis sets", f.Describe(c), file(f), s.Name, s.Role)
+				}
+			}
+		}
+	})
+}
+
 func TestEveryCellHasItsRuleAndNoRuleIsDead(t *testing.T) {
 	each(t, func(t *testing.T, f situation.Family) {
 		alive := map[string]bool{}
@@ -54,7 +67,7 @@ func TestEveryCellHasItsRuleAndNoRuleIsDead(t *testing.T) {
 			for _, c := range f.All() {
 				rule, covered := f.Rule(c, claim.Alike(facts))
 				if !covered {
-					t.Fatalf("Linux %v: no rule for %s; add one in %s", facts.Release, f.Describe(c), file(f))
+					t.Fatalf("Linux %v: no rule for %s: widen the Cells of one in %s, or add one", facts.Release, f.Describe(c), rulesFile(f))
 				}
 				alive[rule.Name], here[rule.Name] = true, true
 			}
@@ -202,8 +215,8 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 				canBeCaughtAndMissed(t, f.Family, m)
 			}
 			for _, c := range f.Chosen(claim.Alike(facts)) {
-				if r, _ := f.Rule(c, claim.Alike(facts)); !broken[r.Name] && !r.OutOfReach {
-					t.Errorf("Linux %v: rule %s in %s: no axis has a value at which another rule contradicts it", facts.Release, r.Name, file(f))
+				if r, covered := f.Rule(c, claim.Alike(facts)); covered && !broken[r.Name] && !r.OutOfReach {
+					t.Errorf("Linux %v: rule %s in %s: no axis has a value at which another rule contradicts it", facts.Release, r.Name, rulesFile(f))
 					broken[r.Name] = true // said once
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"go/types"
+	"os"
 	"path"
 	"path/filepath"
 	"reflect"
@@ -24,6 +25,15 @@ func file(f situation.Family) string {
 	pc := reflect.ValueOf(f.Topology).Pointer()
 	name, _ := runtime.FuncForPC(pc).FileLine(pc)
 	return filepath.Join("scenarios", filepath.Base(filepath.Dir(name)), filepath.Base(name))
+}
+
+// rulesFile is where a family's rules stand: beside it, where they have a file.
+func rulesFile(f situation.Family) string {
+	own := strings.TrimSuffix(file(f), ".go") + "_rules.go"
+	if _, err := os.Stat(filepath.Join("..", own)); err == nil {
+		return own
+	}
+	return file(f)
 }
 
 // source is the code of the claims' packages, for what must be so without anybody

@@ -92,6 +92,16 @@ func TestUnderstandsEveryField(t *testing.T) {
 			t.Errorf("HAProxy is not told %s", s.name)
 		}
 	}
+	for _, s := range all {
+		if _, timed := s.values[0].Interface().(time.Duration); !timed {
+			continue
+		}
+		negative := full
+		reflect.ValueOf(&negative).Elem().FieldByIndex(s.index).SetInt(-int64(time.Second))
+		if err := negative.Validate(); err == nil {
+			t.Errorf("Validate takes %s of -1s", s.name)
+		}
+	}
 	if _, err := exec.LookPath("haproxy"); err != nil {
 		t.Skip("needs haproxy: run hack/bootstrap")
 	}

@@ -107,10 +107,9 @@ func target(role Role, name string, roles map[string]Role) error {
 		}
 		return nil
 	}
-	for _, r := range roles {
-		if r == role {
-			return nil
-		}
+	there := slices.Compact(slices.Sorted(maps.Values(roles)))
+	if slices.Contains(there, role) {
+		return nil
 	}
-	return fmt.Errorf("no %s in this topology", role)
+	return fmt.Errorf("no %s in this topology; it has %v", role, there)
 }

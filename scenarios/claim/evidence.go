@@ -110,5 +110,5 @@ func knownCounter(name string) error {
 	if slices.Contains(names, name) {
 		return nil
 	}
-	return fmt.Errorf("%q is none of the known counters%s; add it to knownCounters in harness/kernel/counters.go", name, perhaps(name, names))
+	return fmt.Errorf("%q is none of the known counters%s; add it to KnownCounters in harness/kernel/counters.go", name, perhaps(name, names))
 }

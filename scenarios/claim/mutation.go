@@ -155,6 +155,10 @@ func (t Trial) Outcome() string {
 	predicted := strings.Join(t.Predicted, ", ")
 	switch t.Catch {
 	case Caught:
+		also := slices.DeleteFunc(slices.Clone(t.Lines), func(l Line) bool { return l.Right || slices.Contains(t.Predicted, l.What) })
+		if len(also) > 0 {
+			predicted += "; also wrong: " + wrong(also)
+		}
 		return fmt.Sprintf("caught by %s", predicted)
 	case Missed:
 		return fmt.Sprintf("MISSED: all of it is so under %s as well, of %s too", t.Own, predicted)

@@ -61,15 +61,17 @@ func (r Result) Outcome() string {
 }
 
 // writeLines writes a table of what was wanted and what was seen, wrong lines marked.
-func writeLines(to *strings.Builder, lines []Line) {
+func writeLines(to *strings.Builder, lines []Line) { writeTable(to, lines, "wanted", "<-- wrong") }
+
+func writeTable(to *strings.Builder, lines []Line, wanted, other string) {
 	table := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	if len(lines) > 0 {
-		fmt.Fprintf(table, "  \twanted\tgot\t\n")
+		fmt.Fprintf(table, "  \t%s\tgot\t\n", wanted)
 	}
 	for _, l := range lines {
 		mark := ""
 		if !l.Right {
-			mark = "<-- wrong"
+			mark = other
 		}
 		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", l.What, l.Wanted, l.Got, mark)
 	}
@@ -78,7 +80,12 @@ func writeLines(to *strings.Builder, lines []Line) {
 
 // String is a table of what was wanted and what was seen, wrong lines marked,
 // and then the rule's reason and whatever else was seen.
-func (r Result) String() string {
+func (r Result) String() string { return r.text("wanted", "<-- wrong") }
+
+// Unclaimed is String for a cell that no claim covers: the rule is only the nearest one.
+func (r Result) Unclaimed() string { return r.text("the nearest rule wants", "<-- differs") }
+
+func (r Result) text(wanted, other string) string {
 	var text strings.Builder
 	if r.Emulated {
 		fmt.Fprintf(&text, "EMULATED: what follows says nothing of any kernel\n")
@@ -87,7 +94,7 @@ func (r Result) String() string {
 	for _, l := range r.Lines {
 		compared[l.What] = true
 	}
-	writeLines(&text, r.Lines)
+	writeTable(&text, r.Lines, wanted, other)
 	if r.Rule == "" {
 		fmt.Fprintf(&text, "no claim covers this\n")
 	} else {

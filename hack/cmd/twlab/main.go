@@ -66,6 +66,12 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) (sta
 		arguments = slices.Clone(arguments)
 		arguments[i] = "--help"
 	}
+	// A misspelt subcommand is told before its flags, which none of them has.
+	if len(arguments) > 0 && !strings.HasPrefix(arguments[0], "-") {
+		if c, _, err := root.Find(arguments); err == nil && c == root {
+			arguments = arguments[:1]
+		}
+	}
 	root.SetArgs(arguments)
 	c, err := root.ExecuteContextC(ctx)
 	return cli.Report(stderr, c, err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/onsi/ginkgo/v2/types"
+	"golang.org/x/sys/unix"
 
 	"twlab/hack/cmd/twlab/probe"
 	"twlab/hack/internal/cli"
@@ -279,8 +281,8 @@ func (r *Request) resolveKernel() (err error) {
 		modules = "," + modules
 	}
 	if strings.Contains(image, "/") {
-		if !readable(image) {
-			return cli.Usage(fmt.Errorf("cannot read the kernel image '%s'; a name has no slash", image))
+		if err := readable(image); err != nil {
+			return cli.Usage(fmt.Errorf("cannot read the kernel image '%s': %w; a name has no slash", image, err))
 		}
 		if image, err = resolved(image); err != nil {
 			return err
@@ -294,22 +296,29 @@ func (r *Request) resolveCell() (err error) {
 	if r.Cell == "" {
 		return nil
 	}
-	if !readable(r.Cell) {
-		return cli.Usage(fmt.Errorf("cannot read the cells in '%s'", r.Cell))
+	if err := readable(r.Cell); err != nil {
+		return cli.Usage(fmt.Errorf("cannot read the cells in '%s': %w", r.Cell, err))
 	}
 	r.Cell, err = resolved(r.Cell)
 	return err
 }
 
-// readable tells whether a path is a file that can be read.
-func readable(path string) bool {
-	file, err := os.Open(path)
+// readable is nil for a file that can be read.
+func readable(path string) error {
+	file, err := os.Open(path) //nolint:gosec // the caller's own
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return at.Err
+	}
 	if err != nil {
-		return false
+		return err
 	}
 	defer file.Close()
 	info, err := file.Stat()
-	return err == nil && !info.IsDir()
+	if err == nil && info.IsDir() {
+		err = unix.EISDIR
+	}
+	return err
 }
 
 // resolved is a path from the root on, without links.

@@ -236,11 +236,7 @@ func (r *run) selectSpecs(ctx context.Context) error {
 		return nil // what another kernel has, only that one knows
 	}
 	if r.selected == 0 {
-		by := ""
-		if r.LabelFilter != "" {
-			by = fmt.Sprintf(" by --label-filter %q", r.LabelFilter)
-		}
-		return fmt.Errorf("no spec is selected%s; hack/e2e --dry-run -v shows all, with their labels", by)
+		return r.nothingSelected()
 	}
 	r.suite = append(r.suite, "-plan="+filepath.Join(plan, "plan.json"))
 	return nil

@@ -164,6 +164,15 @@ func (c choice) rules() (chosen []string, err error) {
 		if c.family != "" {
 			of = " in family " + c.family
 		}
+		begin := 0
+		for _, r := range rules {
+			if strings.HasPrefix(r, c.rule) {
+				begin++
+			}
+		}
+		if begin > 0 {
+			return nil, fmt.Errorf("no rule %q%s; %d begin so: --rule '%s*'", c.rule, of, begin, c.rule)
+		}
 		return nil, fmt.Errorf("no rule %q%s; near it are %s", c.rule, of, strings.Join(claim.Nearest(prefix, rules), ", "))
 	}
 	return chosen, nil

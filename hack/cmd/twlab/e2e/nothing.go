@@ -1,0 +1,59 @@
+package e2e
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"twlab/scenarios"
+	"twlab/scenarios/claim"
+)
+
+// labelWithValue is what a label of a family, a rule or an axis looks like in a filter.
+var labelWithValue = regexp.MustCompile(`([a-z0-9-]+):\s*([A-Za-z0-9._-]+)`)
+
+// nothingSelected is the error of filters that no spec passes. It names the labels that no
+// spec has, and what is near them.
+func (r Request) nothingSelected() error {
+	var by, unknown []string
+	if r.LabelFilter != "" {
+		by = append(by, fmt.Sprintf("--label-filter %q", r.LabelFilter))
+	}
+	for _, word := range r.ginkgo {
+		if value, found := strings.CutPrefix(word, "--focus="); found {
+			by = append(by, fmt.Sprintf("--focus %q", value))
+		}
+	}
+	known := labels()
+	for _, found := range labelWithValue.FindAllStringSubmatch(r.LabelFilter, -1) {
+		if label := found[1] + ":" + found[2]; !slices.Contains(known, label) {
+			unknown = append(unknown, fmt.Sprintf("no spec has the label %s; near it are %s", label, strings.Join(claim.Nearest(label, known), ", ")))
+		}
+	}
+	what := "no spec is selected"
+	if len(by) > 0 {
+		what += " by " + strings.Join(by, " and ")
+	}
+	if len(unknown) > 0 {
+		return fmt.Errorf("%s: %s", what, strings.Join(unknown, "; "))
+	}
+	return fmt.Errorf("%s; hack/e2e --dry-run -v shows all, with their labels", what)
+}
+
+// labels are those of families, rules and values of axes.
+func labels() (all []string) {
+	for _, f := range scenarios.Families() {
+		all = append(all, "family:"+f.Name)
+		for _, r := range f.Rules {
+			all = append(all, "rule:"+r.Name)
+		}
+		for _, a := range f.Axes {
+			for _, v := range a.Values {
+				all = append(all, a.Name+":"+v)
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
