@@ -20,9 +20,13 @@ func (l *Lab) Behind() []netip.AddrPort { return l.topology.Behind() }
 
 // Program is the program that balances. It is the lab's to close. The error says
 // that the balancer is none.
-func (l *Lab) Program() (topo.Running, error) {
-	if l.program == nil {
-		return nil, fmt.Errorf("the balancer of this lab, kind %q, is no program", l.topology.Balancer.Kind)
+func (l *Lab) Program() (topo.Running, error) { return l.ProgramAt(string(Balancer)) }
+
+// ProgramAt is the program that balances at a node, as [Lab.Program].
+func (l *Lab) ProgramAt(name string) (topo.Running, error) {
+	running, found := l.programs[name]
+	if !found {
+		return nil, fmt.Errorf("no program balances at %s", name)
 	}
-	return l.program, nil
+	return running, nil
 }

@@ -29,7 +29,9 @@ func Build(ctx context.Context, t Topology) (*Lab, error) {
 }
 
 // BuildNetwork makes a network of any shape real, as [Build] does.
-func BuildNetwork(ctx context.Context, n topo.Network) (*Lab, error) { return build(ctx, Topology{}, n) }
+func BuildNetwork(ctx context.Context, n topo.Network) (*Lab, error) {
+	return build(ctx, Topology{}, n)
+}
 
 func build(ctx context.Context, t Topology, n topo.Network) (*Lab, error) {
 	plan, err := n.Plan()
@@ -96,7 +98,7 @@ func (b *builder) build(ctx context.Context) (err error) {
 	return b.balance(ctx)
 }
 
-// leaf tells whether a node has one link, of which it is the outer end.
+// leaf reports whether a node has one link, of which it is the outer end.
 func leaf(n topo.Planned) bool { return len(n.Ends) == 1 && n.Ends[0].Outer }
 
 // addAll makes the nodes that are no guests. Those at which links of others end come
@@ -104,7 +106,7 @@ func leaf(n topo.Planned) bool { return len(n.Ends) == 1 && n.Ends[0].Outer }
 // link: the kernel's one lock for links (RTNL) is only a part of the work.
 func (b *builder) addAll(ctx context.Context) error {
 	for _, m := range b.lab.machines {
-		if m.IsGuest() || leaf(m.Planned) && !b.innerOf(m).isLeaf() {
+		if m.IsGuest() || leaf(m.Planned) {
 			continue
 		}
 		if err := b.add(ctx, m); err != nil {
@@ -145,17 +147,15 @@ func (b *builder) addAll(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// innerOf is the node at the inner end of a node's first link.
-func (b *builder) innerOf(m *machine) *machine { return b.lab.byName[m.Ends[0].Peer] }
-
-func (m *machine) isLeaf() bool { return leaf(m.Planned) }
-
 // addLeaf makes a node with its link. No link of others ends there, and descriptors are
 // few.
 func (b *builder) addLeaf(ctx context.Context, m *machine) error {
 	defer m.closeLinks()
 	if err := b.add(ctx, m); err != nil {
 		return err
+	}
+	if b.lab.byName[m.Ends[0].Peer].IsGuest() {
+		return nil // see plug
 	}
 	if err := b.joinAll(m); err != nil {
 		return err

@@ -12,12 +12,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"twlab/harness/observe"
+	"twlab/harness/topo"
 )
 
 // Capture records the TCP packets at both ends of some links, from now until
 // the lab closes. A link is named by its outer node: "client0" is the link
-// between client0 and the gateway, "client0/lo" the loopback of client0, where
-// each packet is seen going out and coming in. A link that is recorded already
+// between client0 and the gateway, "client0/eth1" its second one, "client0/lo" the
+// loopback of client0, where each packet is seen going out and coming in. A link that is recorded already
 // goes on as it is. An end at a guest is not recorded: the
 // clocks of two kernels are not in step. See [Lab.Path]. When one of the links
 // cannot be recorded, none of them begins to be.
@@ -77,11 +78,16 @@ func (l *Lab) ends(link string) ([]port, error) {
 		}
 		return []port{{m, loopback}}, nil
 	}
-	outer, found := l.byName[link]
-	if !found || outer.Inner == "" {
+	name, wire, _ := strings.Cut(link, "/")
+	outer, found := l.byName[name]
+	i := -1
+	if found {
+		i = slices.IndexFunc(outer.Ends, func(e topo.End) bool { return e.Outer && (wire == "" || e.Interface == wire) })
+	}
+	if i < 0 {
 		return nil, fmt.Errorf("capture: %q is no node with a link of its own", link)
 	}
-	both := []port{{outer, outerLink}, {l.byName[outer.Inner], link}}
+	both := []port{{outer, outer.Ends[i].Interface}, {l.byName[outer.Ends[i].Peer], name}}
 	return slices.DeleteFunc(both, func(p port) bool { return p.machine.IsGuest() }), nil
 }
 

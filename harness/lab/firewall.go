@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os/exec"
 	"slices"
-	"strings"
 
 	"github.com/coreos/go-iptables/iptables"
 
@@ -42,25 +41,31 @@ func hint(err error) string {
 	return ""
 }
 
-// firewall is rules and the program that writes them.
+// firewall writes rules.
 type firewall struct {
-	rules    []Rule
-	iptables *iptables.IPTables // nil when there are no rules
+	iptables *iptables.IPTables // nil when there is none to write
 }
 
-func newFirewall(rules []Rule) (f firewall, err error) {
-	f.rules = rules
-	if len(rules) > 0 {
-		f.iptables, err = newIPTables()
+// newFirewall finds what writes the rules of a lab, when it has any.
+func (b *builder) newFirewall() (f firewall, err error) {
+	for _, n := range b.plan.Nodes {
+		if len(b.plan.RulesOf(n)) > 0 {
+			f.iptables, err = newIPTables()
+			return f, err
+		}
 	}
-	return f, err
+	return f, nil
 }
 
-// apply appends the node's rules in the calling thread's namespace, and says how
-// many it has appended.
-func (f firewall) apply(who topo.Member) (appended int, err error) {
-	for _, r := range f.of(who) {
-		if err := f.iptables.Append(r.Table, r.Chain, strings.Fields(r.Spec)...); err != nil {
+// apply appends rules in the calling thread's namespace, and says how many it has
+// appended.
+func (f firewall) apply(rules []Rule) (appended int, err error) {
+	for _, r := range rules {
+		words, err := r.Words()
+		if err == nil {
+			err = f.iptables.Append(r.Table, r.Chain, words...)
+		}
+		if err != nil {
 			return appended, fmt.Errorf("iptables -t %s -A %s %s: %w%s", r.Table, r.Chain, r.Spec, err, hint(err))
 		}
 		appended++
@@ -68,11 +73,9 @@ func (f firewall) apply(who topo.Member) (appended int, err error) {
 	return appended, nil
 }
 
-// undo takes the first n of the node's rules away again, which are the last of
-// their chains.
-func (f firewall) undo(who topo.Member, n int) error {
-	rules := f.of(who)
-	for _, r := range slices.Backward(rules[:n]) {
+// undo takes rules away again, which are the last of their chains.
+func (f firewall) undo(rules []Rule) error {
+	for _, r := range slices.Backward(rules) {
 		lines, err := f.iptables.List(r.Table, r.Chain) // the first one is the chain itself
 		if err == nil {
 			err = f.iptables.DeleteById(r.Table, r.Chain, len(lines)-1)
@@ -84,12 +87,12 @@ func (f firewall) undo(who topo.Member, n int) error {
 	return nil
 }
 
-// of lists the rules of a node.
-func (f firewall) of(who topo.Member) (rules []Rule) {
-	for _, r := range f.rules {
+// of lists the rules that are for a node.
+func of(rules []Rule, who topo.Identity) (its []Rule) {
+	for _, r := range rules {
 		if r.On(who.Name, who.Role) {
-			rules = append(rules, r)
+			its = append(its, r)
 		}
 	}
-	return rules
+	return its
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 
@@ -19,10 +20,11 @@ import (
 // Lab is a topology made real. Its methods may be called from any goroutine.
 // The caller of [Build] must Close it.
 type Lab struct {
-	topology Topology
-	machines []*machine // in the order of Topology.members
+	topology Topology // the zero value when it was built from a network
+	plan     topo.Plan
+	machines []*machine // in the order of the network's nodes
 	byName   map[string]*machine
-	program  topo.Running // nil when the balancer is none
+	programs map[string]topo.Running // those that balance, by their node
 
 	mu       sync.Mutex
 	taps     map[string]link // by the outer node of the link
@@ -33,7 +35,7 @@ type Lab struct {
 // machine is a node: a namespace of the running kernel, or, when it is a guest, of
 // another kind.
 type machine struct {
-	topo.Member
+	topo.Planned
 	space *ns.Namespace // nil until it is made, or a guest
 	links *links        // open while the lab is being built
 	local *node.Local   // nil until space is made
@@ -113,28 +115,32 @@ func (l *Lab) AddRules(rules ...Rule) error {
 			return fmt.Errorf("add rules: %w", err)
 		}
 	}
-	wall, err := newFirewall(rules)
-	if err != nil {
-		return err
-	}
 	for _, m := range l.machines {
-		if m.IsGuest() && len(wall.of(m.Member)) > 0 {
+		if m.IsGuest() && len(of(rules, m.Identity)) > 0 {
 			return fmt.Errorf("%s: no iptables rules on a guest", m.Name)
+		}
+	}
+	wall := firewall{}
+	if len(rules) > 0 {
+		var err error
+		if wall.iptables, err = newIPTables(); err != nil {
+			return err
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	appended := make([]int, len(l.machines))
 	for i, m := range l.machines {
-		if len(wall.of(m.Member)) == 0 {
+		its := of(rules, m.Identity)
+		if len(its) == 0 {
 			continue
 		}
 		err := m.space.Do(func() (err error) {
-			appended[i], err = wall.apply(m.Member)
+			appended[i], err = wall.apply(its)
 			return err
 		})
 		if err != nil {
-			return errors.Join(fmt.Errorf("%s: %w", m.Name, err), l.undo(wall, appended))
+			return errors.Join(fmt.Errorf("%s: %w", m.Name, err), l.undo(wall, rules, appended))
 		}
 	}
 	l.added = append(l.added, rules...)
@@ -142,13 +148,13 @@ func (l *Lab) AddRules(rules ...Rule) error {
 }
 
 // undo takes away what each of the machines has got of the rules.
-func (l *Lab) undo(wall firewall, appended []int) error {
+func (l *Lab) undo(wall firewall, rules []Rule, appended []int) error {
 	var errs []error
 	for i, m := range l.machines {
 		if appended[i] == 0 {
 			continue
 		}
-		if err := m.space.Do(func() error { return wall.undo(m.Member, appended[i]) }); err != nil {
+		if err := m.space.Do(func() error { return wall.undo(of(rules, m.Identity)[:appended[i]]) }); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", m.Name, err))
 		}
 	}
@@ -237,9 +243,10 @@ func (l *Lab) Path(client string) observe.Path {
 func (l *Lab) Close() error {
 	errs := []error{l.stopCaptures(), l.detach()}
 	// Before anybody whom it could still have something to say to.
-	if l.program != nil {
-		errs = append(errs, l.program.Close())
+	for _, name := range slices.Sorted(maps.Keys(l.programs)) {
+		errs = append(errs, l.programs[name].Close())
 	}
+	l.programs = nil
 	// Machines first, side by side: each says good-bye.
 	goodbyes := make([]error, len(l.machines))
 	var leaving sync.WaitGroup

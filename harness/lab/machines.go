@@ -5,7 +5,8 @@ package lab
 import (
 	"context"
 	"fmt"
-	"maps"
+	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 
@@ -86,7 +87,7 @@ func (b *builder) boot(ctx context.Context) error {
 	defer stop()
 	for _, row := range b.rows() {
 		booting.Go(func() error {
-			err := b.bootRow(building, row, makers[row[0].Kind])
+			err := b.bootRow(building, row, makers[row[0]])
 			if err != nil {
 				stop()
 			}
@@ -96,28 +97,28 @@ func (b *builder) boot(ctx context.Context) error {
 	return booting.Wait()
 }
 
-// makers are those of each role whose nodes are guests, when they are ready.
-func (b *builder) makers(ctx context.Context) (map[Role]Maker, error) {
-	var all []topo.NodeKind
-	first := map[Role]*machine{}
+// makers are those of the guests, when they are ready; guests of one kind share one.
+func (b *builder) makers(ctx context.Context) (map[*machine]Maker, error) {
+	var guests []*machine
+	var kinds []topo.NodeKind
 	for _, m := range b.lab.machines {
-		if !m.IsGuest() {
-			continue
-		}
-		all = append(all, m.Kind)
-		if first[m.Role] == nil {
-			first[m.Role] = m
+		if m.IsGuest() {
+			guests = append(guests, m)
+			kinds = append(kinds, m.Kind)
 		}
 	}
-	makers := map[Role]Maker{}
-	for _, role := range slices.Sorted(maps.Keys(first)) {
-		m := first[role]
+	makers := map[*machine]Maker{}
+	for i, m := range guests {
+		if alike := slices.IndexFunc(kinds[:i], func(k topo.NodeKind) bool { return reflect.DeepEqual(k, m.Kind) }); alike >= 0 {
+			makers[m] = makers[guests[alike]]
+			continue
+		}
 		maker, ok := m.Kind.(Maker)
 		if !ok {
 			return nil, fmt.Errorf("%s: a node of kind %T cannot be made here", m.Name, m.Kind)
 		}
 		var err error
-		if makers[role], err = maker.Prepare(ctx, all); err != nil {
+		if makers[m], err = maker.Prepare(ctx, kinds); err != nil {
 			return nil, fmt.Errorf("%s: %w", m.Name, err)
 		}
 	}
@@ -131,7 +132,7 @@ func (b *builder) rows() (rows [][]*machine) {
 	for _, m := range b.lab.machines {
 		switch {
 		case !m.IsGuest():
-		case m.Role == Client && b.topology.BootGap > 0:
+		case m.Role == Client && b.plan.Network.BootGap > 0:
 			byAge = append(byAge, m)
 		default:
 			rows = append(rows, []*machine{m})
@@ -148,8 +149,8 @@ func (b *builder) bootRow(ctx context.Context, row []*machine, maker Maker) erro
 	for i, m := range row {
 		if i > 0 {
 			up := time.Now()
-			event := fmt.Sprintf("%s to be %v old", row[i-1].Name, b.topology.BootGap)
-			err := observe.Await(ctx, event, func() (bool, error) { return time.Since(up) >= b.topology.BootGap, nil })
+			event := fmt.Sprintf("%s to be %v old", row[i-1].Name, b.plan.Network.BootGap)
+			err := observe.Await(ctx, event, func() (bool, error) { return time.Since(up) >= b.plan.Network.BootGap, nil })
 			if err != nil {
 				return err
 			}
@@ -164,17 +165,17 @@ func (b *builder) bootRow(ctx context.Context, row []*machine, maker Maker) erro
 func (b *builder) bootOne(ctx context.Context, m *machine, maker Maker) error {
 	cards := m.cards
 	m.cards = nil // Make closes them
-	made, err := maker.Make(ctx, Blueprint{Node: m.Identity, Cards: cards, Gateway: m.InnerAddr})
+	made, err := maker.Make(ctx, Blueprint{Node: m.Identity, Cards: cards, Gateway: m.gateway()})
 	if err != nil {
 		return err
 	}
 	m.own = made
-	if !b.topology.NoBaseline {
+	if !b.plan.Network.NoBaseline {
 		if err := setBaseline(ctx, m.own); err != nil {
 			return fmt.Errorf("baseline: %w", err)
 		}
 	}
-	for _, s := range b.topology.SysctlsOf(m.Member) {
+	for _, s := range b.plan.SysctlsOf(m.Planned) {
 		err := m.own.SetSysctl(ctx, s.Name, s.Value)
 		if s.IfPresent && absent(err) {
 			continue
@@ -184,6 +185,16 @@ func (b *builder) bootOne(ctx context.Context, m *machine, maker Maker) error {
 		}
 	}
 	return nil
+}
+
+// gateway is where the node sends what its links do not lead to; no address when nowhere.
+func (m *machine) gateway() netip.Addr {
+	for _, r := range m.Routes {
+		if end, found := m.Toward(r.Via); found && r.To == (netip.Prefix{}) {
+			return end.PeerAddrs[0]
+		}
+	}
+	return netip.Addr{}
 }
 
 // setBaseline writes all of Baseline that the kernel has.

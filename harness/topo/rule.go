@@ -12,18 +12,35 @@ type Rule struct {
 	Node string // the node of this name
 	// Table and Chain are iptables' ("raw", "PREROUTING").
 	Table, Chain string
-	// Spec is the rest of the rule, as after `iptables -A CHAIN`, words
-	// separated by spaces. A gateway's interfaces are named after the nodes at
+	// Spec is the rest of the rule, as after `iptables -A CHAIN`: words separated by
+	// spaces; what is between double quotes is one word. A gateway's interfaces are named after the nodes at
 	// the other end; everywhere else the link towards the gateway or the
 	// balancer is eth0.
 	Spec string
 }
 
 // On tells whether the rule is for a node.
-func (r Rule) On(name string, role Role) bool { return r.Role == role || r.Node == name }
+func (r Rule) On(name string, role Role) bool {
+	return r.Role != "" && r.Role == role || r.Node != "" && r.Node == name
+}
 
 // Validate says what is wrong with the rule in a lab with these nodes, given by name.
 func (r Rule) Validate(roles map[string]Role) error { return errors.Join(r.validate(roles)...) }
+
+// Words are the words of Spec.
+func (r Rule) Words() (words []string, err error) {
+	for i, part := range strings.Split(r.Spec, `"`) {
+		if i%2 == 1 {
+			words = append(words, part)
+			continue
+		}
+		words = append(words, strings.Fields(part)...)
+	}
+	if strings.Count(r.Spec, `"`)%2 == 1 {
+		return nil, errors.New("a double quote is not closed")
+	}
+	return words, nil
+}
 
 func (r Rule) validate(roles map[string]Role) (errs []error) {
 	if err := target(r.Role, r.Node, roles); err != nil {
@@ -31,6 +48,9 @@ func (r Rule) validate(roles map[string]Role) (errs []error) {
 	}
 	if r.Table == "" || r.Chain == "" || strings.TrimSpace(r.Spec) == "" {
 		errs = append(errs, fmt.Errorf("rule %q of chain %q in table %q: want all three", r.Spec, r.Chain, r.Table))
+	}
+	if _, err := r.Words(); err != nil {
+		errs = append(errs, fmt.Errorf("rule %q: %w", r.Spec, err))
 	}
 	return errs
 }
