@@ -18,9 +18,9 @@ import (
 	"twlab/harness/topo"
 )
 
-// Build makes the topology real. It needs CAP_SYS_ADMIN and CAP_NET_ADMIN: root,
-// or the sandbox. When it fails, or ctx ends before it is done, everything made
-// so far is taken down and the error names the node and the step.
+// Build builds a lab from a topology. It needs CAP_SYS_ADMIN and CAP_NET_ADMIN: root, or
+// the sandbox. When it fails, or ctx ends before it is done, it removes everything it made,
+// and the error names the node and the step.
 func Build(ctx context.Context, t Topology) (*Lab, error) {
 	if err := t.Validate(); err != nil {
 		return nil, err
@@ -46,8 +46,8 @@ type builder struct {
 	topology Topology
 	firewall firewall
 	baseline []Setting // to be written on every node
-	// machine has the values here, outside of the lab, of the sysctls that the
-	// topology sets: those of the whole machine where a namespace has none.
+	// machine holds the values outside of the lab of the sysctls that the topology sets:
+	// those of the whole machine, for sysctls that a namespace does not have.
 	machine map[string]string
 	lab     *Lab
 }
@@ -62,9 +62,9 @@ func (b *builder) build(ctx context.Context) (err error) {
 		}
 	}
 	b.machine = sysctlsHere(b.topology)
-	// Gateway and balancer come first, because the links of the others end
-	// there. The others are made side by side: the kernel's one lock for links
-	// (RTNL) is only a part of the work.
+	// Gateway and balancer come first, because the links of the others end there. The
+	// others are made in parallel: the kernel's single lock for links (RTNL) covers only a
+	// part of the work.
 	var side errgroup.Group
 	side.SetLimit(runtime.GOMAXPROCS(0))
 	building, stop := context.WithCancel(ctx)
@@ -108,7 +108,7 @@ func (b *builder) build(ctx context.Context) (err error) {
 	for _, m := range b.lab.machines {
 		m.closeLinks()
 	}
-	// Last, so that its sockets begin with the sysctls of the topology.
+	// Last, so that the program's sockets get the sysctls of the topology.
 	return b.balance(ctx)
 }
 
@@ -127,8 +127,8 @@ func (b *builder) balance(ctx context.Context) error {
 	return nil
 }
 
-// add makes one node and its link. What it made is in the machine at once, so
-// that Close finds it whatever happens next.
+// add makes one node and its link. It stores all it makes in the machine at once, so that
+// Close finds it after any failure.
 func (b *builder) add(ctx context.Context, m *machine) (err error) {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: %w", m.Name, err)
@@ -148,10 +148,10 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 		if err := m.links.loopback(m.Member); err != nil {
 			return err
 		}
-		// Sysctls before links, which inherit some of them, but after something
-		// that waits for the kernel's lock for links (RTNL): to set ip_forward
-		// takes that lock too, and burns the processor until it is free
-		// (devinet_sysctl_forward, restart_syscall). It is free now.
+		// Sysctls before links, which inherit some of them, but after an operation that
+		// waits for the kernel's lock for links (RTNL): setting ip_forward takes that lock
+		// too, and keeps the processor busy until it is free (devinet_sysctl_forward,
+		// restart_syscall). The lock is free now.
 		return b.applySysctls(m.Member)
 	})
 	if err == nil && m.Inner != "" && !b.lab.byName[m.Inner].IsGuest() {
@@ -188,8 +188,8 @@ func (b *builder) applySysctls(who topo.Member) error {
 	return nil
 }
 
-// sysctlsHere reads the sysctls that the topology sets, as far as they are here: in
-// the initial namespace every one is.
+// sysctlsHere reads those sysctls of the topology that exist here. In the initial namespace
+// all do.
 func sysctlsHere(t Topology) map[string]string {
 	here := map[string]string{}
 	for _, s := range t.Sysctls {
@@ -200,7 +200,7 @@ func sysctlsHere(t Topology) map[string]string {
 	return here
 }
 
-// absent tells whether a sysctl is missing, rather than refused.
+// absent reports whether a sysctl is missing, rather than refused.
 func absent(err error) bool {
 	for _, reason := range []error{
 		kernel.ErrSysctlUnknown, kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal,

@@ -14,8 +14,8 @@ import (
 	"twlab/harness/topo"
 )
 
-// lockSeconds bounds the wait for the xtables lock, which the legacy backend
-// shares through the file system.
+// lockSeconds limits the wait for the xtables lock, which the legacy backend shares through
+// the file system.
 const lockSeconds = 10
 
 // newIPTables finds the iptables program, once for a lab.
@@ -30,8 +30,8 @@ func newIPTables() (*iptables.IPTables, error) {
 	return ipt, nil
 }
 
-// hint says what to do when not the rule is at fault but what iptables finds in
-// the kernel: its exit status is then OTHER_PROBLEM (xtables_error).
+// hint returns advice when the cause is not the rule but what iptables finds in the kernel:
+// its exit status is then OTHER_PROBLEM (xtables_error).
 func hint(err error) string {
 	const otherProblem = 3
 	var failed *iptables.Error
@@ -56,8 +56,8 @@ func newFirewall(rules []Rule) (f firewall, err error) {
 	return f, err
 }
 
-// apply appends the node's rules in the calling thread's namespace, and says how
-// many it has appended.
+// apply appends the node's rules in the calling thread's namespace, and returns how many it
+// appended.
 func (f firewall) apply(who topo.Member) (appended int, err error) {
 	for _, r := range f.of(who) {
 		if err := f.iptables.Append(r.Table, r.Chain, strings.Fields(r.Spec)...); err != nil {
@@ -68,8 +68,7 @@ func (f firewall) apply(who topo.Member) (appended int, err error) {
 	return appended, nil
 }
 
-// undo takes the first n of the node's rules away again, which are the last of
-// their chains.
+// undo removes the first n of the node's rules, which are the last of their chains.
 func (f firewall) undo(who topo.Member, n int) error {
 	rules := f.of(who)
 	for _, r := range slices.Backward(rules[:n]) {
@@ -78,7 +77,7 @@ func (f firewall) undo(who topo.Member, n int) error {
 			err = f.iptables.DeleteById(r.Table, r.Chain, len(lines)-1)
 		}
 		if err != nil {
-			return fmt.Errorf("take away again iptables -t %s -A %s %s: %w", r.Table, r.Chain, r.Spec, err)
+			return fmt.Errorf("remove the rule iptables -t %s -A %s %s: %w", r.Table, r.Chain, r.Spec, err)
 		}
 	}
 	return nil

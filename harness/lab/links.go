@@ -20,7 +20,7 @@ import (
 // outerLink is the name of a link's end at its outer node.
 const outerLink = "eth0"
 
-// links configures the links of one namespace, from anywhere.
+// links configures the links of one namespace. It can be used from any namespace.
 type links struct {
 	*netlink.Handle
 	control *os.File // for ethtool
@@ -40,7 +40,7 @@ func openLinks() (*links, error) {
 	return &links{h, control}, nil
 }
 
-// loopback brings lo up. A node without a link of its own has its address there.
+// loopback brings lo up. A node without a link of its own has its address on lo.
 func (l *links) loopback(who topo.Member) error {
 	lo, err := l.LinkByName("lo")
 	if err != nil {
@@ -57,9 +57,9 @@ func (l *links) loopback(who topo.Member) error {
 	return nil
 }
 
-// join makes the link between an outer node and its inner node. Neighbours are
-// static: no ARP, and no share of the neighbour table, whose limit
-// (net.ipv4.neigh.default.gc_thresh3) is one for all namespaces.
+// join makes the link between an outer node and its inner node. Neighbours are static:
+// there is no ARP, and no entry in the neighbour table, whose limit
+// (net.ipv4.neigh.default.gc_thresh3) is shared by all namespaces.
 func join(outer, inner *machine) error {
 	outerEnd := end{outer.links, outer.Addr, hardwareAddr(0, outer.Addr)}
 	innerEnd := end{inner.links, outer.InnerAddr, hardwareAddr(1, outer.Addr)}
@@ -84,8 +84,8 @@ func join(outer, inner *machine) error {
 	if err := outer.links.keepOrder(outerLink); err != nil {
 		return err
 	}
-	// The inner end comes up first. Of a veth pair, the end that comes up last
-	// can send at once; the other a moment later (see awaitLinks).
+	// The inner end comes up first. The end of a veth pair that comes up last can send at
+	// once, the other one a moment later (see awaitLinks).
 	if err := innerEnd.configure(outer.Name, outerEnd); err != nil {
 		return fmt.Errorf("%s: %w", inner.Name, err)
 	}
@@ -134,9 +134,9 @@ func (e end) configure(name string, far end) error {
 	return nil
 }
 
-// awaitLinks waits until every link can send at both ends. The kernel activates
-// the queue of the end that came up first from a work item (linkwatch), and
-// drops what is sent before that; the operational state tells.
+// awaitLinks waits until every link can send at both ends. The kernel activates the queue
+// of the end that came up first from a work item (linkwatch), and drops what is sent before
+// that; the operational state shows it.
 func (b *builder) awaitLinks(ctx context.Context) error {
 	for _, m := range b.lab.machines {
 		if m.Inner == "" || m.IsGuest() || b.lab.byName[m.Inner].IsGuest() {

@@ -18,8 +18,8 @@ import (
 	"twlab/harness/topo"
 )
 
-// plug makes the near ends of all links that lead to a node with a kernel of its
-// own: a tap device in the namespace of the neighbour.
+// plug makes the near ends of all links that lead to a guest: a tap device in the namespace
+// of the neighbour.
 func (b *builder) plug() error {
 	for _, outer := range b.lab.machines {
 		if outer.Inner == "" {
@@ -68,8 +68,8 @@ func plugInner(outer, inner *machine) (err error) {
 	return outer.links.defaultRoute(outer.InnerAddr)
 }
 
-// plugInto makes a tap device of a neighbour's, configures it as the near end of a
-// link, and keeps it for the card that m will have at the far end.
+// plugInto makes a tap device in the namespace of a neighbour, configures it as the near
+// end of a link, and keeps it for m's card at the far end.
 func (m *machine) plugInto(neighbour *machine, tap string, near, far end, card string) error {
 	c := Card{
 		Name: card, Hardware: far.hardware, Addr: far.addr,
@@ -111,7 +111,7 @@ func (b *builder) boot(ctx context.Context) error {
 	return booting.Wait()
 }
 
-// makers are those of each role whose nodes are guests, when they are ready.
+// makers returns the maker of each role whose nodes are guests, after Prepare.
 func (b *builder) makers(ctx context.Context) (map[Role]Maker, error) {
 	var all []topo.NodeKind
 	first := map[Role]*machine{}
@@ -139,8 +139,8 @@ func (b *builder) makers(ctx context.Context) (map[Role]Maker, error) {
 	return makers, nil
 }
 
-// rows are the guests: those of a row are booted one after the
-// other, the rows side by side.
+// rows returns the guests in rows: the guests of a row boot one after the other, the rows
+// in parallel.
 func (b *builder) rows() (rows [][]*machine) {
 	var byAge []*machine
 	for _, m := range b.lab.machines {
@@ -158,7 +158,7 @@ func (b *builder) rows() (rows [][]*machine) {
 	return rows
 }
 
-// bootRow boots machines one after the other, each BootGap after the one before it.
+// bootRow boots guests one after the other, each BootGap after the previous one.
 func (b *builder) bootRow(ctx context.Context, row []*machine, maker Maker) error {
 	for i, m := range row {
 		if i > 0 {
@@ -201,7 +201,7 @@ func (b *builder) bootOne(ctx context.Context, m *machine, maker Maker) error {
 	return nil
 }
 
-// setBaseline writes all of Baseline that the kernel has.
+// setBaseline writes the part of Baseline that the kernel has.
 func setBaseline(ctx context.Context, n node.Node) error {
 	release, err := n.Release(ctx)
 	if err != nil {
@@ -215,12 +215,12 @@ func setBaseline(ctx context.Context, n node.Node) error {
 	return nil
 }
 
-// baselineFor is Baseline with the meaning that its values have on that kernel.
+// baselineFor returns Baseline, adapted to what its values mean on that kernel.
 func baselineFor(release kernel.Release) []Setting {
 	all := slices.Clone(topo.Baseline)
 	for i, s := range all {
-		// 2, loopback only, is the default since Linux 4.19 (commit 79e9fed46038).
-		// Before, every value but 0 is 1, and 0 is the default.
+		// 2, loopback only, is the default since Linux 4.19 (commit 79e9fed46038). Before,
+		// every value except 0 means 1, and 0 is the default.
 		if s.Name == "net.ipv4.tcp_tw_reuse" && release.Before(4, 19) {
 			all[i].Value = "0"
 		}

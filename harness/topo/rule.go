@@ -10,19 +10,18 @@ import (
 type Rule struct {
 	Role Role   // every node of this role, or
 	Node string // the node of this name
-	// Table and Chain are iptables' ("raw", "PREROUTING").
+	// Table and Chain are those of iptables ("raw", "PREROUTING").
 	Table, Chain string
-	// Spec is the rest of the rule, as after `iptables -A CHAIN`, words
-	// separated by spaces. A gateway's interfaces are named after the nodes at
-	// the other end; everywhere else the link towards the gateway or the
-	// balancer is eth0.
+	// Spec is the rest of the rule, as after `iptables -A CHAIN`, with words separated by
+	// spaces. The gateway's interfaces are named after the nodes at their far ends; on all
+	// other nodes the link towards the gateway or the balancer is eth0.
 	Spec string
 }
 
-// On tells whether the rule is for a node.
+// On reports whether the rule applies to a node.
 func (r Rule) On(name string, role Role) bool { return r.Role == role || r.Node == name }
 
-// Validate says what is wrong with the rule in a lab with these nodes, given by name.
+// Validate returns what is wrong with the rule in a lab with these nodes, given by name.
 func (r Rule) Validate(roles map[string]Role) error { return errors.Join(r.validate(roles)...) }
 
 func (r Rule) validate(roles map[string]Role) (errs []error) {
@@ -42,8 +41,8 @@ func (t Topology) AllRules() []Rule {
 	return append(own, t.Rules...)
 }
 
-// translation lists the rules by which the gateway translates: one for all
-// clients, or one for each that has ports of its own.
+// translation lists the MASQUERADE rules of the gateway: one for all clients, or one for
+// each client when it has its own ports.
 func (t Topology) translation() (rules []Rule) {
 	g := t.Gateway
 	if g.Kind != Masquerade {
