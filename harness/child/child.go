@@ -1,7 +1,6 @@
 //go:build linux
 
-// Package child starts commands that do not outlive this process, however that
-// ends.
+// Package child starts commands that end with this process, however that ends.
 package child
 
 import (
@@ -13,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Start starts a command on a thread of its own. The command leads a process group
-// of its own, so that a terminal's Ctrl-C is not for it. The caller must call wait,
-// which returns what [exec.Cmd.Wait] does, the same every time.
+// Start starts a command on a thread of its own. The command leads its own process group,
+// so a terminal's Ctrl-C does not reach it. The caller must call wait, which returns what
+// [exec.Cmd.Wait] returns, and the same at every call.
 func Start(c *exec.Cmd) (wait func() error, err error) {
 	return StartBy(func(f func() error) error {
 		runtime.LockOSThread()
@@ -24,13 +23,12 @@ func Start(c *exec.Cmd) (wait func() error, err error) {
 	}, c)
 }
 
-// StartBy is [Start] on the thread on which by runs its function, such as
-// ns.Namespace.Do: the command is inside of that namespace then, which lives on
-// until the command has ended.
+// StartBy is [Start] on the thread on which by runs its function. With ns.Namespace.Do the
+// command is inside that namespace, which exists until the command has ended.
 //
-// The kernel sends the parent death signal when the thread that started the
-// child ends, and Go ends threads as it likes (prctl(2)), so the thread stays with
-// the child.
+// The kernel sends the parent death signal when the thread that started the child ends, and
+// Go may end a thread at any time (prctl(2)). So the thread stays until the child has
+// ended.
 func StartBy(by func(func() error) error, c *exec.Cmd) (wait func() error, err error) {
 	if c.SysProcAttr == nil {
 		c.SysProcAttr = &syscall.SysProcAttr{}

@@ -10,9 +10,9 @@ import (
 	"twlab/harness/lab"
 )
 
-// Attach has the gateway of a lab keep the port of every connection that ends from now
-// on until its conntrack timeout is over, as most NATs do and Linux did before 6.5. It
-// ends with the lab. See [Prevent] for what it needs.
+// Attach makes the gateway of a lab keep the port of every connection that ends from now on
+// until its conntrack timeout ends, as most NATs do and Linux did before 6.5. It stops when
+// the lab closes. See [Prevent] for what it needs.
 func Attach(ctx context.Context, l *lab.Lab) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%s: prevent eviction: %w", lab.Gateway, err)
@@ -24,7 +24,7 @@ func Attach(ctx context.Context, l *lab.Lab) error {
 	name := gateways[0].Identity().Name
 	inside, err := l.Inside(name)
 	if errors.Is(err, lab.ErrGuest) {
-		return fmt.Errorf("%s: %w cannot be kept from evicting", name, lab.ErrGuest)
+		return fmt.Errorf("%s: cannot prevent eviction on %w", name, lab.ErrGuest)
 	}
 	if err != nil {
 		return err

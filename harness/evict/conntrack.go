@@ -22,7 +22,7 @@ const (
 	statusFixedTimeout = 1 << 10
 )
 
-// entry is what there is to know of a connection's entry.
+// entry is the state and the flags of a connection's entry.
 type entry struct {
 	state  uint8
 	status uint32
@@ -35,7 +35,8 @@ func (p *Prevention) mark(packet packet) error {
 	}
 	e, found, err := p.look(packet.ends)
 	if err == nil && !found && packet.forward {
-		// An answer has its last destination by now, which no entry begins with.
+		// A packet of the reply direction has its final destination by now; no entry starts
+		// with that.
 		packet.ends = ends{packet.to, packet.from}
 		e, found, err = p.look(packet.ends)
 	}
@@ -47,15 +48,16 @@ func (p *Prevention) mark(packet packet) error {
 		return p.fix(packet.ends, e, p.timeWait)
 	case !packet.forward && stateEstablished <= e.state && e.state <= stateLastACK:
 		return p.fix(packet.ends, e, p.closed)
-	default: // a first FIN; or a RST that ends no connection, as to a challenge ACK
+	default: // a first FIN, or a RST that ends no connection, such as the answer to a challenge ACK
 		return nil
 	}
 }
 
-// fix has the entry stay for so many seconds, whatever comes.
+// fix makes the entry stay for this many seconds, whatever packets follow.
 func (p *Prevention) fix(tuple ends, e entry, seconds uint32) error {
 	request := p.entryRequest(nl.IPCTNL_MSG_CT_NEW, tuple)
-	// ctnetlink sets the timeout first: that of an entry with the flag cannot be changed.
+	// ctnetlink sets the timeout before the flag: once the flag is set, the timeout cannot
+	// be changed.
 	request.AddData(nl.NewRtAttr(nl.CTA_TIMEOUT, binary.BigEndian.AppendUint32(nil, seconds)))
 	request.AddData(nl.NewRtAttr(nl.CTA_STATUS, binary.BigEndian.AppendUint32(nil, e.status|statusFixedTimeout)))
 	_, err := request.Execute(unix.NETLINK_NETFILTER, 0)
@@ -65,7 +67,7 @@ func (p *Prevention) fix(tuple ends, e entry, seconds uint32) error {
 	return nil
 }
 
-// look finds the entry of which one direction has these ends.
+// look finds the entry that has these ends in one of its directions.
 func (p *Prevention) look(tuple ends) (e entry, found bool, err error) {
 	messages, err := p.entryRequest(nl.IPCTNL_MSG_CT_GET, tuple).Execute(unix.NETLINK_NETFILTER, 0)
 	if errors.Is(err, unix.ENOENT) {

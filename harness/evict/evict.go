@@ -1,18 +1,18 @@
 //go:build linux
 
-// Package evict keeps a NAT of the running kernel from evicting: from giving away the
-// port of an ended connection before its conntrack timeout is over.
+// Package evict stops a NAT of the running kernel from evicting: from reusing the port of
+// an ended connection before its conntrack timeout ends.
 //
-// Linux does that since 6.5 when it finds no free port (nf_nat_used_tuple_harder, commit
-// 4589725502871). A gateway that stands in for one of another make must not: with
-// eviction there is no ceiling of ports/timeout connections per second.
+// Linux has done that since 6.5 when it finds no free port (nf_nat_used_tuple_harder,
+// commit 4589725502871). A gateway that stands for a product of another make must not do
+// it: with eviction there is no ceiling of ports/timeout connections per second.
 //
-// Eviction passes over an entry with a fixed timeout (IPS_FIXED_TIMEOUT). No rule sets
-// that flag, not even a timeout policy (xt_CT): only ctnetlink does. So the FINs and
-// RSTs of the gateway's connections wait in a queue (NFQUEUE) until their entry has it.
-// Only an entry in TIME_WAIT or CLOSE is evicted. A second FIN makes it LAST_ACK, and is
-// queued after that; a RST makes it CLOSE, and is queued before. So there is no moment
-// at which the entry of an ended connection could be evicted.
+// Eviction skips an entry with a fixed timeout (IPS_FIXED_TIMEOUT). No rule can set that
+// flag, not even a timeout policy (xt_CT): only ctnetlink can. So the FINs and RSTs of the
+// gateway's connections wait in a queue (NFQUEUE) until their entry has the flag. The
+// kernel evicts only entries in TIME_WAIT or CLOSE. A second FIN makes an entry LAST_ACK
+// and is queued after that; a RST makes it CLOSE and is queued before that. So the entry of
+// an ended connection can be evicted at no moment.
 package evict
 
 import (
@@ -29,11 +29,12 @@ import (
 	"twlab/harness/kernel"
 )
 
-// Rule is an iptables rule that sends packets to the queue: Spec is as after
-// `iptables -t Table -A Chain`.
+// Rule is an iptables rule that sends packets to the queue. Spec is what follows `iptables
+// -t Table -A Chain`.
 type Rule struct{ Table, Chain, Spec string }
 
-// Rules are what the gateway needs. Without a [Prevention] the packets pass.
+// Rules returns the rules that the gateway needs. Without a [Prevention] they let the
+// packets pass.
 func Rules() []Rule {
 	to := fmt.Sprintf(" -j NFQUEUE --queue-num %d --queue-bypass", queue)
 	return []Rule{
@@ -45,11 +46,11 @@ func Rules() []Rule {
 // queue is the number of the queue. A namespace has its own.
 const queue = 0
 
-// Prevention keeps one namespace from evicting. Make one with [Prevent].
+// Prevention stops one namespace from evicting. Make one with [Prevent].
 type Prevention struct {
 	packets   *nl.NetlinkSocket        // the queue
 	conntrack map[int]*nl.SocketHandle // of ctnetlink
-	// How long an entry stays: after both FINs, and after a RST; in seconds.
+	// How long an entry stays after both FINs, and after a RST; in seconds.
 	timeWait, closed uint32
 
 	stopped chan struct{}
@@ -58,14 +59,14 @@ type Prevention struct {
 	closing sync.Once
 }
 
-// Prevent begins in the network namespace in which inside runs what it is given, which
-// must have [Rules]: from now on the entry of a connection stays, from its second FIN on,
-// for as long as net.netfilter.nf_conntrack_tcp_timeout_time_wait says now, or from a RST
-// on for ..._close, whatever comes afterwards. Only a SYN of the same client from the same
-// port ends it before, as it does anyway (nf_conntrack_tcp_packet).
+// Prevent starts a Prevention in the network namespace in which inside runs functions; that
+// namespace must have [Rules]. From now on the entry of a connection stays after its second
+// FIN for as long as net.netfilter.nf_conntrack_tcp_timeout_time_wait says now, or after a
+// RST for as long as ..._close says, whatever packets follow. Only a SYN of the same client
+// from the same port ends it before, as it always does (nf_conntrack_tcp_packet).
 //
 // It needs CAP_NET_ADMIN, CONFIG_NETFILTER_NETLINK_QUEUE and CONFIG_NF_CT_NETLINK. The
-// caller must Close it.
+// caller must Close the Prevention.
 func Prevent(inside func(func() error) error) (*Prevention, error) {
 	p := &Prevention{stopped: make(chan struct{})}
 	if err := inside(p.open); err != nil {
@@ -103,7 +104,7 @@ func (p *Prevention) open() (err error) {
 	if p.packets, err = nl.Subscribe(unix.NETLINK_NETFILTER); err != nil {
 		return fmt.Errorf("open the queue: %w", err)
 	}
-	// A queue that is full drops, and the sender repeats its FIN: no reason to stop.
+	// A full queue drops the packet, and the sender repeats its FIN: this is not an error.
 	if err := unix.SetsockoptInt(p.packets.GetFd(), unix.SOL_NETLINK, unix.NETLINK_NO_ENOBUFS, 1); err != nil {
 		return fmt.Errorf("set NETLINK_NO_ENOBUFS: %w", err)
 	}
@@ -131,11 +132,11 @@ const (
 	verdictHeader = 2
 )
 
-// headersAtMost is how much of a packet is looked at: an IP header with all options,
-// and the ports.
+// headersAtMost is how many bytes of a packet are read: an IP header with all options, and
+// the ports.
 const headersAtMost = 64
 
-// bind makes this socket the queue's, and asks for the headers of its packets.
+// bind binds the queue to this socket, and asks for the headers of its packets.
 func (p *Prevention) bind() error {
 	request := p.request(messageConfig, unix.NLM_F_ACK)
 	request.AddData(nl.NewRtAttr(configCommand, []byte{commandBind, 0, 0, unix.AF_INET}))
@@ -153,8 +154,9 @@ func (p *Prevention) request(message, flags int) *nl.NetlinkRequest {
 	return request
 }
 
-// Close ends it: entries of connections that end from now on may be evicted. It returns
-// what stopped it before. A second Close does nothing.
+// Close ends the Prevention: entries of connections that end from now on may be evicted. It
+// returns the error that stopped the Prevention earlier, if any. A second Close does
+// nothing.
 func (p *Prevention) Close() error {
 	p.closing.Do(func() {
 		close(p.stopped)
@@ -174,7 +176,7 @@ func (p *Prevention) closeConntrack() {
 	}
 }
 
-// serve lets packets go on when their connections' entries are marked.
+// serve lets each packet continue when the entry of its connection is marked.
 func (p *Prevention) serve() {
 	for {
 		messages, _, err := p.packets.Receive()
@@ -184,7 +186,7 @@ func (p *Prevention) serve() {
 			}
 		}
 		select {
-		case <-p.stopped: // and the queue may be closed, which passes for an error
+		case <-p.stopped: // the queue may be closed by now, which looks like an error
 			return
 		default:
 		}
@@ -213,11 +215,10 @@ func (p *Prevention) serveOne(message []byte) error {
 	return nil
 }
 
-// ends are the two ends of a packet; invalid ones, of a packet that is not TCP over
-// IPv4.
+// ends are the two ends of a packet; they are invalid when it is not TCP over IPv4.
 type ends struct{ from, to netip.AddrPort }
 
-// packet is what waits in the queue.
+// packet is a packet that waits in the queue.
 type packet struct {
 	ends
 	forward bool // in chain FORWARD, where conntrack has seen it; else before that
@@ -252,7 +253,7 @@ func parsePacket(message []byte) (id uint32, p packet, err error) {
 	return id, p, nil
 }
 
-// endsOf reads the ends of a TCP packet over IPv4; of any other, none.
+// endsOf reads the ends of a TCP packet over IPv4; for any other packet they are invalid.
 func endsOf(packet []byte) (e ends) {
 	const least, protocol, source, destination = 20, 9, 12, 16 // of an IPv4 header
 	if len(packet) < least || packet[0]>>4 != 4 || packet[protocol] != unix.IPPROTO_TCP {

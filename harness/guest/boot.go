@@ -17,27 +17,27 @@ import (
 	"twlab/harness/topo"
 )
 
-// MostCards is how many network cards a machine has slots for.
+// MostCards is the maximum number of network cards of a guest.
 const MostCards = 24
 
-// Config describes a machine.
+// Config describes a guest.
 type Config struct {
 	Host
 	Node   topo.Identity
 	Kernel kernel.Image
-	// Cards are its network cards, whose taps Boot takes over and closes. Gateway is
-	// where it sends what they do not lead to. When none of them has the node's address, lo has it.
+	// Cards are its network cards; Boot takes over their taps and closes them. Gateway is
+	// its default gateway. When no card has the node's address, lo has it.
 	Cards   []lab.Card
 	Gateway netip.Addr
 }
 
-// wanted are the modules that a machine has use for, each if it is there. A
-// kernel without tcp_diag lists its sockets in /proc/net/tcp.
+// wanted lists the modules that a guest uses; each is loaded if it exists. Without tcp_diag
+// a kernel lists its sockets in /proc/net/tcp.
 func wanted() []string { return []string{"virtio_pci", "virtio_net", "e1000", "tcp_diag"} }
 
-// models are the network cards to try: virtio-net, because there a packet passes
-// as over veth, and e1000, whose driver is in many kernels that lack the other.
-// Only booting it tells what is built into an image without modules.
+// models lists the network cards to try: virtio-net, because a packet passes it as it
+// passes veth, and e1000, whose driver is in many kernels that lack the other. For an image
+// without modules, only a boot shows which driver is built in.
 func (c *Config) models(available vm.Modules) []string {
 	if c.Kernel.Modules != "" && !available.Has("virtio_net") {
 		return []string{"e1000"}
@@ -45,9 +45,9 @@ func (c *Config) models(available vm.Modules) []string {
 	return []string{"virtio-net-pci", "e1000"}
 }
 
-// Boot boots a kernel and returns when the machine is a node: its network is up.
-// When it fails, the error says what happened, and nothing is left; it is a
-// *DeadError when the machine had begun to run.
+// Boot boots a kernel and returns when the guest is a node: its network is up. When it
+// fails, the error says what happened, and nothing of the guest remains; the error is a
+// *DeadError when the guest had started to run.
 func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 	defer func() {
 		errs := []error{err}
@@ -90,20 +90,20 @@ func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 	return m, err
 }
 
-// check finds what is wrong before anything is started.
+// check returns what is wrong before anything is started.
 func (c *Config) check() error {
 	if c.MemoryMiB == 0 {
 		c.MemoryMiB = DefaultMemory
 	}
 	if len(c.Cards) > MostCards {
-		return fmt.Errorf("%d network cards: a machine has room for %d", len(c.Cards), MostCards)
+		return fmt.Errorf("%d network cards: a guest has at most %d", len(c.Cards), MostCards)
 	}
 	return nil
 }
 
-// boot starts the machine once.
+// boot starts the guest once.
 func (c *Config) boot(ctx context.Context, p vm.Plan, release kernel.Release) (*Machine, error) {
-	// At the last moment, when the machines before this one can be seen.
+	// At the last moment, when the memory of guests started earlier is visible.
 	if err := c.EnoughMemory(1); err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (c *Config) boot(ctx context.Context, p vm.Plan, release kernel.Release) (*
 		if within.Err() != nil {
 			err = fmt.Errorf("%w: %w", context.Cause(within), err)
 		}
-		err = m.postMortem(fmt.Errorf("no first word of the agent: %w%s", err, c.hint(err)))
+		err = m.postMortem(fmt.Errorf("no message from the agent: %w%s", err, c.hint(err)))
 		m.kill()
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func (c *Config) boot(ctx context.Context, p vm.Plan, release kernel.Release) (*
 	return m, nil
 }
 
-// hint says what to try.
+// hint returns advice.
 func (c *Config) hint(err error) string {
 	switch {
 	case errors.Is(err, line.ErrVersion):

@@ -137,7 +137,7 @@ func TestBootSaysWhatIsWrong(t *testing.T) {
 			func(c *guest.Config) { c.MemoryMiB = 24 }, nil, []string{"console"},
 		},
 		"more cards than slots": {
-			func(c *guest.Config) { c.Cards = manyCards(t) }, nil, []string{"25 network cards: a machine has room for 24"},
+			func(c *guest.Config) { c.Cards = manyCards(t) }, nil, []string{"25 network cards: a guest has at most 24"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

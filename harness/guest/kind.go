@@ -11,7 +11,7 @@ import (
 	"twlab/harness/topo"
 )
 
-// Kind makes nodes of a lab guests: see topo.Topology.Kinds.
+// Kind makes the nodes of a role guests: see topo.Topology.Kinds.
 type Kind struct {
 	Host
 	Kernel kernel.Image
@@ -19,7 +19,7 @@ type Kind struct {
 
 var _ lab.Maker = Kind{}
 
-// Validate says what is missing.
+// Validate returns what is missing.
 func (k Kind) Validate() error {
 	var errs []error
 	if k.Kernel.Path == "" {
@@ -31,11 +31,11 @@ func (k Kind) Validate() error {
 	return errors.Join(errs...)
 }
 
-// MostLinks is how many network cards a guest has slots for.
+// MostLinks returns the maximum number of network cards of a guest.
 func (k Kind) MostLinks() int { return MostCards }
 
-// Prepare looks whether all guests of the lab have room together: those that boot
-// side by side would each find room for one. It finds out what accelerates them.
+// Prepare checks that there is memory for all guests of the lab together: guests that boot
+// at the same time would each find enough for one. It also selects the accelerator.
 func (k Kind) Prepare(ctx context.Context, all []topo.NodeKind) (lab.Maker, error) {
 	guests := 0
 	for _, other := range all {

@@ -21,9 +21,9 @@ import (
 	"twlab/harness/topo"
 )
 
-// Machine is a node with a kernel of its own. Make one with [Boot]; Close ends
-// it. When the machine dies or falls silent, calls fail within seconds, by a
-// *DeadError that wraps line.ErrLost.
+// Machine is a guest: a node with its own kernel. Make one with [Boot]; Close ends it. When
+// the guest dies or does not respond, calls fail within seconds with a *DeadError that
+// wraps line.ErrLost.
 type Machine struct {
 	id          topo.Identity
 	release     kernel.Release // as its image says
@@ -42,24 +42,24 @@ var _ node.Node = (*Machine)(nil)
 // Identity says who the node is.
 func (m *Machine) Identity() topo.Identity { return m.id }
 
-// Console is what the machine has printed so far.
+// Console returns what the guest has printed so far.
 func (m *Machine) Console() string { return m.qemu.Console.String() }
 
-// Accelerator is what runs the machine's instructions.
+// Accelerator returns how the guest's instructions are executed.
 func (m *Machine) Accelerator() Accelerator { return m.accelerator }
 
-// BootTime is how long it took from the start of QEMU to the agent's first word.
+// BootTime returns the time from the start of QEMU to the agent's first message.
 func (m *Machine) BootTime() time.Duration { return m.boot }
 
-// InitramfsSize is how many bytes the machine unpacked in the beginning.
+// InitramfsSize returns the size in bytes of the initramfs that the guest unpacked at boot.
 func (m *Machine) InitramfsSize() int64 { return m.initramfs }
 
-// farewell is how long a machine has to say what its listeners ran into.
+// farewell is how long a guest has to report the errors of its listeners.
 const farewell = 5 * time.Second
 
-// Close closes the sockets of the machine, open connections by a RST, and ends
-// it. Its error says what listeners ran into, or how the machine ended before. A
-// second Close does nothing.
+// Close closes the sockets of the guest, open connections by RST, and ends it. Its error
+// has the errors of listeners, or says how the guest ended before. A second Close does
+// nothing.
 func (m *Machine) Close() error {
 	m.closing.Do(func() {
 		ctx, stop := context.WithTimeout(context.Background(), farewell)
@@ -70,73 +70,73 @@ func (m *Machine) Close() error {
 	return m.closed
 }
 
-// kill ends the machine as it is.
+// kill ends the guest immediately.
 func (m *Machine) kill() {
 	m.caller.Close()
 	m.qemu.End()
 }
 
-// Release is the release of the machine's kernel.
+// Release returns the release of the guest's kernel.
 func (m *Machine) Release(ctx context.Context) (kernel.Release, error) {
 	return ask(ctx, m, agent.Release, line.None{})
 }
 
-// Sysctl reads a sysctl of the machine.
+// Sysctl reads a sysctl of the guest.
 func (m *Machine) Sysctl(ctx context.Context, name string) (string, error) {
 	return ask(ctx, m, agent.Sysctl, name)
 }
 
-// SetSysctl sets a sysctl of the machine.
+// SetSysctl sets a sysctl of the guest.
 func (m *Machine) SetSysctl(ctx context.Context, name, value string) error {
 	return tell(ctx, m, agent.SetSysctl, agent.SysctlValue{Name: name, Value: value})
 }
 
-// Counters reads the counters of the machine.
+// Counters reads the counters of the guest.
 func (m *Machine) Counters(ctx context.Context) (kernel.Counters, error) {
 	return ask(ctx, m, agent.Counters, line.None{})
 }
 
-// Occupancy reads how full the tables of the machine are.
+// Occupancy counts the entries in the tables of the guest.
 func (m *Machine) Occupancy(ctx context.Context) (observe.Occupancy, error) {
 	return ask(ctx, m, agent.Occupancy, line.None{})
 }
 
-// Sockets reads the TCP sockets of the machine.
+// Sockets reads the TCP sockets of the guest.
 func (m *Machine) Sockets(ctx context.Context) (observe.Sockets, error) {
 	return ask(ctx, m, agent.Sockets, line.None{})
 }
 
-// Flows reads the conntrack table of the machine.
+// Flows reads the conntrack table of the guest.
 func (m *Machine) Flows(ctx context.Context) ([]observe.Flow, error) {
 	return ask(ctx, m, agent.Flows, line.None{})
 }
 
-// Rules reads the iptables rules of the machine and their hits.
+// Rules reads the iptables rules of the guest and their hits.
 func (m *Machine) Rules(ctx context.Context) ([]observe.RuleHits, error) {
 	return ask(ctx, m, agent.Rules, line.None{})
 }
 
-// DeleteFlows removes conntrack entries of the machine.
+// DeleteFlows deletes conntrack entries of the guest.
 func (m *Machine) DeleteFlows(ctx context.Context, match observe.FlowMatch) (int, error) {
 	return ask(ctx, m, agent.DeleteFlows, match)
 }
 
-// HasSymbol looks for a name in the symbol table of the machine's kernel.
+// HasSymbol looks for a name in the symbol table of the guest's kernel.
 func (m *Machine) HasSymbol(ctx context.Context, name string) (kernel.Fact, error) {
 	return ask(ctx, m, agent.HasSymbol, name)
 }
 
-// Listen opens a listening socket on the machine.
+// Listen opens a listening socket on the guest.
 func (m *Machine) Listen(ctx context.Context, spec tcp.ListenSpec) (node.Listening, error) {
 	return ask(ctx, m, agent.Listen, spec)
 }
 
-// Serve opens a listening socket on the machine that answers HTTP requests.
+// Serve opens a listening socket on the guest that answers HTTP requests.
 func (m *Machine) Serve(ctx context.Context, spec http.ListenSpec) (node.Listening, error) {
 	return ask(ctx, m, agent.Serve, spec)
 }
 
-// Connect makes one attempt from the machine.
+// Connect makes one attempt from the guest.
 func (m *Machine) Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Result, error) {
 	outcomes, err := m.Attempt(ctx, []tcp.Attempt{attempt})
 	if err != nil {
@@ -145,52 +145,52 @@ func (m *Machine) Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Result,
 	return outcomes[0], nil
 }
 
-// Attempt makes the attempts from the machine.
+// Attempt makes the attempts from the guest.
 func (m *Machine) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Result, error) {
 	return ask(ctx, m, agent.Attempt, attempts)
 }
 
-// Exchange makes HTTP exchanges from the machine, at most so many at once.
+// Exchange makes HTTP exchanges from the guest, at most atOnce at the same time.
 func (m *Machine) Exchange(ctx context.Context, exchanges []http.Exchange, atOnce int) ([]http.Exchanged, error) {
 	return ask(ctx, m, agent.Exchange, agent.Exchanges{All: exchanges, AtOnce: atOnce})
 }
 
-// Served tells what an HTTP listener of the machine has done so far.
+// Served reports what an HTTP listener of the guest has done so far.
 func (m *Machine) Served(ctx context.Context, listening tcp.Handle) (http.Served, error) {
 	return ask(ctx, m, agent.Served, listening)
 }
 
-// Accept waits for a connection from peer on a listening socket of the machine.
+// Accept waits for a connection from peer on a listening socket of the guest.
 func (m *Machine) Accept(ctx context.Context, listening tcp.Handle, peer netip.AddrPort) (tcp.Handle, error) {
 	return ask(ctx, m, agent.Accept, agent.Acceptance{Listening: listening, Peer: peer})
 }
 
-// End brings a connection of the machine to its end.
+// End ends a connection of the guest.
 func (m *Machine) End(ctx context.Context, conn tcp.Handle, how tcp.Ending) error {
 	return tell(ctx, m, agent.End, agent.Termination{Conn: conn, How: how})
 }
 
-// Send writes up to n bytes to a connection of the machine.
+// Send writes up to n bytes to a connection of the guest.
 func (m *Machine) Send(ctx context.Context, conn tcp.Handle, n int) (int, error) {
 	return ask(ctx, m, agent.Send, agent.Transmission{Conn: conn, Bytes: n})
 }
 
-// Receive reads a connection of the machine until the peer ends it.
+// Receive reads a connection of the guest until the peer ends it.
 func (m *Machine) Receive(ctx context.Context, conn tcp.Handle) (tcp.Received, error) {
 	return ask(ctx, m, agent.Receive, conn)
 }
 
-// Clock reads the timestamp clock of one connection of the machine.
+// Clock reads the timestamp clock of one connection of the guest.
 func (m *Machine) Clock(ctx context.Context, conn tcp.Handle) (tcp.ClockReading, error) {
 	return ask(ctx, m, agent.Clock, conn)
 }
 
-// AdvanceClock moves the timestamp clock of one connection of the machine.
+// AdvanceClock advances the timestamp clock of one connection of the guest.
 func (m *Machine) AdvanceClock(ctx context.Context, conn tcp.Handle, ticks int32) error {
 	return tell(ctx, m, agent.Advance, agent.Advancement{Conn: conn, Ticks: ticks})
 }
 
-// RTO reads the retransmission timeout of one connection of the machine.
+// RTO reads the retransmission timeout of one connection of the guest.
 func (m *Machine) RTO(ctx context.Context, conn tcp.Handle) (time.Duration, error) {
 	return ask(ctx, m, agent.RTO, conn)
 }
@@ -200,8 +200,7 @@ func tell[In any](ctx context.Context, m *Machine, method line.Method[In, line.N
 	return err
 }
 
-// ask makes a call. What the agent says names the node already; what is wrong
-// with the line does not.
+// ask makes a call. Errors from the agent already name the node; errors of the line do not.
 func ask[In, Out any](ctx context.Context, m *Machine, method line.Method[In, Out], in In) (Out, error) {
 	out, err := method.Call(ctx, m.caller, in)
 	var remote *line.RemoteError
@@ -214,7 +213,7 @@ func ask[In, Out any](ctx context.Context, m *Machine, method line.Method[In, Ou
 	return out, err
 }
 
-// postMortem says how the machine ended.
+// postMortem adds to an error how the guest ended.
 func (m *Machine) postMortem(err error) error {
 	return m.qemu.PostMortem(err, m.release, m.accelerator)
 }

@@ -9,42 +9,42 @@ import (
 	"twlab/harness/kernel"
 )
 
-// Host is what is the same for all machines that somebody boots here.
+// Host holds the settings that all guests booted here share.
 type Host = vm.Host
 
-// DefaultMemory is how many MiB a machine has unless it says otherwise.
+// DefaultMemory is the default memory of a guest in MiB.
 const DefaultMemory = vm.DefaultMemory
 
-// Accelerator is what runs a machine's instructions.
+// Accelerator says how a guest's instructions are executed.
 type Accelerator = vm.Accelerator
 
 // The accelerators. The zero value leaves the choice to [Boot].
 const (
 	Automatic = vm.Automatic
-	// KVM is the processor itself.
+	// KVM: the processor itself executes them.
 	KVM = vm.KVM
-	// TCG is software emulation, which works everywhere.
+	// TCG: QEMU emulates them in software, which works everywhere.
 	TCG = vm.TCG
 )
 
-// Accelerate finds out whether KVM really works here: it lets a kernel begin to
-// boot. /dev/kvm alone proves little.
+// Accelerate finds out whether KVM really works here, by starting to boot a kernel. That
+// /dev/kvm exists proves little.
 func Accelerate(ctx context.Context, k kernel.Image) (Accelerator, error) {
 	return vm.Accelerate(ctx, k)
 }
 
-// DeadError says what failed because a machine died or fell silent, and how that
+// DeadError says what failed because a guest died or did not respond, and how the guest
 // ended.
 type DeadError = vm.DeadError
 
-// Detailed is the text of an error, with the end of a machine's console when one
-// died. It is for programs that keep no evidence.
+// Detailed returns the text of an error, with the end of the guest's console when one died.
+// It is for programs that keep no evidence.
 func Detailed(err error) string { return vm.Detailed(err) }
 
-// What can be wrong before a machine runs.
+// Errors before a guest runs.
 var (
-	// ErrNoQEMU says that QEMU is not installed.
+	// ErrNoQEMU means that QEMU is not installed.
 	ErrNoQEMU = vm.ErrNoQEMU
-	// ErrNoMemory says that the host has too little memory left for another machine.
+	// ErrNoMemory means that the host has too little memory for another guest.
 	ErrNoMemory = vm.ErrNoMemory
 )

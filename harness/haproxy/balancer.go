@@ -13,25 +13,25 @@ import (
 	"twlab/harness/topo"
 )
 
-// Balancer is HAProxy as what balances in a lab. Where it listens and which servers it
-// has is for the lab to say; ports of its Source that have no address are of the
-// balancer's own towards the servers.
+// Balancer is HAProxy as the balancer of a lab. The lab sets its address and its servers.
+// Ports of its Source without an address belong to the balancer's own address towards the
+// servers.
 type Balancer struct{ Config }
 
 var _ topo.Program = Balancer{}
 
-// Name is the program's.
+// Name returns "haproxy".
 func (b Balancer) Name() string { return programName }
 
-// Validate says what is wrong with the configuration there.
+// Validate returns what is wrong with the configuration at this place.
 func (b Balancer) Validate(at topo.Place) error {
 	if b.Bind.IsValid() || len(b.Servers) > 0 {
-		return errors.New("HAProxy: where it listens and its servers are said by Port, ServerPort and the topology's Servers")
+		return errors.New("HAProxy: Port, ServerPort and the topology's Servers set its address and its servers; leave Bind and Servers empty")
 	}
 	return b.there(at).Validate()
 }
 
-// Start starts HAProxy there.
+// Start starts HAProxy at this place.
 func (b Balancer) Start(ctx context.Context, inside func(func() error) error, at topo.Place) (topo.Running, error) {
 	h, err := Start(ctx, inside, b.there(at))
 	if err != nil {
@@ -40,7 +40,7 @@ func (b Balancer) Start(ctx context.Context, inside func(func() error) error, at
 	return h, nil
 }
 
-// there is the configuration at that place.
+// there returns the configuration at that place.
 func (b Balancer) there(at topo.Place) Config {
 	c := b.Config
 	c.Bind, c.Servers = at.At, at.Servers
@@ -50,7 +50,7 @@ func (b Balancer) there(at topo.Place) Config {
 	return c
 }
 
-// Requirement is that HAProxy is installed.
+// Requirement describes that HAProxy must be installed.
 func Requirement() kernel.Requirement {
 	return kernel.Requirement{
 		Name:     "HAProxy",

@@ -14,7 +14,7 @@ import (
 // A topology says what is wrong with its HAProxy, before anything is started.
 func TestTopologyKnowsWhatItsHAProxyCannotBe(t *testing.T) {
 	for want, b := range map[string]haproxy.Balancer{
-		"its servers are said by":               {Config: haproxy.Config{Servers: []netip.AddrPort{{}}}},
+		"set its address and its servers":       {Config: haproxy.Config{Servers: []netip.AddrPort{{}}}},
 		`balancer: haproxy: unknown mode "udp"`: {Config: haproxy.Config{Mode: "udp"}},
 	} {
 		topology := topo.Topology{Clients: 1, Servers: 1, Balancer: topo.BalancerSpec{Program: b}}

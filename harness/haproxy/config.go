@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Mode is what HAProxy understands of the connections (configuration manual,
+// Mode says whether HAProxy handles connections or HTTP requests (configuration manual,
 // "mode").
 type Mode string
 
@@ -22,9 +22,8 @@ const (
 	HTTP Mode = "http"
 )
 
-// Reuse is which requests may go to a server over a connection that another
-// client's request has used before ("http-reuse"). The zero value is HAProxy's own
-// default, safe.
+// Reuse says which requests may use a server connection that a request of another client
+// has used before ("http-reuse"). The zero value is HAProxy's own default, safe.
 type Reuse string
 
 // The choices.
@@ -35,32 +34,32 @@ const (
 	ReuseAlways     Reuse = "always"
 )
 
-// Connections is what becomes of the two connections after a response, in mode
-// HTTP.
+// Connections says what happens to the two connections after a response, in mode HTTP.
 type Connections string
 
 // The choices. The zero value is HAProxy's own default, keep-alive on both sides.
 const (
-	// KeepAlive keeps both ("option http-keep-alive").
+	// KeepAlive keeps both open ("option http-keep-alive").
 	KeepAlive Connections = "http-keep-alive"
-	// ServerClose closes the server's and keeps the client's.
+	// ServerClose closes the server's connection and keeps the client's ("option
+	// http-server-close").
 	ServerClose Connections = "http-server-close"
 	// CloseBoth closes both ("option httpclose"; since HAProxy 2.0 actively).
 	CloseBoth Connections = "httpclose"
 )
 
-// Source is where connections towards servers come from ("source" of a server).
+// Source is the source of connections towards servers ("source" of a server).
 type Source struct {
-	// Addr is the address; the zero value leaves it to the kernel.
+	// Addr is the address; with the zero value the kernel chooses it.
 	Addr netip.Addr
-	// First and Last are the ports, which HAProxy then gives out itself, in turn,
-	// and for each server apart; 0 and 0 leave the port to the kernel. Ports need
-	// an Addr: without one, and with 0.0.0.0, HAProxy overlooks them.
+	// First and Last are the range of ports. HAProxy then assigns the ports itself, in turn
+	// and separately for each server; with 0 and 0 the kernel chooses the port. Ports need
+	// an Addr: without one, or with 0.0.0.0, HAProxy ignores them.
 	First, Last uint16
 }
 
-// Timeouts are HAProxy's own, in whole milliseconds. A zero value is what the
-// comment says.
+// Timeouts are HAProxy's own, in whole milliseconds. The comment of a field is the meaning
+// of its zero value.
 type Timeouts struct {
 	Connect   time.Duration // 5 s
 	Client    time.Duration // 1 min
@@ -68,12 +67,12 @@ type Timeouts struct {
 	KeepAlive time.Duration // "http-keep-alive": like Client
 }
 
-// Config is one frontend, and one backend with all the servers. Its zero value
-// with a server is a balancer in mode TCP on port 80.
+// Config describes one frontend, and one backend with all the servers. With one server and
+// otherwise zero, it is a balancer in mode TCP on port 80.
 type Config struct {
 	Mode Mode
-	// Bind is where clients connect to. Without an address it is every one of
-	// the namespace; port 0 is 80.
+	// Bind is the address that clients connect to. Without an address it is every address
+	// of the namespace; port 0 is 80.
 	Bind netip.AddrPort
 	// Servers are called server0, server1, ...
 	Servers []netip.AddrPort
@@ -86,19 +85,19 @@ type Config struct {
 	Source                           Source
 	Timeouts                         Timeouts
 
-	// Retries is how often a failed connect to a server is tried again; 0 is
-	// HAProxy's default, 3, and a negative number is never.
+	// Retries is how often HAProxy repeats a failed connect to a server; 0 means HAProxy's
+	// default, 3, and a negative number means never.
 	Retries int
 
-	// FrontendLines and BackendLines are added to their sections, for what has no field
-	// here: "balance leastconn", "timeout client-fin 5s".
+	// FrontendLines and BackendLines are added to their sections, for options without a
+	// field here: "balance leastconn", "timeout client-fin 5s".
 	FrontendLines, BackendLines []string
 }
 
 // defaultPort is the port when Bind has none.
 const defaultPort = 80
 
-// Frontend is where clients connect to.
+// Frontend returns the address that clients connect to.
 func (c Config) Frontend() netip.AddrPort {
 	addr := c.Bind.Addr()
 	if !addr.IsValid() {
@@ -107,8 +106,8 @@ func (c Config) Frontend() netip.AddrPort {
 	return netip.AddrPortFrom(addr, cmp.Or(c.Bind.Port(), defaultPort))
 }
 
-// Validate says what HAProxy would not understand, or would understand in another
-// way than it is meant. It looks at nothing but c.
+// Validate returns what HAProxy would reject, or would understand differently. It reads
+// only c.
 func (c Config) Validate() error {
 	var errs []error
 	bad := func(wrong bool, err error) {
@@ -123,7 +122,7 @@ func (c Config) Validate() error {
 	bad(c.Reuse != "" && mode != HTTP, fmt.Errorf("http-reuse %s needs mode %q", c.Reuse, HTTP))
 	s := c.Source
 	bad(s.First > s.Last || s.First == 0 && s.Last != 0, fmt.Errorf("source ports %d-%d: want the smaller one first, and not 0", s.First, s.Last))
-	bad(s.First != 0 && (!s.Addr.IsValid() || s.Addr.IsUnspecified()), fmt.Errorf("source ports %d-%d: HAProxy overlooks them without an address", s.First, s.Last))
+	bad(s.First != 0 && (!s.Addr.IsValid() || s.Addr.IsUnspecified()), fmt.Errorf("source ports %d-%d: HAProxy ignores them without an address", s.First, s.Last))
 	t := c.Timeouts
 	shortest := min(t.Connect, t.Client, t.Server, t.KeepAlive)
 	bad(shortest < 0, fmt.Errorf("a timeout of %v", shortest))
@@ -133,8 +132,8 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// text is the configuration as HAProxy reads it. Its statistics are to be asked at
-// the socket that it has as the descriptor of that number.
+// text returns the configuration as HAProxy reads it. HAProxy serves its statistics on the
+// socket with this descriptor number.
 func (c Config) text(statistics int) (string, error) {
 	var text strings.Builder
 	if err := configuration.Execute(&text, struct {
@@ -192,9 +191,9 @@ backend servers
 	server server{{$i}} {{$addr}}{{with $.SourceAddress}} source {{.}}{{end}}{{end}}
 `))
 
-// LogFormat is what HAProxy writes when a connection, or a request in mode HTTP,
-// is over. end= is its termination state: who ended it, and at what point
-// (configuration manual, "Session state at disconnection"). The times are
+// LogFormat returns the format of the line that HAProxy writes when a connection, or a
+// request in mode HTTP, has ended. end= is its termination state: who ended it, and at what
+// point (configuration manual, "Session state at disconnection"). The times are in
 // milliseconds; -1 is a step that was not reached.
 func (c Config) LogFormat() string {
 	if c.Mode == HTTP {
@@ -203,7 +202,7 @@ func (c Config) LogFormat() string {
 	return `client=%ci:%cp server=%s from=%bi:%bp to=%si:%sp wait=%Tw connect=%Tc total=%Tt bytes=%B end=%ts retries=%rc`
 }
 
-// SourceAddress is Source as HAProxy reads it, "" for none.
+// SourceAddress returns Source as HAProxy reads it, "" for none.
 func (c Config) SourceAddress() string {
 	if c.Source == (Source{}) {
 		return ""

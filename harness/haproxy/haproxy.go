@@ -1,11 +1,10 @@
 //go:build linux
 
-// Package haproxy runs a real HAProxy inside a node and reads its statistics
-// socket.
+// Package haproxy runs a real HAProxy inside a node and reads its statistics socket.
 //
-// It is the distribution's program, in the foreground, and leaves nothing: its
-// configuration and its log are files in memory, its statistics socket has a name
-// in the node's namespace only, and it ends with this process.
+// It runs the distribution's program, in the foreground, and leaves nothing behind:
+// configuration and log are files in memory, the name of the statistics socket exists only
+// in the node's namespace, and HAProxy ends with this process.
 package haproxy
 
 import (
@@ -26,16 +25,16 @@ import (
 const programName = "haproxy"
 
 var (
-	// ErrMissing says that HAProxy is not installed.
+	// ErrMissing means that HAProxy is not installed.
 	ErrMissing = errors.New("haproxy is not installed: run hack/bootstrap, or install the package haproxy")
-	// ErrTooOld says that the HAProxy that is installed cannot do what is asked for.
+	// ErrTooOld means that the installed HAProxy is too old for this package.
 	ErrTooOld = errors.New("haproxy is too old")
-	// ErrRejected says that HAProxy does not accept the configuration.
+	// ErrRejected means that HAProxy does not accept the configuration.
 	ErrRejected = errors.New("haproxy rejects the configuration")
 )
 
-// HAProxy is a HAProxy that runs. Its methods may be called from any goroutine.
-// The caller of [Start] must Close it.
+// HAProxy is a running HAProxy. Its methods may be called from any goroutine. The caller of
+// [Start] must Close it.
 type HAProxy struct {
 	*program.Program
 	inside        func(func() error) error
@@ -43,15 +42,16 @@ type HAProxy struct {
 	configuration string
 }
 
-// The descriptors that HAProxy is handed.
+// The descriptors that HAProxy inherits.
 const (
 	configurationFD = program.FirstFile + iota
 	statisticsFD
 )
 
-// Start starts HAProxy where inside runs it, such as ns.Namespace.Do, and returns when it answers, which it
-// does when it listens. The error is [ErrMissing], [ErrTooOld] or [ErrRejected], or
-// shows what HAProxy said, that a port is in use for example.
+// Start starts HAProxy through inside, such as ns.Namespace.Do, and returns when HAProxy
+// answers on its statistics socket, which it does once it listens. The error is
+// [ErrMissing], [ErrTooOld] or [ErrRejected], or contains HAProxy's own message, for
+// example that a port is in use.
 func Start(ctx context.Context, inside func(func() error) error, c Config) (*HAProxy, error) {
 	path, err := installed()
 	if err != nil {
@@ -76,7 +76,8 @@ func Start(ctx context.Context, inside func(func() error) error, c Config) (*HAP
 		Path: path, Args: []string{"-db", "-f", program.FilePath(configurationFD)}, Files: in.files(),
 	})
 	statistics := in.statistics.Addr()
-	// HAProxy has its own; while ours were open, nobody would notice its end.
+	// HAProxy has its own copies; while ours are open, the end of HAProxy would not be
+	// noticed.
 	if closed := in.close(); err != nil || closed != nil {
 		if p != nil {
 			closed = errors.Join(closed, p.Close())
@@ -85,7 +86,7 @@ func Start(ctx context.Context, inside func(func() error) error, c Config) (*HAP
 	}
 	h := &HAProxy{Program: p, inside: inside, statistics: statistics, configuration: text}
 	if err := h.ready(ctx); err != nil {
-		_ = p.Close() // it ended, or is to end, and the error says why
+		_ = p.Close() // it has ended or must end; err says why
 		if rejected := c.check(ctx, path, text); rejected != nil && ctx.Err() == nil {
 			err = rejected
 		}
@@ -102,14 +103,14 @@ func installed() (path string, err error) {
 	return path, nil
 }
 
-// ready waits for the answer to a question that is asked before HAProxy runs. An
-// answer comes when it has opened everything.
+// ready sends a command and waits for the answer. The socket exists before HAProxy runs;
+// HAProxy answers when it has opened everything.
 func (h *HAProxy) ready(ctx context.Context) error {
 	if _, err := h.Stats(ctx); err != nil {
 		if ctx.Err() != nil {
 			return fmt.Errorf("await HAProxy's first answer: %w", ctx.Err())
 		}
-		// What it was asked it did not answer because it ended.
+		// There was no answer because HAProxy ended.
 		select {
 		case <-h.Ended():
 			return h.Failure()
@@ -120,26 +121,26 @@ func (h *HAProxy) ready(ctx context.Context) error {
 	return nil
 }
 
-// lastWords is how long a HAProxy that hangs up is given to end.
+// lastWords is how long a HAProxy that closes the socket may take to end.
 const lastWords = 5 * time.Second
 
-// Configuration is what HAProxy has read.
+// Configuration returns the configuration that HAProxy has read.
 func (h *HAProxy) Configuration() string { return h.configuration }
 
-// Stats is HAProxy's own statistics, by its own names: "frontend.stot",
-// "backend.wredis", "server0.econ" (the columns of "show stat") and
-// "process.CumConns" (the lines of "show info"). What is no number, and what
-// HAProxy does not count there, is absent. Among the columns are
+// Stats returns HAProxy's own statistics, under its own names: "frontend.stot",
+// "backend.wredis", "server0.econ" (the columns of "show stat") and "process.CumConns" (the
+// lines of "show info"). Values that are not numbers, and those that HAProxy does not count
+// there, are absent. Among the columns are
 //
 //	stot, conn_tot    sessions, connections (of a frontend: accepted)
-//	connect, reuse    connects to servers, requests that did without (mode HTTP)
+//	connect, reuse    connects to servers, requests without a connect (mode HTTP)
 //	req_tot, hrsp_2xx requests, responses with a status of 2xx (mode HTTP)
-//	econ, eresp, ereq connects that failed, responses and requests that did
-//	wretr, wredis     connects tried again, and at another server
-//	cli_abrt, srv_abrt transfers that the client, the server broke off
+//	econ, eresp, ereq failed connects, failed responses, failed requests
+//	wretr, wredis     connects retried, and retried at another server
+//	cli_abrt, srv_abrt transfers aborted by the client, and by the server
 //
-// (management guide, "CSV format"). The error of a HAProxy that has ended wraps
-// topo.ErrEnded and shows its last words.
+// (management guide, "CSV format"). When HAProxy has ended, the error wraps topo.ErrEnded
+// and contains its last messages.
 func (h *HAProxy) Stats(ctx context.Context) (kernel.Counters, error) {
 	answer, err := h.ask(ctx, "show info;show stat")
 	if err != nil {
@@ -166,7 +167,7 @@ func (h *HAProxy) ask(ctx context.Context, command string) (answer string, err e
 		return "", err
 	}
 	defer conn.Close()
-	// A deadline in the past ends what waits.
+	// A deadline in the past makes a waiting call fail.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if _, err := io.WriteString(conn, command+"\n"); err != nil {
@@ -179,8 +180,8 @@ func (h *HAProxy) ask(ctx context.Context, command string) (answer string, err e
 	return string(text), errors.Join(err, ctx.Err())
 }
 
-// Check asks HAProxy what it thinks of a configuration (haproxy -c). The error is
-// [ErrMissing], [ErrTooOld], or [ErrRejected] with its words.
+// Check lets HAProxy check a configuration (haproxy -c). The error is [ErrMissing],
+// [ErrTooOld], or [ErrRejected] with HAProxy's messages.
 func Check(ctx context.Context, c Config) error {
 	path, err := installed()
 	if err != nil {
@@ -214,7 +215,7 @@ func (c Config) check(ctx context.Context, path, text string) (err error) {
 	return fmt.Errorf("%w: %w:\n%s", ErrRejected, err, alerts(string(said)))
 }
 
-// alerts are HAProxy's complaints, without what it says every time.
+// alerts returns HAProxy's complaints, without the messages that it always prints.
 func alerts(said string) string {
 	var lines []string
 	for line := range strings.Lines(said) {
@@ -225,16 +226,16 @@ func alerts(said string) string {
 	return strings.Join(lines, "\n")
 }
 
-// input is what HAProxy is handed.
+// input is what HAProxy inherits.
 type input struct {
 	configuration *os.File
 	statistics    *net.UnixListener
 	socket        *os.File // of statistics
 }
 
-// openInput makes the configuration, and the statistics socket: under a name that
-// the kernel chooses (unix(7), autobind) and that only the calling thread's network
-// namespace knows.
+// openInput makes the configuration file and the statistics socket. The kernel chooses the
+// name of the socket (unix(7), autobind), which exists only in the calling thread's network
+// namespace.
 func openInput(configuration string) (in input, err error) {
 	in.configuration, err = program.InMemory("haproxy.cfg", func(w io.Writer) error {
 		_, err := io.WriteString(w, configuration)
@@ -252,7 +253,7 @@ func openInput(configuration string) (in input, err error) {
 	return in, nil
 }
 
-// files are HAProxy's descriptors, in their order.
+// files returns HAProxy's descriptors, in their order.
 func (in input) files() []*os.File { return []*os.File{in.configuration, in.socket} }
 
 func (in input) close() error {

@@ -12,8 +12,8 @@ import (
 	"twlab/harness/kernel"
 )
 
-// parseStatistics reads the answer to "show info;show stat": lines "Name: value",
-// and a table in CSV whose header begins with "# ".
+// parseStatistics parses the answer to "show info;show stat": lines "Name: value", and a
+// table in CSV whose header begins with "# ".
 func parseStatistics(answer string) (kernel.Counters, error) {
 	info, table, found := strings.Cut(answer, "# ")
 	if !found {
@@ -46,7 +46,7 @@ func parseStatistics(answer string) (kernel.Counters, error) {
 	return all, nil
 }
 
-// count adds what is a number.
+// count adds a value if it is a number.
 func count(all kernel.Counters, name, value string) {
 	if n, err := strconv.ParseUint(value, 10, 64); err == nil {
 		all[name] = n

@@ -21,8 +21,8 @@ func (v version) before(other version) bool {
 	return v.major < other.major || v.major == other.major && v.minor < other.minor
 }
 
-// tooOld says that the HAProxy that is installed is older than that. It is nil when that is
-// not the problem.
+// tooOld returns an error when the installed HAProxy is older than that, and nil when that
+// is not the problem.
 func tooOld(ctx context.Context, path string) error {
 	said, err := exec.CommandContext(ctx, path, "-v").Output()
 	if err != nil {

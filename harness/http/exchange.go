@@ -21,45 +21,44 @@ import (
 	"twlab/harness/tcp"
 )
 
-// Exchange is a connection and the HTTP/1.1 requests that are made on it, one
-// after the other. What the Attempt says of the Budget holds for each response
-// too.
+// Exchange is a connection and the HTTP/1.1 requests on it, one after the other. The Budget
+// of the Attempt also limits the wait for each response.
 type Exchange struct {
 	tcp.Attempt
-	// Conn, when it is not zero, is a connection that was kept open: the requests
-	// are made on it, and nothing is connected. For others its handle names
-	// nothing ([tcp.ErrNoHandle]) while the exchange is under way.
+	// Conn, when it is not zero, is a connection that was kept open: the requests are made
+	// on it, and there is no connect(2). During the exchange its handle is not valid for
+	// other calls ([tcp.ErrNoHandle]).
 	Conn tcp.Handle
-	// After is how long after the call the exchange begins.
+	// After is the time from the call to the start of the exchange.
 	After time.Duration
-	// Requests are made until an answer is not whole or says that it was the
-	// last.
+	// Requests are made one after the other, until an answer is not whole or announces the
+	// end of the connection.
 	Requests []Request
 }
 
 // Request is a GET.
 type Request struct {
-	// Path is "/" when it is empty.
+	// Path is the request path; empty means "/".
 	Path string
-	// Connection is the text of the Connection field: "close", "keep-alive", or
-	// none. It does not change what we do: that is the Ending.
+	// Connection is the value of the Connection field: "close", "keep-alive", or empty for
+	// none. It does not change what this side does: the Ending does.
 	Connection string
-	// Pause is how long the connection is left alone before the request, which
-	// is then sent whatever the peer has done meanwhile.
+	// Pause is the time to wait before the request. The request is then sent, whatever the
+	// peer has done meanwhile.
 	Pause time.Duration
 }
 
-// Exchanged is what came of an Exchange.
+// Exchanged is the result of an Exchange.
 type Exchanged struct {
-	// Outcome is what came of the Attempt. The connection is reset, whatever the
-	// Ending, after an answer that is Pending or Malformed, unless it is to be
-	// kept open; of one that is, the End tells whether the peer has ended it.
+	// Result is the result of the Attempt. After an answer that is Pending or Malformed the
+	// connection is reset, whatever the Ending, except with KeepOpen. For a connection that
+	// is kept open, End says whether the peer has ended it.
 	tcp.Result
 	// Replies are the answers, one for each request.
 	Replies []Reply
 }
 
-// String is one line: the attempt, the dispositions, and the end.
+// String returns one line: the attempt, the dispositions, and the end.
 func (x Exchanged) String() string {
 	var b strings.Builder
 	b.WriteString(x.Attempted())
@@ -78,27 +77,27 @@ func (x Exchanged) String() string {
 	return b.String()
 }
 
-// Reply is what came in answer to one request.
+// Reply describes the answer to one request.
 type Reply struct {
 	Disposition Disposition
 	// Errno is the kernel's error when the disposition is Broken.
 	Errno syscall.Errno
-	// Problem says what came when the disposition is Malformed.
+	// Problem says what came instead when the disposition is Malformed.
 	Problem string
-	// Status is the status code; 0 when no whole head has come.
+	// Status is the status code; 0 when the head did not come in full.
 	Status int
-	// Length is what Content-Length announces; -1 when nothing does.
+	// Length is the value of Content-Length; -1 when there is none.
 	Length int64
-	// Bytes is how many of the body came.
+	// Bytes is the number of bytes of the body that came.
 	Bytes int64
 	// Close says that the response announced the end of the connection.
 	Close bool
-	// FirstByte and Took are the time from the start of sending the request to
-	// the first byte of the answer, and to its disposition.
+	// FirstByte and Took are the times from the start of sending the request to the first
+	// byte of the answer, and to its disposition.
 	FirstByte, Took time.Duration
 }
 
-// String is one line: disposition, status and bytes.
+// String returns one line: disposition, status and bytes.
 func (r Reply) String() string {
 	s := string(r.Disposition)
 	if r.Status != 0 {
@@ -116,12 +115,13 @@ func (r Reply) String() string {
 	return s
 }
 
-// Disposition is what became of a request.
+// Disposition says what became of a request.
 type Disposition string
 
 // The dispositions.
 const (
-	// Unsent: the connection was not there, or was over, before its turn came.
+	// Unsent: the request was not sent, because there was no connection, or it ended
+	// before.
 	Unsent Disposition = "unsent"
 	// Whole: all of the response came.
 	Whole Disposition = "whole"
@@ -129,20 +129,20 @@ const (
 	Unanswered Disposition = "unanswered"
 	// Truncated: the peer's FIN came in the middle of the response.
 	Truncated Disposition = "truncated"
-	// Broken: the kernel reported an error instead of a response or in the
-	// middle of it: ECONNRESET for a RST, ETIMEDOUT when it gave up.
+	// Broken: the kernel reported an error instead of the response or in the middle of it:
+	// ECONNRESET for a RST, ETIMEDOUT when it gave up.
 	Broken Disposition = "broken"
-	// Malformed: what came is not one HTTP/1.1 response.
+	// Malformed: the peer sent something else than one HTTP/1.1 response.
 	Malformed Disposition = "malformed"
-	// Pending: our own budget ended first. As [tcp.Undecided], it says nothing about
-	// the kernel and equals no expectation.
+	// Pending: our own budget ended first. Like [tcp.Undecided], it says nothing about the
+	// kernel and matches no expectation.
 	Pending Disposition = "pending"
 )
 
-// Exchange makes all exchanges, at most so many at once; 0 is all. They begin in
-// their order, and an exchange that waits for its moment holds up those behind
-// it. The results are in the order of the exchanges. An error means that
-// something else than network and peer failed, as for [tcp.Host.Attempt]; the
+// Exchange makes all exchanges, at most atOnce of them at the same time; 0 means all. They
+// begin in their order, and an exchange that waits for its After delays those behind it.
+// The results are in the order of the exchanges. Everything that the network and the peer
+// do is a result. An error means that something else failed, as for [tcp.Host.Attempt]; the
 // connections made until then are closed.
 func (h *Host) Exchange(ctx context.Context, exchanges []Exchange, atOnce int) ([]Exchanged, error) {
 	if atOnce <= 0 || atOnce > len(exchanges) {
@@ -172,8 +172,8 @@ func (h *Host) Exchange(ctx context.Context, exchanges []Exchange, atOnce int) (
 	return done, nil
 }
 
-// abort closes the connections that a call which has failed has kept open, unless
-// CloseAll was quicker.
+// abort closes the connections that a failed call has kept open, unless CloseAll has
+// already closed them.
 func (h *Host) abort(ctx context.Context, exchanges []Exchange, done []Exchanged) error {
 	var errs []error
 	for i := range done {
@@ -236,7 +236,7 @@ func (c *exchangeCall) work(ctx context.Context) error {
 	}
 }
 
-// pause waits by the clock, because the wait itself is what was asked for.
+// pause waits for a fixed time, because the caller asked for exactly that wait.
 func pause(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return nil
@@ -251,7 +251,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// one does an exchange. When it fails, its connection is closed.
+// one makes one exchange. When it fails, its connection is closed.
 func (c *exchangeCall) one(ctx context.Context, x *Exchange, out *Exchanged) (err error) {
 	out.Replies = make([]Reply, len(x.Requests))
 	for i := range out.Replies {
@@ -283,8 +283,8 @@ func (c *exchangeCall) one(ctx context.Context, x *Exchange, out *Exchanged) (er
 	return err
 }
 
-// ask sends a request and reads the answer. Only the end of ctx, and what is ours
-// to mend, is an error.
+// ask sends a request and reads the answer. What the peer does is not an error; the end of
+// ctx is, and so is a failure on this side.
 func ask(ctx context.Context, st *tcp.Stream, q *Request, budget time.Duration, reply *Reply) error {
 	if err := pause(ctx, q.Pause); err != nil {
 		return err

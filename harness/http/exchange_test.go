@@ -303,9 +303,9 @@ func speak(t *testing.T, inside func(func() error) error, text string) netip.Add
 
 func TestExchangeSaysWhatIsNoResponse(t *testing.T) {
 	for text, want := range map[string]string{
-		"SSH-2.0-OpenSSH\r\n": `no HTTP/1 response: "SSH-2.0-OpenSSH\r\n"`,
+		"SSH-2.0-OpenSSH\r\n": `not an HTTP/1 response: "SSH-2.0-OpenSSH\r\n"`,
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n": `17 bytes after the end of the response: "HTTP/1.1 200 OK\r\n"`,
-		"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n":                   `no length: "Content-Length: many"`,
+		"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n":                   `not a length: "Content-Length: many"`,
 	} {
 		host, inside := newHostIn(t)
 		at := speak(t, inside, text)

@@ -1,8 +1,8 @@
 //go:build linux
 
-// Package http is clients and servers of HTTP/1.1 on the sockets of package tcp:
-// whatever decides which side closes a connection first, and when, and how an answer
-// can be lost, can be asked for, and nothing else of HTTP is there.
+// Package http provides clients and servers of HTTP/1.1 on the sockets of package tcp. It
+// covers what decides which side closes a connection first, and when, and how an answer can
+// be lost. It covers nothing else of HTTP.
 package http
 
 import (
@@ -17,7 +17,7 @@ import (
 	"twlab/harness/tcp"
 )
 
-// Framing is how the end of a body is told.
+// Framing says how the end of a body is marked.
 type Framing = http1.Framing
 
 // The framings (RFC 9112, 6.3). The zero value is by length.
@@ -27,7 +27,7 @@ const (
 	ToTheEnd = http1.ToTheEnd
 )
 
-// Host makes exchanges, and listens, on a [tcp.Host], which has all connections. Its
+// Host makes exchanges, and listens, on a [tcp.Host], which owns all connections. Its
 // methods may be called from any goroutine. Make one with [NewHost].
 type Host struct {
 	tcp *tcp.Host
@@ -36,20 +36,20 @@ type Host struct {
 	servers map[tcp.Handle]*server
 }
 
-// NewHost makes a host on top of another, whose CloseAll ends both.
+// NewHost makes a Host on a [tcp.Host], whose CloseAll ends both.
 func NewHost(on *tcp.Host) *Host { return &Host{tcp: on, servers: map[tcp.Handle]*server{}} }
 
 // ListenSpec describes a listening socket and the answers that it gives.
 type ListenSpec struct {
-	// ListenSpec is the socket. Its Ending is how a connection ends whose turn it is
-	// to end, and [tcp.KeepOpen] stands for [tcp.CloseNow].
+	// ListenSpec is the socket. Its Ending says how to end a connection that the server has
+	// to end; [tcp.KeepOpen] means [tcp.CloseNow] here.
 	tcp.ListenSpec
-	// HTTP answers the requests; nil is the zero Responder.
+	// HTTP answers the requests; nil means the zero Responder.
 	HTTP *Responder
 }
 
-// Listen opens a listening socket that answers requests until it is ended or the
-// host closes. It returns the address the socket really has.
+// Listen opens a listening socket that answers requests until it is ended or the host
+// closes. It returns the address that the socket really has.
 func (h *Host) Listen(ctx context.Context, spec ListenSpec) (handle tcp.Handle, bound netip.AddrPort, err error) {
 	s := &server{ending: spec.Ending}
 	if spec.HTTP != nil {
@@ -71,8 +71,8 @@ func (h *Host) Listen(ctx context.Context, spec ListenSpec) (handle tcp.Handle, 
 	return handle, bound, nil
 }
 
-// Served tells what a listener of [Host.Listen] has done so far. The error wraps
-// [tcp.ErrNoHandle] when it is closed.
+// Served reports what a listener of [Host.Listen] has done so far. The error wraps
+// [tcp.ErrNoHandle] when the listener is closed.
 func (h *Host) Served(listening tcp.Handle) (Served, error) {
 	h.mu.Lock()
 	s, found := h.servers[listening]

@@ -17,37 +17,35 @@ import (
 	"twlab/harness/tcp"
 )
 
-// Responder answers HTTP/1.1 requests, each with a body of the same size. The
-// zero value answers with an empty one, keeps connections open, and closes those
-// whose client says `Connection: close` (RFC 9112, 9.6).
+// Responder answers HTTP/1.1 requests, each with a body of the same size. The zero value
+// sends an empty body, keeps connections open, and closes those whose client sends
+// `Connection: close` (RFC 9112, 9.6).
 type Responder struct {
 	// Status is the status code of all responses; 0 means 200.
 	Status int
 	// Body is the size of the body of each response in bytes.
 	Body int
-	// Delay is how long it works on each response before it sends any of it.
+	// Delay is the time between a request and the first byte of its response.
 	Delay time.Duration
-	// Framing is how the end of the body is told. A client of HTTP/1.0 gets a
-	// length instead of chunks.
+	// Framing says how the end of the body is marked. A client of HTTP/1.0 gets a length
+	// instead of chunks.
 	Framing Framing
-	// Last is which response on a connection is the last: the connection ends
-	// after it, and it says `Connection: close`. 0 means none.
+	// Last is the number of the response, from 1 on, after which the connection ends; that
+	// response says `Connection: close`. 0 means none.
 	Last int
-	// Silent leaves `Connection: close` out.
+	// Silent omits `Connection: close` from responses.
 	Silent bool
-	// JoinFIN sends the FIN of a connection that this side ends after its last
-	// response in the segment of the last byte, not in one of its own: nobody
-	// sees the one without the other. The kernel holds the bytes back for that
-	// (TCP_CORK), for 200 ms at most.
+	// JoinFIN sends the FIN in the segment of the last byte, not in a segment of its own,
+	// when this side ends the connection after its last response: the client sees both or
+	// neither. For that, the kernel holds the bytes back (TCP_CORK), for 200 ms at most.
 	JoinFIN bool
-	// IgnoreClose overlooks `Connection: close` in requests, and so leaves the
-	// closing to the client.
+	// IgnoreClose ignores `Connection: close` in requests, so that the client has to close.
 	IgnoreClose bool
-	// Idle is how long a connection may wait for a request, or for the rest of
-	// one, before it is ended; 0 means for ever.
+	// Idle is how long a connection may wait for a request, or for the rest of one, before
+	// the server ends it; 0 means for ever.
 	Idle time.Duration
-	// Cut, when it is not 0, is after how many bytes of its body a last response
-	// breaks off: with an Ending of CloseNow it is truncated, with Abort reset.
+	// Cut, when it is not 0, is the number of bytes of the body after which a last response
+	// stops. An Ending of CloseNow then truncates it, Abort resets the connection.
 	Cut int
 }
 
@@ -70,29 +68,30 @@ func (r *Responder) check() error {
 
 // Served is what a listener with a [Responder] has done so far.
 type Served struct {
-	// Connections is how many it has accepted, Open how many of them are open.
+	// Connections is the number of accepted connections, Open the number of those that are
+	// open.
 	Connections, Open int
-	// Peers is how many connections came from each address and port, as they are
-	// after any NAT.
+	// Peers is the number of connections from each address and port, as the listener sees
+	// them after any NAT.
 	Peers map[netip.AddrPort]int
-	// Requests is how many have come in full, Responses how many of the answers
-	// the kernel has taken in full, Bytes the bodies of all answers, also of those
-	// that were cut.
+	// Requests is the number of requests that came in full, Responses the number of
+	// responses that the kernel took in full, Bytes the bytes of the bodies of all
+	// responses, cut ones included.
 	Requests, Responses int
 	Bytes               int64
-	// ClosedFirst and PeerFirst are how many connections this side ended first,
-	// and how many the peer, as [tcp.End] tells it; those of which it is Unclear are in
-	// neither. PeerResets are those of them that the peer ended by RST.
+	// ClosedFirst and PeerFirst are the numbers of connections that this side, and that the
+	// peer, ended first, as [tcp.End] says; those whose end is Unclear are in neither.
+	// PeerResets counts those of PeerFirst that the peer ended by RST.
 	ClosedFirst, PeerFirst, PeerResets int
-	// Idled is how many were ended because no request came in time.
+	// Idled is the number of connections that were ended because no request came in time.
 	Idled int
-	// Malformed is how many were reset because something came that is no
-	// request, and Problem what that was, the last time.
+	// Malformed is the number of connections that were reset because the client sent
+	// something that is no request; Problem describes the last such case.
 	Malformed int
 	Problem   string
 }
 
-// served is a Served under way.
+// served is a Served that is still counting.
 type served struct {
 	mu  sync.Mutex
 	now Served
@@ -104,27 +103,26 @@ func (s *served) note(f func(now *Served)) {
 	f(&s.now)
 }
 
-// kind is what the answers of a Responder differ in.
+// kind is what distinguishes the answers of a Responder.
 type kind struct {
 	last bool // it is the last of its connection
 	head bool // to HEAD: no body
 	old  bool // to HTTP/1.0: no chunks
 }
 
-// answer is the bytes of a response: what is written first, how many of filling
-// after it, and the end.
+// answer is the bytes of a response: first, then this many bytes of filling, then end.
 type answer struct {
 	first   []byte
 	filling int
 	end     []byte
-	body    int  // how many bytes of the body there are in all of it
-	cut     bool // it breaks off
+	body    int  // bytes of the body in the whole answer
+	cut     bool // it stops before its end
 }
 
-// filling is how much of a body is written at once.
+// filling is the most that is written of a body at once.
 var filling [64 << 10]byte
 
-// answers are made once, because all responses of a kind are the same.
+// answers makes all answers once, because all responses of a kind are the same.
 func (r *Responder) answers() map[kind]answer {
 	all := map[kind]answer{}
 	for _, last := range []bool{false, true} {
@@ -176,13 +174,13 @@ func (r *Responder) answer(k kind) answer {
 // server serves the connections of one listener.
 type server struct {
 	responder Responder
-	ending    tcp.Ending // of a connection whose turn it is to end
+	ending    tcp.Ending // of a connection that this side has to end
 	answers   map[kind]answer
 	counts    served
 }
 
-// serve serves a connection until one side ends it, or ctx, or what comes is no
-// request: it is reset then.
+// serve serves a connection until one side ends it, or ctx does. When the client sends
+// something that is no request, serve resets the connection.
 func (s *server) serve(ctx context.Context, st *tcp.Stream) error {
 	s.counts.note(func(now *Served) {
 		if now.Peers == nil {
@@ -203,7 +201,7 @@ func (s *server) serve(ctx context.Context, st *tcp.Stream) error {
 			if end.Errno != 0 {
 				now.PeerResets++
 			}
-		default: // lost with the listener, or nobody can tell
+		default: // lost with the listener, or unclear
 		}
 	})
 	if err != nil {
@@ -212,8 +210,8 @@ func (s *server) serve(ctx context.Context, st *tcp.Stream) error {
 	return nil
 }
 
-// converse answers the requests of a connection and ends it. Whatever happens,
-// the connection is closed.
+// converse answers the requests of a connection and ends it. In any case the connection is
+// then closed.
 func (s *server) converse(ctx context.Context, st *tcp.Stream) (end tcp.End, err error) {
 	r := &s.responder
 	var came []byte
@@ -250,8 +248,8 @@ func (s *server) converse(ctx context.Context, st *tcp.Stream) (end tcp.End, err
 	return s.endAfter(ctx, st, err)
 }
 
-// endAfter ends a connection on which err came instead of the next request, or of the
-// end of an answer.
+// endAfter ends a connection on which err came instead of the next request, or while an
+// answer was sent.
 func (s *server) endAfter(ctx context.Context, st *tcp.Stream, err error) (end tcp.End, _ error) {
 	var errno syscall.Errno
 	switch {
@@ -274,11 +272,11 @@ func (s *server) endAfter(ctx context.Context, st *tcp.Stream, err error) (end t
 	return end, err
 }
 
-// errMalformed says that what came is no request.
+// errMalformed means that the client sent something that is no request.
 var errMalformed = errors.New("malformed")
 
-// receive reads a request. It begins with what came before, and returns what came
-// after.
+// receive reads a request. It starts with the bytes that came before, and returns those
+// that came after the request.
 func receive(ctx context.Context, st *tcp.Stream, idle time.Duration, request *http1.Request, came []byte) (rest []byte, err error) {
 	if err := st.Within(ctx, idle); err != nil {
 		return nil, err
@@ -297,7 +295,7 @@ func receive(ctx context.Context, st *tcp.Stream, idle time.Duration, request *h
 	}
 }
 
-// send writes an answer; a client that is slow to read is waited for.
+// send writes an answer. It waits for a client that reads slowly.
 func (a answer) send(ctx context.Context, st *tcp.Stream) error {
 	if err := st.Within(ctx, 0); err != nil {
 		return err

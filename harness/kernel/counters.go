@@ -7,19 +7,18 @@ import (
 	"strings"
 )
 
-// Counters maps the kernel's own name of a counter to its value, or to how much
-// the value rose ([Counters.Sub]). Names are "TcpExt.PAWSTimewait",
-// "Tcp.ActiveOpens", "IpExt.InNoRoutes" (group and column of /proc/net/snmp and
-// /proc/net/netstat) and "Conntrack.insert_failed" (the column of
-// /proc/net/stat/nf_conntrack, summed over all CPUs).
+// Counters maps the kernel's own name of a counter to its value, or to how much the value
+// rose ([Counters.Sub]). Names are "TcpExt.PAWSTimewait", "Tcp.ActiveOpens",
+// "IpExt.InNoRoutes" (group and column of /proc/net/snmp and /proc/net/netstat) and
+// "Conntrack.insert_failed" (the column of /proc/net/stat/nf_conntrack, summed over all
+// CPUs).
 //
-// Absent is not zero: a name is missing when this kernel does not count the
-// event at all.
+// A missing name is not zero: it means that this kernel does not count the event at all.
 type Counters map[string]uint64
 
-// Sub returns by how much each counter rose since before. A name that only one
-// of the two has is left out, and so is one whose value fell: it is a gauge
-// (Tcp.CurrEstab), not a counter. Counters that stood still are kept as zero.
+// Sub returns how much each counter rose since before. It leaves out a name that only one
+// of the two has, and a name whose value fell: that is a gauge (Tcp.CurrEstab), not a
+// counter. Counters that did not change are kept as zero.
 func (c Counters) Sub(before Counters) Counters {
 	diff := Counters{}
 	for name, value := range c {
@@ -41,8 +40,8 @@ func (c Counters) Moved() Counters {
 	return moved
 }
 
-// String lists a difference in one line, sorted by name:
-// "Conntrack.drop +3 TcpExt.TW +1".
+// String lists the counters in one line, sorted by name, as differences: "Conntrack.drop +3
+// TcpExt.TW +1".
 func (c Counters) String() string {
 	parts := make([]string, 0, len(c))
 	for _, name := range slices.Sorted(maps.Keys(c)) {
@@ -51,13 +50,13 @@ func (c Counters) String() string {
 	return strings.Join(parts, " ")
 }
 
-// Counter is one of the kernel's counters that rules speak of or drivers read: a column
-// of /proc/net/snmp, /proc/net/netstat or /proc/net/stat/nf_conntrack. Drivers read a
-// counter by its variable, so that a misspelt one does not compile.
+// Counter is a kernel counter that rules use or drivers read: a column of /proc/net/snmp,
+// /proc/net/netstat or /proc/net/stat/nf_conntrack. Drivers read a counter through its
+// variable, so that a misspelt one does not compile.
 type Counter struct {
 	Name string // as in /proc: "TcpExt.TW"
-	// Means is what it counts, in a few words; In is where mainline kernels have it,
-	// when that is not everywhere.
+	// Means says in a few words what it counts; In is the range of mainline kernels that
+	// have it, when not all do.
 	Means string
 	In    Span
 }
@@ -83,7 +82,7 @@ var (
 	NATClashes = Counter{Name: "Conntrack.insert_failed", Means: "packets dropped because their entry clashed with another's: no port was free"}
 )
 
-// KnownCounters are all of them; the last ones are counters that only rules speak of.
+// KnownCounters returns all counters; the last ones are counters that only rules use.
 func KnownCounters() []Counter {
 	return []Counter{
 		ResetsSent, ResetConnections, PassiveOpens, AbortedOnData, ListenOverflows, TimeWaits, TimeWaitsKilled, TimeWaitsReused, ChallengedSYNs,
@@ -100,20 +99,19 @@ func KnownCounters() []Counter {
 	}
 }
 
-// Of is the counter's number in those that were read on a kernel, and 0 where the
-// kernel does not have it.
+// Of returns the value of the counter in read, or 0 when the kernel does not have it.
 func (k Counter) Of(read Counters) int64 { return int64(read[k.Name]) }
 
-// On tells whether the kernel that they were read on has the counter.
+// On reports whether the kernel from which read comes has the counter.
 func (k Counter) On(read Counters) bool {
 	_, has := read[k.Name]
 	return has
 }
 
-// PAWSReject is the counter of a kernel that rises when a socket in TIME_WAIT
-// rejects a segment for its timestamp (tcp_timewait_state_process). Until Linux
-// 6.15 that is the counter of established connections; commit c449d5f3a3d7 gave
-// it one of its own. The counters are any that were read on that kernel.
+// PAWSReject returns the name of the counter that rises when a socket in TIME_WAIT rejects
+// a segment because of its timestamp (tcp_timewait_state_process). Until Linux 6.15 that is
+// the counter of established connections; since commit c449d5f3a3d7 it is a separate one. c
+// can be any counters read on that kernel.
 func PAWSReject(c Counters) string {
 	if PAWSTimeWait.On(c) {
 		return PAWSTimeWait.Name
@@ -121,5 +119,5 @@ func PAWSReject(c Counters) string {
 	return PAWSEstablished.Name
 }
 
-// PAWSRejects is the number of the counter that [PAWSReject] names.
+// PAWSRejects returns the value of the counter that [PAWSReject] names.
 func PAWSRejects(c Counters) int64 { return int64(c[PAWSReject(c)]) }

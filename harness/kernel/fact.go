@@ -2,18 +2,18 @@ package kernel
 
 import "context"
 
-// Fact is a three-valued answer to a question about a kernel. A probe that
-// could not run has not found out that the feature is missing.
+// Fact is a three-valued answer to a question about a kernel. A probe that could not run
+// has not shown that the feature is missing.
 type Fact uint8
 
 // The values of a Fact. The zero value is Unknown.
 const (
-	Unknown Fact = iota // could not tell
-	No                  // conclusively absent
-	Yes                 // seen to work
+	Unknown Fact = iota // not determined
+	No                  // certainly absent
+	Yes                 // shown to work
 )
 
-// String is "could not tell", "no" or "yes".
+// String returns "could not tell", "no" or "yes".
 func (f Fact) String() string {
 	switch f {
 	case Yes:
@@ -25,34 +25,32 @@ func (f Fact) String() string {
 	}
 }
 
-// Requirement is something that a run needs of the machine, and how to find out
-// whether it is there.
+// Requirement is something that a run needs from the machine, with a probe for it.
 type Requirement struct {
-	// Name says what is needed in a few words, such as "MASQUERADE in the nat table".
+	// Name says in a few words what is needed, such as "MASQUERADE in the nat table".
 	Name string
-	// Hint says what a person can do when it is missing.
+	// Hint says what to do when it is missing.
 	Hint string
-	// Optional requirements cost some evidence when they are missing, and
-	// nothing else.
+	// Optional means that a run is possible without it, with less evidence.
 	Optional bool
-	// Probe tries it out. The detail is one line for people: a version, a
-	// path, or why the answer is no or unknown.
+	// Probe tries it. The detail is one line for people: a version, a path, or why the
+	// answer is no or unknown.
 	Probe func(ctx context.Context) (fact Fact, detail string)
 }
 
-// Finding is a requirement's answer on this machine.
+// Finding is the answer of a requirement's probe on this machine.
 type Finding struct {
 	Requirement Requirement
 	Fact        Fact
 	Detail      string
 }
 
-// Met tells whether a run can go ahead as far as this requirement goes.
-// "Could not tell" does not stand in for yes.
+// Met reports whether a run is possible as regards this requirement. "Could not tell" does
+// not count as yes.
 func (f Finding) Met() bool { return f.Fact == Yes || f.Requirement.Optional }
 
-// String is one line: the requirement, the answer, the detail and, when the
-// answer is not yes, the hint.
+// String returns one line: the requirement, the answer, the detail and, when the answer is
+// not yes, the hint.
 func (f Finding) String() string {
 	line := f.Requirement.Name + ": " + f.Fact.String()
 	if f.Detail != "" {

@@ -6,11 +6,11 @@ import (
 	"slices"
 )
 
-// Feature is something that kernels have or do not have and that rules turn on,
+// Feature is a property that some kernels have and others lack, and that rules depend on,
 // as in the label "needs:prompt-syn".
 type Feature string
 
-// The features; [Features] says what each is and how it is found out.
+// The features; [Features] says what each one means and how it is found out.
 const (
 	TwRecycle              Feature = "tw-recycle"
 	LoopbackReuse          Feature = "tw-reuse-loopback"
@@ -38,56 +38,57 @@ const (
 	RSTRestarts            Feature = "rst-restarts-time-wait"
 )
 
-// FeatureInfo says what a feature is and how to find out about it. The probes
-// decide where there is one; the releases where there is none, and for kernels
-// that are not running.
+// FeatureInfo says what a feature means and how to find out whether a kernel has it. A
+// probe decides where there is one. The release decides where there is none, and for
+// kernels that are not running.
 type FeatureInfo struct {
 	Feature Feature
 	Means   string
 	Source  string
-	// Probe decides where it is one. Its zero value is none.
+	// Probe decides, if there is one. Its zero value means none.
 	Probe Probe
-	// In are the mainline releases that have it.
+	// In lists the mainline releases that have the feature.
 	In []Span
-	// Settled, when it is set, says that the feature is found out by bringing the
-	// matter about, on a guest that nobody else uses;
-	// but for kernels from Settled on, of which the release tells: before, some have
-	// the mending of a later one.
+	// Settled, when it is set, means that a trial decides: the situation is created on a
+	// guest that nothing else uses. From the release Settled on, the release decides
+	// without a trial. Older kernels need the trial, because some of them contain the fix
+	// of a later release.
 	Settled Release
-	// OfGuests says that it is no matter of releases: the nodes of a role have it
-	// when they are guests, and lack it as namespaces.
+	// OfGuests means that the feature does not depend on the release: the nodes of a role
+	// have it when they are guests, and lack it when they are namespaces.
 	OfGuests bool
 }
 
-// ProbeKind is what a probe looks at.
+// ProbeKind says what a probe looks at.
 type ProbeKind string
 
 // The kinds of probes. The zero value is no probe.
 const (
 	NoProbe ProbeKind = ""
-	// BySysctl: a network namespace has a sysctl of the name.
+	// BySysctl: a network namespace has a sysctl of this name.
 	BySysctl ProbeKind = "sysctl"
-	// ByCounter: the kernel has a counter of the name.
+	// ByCounter: the kernel has a counter of this name.
 	ByCounter ProbeKind = "counter"
-	// BySymbol: the kernel has a symbol of the name (/proc/kallsyms).
+	// BySymbol: the kernel has a symbol of this name (/proc/kallsyms).
 	BySymbol ProbeKind = "symbol"
-	// ByDefault: the sysctl of the name, as long as nobody has set it, has the Value; and
-	// the value Without on a kernel that lacks the feature.
+	// ByDefault: the sysctl of this name has the Value as its default; a kernel without the
+	// feature has the value Without. It must not have been set before.
 	ByDefault ProbeKind = "default"
-	// ByRefusal: the sysctl of the name does not take the Value.
+	// ByRefusal: the sysctl of this name rejects the Value.
 	ByRefusal ProbeKind = "refusal"
-	// ByOption: a connection can be made with the socket option of the name.
+	// ByOption: a connection can be made with the socket option of this name.
 	ByOption ProbeKind = "socket option"
 )
 
-// Probe is how to find out whether the kernel of a node has a feature; package roles does it.
+// Probe says how to find out whether the kernel of a node has a feature; package roles runs
+// it.
 type Probe struct {
 	Kind           ProbeKind
 	Name           string
 	Value, Without string
 }
 
-// String says what has the feature, in Markdown.
+// String describes the probe in Markdown.
 func (p Probe) String() string {
 	switch p.Kind {
 	case ByDefault:
@@ -101,17 +102,17 @@ func (p Probe) String() string {
 	}
 }
 
-// Span is a range of mainline releases. A zero From means since ever, a zero
-// Until means until now; Until itself is outside.
+// Span is a range of mainline releases. A zero From means from the beginning, a zero Until
+// means up to now; Until itself is not part of the range.
 type Span struct{ From, Until Release }
 
-// Has tells whether the release is one of them.
+// Has reports whether the release is in the range.
 func (s Span) Has(r Release) bool {
 	return !r.Before(s.From.Major, s.From.Minor) &&
 		(s.Until == (Release{}) || r.Before(s.Until.Major, s.Until.Minor))
 }
 
-// String is "4.19 to 6.13", "since 6.14" or "before 4.12".
+// String returns "since 4.19, before 6.14", "since 6.14" or "before 4.12".
 func (s Span) String() string {
 	switch {
 	case s.Until == (Release{}):
@@ -252,7 +253,7 @@ func limitFeatures() []FeatureInfo {
 	}
 }
 
-// socketFeatures are about what a socket does with a segment that is none of its
+// socketFeatures are about what a socket does with a segment that does not belong to its
 // connection.
 func socketFeatures() []FeatureInfo {
 	return []FeatureInfo{
@@ -276,7 +277,7 @@ func socketFeatures() []FeatureInfo {
 	}
 }
 
-// machineFeatures are about machines, and no matter of releases.
+// machineFeatures are about machines, and do not depend on releases.
 func machineFeatures() []FeatureInfo {
 	return []FeatureInfo{
 		{
@@ -287,7 +288,7 @@ func machineFeatures() []FeatureInfo {
 	}
 }
 
-// shownSysctls are the features that say which sysctls a kernel shows in its
+// shownSysctls returns the features that say which sysctls a kernel shows in its
 // namespaces.
 func shownSysctls() (all []FeatureInfo) {
 	for _, s := range Sysctls() {
@@ -302,13 +303,13 @@ func shownSysctls() (all []FeatureInfo) {
 	return all
 }
 
-// Facts is what is known of one kernel.
+// Facts describes what is known about one kernel.
 type Facts struct {
 	Release  Release
 	Features map[Feature]Fact
 }
 
-// FactsOf is what is known of a mainline kernel by its release alone.
+// FactsOf returns what the release alone says about a mainline kernel.
 func FactsOf(r Release) Facts {
 	facts := Facts{Release: r, Features: map[Feature]Fact{}}
 	for _, f := range Features() {
@@ -317,13 +318,13 @@ func FactsOf(r Release) Facts {
 	return facts
 }
 
-// Disagreements says, a line each, where a probe found something else than the
-// release says of mainline: a distribution's backport, most likely. The probe counts.
+// Disagreements returns one line for each feature whose probe found something else than
+// mainline of this release has: most likely a distribution's backport. The probe counts.
 func (f Facts) Disagreements() (lines []string) {
 	guest := f.Features[IsGuest] == Yes
 	for _, info := range Features() {
 		if info.Probe.Kind == BySysctl && guest {
-			continue // the first namespace shows what is one value for the whole machine
+			continue // the initial namespace shows sysctls that have one value for the whole machine
 		}
 		byRelease := info.byRelease(f.Release)
 		found, known := f.Features[info.Feature]
@@ -334,7 +335,7 @@ func (f Facts) Disagreements() (lines []string) {
 	return lines
 }
 
-// AsGuests is the same kernel where each node of the role is a guest.
+// AsGuests returns the facts of the same kernel when each node of the role is a guest.
 func (f Facts) AsGuests() Facts {
 	features := maps.Clone(f.Features)
 	for _, info := range Features() {
@@ -352,9 +353,8 @@ func (f FeatureInfo) byRelease(r Release) Fact {
 	return No
 }
 
-// KnownReleases are the mainline kernels that rules are checked for: the oldest that the
-// harness can run on, and those at which something changed or that are in long
-// use.
+// KnownReleases lists the mainline kernels for which rules are checked: the oldest one that
+// the harness can run on, and those in which something changed or that are in wide use.
 func KnownReleases() []Release {
 	return []Release{
 		Mainline(3, 2), Mainline(3, 10), Mainline(3, 16), Mainline(4, 2), Mainline(4, 9), Mainline(4, 11),

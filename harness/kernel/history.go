@@ -2,24 +2,24 @@ package kernel
 
 import "slices"
 
-// Sysctl is what is known of a sysctl over the mainline releases. Read in
-// net/ipv4/sysctl_net_ipv4.c and its likes of the releases named.
+// Sysctl is the history of a sysctl in the mainline releases, taken from
+// net/ipv4/sysctl_net_ipv4.c and similar files of these releases.
 type Sysctl struct {
 	Name string // dotted, such as "net.ipv4.tcp_tw_recycle"
-	// Introduced is the first release that has it; zero: older than Linux 2.6.32.
+	// Introduced is the first release that has it; zero means older than Linux 2.6.32.
 	Introduced Release
-	// Namespaced is the first release that has a value for each network namespace;
-	// zero: none so far.
+	// Namespaced is the first release that has one value per network namespace; zero means
+	// none so far.
 	Namespaced Release
-	// Removed is the first release without it; zero: it is still there.
+	// Removed is the first release without it; zero means that it still exists.
 	Removed Release
-	// Shown is the feature that each namespace shows it, for those that rules turn
-	// on; see [Features].
+	// Shown is the feature which means that each namespace shows the sysctl, for sysctls
+	// that rules depend on; see [Features].
 	Shown  Feature
 	Source string
 }
 
-// Sysctls are those whose history matters to TIME_WAIT and NAT.
+// Sysctls returns the sysctls whose history matters for TIME_WAIT and NAT.
 func Sysctls() []Sysctl {
 	return []Sysctl{
 		{
@@ -74,8 +74,8 @@ func SysctlNamed(name string) (s Sysctl, known bool) {
 	return all[i], true
 }
 
-// shownIn are the releases that show it in every network namespace. Before Linux 3.5
-// all namespaces showed the machine's one value.
+// shownIn returns the releases that show the sysctl in every network namespace. Before
+// Linux 3.5 all namespaces showed the machine's single value.
 func (s Sysctl) shownIn() []Span {
 	var spans []Span
 	if s.Introduced == (Release{}) {
@@ -84,5 +84,5 @@ func (s Sysctl) shownIn() []Span {
 	return append(spans, Span{From: s.Namespaced, Until: s.Removed})
 }
 
-// Mainline is a mainline release.
+// Mainline returns a mainline release.
 func Mainline(major, minor int) Release { return Release{Major: major, Minor: minor} }

@@ -10,24 +10,23 @@ import (
 	"strings"
 )
 
-// Image is a kernel to boot. Its zero value is none: the running kernel.
+// Image is a kernel to boot. Its zero value means none: the running kernel.
 type Image struct {
-	// Path is that of a bzImage, such as /boot/vmlinuz-VERSION, for x86-64.
+	// Path is the path of a bzImage for x86-64, such as /boot/vmlinuz-VERSION.
 	Path string
-	// Modules is the directory of its modules, such as /lib/modules/VERSION;
-	// empty when all that is needed is built into the image.
+	// Modules is the directory of its modules, such as /lib/modules/VERSION; empty when
+	// everything needed is built into the image.
 	Modules string
 }
 
-// String is the path of the image.
+// String returns the path of the image.
 func (k Image) String() string { return k.Path }
 
-// ErrNotImage is wrapped by what is wrong with an image: it is no bzImage, or
-// for another architecture.
-var ErrNotImage = errors.New("no kernel that a machine can boot")
+// ErrNotImage is wrapped when a file is not a bzImage, or is one for another architecture.
+var ErrNotImage = errors.New("not a kernel image that a guest can boot")
 
 // Release reads the release of the kernel from its image, without booting it. The
-// error wraps [ErrNotImage] when it is no bzImage for x86-64.
+// error wraps [ErrNotImage] when the file is not a bzImage for x86-64.
 func (k Image) Release() (Release, error) {
 	image, err := os.Open(k.Path)
 	if err != nil {
@@ -56,7 +55,7 @@ func (k Image) Release() (Release, error) {
 	return r, nil
 }
 
-// Where things are in a bzImage (Documentation/x86/boot.rst).
+// Offsets in a bzImage (Documentation/x86/boot.rst).
 const (
 	bootFlagAt   = 0x1fe // 0xaa55
 	magicAt      = 0x202 // "HdrS"
@@ -74,15 +73,15 @@ func checkHeader(header []byte) error {
 	le := binary.LittleEndian
 	switch {
 	case bytes.Equal(header[armMagicAt:armMagicAt+4], []byte("ARM\x64")):
-		return fmt.Errorf("%w: it is for arm64, and machines are x86-64", ErrNotImage)
+		return fmt.Errorf("%w: it is for arm64, and guests are x86-64", ErrNotImage)
 	case bytes.HasPrefix(header, []byte("\x7fELF")):
 		return fmt.Errorf("%w: it is an ELF file; give the bzImage (vmlinuz) of that kernel", ErrNotImage)
 	case le.Uint16(header[bootFlagAt:]) != 0xaa55 || string(header[magicAt:magicAt+4]) != "HdrS":
-		return fmt.Errorf("%w: it is no bzImage (vmlinuz)", ErrNotImage)
+		return fmt.Errorf("%w: it is not a bzImage (vmlinuz)", ErrNotImage)
 	case header[loadFlagsAt]&1 == 0:
 		return fmt.Errorf("%w: it is a zImage, which is loaded low", ErrNotImage)
 	case le.Uint16(header[protocolAt:]) >= 0x20c && le.Uint16(header[xloadFlagsAt:])&1 == 0:
-		return fmt.Errorf("%w: it is for 32-bit x86, and machines are x86-64", ErrNotImage)
+		return fmt.Errorf("%w: it is for 32-bit x86, and guests are x86-64", ErrNotImage)
 	}
 	return nil
 }

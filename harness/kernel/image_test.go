@@ -38,9 +38,9 @@ func TestReleaseOfAnImage(t *testing.T) {
 		"zImage":         {bzImage(func(h []byte) { h[loadFlagsAt] = 0 }), "zImage"},
 		"arm64":          {bzImage(func(h []byte) { copy(h[armMagicAt:], "ARM\x64") }), "arm64"},
 		"ELF":            {bzImage(func(h []byte) { copy(h, "\x7fELF") }), "ELF"},
-		"boot sector":    {bzImage(func(h []byte) { h[magicAt] = 0 }), "no bzImage"},
+		"boot sector":    {bzImage(func(h []byte) { h[magicAt] = 0 }), "not a bzImage"},
 		"no version":     {bzImage(func(h []byte) { h[0x300] = 0 }), "kernel release"},
-		"text":           {[]byte(strings.Repeat("# not a kernel\n", 100)), "no bzImage"},
+		"text":           {[]byte(strings.Repeat("# not a kernel\n", 100)), "not a bzImage"},
 		"nothing at all": {nil, "too short"},
 	} {
 		if err := os.WriteFile(path, c.image, 0o600); err != nil {

@@ -6,16 +6,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Release is a kernel's version. The zero value means "unknown" and is before
+// Release is a kernel's version. The zero value means "unknown" and counts as older than
 // every other.
 type Release struct {
 	Major, Minor, Patch int
-	// Text is the full release as uname(2) gives it, for people to read.
+	// Text is the full release as uname(2) returns it, for people to read.
 	Text string
 }
 
-// ParseRelease reads the release of uname(2), such as "6.18.44-fc" or
-// "3.10.0-1160.el7.x86_64". What follows the numbers is kept in Text only.
+// ParseRelease parses the release of uname(2), such as "6.18.44-fc" or
+// "3.10.0-1160.el7.x86_64". The part after the numbers is kept in Text only.
 func ParseRelease(text string) (Release, error) {
 	r := Release{Text: text}
 	if n, _ := fmt.Sscanf(text, "%d.%d.%d", &r.Major, &r.Minor, &r.Patch); n < 2 {
@@ -24,7 +24,7 @@ func ParseRelease(text string) (Release, error) {
 	return r, nil
 }
 
-// Running is the release of the kernel that this process runs on.
+// Running returns the release of the kernel that this process runs on.
 func Running() (Release, error) {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
@@ -33,12 +33,12 @@ func Running() (Release, error) {
 	return ParseRelease(unix.ByteSliceToString(name.Release[:]))
 }
 
-// Before tells whether r is older than MAJOR.MINOR of the mainline kernel.
+// Before reports whether r is older than MAJOR.MINOR of the mainline kernel.
 func (r Release) Before(major, minor int) bool {
 	return r.Major < major || r.Major == major && r.Minor < minor
 }
 
-// String is the full release, or MAJOR.MINOR when there is no text.
+// String returns the full release, or MAJOR.MINOR when there is no text.
 func (r Release) String() string {
 	switch {
 	case r.Text != "":

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// HasSymbol tells whether the running kernel has a function or variable of that
-// name (/proc/kallsyms). Unknown means that this kernel does not list its
-// symbols. A static function that the compiler put inline has no symbol.
+// HasSymbol reports whether the running kernel has a function or variable of this name
+// (/proc/kallsyms). Unknown means that this kernel does not list its symbols. A static
+// function that the compiler has inlined has no symbol.
 func HasSymbol(name string) (Fact, error) {
 	file, err := os.Open("/proc/kallsyms")
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {

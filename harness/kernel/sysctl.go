@@ -10,34 +10,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Why a sysctl could not be read or set. A [SysctlError] wraps one of them.
+// The reasons why a sysctl could not be read or set. A [SysctlError] wraps one of them.
 var (
-	// ErrSysctlGone: the kernel once had it and removed it.
+	// ErrSysctlGone: this kernel no longer has it; a release removed it.
 	ErrSysctlGone = errors.New("no longer in the kernel")
-	// ErrSysctlNotYet: a later kernel introduced it.
+	// ErrSysctlNotYet: this kernel does not have it yet; a later release introduced it.
 	ErrSysctlNotYet = errors.New("not yet in this kernel")
-	// ErrSysctlGlobal: the kernel has it, but one value for the whole machine
-	// and not one for each network namespace.
+	// ErrSysctlGlobal: the kernel has one value for the whole machine, not one per network
+	// namespace.
 	ErrSysctlGlobal = errors.New("not per network namespace on this kernel")
-	// ErrSysctlReadOnly: visible in the namespace, writable only in the
-	// initial one.
+	// ErrSysctlReadOnly: it is visible in the namespace, but writable only in the initial
+	// one.
 	ErrSysctlReadOnly = errors.New("read-only outside the initial network namespace")
-	// ErrSysctlUnknown: there is no such name here, and nothing known about it.
+	// ErrSysctlUnknown: this kernel has no sysctl of this name, and its history is not
+	// known.
 	ErrSysctlUnknown = errors.New("no such sysctl")
-	// ErrSysctlValue: the kernel does not take the value.
+	// ErrSysctlValue: the kernel rejects the value.
 	ErrSysctlValue = errors.New("value refused by the kernel")
 )
 
-// SysctlError says which sysctl could not be used and what to do instead.
+// SysctlError says which sysctl could not be read or set, and what to do instead.
 type SysctlError struct {
 	Name    string  // dotted, such as "net.ipv4.tcp_tw_recycle"
-	Value   string  // the value that was to be written; empty for a read
-	Release Release // the kernel that said no
+	Value   string  // the value to write; empty for a read
+	Release Release // the kernel that refused
 	Reason  error   // one of the ErrSysctl values, or the error of the file system
 	Detail  string  // since when, and what to do
 }
 
-// Error is one sentence.
+// Error returns one sentence.
 func (e *SysctlError) Error() string {
 	what := "sysctl " + e.Name
 	if e.Value != "" {
@@ -50,12 +51,11 @@ func (e *SysctlError) Error() string {
 	return what
 }
 
-// Unwrap gives the reason to errors.Is.
+// Unwrap returns the reason, for errors.Is.
 func (e *SysctlError) Unwrap() error { return e.Reason }
 
-// ReadSysctl reads a sysctl of the calling thread's network namespace. White
-// space between numbers is one space ("32768 60999"). The error is a
-// *SysctlError.
+// ReadSysctl reads a sysctl of the calling thread's network namespace. White space between
+// numbers is returned as one space ("32768 60999"). The error is a *SysctlError.
 func ReadSysctl(name string) (string, error) {
 	raw, err := os.ReadFile(sysctlPath(name))
 	if err != nil {
@@ -64,9 +64,9 @@ func ReadSysctl(name string) (string, error) {
 	return normal(string(raw)), nil
 }
 
-// WriteSysctl sets a sysctl of the calling thread's network namespace and reads
-// it back: a value that the kernel took silently but changed is an error too.
-// The error is a *SysctlError.
+// WriteSysctl sets a sysctl of the calling thread's network namespace and reads it back: it
+// is also an error when the kernel silently stored another value. The error is a
+// *SysctlError.
 func WriteSysctl(name, value string) error {
 	path := sysctlPath(name)
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -98,11 +98,10 @@ func sysctlPath(name string) string {
 
 func normal(value string) string { return strings.Join(strings.Fields(value), " ") }
 
-// explain turns a failed file operation below /proc/sys into a reason. The file
-// decides that something is wrong, what is known of the name's history only says
-// why.
+// explain turns a failed file operation below /proc/sys into a reason. The failure comes
+// from the file; the known history of the sysctl only explains it.
 func explain(name, value string, err error) error {
-	release, _ := Running() // an unknown release only makes the sentence vaguer
+	release, _ := Running() // an unknown release only makes the message less precise
 	return explainOn(release, name, value, err)
 }
 
@@ -123,7 +122,7 @@ func explainOn(release Release, name, value string, err error) error {
 	return e
 }
 
-// absence says why a file below /proc/sys is not there.
+// absence says why a file below /proc/sys does not exist.
 func absence(name string, release Release) (detail string, reason error) {
 	if h, known := SysctlNamed(name); known {
 		switch {

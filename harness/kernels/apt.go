@@ -19,27 +19,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// apt is the system's apt with a state of its own below dir: sources, lists and
-// downloads. The system's configuration (proxies, credentials) still counts, but
-// not what it does after an update, nor what it allows to go unsigned.
+// apt is the system's apt with its own state below dir: sources, lists and downloads. The
+// system's configuration still applies (proxies, credentials), except its hooks after an
+// update and its permission of unsigned packages.
 type apt struct {
 	dir          string
 	architecture string
-	keyrings     []string // the keys that may sign; nobody else's count
+	keyrings     []string // the only keys whose signatures count
 }
 
-// Debian's own keys, and those it has retired, which signed what is archived.
+// Debian's current keys, and its retired keys, with which archived suites are signed.
 var (
 	debianKeyrings = []string{
 		"/usr/share/keyrings/debian-archive-keyring.gpg",
 		"/usr/share/keyrings/debian-archive-removed-keys.gpg",
 	}
-	errNoApt = errors.New("this system has no apt-get to fetch and check packages with; " +
+	errNoApt = errors.New("this system has no apt-get, which fetches and checks packages; " +
 		"get the package elsewhere and give it with --deb FILE")
-	errNoKeyring = errors.New("this system has not the keys that Debian signs with; install debian-archive-keyring")
+	errNoKeyring = errors.New("this system does not have the keys that Debian signs with; install debian-archive-keyring")
 )
 
-// newApt finds out whether there is an apt and whose signatures it can check.
+// newApt checks that the system has apt-get, and finds the keys with which it can check
+// signatures.
 func newApt(dir, architecture string, keyrings []string) (apt, error) {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return apt{}, errNoApt
@@ -64,8 +65,8 @@ func newApt(dir, architecture string, keyrings []string) (apt, error) {
 	return a, nil
 }
 
-// Configuration for both uses of apt. Everything is done by this user: apt's own
-// would not be let into a cache below somebody's home.
+// Configuration for both uses of apt. This user does everything: apt's own user would not
+// have access to a cache in a home directory.
 const commonConfiguration = `
 #clear APT::Update;
 #clear DPkg;
@@ -109,8 +110,7 @@ Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
 `
 
-// run runs one of apt's programs, where downloads are to go, and returns what it
-// printed.
+// run runs one of apt's programs in the directory for downloads, and returns its output.
 func (a apt) run(ctx context.Context, configuration, program string, arguments ...string) (string, error) {
 	text := strings.NewReplacer("@DIR@", a.dir, "@ARCH@", a.architecture).Replace(configuration)
 	path := filepath.Join(a.dir, "apt.conf")
@@ -120,8 +120,8 @@ func (a apt) run(ctx context.Context, configuration, program string, arguments .
 	return command(ctx, a.downloads(), program, append([]string{"-q", "-c", path}, arguments...)...)
 }
 
-// command runs a program in a directory, in plain English. It dies with us. The
-// error ends with what the program complained of.
+// command runs a program in a directory, with messages in English. The program dies with
+// this process. The error ends with the program's own messages.
 func command(ctx context.Context, dir, program string, arguments ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, arguments...)
 	cmd.Dir = dir
@@ -138,8 +138,9 @@ func command(ctx context.Context, dir, program string, arguments ...string) (str
 	return stdout.String(), nil
 }
 
-// complaints are what a program said on its way out, as one line: apt's errors
-// and then its warnings, which tell what was wrong with a signature; or else all.
+// complaints returns the messages of a failed program as one line: apt's errors and then
+// its warnings, which say what was wrong with a signature; or the whole text when there are
+// neither.
 func complaints(stderr string) string {
 	var found []string
 	for _, mark := range []string{"E:", "W:", ""} {
@@ -159,15 +160,15 @@ func complaints(stderr string) string {
 	return strings.Join(found, "; ")
 }
 
-// A line of apt-get update --print-uris that tells of a mirror with main.
+// A line of apt-get update --print-uris with a mirror that has main.
 var printedURI = regexp.MustCompile(`(?m)^'(\S+)/dists/([^/' ]+)/main/binary-`)
 
-// Names of Debian's suites that a system may have in its sources, beside those
-// of the catalogue. Security and updates have no kernels of their own series.
+// Names of Debian's suites that a system may have in its sources, in addition to those of
+// the catalogue. Security and updates have no separate kernel series.
 var otherSuites = []string{"forky", "duke", "unstable", "testing", "stable", "oldstable", "oldoldstable"}
 
-// mirrorsIn finds mirrors of Debian in what apt-get update --print-uris says, in
-// the order in which the system has them.
+// mirrorsIn returns the mirrors of Debian in the output of apt-get update --print-uris, in
+// the order of the system's sources.
 func mirrorsIn(printed string) []string {
 	suites := slices.Clone(otherSuites)
 	for _, e := range Catalogue() {
@@ -183,8 +184,9 @@ func mirrorsIn(printed string) []string {
 	return mirrors
 }
 
-// systemMirrors are the mirrors that the system itself gets Debian from. Not
-// all need be Debian's: others use its names of suites. Signatures will tell.
+// systemMirrors returns the mirrors from which the system itself gets Debian. Some may be
+// mirrors of another distribution that uses Debian's names of suites; the check of
+// signatures shows that.
 func (a apt) systemMirrors(ctx context.Context) ([]string, error) {
 	printed, err := a.run(ctx, systemConfiguration, "apt-get", "update", "--print-uris")
 	if err != nil {
@@ -198,7 +200,7 @@ func (a apt) systemMirrors(ctx context.Context) ([]string, error) {
 	return mirrors, nil
 }
 
-// use makes one suite of one mirror the only source, and reads what it has.
+// use makes one suite of one mirror the only source, and reads its lists.
 func (a apt) use(ctx context.Context, mirror, suite string) error {
 	source := fmt.Sprintf("deb [arch=%s signed-by=%s] %s %s main\n", a.architecture, strings.Join(a.keyrings, ","), mirror, suite)
 	if err := os.WriteFile(filepath.Join(a.dir, "sources.list"), []byte(source), 0o600); err != nil {
@@ -210,12 +212,12 @@ func (a apt) use(ctx context.Context, mirror, suite string) error {
 	return nil
 }
 
-// Packages that a kernel can be spread over; others (initramfs tools, firmware)
-// are no part of it.
+// The packages over which a kernel can be spread; other dependencies (initramfs tools,
+// firmware) are not part of it.
 var kernelPackage = regexp.MustCompile(`^linux-(image|binary|modules|base)-[0-9]`)
 
-// kernelPackages follows the dependencies of a package as far as they are pieces
-// of a kernel. The size is that of the downloads, in bytes.
+// kernelPackages follows those dependencies of a package that are pieces of a kernel. The
+// size is that of the downloads, in bytes.
 func (a apt) kernelPackages(ctx context.Context, name string) (names []string, size int64, err error) {
 	queue := []string{name}
 	for len(queue) > 0 {
@@ -242,7 +244,7 @@ func (a apt) kernelPackages(ctx context.Context, name string) (names []string, s
 	return names, size, nil
 }
 
-// record is what is of interest in the description of a package.
+// record holds the needed parts of a package's description.
 type record struct {
 	depends string
 	size    int64
@@ -265,8 +267,8 @@ func parseRecord(shown string) record {
 	return r
 }
 
-// kernelDependencies are the first choices among the dependencies that are
-// pieces of a kernel.
+// kernelDependencies returns those dependencies that are pieces of a kernel; of
+// alternatives, the first.
 func (r record) kernelDependencies() []string {
 	var names []string
 	for dependency := range strings.SplitSeq(r.depends, ",") {
@@ -279,7 +281,7 @@ func (r record) kernelDependencies() []string {
 	return names
 }
 
-// download brings packages, checked against the signed lists, and gives their paths.
+// download downloads packages, checked against the signed lists, and returns their paths.
 func (a apt) download(ctx context.Context, names []string) ([]string, error) {
 	if _, err := a.run(ctx, privateConfiguration, "apt-get", append([]string{"download"}, names...)...); err != nil {
 		return nil, fmt.Errorf("download %s: %w", strings.Join(names, ", "), err)
@@ -289,7 +291,7 @@ func (a apt) download(ctx context.Context, names []string) ([]string, error) {
 
 func (a apt) downloads() string { return filepath.Join(a.dir, "downloads") }
 
-// checkMirror says what is wrong with a mirror that somebody gave.
+// checkMirror returns an error for a URL that cannot be a mirror.
 func checkMirror(mirror string) error {
 	u, err := url.Parse(mirror)
 	if err != nil || u.Scheme == "" || u.Host == "" && u.Path == "" || strings.ContainsAny(mirror, " \t\n[]") {
@@ -298,7 +300,7 @@ func checkMirror(mirror string) error {
 	return nil
 }
 
-// redacted leaves out a mirror's password and user.
+// redacted returns a mirror's URL without user and password.
 func redacted(mirror string) string {
 	u, err := url.Parse(mirror)
 	if err != nil {

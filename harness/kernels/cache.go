@@ -16,36 +16,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CacheVariable names the environment variable with the cache's directory.
+// CacheVariable is the environment variable with the directory of the cache.
 const CacheVariable = "TWLAB_KERNELS"
 
 // Cache is a directory with a subdirectory for each fetched kernel.
 type Cache struct {
-	// Dir need not exist before something is fetched.
+	// Dir need not exist before the first fetch.
 	Dir string
 }
 
-// Kernel is one that has been fetched.
+// Kernel is a kernel that has been fetched.
 type Kernel struct {
 	Name    string `json:"-"`
-	Release string `json:"release"` // as uname(2) gives it when it runs
-	// Architecture is Debian's name of it.
+	Release string `json:"release"` // as uname(2) returns it when the kernel runs
+	// Architecture is Debian's name of the architecture.
 	Architecture string `json:"architecture"`
-	// Packages are those it was taken from, as NAME VERSION.
+	// Packages are the packages it was taken from, as NAME VERSION.
 	Packages []string `json:"packages"`
 	// Origin says where the packages came from: a mirror and suite, or files.
 	Origin string `json:"origin"`
 	// Image is the path of the kernel image.
 	Image string `json:"-"`
-	// Modules is the directory with the modules and modules.dep; empty when
-	// the packages had none.
+	// Modules is the directory with the modules and modules.dep; empty when the packages
+	// had none.
 	Modules string `json:"-"`
-	// Size is what it takes in the cache, in bytes.
+	// Size is the size of its files in the cache, in bytes.
 	Size int64 `json:"size"`
 }
 
-// What a kernel's directory holds. Below lib/modules it looks like the root of a
-// file system, which is what depmod and modprobe expect.
+// The contents of a kernel's directory. Below lib/modules it looks like the root of a file
+// system, as depmod and modprobe expect.
 const (
 	recordFile = "kernel.json"
 	imageFile  = "vmlinuz"
@@ -59,7 +59,7 @@ const (
 	unfinished = ".unfinished-"
 )
 
-// DefaultCache is the cache that the environment chooses: $TWLAB_KERNELS, or
+// DefaultCache returns the cache that the environment selects: $TWLAB_KERNELS, or
 // twlab/kernels in the user's cache directory.
 func DefaultCache() (Cache, error) {
 	if dir := os.Getenv(CacheVariable); dir != "" {
@@ -73,8 +73,8 @@ func DefaultCache() (Cache, error) {
 	return Cache{Dir: filepath.Join(dir, "twlab", "kernels")}, nil
 }
 
-// Find gives a fetched kernel. The error wraps ErrNotFetched or ErrUnknown when
-// there is none.
+// Find returns a fetched kernel. The error wraps ErrNotFetched or ErrUnknown when there is
+// none.
 func (c Cache) Find(name string) (Kernel, error) {
 	if err := checkName(name); err != nil {
 		return Kernel{}, fmt.Errorf("%w: %w", ErrUnknown, err)
@@ -88,7 +88,7 @@ func (c Cache) Find(name string) (Kernel, error) {
 	return Kernel{}, fmt.Errorf("%s: %w", name, c.unknown())
 }
 
-// unknown says which names there are.
+// unknown returns an error that lists the known names.
 func (c Cache) unknown() error {
 	known := Names()
 	fetched, err := c.List()
@@ -100,7 +100,7 @@ func (c Cache) unknown() error {
 	return errors.Join(fmt.Errorf("%w: known are %s", ErrUnknown, strings.Join(known, ", ")), err)
 }
 
-// load reads a kernel's record, when there is one.
+// load reads a kernel's record, if there is one.
 func (c Cache) load(name string) (k Kernel, present bool, err error) {
 	dir := filepath.Join(c.Dir, name)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
@@ -136,8 +136,8 @@ func readKernel(dir string) (Kernel, error) {
 	return k, nil
 }
 
-// List gives all fetched kernels by name. Those that are damaged are left out,
-// and the error, beside the others, says which.
+// List returns all fetched kernels by name. Damaged ones are left out; the error, which may
+// come together with the others, names them.
 func (c Cache) List() ([]Kernel, error) {
 	entries, err := os.ReadDir(c.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -156,7 +156,7 @@ func (c Cache) List() ([]Kernel, error) {
 		if err != nil {
 			damaged = append(damaged, err)
 		}
-		if present { // and not removed in between
+		if present { // not removed in between
 			kernels = append(kernels, k)
 		}
 	}
@@ -164,9 +164,8 @@ func (c Cache) List() ([]Kernel, error) {
 	return kernels, errors.Join(damaged...)
 }
 
-// Remove takes a kernel out of the cache, a damaged one too. It is gone at once,
-// whatever happens while its files are deleted. The error wraps ErrNotFetched or
-// ErrUnknown when there is none.
+// Remove removes a kernel from the cache, even a damaged one. It is gone at once, even if
+// deleting its files fails. The error wraps ErrNotFetched or ErrUnknown when there is none.
 func (c Cache) Remove(name string) (err error) {
 	if _, found := c.Find(name); errors.Is(found, ErrNotFetched) || errors.Is(found, ErrUnknown) {
 		return found
@@ -182,14 +181,14 @@ func (c Cache) Remove(name string) (err error) {
 	return nil
 }
 
-// scratch is a directory in the cache for what is not finished.
+// scratch is a directory in the cache for unfinished work.
 type scratch struct {
 	dir  string
 	lock *os.File // held on dir by the process that uses it
 }
 
-// scratch makes a directory that goes when it is closed, or, when its process
-// dies before, the next time that somebody makes one.
+// scratch makes a scratch directory. It is removed when it is closed or, if its process
+// dies before that, when the next one is made.
 func (c Cache) scratch() (scratch, error) {
 	s, err := c.makeScratch()
 	if err != nil {
@@ -202,7 +201,8 @@ func (c Cache) makeScratch() (scratch, error) {
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return scratch{}, err
 	}
-	// One at a time, so that nobody sweeps a directory between its making and its lock.
+	// One process at a time, so that none removes a directory between its creation and its
+	// lock.
 	turn, err := os.OpenFile(filepath.Join(c.Dir, lockFile), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return scratch{}, err
@@ -229,7 +229,8 @@ func (s scratch) close() error {
 	return errors.Join(os.RemoveAll(s.dir), s.lock.Close())
 }
 
-// sweep removes what processes that died have left. Whoever lives holds a lock.
+// sweep removes the directories of dead processes. A live process holds a lock on its
+// directory.
 func (c Cache) sweep() error {
 	left, err := filepath.Glob(filepath.Join(c.Dir, unfinished+"*"))
 	if err != nil {
@@ -250,7 +251,7 @@ func (c Cache) sweep() error {
 	return nil
 }
 
-// lockDirectory fails with EWOULDBLOCK when somebody else has it.
+// lockDirectory fails with EWOULDBLOCK when another process holds the lock.
 func lockDirectory(dir string) (*os.File, error) {
 	file, err := os.Open(dir)
 	if err != nil {
@@ -262,7 +263,7 @@ func lockDirectory(dir string) (*os.File, error) {
 	return file, nil
 }
 
-// advise adds what to do about a cache that cannot be written.
+// advise adds advice to the error of a cache that cannot be written.
 func advise(err error) error {
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):

@@ -13,41 +13,40 @@ import (
 	"twlab/harness/kernel"
 )
 
-// Errors of looking a kernel up. What is returned wraps one of them and says
-// what to do.
+// Errors of a search for a kernel. A returned error wraps one of them and says what to do.
 var (
 	// ErrUnknown: the name is neither in the catalogue nor in the cache.
 	ErrUnknown = errors.New("no such kernel")
-	// ErrNotFetched: the catalogue has it, the cache does not.
+	// ErrNotFetched: the catalogue has the name, the cache does not.
 	ErrNotFetched = errors.New("not fetched yet")
 )
 
-// Entry is one kernel of the catalogue: a distribution's package, by a name
-// that stays the same when the package gets a new version.
+// Entry is one kernel of the catalogue: a distribution's package, under a name that stays
+// the same when the package gets a new version.
 type Entry struct {
-	// Name is what roles and tools call it, such as "debian-6.1".
+	// Name is the name in roles and tools, such as "debian-6.1".
 	Name string
-	// Series is the mainline version that it must be, such as "6.1"; empty
-	// means whichever the suite has.
+	// Series is the required mainline version, such as "6.1"; empty means the one that the
+	// suite has.
 	Series string
-	// Suite is Debian's name of the release that has it.
+	// Suite is Debian's name of the release that contains the package.
 	Suite string
-	// Package depends on the package of the current version. ARCH stands for
-	// the architecture.
+	// Package is a package that depends on the package of the current version. ARCH stands
+	// for the architecture.
 	Package string
 	// Archived suites are no longer on ordinary mirrors.
 	Archived bool
-	// Purpose says in a few words what it shows that its neighbours do not.
+	// Purpose says in a few words what this kernel shows and its neighbours do not.
 	Purpose string
 }
 
-// Cloud kernels where there are any: the same code, a third of the modules.
+// Cloud kernels where they exist: the same code with a third of the modules.
 const (
 	cloudPackage = "linux-image-cloud-ARCH"
 	stockPackage = "linux-image-ARCH"
 )
 
-// Catalogue is every kernel that has a name, oldest first.
+// Catalogue lists the kernels that have a name, oldest first.
 func Catalogue() []Entry {
 	return []Entry{
 		{
@@ -95,7 +94,7 @@ func Lookup(name string) (Entry, bool) {
 	return all[at], true
 }
 
-// Names are the names in the catalogue, oldest kernel first.
+// Names returns the names in the catalogue, oldest kernel first.
 func Names() []string {
 	var names []string
 	for _, e := range Catalogue() {
@@ -104,7 +103,7 @@ func Names() []string {
 	return names
 }
 
-// accepts tells why a release cannot go by this entry's name.
+// accepts returns an error when a release does not match this entry.
 func (e Entry) accepts(release string) error {
 	if e.Series == "" {
 		return nil
@@ -119,12 +118,12 @@ func (e Entry) accepts(release string) error {
 	return nil
 }
 
-// packageFor is the package's name on an architecture of Debian's.
+// packageFor returns the name of the package for an architecture, in Debian's terms.
 func (e Entry) packageFor(architecture string) string {
 	return strings.ReplaceAll(e.Package, "ARCH", architecture)
 }
 
-// Architecture is Debian's name of the architecture that this program runs on.
+// Architecture returns Debian's name of the architecture that this program runs on.
 func Architecture() (string, error) {
 	switch runtime.GOARCH {
 	case "amd64", "arm64": // Debian calls them the same
@@ -134,7 +133,7 @@ func Architecture() (string, error) {
 	}
 }
 
-// A name is a directory in the cache, and in lists of names separated by commas.
+// A name is a directory in the cache, and is used in lists separated by commas.
 var nameSyntax = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]*$`)
 
 func checkName(name string) error {

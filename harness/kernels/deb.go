@@ -21,25 +21,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tree is a kernel being put together in a directory, from one package or several.
+// tree is a kernel that is being assembled in a directory, from one package or several.
 type tree struct {
 	dir      string
 	release  string // once the image is there
 	packages []string
 }
 
-// The image and its configuration, in the places where packages have them:
-// Debian's up to 13 in /boot, later ones beside the modules.
+// The paths of the image and of its configuration in packages: Debian's up to 13 have them
+// in /boot, later ones in the directory of the modules.
 var (
 	bootFile = regexp.MustCompile(`^boot/(vmlinuz|config)-(.+)$`)
 	besideIt = regexp.MustCompile(`^lib/modules/([^/]+)/(vmlinuz|config)$`)
 )
 
-// destination tells where a file of a package goes in the tree, and the release
-// when the file is the kernel image; "" means that it is not wanted.
+// destination returns the path of a package's file in the tree, and the release when the
+// file is the kernel image; "" means that the file is not needed.
 func destination(name string) (to, release string) {
 	name = strings.TrimPrefix(path.Clean("/"+name), "/")
-	name = strings.TrimPrefix(name, "usr/") // where /lib is since Debian 13
+	name = strings.TrimPrefix(name, "usr/") // since Debian 13, /lib is there
 	for _, place := range []struct {
 		syntax          *regexp.Regexp
 		file, releaseAt int
@@ -59,8 +59,8 @@ func destination(name string) (to, release string) {
 	return "", ""
 }
 
-// unpack adds what a package has of a kernel. Everything else in it is passed
-// over: nothing of it is run, and nothing is written outside of the tree.
+// unpack adds the kernel files of a package. It ignores all other files: it runs nothing of
+// the package, and writes nothing outside of the tree.
 func (t *tree) unpack(ctx context.Context, deb, architecture string) error {
 	if err := t.readControl(ctx, deb, architecture); err != nil {
 		return err
@@ -84,7 +84,7 @@ func (t *tree) unpack(ctx context.Context, deb, architecture string) error {
 		return err
 	}
 	extracted := t.extract(root, stdout)
-	// To the end of the archive, so that dpkg-deb ends well.
+	// Read to the end of the archive, so that dpkg-deb does not fail.
 	_, drained := io.Copy(io.Discard, stdout)
 	ended := cmd.Wait()
 	var ours *fs.PathError
@@ -141,7 +141,7 @@ func writeFile(root *os.Root, name string, content io.Reader) error {
 	return errors.Join(err, file.Close())
 }
 
-// readControl asks a package what it is.
+// readControl reads the name, version and architecture of a package.
 func (t *tree) readControl(ctx context.Context, deb, architecture string) error {
 	if err := haveUnpacker(); err != nil {
 		return err
@@ -160,7 +160,7 @@ func (t *tree) readControl(ctx context.Context, deb, architecture string) error 
 	}
 	fields := strings.Split(said, "\n")
 	if len(fields) < 3 {
-		return fmt.Errorf("%s does not say what it is: %q", deb, said)
+		return fmt.Errorf("%s has no name, version and architecture: %q", deb, said)
 	}
 	if got := fields[2]; got != architecture && got != "all" {
 		return fmt.Errorf("%s is for %s, and this machine is %s", deb, got, architecture)
@@ -169,12 +169,12 @@ func (t *tree) readControl(ctx context.Context, deb, architecture string) error 
 	return nil
 }
 
-// finish checks what was put together, and makes modules.dep, which packages
-// leave to their installation.
+// finish checks the assembled kernel, and makes modules.dep, which packages leave to their
+// installation.
 func (t *tree) finish(ctx context.Context, architecture string) error {
 	image := filepath.Join(t.dir, imageFile)
 	if t.release == "" {
-		return fmt.Errorf("no kernel image (boot/vmlinuz-*) in %s; what such a package depends on may have it",
+		return fmt.Errorf("no kernel image (boot/vmlinuz-*) in %s; a package that it depends on may have one",
 			strings.Join(t.packages, ", "))
 	}
 	got, err := ImageArchitecture(image)
@@ -203,7 +203,7 @@ func (t *tree) listDependencies(ctx context.Context) error {
 	if _, err := os.Stat(list); err == nil {
 		return nil
 	}
-	// So that each depmod finds them: some are built to look below /usr/lib.
+	// So that every depmod finds them: some are built to look below /usr/lib.
 	if err := os.Symlink(".", filepath.Join(t.dir, "usr")); err != nil {
 		return err
 	}
@@ -221,14 +221,14 @@ func (t *tree) listDependencies(ctx context.Context) error {
 
 func haveUnpacker() error {
 	if _, err := exec.LookPath("dpkg-deb"); err != nil {
-		return errors.New("dpkg-deb is not here to unpack packages with; install dpkg (hack/bootstrap --with-qemu)")
+		return errors.New("dpkg-deb, which unpacks packages, is not installed; install dpkg (hack/bootstrap --with-qemu)")
 	}
 	return nil
 }
 
 func haveDepmod() error {
 	if _, err := exec.LookPath("depmod"); err != nil {
-		return errors.New("depmod is not here to find out which modules need which; install kmod (hack/bootstrap --with-qemu)")
+		return errors.New("depmod, which finds out which modules need which, is not installed; install kmod (hack/bootstrap --with-qemu)")
 	}
 	return nil
 }

@@ -1,9 +1,9 @@
 //go:build linux
 
-// Package kernels gives kernels by name: a catalogue, and the cache that their
-// packages are fetched into.
+// Package kernels finds kernels by name: it has a catalogue, and a cache into which their
+// packages are fetched.
 //
-// Packages come through the system's own apt, which checks their signatures, in
-// a private directory that the system's apt does not know; or from a file. The
-// cache never shows half a kernel: each is made beside and then renamed.
+// Packages come from a file, or from the system's own apt, which checks their signatures,
+// in a private directory that the system's apt does not use. The cache never shows an
+// incomplete kernel: each is built in a directory of its own and then renamed.
 package kernels

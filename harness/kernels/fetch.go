@@ -18,25 +18,25 @@ import (
 
 // Request says what to fetch and from where.
 type Request struct {
-	// Name is one of the catalogue, or a new one when Debs are given; then an
-	// empty one becomes the kernel's release.
+	// Name is a name of the catalogue. With Debs it may be a new name; empty then means the
+	// kernel's release.
 	Name string
-	// Mirror is the URL of a Debian mirror or archive to use instead of those
-	// that the system's apt uses.
+	// Mirror is the URL of a Debian mirror or archive to use instead of the mirrors of the
+	// system's apt.
 	Mirror string
-	// Debs are paths of packages to take instead: the kernel's and, where they
-	// are apart, its modules'. Nobody checks their signatures.
+	// Debs are paths of packages to use instead: that of the kernel and, where it is
+	// separate, that of its modules. Their signatures are not checked.
 	Debs []string
-	// Progress, when set, is told each step before it begins.
+	// Progress, when it is set, is called before each step.
 	Progress func(step string)
 }
 
-// The lists of a suite (some 60 MB), a package (40 MB) and what comes out of it
-// (110 MB), with some air.
+// The lists of a suite (about 60 MB), a package (40 MB) and its unpacked files (110 MB),
+// with some reserve.
 const roomForFetch = 300 << 20
 
-// Fetch brings a kernel into the cache, or returns the one that is there. It is
-// in the cache as a whole or not at all.
+// Fetch puts a kernel into the cache, or returns the one that is already there. The cache
+// gets the whole kernel or nothing.
 func (c Cache) Fetch(ctx context.Context, r Request) (Kernel, error) {
 	k, err := c.fetch(ctx, r)
 	if err != nil {
@@ -80,7 +80,7 @@ func (c Cache) fetch(ctx context.Context, r Request) (k Kernel, err error) {
 	}
 	k = Kernel{Release: t.release, Architecture: architecture, Packages: t.packages, Origin: origin}
 	if k, err = c.publish(t.dir, cmp.Or(r.Name, t.release), k); errors.Is(err, fs.ErrExist) && len(r.Debs) == 0 {
-		k, _, err = c.present(r) // somebody else was faster, with the same
+		k, _, err = c.present(r) // another process was faster, with the same kernel
 	}
 	return k, err
 }
@@ -91,8 +91,8 @@ func (r Request) tell(step string) {
 	}
 }
 
-// check finds what cannot work before anything is done. The entry is empty for a
-// name that the catalogue does not have.
+// check returns an error for a request that cannot work, before anything is done. The entry
+// is empty for a name that the catalogue does not have.
 func (c Cache) check(r Request) (Entry, error) {
 	if r.Mirror != "" && len(r.Debs) > 0 {
 		return Entry{}, errors.New("either a mirror or packages, not both")
@@ -115,8 +115,8 @@ func (c Cache) check(r Request) (Entry, error) {
 	}
 }
 
-// present gives the kernel when it need not be fetched, and an error when its
-// name is taken.
+// present returns the kernel when it need not be fetched, and an error when its name is
+// taken.
 func (c Cache) present(r Request) (Kernel, bool, error) {
 	if r.Name == "" {
 		return Kernel{}, false, nil
@@ -132,7 +132,7 @@ func taken(name string) error {
 	return fmt.Errorf("%w: there is a kernel of that name; run hack/twlab kernels remove %s, or choose another name", fs.ErrExist, name)
 }
 
-// packages gives the paths of the packages to unpack, and says where they are from.
+// packages returns the paths of the packages to unpack, and their origin.
 func (c Cache) packages(ctx context.Context, s scratch, e Entry, architecture string, r Request) ([]string, string, error) {
 	if len(r.Debs) == 0 {
 		if err := enoughRoom(c.Dir, roomForFetch); err != nil {
@@ -151,14 +151,14 @@ func (c Cache) packages(ctx context.Context, s scratch, e Entry, architecture st
 	return r.Debs, strings.Join(absolute, ", "), nil
 }
 
-// fromMirror downloads the packages of an entry and says where from.
+// fromMirror downloads the packages of an entry and returns their origin.
 func fromMirror(ctx context.Context, s scratch, e Entry, architecture string, r Request) ([]string, string, error) {
 	mirrors := []string{r.Mirror}
 	a, err := newApt(filepath.Join(s.dir, "apt"), architecture, debianKeyrings)
 	if err != nil {
 		return nil, "", err
 	}
-	// Before a download, not after it.
+	// Check this before a download, not after it.
 	if err := errors.Join(haveUnpacker(), haveDepmod()); err != nil {
 		return nil, "", err
 	}
@@ -211,7 +211,7 @@ func (t *tree) build(ctx context.Context, debs []string, architecture string, te
 	return t.finish(ctx, architecture)
 }
 
-// publish writes the record and gives the finished tree its name.
+// publish writes the record and renames the finished tree.
 func (c Cache) publish(dir, name string, k Kernel) (Kernel, error) {
 	size, err := sizeOf(dir)
 	if err != nil {
@@ -225,7 +225,7 @@ func (c Cache) publish(dir, name string, k Kernel) (Kernel, error) {
 	if err := os.WriteFile(filepath.Join(dir, recordFile), append(raw, '\n'), 0o644); err != nil {
 		return Kernel{}, err
 	}
-	// The name must not outlive the content when the machine loses its power.
+	// The content must be on disk before the name, in case the machine loses power.
 	if err := flush(dir); err != nil {
 		return Kernel{}, err
 	}
@@ -268,12 +268,12 @@ func sizeOf(dir string) (int64, error) {
 	return size, err
 }
 
-// enoughRoom asks before, because apt says on a full disk that signatures are
-// invalid.
+// enoughRoom checks the free space first, because on a full disk apt reports invalid
+// signatures.
 func enoughRoom(dir string, want uint64) error {
 	var system unix.Statfs_t
 	if err := unix.Statfs(dir, &system); err != nil {
-		return fmt.Errorf("ask for the room in %s: %w", dir, err)
+		return fmt.Errorf("read the free space of %s: %w", dir, err)
 	}
 	if free := system.Bavail * uint64(system.Bsize); free < want {
 		return fmt.Errorf("%s has %d MB left and this takes up to %d MB: %w", dir, free>>20, want>>20, unix.ENOSPC)

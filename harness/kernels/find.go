@@ -12,10 +12,10 @@ import (
 	"twlab/harness/kernel"
 )
 
-// Find gives the kernel that people call by its name in the default cache, or as IMAGE or IMAGE,MODULES, paths of which the first has a
-// slash. Without MODULES they are looked for where packages put them. The error
-// wraps [ErrNotFetched], [ErrUnknown] or [kernel.ErrNotImage] when it is
-// that, and says what to do.
+// Find returns a kernel image. The argument is a name in the default cache, or IMAGE or
+// IMAGE,MODULES, where the path IMAGE contains a slash. Without MODULES, Find looks for the
+// modules where packages put them. The error wraps [ErrNotFetched], [ErrUnknown] or
+// [kernel.ErrNotImage] when one of them is the reason, and says what to do.
 func Find(which string) (kernel.Image, error) {
 	image, modules, _ := strings.Cut(which, ",")
 	if !strings.Contains(image, "/") {

@@ -10,7 +10,7 @@ import (
 	"os"
 )
 
-// What a kernel image looks like, and for which architecture it then is.
+// The bytes that identify a kernel image, and its architecture.
 var signatures = []struct {
 	architecture string
 	offset       int
@@ -22,8 +22,8 @@ var signatures = []struct {
 	{architecture: "arm64", offset: 0x0, bytes: "\x1f\x8b\x08"}, // the same, compressed as a whole
 }
 
-// ImageArchitecture tells, in Debian's words, which architecture a kernel image
-// is for. The error says so when the file is not a kernel image.
+// ImageArchitecture returns Debian's name of the architecture that a kernel image is for.
+// It returns an error when the file is not a kernel image.
 func ImageArchitecture(path string) (string, error) {
 	file, err := os.Open(path)
 	if err != nil {

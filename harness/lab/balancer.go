@@ -9,17 +9,17 @@ import (
 	"twlab/harness/topo"
 )
 
-// VIP is where clients connect to: the balancer's address, and its port.
+// VIP returns what clients connect to: the balancer's address and its port.
 func (l *Lab) VIP() netip.AddrPort {
 	return l.topology.VIP()
 }
 
-// Behind is where the servers are to listen, in the order of Nodes(Server), so
-// that the balancer finds them.
+// Behind returns the addresses, in the order of Nodes(Server), that the servers must listen
+// on so that the balancer finds them.
 func (l *Lab) Behind() []netip.AddrPort { return l.topology.Behind() }
 
-// Program is the program that balances. It is the lab's to close. The error says
-// that the balancer is none.
+// Program returns the program that balances. The lab closes it. It returns an error when
+// the balancer is not a program.
 func (l *Lab) Program() (topo.Running, error) { return l.ProgramAt(string(Balancer)) }
 
 // ProgramAt is the program that balances at a node, as [Lab.Program].

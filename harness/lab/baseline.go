@@ -11,11 +11,11 @@ import (
 	"twlab/harness/topo"
 )
 
-// baselineDifferences is the part of Baseline that a new namespace does not have
-// by itself. All new namespaces start alike, so one of them tells, and Build
-// writes only these: to open a file below /proc/sys/net costs time in proportion
-// to the number of namespaces, because their entries of one name share a hash
-// chain (proc_sys_compare).
+// baselineDifferences returns the settings of Baseline that a new namespace does not have
+// by itself. All new namespaces are alike, so one of them shows these, and Build writes
+// only these: opening a file below /proc/sys/net costs time in proportion to the number of
+// namespaces, because the entries of one name in all of them share a hash chain
+// (proc_sys_compare).
 func baselineDifferences() (different []Setting, err error) {
 	fresh, err := ns.New()
 	if err != nil {

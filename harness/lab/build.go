@@ -18,9 +18,9 @@ import (
 	"twlab/harness/topo"
 )
 
-// Build makes the topology real. It needs CAP_SYS_ADMIN and CAP_NET_ADMIN: root,
-// or the sandbox. When it fails, or ctx ends before it is done, everything made
-// so far is taken down and the error names the node and the step.
+// Build builds a lab from a topology. It needs CAP_SYS_ADMIN and CAP_NET_ADMIN: root, or
+// the sandbox. When it fails, or ctx ends before it is done, it removes everything it made,
+// and the error names the node and the step.
 func Build(ctx context.Context, t Topology) (*Lab, error) {
 	if err := t.Validate(); err != nil {
 		return nil, err
@@ -199,10 +199,10 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 		if err := m.links.loopback(m.Loopback); err != nil {
 			return err
 		}
-		// Sysctls before links, which inherit some of them, but after something
-		// that waits for the kernel's lock for links (RTNL): to set ip_forward
-		// takes that lock too, and burns the processor until it is free
-		// (devinet_sysctl_forward, restart_syscall). It is free now.
+		// Sysctls before links, which inherit some of them, but after an operation that
+		// waits for the kernel's lock for links (RTNL): setting ip_forward takes that lock
+		// too, and keeps the processor busy until it is free (devinet_sysctl_forward,
+		// restart_syscall). The lock is free now.
 		return b.applySysctls(m.Planned)
 	})
 }
@@ -269,7 +269,7 @@ func sysctlsHere(all Settings) map[string]string {
 	return here
 }
 
-// absent tells whether a sysctl is missing, rather than refused.
+// absent reports whether a sysctl is missing, rather than refused.
 func absent(err error) bool {
 	for _, reason := range []error{
 		kernel.ErrSysctlUnknown, kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal,

@@ -59,7 +59,7 @@ func (l *Lab) Capture(names ...string) error {
 	return nil
 }
 
-// port is where a tap goes: an interface of a machine.
+// port is an interface of a machine, where a tap is opened.
 type port struct {
 	machine *machine
 	name    string
@@ -74,7 +74,7 @@ func (l *Lab) ends(link string) ([]port, error) {
 			return nil, fmt.Errorf("capture: no node %q in this lab", name)
 		}
 		if m.IsGuest() {
-			return nil, fmt.Errorf("capture: %s is a guest, and nobody else sees its loopback", name)
+			return nil, fmt.Errorf("capture: %s is a guest, and its loopback cannot be recorded from outside", name)
 		}
 		return []port{{m, loopback}}, nil
 	}
@@ -85,13 +85,13 @@ func (l *Lab) ends(link string) ([]port, error) {
 		i = slices.IndexFunc(outer.Ends, func(e topo.End) bool { return e.Outer && (wire == "" || e.Interface == wire) })
 	}
 	if i < 0 {
-		return nil, fmt.Errorf("capture: %q is no node with a link of its own", link)
+		return nil, fmt.Errorf("capture: %q is not a node with a link of its own", link)
 	}
 	both := []port{{outer, outer.Ends[i].Interface}, {l.byName[outer.Ends[i].Peer], name}}
 	return slices.DeleteFunc(both, func(p port) bool { return p.machine.IsGuest() }), nil
 }
 
-// link is a link that is recorded, by the taps at its ends.
+// link is a recorded link: the taps at its ends.
 type link []tap
 
 // tap is an *observe.Tap.
@@ -115,12 +115,13 @@ func (m *machine) tap(name string) (tap, error) {
 	return opened, nil
 }
 
-// Mark is a moment of the recordings of a lab. Its zero value is their beginning.
+// Mark is a moment in the recordings of a lab. Its zero value is their beginning.
 type Mark struct {
 	passed map[tap]int
 }
 
-// Mark is the moment now: what has passed before, at each of the taps, is not since.
+// Mark returns the current moment. [Lab.PacketsSince] leaves out the packets that each tap
+// has recorded before it.
 func (l *Lab) Mark() Mark {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -133,14 +134,13 @@ func (l *Lab) Mark() Mark {
 	return m
 }
 
-// Packets lists what has been recorded so far, in the order of time. When the
-// kernel had to leave packets out, that is an error: a recording with holes
-// proves nothing.
+// Packets lists what has been recorded so far, ordered by time. It is an error when the
+// kernel had to leave packets out: a recording with holes proves nothing.
 func (l *Lab) Packets() ([]observe.Packet, error) { return l.PacketsSince(Mark{}) }
 
-// PacketsSince is Packets without those before the mark. To cut the list off at the
-// length that it had is not the same: taps are read one after the other, so that the
-// list may grow in its middle.
+// PacketsSince is Packets without the packets before the mark. Cutting off as many packets
+// as an earlier list had is not the same: taps are read one after the other, so new packets
+// may come in the middle of the list.
 func (l *Lab) PacketsSince(m Mark) ([]observe.Packet, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"twlab/harness/topo"
 )
 
-// lockSeconds bounds the wait for the xtables lock, which the legacy backend
-// shares through the file system.
+// lockSeconds limits the wait for the xtables lock, which the legacy backend shares through
+// the file system.
 const lockSeconds = 10
 
 // newIPTables finds the iptables program, once for a lab.
@@ -29,8 +29,8 @@ func newIPTables() (*iptables.IPTables, error) {
 	return ipt, nil
 }
 
-// hint says what to do when not the rule is at fault but what iptables finds in
-// the kernel: its exit status is then OTHER_PROBLEM (xtables_error).
+// hint returns advice when the cause is not the rule but what iptables finds in the kernel:
+// its exit status is then OTHER_PROBLEM (xtables_error).
 func hint(err error) string {
 	const otherProblem = 3
 	var failed *iptables.Error
@@ -81,7 +81,7 @@ func (f firewall) undo(rules []Rule) error {
 			err = f.iptables.DeleteById(r.Table, r.Chain, len(lines)-1)
 		}
 		if err != nil {
-			return fmt.Errorf("take away again iptables -t %s -A %s %s: %w", r.Table, r.Chain, r.Spec, err)
+			return fmt.Errorf("remove the rule iptables -t %s -A %s %s: %w", r.Table, r.Chain, r.Spec, err)
 		}
 	}
 	return nil

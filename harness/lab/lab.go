@@ -17,8 +17,8 @@ import (
 	"twlab/harness/topo"
 )
 
-// Lab is a topology made real. Its methods may be called from any goroutine.
-// The caller of [Build] must Close it.
+// Lab is a topology that has been built. Its methods may be called from any goroutine. The
+// caller of [Build] must Close it.
 type Lab struct {
 	topology Topology // the zero value when it was built from a network
 	plan     topo.Plan
@@ -32,16 +32,15 @@ type Lab struct {
 	attached []io.Closer     // by CloseWith
 }
 
-// machine is a node: a namespace of the running kernel, or, when it is a guest, of
-// another kind.
+// machine is a node: a namespace of the running kernel, or a guest of another kind.
 type machine struct {
 	topo.Planned
-	space *ns.Namespace // nil until it is made, or a guest
+	space *ns.Namespace // nil for a guest, and until it is made
 	links *links        // open while the lab is being built
 	local *node.Local   // nil until space is made
 
-	cards []Card // of a guest that is not made yet
-	own   Made   // nil until it is made, or no guest
+	cards []Card // of a guest that has not been made yet
+	own   Made   // of a guest; nil until it is made
 }
 
 func (m *machine) node() node.Node {
@@ -51,7 +50,7 @@ func (m *machine) node() node.Node {
 	return m.local
 }
 
-// Topology is what the lab was built from, with the rules that were added since.
+// Topology returns the topology of the lab, with the rules added since Build.
 func (l *Lab) Topology() Topology {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,8 +68,7 @@ func (l *Lab) Node(name string) (node.Node, error) {
 	return m.node(), nil
 }
 
-// Nodes lists the nodes of a role, in order; none for a role that the topology
-// does not have.
+// Nodes lists the nodes of a role, in order; none when the topology does not have the role.
 func (l *Lab) Nodes(role Role) []node.Node {
 	var nodes []node.Node
 	for _, m := range l.machines {
@@ -81,16 +79,16 @@ func (l *Lab) Nodes(role Role) []node.Node {
 	return nodes
 }
 
-// Client is the i-th client. As with an index, i must be one of Topology.Clients.
+// Client returns the i-th client. It panics when i is out of range.
 func (l *Lab) Client(i int) node.Node { return l.Nodes(Client)[i] }
 
-// Gateway is the gateway; nil when the topology has none.
+// Gateway returns the gateway; nil when the topology has none.
 func (l *Lab) Gateway() node.Node { return l.only(Gateway) }
 
-// Balancer is the balancer.
+// Balancer returns the balancer.
 func (l *Lab) Balancer() node.Node { return l.only(Balancer) }
 
-// Servers are the servers behind the balancer, in order.
+// Servers returns the servers behind the balancer, in order.
 func (l *Lab) Servers() []node.Node { return l.Nodes(Server) }
 
 func (l *Lab) only(role Role) node.Node {
@@ -102,9 +100,9 @@ func (l *Lab) only(role Role) node.Node {
 	return nil
 }
 
-// AddRules adds iptables rules to the running lab, as if the topology asked for
-// them from now on. The next packet meets them. When one of them cannot be added,
-// none is: those that other nodes, or this one, had got already are taken away.
+// AddRules adds iptables rules to the running lab, as if the topology had them. They apply
+// from the next packet on. When one of them cannot be added, none is: rules already added,
+// on this or other nodes, are removed.
 func (l *Lab) AddRules(rules ...Rule) error {
 	roles := map[string]Role{}
 	for _, m := range l.machines {
@@ -147,7 +145,7 @@ func (l *Lab) AddRules(rules ...Rule) error {
 	return nil
 }
 
-// undo takes away what each of the machines has got of the rules.
+// undo removes the rules that each machine already got.
 func (l *Lab) undo(wall firewall, rules []Rule, appended []int) error {
 	var errs []error
 	for i, m := range l.machines {
@@ -161,8 +159,8 @@ func (l *Lab) undo(wall firewall, rules []Rule, appended []int) error {
 	return errors.Join(errs...)
 }
 
-// Watch counts the lab's namespaces in w, which can tell, after Close, when
-// nothing holds the last of them any more and the kernel takes it down.
+// Watch adds the lab's namespaces to w. After Close, w reports when nothing holds the last
+// of them any more and the kernel removes it.
 func (l *Lab) Watch(w *ns.Watch) error {
 	for _, m := range l.machines {
 		if m.IsGuest() {
@@ -175,12 +173,11 @@ func (l *Lab) Watch(w *ns.Watch) error {
 	return nil
 }
 
-// ErrGuest says that a node has no namespace here, because it has a kernel of
-// its own.
+// ErrGuest means that a node has no namespace here, because it has its own kernel.
 var ErrGuest = errors.New("a guest, which has a kernel of its own")
 
-// Inside is what runs functions in the namespace of a node, for what attaches itself to
-// it. The error wraps [ErrGuest] when it has none here.
+// Inside returns a function that runs functions in the namespace of a node, for packages
+// that attach something to the node. The error wraps [ErrGuest] when the node is a guest.
 func (l *Lab) Inside(name string) (func(func() error) error, error) {
 	m, found := l.byName[name]
 	switch {
@@ -192,8 +189,8 @@ func (l *Lab) Inside(name string) (func(func() error) error, error) {
 	return m.space.Do, nil
 }
 
-// CloseWith has Close close what is attached to the lab, before anything else but the
-// captures, in the order in which it was attached.
+// CloseWith attaches something to the lab, which Close then closes right after the
+// captures, in the order of attachment.
 func (l *Lab) CloseWith(attached io.Closer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -212,8 +209,7 @@ func (l *Lab) detach() error {
 	return errors.Join(errs...)
 }
 
-// Consoles is what the guests have printed so far, by
-// the name of the node.
+// Consoles returns what the guests have printed so far, by name of the node.
 func (l *Lab) Consoles() map[string]string {
 	printed := map[string]string{}
 	for _, m := range l.machines {
@@ -224,9 +220,8 @@ func (l *Lab) Consoles() map[string]string {
 	return printed
 }
 
-// Path names the machines between a client and the balancer for
-// observe.AccountSYNs: those whose ends of the links [Lab.Capture] can record, and
-// so no guest.
+// Path returns the machines between a client and the balancer, for observe.AccountSYNs. It
+// names only machines at which [Lab.Capture] can record their end of a link, so no guest.
 func (l *Lab) Path(client string) observe.Path {
 	recorded := func(name string) string {
 		if m, found := l.byName[name]; found && !m.IsGuest() {
@@ -237,17 +232,17 @@ func (l *Lab) Path(client string) observe.Path {
 	return observe.Path{Client: recorded(client), Gateway: recorded(string(Gateway)), Server: recorded(string(Balancer))}
 }
 
-// Close takes everything down: captures, what is attached, the balancer's program, sockets,
-// machines, namespaces, and with them links, routes and rules. It tries all of it
-// whatever fails, and joins the errors. A second Close does nothing.
+// Close removes everything: captures, what is attached, the balancer's program, sockets,
+// guests, namespaces, and with them links, routes and rules. It continues after a failure
+// and joins the errors. A second Close does nothing.
 func (l *Lab) Close() error {
 	errs := []error{l.stopCaptures(), l.detach()}
-	// Before anybody whom it could still have something to say to.
+	// First, while the program can still send something to its peers.
 	for _, name := range slices.Sorted(maps.Keys(l.programs)) {
 		errs = append(errs, l.programs[name].Close())
 	}
 	l.programs = nil
-	// Machines first, side by side: each says good-bye.
+	// Guests next, in parallel: each shuts down by itself.
 	goodbyes := make([]error, len(l.machines))
 	var leaving sync.WaitGroup
 	for i, m := range l.machines {

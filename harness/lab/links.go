@@ -19,7 +19,7 @@ import (
 	"twlab/harness/topo"
 )
 
-// links configures the links of one namespace, from anywhere.
+// links configures the links of one namespace. It can be used from any namespace.
 type links struct {
 	*netlink.Handle
 	control *os.File // for ethtool
@@ -83,8 +83,8 @@ func join(outer, inner *machine, e topo.End) error {
 	if err := outer.links.keepOrder(e.Interface); err != nil {
 		return err
 	}
-	// The inner end comes up first. Of a veth pair, the end that comes up last
-	// can send at once; the other a moment later (see awaitLinks).
+	// The inner end comes up first. The end of a veth pair that comes up last can send at
+	// once, the other one a moment later (see awaitLinks).
 	if err := innerEnd.configure(outer.Name, outerEnd); err != nil {
 		return fmt.Errorf("%s: %w", inner.Name, err)
 	}
@@ -135,9 +135,9 @@ func ofFamily(addrs []netip.Addr, other netip.Addr) netip.Addr {
 	return addrs[i]
 }
 
-// awaitLinks waits until every link can send at both ends. The kernel activates
-// the queue of the end that came up first from a work item (linkwatch), and
-// drops what is sent before that; the operational state tells.
+// awaitLinks waits until every link can send at both ends. The kernel activates the queue
+// of the end that came up first from a work item (linkwatch), and drops what is sent before
+// that; the operational state shows it.
 func (b *builder) awaitLinks(ctx context.Context) error {
 	for _, m := range b.lab.machines {
 		for _, e := range m.Ends {

@@ -54,8 +54,8 @@ func (b *builder) plugEnd(m, guest *machine, e topo.End) error {
 	return guest.plugInto(m, e.Interface, near, far, card.Interface)
 }
 
-// plugInto makes a tap device of a neighbour's, configures it as the near end of a
-// link, and keeps it for the card that m will have at the far end.
+// plugInto makes a tap device in the namespace of a neighbour, configures it as the near
+// end of a link, and keeps it for m's card at the far end.
 func (m *machine) plugInto(neighbour *machine, tap string, near, far end, card string) error {
 	c := Card{
 		Name: card, Hardware: far.hardware, Addr: far.addrs[0],
@@ -125,8 +125,8 @@ func (b *builder) makers(ctx context.Context) (map[*machine]Maker, error) {
 	return makers, nil
 }
 
-// rows are the guests: those of a row are booted one after the
-// other, the rows side by side.
+// rows returns the guests in rows: the guests of a row boot one after the other, the rows
+// in parallel.
 func (b *builder) rows() (rows [][]*machine) {
 	var byAge []*machine
 	for _, m := range b.lab.machines {
@@ -144,7 +144,7 @@ func (b *builder) rows() (rows [][]*machine) {
 	return rows
 }
 
-// bootRow boots machines one after the other, each BootGap after the one before it.
+// bootRow boots guests one after the other, each BootGap after the previous one.
 func (b *builder) bootRow(ctx context.Context, row []*machine, maker Maker) error {
 	for i, m := range row {
 		if i > 0 {
@@ -197,7 +197,7 @@ func (m *machine) gateway() netip.Addr {
 	return netip.Addr{}
 }
 
-// setBaseline writes all of Baseline that the kernel has.
+// setBaseline writes the part of Baseline that the kernel has.
 func setBaseline(ctx context.Context, n node.Node) error {
 	release, err := n.Release(ctx)
 	if err != nil {
@@ -211,12 +211,12 @@ func setBaseline(ctx context.Context, n node.Node) error {
 	return nil
 }
 
-// baselineFor is Baseline with the meaning that its values have on that kernel.
+// baselineFor returns Baseline, adapted to what its values mean on that kernel.
 func baselineFor(release kernel.Release) []Setting {
 	all := slices.Clone(topo.Baseline)
 	for i, s := range all {
-		// 2, loopback only, is the default since Linux 4.19 (commit 79e9fed46038).
-		// Before, every value but 0 is 1, and 0 is the default.
+		// 2, loopback only, is the default since Linux 4.19 (commit 79e9fed46038). Before,
+		// every value except 0 means 1, and 0 is the default.
 		if s.Name == "net.ipv4.tcp_tw_reuse" && release.Before(4, 19) {
 			all[i].Value = "0"
 		}

@@ -13,31 +13,31 @@ import (
 	"twlab/harness/topo"
 )
 
-// Maker is a kind of nodes that can be made. To add one, implement it; nothing else
-// asks which kind a node is.
+// Maker is a kind of node that can be made. To add a kind, implement it; nothing else in
+// lab depends on the kind.
 type Maker interface {
 	topo.NodeKind
-	// Prepare is called for the kind of each role, before any node of the lab is made,
-	// with the kinds of all nodes that are to be. It says what must make that fail,
-	// and returns what to make the nodes by.
+	// Prepare is called once for the kind of each role, before any node of the lab is made;
+	// all are the kinds of all nodes. It returns an error when making the nodes would fail,
+	// and otherwise the Maker that makes them.
 	Prepare(ctx context.Context, all []topo.NodeKind) (Maker, error)
-	// Make makes a node and returns when its network is up. The taps of its cards are
-	// the maker's to close, whatever happens.
+	// Make makes a node and returns when its network is up. In any case it has to close the
+	// taps of the cards.
 	Make(ctx context.Context, b Blueprint) (Made, error)
 }
 
-// Blueprint is a node that is to be made.
+// Blueprint describes a node that will be made.
 type Blueprint struct {
 	Node topo.Identity
-	// Cards are its network cards, Gateway where it sends what they do not lead to.
-	// When none of them has the node's address, lo has it.
+	// Cards are its network cards; Gateway is its default gateway. When no card has the
+	// node's address, lo has it.
 	Cards   []Card
 	Gateway netip.Addr
 }
 
-// Card is a network card of a node, and the tap device at the other end of its wire.
+// Card is a network card of a node, with the tap device at the other end of its link.
 type Card struct {
-	Name         string // what the node calls it: "eth0"
+	Name         string // its name on the node: "eth0"
 	Hardware     net.HardwareAddr
 	Addr         netip.Addr
 	Peer         netip.Addr // the only neighbour
@@ -49,6 +49,6 @@ type Card struct {
 type Made interface {
 	node.Node
 	io.Closer
-	// Console is what it has printed so far.
+	// Console returns what the node has printed so far.
 	Console() string
 }

@@ -17,8 +17,8 @@ const (
 	ethtoolSetGRO = 0x2c
 )
 
-// openControl opens the descriptor that link settings are asked for through, in
-// the calling thread's network namespace.
+// openControl opens the descriptor for reading and changing link settings, in the calling
+// thread's network namespace.
 func openControl() (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -27,21 +27,20 @@ func openControl() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "ethtool"), nil
 }
 
-// keepOrder makes one end of a veth pair receive packets in the order in which
-// they were sent, when it is called for both ends.
+// keepOrder makes one end of a veth pair receive packets in the order in which they were
+// sent. It must be called for both ends.
 //
-// Otherwise they wait in a queue of the processor that sent them (netif_rx), and
-// packets of one connection that two processors sent can overtake each other. The
-// ACK of a FIN, sent by the timer for delayed ACKs, then arrives after the FIN that
-// was sent later, meets a TIME_WAIT, and is answered; nobody has that connection
-// any more, and the RST that comes back ends the TIME_WAIT at once (RFC 1337). No
-// path of one route does that to a real connection.
+// Otherwise packets wait in a queue of the processor that sent them (netif_rx), and packets
+// of one connection that two processors sent can overtake each other. The ACK of a FIN,
+// sent by the timer for delayed ACKs, then arrives after the FIN that was sent later. It
+// meets a TIME_WAIT, which answers it; the other side no longer has the connection, and its
+// RST ends the TIME_WAIT at once (RFC 1337). On a real network, a path with a single route
+// does not do that to a connection.
 //
-// With generic receive offload there is one queue for the link, and one processor
-// at a time that takes from it (veth_xmit and veth_xdp_rx, since Linux 5.13); it is
-// used only while the sender's segmentation offload is off
-// (veth_skb_is_eligible_for_gro). Older kernels take the settings and keep a queue
-// for each processor.
+// With generic receive offload there is one queue per link, and one processor at a time
+// reads from it (veth_xmit and veth_xdp_rx, since Linux 5.13). It is used only while the
+// sender's segmentation offload is off (veth_skb_is_eligible_for_gro). Older kernels accept
+// the settings and still have one queue per processor.
 func (l *links) keepOrder(link string) error {
 	if _, err := l.ethtool(link, ethtoolSetTSO, 0); err != nil {
 		return fmt.Errorf("turn off segmentation offload of %s: %w", link, err)
@@ -52,8 +51,8 @@ func (l *links) keepOrder(link string) error {
 	return nil
 }
 
-// ethtool sends one command with its value (struct ethtool_value) and returns the
-// value that the kernel left.
+// ethtool sends one command with its value (struct ethtool_value) and returns the value
+// that the kernel wrote.
 func (l *links) ethtool(link string, command, value uint32) (uint32, error) {
 	argument := struct{ command, value uint32 }{command, value}
 	request := struct { // struct ifreq

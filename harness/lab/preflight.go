@@ -19,12 +19,12 @@ import (
 	"twlab/harness/tcp"
 )
 
-// Requirements lists what labs and their observations need of the machine that they
-// run on. Each is tried out in namespaces of its own, so that examining them
-// changes nothing. What plugs in has requirements of its own.
+// Requirements lists what labs and their observations need from the machine. Each probe
+// runs in namespaces of its own, so that probing changes nothing. Packages that plug into a
+// lab have requirements of their own.
 func Requirements() []kernel.Requirement { return append(needed(), useful()...) }
 
-// needed is what no lab can do without.
+// needed lists the requirements of every lab.
 func needed() []kernel.Requirement {
 	return []kernel.Requirement{
 		{
@@ -65,7 +65,7 @@ func needed() []kernel.Requirement {
 	}
 }
 
-// useful is what some specs need.
+// useful lists the requirements of some specs.
 func useful() []kernel.Requirement {
 	return []kernel.Requirement{
 		{
@@ -107,8 +107,8 @@ func useful() []kernel.Requirement {
 	}
 }
 
-// fact makes an answer of a probe's outcome: a refusal for want of privilege
-// says nothing about the feature.
+// fact turns the result of a probe into a fact: a refusal for lack of privilege says
+// nothing about the feature.
 func fact(detail string, err error) (kernel.Fact, string) {
 	switch {
 	case err == nil:
@@ -120,7 +120,7 @@ func fact(detail string, err error) (kernel.Fact, string) {
 	}
 }
 
-// inNewNamespace makes a probe of a function that runs in an empty namespace.
+// inNewNamespace makes a probe from a function, which it runs in an empty namespace.
 func inNewNamespace(try func(context.Context) (string, error)) func(context.Context) (kernel.Fact, string) {
 	return func(ctx context.Context) (kernel.Fact, string) {
 		space, err := ns.New()
@@ -136,7 +136,7 @@ func inNewNamespace(try func(context.Context) (string, error)) func(context.Cont
 	}
 }
 
-// privileges says as whom and where we run, for people.
+// privileges describes the user and the sandbox of this process, for people.
 func privileges() string {
 	who := "root"
 	if os.Geteuid() != 0 {
@@ -148,7 +148,7 @@ func privileges() string {
 	return who
 }
 
-// probeGateway builds the smallest lab that has all of it, and uses it.
+// probeGateway builds the smallest lab with all three, and uses it.
 func probeGateway(ctx context.Context) (kernel.Fact, string) {
 	err := inLab(ctx, Topology{Clients: 1, Gateway: GatewaySpec{Kind: Masquerade}}, func(l *Lab) error {
 		if _, err := connectOnce(ctx, l); err != nil {
@@ -162,7 +162,7 @@ func probeGateway(ctx context.Context) (kernel.Fact, string) {
 			return fmt.Errorf("conntrack lists %d connections, want 1", len(flows))
 		}
 		if got, want := flows[0].Reply.Dst.Addr(), l.Gateway().Identity().Addr; got != want {
-			return fmt.Errorf("the gateway's rule is there, and a connection passes as %v, not as %v", got, want)
+			return fmt.Errorf("the gateway has its rule, but a connection leaves it as %v, not as %v", got, want)
 		}
 		return nil
 	})

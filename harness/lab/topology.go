@@ -1,37 +1,34 @@
 //go:build linux
 
-// Package lab turns a [Topology], a plain description of machines, links, NAT and
-// sysctls (package topo), into a [Lab]: the same thing made of network namespaces,
-// veth pairs and iptables rules on the running kernel. A lab owns all that it made
-// and takes it down again.
+// Package lab builds a [Lab] from a [Topology], a plain description of machines, links, NAT
+// and sysctls (package topo). The lab consists of network namespaces, veth pairs and
+// iptables rules on the running kernel. A lab owns all that it made, and removes it again.
 //
 //	client0 ─┐
 //	client1 ─┼─ gateway ── balancer ─┬─ server0
 //	   ...  ─┘                       └─ server1
 //
-// Without a gateway the clients hang off the balancer. Every link is a veth pair
-// of its own, both ends born inside their namespaces; the end at the outer node
-// is called eth0, the end at the inner one (gateway or balancer) is named after
-// the outer node. Routes are host routes and neighbours are static, so a lab has
-// no ARP, and as many clients as there are addresses (a Linux bridge ends at
-// 1023 ports, the kernel's neighbour table at 1024 learnt entries for the whole
-// machine).
+// Without a gateway the clients are linked to the balancer. Every link is a veth pair of
+// its own, and both ends are created inside their namespaces. The end at the outer node is
+// called eth0; the end at the inner one (gateway or balancer) has the name of the outer
+// node. Routes are host routes and neighbours are static, so a lab has no ARP, and can have
+// as many clients as there are addresses (a Linux bridge has at most 1023 ports, the
+// kernel's neighbour table at most 1024 learnt entries for the whole machine).
 //
-// A node may be of another kind, such as a guest, a virtual machine with a kernel of its own
-// ([Topology].Kinds). The end of its link at the neighbour then is a tap device. What
-// balances by a program, and what emulates or watches a node, plugs in from other
+// A node may be of another kind, such as a guest: a virtual machine with its own kernel
+// ([Topology].Kinds). The neighbour's end of its link is then a tap device. Programs that
+// balance, and whatever emulates something on a node or watches it, plug in from other
 // packages, which lab does not know: see [Maker], topo.Program, [Lab.Inside] and
 // [Lab.CloseWith].
 package lab
 
 import "twlab/harness/topo"
 
-// What a lab is made from is package topo's. These are its names for those who make
-// labs, so that they need no second package.
+// The types of package topo that describe a lab, so that a caller needs only this package.
 type (
-	// Topology describes the lab wanted.
+	// Topology describes a lab.
 	Topology = topo.Topology
-	// Role is what a node is for.
+	// Role is the function of a node in the lab.
 	Role = topo.Role
 	// Setting is one sysctl on one node, or on every node of a role.
 	Setting = topo.Setting
@@ -39,9 +36,9 @@ type (
 	Settings = topo.Settings
 	// GatewaySpec describes the gateway.
 	GatewaySpec = topo.GatewaySpec
-	// RandomMode is how MASQUERADE chooses a source port.
+	// RandomMode says how MASQUERADE chooses a source port.
 	RandomMode = topo.RandomMode
-	// GatewayKind is what a gateway does with packets.
+	// GatewayKind says what a gateway does with packets.
 	GatewayKind = topo.GatewayKind
 	// PortRange is a range of ports, both ends included.
 	PortRange = topo.PortRange

@@ -1,10 +1,10 @@
 //go:build linux
 
-// Package leak tells what a process has taken since a moment and still holds:
+// Package leak reports what a process has acquired since a certain moment and still holds:
 // descriptors, goroutines, child processes, network namespaces.
 //
-// The tests of every package below harness end with it ([Run]), and so does every
-// process of the suite.
+// The tests of every package below harness end with it ([Run]), and so does every process
+// of the suite.
 package leak
 
 import (
@@ -22,13 +22,13 @@ import (
 	"twlab/harness/observe"
 )
 
-// Snapshot is what the process held when it was taken.
+// Snapshot is what the process held at one moment.
 type Snapshot struct {
 	held       map[string]bool
 	goroutines goleak.Option
 }
 
-// Take looks at what the process holds now.
+// Take returns what the process holds now.
 func Take() (Snapshot, error) {
 	if err := startPoller(); err != nil {
 		return Snapshot{}, fmt.Errorf("start the poller: %w", err)
@@ -44,11 +44,12 @@ func Take() (Snapshot, error) {
 	return s, nil
 }
 
-// Zero tells whether s is none: nobody has taken it.
+// Zero reports whether s is the zero value, which [Take] never returns.
 func (s Snapshot) Zero() bool { return s.held == nil }
 
-// startPoller makes the runtime open its own descriptors, an epoll(7) instance and
-// what wakes it, which it does with the first file that needs them and keeps.
+// startPoller makes the runtime open its own descriptors, an epoll(7) instance and the one
+// that wakes it. The runtime opens them with the first file that needs them, and keeps
+// them.
 func startPoller() error {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -57,20 +58,19 @@ func startPoller() error {
 	return errors.Join(r.Close(), w.Close())
 }
 
-// Left waits until the process holds nothing that it did not hold then. When ctx
-// ends first, the error names each thing that is left: a descriptor with what it
-// leads to, and its network namespace when that is another one; a goroutine with
-// its stack; a child process with its command; a network namespace in which a
-// thread is.
+// Left waits until the process holds nothing that it did not hold then. When ctx ends
+// first, the error names everything that is left: a descriptor with its target, and with
+// its network namespace when that is another one; a goroutine with its stack; a child
+// process with its command; a network namespace that contains a thread.
 //
-// An *os.File that was dropped is closed when the garbage collector comes to it, and
-// is seen only until then.
+// An *os.File without references is closed by the garbage collector. Left reports it only
+// if that has not happened yet.
 //
-// A pipe is as good as another one: whoever keeps one ready, as Ginkgo does, may
+// A new pipe may replace an old one: a package that keeps a pipe ready, as Ginkgo does, may
 // have used it and made the next.
 func (s Snapshot) Left(ctx context.Context) error {
 	var left []string
-	err := observe.Await(ctx, "everything to be let go of", func() (bool, error) {
+	err := observe.Await(ctx, "everything to be released", func() (bool, error) {
 		now, err := list()
 		if err != nil {
 			return false, fmt.Errorf("list what the process holds: %w", err)
@@ -87,13 +87,13 @@ func (s Snapshot) Left(ctx context.Context) error {
 	return err
 }
 
-// added describes what is there now and was not then.
+// added describes what is held now and was not held then.
 func (s Snapshot) added(now []thing) (left []string) {
 	there := map[string]bool{}
 	for _, t := range now {
 		there[t.name] = true
 	}
-	pipes := 0 // that were there, and whose place others may take
+	pipes := 0 // pipes that are gone, each of which a new one may replace
 	for name := range s.held {
 		if isPipe(name) && !there[name] {
 			pipes++
@@ -112,12 +112,12 @@ func (s Snapshot) added(now []thing) (left []string) {
 	return left
 }
 
-// Grace is how long what ends by itself, a process that was killed for example, has
-// for it on a busy machine.
+// Grace is how long Left waits on a busy machine for things that end by themselves, such as
+// a killed process.
 const Grace = 10 * time.Second
 
-// Run runs the tests of a package (a *testing.M), says on standard error what they
-// leave behind, and returns the exit code: not 0 when that is something.
+// Run runs the tests of a package (a *testing.M), writes to standard error what they leave
+// behind, and returns the exit code, which is not 0 when they leave anything.
 func Run(tests interface{ Run() int }) (exitCode int) { return run(tests, os.Stderr, Grace) }
 
 func run(tests interface{ Run() int }, out io.Writer, grace time.Duration) (exitCode int) {

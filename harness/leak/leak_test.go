@@ -67,7 +67,7 @@ var kinds = map[string]func(t *testing.T) (want string, back func() error){
 	"zombie": func(t *testing.T) (string, func() error) {
 		c := exec.CommandContext(t.Context(), "true")
 		noError(t, c.Start())
-		return fmt.Sprintf("child process %d: true (it has ended", c.Process.Pid), c.Wait
+		return fmt.Sprintf("child process %d: true (ended", c.Process.Pid), c.Wait
 	},
 	"namespace by its descriptor": func(t *testing.T) (string, func() error) {
 		space := newNamespace(t)

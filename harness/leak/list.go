@@ -18,11 +18,11 @@ import (
 
 // thing is something that the process holds.
 type thing struct {
-	name       string // the same as long as it is the same thing
-	descriptor int    // -1 for what is none
+	name       string // the same during the life of the thing
+	descriptor int    // -1 when it is not a descriptor
 }
 
-// String adds to the name what is to be found out in addition.
+// String adds details to the name of a socket.
 func (t thing) String() string {
 	if t.descriptor < 0 || !strings.Contains(t.name, socketPrefix) {
 		return t.name
@@ -30,7 +30,7 @@ func (t thing) String() string {
 	return t.name + describe(t.descriptor)
 }
 
-// What readlink(2) of a descriptor begins with.
+// The beginnings of what readlink(2) returns for a descriptor.
 const (
 	socketPrefix = "socket:["
 	pipePrefix   = "pipe:["
@@ -38,12 +38,12 @@ const (
 
 func isPipe(name string) bool { return strings.Contains(name, ": "+pipePrefix) }
 
-// bpfToken is what readlink(2) says of a BPF token (bpf_token_create, Linux 6.9).
-// Package ebpf opens one for the whole process with the first program that is
-// loaded in a sandbox, and keeps it (internal/sys/token.go).
+// bpfToken is what readlink(2) returns for a BPF token (bpf_token_create, Linux 6.9).
+// Package ebpf opens one for the whole process with the first program that is loaded in a
+// sandbox, and keeps it (internal/sys/token.go).
 const bpfToken = "/bpf-token (deleted)"
 
-// list lists everything but the goroutines.
+// list lists everything except the goroutines.
 func list() ([]thing, error) {
 	var all []thing
 	for _, part := range []func() ([]thing, error){descriptors, mappings, threads, children} {
@@ -65,7 +65,7 @@ func descriptors() (all []thing, err error) {
 	for _, e := range entries {
 		target, err := os.Readlink("/proc/self/fd/" + e.Name())
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // the one by which ReadDir reads
+			continue // the descriptor of ReadDir itself
 		}
 		number, bad := strconv.Atoi(e.Name())
 		if err := errors.Join(err, bad); err != nil {
@@ -80,8 +80,8 @@ func descriptors() (all []thing, err error) {
 	return all, nil
 }
 
-// mappings are sockets that are mapped into memory, as the ring of a tap is: that
-// holds a socket, and its namespace, without a descriptor.
+// mappings lists sockets that are mapped into memory, as the ring of a tap is: a mapping
+// holds the socket, and its namespace, without a descriptor.
 func mappings() (all []thing, err error) {
 	text, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
@@ -95,7 +95,7 @@ func mappings() (all []thing, err error) {
 	return all, nil
 }
 
-// threads are the network namespaces that threads are in.
+// threads lists the network namespaces that contain threads of this process.
 func threads() (all []thing, err error) {
 	links, err := filepath.Glob("/proc/self/task/*/ns/net")
 	if err != nil {
@@ -115,7 +115,7 @@ func threads() (all []thing, err error) {
 	return all, nil
 }
 
-// children are the processes whose parent this one is, zombies too.
+// children lists the child processes of this process, zombies too.
 func children() (all []thing, err error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
@@ -145,14 +145,14 @@ func children() (all []thing, err error) {
 			command = strings.TrimSpace(string(bytes.ReplaceAll(text, []byte{0}, []byte{' '})))
 		}
 		if state == "Z" {
-			command += " (it has ended, and nobody has waited for it)"
+			command += " (ended, not waited for)"
 		}
 		all = append(all, thing{fmt.Sprintf("child process %s: %s", filepath.Base(dir), command), -1})
 	}
 	return all, nil
 }
 
-// describe says what a socket is that somebody else owns: as much as it tells.
+// describe says what is known about a socket.
 func describe(socket int) (text string) {
 	var kind [3]int
 	for i, option := range []int{unix.SO_DOMAIN, unix.SO_TYPE, unix.SO_PROTOCOL} {
@@ -166,7 +166,7 @@ func describe(socket int) (text string) {
 		text += " to " + address(remote)
 	}
 	text += ")"
-	if space, err := spaceOf(socket); err == nil { // it takes CAP_NET_ADMIN to know
+	if space, err := spaceOf(socket); err == nil { // this needs CAP_NET_ADMIN
 		text += " in network namespace " + space
 	}
 	return text
@@ -185,7 +185,7 @@ func address(a unix.Sockaddr) string {
 	}
 }
 
-// spaceOf names the network namespace of a socket that is not ours (SIOCGSKNS).
+// spaceOf returns the network namespace of a socket (SIOCGSKNS).
 func spaceOf(socket int) (string, error) {
 	fd, err := unix.IoctlRetInt(socket, unix.SIOCGSKNS)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Distribution is the distribution of some times. It keeps all of them, eight
-// bytes each; nothing is rounded.
+// Distribution is the distribution of durations. It keeps all of them, eight bytes each;
+// nothing is rounded.
 type Distribution struct{ sorted []time.Duration }
 
 func newDistribution(times []time.Duration) Distribution {
@@ -20,11 +20,11 @@ func newDistribution(times []time.Duration) Distribution {
 	return Distribution{sorted}
 }
 
-// Count is how many times there are.
+// Count returns the number of durations.
 func (d Distribution) Count() int { return len(d.sorted) }
 
-// Quantile is the shortest time that a share of q, 0 to 1, of all times does not
-// exceed; 0 of no times.
+// Quantile returns the smallest duration that is not exceeded by a share of q, 0 to 1, of
+// all durations; 0 when there are none.
 func (d Distribution) Quantile(q float64) time.Duration {
 	if len(d.sorted) == 0 {
 		return 0
@@ -34,7 +34,7 @@ func (d Distribution) Quantile(q float64) time.Duration {
 	return d.sorted[min(max(rank-1, 0), len(d.sorted)-1)]
 }
 
-// Mean is the average time; 0 of no times.
+// Mean returns the average; 0 when there are none.
 func (d Distribution) Mean() time.Duration {
 	if len(d.sorted) == 0 {
 		return 0
@@ -46,10 +46,10 @@ func (d Distribution) Mean() time.Duration {
 	return sum / time.Duration(len(d.sorted))
 }
 
-// Max is the longest time.
+// Max returns the longest duration.
 func (d Distribution) Max() time.Duration { return d.Quantile(1) }
 
-// String is "p50 120us, p90 200us, p99 9.8ms, max 1.01s".
+// String returns "p50 120us, p90 200us, p99 9.8ms, max 1.01s".
 func (d Distribution) String() string {
 	round := func(q float64) time.Duration {
 		t := d.Quantile(q)
@@ -61,7 +61,7 @@ func (d Distribution) String() string {
 	return fmt.Sprintf("p50 %v, p90 %v, p99 %v, max %v", round(0.5), round(0.9), round(0.99), round(1))
 }
 
-// MarshalJSON writes the number of times and some quantiles, in nanoseconds.
+// MarshalJSON writes the number of durations and some quantiles, in nanoseconds.
 func (d Distribution) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Count int           `json:"count"`

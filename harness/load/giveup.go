@@ -14,8 +14,8 @@ import (
 	"twlab/harness/tcp"
 )
 
-// GivesUp is how long after connect(2) the kernel of a client says ETIMEDOUT when nobody
-// answers, as its sysctls are now.
+// GivesUp returns the time from connect(2) to ETIMEDOUT when no answer comes, with the
+// current sysctls of the client.
 func GivesUp(ctx context.Context, client node.Node) (time.Duration, error) {
 	release, err := client.Release(ctx)
 	if err != nil {
@@ -42,7 +42,7 @@ func GivesUp(ctx context.Context, client node.Node) (time.Duration, error) {
 	return timer.GivesUp(), nil
 }
 
-// numberOf reads a sysctl that is a number; 0 where the kernel does not have it.
+// numberOf reads a numeric sysctl; 0 when the kernel does not have it.
 func numberOf(ctx context.Context, n node.Node, name string) (int, error) {
 	text, err := n.Sysctl(ctx, name)
 	if errors.Is(err, kernel.ErrSysctlNotYet) || errors.Is(err, kernel.ErrSysctlUnknown) {

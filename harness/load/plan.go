@@ -1,11 +1,10 @@
 //go:build linux
 
-// Package load drives many clients at a rate and counts what came of it.
+// Package load makes many clients connect at a rate and counts the outcomes.
 //
-// The clients are nodes of a lab, each attempt is one connect(2). Attempts are
-// begun by a schedule of their own and not by the answers to those before (an open
-// loop), so that a network that falls behind is not spared; how well the schedule
-// was kept is part of the result.
+// The clients are nodes of a lab, and each attempt is one connect(2). Attempts start on a
+// schedule and do not wait for the answers to earlier ones (an open loop), so that a slow
+// network gets no less load. The result says how well the schedule was kept.
 package load
 
 import (
@@ -22,38 +21,37 @@ import (
 	"twlab/harness/tcp"
 )
 
-// Plan says who connects where, how often, and what is watched meanwhile.
+// Plan says which clients connect where, how often, and what is observed meanwhile.
 type Plan struct {
-	// Clients connect in turns: in each round every one of them once, in an
-	// order that Seed decides.
+	// Clients connect in rounds: in each round every client connects once, in an order that
+	// Seed determines.
 	Clients []node.Node
-	// Attempt is what each of them does: where to, from where, and the ending.
+	// Attempt is the attempt of every client: destination, source and ending.
 	Attempt tcp.Attempt
 
-	// Each is how many attempts every client makes in all. With a Rate they are
-	// begun at that rate, without one as fast as InFlight lets them.
+	// Each is the number of attempts of every client. With a Rate they start at that rate,
+	// without one as fast as InFlight permits.
 	Each int
-	// Rate is how many attempts all clients together begin in a second. Without
+	// Rate is the number of attempts per second that all clients together start. Without
 	// Each, they do so for the Duration.
 	Rate     float64
 	Duration time.Duration
 
-	// InFlight is the most attempts that may be under way at once; 0 means
-	// [DefaultInFlight]. An attempt whose time has come then waits, and is
-	// behind the schedule. Those that one client begins in the same
-	// millisecond count until the last of them is over.
+	// InFlight is the maximum number of attempts under way at once; 0 means
+	// [DefaultInFlight]. At the maximum, an attempt that is due waits and falls behind the
+	// schedule. Attempts that one client starts in the same millisecond all count until the
+	// last of them is over.
 	InFlight int
-	// Seed makes the order of the clients the same again.
+	// Seed determines the order of the clients: the same Seed gives the same order.
 	Seed uint64
 
 	// Watched are the other nodes whose counters and tables are read: the
 	// gateway, the balancer.
 	Watched []node.Node
-	// Interval is the time that one row of the series stands for; 0 means
-	// [DefaultInterval].
+	// Interval is the length of one row of the series; 0 means [DefaultInterval].
 	Interval time.Duration
-	// Progress, when it is set, is called with each row as soon as its time is
-	// over, with what is known by then.
+	// Progress, when it is set, is called with each row at its end, with what is known by
+	// then.
 	Progress func(Row)
 }
 
@@ -63,7 +61,7 @@ const (
 	DefaultInterval = time.Second
 )
 
-// Attempts is how many attempts the plan has.
+// Attempts returns the number of attempts of the plan.
 func (p Plan) Attempts() int {
 	if p.Each > 0 {
 		return p.Each * len(p.Clients)
@@ -71,15 +69,15 @@ func (p Plan) Attempts() int {
 	return int(math.Round(p.Rate * p.Duration.Seconds()))
 }
 
-// Validate says what is wrong with the plan, all of it at once, and whether this
-// process may open the descriptors that it takes.
+// Validate returns everything that is wrong with the plan, and an error when this process
+// may open too few descriptors for it.
 func (p Plan) Validate() error {
 	var errs []error
 	if len(p.Clients) == 0 {
 		errs = append(errs, errors.New("no clients"))
 	}
 	if !p.Attempt.To.IsValid() {
-		errs = append(errs, errors.New("no listener: give Attempt.To"))
+		errs = append(errs, errors.New("no destination: give Attempt.To"))
 	}
 	errs = append(errs, p.numbers()...)
 	if len(errs) == 0 {
@@ -88,7 +86,7 @@ func (p Plan) Validate() error {
 	return joined(errs)
 }
 
-// ValidateNumbers says what is wrong with the numbers of a plan that has no clients yet.
+// ValidateNumbers returns what is wrong with the numbers of a plan that has no clients yet.
 func (p Plan) ValidateNumbers() error { return joined(p.numbers()) }
 
 func joined(errs []error) error {
@@ -139,7 +137,8 @@ func (p Plan) interval() time.Duration {
 	return p.Interval
 }
 
-// descriptors refuses a plan that this process has too few descriptors for.
+// descriptors returns an error when the plan needs more descriptors than this process may
+// open.
 func (p Plan) descriptors() error {
 	atOnce := min(p.inFlight(), p.Attempts())
 	if p.Attempt.Ending == tcp.KeepOpen {
@@ -160,8 +159,8 @@ func (p Plan) descriptors() error {
 	return nil
 }
 
-// MostInFlight is for how many attempts at once this process has descriptors: all of
-// the plan's, if it can be.
+// MostInFlight returns the number of attempts at once that this process has descriptors
+// for; at most the number of attempts of the plan.
 func (p Plan) MostInFlight() (int, error) {
 	all := p.Attempts()
 	each := p.descriptorsEach()
@@ -176,8 +175,8 @@ func (p Plan) MostInFlight() (int, error) {
 	return int(max(1, min(int64(all), room))), nil
 }
 
-// descriptorsEach is how many descriptors of this process a connection takes. The
-// sockets of guests are not among them.
+// descriptorsEach is the number of descriptors of this process that a connection needs. The
+// sockets of guests do not count.
 func (p Plan) descriptorsEach() (n int) {
 	local := func(n node.Node) bool { _, is := n.(*node.Local); return is }
 	for _, ends := range [][]node.Node{p.Clients, p.Watched} {
@@ -188,14 +187,14 @@ func (p Plan) descriptorsEach() (n int) {
 	return n
 }
 
-// openDescriptors is how many descriptors this process has and needs for itself, and
-// how many it may have.
+// openDescriptors returns the number of descriptors that this process has open or needs for
+// itself, and its limit.
 func openDescriptors() (taken int, limit uint64, err error) {
 	open, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return 0, 0, fmt.Errorf("count descriptors: %w", err)
 	}
-	const spare = 64 // for looking at observations
+	const spare = 64 // for reading counters and tables
 	var most unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &most); err != nil {
 		return 0, 0, fmt.Errorf("limit of descriptors: %w", err)

@@ -20,41 +20,40 @@ import (
 	"twlab/harness/topo"
 )
 
-// Result is what came of a load.
+// Result is the result of a load.
 type Result struct {
 	Clients  int    `json:"clients"`
 	Attempts int    `json:"attempts"`
 	Seed     uint64 `json:"seed"`
-	// Offered is the rate of the schedule, 0 without one; Achieved the rate at
-	// which attempts were really begun, both per second.
+	// Offered is the rate of the schedule, 0 without one; Achieved is the rate at which
+	// attempts really started. Both are per second.
 	Offered  float64 `json:"offered"`
 	Achieved float64 `json:"achieved"`
-	// Behind is how long after their time attempts were begun.
+	// Behind is the delay of the attempts after their scheduled time.
 	Behind Distribution `json:"behind"`
-	// Took is the time from the first attempt to the last one's end.
+	// Took is the time from the first attempt to the end of the last one.
 	Took time.Duration `json:"took"`
 
-	// Outcomes counts all attempts by what the kernel answered.
+	// Outcomes counts all attempts by outcome.
 	Outcomes map[tcp.Outcome]int `json:"outcomes"`
-	// Late is how many of the connected ones sent more than one SYN.
+	// Late is the number of connected attempts that sent more than one SYN.
 	Late int `json:"late"`
-	// SYNs is how many SYNs all attempts sent: how Tcp.ActiveOpens and
-	// TcpExt.TCPSynRetrans of the clients moved, which nobody else may use
-	// meanwhile; on a kernel without the latter (before Linux 3.15), what TCP_INFO
-	// said of each attempt.
+	// SYNs is the number of SYNs that all attempts sent. It is how much Tcp.ActiveOpens and
+	// TcpExt.TCPSynRetrans of the clients moved; no other connections may use these clients
+	// meanwhile. A kernel without the latter (before Linux 3.15) counts what TCP_INFO said
+	// of each attempt.
 	SYNs int `json:"syns"`
-	// Latency is the time that the connected ones took, from connect(2) on;
-	// TookBy that of all, by outcome.
+	// Latency is the time from connect(2) to the outcome of the connected attempts; TookBy
+	// is that of all attempts, by outcome.
 	Latency Distribution                 `json:"latency"`
 	TookBy  map[tcp.Outcome]Distribution `json:"tookBy"`
-	// Lasted is the time from then on to their end; of connections that are
-	// kept there is none.
+	// Lasted is the time from the outcome of connected attempts to their end, without
+	// connections that are kept.
 	Lasted Distribution `json:"lasted"`
 
-	// Moved says how the counters of each role moved, those of its nodes added
-	// up.
+	// Moved says how much the counters of each role moved, summed over its nodes.
 	Moved map[topo.Role]kernel.Counters `json:"-"`
-	// TimeWaitBefore are the TIME_WAITs of each role before the first attempt.
+	// TimeWaitBefore is the number of TIME_WAITs of each role before the first attempt.
 	TimeWaitBefore map[topo.Role]int `json:"-"`
 	// Series has a row for each interval, from the first attempt to the end of
 	// the last one.
@@ -63,8 +62,8 @@ type Result struct {
 	ends []ended
 }
 
-// ConnectedBetween counts the attempts that had their outcome in that time, from
-// the beginning of the load on, and connected.
+// ConnectedBetween counts the attempts that connected in this time; both limits are since
+// the start of the load.
 func (r Result) ConnectedBetween(from, until time.Duration) (n int) {
 	for _, e := range r.ends {
 		if e.result.Outcome == tcp.Connected && from <= e.decided && e.decided < until {
@@ -74,8 +73,8 @@ func (r Result) ConnectedBetween(from, until time.Duration) (n int) {
 	return n
 }
 
-// MostConnectedWithin is the largest number of attempts that connected within any
-// stretch of time of that length.
+// MostConnectedWithin returns the largest number of attempts that connected within any
+// period of this length.
 func (r Result) MostConnectedWithin(stretch time.Duration) (most int) {
 	var moments []time.Duration
 	for _, e := range r.ends {
@@ -94,12 +93,12 @@ func (r Result) MostConnectedWithin(stretch time.Duration) (most int) {
 	return most
 }
 
-// Failed is how many attempts did not connect.
+// Failed returns the number of attempts that did not connect.
 func (r Result) Failed() int { return r.Attempts - r.Outcomes[tcp.Connected] }
 
-// Run makes the load connect as the plan says, and returns when each attempt has
-// had its outcome and its ending. An error means that something else than the
-// network failed, or that ctx ended; it ends the load at once.
+// Run makes the attempts of the plan, and returns when each has its outcome and its ending.
+// An error means that something else than the network failed, or that ctx ended; it ends
+// the load at once.
 func Run(ctx context.Context, p Plan) (Result, error) {
 	if err := p.Validate(); err != nil {
 		return Result{}, err
@@ -161,7 +160,7 @@ func (r *run) run(ctx context.Context) (Result, error) {
 	return result, nil
 }
 
-// watched makes all attempts while w looks. When either fails, so does the other.
+// watched makes all attempts while w observes. When either fails, the other is stopped.
 func (r *run) watched(ctx context.Context, w *watch) error {
 	connecting, giveUp := context.WithCancel(ctx)
 	defer giveUp()
@@ -197,13 +196,13 @@ func (r *run) timeWait(ctx context.Context) (map[topo.Role]int, error) {
 	return all, nil
 }
 
-// synsOf is how many SYNs were sent, where the kernel counts all of them.
+// synsOf returns the number of SYNs sent, if the kernel counts all of them.
 func synsOf(moved kernel.Counters) (n int, counted bool) {
 	again, counted := moved["TcpExt.TCPSynRetrans"]
 	return int(moved["Tcp.ActiveOpens"] + again), counted
 }
 
-// connect begins all attempts, each when its time has come.
+// connect starts all attempts, each when it is due.
 func (r *run) connect(ctx context.Context) error {
 	slots := semaphore.NewWeighted(int64(r.inFlight()))
 	running, ctx := errgroup.WithContext(ctx)
@@ -222,20 +221,20 @@ func (r *run) connect(ctx context.Context) error {
 		schedule = r.atOnce
 	}
 	err := schedule(ctx, begin)
-	// What went wrong in an attempt is what stopped the schedule.
+	// An error of an attempt is what stopped the schedule.
 	if failed := running.Wait(); failed != nil {
 		return failed
 	}
 	return err
 }
 
-// chunk is the most attempts that a client is given in one call.
+// chunk is the maximum number of attempts of one call to a client.
 const chunk = 50
 
-// noTime says that an attempt has no time at which it is due.
+// noTime means that an attempt is not scheduled.
 const noTime time.Duration = -1
 
-// atOnce hands out the attempts as fast as there is room for them.
+// atOnce starts the attempts as fast as InFlight permits.
 func (r *run) atOnce(_ context.Context, begin func(node.Node, []time.Duration) error) error {
 	size := max(1, min(chunk, r.inFlight()/4))
 	for left := r.Each; left > 0; left -= size {
@@ -252,8 +251,8 @@ func (r *run) atOnce(_ context.Context, begin func(node.Node, []time.Duration) e
 	return nil
 }
 
-// inTurns hands out the attempts by the clock. What has become due since the last
-// time that it looked is handed out together, to each client what is its own.
+// inTurns starts the attempts on the schedule. All that became due since its last look
+// start together, with one call for each client.
 func (r *run) inTurns(ctx context.Context, begin func(node.Node, []time.Duration) error) error {
 	const tick = time.Millisecond
 	apart := float64(time.Second) / r.Rate
@@ -298,10 +297,10 @@ func (r *run) inTurns(ctx context.Context, begin func(node.Node, []time.Duration
 
 // order is the order of the clients in one round.
 func (r *run) order(round uint64) []int {
-	return rand.New(rand.NewPCG(r.Seed, round)).Perm(len(r.Clients)) //nolint:gosec // it is to be the same again
+	return rand.New(rand.NewPCG(r.Seed, round)).Perm(len(r.Clients)) //nolint:gosec // the same seed must give the same order
 }
 
-// attempt makes a client's attempts and notes what came of them.
+// attempt makes a client's attempts and records the results.
 func (r *run) attempt(ctx context.Context, client node.Node, due []time.Duration) error {
 	attempts := slices.Repeat([]tcp.Attempt{r.Attempt}, len(due))
 	called := time.Since(r.began)
@@ -326,7 +325,7 @@ func (r *run) attempt(ctx context.Context, client node.Node, due []time.Duration
 	return nil
 }
 
-// sum adds up what came of all attempts.
+// sum adds up the results of all attempts.
 func (r *run) sum(whole time.Duration) Result {
 	result := Result{
 		Clients: len(r.Clients), Attempts: len(r.ends), Seed: r.Seed,
@@ -362,10 +361,9 @@ func (r *run) sum(whole time.Duration) Result {
 	return result
 }
 
-// settled reads the counters when those of the watched nodes have come to rest:
-// the last packet of a connection may be on its way when the client has its
-// outcome. Counters that never rest, such as of TIME_WAITs that end, are not
-// waited for.
+// settled reads the counters when those of the watched nodes have come to rest: the last
+// packet of a connection may still be on its way when the client has its outcome. It does
+// not wait for counters that never rest, such as those of TIME_WAITs that expire.
 func (r *run) settled(ctx context.Context) ([]kernel.Counters, error) {
 	const looks = 20
 	last, err := node.CountersOf(ctx, r.Watched)

@@ -18,30 +18,31 @@ import (
 	"twlab/harness/topo"
 )
 
-// Row is what happened in one interval, and how things stood at its end.
+// Row says what happened in one interval, and what the tables held at its end.
 type Row struct {
-	// At is the end of the interval, from the beginning of the load on.
+	// At is the end of the interval, since the start of the load.
 	At time.Duration `json:"at"`
-	// Begun counts attempts that were begun in the interval, Outcomes those that
-	// had their outcome in it, and Late the connected ones among these that had
-	// sent more than one SYN.
+	// Begun counts attempts that started in the interval, Outcomes those that had their
+	// outcome in it, and Late the connected ones among the latter that had sent more than
+	// one SYN.
 	Begun    int                 `json:"begun"`
 	Outcomes map[tcp.Outcome]int `json:"outcomes"`
 	Late     int                 `json:"late"`
-	// TimeWait and Flows are the sums over the nodes of each role at the end of
-	// the interval: TIME_WAITs, and conntrack entries. At a gateway with one
-	// listener behind it an entry is a port in use.
+	// TimeWait and Flows are the numbers of TIME_WAITs and of conntrack entries at the end
+	// of the interval, summed over the nodes of each role. At a gateway with one
+	// destination behind it, an entry is a port in use.
 	TimeWait map[topo.Role]int `json:"timeWait"`
 	Flows    map[topo.Role]int `json:"flows"`
-	// Moved says how the TCP and conntrack counters of each watched role moved
-	// in the interval; those that stood still are left out.
+	// Moved says how much the TCP and conntrack counters of each watched role moved in the
+	// interval; counters that did not move are left out.
 	Moved map[topo.Role]kernel.Counters `json:"moved"`
 }
 
-// Connected is how many attempts connected in the interval.
+// Connected returns the number of attempts that connected in the interval.
 func (r Row) Connected() int { return r.Outcomes[tcp.Connected] }
 
-// String is one line: "12.0 s: 400 begun, 380 Connected (12 late), 20 TimedOut; TIME_WAIT balancer 380; flows gateway 380".
+// String returns one line: "12.0 s: 400 begun, 380 Connected (12 late), 20 TimedOut;
+// TIME_WAIT balancer 380; flows gateway 380".
 func (r Row) String() string {
 	text := fmt.Sprintf("%.1f s: %d begun", r.At.Seconds(), r.Begun)
 	for _, v := range slices.Sorted(maps.Keys(r.Outcomes)) {
@@ -67,7 +68,7 @@ func counted(what string, by map[topo.Role]int) string {
 	return fmt.Sprintf("; %s %s", what, strings.Join(parts, ", "))
 }
 
-// WriteSeries writes one JSON object for each row, one to a line.
+// WriteSeries writes one JSON object per row, each on a line of its own.
 func WriteSeries(to io.Writer, rows []Row) error {
 	encoder := json.NewEncoder(to)
 	for _, r := range rows {
@@ -78,14 +79,14 @@ func WriteSeries(to io.Writer, rows []Row) error {
 	return nil
 }
 
-// watch looks at the tables and counters of the nodes once in each interval.
+// watch reads the tables and counters of the nodes once in each interval.
 type watch struct {
 	run  *run
 	rows []Row
 	last []kernel.Counters // of the watched nodes
 }
 
-// watch looks until ctx ends, which is no error.
+// watch reads until ctx ends, which is no error.
 func (w *watch) watch(ctx context.Context) error {
 	var err error
 	if w.last, err = node.CountersOf(ctx, w.run.Watched); err != nil {
@@ -111,7 +112,7 @@ func (w *watch) watch(ctx context.Context) error {
 	}
 }
 
-// quiet is no error when the load is over, which ends whatever is being read.
+// quiet hides an error after the end of the load, which interrupts every read.
 func quiet(ctx context.Context, err error) error {
 	select {
 	case <-ctx.Done():
@@ -136,7 +137,7 @@ func (w *watch) look(ctx context.Context, at time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if w.last == nil { // it is over before it was looked at
+	if w.last == nil { // the load ended before the first look
 		w.last = now
 	}
 	row.Moved = moved(w.run.Watched, w.last, now)
@@ -150,7 +151,7 @@ func (w *watch) look(ctx context.Context, at time.Duration) error {
 	return nil
 }
 
-// series is all rows with what is known in the end.
+// series returns all rows with all outcomes.
 func (w *watch) series() []Row {
 	rows := make([]Row, len(w.rows))
 	for i := range rows {
@@ -159,7 +160,8 @@ func (w *watch) series() []Row {
 	return rows
 }
 
-// count fills in what was begun and decided in the interval of one row.
+// count fills in the attempts that started, and those that had their outcome, in the
+// interval of one row.
 func (w *watch) count(i int) Row {
 	row := w.rows[i]
 	from := time.Duration(-1)

@@ -8,7 +8,7 @@ import (
 	"twlab/harness/topo"
 )
 
-// Balancer is nginx, with its stream module, as what balances in a lab.
+// Balancer is nginx, with its stream module, as the balancer of a lab.
 type Balancer struct {
 	// Lines are those of [Config].
 	Lines []string
@@ -16,13 +16,13 @@ type Balancer struct {
 
 var _ topo.Program = Balancer{}
 
-// Name is the program's.
+// Name returns "nginx".
 func (b Balancer) Name() string { return "nginx" }
 
-// Validate has nothing to say: what is in the lines is nginx's to judge.
+// Validate returns nil: only nginx itself can check the lines.
 func (b Balancer) Validate(topo.Place) error { return nil }
 
-// Start starts nginx there.
+// Start starts nginx at this place.
 func (b Balancer) Start(ctx context.Context, inside func(func() error) error, at topo.Place) (topo.Running, error) {
 	n, err := Start(ctx, inside, Config{Bind: at.At, Servers: at.Servers, Lines: b.Lines})
 	if err != nil {

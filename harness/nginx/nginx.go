@@ -1,9 +1,9 @@
 //go:build linux
 
-// Package nginx runs a real nginx inside a node, as a balancer of connections.
+// Package nginx runs a real nginx inside a node, as a balancer of TCP connections.
 //
-// Like package haproxy it is the distribution's program, in the foreground, and
-// leaves nothing behind.
+// Like package haproxy, it runs the distribution's program, in the foreground, and leaves
+// nothing behind.
 package nginx
 
 import (
@@ -25,26 +25,26 @@ import (
 	"twlab/harness/observe"
 )
 
-// ErrMissing says that nginx, or its module for connections, is not installed.
+// ErrMissing means that nginx, or its stream module, is not installed.
 var ErrMissing = errors.New("nginx with its stream module is not installed: install nginx-light and libnginx-mod-stream (Debian), nginx and nginx-mod-stream (Fedora)")
 
-// Config is a balancer of connections on one port.
+// Config describes a balancer of TCP connections on one port.
 type Config struct {
 	Bind    netip.AddrPort
 	Servers []netip.AddrPort
-	// Lines are added to the server section, for what has no field here
-	// ("proxy_bind 10.30.0.1;").
+	// Lines are added to the server section, for options without a field here ("proxy_bind
+	// 10.30.0.1;").
 	Lines []string
 }
 
-// Nginx is an nginx that runs. The caller of [Start] must Close it.
+// Nginx is a running nginx. The caller of [Start] must Close it.
 type Nginx struct {
 	*program.Program
 	configuration string
 }
 
-// Start starts nginx where inside runs it, such as ns.Namespace.Do, and returns when it listens. The error is
-// [ErrMissing], or shows what nginx said.
+// Start starts nginx through inside, such as ns.Namespace.Do, and returns when it listens.
+// The error is [ErrMissing], or contains nginx's own message.
 func Start(ctx context.Context, inside func(func() error) error, c Config) (*Nginx, error) {
 	path, err := exec.LookPath("nginx")
 	if err != nil {
@@ -80,22 +80,22 @@ func Start(ctx context.Context, inside func(func() error) error, c Config) (*Ngi
 		return listens, errors.Join(err, p.Failure())
 	})
 	if err != nil {
-		_ = p.Close() // it ended, or is to end, and the error says why
+		_ = p.Close() // it has ended or must end; err says why
 		return nil, err
 	}
 	return &Nginx{Program: p, configuration: text.String()}, nil
 }
 
-// Configuration is what nginx has read.
+// Configuration returns the configuration that nginx has read.
 func (n *Nginx) Configuration() string { return n.configuration }
 
-// Stats is empty: nginx counts nothing of a stream.
+// Stats returns no counters, because nginx counts nothing for a stream.
 func (n *Nginx) Stats(context.Context) (kernel.Counters, error) {
 	return kernel.Counters{}, n.Failure()
 }
 
-// streamModule is the path of nginx's module for connections, "" when it is built
-// in. It is the distribution's to say (nginx -V) where modules are.
+// streamModule returns the path of nginx's stream module, "" when it is built in. The build
+// options of the distribution (nginx -V) say where modules are.
 func streamModule(ctx context.Context, path string) (string, error) {
 	said, err := exec.CommandContext(ctx, path, "-V").CombinedOutput()
 	if err != nil {

@@ -27,8 +27,7 @@ type Local struct {
 
 var _ Node = (*Local)(nil)
 
-// NewLocal makes a node whose operations run by inside, such as
-// ns.Namespace.Do.
+// NewLocal makes a node whose operations run through inside, such as ns.Namespace.Do.
 func NewLocal(id topo.Identity, inside func(func() error) error) *Local {
 	host := tcp.NewHost(id.Name, inside)
 	return &Local{id: id, inside: inside, host: host, web: http.NewHost(host)}
@@ -40,15 +39,15 @@ func (l *Local) Close() error { return l.wrap(l.host.CloseAll()) }
 // Identity says who the node is.
 func (l *Local) Identity() topo.Identity { return l.id }
 
-// Release is the running kernel's.
+// Release returns the running kernel's release.
 func (l *Local) Release(context.Context) (kernel.Release, error) {
 	r, err := kernel.Running()
 	return r, l.wrap(err)
 }
 
-// Sysctl reads a sysctl of the node's namespace, or of the machine when the kernel has
-// one for all of them: it is what the node goes by. That is to be seen where the
-// program itself is in the initial namespace.
+// Sysctl reads a sysctl of the node's namespace, or of the machine when the kernel has a
+// single one for all namespaces: the node uses that one. It can be read only when this
+// process is in the initial namespace.
 func (l *Local) Sysctl(_ context.Context, name string) (string, error) {
 	value, err := inside(l, func() (string, error) { return kernel.ReadSysctl(name) })
 	if errors.Is(err, kernel.ErrSysctlGlobal) {
@@ -69,7 +68,7 @@ func (l *Local) Counters(context.Context) (kernel.Counters, error) {
 	return inside(l, observe.ReadCounters)
 }
 
-// Occupancy reads how full the tables of the node's namespace are.
+// Occupancy counts the entries in the tables of the node's namespace.
 func (l *Local) Occupancy(context.Context) (observe.Occupancy, error) {
 	return inside(l, observe.ReadOccupancy)
 }
@@ -89,7 +88,7 @@ func (l *Local) Rules(ctx context.Context) ([]observe.RuleHits, error) {
 	return inside(l, func() ([]observe.RuleHits, error) { return observe.ReadRules(ctx, "") })
 }
 
-// DeleteFlows removes conntrack entries of the node's namespace.
+// DeleteFlows deletes conntrack entries of the node's namespace.
 func (l *Local) DeleteFlows(_ context.Context, match observe.FlowMatch) (int, error) {
 	return inside(l, func() (int, error) { return observe.DeleteFlows(match) })
 }
@@ -112,7 +111,7 @@ func (l *Local) Serve(ctx context.Context, spec http.ListenSpec) (Listening, err
 	return l.listening(handle, addr, err)
 }
 
-// listening says where others reach a socket.
+// listening returns a socket with the address at which others reach it.
 func (l *Local) listening(handle tcp.Handle, addr netip.AddrPort, err error) (Listening, error) {
 	if addr.Addr().IsUnspecified() {
 		addr = netip.AddrPortFrom(l.id.Addr, addr.Port())
@@ -132,13 +131,13 @@ func (l *Local) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Resu
 	return outcomes, l.wrap(err)
 }
 
-// Exchange makes HTTP exchanges from the node, at most so many at once.
+// Exchange makes HTTP exchanges from the node, at most atOnce at the same time.
 func (l *Local) Exchange(ctx context.Context, exchanges []http.Exchange, atOnce int) ([]http.Exchanged, error) {
 	exchanged, err := l.web.Exchange(ctx, exchanges, atOnce)
 	return exchanged, l.wrap(err)
 }
 
-// Served tells what an HTTP listener of the node has done so far.
+// Served reports what an HTTP listener of the node has done so far.
 func (l *Local) Served(_ context.Context, listening tcp.Handle) (http.Served, error) {
 	served, err := l.web.Served(listening)
 	return served, l.wrap(err)
@@ -150,7 +149,7 @@ func (l *Local) Accept(ctx context.Context, listening tcp.Handle, peer netip.Add
 	return conn, l.wrap(err)
 }
 
-// End brings a connection of the node to its end.
+// End ends a connection of the node.
 func (l *Local) End(ctx context.Context, conn tcp.Handle, how tcp.Ending) error {
 	return l.wrap(l.host.End(ctx, conn, how))
 }
@@ -173,7 +172,7 @@ func (l *Local) Clock(_ context.Context, conn tcp.Handle) (tcp.ClockReading, err
 	return reading, l.wrap(err)
 }
 
-// AdvanceClock moves the timestamp clock of one connection of the node.
+// AdvanceClock advances the timestamp clock of one connection of the node.
 func (l *Local) AdvanceClock(_ context.Context, conn tcp.Handle, ticks int32) error {
 	return l.wrap(l.host.AdvanceClock(conn, ticks))
 }

@@ -1,13 +1,12 @@
 //go:build linux
 
-// Package node is what one machine of a lab can do, and doing it on the kernel
+// Package node defines what one machine of a lab can do, and implements it for the kernel
 // that this process runs on.
 //
-// The [Node] interface takes and returns plain data: no function and no
-// descriptor crosses it. So a namespace of the running kernel and a machine with
-// a kernel of its own are the same to their callers, and [Local] is the one
-// implementation of each operation: called directly for a namespace, and by an
-// agent inside a machine.
+// The [Node] interface takes and returns plain data, no functions and no descriptors. So
+// callers use a namespace of the running kernel and a guest in the same way. [Local] is the
+// only implementation of each operation: it is called directly for a namespace, and by an
+// agent inside a guest.
 package node
 
 import (
@@ -22,8 +21,8 @@ import (
 	"twlab/harness/topo"
 )
 
-// Node is one machine of a lab: all that the interfaces below say together, for whoever
-// needs less. Its methods may be called from any goroutine. Errors name the node and
+// Node is one machine of a lab. It combines the interfaces below, which are for callers
+// that need less. Its methods may be called from any goroutine. Errors name the node and
 // the step.
 type Node interface {
 	Identity() topo.Identity
@@ -37,16 +36,15 @@ type Node interface {
 	HTTP
 }
 
-// Kernel is what a node's kernel is and has.
+// Kernel describes a node's kernel.
 type Kernel interface {
-	// Release is the release of the node's kernel.
+	// Release returns the release of the node's kernel.
 	Release(ctx context.Context) (kernel.Release, error)
-	// HasSymbol tells whether the node's kernel has a function or variable of
-	// that name.
+	// HasSymbol reports whether the node's kernel has a function or variable of that name.
 	HasSymbol(ctx context.Context, name string) (kernel.Fact, error)
 }
 
-// Sysctls are a node's settings.
+// Sysctls reads and changes a node's sysctls.
 type Sysctls interface {
 	// Sysctl reads a sysctl of the node ("net.ipv4.tcp_tw_reuse"); SetSysctl
 	// sets it and reads it back. Their errors wrap a *kernel.SysctlError.
@@ -54,7 +52,7 @@ type Sysctls interface {
 	SetSysctl(ctx context.Context, name, value string) error
 }
 
-// Evidence is what bears evidence at a node, read now.
+// Evidence reads the current evidence at a node.
 type Evidence interface {
 	Counters(ctx context.Context) (kernel.Counters, error)
 	Occupancy(ctx context.Context) (observe.Occupancy, error)
@@ -65,15 +63,15 @@ type Evidence interface {
 // Flows is a node's conntrack table.
 type Flows interface {
 	Flows(ctx context.Context) ([]observe.Flow, error)
-	// DeleteFlows removes conntrack entries and returns how many.
+	// DeleteFlows deletes conntrack entries and returns how many.
 	DeleteFlows(ctx context.Context, match observe.FlowMatch) (int, error)
 }
 
-// Sockets makes and ends connections, as tcp.Host does. A handle is of one node: given
-// to another one it is an error that wraps tcp.ErrForeign.
+// Sockets makes and ends connections, as tcp.Host does. A handle belongs to one node;
+// another node returns an error that wraps tcp.ErrForeign.
 type Sockets interface {
 	Listen(ctx context.Context, spec tcp.ListenSpec) (Listening, error)
-	// Connect is Attempt for one.
+	// Connect is Attempt for one attempt.
 	Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Result, error)
 	Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Result, error)
 	Accept(ctx context.Context, listening tcp.Handle, peer netip.AddrPort) (tcp.Handle, error)
@@ -86,7 +84,7 @@ type Data interface {
 	Receive(ctx context.Context, conn tcp.Handle) (tcp.Received, error)
 }
 
-// Clocks are the clocks of connections, as tcp.Host reads and moves them.
+// Clocks reads and advances the clocks of connections, as tcp.Host does.
 type Clocks interface {
 	Clock(ctx context.Context, conn tcp.Handle) (tcp.ClockReading, error)
 	AdvanceClock(ctx context.Context, conn tcp.Handle, ticks int32) error
@@ -103,8 +101,8 @@ type HTTP interface {
 // Listening is an open listening socket of a node.
 type Listening struct {
 	Handle tcp.Handle
-	// Addr is where others reach it: the node's own address when the socket
-	// listens on all of them.
+	// Addr is the address at which others reach it: the node's own address when the socket
+	// listens on all addresses.
 	Addr netip.AddrPort
 }
 

@@ -2,16 +2,15 @@
 
 // Package ns owns network namespaces by file descriptor.
 //
-// It is the only package that moves threads between namespaces. A network
-// namespace belongs to a thread, and Go moves goroutines between threads, so
-// code that must run inside a namespace is handed to [Namespace.Do] as a
-// function. Whatever that function opens (sockets, netlink handles, packet
-// captures) stays in its namespace for life and may be used from anywhere
-// afterwards: open inside, use outside.
+// It is the only package that moves threads between namespaces. A network namespace belongs
+// to a thread, and Go moves goroutines between threads, so code that must run inside a
+// namespace is passed to [Namespace.Do] as a function. Whatever that function opens
+// (sockets, netlink handles, packet captures) stays in its namespace for its whole life and
+// may be used from anywhere afterwards: open inside, use outside.
 //
-// A namespace has no name and no mount. It lives exactly as long as somebody
-// holds it: this process's descriptor, or a socket inside it. A killed process
-// therefore leaves none behind.
+// A namespace has no name and no mount. It exists exactly as long as something holds it: a
+// descriptor of this process, or a socket inside it. A killed process therefore leaves none
+// behind.
 package ns
 
 import (
@@ -36,9 +35,9 @@ type Namespace struct {
 	file *os.File     // nil after Close
 }
 
-// New makes an empty network namespace: nothing in it but a loopback device
-// that is down. It needs CAP_SYS_ADMIN in the current user namespace
-// (unshare(2), CLONE_NEWNET). The caller must Close it.
+// New makes an empty network namespace, which contains only a loopback device that is down.
+// It needs CAP_SYS_ADMIN in the current user namespace (unshare(2), CLONE_NEWNET). The
+// caller must Close it.
 func New() (*Namespace, error) {
 	return newBy(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
@@ -48,7 +47,7 @@ func New() (*Namespace, error) {
 	})
 }
 
-// newBy holds the namespace that unshare moves its thread to.
+// newBy returns the namespace to which unshare moves its thread.
 func newBy(unshare func() error) (*Namespace, error) {
 	var made *os.File
 	err := onThread(unshare, func() error {
@@ -67,17 +66,17 @@ func newBy(unshare func() error) (*Namespace, error) {
 	return &Namespace{file: made}, nil
 }
 
-// Do runs f on a thread that is inside the namespace, waits for it, and
-// returns its error. A panic in f, or a runtime.Goexit, reaches the caller of
-// Do as if f had been called directly; the panic is a *[PanicError] then, because the
-// stack that it comes from is another goroutine's.
+// Do runs f on a thread that is inside the namespace, waits for it, and returns its error.
+// A panic in f, or a runtime.Goexit, reaches the caller of Do as if f had been called
+// directly. The panic value is then a *[PanicError], because its stack belongs to another
+// goroutine.
 //
-// f must not start goroutines that rely on the namespace: they run outside.
-// Paths such as /proc/net show another thread's namespace; f must use
-// /proc/thread-self/net. Nested calls are fine, each on a thread of its own.
+// f must not start goroutines that rely on the namespace: they run outside. Paths such as
+// /proc/net show another thread's namespace; f must use /proc/thread-self/net. Nested calls
+// are allowed; each runs on a thread of its own.
 func (n *Namespace) Do(f func() error) error {
-	// The descriptor is needed to get in only: a thread that is inside keeps
-	// the namespace, so that Close neither waits for f nor disturbs it.
+	// Only entering needs the descriptor. A thread that is inside keeps the namespace, so
+	// Close neither waits for f nor disturbs it.
 	return onThread(func() error {
 		return n.Use(func(fd int) error {
 			if err := netns.Set(netns.NsHandle(fd)); err != nil {
@@ -88,8 +87,8 @@ func (n *Namespace) Do(f func() error) error {
 	}, f)
 }
 
-// Use calls f with the namespace's file descriptor, which is valid only during
-// the call. netlink takes it to move a device, or to open a handle, there.
+// Use calls f with the namespace's file descriptor, which is valid only during the call.
+// netlink uses it to move a device there, or to open a handle there.
 func (n *Namespace) Use(f func(fd int) error) error {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -99,9 +98,8 @@ func (n *Namespace) Use(f func(fd int) error) error {
 	return f(int(n.file.Fd()))
 }
 
-// Inode is the number by which the kernel names the namespace in
-// /proc/PID/ns/net ("net:[4026532281]"). It may be given to another namespace
-// after this one is gone.
+// Inode returns the number that identifies the namespace in /proc/PID/ns/net
+// ("net:[4026532281]"). The kernel may reuse it after this namespace is gone.
 func (n *Namespace) Inode() (uint64, error) {
 	var st unix.Stat_t
 	err := n.Use(func(fd int) error {
@@ -113,9 +111,8 @@ func (n *Namespace) Inode() (uint64, error) {
 	return st.Ino, err
 }
 
-// Close lets go of the namespace. The kernel takes it down, with its devices,
-// rules and routes, once nothing else holds it, a little later and by itself.
-// A second Close does nothing.
+// Close releases the namespace. The kernel removes it, with its devices, rules and routes,
+// a little after nothing else holds it. A second Close does nothing.
 func (n *Namespace) Close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -127,14 +124,14 @@ func (n *Namespace) Close() error {
 	return err
 }
 
-// PanicError is a panic inside of [Namespace.Do], as it reaches the caller.
+// PanicError is a panic inside [Namespace.Do], as the caller gets it.
 type PanicError struct {
 	Value any    //nolint:forbidigo // what recover returns
 	Stack []byte // of the goroutine that panicked, as debug.Stack formats it
 }
 
-// carry packs what recover has returned in the function that calls it, with the
-// stack. It is nil for nil: f has called runtime.Goexit.
+// carry wraps the value of recover with the stack of the calling function's goroutine. It
+// returns nil for nil, which means that f has called runtime.Goexit.
 func carry(recovered any) *PanicError { //nolint:forbidigo // what recover returns
 	if recovered == nil {
 		return nil
@@ -145,19 +142,19 @@ func carry(recovered any) *PanicError { //nolint:forbidigo // what recover retur
 	return &PanicError{Value: recovered, Stack: debug.Stack()}
 }
 
-// Error is the value and the stack, which is what the runtime prints when nobody
-// recovers.
+// Error returns the value and the stack; the runtime prints it when the panic is not
+// recovered.
 func (p *PanicError) Error() string { return fmt.Sprintf("%v\n\nits stack:\n%s", p.Value, p.Stack) }
 
-// Unwrap is the value when that is an error.
+// Unwrap returns the value when it is an error.
 func (p *PanicError) Unwrap() error {
 	err, _ := p.Value.(error)
 	return err
 }
 
-// onThread runs enter, which moves its thread to another namespace or fails, and
-// then f, on a goroutine that owns its thread, and brings the thread back before
-// other goroutines may use it again.
+// onThread runs enter, which moves its thread to another namespace or fails, and then f, on
+// a goroutine locked to its thread. It moves the thread back before other goroutines may
+// use it again.
 func onThread(enter, f func() error) error {
 	var (
 		err      error

@@ -13,25 +13,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Watch tells how many of some network namespaces the kernel still has, without
-// keeping them alive itself. It answers what no process can see otherwise:
-// whether something (a socket, a descriptor, a thread) still holds a namespace
-// that everybody has closed.
+// Watch reports how many of some network namespaces still exist in the kernel, without
+// keeping them alive itself. No process can see that otherwise: whether something (a
+// socket, a descriptor, a thread) still holds a namespace that all its users have closed.
 //
-// It is a scratch namespace in which every watched one has a number
-// (RTM_NEWNSID). The number is no reference: the kernel takes it away when the
-// last reference to the watched namespace is gone (net/core/net_namespace.c,
-// cleanup_net calls unhash_nsid). Its methods may be called from any goroutine.
+// It is a scratch namespace in which every watched namespace has a number (RTM_NEWNSID).
+// The number is no reference: the kernel removes it when the last reference to the watched
+// namespace is gone (net/core/net_namespace.c, cleanup_net calls unhash_nsid). Its methods
+// may be called from any goroutine.
 type Watch struct {
 	scratch *Namespace
 
 	mu      sync.Mutex
 	next    int   // number for the next namespace
-	numbers []int // of those that were there when we looked last
+	numbers []int // of those that existed at the last look
 }
 
-// NewWatch starts watching nothing. It needs what [New] needs. The caller must
-// Close it.
+// NewWatch makes a Watch of no namespaces. It needs what [New] needs. The caller must Close
+// it.
 func NewWatch() (*Watch, error) {
 	scratch, err := New()
 	if err != nil {
@@ -40,8 +39,8 @@ func NewWatch() (*Watch, error) {
 	return &Watch{scratch: scratch}, nil
 }
 
-// Add watches a namespace of this process. One that is watched already counts
-// once. The error is [ErrClosed] when either is closed.
+// Add watches a namespace of this process. Adding it again changes nothing. The error is
+// [ErrClosed] when either is closed.
 func (w *Watch) Add(n *Namespace) error {
 	if err := n.Use(w.add); err != nil {
 		return fmt.Errorf("watch namespace: %w", err)
@@ -52,7 +51,7 @@ func (w *Watch) Add(n *Namespace) error {
 // AddPath watches the network namespace behind a path, for example that of
 // another process: /proc/123/ns/net, or /proc/123/fd/7 when it holds one.
 func (w *Watch) AddPath(path string) error {
-	// O_NONBLOCK, because a pipe that lies there by mistake would block.
+	// O_NONBLOCK, because opening a pipe at this path by mistake would block.
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("watch namespace: %w", &os.PathError{Op: "open", Path: path, Err: err})
@@ -83,12 +82,12 @@ func (w *Watch) add(fd int) error {
 	})
 }
 
-// Alive says how many of the watched namespaces still exist. The kernel takes a
-// namespace down a little after its last holder is gone: who expects none,
-// awaits none.
+// Alive returns how many of the watched namespaces still exist. The kernel removes a
+// namespace a little after its last holder is gone, so a caller that expects none has to
+// wait for that.
 //
-// It asks for one number after the other: a dump of all ends, on Linux 6.18, with
-// the first buffer full, without a word that there are more.
+// It asks for one number after the other: on Linux 6.18 a dump of all numbers ends silently
+// when the first buffer is full.
 func (w *Watch) Alive() (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -112,8 +111,8 @@ func (w *Watch) Alive() (int, error) {
 	return len(w.numbers), nil
 }
 
-// exists tells whether the calling thread's namespace still knows another one by
-// this number (rtnl_net_getid, Linux 4.20).
+// exists reports whether the calling thread's namespace still has this number for another
+// namespace (rtnl_net_getid, Linux 4.20).
 func exists(number int) (bool, error) {
 	request := nl.NewNetlinkRequest(unix.RTM_GETNSID, 0)
 	request.AddData(nl.NewRtGenMsg())
@@ -125,8 +124,8 @@ func exists(number int) (bool, error) {
 	return err == nil, err
 }
 
-// Close ends the watch and leaves the watched namespaces alone. A second Close
-// does nothing.
+// Close ends the watch. It does not touch the watched namespaces. A second Close does
+// nothing.
 func (w *Watch) Close() error {
 	return w.scratch.Close()
 }

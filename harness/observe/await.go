@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// The interval between two looks of [Await] begins short against everything that
-// a kernel timer does (a jiffy is 1 to 10 ms), and then grows with the time that
-// has passed, so that what takes a minute is not looked at 30000 times, and what
-// takes days not a million times.
+// The interval between two looks of [Await] is at first short in comparison with every
+// kernel timer (a jiffy is 1 to 10 ms). It then grows with the time that has passed, so
+// that an event after a minute does not take 30000 looks, and an event after days not a
+// million.
 const (
 	shortestInterval = 2 * time.Millisecond
 	longestInterval  = 100 * time.Millisecond
-	lateness         = 32   // an event is seen late by at most 1/32 of its time,
+	lateness         = 32   // an event is noticed late by at most 1/32 of its time,
 	latenessOfDays   = 1000 // and after 100 s by 1/1000
 )
 
@@ -24,10 +24,9 @@ func interval(elapsed time.Duration) time.Duration {
 	return min(max(shortestInterval, elapsed/lateness), longest)
 }
 
-// Await looks at the evidence until it shows the event, or says that it cannot be
-// asked, or ctx ends. It is the one place that waits by the clock; the error on
-// the end of ctx wraps ctx.Err() and says what was awaited, so that our own
-// patience never passes for something that the kernel said.
+// Await calls seen until it returns true or an error, or ctx ends. No other function waits
+// by the clock. The error at the end of ctx wraps ctx.Err() and names the event, so that
+// our own limit cannot be mistaken for an answer of the kernel.
 func Await(ctx context.Context, event string, seen func() (bool, error)) error {
 	began := time.Now()
 	for {
@@ -45,10 +44,10 @@ func Await(ctx context.Context, event string, seen func() (bool, error)) error {
 	}
 }
 
-// Pass lets a time pass, in one sleep: where idle time passes at once, days last
-// as long as the wakes in them are many. It is for what is nothing but time (an
-// idle connection, an age); what can be seen is for [Await], whose error it has
-// when ctx ends.
+// Pass waits for d, in a single sleep: with virtual time, idle time passes at once, and
+// only wake-ups take real time. Use it where the time itself matters (an idle connection,
+// an age), and [Await] for an event that can be observed. When ctx ends, its error is that
+// of Await.
 func Pass(ctx context.Context, d time.Duration, what string) error {
 	sleep(ctx, d)
 	if ctx.Err() != nil {
@@ -57,7 +56,7 @@ func Pass(ctx context.Context, d time.Duration, what string) error {
 	return nil
 }
 
-// sleep ends with ctx, because after days of it the next look is half an hour away.
+// sleep also ends with ctx, because after days the next look is half an hour away.
 func sleep(ctx context.Context, d time.Duration) {
 	over := time.NewTimer(d)
 	defer over.Stop()

@@ -17,24 +17,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Tap records the TCP segments over IPv4 that pass one interface, in both
-// directions, from OpenTap to Stop. Its methods may be called from any goroutine
-// and any namespace.
+// Tap records the TCP segments over IPv4 that pass one interface, in both directions, from
+// OpenTap to Stop. Its methods may be called from any goroutine and any namespace.
 //
-// Where it looks decides what its packets prove. Coming in, a packet is seen
-// before every netfilter hook (__netif_receive_skb_core comes before PREROUTING);
-// going out, after all of them (dev_queue_xmit_nit comes after POSTROUTING). So a
-// SYN that a gateway drops in whatever table is seen In and not Out, and one that
-// a listener's firewall drops is seen In. What a queueing discipline drops on its
-// way out is not seen.
+// The position of the tap in the stack decides what its packets prove. An incoming packet
+// is recorded before every netfilter hook (__netif_receive_skb_core comes before
+// PREROUTING), an outgoing packet after all of them (dev_queue_xmit_nit comes after
+// POSTROUTING). So a SYN that a gateway drops, in whatever table, is recorded In but not
+// Out, and a SYN that the destination's firewall drops is recorded In. A packet that a
+// queueing discipline drops on its way out is not recorded.
 //
-// The kernel hands a packet to the tap before it handles it any further. When a
-// call returns because of a packet, that packet is already recorded; what the
+// The kernel gives a packet to the tap before it processes the packet any further. When a
+// call returns because of a packet, that packet is already recorded; packets that the
 // kernel sends afterwards may not be.
 //
-// Packets are as the stack holds them: an outgoing TCP checksum may be partial,
-// and a segment longer than the MTU is one that segmentation offload would have
-// split. On a loopback device each packet is seen twice, once in each direction.
+// Packets are as the stack holds them: an outgoing TCP checksum may be partial, and a
+// segment longer than the MTU is one that segmentation offload would have split. On a
+// loopback device each packet is recorded twice, once in each direction.
 type Tap struct {
 	point string
 	name  string
@@ -50,13 +49,13 @@ type Tap struct {
 	err     error // the first one
 }
 
-// OpenTap starts recording on an interface of the calling thread's network
-// namespace. The point is the machine's name and goes into each [Packet]. It
-// needs CAP_NET_RAW there. The interface may still be down. The caller must Stop
-// the tap, which keeps its namespace alive.
+// OpenTap starts recording on an interface of the calling thread's network namespace. The
+// point is the machine's name and is stored in each [Packet]. OpenTap needs CAP_NET_RAW in
+// that namespace. The interface may still be down. The caller must Stop the tap, which
+// keeps its namespace alive.
 //
-// Opening takes some 10 ms and Stop 25 ms, in which the kernel waits for its other
-// processors (synchronize_net); many taps at once take no longer than one.
+// OpenTap takes about 10 ms and Stop 25 ms, because the kernel waits for its other
+// processors (synchronize_net); many taps opened at the same time take no longer than one.
 func OpenTap(point, ifname string) (*Tap, error) {
 	t, err := openTap(point, ifname)
 	if err != nil {
@@ -66,7 +65,7 @@ func OpenTap(point, ifname string) (*Tap, error) {
 }
 
 func openTap(point, ifname string) (*Tap, error) {
-	// Protocol 0 receives nothing until bind, so that nothing passes unfiltered.
+	// Protocol 0 receives nothing until bind, so no packet passes unfiltered.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket: %w", err)
@@ -95,7 +94,7 @@ func (t *Tap) configure(fd int) error {
 	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request); err != nil {
 		return fmt.Errorf("find interface: %w", err)
 	}
-	// Only a socket for all protocols is shown outgoing packets (ptype_all).
+	// Only a socket for all protocols receives outgoing packets (ptype_all).
 	everything := binary.NativeEndian.Uint16([]byte{0, unix.ETH_P_ALL})
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: everything, Ifindex: int(request.Uint32())}); err != nil {
 		return fmt.Errorf("bind packet socket: %w", err)
@@ -106,8 +105,8 @@ func (t *Tap) configure(fd int) error {
 	return nil
 }
 
-// tcpFilter passes the first snapLength octets of frames that hold a TCP header
-// over IPv4, which a fragment other than the first does not.
+// tcpFilter accepts the first snapLength octets of frames with a TCP header over IPv4. Only
+// the first fragment of a packet has one.
 func tcpFilter() []bpf.Instruction {
 	return []bpf.Instruction{
 		bpf.LoadAbsolute{Off: 12, Size: 2}, // EtherType
@@ -134,7 +133,7 @@ func attach(fd int, program []bpf.Instruction) error {
 		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
 }
 
-// Mark returns how many packets have passed so far, to be given to Since.
+// Mark returns how many packets have passed so far, as an argument for Since.
 func (t *Tap) Mark() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -175,7 +174,7 @@ func (t *Tap) Stop() error {
 	t.note(t.unmap())
 	t.mu.Unlock()
 	if first {
-		// It waits for read to notice, which needs the lock for that.
+		// Close waits until read has noticed, and read needs the lock for that.
 		err := t.file.Close()
 		t.mu.Lock()
 		t.note(err)
@@ -190,7 +189,7 @@ func (t *Tap) Stop() error {
 	return nil
 }
 
-// unmap gives the ring back. It is called with t.mu held.
+// unmap returns the ring to the kernel. It is called with t.mu held.
 func (t *Tap) unmap() error {
 	if t.ring == nil {
 		return nil
@@ -216,7 +215,7 @@ func (t *Tap) read() {
 	}
 }
 
-// note keeps the first error there is. It is called with t.mu held.
+// note keeps err if it is the first error. It is called with t.mu held.
 func (t *Tap) note(err error) {
 	if t.err == nil {
 		t.err = err

@@ -24,19 +24,18 @@ type Tuple struct {
 type Flow struct {
 	// Original is the direction of the first packet, before translation.
 	Original Tuple `json:"original"`
-	// Reply is what an answer looks like before it is translated back. Under
-	// source NAT, Reply.Dst is the source that the server sees.
+	// Reply is the direction of an answer, before it is translated back. With source NAT,
+	// Reply.Dst is the source that the server sees.
 	Reply Tuple `json:"reply"`
-	// State is conntrack's own state, which is not that of any socket:
-	// "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT",
-	// "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2" or "NONE"
-	// (tcp_conntrack_names in net/netfilter/nf_conntrack_proto_tcp.c).
+	// State is conntrack's own state, which is not the state of any socket: "SYN_SENT",
+	// "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT",
+	// "CLOSE", "SYN_SENT2" or "NONE" (tcp_conntrack_names in
+	// net/netfilter/nf_conntrack_proto_tcp.c).
 	State string `json:"state"`
-	// Expires is the time until the entry is forgotten, in whole seconds.
+	// Expires is the time until the entry expires, in whole seconds.
 	Expires time.Duration `json:"expires"`
-	// SeenReply and Assured are IPS_SEEN_REPLY and IPS_ASSURED: there was a
-	// packet in the reply direction; the entry is not dropped early when the
-	// table is full.
+	// SeenReply and Assured are IPS_SEEN_REPLY and IPS_ASSURED: a packet in the reply
+	// direction has passed; the entry is not dropped early when the table is full.
 	SeenReply bool `json:"seenReply"`
 	Assured   bool `json:"assured"`
 }
@@ -54,9 +53,8 @@ func (f Flow) String() string {
 	return text + " " + f.Expires.String()
 }
 
-// FlowMatch selects flows. In each of its four ends the unspecified address, or
-// none at all, stands for any address and port 0 for any port; the zero value
-// selects every TCP flow.
+// FlowMatch selects flows. In each of its four ends, the unspecified or an invalid address
+// matches any address and port 0 any port; the zero value selects every TCP flow.
 type FlowMatch struct {
 	Original Tuple `json:"original"`
 	Reply    Tuple `json:"reply"`
@@ -68,10 +66,9 @@ func (m FlowMatch) Matches(f Flow) bool {
 		covers(m.Reply.Src, f.Reply.Src) && covers(m.Reply.Dst, f.Reply.Dst)
 }
 
-// ReadFlows lists the tracked TCP connections over IPv4 of the calling thread's
-// network namespace. A namespace without a rule that needs connection tracking
-// has none. A kernel without ctnetlink gives an error that is EPROTONOSUPPORT
-// or EINVAL.
+// ReadFlows lists the tracked TCP connections over IPv4 of the calling thread's network
+// namespace. A namespace without a rule that needs connection tracking has none. On a
+// kernel without ctnetlink the error is EPROTONOSUPPORT or EINVAL.
 func ReadFlows() ([]Flow, error) {
 	entries, err := dumpConntrack()
 	if err != nil {
@@ -84,13 +81,12 @@ func ReadFlows() ([]Flow, error) {
 	return flows, nil
 }
 
-// DeleteFlows deletes the conntrack entries of TCP connections over IPv4 that match
-// in the calling thread's network namespace, and says how many. A NAT whose entry is
-// gone is how an address and port come back while the server still keeps them in
-// TIME_WAIT.
+// DeleteFlows deletes the conntrack entries of TCP connections over IPv4 that match, in the
+// calling thread's network namespace, and returns how many. Once the entry is deleted, the
+// NAT can use the same address and port again while the server still has them in TIME_WAIT.
 //
-// A match with all of Original or all of Reply is looked up, any other makes the
-// kernel walk the table of all namespaces, which takes some 10 ms.
+// A match with a complete Original or a complete Reply is looked up. For any other match
+// the kernel walks the table of all namespaces, which takes about 10 ms.
 func DeleteFlows(match FlowMatch) (int, error) {
 	entries, err := selectConntrack(match)
 	if err != nil {
@@ -117,16 +113,15 @@ func DeleteFlows(match FlowMatch) (int, error) {
 	return deleted, nil
 }
 
-// entry is a flow with the attributes by which the kernel finds it again:
-// original tuple, zone, and the id, so that a newer flow between the same ends
-// is not taken for it.
+// entry is a flow with the attributes by which the kernel finds it again: original tuple,
+// zone, and the id, which distinguishes it from a newer flow between the same ends.
 type entry struct {
 	flow     Flow
 	identity []attribute
 }
 
-// selectConntrack finds the entries that may match: the one with a tuple that is
-// given in full, or all.
+// selectConntrack finds the entries that may match: the entry of a tuple that is complete,
+// or all.
 func selectConntrack(match FlowMatch) ([]entry, error) {
 	for _, direction := range []struct {
 		kind  int
@@ -143,8 +138,8 @@ func complete(end netip.AddrPort) bool {
 	return end.Addr().Is4() && !end.Addr().IsUnspecified() && end.Port() != 0
 }
 
-// TupleAttribute is how ctnetlink is told of one direction of a TCP connection over
-// IPv4: kind is nl.CTA_TUPLE_ORIG or nl.CTA_TUPLE_REPLY.
+// TupleAttribute encodes one direction of a TCP connection over IPv4 for ctnetlink: kind is
+// nl.CTA_TUPLE_ORIG or nl.CTA_TUPLE_REPLY.
 func TupleAttribute(kind int, tuple Tuple) *nl.RtAttr {
 	attribute := nl.NewRtAttr(kind|unix.NLA_F_NESTED, nil)
 	ip := attribute.AddRtAttr(nl.CTA_TUPLE_IP|unix.NLA_F_NESTED, nil)
@@ -170,8 +165,8 @@ func lookUpConntrack(kind int, tuple Tuple) ([]entry, error) {
 	return parseEntries(messages)
 }
 
-// dumpConntrack is not netlink.ConntrackTableList because that does not tell
-// the status bits and loses its place in an entry with a zone.
+// dumpConntrack is not netlink.ConntrackTableList, because that omits the status bits and
+// misreads an entry with a zone.
 func dumpConntrack() ([]entry, error) {
 	messages, err := dump(func() ([][]byte, error) {
 		return conntrackRequest(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP).Execute(unix.NETLINK_NETFILTER, 0)

@@ -15,9 +15,9 @@ import (
 
 // ReadCounters reads the counters of the calling thread's network namespace.
 //
-// The Conntrack names are absent from a kernel without ctnetlink (Linux 3.6 and
-// later have what is asked for). Reading them needs CAP_NET_ADMIN in the user
-// namespace that owns the network namespace; without it the error is EPERM.
+// The Conntrack names are absent on a kernel without ctnetlink (Linux 3.6 and later have
+// what this function needs). Reading them needs CAP_NET_ADMIN in the user namespace that
+// owns the network namespace; without it the error is EPERM.
 func ReadCounters() (kernel.Counters, error) {
 	counters := kernel.Counters{}
 	for _, name := range []string{"snmp", "netstat"} {
@@ -36,9 +36,9 @@ func ReadCounters() (kernel.Counters, error) {
 }
 
 // parseCounters adds the two-line tables of /proc/net/snmp and /proc/net/netstat
-// (net/ipv4/proc.c): a line "Tcp: ActiveOpens ..." with the names, and a line
-// "Tcp: 12 ..." with as many values. A negative value is a setting without
-// limit (Tcp.MaxConn -1), not a count; it is left out.
+// (net/ipv4/proc.c): a line "Tcp: ActiveOpens ..." with the names, and a line "Tcp: 12 ..."
+// with as many values. A negative value is not a count but a setting without limit
+// (Tcp.MaxConn -1); it is left out.
 func parseCounters(c kernel.Counters, text, file string) error {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if len(lines)%2 != 0 {
@@ -101,8 +101,8 @@ func conntrackStatistic(attribute uint16) (name string, ok bool) {
 	}
 }
 
-// readConntrackStatistics adds the statistics of each CPU. ctnetlink tells them on every
-// kernel that has it, while /proc/net/stat/nf_conntrack is an option of its own
+// readConntrackStatistics adds the statistics of all CPUs. Every kernel with ctnetlink
+// reports them, while /proc/net/stat/nf_conntrack needs an option of its own
 // (CONFIG_NF_CONNTRACK_PROCFS).
 func readConntrackStatistics(c kernel.Counters) error {
 	const message = unix.NFNL_SUBSYS_CTNETLINK<<8 | getStatsCPU

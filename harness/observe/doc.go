@@ -1,18 +1,17 @@
 //go:build linux
 
-// Package observe holds the observations: independent traces of the same event,
-// read as a snapshot and compared as a difference.
+// Package observe reads independent traces of the same event, as snapshots that are
+// compared.
 //
-// A failed connect(2) has one errno and many traces: kernel counters
-// ([ReadCounters]), the socket table ([ReadSockets]), connection tracking
-// ([ReadFlows]), rule hits ([ReadRules]) and packets ([OpenTap], [AccountSYNs]).
-// A claim about the kernel is proved when they agree.
+// A failed connect(2) has one errno and many traces: kernel counters ([ReadCounters]), the
+// socket table ([ReadSockets]), connection tracking ([ReadFlows]), rule hits ([ReadRules])
+// and packets ([OpenTap], [AccountSYNs]). A claim about the kernel is proved when they
+// agree.
 //
-// Every Read function, DeleteFlows and OpenTap act in the network namespace of
-// the calling thread. Callers in another namespace wrap them in
-// ns.Namespace.Do; what they return may be used anywhere. The results are plain
-// data that survives encoding/json, so that they can come from another machine.
+// Every Read function, DeleteFlows and OpenTap act in the network namespace of the calling
+// thread. Callers in another namespace call them inside ns.Namespace.Do; the results may be
+// used anywhere. The results are plain data that encoding/json preserves, so that they can
+// come from another machine.
 //
-// Reading changes nothing in the namespace: no table, rule or connection comes
-// into being because somebody looked.
+// Reading changes nothing in the namespace: it creates no table, rule or connection.
 package observe

@@ -9,12 +9,11 @@ import (
 	"github.com/vishvananda/netlink/nl"
 )
 
-// dumpTries bounds how often a netlink dump is started again after the kernel
-// said that the table changed under it (NLM_F_DUMP_INTR), as it does when links
-// come and go.
+// dumpTries limits how often a netlink dump is repeated after the kernel reported that the
+// table changed during it (NLM_F_DUMP_INTR), which happens when links come and go.
 const dumpTries = 50
 
-// dump calls once until it is not interrupted. When every try was, the error is
+// dump calls once until it is not interrupted. When every try was interrupted, the error is
 // nl.ErrDumpInterrupted: a list that may miss entries is no evidence.
 func dump[T any](once func() ([]T, error)) ([]T, error) {
 	for try := 1; ; try++ {
@@ -36,7 +35,7 @@ type attribute struct {
 	value []byte
 }
 
-// parseAttributes splits what follows the first skip bytes of a message.
+// parseAttributes splits the bytes after the first skip bytes of a message.
 func parseAttributes(message []byte, skip int) ([]attribute, error) {
 	if len(message) < skip {
 		return nil, fmt.Errorf("netlink message of %d bytes, want %d or more", len(message), skip)

@@ -20,19 +20,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Snapshot is the configuration of a network namespace as sorted lines of text:
-// links, addresses, routes, rules, firewall and sysctls, and the names in
-// /run/netns. It has what somebody set and not what moves by itself, so two
-// snapshots are equal unless somebody changed something in between.
+// Snapshot is the configuration of a network namespace as sorted lines of text: links,
+// addresses, routes, rules, firewall and sysctls, and the names in /run/netns. It contains
+// settings and leaves out values that change by themselves, so two snapshots are equal
+// unless something was reconfigured in between.
 type Snapshot []string
 
-// SnapshotHost describes the calling thread's network namespace. It needs no
-// privilege; the firewall is readable with CAP_NET_ADMIN only, and without it a
-// line says so. It takes some tens of milliseconds.
+// SnapshotHost describes the calling thread's network namespace. It needs no privilege,
+// except that only CAP_NET_ADMIN can read the firewall; without it a line says so. It takes
+// some tens of milliseconds.
 //
-// It changes nothing in the namespace: of the firewall tools it uses the ones
-// that only read. (iptables-legacy -S, for example, makes the table that it
-// lists, and so the connection tracking that comes with it.)
+// It changes nothing in the namespace: of the firewall tools it uses only those that only
+// read. (iptables-legacy -S, for example, creates the table that it lists, and with it
+// connection tracking.)
 func SnapshotHost(ctx context.Context) (Snapshot, error) {
 	var s Snapshot
 	names, err := s.addLinks()
@@ -50,13 +50,13 @@ func SnapshotHost(ctx context.Context) (Snapshot, error) {
 	return s, nil
 }
 
-// Diff says what it takes to come from one snapshot to the other: lines that are
-// gone after a "- ", new ones after a "+ ", and nothing when they are equal.
+// Diff returns the changes from one snapshot to the other: removed lines after "- ", new
+// lines after "+ ", and nothing when the snapshots are equal.
 //
-// A sysctl that only one of them has is no difference. Nobody makes or deletes
-// one: the kernel does, for a link (whose own line tells) or for a module, and a
-// module is loaded for the whole machine by the first use anywhere, as
-// nf_conntrack is by the first MASQUERADE rule in a sandbox.
+// A sysctl that only one of them has is no difference. Only the kernel creates and deletes
+// sysctls: for a link (which has a line of its own) or for a module. A module is loaded for
+// the whole machine when anything first uses it, as nf_conntrack is by the first MASQUERADE
+// rule in a sandbox.
 func Diff(before, after Snapshot) []string {
 	var lines []string
 	for _, side := range []struct {
@@ -79,7 +79,7 @@ func Diff(before, after Snapshot) []string {
 			lines = append(lines, side.sign+line)
 		}
 	}
-	// By what they are about, so that the old value stands above the new one.
+	// Sorted by subject, so that the old value is above the new one.
 	slices.SortStableFunc(lines, func(a, b string) int { return strings.Compare(subject(a[2:]), subject(b[2:])) })
 	return lines
 }
@@ -87,7 +87,7 @@ func Diff(before, after Snapshot) []string {
 // sysctlPrefix begins a line "sysctl net.ipv4.ip_forward = 1".
 const sysctlPrefix = "sysctl "
 
-// sysctlKey is such a line without its value, and "" for any other line.
+// sysctlKey returns such a line without its value, and "" for any other line.
 func sysctlKey(line string) string {
 	if !strings.HasPrefix(line, sysctlPrefix) {
 		return ""
@@ -96,7 +96,7 @@ func sysctlKey(line string) string {
 	return key
 }
 
-// subject is what a line is about, without its value.
+// subject returns what a line is about, without the value.
 func subject(line string) string {
 	if key := sysctlKey(line); key != "" {
 		return key
@@ -109,7 +109,7 @@ func (s *Snapshot) add(words ...string) {
 	*s = append(*s, strings.Join(words, " "))
 }
 
-// listed asks for a list as dump does, and names what it could not list.
+// listed gets a list as dump does; its error names what could not be listed.
 func listed[T any](what string, list func() ([]T, error)) ([]T, error) {
 	all, err := dump(list)
 	if err != nil {
@@ -125,11 +125,11 @@ func (n linkNames) of(index int) string {
 	if name, ok := n[index]; ok {
 		return name
 	}
-	return fmt.Sprintf("#%d", index) // come or gone between two lists
+	return fmt.Sprintf("#%d", index) // it appeared or disappeared between two lists
 }
 
-// linkFlags are the flags that an administrator sets; the others say how the
-// link is doing (IFF_RUNNING, IFF_LOWER_UP).
+// linkFlags are the flags that an administrator sets; the others report the state of the
+// link (IFF_RUNNING, IFF_LOWER_UP).
 var linkFlags = []struct {
 	bit  uint32
 	name string
@@ -219,7 +219,7 @@ func routeWords(r *netlink.Route, names linkNames) []string {
 	if r.Src != nil {
 		words = append(words, "src", r.Src.String())
 	}
-	// The other flags say how the link is doing (RTNH_F_LINKDOWN).
+	// The other flags report the state of the link (RTNH_F_LINKDOWN).
 	if r.Flags&unix.RTNH_F_ONLINK != 0 {
 		words = append(words, "onlink")
 	}
@@ -323,18 +323,18 @@ func ruleWords(r *netlink.Rule) []string {
 	return words
 }
 
-// moving are the files below /proc/sys/net that are left out, by a pattern of
-// [path.Match], because they change although nobody sets them.
+// moving lists the files below /proc/sys/net that are left out, by a pattern of
+// [path.Match], because they change although nothing sets them.
 var moving = []string{
 	"netfilter/nf_conntrack_count",          // connections tracked now
 	"ipv4/netfilter/ip_conntrack_count",     // the same before Linux 4.13
-	"ipv4/tcp_available_congestion_control", // grows when anybody loads a module
+	"ipv4/tcp_available_congestion_control", // grows when a module is loaded
 	"ipv4/tcp_available_ulp",                // so too
 	"mptcp/available_schedulers",            // so too
 	"sunrpc/transports",                     // so too
-	"ipv4/tcp_fastopen_key",                 // drawn for the first listener that wants it; also a secret
-	"core/netdev_rss_key",                   // drawn for the first device that wants it
-	"ipv6/conf/*/stable_secret",             // drawn for the first address that wants it; also a secret
+	"ipv4/tcp_fastopen_key",                 // generated for the first listener that needs it; also a secret
+	"core/netdev_rss_key",                   // generated for the first device that needs it
+	"ipv6/conf/*/stable_secret",             // generated for the first address that needs it; also a secret
 }
 
 func (s *Snapshot) addSysctls() error {
@@ -372,7 +372,7 @@ func readSmall(file string, buffer []byte) (n int, err error) {
 	return n, errors.Join(err, unix.Close(fd))
 }
 
-// addNamedNamespaces lists what "ip netns" has; the directory is missing until
+// addNamedNamespaces lists the namespaces of "ip netns"; the directory does not exist until
 // its first use.
 func (s *Snapshot) addNamedNamespaces() error {
 	entries, err := os.ReadDir("/run/netns")
@@ -385,13 +385,13 @@ func (s *Snapshot) addNamedNamespaces() error {
 	return nil
 }
 
-// addFirewall adds the rules as the tools print them, without counters and the
+// addFirewall adds the rules as the tools print them, without counters and without the
 // contents of sets, which packets change.
 func (s *Snapshot) addFirewall(ctx context.Context) {
 	s.addRuleset(ctx, "nft", "--stateless", "--terse", "list", "ruleset")
 	s.addRuleset(ctx, "iptables-save")
 	s.addRuleset(ctx, "ip6tables-save")
-	// Where the two above are the nft variants. The files list the tables that
+	// For systems where the two above are the nft variants. The files list the tables that
 	// exist, and are missing until the kernel has the legacy code.
 	for tool, tables := range map[string]string{
 		"iptables-legacy-save":  "/proc/thread-self/net/ip_tables_names",
@@ -403,9 +403,9 @@ func (s *Snapshot) addFirewall(ctx context.Context) {
 	}
 }
 
-// noise is what the save commands print besides the rules: comments with the
-// time of day, counters of chains, and built-in chains that were never touched,
-// which a table has or has not depending on who looked at it before.
+// noise matches what the save commands print besides the rules: comments with the time of
+// day, counters of chains, and built-in chains that were never changed, which a table has
+// only if some tool looked at it before.
 var noise = regexp.MustCompile(`^(#.*|COMMIT|:\S+ ACCEPT( .*)?)$| *\[\d+:\d+\]$`)
 
 func (s *Snapshot) addRuleset(ctx context.Context, tool string, arguments ...string) {
@@ -425,7 +425,7 @@ func (s *Snapshot) addRuleset(ctx context.Context, tool string, arguments ...str
 		s.add("firewall", tool+":", "cannot be read:", strings.Join(strings.Fields(message), " "))
 		return
 	}
-	// Lines are sorted, so each carries the headings above it.
+	// The lines will be sorted, so each one carries the headings above it.
 	var headings []string
 	for line := range strings.Lines(string(output)) {
 		line = noise.ReplaceAllString(strings.TrimSpace(line), "")

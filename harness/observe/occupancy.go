@@ -12,20 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Occupancy is how full the tables of a network namespace are, as the kernel
-// itself counts. Unlike a list of sockets or flows it costs the same however many
-// there are, and removes nothing: a conntrack entry whose time is over is counted
-// until somebody comes across it (nf_ct_is_expired, gc_worker).
+// Occupancy says how many entries the tables of a network namespace hold, as the kernel
+// itself counts them. Unlike a list of sockets or flows, it costs the same however many
+// there are, and it removes nothing: an expired conntrack entry is counted until the kernel
+// comes across it (nf_ct_is_expired, gc_worker).
 type Occupancy struct {
-	// TimeWait counts minisockets (/proc/net/sockstat, "tw"): TIME_WAIT, and
-	// FIN_WAIT2 that nobody owns any more. Linux before 4.11 counts those of
-	// all namespaces.
+	// TimeWait counts minisockets (/proc/net/sockstat, "tw"): TIME_WAIT, and FIN_WAIT2
+	// without an owner. Linux before 4.11 counts those of all namespaces.
 	TimeWait int `json:"timeWait"`
-	// Sockets counts the TCP sockets in the hash table ("inuse"): all but
-	// minisockets and requests.
+	// Sockets counts the TCP sockets in the hash table ("inuse"): all except minisockets
+	// and requests.
 	Sockets int `json:"sockets"`
-	// Flows counts conntrack entries of every protocol, as does
-	// net.netfilter.nf_conntrack_count; 0 where nothing tracks.
+	// Flows counts conntrack entries of every protocol, as net.netfilter.nf_conntrack_count
+	// does; 0 where there is no connection tracking.
 	Flows int `json:"flows"`
 }
 
@@ -40,7 +39,7 @@ func ReadOccupancy() (o Occupancy, err error) {
 	return o, nil
 }
 
-// readSockstat reads what concerns sockets.
+// readSockstat reads the counts of sockets.
 func (o *Occupancy) readSockstat() error {
 	data, path, err := readProcNet("sockstat")
 	if err != nil {
@@ -79,7 +78,7 @@ func (o *Occupancy) parse(text string) error {
 	return errors.New("no line of TCP")
 }
 
-// countFlows asks ctnetlink (Linux 3.6, IPCTNL_MSG_CT_GET_STATS). The same number
+// countFlows asks ctnetlink (Linux 3.6, IPCTNL_MSG_CT_GET_STATS). Reading the same number
 // below /proc/sys/net costs time in proportion to the number of namespaces.
 func countFlows() (int, error) {
 	const getStats, entries = 5, 1 // enum cntl_msg_types, enum ctattr_stats_global
@@ -102,5 +101,5 @@ func countFlows() (int, error) {
 			}
 		}
 	}
-	return 0, errors.New("ctnetlink did not say")
+	return 0, errors.New("ctnetlink reported no number of entries")
 }

@@ -68,16 +68,16 @@ func (f Flags) String() string {
 	return text.String()
 }
 
-// TimestampOption is the TCP timestamp option (RFC 7323, section 3). The zero
-// value says that the segment had none.
+// TimestampOption is the TCP timestamp option (RFC 7323, section 3). The zero value means
+// that the segment had none.
 type TimestampOption struct {
 	Present bool   `json:"present,omitempty"`
 	Value   uint32 `json:"value,omitempty"` // TSval, the sender's clock
 	Echo    uint32 `json:"echo,omitempty"`  // TSecr
 }
 
-// Packet is one TCP segment over IPv4 as one interface saw it. A segment that
-// crosses three machines gives up to six of them.
+// Packet is one TCP segment over IPv4 as recorded at one interface. A segment that crosses
+// three machines gives up to six of them.
 type Packet struct {
 	Point     string          `json:"point"`     // the machine, as named to OpenTap
 	Interface string          `json:"interface"` // the interface there
@@ -114,8 +114,8 @@ func (p Packet) String() string {
 // place names the tap: "client0/eth0".
 func (p Packet) place() string { return p.Point + "/" + p.Interface }
 
-// decoder reads frames into Packets. It keeps the layers from one frame to the
-// next, so that it allocates little, and is therefore not for concurrent use.
+// decoder decodes frames into Packets. It reuses its layers for each frame, to allocate
+// little, so it is not safe for concurrent use.
 type decoder struct {
 	ethernet layers.Ethernet
 	ip       layers.IPv4
@@ -127,11 +127,11 @@ type decoder struct {
 func newDecoder() *decoder {
 	d := &decoder{}
 	d.parser = gopacket.NewDecodingLayerParser(layers.LayerTypeEthernet, &d.ethernet, &d.ip, &d.tcp)
-	d.parser.IgnoreUnsupported = true // the payload is nobody's business here
+	d.parser.IgnoreUnsupported = true // the payload is not needed
 	return d
 }
 
-// decode fills in what the frame itself tells.
+// decode fills in all that the frame itself contains.
 func (d *decoder) decode(frame []byte) (Packet, error) {
 	if err := d.parser.DecodeLayers(frame, &d.found); err != nil {
 		return Packet{}, fmt.Errorf("decode frame: %w", err)
@@ -148,7 +148,7 @@ func (d *decoder) decode(frame []byte) (Packet, error) {
 		Seq:   d.tcp.Seq,
 		Ack:   d.tcp.Ack,
 		Flags: Flags(d.tcp.Contents[13]),
-		// The IP header tells the length, the frame may be cut.
+		// The length comes from the IP header, because the frame may be cut.
 		Payload: int(d.ip.Length) - len(d.ip.Contents) - len(d.tcp.Contents),
 		Raw:     frame,
 	}
@@ -179,7 +179,7 @@ func WritePcapng(w io.Writer, packets []Packet) error {
 		}
 	}
 	if len(names) == 0 {
-		names = []string{"none"} // the format wants an interface even so
+		names = []string{"none"} // the format needs at least one interface
 	}
 	out, err := pcapgo.NewNgWriterInterface(w, ngInterface(names[0]), pcapgo.NgWriterOptions{
 		SectionInfo: pcapgo.NgSectionInfo{Application: "twlab"},
@@ -223,8 +223,8 @@ func writePacket(out *pcapgo.NgWriter, index int, p Packet) error {
 	})
 }
 
-// wireLength is the length that the frame had before it was cut, from the total
-// length in its IPv4 header; 0 when the frame does not tell.
+// wireLength returns the length of the frame before it was cut, from the total length in
+// its IPv4 header; 0 when the frame is too short for that.
 func wireLength(frame []byte) int {
 	if len(frame) < ethernetHeader+4 {
 		return 0

@@ -9,12 +9,12 @@ import (
 	"os"
 )
 
-// readProcNet returns the content of a file of /proc/net as the calling
-// thread's network namespace shows it, and the path that was read.
+// readProcNet returns the content of a file of /proc/net for the calling thread's network
+// namespace, and the path that was read.
 //
-// /proc/net and /proc/self/net show the namespace of the thread group leader,
-// hence thread-self. Kernels before 3.17 lack it; such a kernel only ever runs
-// as a whole machine with one namespace, where both are the same.
+// /proc/net and /proc/self/net show the namespace of the thread group leader, so it reads
+// thread-self. Kernels before 3.17 do not have that; such a kernel only ever runs as a
+// whole machine with one namespace, where both are the same.
 func readProcNet(name string) (data []byte, path string, err error) {
 	path = "/proc/thread-self/net/" + name
 	data, err = os.ReadFile(path)

@@ -12,26 +12,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The size of a tap's ring: 4096 frames in 1 MiB, some 10 ms of the fastest
-// traffic that a machine makes for itself.
+// The size of a tap's ring: 4096 frames in 1 MiB, about 10 ms of the fastest traffic that a
+// machine can generate for itself.
 const (
 	frameSize = 256
 	frames    = 4096
 	blockSize = 64 << 10
-	// snapLength is what a frame has room for after the kernel's own header
-	// (TPACKET2_HDRLEN and alignment): the 134 octets of the longest headers,
-	// and some payload.
+	// snapLength is the room in a frame after the kernel's own header (TPACKET2_HDRLEN and
+	// alignment): the 134 octets of the longest headers, and some payload.
 	snapLength = 190
 )
 
 // ring is the memory that a packet socket shares with the kernel (PACKET_RX_RING,
 // TPACKET_V2; Documentation/networking/packet_mmap.rst).
 //
-// It is used for its timestamps. A ring's packets are stamped as they are handed
-// over, at the latest (tpacket_rcv). Those of recvmsg(2) with SO_TIMESTAMPNS are
-// not, for a while: the kernel switches stamping on some time after the first
-// socket asked for it, and until then a packet bears the time at which it was
-// read, so that a cause comes after its effect.
+// It is used for its timestamps. The kernel stamps the packets of a ring at the latest when
+// it stores them there (tpacket_rcv). That is not so at first for recvmsg(2) with
+// SO_TIMESTAMPNS: the kernel starts stamping some time after the first socket asked for it.
+// Until then a packet gets the time at which it was read, so that a cause can come after
+// its effect.
 type ring struct {
 	memory []byte
 	next   int
@@ -62,8 +61,8 @@ func (r *ring) close() error {
 	return nil
 }
 
-// take hands the oldest packet to f and gives its frame back to the kernel. It
-// returns false when there is none. What f is given is valid during the call.
+// take passes the oldest packet to f and returns its frame to the kernel. It returns false
+// when there is none. The packet is valid only during the call of f.
 func (r *ring) take(f func(packet []byte, stamp time.Time, kind uint8)) bool {
 	header := r.header(r.next)
 	for !filled(header) {
@@ -87,8 +86,8 @@ func (r *ring) header(i int) *unix.Tpacket2Hdr {
 	return (*unix.Tpacket2Hdr)(unsafe.Pointer(&r.memory[i%frames*frameSize]))
 }
 
-// filled reports whether the frame is the reader's. The load is atomic so that
-// nothing else of the frame is read before it.
+// filled reports whether the reader owns the frame. The load is atomic so that nothing else
+// of the frame is read before it.
 func filled(header *unix.Tpacket2Hdr) bool {
 	return atomic.LoadUint32(&header.Status)&unix.TP_STATUS_USER != 0
 }

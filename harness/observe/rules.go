@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// RuleHits is one iptables rule and what it matched so far.
+// RuleHits is one iptables rule, with the packets that it matched so far.
 type RuleHits struct {
 	Table string `json:"table"` // "nat"
 	Chain string `json:"chain"` // "POSTROUTING"
@@ -29,17 +29,16 @@ func (r RuleHits) String() string {
 	return fmt.Sprintf("%s %s: %d packets, %d bytes", r.Table, r.Rule, r.Packets, r.Bytes)
 }
 
-// ReadRules lists the IPv4 rules of the calling thread's network namespace with
-// their hits, and the policies that are not ACCEPT. The nat table sees only the
-// first packet of a connection.
+// ReadRules lists the IPv4 rules of the calling thread's network namespace with their hits,
+// and the policies that are not ACCEPT. The nat table counts only the first packet of a
+// connection.
 //
-// It runs command, or "iptables-save" when that is empty; rules made by
-// iptables-legacy on a system whose default is nft are listed by
-// "iptables-legacy-save" only. The error is exec.ErrNotFound when there is no
-// such command.
+// It runs command, or "iptables-save" when that is empty. Only "iptables-legacy-save" lists
+// rules made by iptables-legacy on a system whose default is nft. The error is
+// exec.ErrNotFound when the command does not exist.
 //
-// iptables -S would need a process for every chain, and by asking it makes the
-// legacy backend create every table that it is asked for.
+// iptables -S would need a process for every chain, and with the legacy backend it creates
+// every table that it lists.
 func ReadRules(ctx context.Context, command string) ([]RuleHits, error) {
 	if command == "" {
 		command = "iptables-save"

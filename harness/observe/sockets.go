@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// State is a TCP state by the kernel's name (include/net/tcp_states.h).
+// State is a TCP state, with the kernel's name (include/net/tcp_states.h).
 type State string
 
 // The states. NewSynRecv is internal to the kernel since Linux 4.1; both
@@ -36,7 +36,7 @@ const (
 	NewSynRecv  State = "NEW_SYN_RECV"
 )
 
-// Timer says what a socket is waiting for (idiag_timer in sock_diag(7)).
+// Timer is the timer that a socket waits for (idiag_timer in sock_diag(7)).
 type Timer string
 
 // The timers.
@@ -54,21 +54,21 @@ type Socket struct {
 	Local  netip.AddrPort `json:"local"`
 	Remote netip.AddrPort `json:"remote"`
 	Timer  Timer          `json:"timer"`
-	// Expires is the time until the timer fires: to a millisecond from
-	// sock_diag, to 10 ms from /proc. Zero without a timer.
+	// Expires is the time until the timer fires; its resolution is 1 ms from sock_diag and
+	// 10 ms from /proc. It is zero without a timer.
 	Expires time.Duration `json:"expires"`
-	// RecvQueue is the number of bytes not yet read; of a listener, the number
-	// of connections not yet accepted.
+	// RecvQueue is the number of bytes not yet read; for a listener, the number of
+	// connections not yet accepted.
 	RecvQueue uint32 `json:"recvQueue"`
-	// SendQueue is the number of bytes not yet acknowledged; of a listener, how
-	// many connections may wait for accept (from /proc: zero, it does not tell).
+	// SendQueue is the number of bytes not yet acknowledged; for a listener, the maximum
+	// number of connections waiting for accept (zero from /proc, which does not show it).
 	SendQueue uint32 `json:"sendQueue"`
 }
 
-// Mini reports whether only a minisocket is left (struct inet_timewait_sock).
-// It does for TIME_WAIT, and also for a connection in FIN_WAIT2 that nobody
-// owns any more (tcp_time_wait with state TCP_FIN_WAIT2): the state alone does
-// not tell the two kinds of FIN_WAIT2 apart.
+// Mini reports whether only a minisocket is left (struct inet_timewait_sock). That is so
+// for TIME_WAIT, and also for a connection in FIN_WAIT2 without an owner (tcp_time_wait
+// with state TCP_FIN_WAIT2). The state alone does not distinguish the two kinds of
+// FIN_WAIT2.
 func (s Socket) Mini() bool { return s.Timer == TimerTimeWait }
 
 // String describes the socket in one line:
@@ -89,8 +89,8 @@ func (s Sockets) In(state State) Sockets {
 	return s.where(func(one Socket) bool { return one.State == state })
 }
 
-// Between returns the sockets with these ends. In each end the unspecified
-// address, or none at all, stands for any address and port 0 for any port.
+// Between returns the sockets with these ends. In each end, the unspecified or an invalid
+// address matches any address and port 0 any port.
 func (s Sockets) Between(local, remote netip.AddrPort) Sockets {
 	return s.where(func(one Socket) bool { return covers(local, one.Local) && covers(remote, one.Remote) })
 }
@@ -105,33 +105,32 @@ func (s Sockets) where(keep func(Socket) bool) Sockets {
 	return kept
 }
 
-// covers reports whether the pattern stands for the end: an invalid or
-// unspecified address for every address, port 0 for every port.
+// covers reports whether the pattern matches the end: an invalid or unspecified address
+// matches every address, port 0 every port.
 func covers(pattern, end netip.AddrPort) bool {
 	address, port := pattern.Addr(), pattern.Port()
 	return (!address.IsValid() || address.IsUnspecified() || address == end.Addr()) &&
 		(port == 0 || port == end.Port())
 }
 
-// ReadSockets lists the TCP sockets over IPv4 of the calling thread's network
-// namespace, in every state, minisockets and half open requests included. It
-// asks sock_diag (Linux 3.3 and CONFIG_INET_TCP_DIAG) and otherwise reads
-// /proc/net/tcp.
+// ReadSockets lists the TCP sockets over IPv4 of the calling thread's network namespace, in
+// every state, including minisockets and half-open requests. It asks sock_diag (Linux 3.3
+// and CONFIG_INET_TCP_DIAG), and reads /proc/net/tcp when that is not available.
 //
-// One dump may miss a socket that does not move at all, or have it twice: the
-// kernel goes on within a hash chain by position (inet_diag_dump_icsk,
-// established_get_first), and a socket that comes or goes before that position
-// shifts all behind it. So the list is compared with the kernel's own count of
-// sockets, or else with a second list, and read again when they differ. Where
-// sockets come and go during every try, only the number of minisockets is sure.
+// One dump may miss a socket that has not changed at all, or list it twice: the kernel
+// continues within a hash chain by position (inet_diag_dump_icsk, established_get_first),
+// and a socket that comes or goes before that position shifts all that follow. So the list
+// is compared with the kernel's own count of sockets, or else with a second list, and read
+// again when they differ. When sockets come and go during every try, only the number of
+// minisockets is certain.
 func ReadSockets() (Sockets, error) {
 	return settledSockets(dumpSockets, func() (o Occupancy, err error) {
 		return o, o.readSockstat()
 	})
 }
 
-// socketTries bounds how often a list of sockets is read again that is not what
-// the kernel counts, nor what it was just before.
+// socketTries limits how often the list of sockets is read again while it equals neither
+// the kernel's count nor the previous list.
 const socketTries = 20
 
 func settledSockets(dump func() (Sockets, error), count func() (Occupancy, error)) (Sockets, error) {
@@ -161,7 +160,7 @@ func settledSockets(dump func() (Sockets, error), count func() (Occupancy, error
 	return last, nil
 }
 
-// tally counts as /proc/net/sockstat does: requests are neither.
+// tally counts as /proc/net/sockstat does, which leaves out requests.
 func (s Sockets) tally() (minis, owned int) {
 	for _, one := range s {
 		switch {
@@ -174,11 +173,11 @@ func (s Sockets) tally() (minis, owned int) {
 	return minis, owned
 }
 
-// ends is what no two sockets of one namespace share.
+// ends identifies a socket: no two sockets of one namespace have the same ends.
 type ends struct{ local, remote netip.AddrPort }
 
-// withoutTwins leaves out what the list has twice and keeps the one that was read
-// last. Listeners may share their port (SO_REUSEPORT) and are all kept.
+// withoutTwins removes duplicates from the list and keeps the one that was read last.
+// Listeners may share their port (SO_REUSEPORT) and are all kept.
 func (s Sockets) withoutTwins() Sockets {
 	at := make(map[ends]int, len(s))
 	kept := make(Sockets, 0, len(s))
@@ -198,7 +197,7 @@ func (s Sockets) withoutTwins() Sockets {
 	return kept
 }
 
-// sameAs tells whether both lists have the same sockets in the same states.
+// sameAs reports whether both lists have the same sockets in the same states.
 func (s Sockets) sameAs(other Sockets) bool {
 	if len(s) != len(other) {
 		return false
@@ -318,8 +317,8 @@ func parseSocket(column []string) (Socket, error) {
 	}, nil
 }
 
-// parseEnd reads "0100007F:0050": the address as the machine's own integer
-// order shows its network order bytes, and the port as a number.
+// parseEnd reads "0100007F:0050": the address is the network order bytes, printed as an
+// integer of the machine's own byte order, and the port is a number.
 func parseEnd(text string) (netip.AddrPort, error) {
 	address, port, _ := strings.Cut(text, ":")
 	raw, err := hex.DecodeString(address)
@@ -372,8 +371,8 @@ func timerNamed(number uint8) Timer {
 	}
 }
 
-// expires clamps what old kernels report as a small negative number: a timer
-// that is due but has not run yet.
+// expires turns into 0 the small negative number that old kernels report for a timer that
+// is due but has not run yet.
 func expires(timer Timer, count int64, unit time.Duration) time.Duration {
 	if timer == TimerNone {
 		return 0

@@ -12,12 +12,12 @@ import (
 	"twlab/harness/kernel"
 )
 
-// Path names the machines between a client and the server that it connects to,
-// by the points of their taps ([OpenTap]). On a machine that is named, every
-// interface on the way must be tapped. Leave Gateway empty when there is none.
-// Leave Client or Server empty when that machine has no tap: the wire to it then
-// counts as the machine, so that what enters the gateway was sent and what leaves
-// it toward the server reached it.
+// Path names the machines between a client and the server that it connects to, by the
+// points of their taps ([OpenTap]). On a named machine, every interface on the way must
+// have a tap. Leave Gateway empty when there is none. Leave Client or Server empty when
+// that machine has no tap. The link to it then counts as the machine: a packet that enters
+// the gateway counts as sent, and a packet that leaves the gateway toward the server counts
+// as received.
 type Path struct {
 	Client  string `json:"client"`
 	Gateway string `json:"gateway"`
@@ -27,23 +27,23 @@ type Path struct {
 // Answer says how a SYN was answered.
 type Answer string
 
-// The answers. AnswerACK, an ACK of something else than the SYN, is what a socket
-// in TIME_WAIT says to a SYN that it does not accept (tcp_timewait_state_process),
-// and one that is still connected to any SYN (RFC 5961, section 4).
+// The answers. AnswerACK is an ACK of something else than the SYN. A socket in TIME_WAIT
+// sends it for a SYN that it does not accept (tcp_timewait_state_process), and a socket
+// that is still connected sends it for any SYN (RFC 5961, section 4).
 const (
 	NoAnswer     Answer = ""
 	AnswerSYNACK Answer = "SYN-ACK"
 	AnswerACK    Answer = "ACK"
 	AnswerRST    Answer = "RST"
-	// AnswerLimited is a silence: the server had an ACK for the SYN and left it out,
-	// because it had sent one of the kind less than net.ipv4.tcp_invalid_ratelimit
-	// (500 ms) before (tcp_oow_rate_limited, Linux 4.0). Only the server's counters
-	// tell: see [SYNAccount.Explain].
+	// AnswerLimited is a missing answer: the server suppressed its ACK for the SYN, because
+	// it had sent another ACK of this kind less than net.ipv4.tcp_invalid_ratelimit (500
+	// ms) before (tcp_oow_rate_limited, Linux 4.0). Only the server's counters show this:
+	// see [SYNAccount.Explain].
 	AnswerLimited Answer = "left out (rate limit)"
 )
 
-// ACKsLeftOut is how many ACKs a host has left out for their number: challenges,
-// and answers to segments outside of the window or with an old timestamp.
+// ACKsLeftOut returns how many ACKs a host has suppressed because of the rate limit:
+// challenge ACKs, and answers to segments outside of the window or with an old timestamp.
 func ACKsLeftOut(c kernel.Counters) uint64 {
 	sum := uint64(0)
 	for _, what := range []string{"SynRecv", "PAWS", "Seq", "FinWait2", "TimeWait", "Challenge"} {
@@ -57,58 +57,58 @@ type Way struct {
 	EnteredGateway bool `json:"enteredGateway"` // before PREROUTING
 	LeftGateway    bool `json:"leftGateway"`    // toward the server, after POSTROUTING
 	Reached        bool `json:"reached"`        // the server, before its firewall
-	// As is the source that the packet bore where it was seen last. Past a
-	// gateway that translates, that is the source which the server sees.
+	// As is the source of the packet where it was last recorded. Behind a gateway that
+	// translates, that is the source which the server sees.
 	As netip.AddrPort `json:"as"`
 }
 
-// SYN is what became of one SYN, be it the first or a retransmission.
+// SYN says what became of one SYN, the first or a retransmission.
 type SYN struct {
 	Sent      time.Time       `json:"sent"`
 	Sequence  uint32          `json:"sequence"` // the ISN, the same in every retransmission
 	Timestamp TimestampOption `json:"timestamp"`
 	Way
 
-	// Answer is the first answer, AnsweredBy the machine of the path that gave
-	// it: the server, or a gateway that answers in the server's name.
+	// Answer is the first answer, AnsweredBy the machine of the path that sent it: the
+	// server, or a gateway that answers with the server's address.
 	Answer              Answer `json:"answer"`
 	AnsweredBy          string `json:"answeredBy"`
 	AnswerReachedClient bool   `json:"answerReachedClient"`
 
-	// ResetSent tells whether the client replied to AnswerACK with a RST, as it
-	// does in SYN_SENT to an ACK of something that it never sent
-	// (tcp_rcv_synsent_state_process). It makes a socket in TIME_WAIT go away,
-	// if it gets there and from the right source: Reset is how far it came.
+	// ResetSent reports whether the client replied to AnswerACK with a RST, as it does in
+	// SYN_SENT to an ACK of something that it never sent (tcp_rcv_synsent_state_process).
+	// The RST removes a socket in TIME_WAIT if it arrives there with the right source:
+	// Reset says how far it came.
 	ResetSent bool `json:"resetSent"`
 	Reset     Way  `json:"reset"`
 }
 
-// SYNAccount is what became of the SYNs of one attempt.
+// SYNAccount says what became of the SYNs of one attempt.
 type SYNAccount struct {
 	Path Path  `json:"path"`
 	SYNs []SYN `json:"syns"` // in the order in which they were sent
 
-	// How many SYNs were sent, and of these did what the fields of Way say.
+	// The number of SYNs sent, and the numbers of those for which a field of Way is true.
 	Sent           int `json:"sent"`
 	EnteredGateway int `json:"enteredGateway"`
 	LeftGateway    int `json:"leftGateway"`
 	Reached        int `json:"reached"`
-	// How many SYNs were answered by what.
+	// The numbers of SYNs with each kind of answer.
 	SYNACKs int `json:"synAcks"`
 	ACKs    int `json:"acks"`
 	RSTs    int `json:"rsts"`
-	// Resets is how many times the client replied to an ACK with a RST.
+	// Resets is the number of times that the client replied to an ACK with a RST.
 	Resets int `json:"resets"`
 }
 
-// AccountSYNs follows the SYNs from client to server, as the client names both
-// ends, along the path. The packets are those of all taps since the attempt
-// began, in any order; packets of an earlier attempt between the same ends would
-// be taken for this one's. All taps must share one clock, and their Lost must be
-// zero: where a packet is not seen, it is held to have been dropped.
+// AccountSYNs follows the SYNs from client to server along the path; both ends are given as
+// the client sees them. The packets are those of all taps since the attempt began, in any
+// order; packets of an earlier attempt between the same ends would be counted for this one.
+// All taps must share one clock, and their Lost must be zero: a packet that was not
+// recorded counts as dropped.
 //
-// Neither routing nor address translation touches sequence numbers and the IP
-// identification, so a SYN is found again behind a NAT under another source.
+// Neither routing nor address translation changes sequence numbers and the IP
+// identification, so a SYN is recognised behind a NAT although its source differs.
 func AccountSYNs(packets []Packet, path Path, client, server netip.AddrPort) SYNAccount {
 	w := walk{packets: inTimeOrder(packets), path: path, client: client, server: server}
 	syns := w.follow(w.forward(), func(p *Packet) bool { return p.kind() == FlagSYN })
@@ -132,10 +132,10 @@ func AccountSYNs(packets []Packet, path Path, client, server netip.AddrPort) SYN
 	return account
 }
 
-// Explain gives the silences their reason, where the server's counters tell it: by
-// how much they rose while the SYNs were sent. They say how many ACKs were left out
-// and not which, so it does so only when they account for every SYN that came to
-// the server and had no answer, and for no other segment.
+// Explain changes NoAnswer to AnswerLimited where the server's counters show that; server
+// says how much they rose while the SYNs were sent. The counters say how many ACKs were
+// suppressed, but not which. So Explain does it only when they account for exactly the SYNs
+// that reached the server and had no answer.
 func (a *SYNAccount) Explain(server kernel.Counters) {
 	silent := func(s SYN) bool { return s.Reached && s.Answer == NoAnswer }
 	count := uint64(0)
@@ -166,13 +166,13 @@ type walk struct {
 	client, server netip.AddrPort
 }
 
-// station is a place where a packet is seen on its way. On the near side of the
-// gateway the client has its own address; beyond, it may have another one.
+// station is a place where a packet is recorded on its way. On the near side of the gateway
+// the client has its own address; on the far side it may have another one.
 type station struct {
 	point     string
 	direction Direction
 	near      bool
-	toServer  bool // the way that the packet takes, or else it comes back
+	toServer  bool // the direction of the packet; false on the way back
 }
 
 func (w walk) forward() []station {
@@ -191,8 +191,8 @@ func tapped(stations ...station) []station {
 	return slices.DeleteFunc(stations, func(s station) bool { return s.point == "" })
 }
 
-// trail is one packet on its way: what was seen of it at each station. The first
-// is never nil, and after one that is nil all are.
+// trail is one packet on its way: what each station recorded of it. The first element of
+// seen is never nil, and after a nil element all are nil.
 type trail struct {
 	stations []station
 	seen     []*Packet
@@ -200,7 +200,7 @@ type trail struct {
 
 func (t trail) complete() bool { return t.seen[len(t.seen)-1] != nil }
 
-// last is the packet where it was seen last.
+// last returns the packet as it was last recorded.
 func (t trail) last() *Packet {
 	last := t.seen[0]
 	for _, p := range t.seen {
@@ -211,7 +211,7 @@ func (t trail) last() *Packet {
 	return last
 }
 
-// at is the packet as a machine saw it come or go, or nil.
+// at returns the packet as a machine recorded it in this direction, or nil.
 func (t trail) at(point string, direction Direction) *Packet {
 	for i, s := range t.stations {
 		if s.point == point && s.direction == direction {
@@ -256,8 +256,8 @@ func (w walk) follow(stations []station, start func(*Packet) bool) []trail {
 	return trails
 }
 
-// passes reports whether the packet may be one between the client and the server
-// that passes the station.
+// passes reports whether the packet may be one between the client and the server that
+// passes the station.
 func (w walk) passes(p *Packet, s station) bool {
 	far, near := p.Src, p.Dst
 	if s.toServer {
@@ -266,11 +266,11 @@ func (w walk) passes(p *Packet, s station) bool {
 	return p.Point == s.point && p.Direction == s.direction && far == w.server && (!s.near || near == w.client)
 }
 
-// sender returns which trail the packet continues from a station, or -1.
-// Retransmissions differ in the IP identification. Where that is zero, it is the
+// sender returns the index of the trail that the packet continues from a station, or -1.
+// Retransmissions differ in the IP identification. Where that is zero, sender takes the
 // latest packet sent before this one: a link takes microseconds, and the next
-// retransmission comes milliseconds later. Never does a later packet take the
-// place of an earlier one that was lost.
+// retransmission comes milliseconds later. A later packet never takes the place of an
+// earlier one that was lost.
 func sender(trails []trail, station int, p *Packet) int {
 	found := -1
 	for i, t := range trails {
@@ -285,13 +285,13 @@ func sender(trails []trail, station int, p *Packet) int {
 	return found
 }
 
-// answer finds the answer to each SYN, and returns the ones found, nil for a SYN
-// without: the answer where it was seen last on its way to the client.
+// answer finds the answer to each SYN. It returns the answers as they were last recorded on
+// their way to the client, nil for a SYN without one.
 func (w walk) answer(syns []SYN, ways []trail) []*Packet {
 	answers := make([]*Packet, len(syns))
 	give := func(i int, t trail, by string) {
 		if i < 0 || syns[i].Answer != NoAnswer {
-			return // an answer sent again, or what follows an answer
+			return // a retransmitted answer, or a packet after an answer
 		}
 		syns[i].Answer, syns[i].AnsweredBy = answerTo(syns[i], t.seen[0]), by
 		if syns[i].Answer != NoAnswer {
@@ -314,8 +314,8 @@ func (w walk) answer(syns []SYN, ways []trail) []*Packet {
 		}), t, w.path.Server)
 	}
 
-	// What leaves the gateway in the server's name without having come from
-	// there, the gateway made itself.
+	// A packet that leaves the gateway with the server's address, but did not come from the
+	// server, was made by the gateway itself.
 	if w.path.Gateway == "" {
 		return answers
 	}
@@ -332,8 +332,8 @@ func (w walk) answer(syns []SYN, ways []trail) []*Packet {
 	return answers
 }
 
-// reset finds the RST by which the client replied to an ACK: its sequence number
-// is what the ACK acknowledged (tcp_v4_send_reset).
+// reset finds the RST with which the client replied to an ACK: its sequence number is the
+// acknowledgement number of the ACK (tcp_v4_send_reset).
 func (w walk) reset(syns []SYN, answers []*Packet) {
 	for _, t := range w.follow(w.forward(), func(p *Packet) bool { return p.kind() == FlagRST }) {
 		rst := t.seen[0]
@@ -357,11 +357,11 @@ func latest(n int, wanted func(int) bool) int {
 	return -1
 }
 
-// kind is the control bits that make a segment what it is.
+// kind returns the control bits that determine the kind of a segment.
 func (p *Packet) kind() Flags { return p.Flags & (FlagSYN | FlagACK | FlagRST | FlagFIN) }
 
-// answerTo says which answer to the SYN the packet is, if it is one. A SYN-ACK
-// and a RST acknowledge the SYN that they answer (RFC 9293, section 3.10.7).
+// answerTo returns which answer to the SYN the packet is, if any. A SYN-ACK and a RST
+// acknowledge the SYN that they answer (RFC 9293, section 3.10.7).
 func answerTo(syn SYN, p *Packet) Answer {
 	acknowledges := p.Ack == syn.Sequence+1
 	switch kind := p.kind(); {
@@ -376,9 +376,9 @@ func answerTo(syn SYN, p *Packet) Answer {
 	}
 }
 
-// String tells the account in one line: "3 sent, 3 entered and 3 left gateway as
-// 10.20.0.1:40001, 3 reached balancer: 1 answered by ACK, 2 by SYN-ACK; 1 RST
-// sent, 1 entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer".
+// String describes the account in one line: "3 sent, 3 entered and 3 left gateway as
+// 10.20.0.1:40001, 3 reached balancer: 1 answered by ACK, 2 by SYN-ACK; 1 RST sent, 1
+// entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer".
 func (a SYNAccount) String() string {
 	if a.Sent == 0 {
 		return "0 sent"
@@ -397,7 +397,7 @@ func (a SYNAccount) String() string {
 	return text
 }
 
-// count says how many packets came how far.
+// count describes how many packets came how far.
 func (p Path) count(what string, ways []Way) string {
 	var entered, left, reached int
 	var sources []string

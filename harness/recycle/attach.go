@@ -10,9 +10,9 @@ import (
 	"twlab/harness/lab"
 )
 
-// Attach has a node of a lab behave, from now until the lab closes, as if its kernel
-// had tcp_tw_recycle and it were 1. The node must run the running kernel. See
-// [Start] for what it needs, and the package for what it is worth.
+// Attach makes a node of a lab behave, from now until the lab closes, as if its kernel had
+// tcp_tw_recycle and it were 1. The node must run the running kernel. See [Start] for what
+// it needs, and the package comment for its limits.
 func Attach(ctx context.Context, l *lab.Lab, name string, c Config) (*Emulation, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("%s: emulate tcp_tw_recycle: %w", name, err)

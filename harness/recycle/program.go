@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the program knows by number: fields of struct __sk_buff and struct
-// bpf_sock (include/uapi/linux/bpf.h), headers, and states of include/net/tcp_states.h.
+// Numbers that the program uses: fields of struct __sk_buff and struct bpf_sock
+// (include/uapi/linux/bpf.h), headers, and states of include/net/tcp_states.h.
 const (
 	skbProtocol = 16
 	sockState   = 72
@@ -35,7 +35,7 @@ const (
 	stateFinWait1, stateTimeWait = 4, 6 // and FIN_WAIT2 between
 	stateListen, stateClosing    = 10, 11
 
-	// pawsWindow is TCP_PAWS_WINDOW: how much older a timestamp may be, in ticks.
+	// pawsWindow is TCP_PAWS_WINDOW: by how many ticks a timestamp may be older.
 	pawsWindow = 1
 
 	verdictNext, verdictDrop = -1, 2 // TCX_NEXT, TCX_DROP
@@ -58,7 +58,7 @@ const (
 	keyLength   = 8
 )
 
-// peer is what is remembered of an address, as the program writes it.
+// peer is the record of an address, as the program writes it.
 type peer struct {
 	At        uint64 // bpf_ktime_get_ns
 	Timestamp uint32
@@ -76,8 +76,8 @@ func networkOrder(n uint16) int32 {
 	return int32(binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n)))
 }
 
-// program assembles the check. Everything it keeps over a call of the kernel's
-// is in R6 (the packet), R7 (where it reads), R8 (the end of the options) and R9.
+// program assembles the check. It keeps its values across calls of the kernel's functions
+// in R6 (the packet), R7 (the read position), R8 (the end of the options) and R9.
 func program(c Config, peers, drops *ebpf.Map) *ebpf.ProgramSpec {
 	return &ebpf.ProgramSpec{
 		Name: "tw_recycle", Type: ebpf.SchedCLS, AttachType: ebpf.AttachTCXIngress, License: "Apache-2.0",
@@ -170,7 +170,7 @@ func timestampOf() asm.Instructions {
 	)
 }
 
-// stateOf has in R9 the state of the host's socket that the segment is for.
+// stateOf loads into R9 the state of the host's socket that the segment is for.
 func stateOf() asm.Instructions {
 	return asm.Instructions{
 		asm.Mov.Reg(asm.R1, asm.R6).WithSymbol("walked"),
@@ -187,9 +187,9 @@ func stateOf() asm.Instructions {
 	}
 }
 
-// turn decides by the state and the flags. A SYN is checked when it comes to a
-// listener, and not when it meets a TIME_WAIT. A minisocket says TIME_WAIT even
-// when it is in FIN_WAIT2.
+// turn selects the next step by the state and the flags. A SYN is checked when it reaches a
+// listener, but not when it meets a TIME_WAIT. A minisocket reports TIME_WAIT even when it
+// is in FIN_WAIT2.
 func turn() asm.Instructions {
 	return asm.Instructions{
 		asm.LoadMem(asm.R1, asm.RFP, flags, asm.Byte),
@@ -210,7 +210,7 @@ func turn() asm.Instructions {
 	}
 }
 
-// remember writes the peer down, unless a newer timestamp of its is there
+// remember stores the peer, unless a newer timestamp of this peer is stored
 // (tcp_remember_stamp).
 func remember(window time.Duration, peers *ebpf.Map) asm.Instructions {
 	return join(
@@ -239,7 +239,7 @@ func remember(window time.Duration, peers *ebpf.Map) asm.Instructions {
 	)
 }
 
-// check drops a SYN that is older than what its peer has shown last.
+// check drops a SYN whose timestamp is older than the stored one of its peer.
 func check(c Config, peers, drops *ebpf.Map) asm.Instructions {
 	without := "pass"
 	if c.Strict {
@@ -271,7 +271,7 @@ func check(c Config, peers, drops *ebpf.Map) asm.Instructions {
 	)
 }
 
-// find has in R0 what is remembered of the peer.
+// find loads into R0 the address of the peer's record.
 func find(peers *ebpf.Map, none string) asm.Instructions {
 	return asm.Instructions{
 		asm.LoadMapPtr(asm.R1, peers.FD()),
@@ -282,9 +282,9 @@ func find(peers *ebpf.Map, none string) asm.Instructions {
 	}
 }
 
-// fresh has in R1 by how many ticks the segment is older than the peer that R0
-// points to, and goes elsewhere when that was written longer ago than the window. The
-// time now is where the peer's is written.
+// fresh loads into R1 by how many ticks the segment is older than the record that R0 points
+// to. It jumps to stale when the record was written longer ago than the window. The current
+// time is at value+peerAt.
 func fresh(window time.Duration, stale string) asm.Instructions {
 	return asm.Instructions{
 		asm.LoadMem(asm.R1, asm.RFP, value+peerAt, asm.DWord),
@@ -298,8 +298,8 @@ func fresh(window time.Duration, stale string) asm.Instructions {
 	}
 }
 
-// load reads bytes of the packet to the stack, from R7 and a number on. A packet
-// without them passes.
+// load reads bytes of the packet to the stack, from R7+plus on. A packet without them
+// passes.
 func load(to int16, plus, length int32) asm.Instructions {
 	return asm.Instructions{
 		asm.Mov.Reg(asm.R1, asm.R6),

@@ -20,13 +20,13 @@ import (
 	"twlab/harness/ns"
 )
 
-// Config says which kernel is imitated.
+// Config says which kernel to imitate.
 type Config struct {
-	// Strict drops a SYN without timestamps as well, as Linux 3.17 to 4.11 did
-	// (commit a26552afe894).
+	// Strict also drops a SYN without timestamps, as Linux 3.17 to 4.11 did (commit
+	// a26552afe894).
 	Strict bool
-	// Window is for how long an address is remembered; zero stands for the 60 s
-	// of every kernel (TCP_PAWS_MSL).
+	// Window is how long an address is remembered; zero means the 60 s of every kernel
+	// (TCP_PAWS_MSL).
 	Window time.Duration
 }
 
@@ -37,11 +37,11 @@ func (c Config) window() time.Duration {
 	return c.Window
 }
 
-// maxPeers bounds how many addresses are remembered.
+// maxPeers is the maximum number of remembered addresses.
 const maxPeers = 1024
 
-// Emulation stands in for tcp_tw_recycle=1 at one node. Its methods may be called
-// from any goroutine.
+// Emulation imitates tcp_tw_recycle=1 on one node. Its methods may be called from any
+// goroutine.
 type Emulation struct {
 	peers, drops *ebpf.Map
 	program      *ebpf.Program
@@ -50,11 +50,10 @@ type Emulation struct {
 	closing      sync.Once
 }
 
-// Start begins to emulate in the network namespace in which inside runs what it is
-// given: on all links that are there now, but for loopback. It needs Linux 6.6,
-// CAP_BPF and CAP_NET_ADMIN, or the BPF token of a sandbox (Linux 6.9); see
-// [Requirement]. The caller must Close the emulation. When its process dies,
-// everything goes with it.
+// Start starts an emulation in the network namespace in which inside runs functions: on all
+// links that exist now, except loopback. It needs Linux 6.6, CAP_BPF and CAP_NET_ADMIN, or
+// the BPF token of a sandbox (Linux 6.9); see [Requirement]. The caller must Close the
+// emulation. When its process dies, nothing of it remains.
 func Start(inside func(func() error) error, c Config) (*Emulation, error) {
 	e := &Emulation{}
 	if err := e.start(inside, c); err != nil {
@@ -90,7 +89,7 @@ func (e *Emulation) start(inside func(func() error) error, c Config) (err error)
 	})
 }
 
-// load makes the maps and the program. They are nobody else's.
+// load makes the maps and the program, which only this emulation uses.
 func (e *Emulation) load(c Config) (err error) {
 	e.peers, err = ebpf.NewMap(&ebpf.MapSpec{
 		Name: "tw_peers", Type: ebpf.Hash, KeySize: keyLength, ValueSize: peerLength, MaxEntries: maxPeers,
@@ -109,8 +108,8 @@ func (e *Emulation) load(c Config) (err error) {
 	return nil
 }
 
-// attach has the program look at what arrives over a device of the calling
-// thread's namespace.
+// attach attaches the program to a device of the calling thread's namespace, for incoming
+// packets.
 func (e *Emulation) attach(device net.Interface) error {
 	l, err := link.AttachTCX(link.TCXOptions{Interface: device.Index, Program: e.program, Attach: ebpf.AttachTCXIngress})
 	if err != nil {
@@ -120,7 +119,7 @@ func (e *Emulation) attach(device net.Interface) error {
 	return nil
 }
 
-// Drops is how many SYNs were dropped so far. It stands in for the counter
+// Drops returns how many SYNs were dropped so far. It takes the place of the counter
 // TcpExt.PAWSPassive.
 func (e *Emulation) Drops() (uint64, error) {
 	var n uint64
@@ -130,9 +129,9 @@ func (e *Emulation) Drops() (uint64, error) {
 	return n, nil
 }
 
-// TimeWait is how long the TIME_WAIT of a connection lasts that has ended here: zero
-// when that is left to the kernel, as without timestamps. It is not known before the
-// end of the connection was heard of.
+// TimeWait returns how long the TIME_WAIT of an ended connection lasts: zero when the
+// kernel decides that, as without timestamps. It is not known until the emulation has
+// received the message about the end.
 func (e *Emulation) TimeWait(local, remote netip.AddrPort) (length time.Duration, known bool) {
 	e.removal.mu.Lock()
 	defer e.removal.mu.Unlock()
@@ -140,9 +139,8 @@ func (e *Emulation) TimeWait(local, remote netip.AddrPort) (length time.Duration
 	return length, known
 }
 
-// Close ends the emulation: nothing is dropped or removed any more. It returns
-// also what prevented a TIME_WAIT from being removed before. A second Close does
-// nothing.
+// Close ends the emulation: it drops and removes nothing any more. Its error includes
+// failures to remove a TIME_WAIT earlier. A second Close does nothing.
 func (e *Emulation) Close() error {
 	var errs []error
 	e.closing.Do(func() {
@@ -152,13 +150,13 @@ func (e *Emulation) Close() error {
 		if e.removal != nil {
 			errs = append(errs, e.removal.stop())
 		}
-		// None of these minds to be nil.
+		// All three may be nil.
 		errs = append(errs, e.program.Close(), e.peers.Close(), e.drops.Close())
 	})
 	return errors.Join(errs...)
 }
 
-// Requirement is what [Start] needs, tried out in a namespace of its own.
+// Requirement describes what [Start] needs; its probe tries it in a namespace of its own.
 func Requirement() kernel.Requirement {
 	return kernel.Requirement{
 		Name: "emulation of tcp_tw_recycle by BPF",
@@ -178,7 +176,7 @@ func Requirement() kernel.Requirement {
 	}
 }
 
-// try emulates where there is nothing, and attaches to the loopback.
+// try starts an emulation in an empty namespace, and attaches it to loopback.
 func try() error {
 	space, err := ns.New()
 	if err != nil {

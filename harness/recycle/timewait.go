@@ -21,7 +21,7 @@ import (
 // timeWaitLength is how long a TIME_WAIT lasts (TCP_TIMEWAIT_LEN).
 const timeWaitLength = 60 * time.Second
 
-// Of sock_diag: the group of destroyed sockets (SKNLGRP_INET_TCP_DESTROY), and the
+// Numbers of sock_diag: the group of destroyed sockets (SKNLGRP_INET_TCP_DESTROY), and the
 // sizes and offsets of its messages, struct inet_diag_msg and struct tcp_info.
 const (
 	destroyedGroup = 1
@@ -42,8 +42,8 @@ const (
 // ends are the two ends of a connection, as the node sees it.
 type ends struct{ local, remote netip.AddrPort }
 
-// removal takes TIME_WAITs away before their time, as tcp_time_wait did by a
-// shorter timer: 3.5 retransmission timeouts if the connection had timestamps.
+// removal removes TIME_WAITs early, as tcp_time_wait did by a shorter timer: after 3.5
+// retransmission timeouts if the connection had timestamps.
 type removal struct {
 	inside  func(func() error) error
 	events  *nl.NetlinkSocket
@@ -51,12 +51,12 @@ type removal struct {
 	work    sync.WaitGroup
 
 	mu      sync.Mutex
-	lengths map[ends]time.Duration // of the connections that have ended; 0 as long as ever
+	lengths map[ends]time.Duration // of the connections that have ended; 0 means the kernel's 60 s
 	errs    []error
 }
 
-// startRemoval begins to listen in the calling thread's namespace, which is the one
-// where inside runs functions.
+// startRemoval starts to listen in the calling thread's namespace, which is the one where
+// inside runs functions.
 func startRemoval(inside func(func() error) error) (*removal, error) {
 	nobody := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 1)
 	if err := destroy(ends{nobody, nobody}); err != nil {
@@ -71,7 +71,7 @@ func startRemoval(inside func(func() error) error) (*removal, error) {
 	return r, nil
 }
 
-// stop ends it and returns what went wrong so far.
+// stop ends the removal and returns its errors so far.
 func (r *removal) stop() error {
 	close(r.stopped)
 	r.events.Close()
@@ -95,8 +95,8 @@ func (r *removal) fail(err error) {
 	r.errs = append(r.errs, err)
 }
 
-// listen hears of every connection whose socket is destroyed, which is what happens
-// to the socket of a connection that goes to TIME_WAIT: a smaller one takes its place.
+// listen receives a message for every connection whose socket is destroyed. That happens to
+// the socket of a connection that goes to TIME_WAIT: a smaller one replaces it.
 func (r *removal) listen() {
 	for {
 		messages, _, err := r.events.Receive()
@@ -133,9 +133,8 @@ func (r *removal) ended(c ends, length time.Duration) {
 	})
 }
 
-// parseDestroyed reads whose socket was destroyed, and how long its TIME_WAIT is to
-// last; 0 stands for as long as it lasts by itself, as those of IPv6 do, whose ends
-// are not read.
+// parseDestroyed reads which socket was destroyed, and how long its TIME_WAIT must last. 0
+// means that the kernel decides; so it is for IPv6, whose ends are not read.
 func parseDestroyed(message []byte) (c ends, length time.Duration, err error) {
 	if len(message) < messageLength {
 		return c, 0, fmt.Errorf("message of %d bytes, want %d or more", len(message), messageLength)
@@ -160,8 +159,9 @@ func parseDestroyed(message []byte) (c ends, length time.Duration, err error) {
 	return c, 0, nil
 }
 
-// remove removes the connection's TIME_WAIT, if there is one, at that age. Its own
-// timer tells the age, and was begun anew by whatever has begun the wait anew.
+// remove removes the connection's TIME_WAIT, if there is one, at that age. It reads the age
+// from the TIME_WAIT's own timer, which restarts with every packet that restarts the
+// TIME_WAIT.
 func (r *removal) remove(c ends, at time.Duration) error {
 	for wait := at; ; {
 		select {
@@ -180,8 +180,8 @@ func (r *removal) remove(c ends, at time.Duration) error {
 	}
 }
 
-// look finds out how old the connection's TIME_WAIT is, or that it is not left. What
-// is still in FIN_WAIT2 has no age yet.
+// look returns the age of the connection's TIME_WAIT, and whether there still is one. A
+// socket that is still in FIN_WAIT2 has age 0.
 func (r *removal) look(c ends) (age time.Duration, left bool, err error) {
 	var all observe.Sockets
 	err = r.inside(func() (err error) {
@@ -202,8 +202,8 @@ func (r *removal) look(c ends) (age time.Duration, left bool, err error) {
 	return 0, false, nil
 }
 
-// destroy removes a socket of the calling thread's namespace. One that is gone is
-// as good.
+// destroy removes a socket of the calling thread's namespace. It returns nil when there is
+// none.
 func destroy(c ends) error {
 	err := netlink.SocketDestroy(net.TCPAddrFromAddrPort(c.local), net.TCPAddrFromAddrPort(c.remote))
 	switch {

@@ -11,18 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A user namespace takes BPF away even from root. Linux 6.9 gives some of it
-// back: whoever has CAP_SYS_ADMIN outside may say of a BPF file system of the
-// namespace what may be loaded by those who see it (BPF tokens, commit
-// 35f96de04127). So PID 1 opens one, the caller outside says what, as far as the
-// kernel lets it, and PID 1 mounts it where it is looked for. When any of that is
-// refused the sandbox does without: who wants to load a program is told so then.
-// Programs and maps live by the descriptors of those inside and go with them; the
-// programs can be attached only where the sandbox has CAP_NET_ADMIN.
+// In a user namespace even root cannot use BPF. Linux 6.9 permits some of it again: a
+// process with CAP_SYS_ADMIN outside may configure, for a BPF file system of the namespace,
+// what the processes that see it may load (BPF tokens, commit 35f96de04127). So PID 1 opens
+// such a file system, the caller outside configures it, if the kernel permits that, and PID
+// 1 mounts it at the usual place. When any step is refused, the sandbox goes on without
+// BPF: a process that tries to load a program then gets an error. Programs and maps exist
+// as long as descriptors of processes inside, and the programs can be attached only where
+// the sandbox has CAP_NET_ADMIN.
 
-// delegated is what may be loaded in a sandbox: maps and programs that look at
-// packets on their way in, and nothing else. The numbers are those of
-// include/uapi/linux/bpf.h.
+// delegated says what may be loaded in a sandbox: maps, and programs that look at incoming
+// packets, and nothing else. The numbers are those of include/uapi/linux/bpf.h.
 var delegated = []struct{ parameter, mask string }{
 	{"delegate_cmds", "0x21"},              // BPF_MAP_CREATE, BPF_PROG_LOAD
 	{"delegate_maps", "0x6"},               // BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY
@@ -30,15 +29,15 @@ var delegated = []struct{ parameter, mask string }{
 	{"delegate_attachs", "0x400000000000"}, // BPF_TCX_INGRESS
 }
 
-// granted is the byte by which the caller says that it has done what it could.
+// granted is the byte with which the caller reports that it has configured the file system.
 const granted = 1
 
-// bpfRoot is where BPF file systems belong.
+// bpfRoot is the usual mount point of a BPF file system.
 const bpfRoot = "/sys/fs/bpf"
 
-// delegateBPF is the caller's part: it reads from PID 1 the descriptor of a file
-// system that is not yet made, says what is delegated to it, and makes it: that is
-// not PID 1's to do (bpf_fill_super).
+// delegateBPF is the caller's part. It receives from PID 1 the descriptor of a file system
+// that has not been created yet, sets what is delegated to it, and creates it, which PID 1
+// may not do (bpf_fill_super).
 func delegateBPF(pidOne *net.UnixConn) error {
 	oob := make([]byte, unix.CmsgSpace(4))
 	_, n, _, _, err := pidOne.ReadMsgUnix(make([]byte, 1), oob)
@@ -67,7 +66,7 @@ func delegateBPF(pidOne *net.UnixConn) error {
 	return err
 }
 
-// mountBPF is the part of PID 1.
+// mountBPF is PID 1's part.
 func mountBPF(caller *net.UnixConn) error {
 	fd, err := unix.Fsopen("bpf", unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -93,7 +92,7 @@ func mountBPF(caller *net.UnixConn) error {
 	return nil
 }
 
-// wire makes a pair of connected sockets: ours, and the other as a file for
+// wire makes a pair of connected sockets: one for this process, and one as a file for
 // another process.
 func wire() (ours *net.UnixConn, theirs *os.File, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -107,7 +106,7 @@ func wire() (ours *net.UnixConn, theirs *os.File, err error) {
 	return ours, theirs, nil
 }
 
-// wireEnd takes a descriptor over as one end of a wire.
+// wireEnd makes one end of a wire from a descriptor, which it takes over.
 func wireEnd(fd int) (*net.UnixConn, error) {
 	file := os.NewFile(uintptr(fd), "wire")
 	// FileConn has a descriptor of its own.
@@ -118,7 +117,7 @@ func wireEnd(fd int) (*net.UnixConn, error) {
 	}
 	end, ok := conn.(*net.UnixConn)
 	if !ok {
-		return nil, errors.Join(fmt.Errorf("descriptor %d is no unix socket", fd), conn.Close())
+		return nil, errors.Join(fmt.Errorf("descriptor %d is not a unix socket", fd), conn.Close())
 	}
 	return end, nil
 }

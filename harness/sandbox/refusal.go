@@ -20,11 +20,11 @@ const (
 	startCommand = "start " // and the path
 )
 
-// refusal is the kernel's no to one step on the way into a sandbox. PID 1 sends
-// it to the caller as JSON.
+// refusal describes a step into the sandbox that the kernel refused. PID 1 sends it to the
+// caller as JSON.
 type refusal struct {
 	Step  string
-	Errno unix.Errno // 0 when Text says it
+	Errno unix.Errno // 0 when Text has the reason
 	Text  string
 }
 
@@ -36,8 +36,8 @@ func refusedAt(step string, err error) *refusal {
 	return &refusal{Step: step, Text: err.Error()}
 }
 
-// readFailure reads what PID 1 says before it closes its pipe: nothing when the
-// command has been started.
+// readFailure reads the refusal that PID 1 may send before it closes its pipe. It returns
+// nil when the command has been started.
 func readFailure(from io.Reader) error {
 	text, err := io.ReadAll(from)
 	if err != nil {
@@ -67,29 +67,29 @@ func (r *refusal) Unwrap() error {
 	return nil
 }
 
-// ofCommand says whether the sandbox was ready and only the command was refused.
+// ofCommand reports whether the sandbox was ready and only the command was refused.
 func (r *refusal) ofCommand() bool {
 	return strings.HasPrefix(r.Step, startCommand)
 }
 
-// settings are the settings that forbid user namespaces to ordinary users.
+// settings lists the sysctls that can forbid user namespaces to ordinary users.
 var settings = []struct {
 	name, forbids, allows string
 }{
 	{"kernel.unprivileged_userns_clone", "0", "1"},             // Debian's and Arch's kernels
 	{"user.max_user_namespaces", "0", "15000"},                 // RHEL 7's default, and a common hardening
-	{"user.max_net_namespaces", "0", "15000"},                  // as the one above, for networks
+	{"user.max_net_namespaces", "0", "15000"},                  // the same for network namespaces
 	{"kernel.apparmor_restrict_unprivileged_userns", "1", "0"}, // Ubuntu since 23.10
 }
 
-// readSysctl reads a setting by its dotted name.
+// readSysctl reads a sysctl by its dotted name.
 func readSysctl(name string) (string, error) {
 	text, err := os.ReadFile("/proc/sys/" + strings.ReplaceAll(name, ".", "/"))
 	return strings.TrimSpace(string(text)), err
 }
 
-// explain turns the refusal into a sentence that names its reason and the
-// remedy, as far as the settings that read returns tell it.
+// explain turns the refusal into a sentence with its reason and a remedy, if the sysctls
+// that read returns show the reason.
 func (r *refusal) explain(root bool, read func(name string) (string, error)) error {
 	denied := r.Errno == unix.EPERM || r.Errno == unix.EACCES
 	limited := r.Errno == unix.ENOSPC
@@ -110,7 +110,7 @@ func (r *refusal) explain(root bool, read func(name string) (string, error)) err
 		value, err := read(k.name)
 		is := "because " + k.name + " is " + value
 		switch {
-		case errors.Is(err, fs.ErrPermission): // for root's eyes, as AppArmor's in Ubuntu 23.10
+		case errors.Is(err, fs.ErrPermission): // readable only by root, like AppArmor's in Ubuntu 23.10
 			is = "probably because " + k.name + " is " + k.forbids
 		case err != nil || value != k.forbids: // a setting that this kernel does not have forbids nothing
 			continue

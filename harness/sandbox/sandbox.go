@@ -1,12 +1,12 @@
 //go:build linux
 
-// Package sandbox runs a command in private namespaces, where it sees and touches
-// nothing of the host's network and leaves nothing behind: user, network, mount,
-// process and IPC namespaces that the kernel takes down with everything in them.
+// Package sandbox runs a command in private namespaces. The command can neither see nor
+// change the host's network, and leaves nothing behind: the kernel removes the user,
+// network, mount, process and IPC namespaces with everything in them.
 //
-// [Run] makes one. The program that calls it is started again as PID 1 inside, so
-// that its main function calls [Init] first. What the kernel refuses is explained
-// by an error that says which setting forbids it, and what to do.
+// [Run] makes a sandbox. It starts the calling program again, as PID 1 inside, so the main
+// function of that program must call [Init] first. When the kernel refuses a step, the
+// error says which sysctl forbids it, and what to do.
 package sandbox
 
 import (
@@ -34,46 +34,43 @@ const (
 	// initName is argv[0] of the process that becomes a sandbox's PID 1.
 	initName = "twlab-sandbox-init"
 
-	// Where PID 1 finds the pipe that brings it signals, the one that takes away
-	// what prevented the sandbox, and the socket over which BPF is delegated.
+	// The descriptors of PID 1: the pipe from which it reads signals, the pipe to which it
+	// writes why the sandbox failed, and the socket over which BPF is delegated.
 	signalsFD, failureFD, wireFD = 3, 4, 5
 
-	// What PID 1 exits with when the command was never started. Nobody reads
-	// it: the failure has gone through the pipe.
+	// The exit code of PID 1 when the command was never started. It is not read: the reason
+	// has gone through the pipe.
 	initFailed = 125
 )
 
-// forwarded are the signals that a user or a CI system stops a run with.
+// forwarded lists the signals with which a user or a CI system stops a run.
 var forwarded = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT}
 
-// Run runs argv (a program, looked up in PATH, and its arguments) in a
-// sandbox and returns its exit code, or 128 and the number of the signal that
-// killed it. An error means that the command was not run.
+// Run runs argv (a program, looked up in PATH, and its arguments) in a sandbox and returns
+// its exit code, or 128 plus the number of the signal that killed it. An error means that
+// the command was not run.
 //
-// A sandbox is a set of private namespaces: user, network, mount, process and
-// IPC. Inside, the command has all capabilities over a network that consists of
-// one loopback device, an empty /run (the lock of iptables and the names of
-// namespaces are there), and a /proc that shows no process but its own. Files
-// are those of the caller, with the caller's permissions; standard input,
-// output and error and the terminal are the caller's too. When root calls, on
-// Linux 6.9 or later, BPF programs that look at arriving packets can be loaded
-// inside, by the token of the file system at /sys/fs/bpf.
+// A sandbox is a set of private namespaces: user, network, mount, process and IPC. Inside,
+// the command has all capabilities over a network that consists of one loopback device, an
+// empty /run (the place of iptables' lock and of the names of namespaces), and a /proc that
+// shows only the processes of the sandbox. Files are those of the caller, with the caller's
+// permissions; standard input, output, error and the terminal are the caller's, too. When
+// root calls it, on Linux 6.9 or later, BPF programs that look at arriving packets can be
+// loaded inside, with the token of the file system at /sys/fs/bpf.
 //
-// Nothing survives the sandbox: when the command ends, or the caller dies (of
-// SIGKILL, say), or ctx ends, the kernel kills every process inside and takes
-// the namespaces down with them (pid_namespaces(7)). Run returns when that
-// has happened to the processes.
+// Nothing survives the sandbox: when the command ends, or the caller dies (of SIGKILL, for
+// example), or ctx ends, the kernel kills every process inside and removes the namespaces
+// with them (pid_namespaces(7)). Run returns when the processes are gone.
 //
-// Ordinary users need a kernel that lets them make user namespaces; where it
-// does not, the error names the setting that forbids it. Root does without a
-// user namespace there. Meanwhile SIGINT, SIGTERM, SIGHUP and SIGQUIT go to the
-// command, exactly once each. In the foreground of a terminal the command is in
-// the caller's process group, where the terminal itself sends it SIGINT and
-// SIGQUIT, so these two are not passed on; anywhere else it leads a process
-// group of its own, and the whole group gets the signals.
+// Ordinary users need a kernel that lets them make user namespaces; where it does not, the
+// error names the sysctl that forbids it. Root then runs without a user namespace. While
+// the command runs, SIGINT, SIGTERM, SIGHUP and SIGQUIT go to it, exactly once each. In the
+// foreground of a terminal, the command is in the caller's process group, and the terminal
+// itself sends it SIGINT and SIGQUIT, so Run does not forward these two. Anywhere else the
+// command leads its own process group, and the whole group gets the signals.
 //
-// It runs the program that calls it again, as PID 1 of the sandbox: that
-// program's main function must call [Init] before all else.
+// Run starts the program that calls it again, as PID 1 of the sandbox: that program's main
+// function must call [Init] before anything else.
 func Run(ctx context.Context, argv []string) (exitCode int, err error) {
 	if len(argv) == 0 {
 		return 0, errors.New("sandbox: no command given")
@@ -83,8 +80,8 @@ func Run(ctx context.Context, argv []string) (exitCode int, err error) {
 		return 0, fmt.Errorf("sandbox: %w", err)
 	}
 
-	// The kernel sends the parent death signal when the thread that started
-	// the child ends, and Go ends threads as it likes (prctl(2)).
+	// The kernel sends the parent death signal when the thread that started the child ends,
+	// and Go may end a thread at any time (prctl(2)).
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
@@ -94,7 +91,7 @@ func Run(ctx context.Context, argv []string) (exitCode int, err error) {
 	if errors.As(err, &refused) && !refused.ofCommand() && os.Geteuid() == 0 && ctx.Err() == nil {
 		exitCode, err = b.run(ctx, 0)
 		if errors.As(err, &again) {
-			err = refused // which tells more
+			err = refused // the first refusal is more informative
 		}
 	}
 	if errors.As(err, &refused) {
@@ -106,15 +103,15 @@ func Run(ctx context.Context, argv []string) (exitCode int, err error) {
 	return exitCode, nil
 }
 
-// box is a command on its way into a sandbox.
+// box is a command that will run in a sandbox.
 type box struct {
 	path       string
 	argv       []string
 	foreground bool // of a terminal, whose signals reach the command directly
 }
 
-// run runs the command in fresh namespaces, and in a fresh user namespace when
-// that is asked for. The error is a *refusal when the kernel did not let it.
+// run runs the command in fresh namespaces, with a fresh user namespace if newUser asks for
+// one. The error is a *refusal when the kernel refused a step.
 func (b box) run(ctx context.Context, newUser uintptr) (exitCode int, err error) {
 	signalsIn, signalsOut, err := os.Pipe()
 	if err != nil {
@@ -160,7 +157,7 @@ func (b box) run(ctx context.Context, newUser uintptr) (exitCode int, err error)
 		return 0, fmt.Errorf("start PID 1: %w", err)
 	}
 
-	// Where PID 1 is dead, or its caller may not, there is no BPF inside.
+	// When PID 1 is dead, or its caller lacks the privilege, there is no BPF inside.
 	_ = wireOut.Close()
 	_ = delegateBPF(pidOne)
 	_ = pidOne.Close()
@@ -185,8 +182,7 @@ func (b box) run(ctx context.Context, newUser uintptr) (exitCode int, err error)
 	return exitStatus(status), nil
 }
 
-// catch passes the signals of this process on, until the function that it returns is
-// called.
+// catch forwards the signals of this process, until the returned function is called.
 func (b box) catch(to io.Writer) (release func()) {
 	caught := make(chan os.Signal, 16)
 	stop := make(chan struct{})
@@ -196,7 +192,7 @@ func (b box) catch(to io.Writer) (release func()) {
 		b.passOn(caught, stop, to)
 	}()
 	for _, s := range forwarded {
-		if !signal.Ignored(s) { // nohup, for example, wants it to stay so
+		if !signal.Ignored(s) { // nohup, for example, needs it to stay ignored
 			signal.Notify(caught, s)
 		}
 	}
@@ -207,7 +203,7 @@ func (b box) catch(to io.Writer) (release func()) {
 	}
 }
 
-// passOn writes the number of every signal caught to PID 1 until stop is closed.
+// passOn writes the number of every caught signal to PID 1 until stop is closed.
 func (b box) passOn(caught <-chan os.Signal, stop <-chan struct{}, to io.Writer) {
 	for {
 		select {
@@ -225,7 +221,7 @@ func (b box) passOn(caught <-chan os.Signal, stop <-chan struct{}, to io.Writer)
 	}
 }
 
-// exitStatus is a process's exit code as shells tell it.
+// exitStatus returns a process's exit code as shells do.
 func exitStatus(status syscall.WaitStatus) int {
 	if status.Signaled() {
 		return 128 + int(status.Signal())
@@ -233,8 +229,8 @@ func exitStatus(status syscall.WaitStatus) int {
 	return status.ExitStatus()
 }
 
-// inForeground says whether this process is in the process group to which its
-// terminal, if it has one, sends the signals of Ctrl-C and Ctrl-\.
+// inForeground reports whether this process is in the process group to which its terminal,
+// if any, sends the signals of Ctrl-C and Ctrl-\.
 func inForeground() bool {
 	terminal, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -244,10 +240,10 @@ func inForeground() bool {
 	return unix.Close(terminal) == nil && err == nil && group == unix.Getpgrp()
 }
 
-// becomeRoot makes the caller root in the new user namespace. When the caller is
-// root already, all other ids stay what they are, so that root can still write
-// to others' files and start programs as somebody else; the kernel lets nobody
-// else map more than themselves (user_namespaces(7)).
+// becomeRoot makes the caller root in the new user namespace. When the caller is already
+// root, all other ids stay the same, so that root can still write to files of others and
+// start programs as another user. The kernel does not let other users map ids other than
+// their own (user_namespaces(7)).
 func becomeRoot(to *syscall.SysProcAttr) error {
 	if os.Geteuid() != 0 {
 		to.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
@@ -261,7 +257,7 @@ func becomeRoot(to *syscall.SysProcAttr) error {
 	if to.GidMappings, err = sameIDs("/proc/thread-self/gid_map"); err != nil {
 		return err
 	}
-	// A sandbox in an ordinary user's sandbox has to deny it as well.
+	// A sandbox inside an ordinary user's sandbox has to deny it as well.
 	allowed, err := os.ReadFile("/proc/thread-self/setgroups")
 	to.GidMappingsEnableSetgroups = strings.TrimSpace(string(allowed)) == "allow"
 	return err
@@ -284,10 +280,9 @@ func sameIDs(table string) ([]syscall.SysProcIDMap, error) {
 	return all, nil
 }
 
-// Init is the first thing that the main function of a program that calls
-// [Run] must do. When the program was started as PID 1 of a sandbox, it
-// does that work, and main must exit with the code it returns; otherwise it does
-// nothing and isInit is false.
+// Init must be the first call in the main function of a program that calls [Run]. When the
+// program was started as PID 1 of a sandbox, Init does that work, and main must exit with
+// the returned code; otherwise it does nothing and isInit is false.
 func Init() (exitCode int, isInit bool) {
 	if os.Args[0] != initName || os.Getpid() != 1 || len(os.Args) < 4 {
 		return 0, false
@@ -297,8 +292,8 @@ func Init() (exitCode int, isInit bool) {
 	unix.CloseOnExec(wireFD)
 	failure := os.NewFile(failureFD, "failure")
 
-	// Caught, so that they do not kill PID 1, and dropped: those for the
-	// command come through the pipe.
+	// Caught, so that they do not kill PID 1, and dropped: the signals for the command come
+	// through the pipe.
 	for _, s := range forwarded {
 		if !signal.Ignored(s) {
 			signal.Notify(make(chan os.Signal, 1), s)
@@ -308,7 +303,7 @@ func Init() (exitCode int, isInit bool) {
 	foreground := os.Args[1] == strconv.FormatBool(true)
 	command, failed := startInside(foreground, os.Args[2], os.Args[3:])
 	if failed != nil {
-		// When this cannot be written the caller is gone, and nobody asks why.
+		// When this fails, the caller is gone, and nothing reads it.
 		_ = json.NewEncoder(failure).Encode(failed)
 		return initFailed, true
 	}
@@ -323,21 +318,21 @@ func Init() (exitCode int, isInit bool) {
 	return reap(command), true
 }
 
-// Namespaces that are made in a sandbox have a table of TCP connections of their
-// own, where the kernel offers that (Linux 6.1, commit d1e5e6408b30): 2^11 hash
-// chains. The table that all namespaces share otherwise has 2^18 on a machine of 24
-// GiB, and whoever lists the sockets of one namespace has all of them walked
-// (tcp_diag_dump), which was a tenth of the suite's processor time. What is in the
-// table, and what the kernel makes of it, is the same.
+// Namespaces that are made inside a sandbox get their own table of TCP connections, where
+// the kernel supports that (Linux 6.1, commit d1e5e6408b30), with 2^11 hash chains. The
+// table that all namespaces share otherwise has 2^18 on a machine of 24 GiB, and listing
+// the sockets of one namespace walks all of them (tcp_diag_dump), which took a tenth of the
+// suite's processor time. The content of the table and the behaviour of the kernel are the
+// same.
 const (
 	childTables  = "/proc/sys/net/ipv4/tcp_child_ehash_entries"
 	childEntries = "2048"
 )
 
-// startInside makes the sandbox's insides and starts the command in them.
+// startInside prepares the inside of the sandbox and starts the command in it.
 func startInside(foreground bool, path string, argv []string) (pid int, failed *refusal) {
-	// /proc comes last: when everything else was allowed, its refusal has a
-	// reason of its own (see explain).
+	// /proc comes last: when everything else was permitted, its refusal has a special
+	// reason (see explain).
 	for _, step := range []struct {
 		name string
 		do   func() error
@@ -350,7 +345,7 @@ func startInside(foreground bool, path string, argv []string) (pid int, failed *
 			return netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}})
 		}},
 		{"choose the size of tables", func() error {
-			_ = os.WriteFile(childTables, []byte(childEntries), 0) // or do without
+			_ = os.WriteFile(childTables, []byte(childEntries), 0) // optional
 			return nil
 		}},
 		{"ask for BPF", func() error {
@@ -358,7 +353,7 @@ func startInside(foreground bool, path string, argv []string) (pid int, failed *
 			if err != nil {
 				return err
 			}
-			_ = mountBPF(caller) // or do without
+			_ = mountBPF(caller) // optional
 			return caller.Close()
 		}},
 		{mountProc, func() error {
@@ -380,23 +375,23 @@ func startInside(foreground bool, path string, argv []string) (pid int, failed *
 	return pid, nil
 }
 
-// deliver sends the signals whose numbers it reads, and ends everything when
-// the caller is gone.
+// deliver sends the signals whose numbers it reads, and kills everything when the caller is
+// gone.
 func deliver(signals io.Reader, target int) {
 	number := make([]byte, 1)
 	for {
 		if _, err := io.ReadFull(signals, number); err != nil {
-			// The parent death signal did this already, unless the caller died
-			// before it was asked for. -1 is every process but PID 1.
+			// The parent death signal has done this already, unless the caller died before
+			// it was set. -1 is every process except PID 1.
 			_ = unix.Kill(-1, unix.SIGKILL)
 			return
 		}
-		// The error says that the command has ended, which reap knows.
+		// An error means that the command has ended, which reap notices.
 		_ = unix.Kill(target, unix.Signal(number[0]))
 	}
 }
 
-// reap waits for orphans, which are PID 1's to wait for, until the command ends.
+// reap waits for orphans, as PID 1 has to, until the command ends.
 func reap(command int) (exitCode int) {
 	for {
 		var status unix.WaitStatus
@@ -404,7 +399,7 @@ func reap(command int) (exitCode int) {
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
-			return initFailed // no child left: cannot be, before the command ended
+			return initFailed // no child left: impossible before the command ended
 		case pid == command:
 			return exitStatus(syscall.WaitStatus(status))
 		}

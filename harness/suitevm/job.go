@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package suitevm runs a command in a machine of its own, with labs of its own: the
-// whole suite on another kernel. Nothing of the machine outlives the process that
+// Package suitevm runs a command in a virtual machine of its own, which has labs of its
+// own: the whole suite on another kernel. Nothing of the machine outlives the process that
 // booted it.
 package suitevm
 
@@ -30,72 +30,72 @@ import (
 	"twlab/harness/kernel"
 )
 
-// Job is a command that runs in a machine of its own, with labs of its own: the
-// suite on another kernel.
+// Job is a command that runs in a virtual machine of its own, which has labs of its own:
+// the suite on another kernel.
 type Job struct {
 	vm.Host
 	Kernel kernel.Image
-	// Processors is how many the machine has; 0 is one.
+	// Processors is the number of processors of the machine; 0 is one.
 	Processors int
-	// VirtualTime lets idle time pass at once: the machine is emulated, and its clock
-	// counts instructions and jumps to the next timer when there are none. It
-	// has one processor then.
+	// VirtualTime enables virtual time, where idle time passes at once: the machine is
+	// emulated, and its clock counts instructions and jumps to the next timer when there
+	// are none. The machine then has one processor.
 	VirtualTime bool
-	// Argv is the command, the path of a program here that becomes its path in
-	// the machine. Files are further files that it needs, at the same paths.
-	// Programs that are linked dynamically bring their libraries.
+	// Argv is the command: its first element is the path of a program here, which has the
+	// same path in the machine. Files are further files that it needs, at the same paths.
+	// The libraries of dynamically linked programs are added.
 	Argv  []string
 	Files []string
 	Env   []string
-	// Sysctls are set in the machine before the command begins.
+	// Sysctls are set in the machine before the command starts.
 	Sysctls []SysctlValue
-	// Results is a directory here, and the path of it there: what the command has
-	// written there is brought back when it has ended.
+	// Results is a directory here, with the same path in the machine: files that the
+	// command has written there are brought back when it has ended.
 	Results string
-	// Output gets what the command prints, as it comes.
+	// Output receives what the command prints, as it comes.
 	Output io.Writer
-	// Interrupts are passed on to the command, up to the third, which ends the
-	// machine; nil is none.
+	// Interrupts are passed on to the command. The third one ends the machine. nil means
+	// none.
 	Interrupts <-chan os.Signal
-	// Timeout is how long the job may take, with the machine's boot, by the clock
-	// of whoever waits for it. The machine's own clock cannot tell: where idle
-	// time passes at once, it is days ahead. 0 is no limit. See [ErrTimeout].
+	// Timeout is how long the job may take, with the boot of the machine, by the clock of
+	// the host. The machine's own clock is not suitable: with virtual time it is days
+	// ahead. 0 means no limit. See [ErrTimeout].
 	Timeout time.Duration
-	// Grace is how long the command may go on after the interrupt that the timeout
-	// is to it, before it is killed; 0 is a minute, which is long for a suite that
-	// ends in good order, and short for whoever waits.
+	// Grace is how long the command may continue after the interrupt that it gets at the
+	// Timeout, before it is killed. 0 means one minute, which is enough for a suite to end
+	// in good order.
 	Grace time.Duration
 
 	over <-chan time.Time // instead of Timeout, for tests
 }
 
-// SysctlValue is what a sysctl of the machine is to be set to.
+// SysctlValue is a sysctl of the machine and the value to set.
 type SysctlValue = agent.SysctlValue
 
-// ErrTimeout is wrapped by the error of [Run] when the job's Timeout has ended its
-// command. What the command has written is brought back nevertheless.
-var ErrTimeout = errors.New("the time of the job is over")
+// ErrTimeout is wrapped by the error of [Run] when the job's Timeout has ended its command.
+// What the command has written is brought back all the same.
+var ErrTimeout = errors.New("the job has exceeded its time")
 
-// JobMemory is how many MiB a machine with a job has unless it says otherwise.
+// JobMemory is the default memory in MiB of a machine with a job.
 const JobMemory = 2048
 
-// jobMaxSilence is how long a machine with a job may be silent, while it boots and
-// later, when it is asked every second whether it is alive.
+// jobMaxSilence is how long a machine with a job may be silent while it boots, and later,
+// when it is asked every second whether it is alive.
 const (
 	jobMaxSilence = 2 * time.Minute
 	askEvery      = time.Second
 )
 
-// jobModules are the modules that labs and their observations have use for, each if
-// it is there.
+// jobModules lists the modules that labs and their observations use; each is loaded if it
+// exists.
 func jobModules() []string {
 	return []string{
 		"virtio_pci", "virtio_console",
 		"veth", "tun", "af_packet", "packet_diag", "inet_diag", "tcp_diag",
 		"nf_conntrack", "nf_conntrack_netlink", "nf_nat",
-		// Up to 4.18 a family of addresses was a module of its own, which a rule asks
-		// the kernel for ("nf_conntrack-2"), and so was its part of nf_tables up to
-		// 4.16 ("nft-afinfo-2").
+		// Up to 4.18 an address family was a module of its own, which a rule requests from
+		// the kernel ("nf_conntrack-2"), and so was its part of nf_tables up to 4.16
+		// ("nft-afinfo-2").
 		"nf_conntrack_ipv4", "nf_tables_ipv4", "nft_masq_ipv4",
 		"nf_tables", "nft_compat", "nft_chain_nat", "nft_chain_nat_ipv4", "nft_counter", "nft_ct", "nft_nat", "nft_masq", "nft_log",
 		"ip_tables", "iptable_filter", "iptable_nat", "iptable_raw", "iptable_mangle",
@@ -106,8 +106,8 @@ func jobModules() []string {
 	}
 }
 
-// CheckJob finds what must fail a job, before anything is started or built: an
-// image that is no kernel, modules that are none, no QEMU, too little memory.
+// CheckJob returns what must make a job fail, before anything is started or built: a file
+// that is not a kernel image, a directory without modules, no QEMU, too little memory.
 func CheckJob(j Job) error {
 	_, _, err := j.check()
 	return err
@@ -126,10 +126,10 @@ func (j *Job) check() (release kernel.Release, available vm.Modules, err error) 
 	return release, available, j.EnoughMemory(1)
 }
 
-// Run does the job and returns the exit status of its command. The error says
-// that there is none; it is a *guest.DeadError when the machine died. With one that wraps
-// [ErrTimeout] there may be a status, that of a command which ends in good order when
-// it is interrupted, and 0 is none.
+// Run runs the job and returns the exit status of its command. An error normally means that
+// there is no status; it is a *guest.DeadError when the machine died. With an error that
+// wraps [ErrTimeout] there may be a status: that of a command which ends in good order when
+// it is interrupted. 0 then means none.
 func Run(ctx context.Context, j Job) (status int, err error) {
 	release, p, err := j.assemble(ctx)
 	if err != nil {
@@ -160,13 +160,13 @@ func Run(ctx context.Context, j Job) (status int, err error) {
 		return 0, q.PostMortem(errors.Join(err, context.Cause(ctx), told.timeout()), release, p.Accelerator)
 	}
 	if status == 0 {
-		return 0, nil // it was done when the time was over
+		return 0, nil // the command has succeeded, so its time does not matter
 	}
 	return status, told.timeout()
 }
 
-// InitramfsSize is how many bytes the machine of the job would unpack in the
-// beginning.
+// InitramfsSize returns the size in bytes of the initramfs that the machine of the job
+// would unpack at boot.
 func (j Job) InitramfsSize(ctx context.Context) (bytes int64, err error) {
 	_, p, err := j.assemble(ctx)
 	if err != nil {
@@ -187,7 +187,7 @@ func (j Job) maxSilence() time.Duration {
 	return jobMaxSilence
 }
 
-// assemble looks whether the job can be done, and plans it.
+// assemble checks whether the job can be done, and plans its machine.
 func (j *Job) assemble(ctx context.Context) (release kernel.Release, p vm.Plan, err error) {
 	release, available, err := j.check()
 	if err == nil {
@@ -196,18 +196,18 @@ func (j *Job) assemble(ctx context.Context) (release kernel.Release, p vm.Plan, 
 	return release, p, err
 }
 
-// plan collects what the machine is made of.
+// plan describes the machine.
 func (j Job) plan(ctx context.Context, release kernel.Release, available vm.Modules) (p vm.Plan, err error) {
 	p = vm.Plan{
 		Image: j.Kernel.Path, Memory: j.MemoryMiB, Processors: j.Processors, Accelerator: j.Accelerator,
 		Virtio: available.Has("virtio_console"),
-		IPv6:   true, // the observations of the host's network look at it too
+		IPv6:   true, // the observations of the host's network include it
 	}
 	switch {
 	case j.VirtualTime:
 		p.Accelerator, p.Processors = vm.TCG, 1
-		// Two nanoseconds an instruction, about as many as the emulation takes
-		// when it is quick, so that work lasts about as long as it seems to.
+		// Two nanoseconds per instruction, about the speed of the emulation when it is
+		// fast, so that work takes about as long as the machine's clock shows.
 		p.Extra = []string{"-icount", "shift=1,sleep=off"}
 		p.Calm = true
 	case p.Accelerator == vm.Automatic:
@@ -223,7 +223,7 @@ func (j Job) plan(ctx context.Context, release kernel.Release, available vm.Modu
 	return p, err
 }
 
-// files are what the command needs, and the job itself.
+// files returns the files that the command needs, and the job itself.
 func (j Job) files(release kernel.Release, virtio bool) ([]cpio.Record, error) {
 	var all programs
 	for _, path := range append(slices.Clip(j.Files), j.Argv[0]) {
@@ -246,10 +246,10 @@ func (j Job) files(release kernel.Release, virtio bool) ([]cpio.Record, error) {
 	return append(all.records, cpio.StaticFile(path, string(content), 0o644)), nil
 }
 
-// errNoStatus is what a job ends by whose machine says nothing of its command.
+// errNoStatus means that the machine ended before it reported the status of its command.
 var errNoStatus = errors.New("the machine ended before its command did")
 
-// receive reads what a job tells of itself.
+// receive reads the archive of a job.
 func receive(from *tar.Reader, output io.Writer, results *os.Root) (status int, err error) {
 	for {
 		entry, err := from.Next()
@@ -289,11 +289,11 @@ func keep(name string, from io.Reader, results *os.Root) (err error) {
 	return errors.Join(err, file.Close())
 }
 
-// patient reads from a line on which something comes every now and then.
+// patient reads from a line that must not be silent for too long.
 type patient struct {
 	from       net.Conn
 	maxSilence time.Duration
-	begun      bool // it has said its first word, before which it boots
+	begun      bool // it has sent something; before that it boots
 }
 
 func (p *patient) Read(into []byte) (int, error) {
@@ -312,14 +312,14 @@ func (p *patient) Read(into []byte) (int, error) {
 	return n, err
 }
 
-// mostInterrupts is how many interrupts it takes to end a machine that does not end
-// by itself. The suite ends in good order at the first and at once at the second.
+// mostInterrupts is the number of the interrupt that ends the machine. The suite ends in
+// good order at the first and at once at the second.
 const mostInterrupts = 3
 
 const defaultGrace = time.Minute
 
-// teller tells a machine of interrupts and of the end of its time, and asks it
-// whether it is alive.
+// teller sends interrupts and the end of the time to a machine, and asks it whether it is
+// alive.
 type teller struct {
 	job      Job
 	machine  *vm.Process
@@ -327,7 +327,7 @@ type teller struct {
 	expired  atomic.Bool   // the timeout has come
 }
 
-// timeout is the error when it has.
+// timeout returns the error when the timeout has come.
 func (t *teller) timeout() error {
 	if !t.expired.Load() {
 		return nil
@@ -335,7 +335,7 @@ func (t *teller) timeout() error {
 	return fmt.Errorf("%w: %v by the clock outside of the machine", ErrTimeout, t.job.Timeout)
 }
 
-// tell tells until the job is finished.
+// tell works until the job is finished.
 func (t *teller) tell() {
 	asking := time.NewTicker(askEvery)
 	defer asking.Stop()

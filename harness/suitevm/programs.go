@@ -18,15 +18,14 @@ import (
 	"twlab/harness/kernel"
 )
 
-// programs collects files for a machine, each at the path that it has here, with
-// the shared libraries that they need.
+// programs collects files for a machine, each at the same path as here, with the shared
+// libraries that they need.
 type programs struct {
 	records []cpio.Record
 	seen    map[string]bool
 }
 
-// libraryDirs are where the dynamic linker looks by itself, on Debian and on
-// Fedora.
+// libraryDirs are the default directories of the dynamic linker, on Debian and on Fedora.
 func libraryDirs() []string {
 	return []string{
 		"/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu",
@@ -34,7 +33,7 @@ func libraryDirs() []string {
 	}
 }
 
-// add collects a file, whatever links lead to it, under the name at.
+// add collects a file, also through links, under the name at.
 func (p *programs) add(at, path string) error {
 	if p.seen[at] {
 		return nil
@@ -54,11 +53,11 @@ func (p *programs) add(at, path string) error {
 	return nil
 }
 
-// addLibraries collects what an ELF file is linked with; other files need nothing.
+// addLibraries collects the libraries of an ELF file; other files need none.
 func (p *programs) addLibraries(path string) error {
 	file, err := elf.Open(path)
 	var format *elf.FormatError
-	if errors.As(err, &format) || errors.Is(err, io.EOF) { // EOF: shorter than what ELF begins with
+	if errors.As(err, &format) || errors.Is(err, io.EOF) { // EOF: shorter than the ELF header
 		return nil
 	}
 	if err != nil {
@@ -106,14 +105,14 @@ func iptablesNames() []string {
 	return []string{"iptables", "iptables-save", "iptables-restore", "iptables-legacy-save", "iptables-nft-save"}
 }
 
-// iptablesFor is the program here that is to be called so there.
+// iptablesFor returns the program here that the machine gets under this name.
 //
-// On old kernels the one that writes nf_tables, which most systems have chosen, does
-// not do for NAT. Before Linux 4.18 ("netfilter: nf_nat: add nat type hooks to nat
-// core") a chain translates what passes it only, so that of a connection that
-// POSTROUTING has translated the replies stay as they are. And whatever else has a
-// chain of that kind decides first, as iptable_nat has in every namespace before 4.7
-// ("netfilter: xtables: don't hook tables by default").
+// Most systems use the iptables that writes nf_tables, which is not suitable for NAT on old
+// kernels. Before Linux 4.18 ("netfilter: nf_nat: add nat type hooks to nat core") a chain
+// translates only the packets that pass it, so the replies of a connection that POSTROUTING
+// has translated are not translated back. Also, any other NAT chain decides first, such as
+// that of iptable_nat, which every namespace has before 4.7 ("netfilter: xtables: don't
+// hook tables by default").
 func iptablesFor(release kernel.Release, name string) string {
 	backend, own := strings.CutPrefix(name, "iptables")
 	if own && release.Before(4, 18) && !strings.HasPrefix(backend, "-legacy") && !strings.HasPrefix(backend, "-nft") {
@@ -122,8 +121,8 @@ func iptablesFor(release kernel.Release, name string) string {
 	return name
 }
 
-// addIPTables collects iptables, as this system has chosen it where the kernel can
-// use that, and its extensions.
+// addIPTables collects iptables and its extensions: the variant that this system has
+// chosen, if the kernel can use it.
 func (p *programs) addIPTables(release kernel.Release, lookPath func(string) (string, error)) error {
 	for _, name := range iptablesNames() {
 		path, err := lookPath(iptablesFor(release, name))
@@ -156,8 +155,8 @@ func (p *programs) addIPTables(release kernel.Release, lookPath func(string) (st
 	return nil
 }
 
-// balancerNames are the programs that balance in some labs. Whoever wants one that
-// is not here hears so in the machine.
+// balancerNames are the programs that balance in some labs. When one is not installed here,
+// a lab that needs it fails in the machine.
 func balancerNames() []string { return []string{"haproxy"} }
 
 // addBalancers collects those that are installed.

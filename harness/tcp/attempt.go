@@ -14,36 +14,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultBudget is how long an attempt waits for the kernel's outcome unless it
-// says otherwise: longer than every failure that a lab with a small
-// net.ipv4.tcp_syn_retries can bring about.
+// DefaultBudget is how long an attempt without a Budget waits for the kernel's outcome:
+// longer than every failure that a lab with a small net.ipv4.tcp_syn_retries can cause.
 const DefaultBudget = 30 * time.Second
 
 // Attempt is one connect(2).
 type Attempt struct {
 	// To is the destination.
 	To netip.AddrPort
-	// From, when it is not zero, is bound with bind(2) first. Port 0 lets the
-	// kernel choose the port, an invalid address the address.
+	// From, when it is not zero, is the source that is bound with bind(2) first. With port
+	// 0 the kernel chooses the port, with an invalid address the address.
 	From netip.AddrPort
 	// ReuseAddr sets SO_REUSEADDR before bind(2).
 	ReuseAddr bool
-	// LatePort, with a From of port 0, leaves the choice of the port to
-	// connect(2), which knows the destination (IP_BIND_ADDRESS_NO_PORT, Linux
-	// 4.2; an older kernel makes it an error).
+	// LatePort, with a From of port 0, leaves the choice of the port to connect(2), which
+	// knows the destination (IP_BIND_ADDRESS_NO_PORT, Linux 4.2). On an older kernel it is
+	// an error.
 	LatePort bool
 	// ISN, when it is not 0, is the initial sequence number (TCP_REPAIR and
 	// TCP_QUEUE_SEQ; needs CAP_NET_ADMIN).
 	ISN uint32
-	// NotBefore, when it is not 0, is the moment on the machine's own
-	// CLOCK_MONOTONIC that connect(2) waits for, so that its SYN leaves in one
-	// certain millisecond. A moment that is over a second off is an error.
+	// NotBefore, when it is not 0, is a time on the machine's own CLOCK_MONOTONIC.
+	// connect(2) waits for it, so that the SYN leaves in one certain millisecond. A time
+	// that is more than a second ahead is an error.
 	NotBefore time.Duration
-	// Budget is how long we wait for the kernel's outcome, and then again for
-	// the Ending; 0 means DefaultBudget. When it ends first, the outcome is
-	// Undecided, or the End is.
+	// Budget limits the wait for the kernel's outcome, and then again the wait for the
+	// Ending; 0 means DefaultBudget. When it ends first, the outcome is Undecided, or
+	// End.Undecided is set.
 	Budget time.Duration
-	// Ending is what becomes of the connection.
+	// Ending says what to do with the connection.
 	Ending Ending
 }
 
@@ -54,37 +53,37 @@ func (a *Attempt) budget() time.Duration {
 	return a.Budget
 }
 
-// Result is what came of an Attempt.
+// Result describes the result of an Attempt.
 type Result struct {
 	Outcome Outcome
 	// Errno is the kernel's error number; 0 for Connected and Undecided.
 	Errno syscall.Errno
-	// Waited is the time from the call of Attempt to that of connect(2): attempts
-	// of one call are begun one after the other.
+	// Waited is the time from the call of Attempt to that of connect(2): the attempts of
+	// one call start one after the other.
 	Waited time.Duration
 	// Took is the time from the call of connect(2) to the outcome.
 	Took time.Duration
-	// End is how the connection of a Connected attempt ended. It is reset when
-	// the peer did not do what the Ending waits for.
+	// End describes how the connection of a Connected attempt ended. The connection is
+	// reset when the peer did not do what the Ending waits for.
 	End End
-	// Lasted is the time from the outcome of a Connected attempt until its
-	// End; 0 when it keeps the connection.
+	// Lasted is the time from the outcome of a Connected attempt to its End; 0 when the
+	// connection is kept.
 	Lasted time.Duration
-	// Local is the address and port the kernel connected from; zero when there
-	// was none.
+	// Local is the address and port that the kernel connected from; zero when there was
+	// none.
 	Local netip.AddrPort
-	// SYNs is how often the SYN was sent until the outcome: once, and
-	// tcpi_total_retrans times more. It is 0 when the kernel refused before it
-	// sent one.
+	// SYNs is the number of SYNs sent until the outcome: 1 + tcpi_total_retrans. It is 0
+	// when the kernel refused before it sent one.
 	SYNs int
-	// Timestamps tells whether the handshake agreed on the TCP timestamps
-	// option (TCPI_OPT_TIMESTAMPS, RFC 7323).
+	// Timestamps reports whether the handshake agreed on the TCP timestamps option
+	// (TCPI_OPT_TIMESTAMPS, RFC 7323).
 	Timestamps bool
-	// Conn is the open connection of a Connected attempt that keeps it; else zero.
+	// Conn is the open connection of a Connected attempt that keeps it; otherwise zero.
 	Conn Handle
 }
 
-// String is one line: outcome, SYNs and time, and an end that was not as wanted.
+// String returns one line: outcome, SYNs and time, and the end when it differs from the
+// Ending.
 func (o Result) String() string {
 	s := o.Attempted()
 	if err := o.End.Err(); err != nil {
@@ -93,7 +92,7 @@ func (o Result) String() string {
 	return s
 }
 
-// Attempted is [Outcome.String] without the end.
+// Attempted is [Result.String] without the end.
 func (o Result) Attempted() string {
 	s := fmt.Sprintf("%s from %v after %d SYN(s) in %v", o.Outcome, o.Local, o.SYNs, o.Took.Round(10*time.Microsecond))
 	if o.Errno != 0 {
@@ -102,13 +101,12 @@ func (o Result) Attempted() string {
 	return s
 }
 
-// Attempt makes all attempts, in order and without waiting for one before the
-// next, and returns when each has its outcome and its ending. The outcomes are
-// in the order of the attempts. What the network and the peer do is an outcome,
-// also when a connection ends otherwise than its Ending says ([Result.End]). An
-// error means that something else failed (a bad address, no privilege for ISN, a
-// kernel without LatePort, no descriptors, the end of ctx); the connections made
-// until then are closed.
+// Attempt starts all attempts in order, without waiting between them, and returns when each
+// has its outcome and its ending. The results are in the order of the attempts. Everything
+// that the network and the peer do is a result, also when a connection ends differently
+// from its Ending ([Result.End]). An error means that something else failed (a bad address,
+// no privilege for ISN, a kernel without LatePort, no descriptors, the end of ctx); the
+// connections made until then are closed.
 func (h *Host) Attempt(ctx context.Context, attempts []Attempt) (outcomes []Result, err error) {
 	called := time.Now()
 	tries := make([]try, len(attempts))
@@ -145,7 +143,7 @@ func (h *Host) Attempt(ctx context.Context, attempts []Attempt) (outcomes []Resu
 	return outcomes, nil
 }
 
-// Connect is [Host.Attempt] for one.
+// Connect is [Host.Attempt] for one attempt.
 func (h *Host) Connect(ctx context.Context, a Attempt) (Result, error) {
 	outcomes, err := h.Attempt(ctx, []Attempt{a})
 	if err != nil {
@@ -154,7 +152,7 @@ func (h *Host) Connect(ctx context.Context, a Attempt) (Result, error) {
 	return outcomes[0], nil
 }
 
-// begin has all attempts call connect(2).
+// begin calls connect(2) for all attempts.
 func (h *Host) begin(ctx context.Context, tries []try) error {
 	return h.inside(func() error {
 		for i := range tries {
@@ -192,7 +190,7 @@ func (h *Host) finishAll(ctx context.Context, tries []try) error {
 	return nil
 }
 
-// keepAll gives each connection that is kept its handle, or none of them.
+// keepAll gives a handle to each connection that is kept, or to none of them.
 func (h *Host) keepAll(tries []try) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -212,7 +210,7 @@ type try struct {
 	Attempt
 	began  time.Time
 	socket *socket // nil once it is closed or has a handle
-	state  uint8   // of the socket, when we looked last
+	state  uint8   // of the socket, at the last look
 	out    Result
 	err    error
 }
@@ -225,7 +223,7 @@ func (t *try) start() (err error) {
 	return t.connect()
 }
 
-// connect calls connect(2) on the socket, from anywhere.
+// connect calls connect(2) on the socket; it need not run in the namespace.
 func (t *try) connect() error {
 	to, err := toSockaddr(t.To)
 	if err != nil {
@@ -250,8 +248,8 @@ func (t *try) connect() error {
 		return t.decide("connect", err)
 	}
 	t.out.SYNs = 1
-	// A port that connect(2) chose is forgotten when the attempt fails
-	// (inet_put_port), so ask now.
+	// The kernel forgets the port that connect(2) chose when the attempt fails
+	// (inet_put_port), so read it now.
 	if t.out.Local, err = t.socket.local(); err != nil {
 		return err
 	}
@@ -260,8 +258,8 @@ func (t *try) connect() error {
 	return err
 }
 
-// waitFor waits until the moment on CLOCK_MONOTONIC. It sleeps until shortly
-// before and then keeps the processor busy, because no sleep ends on time.
+// waitFor waits until a time on CLOCK_MONOTONIC. It sleeps until shortly before and then
+// keeps the processor busy, because a sleep never ends exactly on time.
 func waitFor(moment time.Duration) error {
 	const far, near = time.Second, time.Millisecond
 	if ahead := moment - monotonic(); ahead > far {
@@ -283,7 +281,7 @@ func waitFor(moment time.Duration) error {
 	return nil
 }
 
-// bind honours From. A refusal of the kernel is the attempt's outcome.
+// bind binds the socket to From. When the kernel refuses, that is the attempt's outcome.
 func (t *try) bind() error {
 	fd := t.socket.fd
 	if t.ReuseAddr {
@@ -310,8 +308,8 @@ func (t *try) bind() error {
 	return nil
 }
 
-// lacking says of a kernel that does not know a socket option since which release
-// of Linux there is one.
+// lacking adds to the error of a kernel without a socket option the Linux release that
+// introduced it.
 func lacking(err error, since string) error {
 	if errors.Is(err, unix.ENOPROTOOPT) {
 		return fmt.Errorf("this kernel lacks it, Linux %s has it: %w", since, err)
@@ -319,9 +317,9 @@ func lacking(err error, since string) error {
 	return err
 }
 
-// setISN makes connect(2) keep a sequence number of our choice: tcp_v4_connect
-// picks one only when write_seq is 0. It must come before SO_REUSEADDR, which
-// leaving repair mode clears (do_tcp_setsockopt, TCP_REPAIR_OFF).
+// setISN makes connect(2) use a sequence number of our choice: tcp_v4_connect picks one
+// only when write_seq is 0. It must come before SO_REUSEADDR, which leaving repair mode
+// clears (do_tcp_setsockopt, TCP_REPAIR_OFF).
 func setISN(fd int, isn uint32) error {
 	// The kernel sends write_seq itself as the SYN's sequence number.
 	if err := enterRepair(fd); err != nil {
@@ -352,8 +350,8 @@ func enterRepair(fd int) error {
 }
 
 // leaveRepair ends repair mode without a window probe where the kernel can
-// (TCP_REPAIR_OFF_NO_WP, Linux 4.19). Before, an established connection sends one,
-// which bears the connection's new clock.
+// (TCP_REPAIR_OFF_NO_WP, Linux 4.19). An older kernel sends one on an established
+// connection, and it carries the connection's new clock.
 func leaveRepair(fd int) error {
 	err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, repairOffNoProbe)
 	if errors.Is(err, unix.EINVAL) {
@@ -376,7 +374,7 @@ func (t *try) finished() bool {
 	return t.out.Outcome != "" && (t.socket == nil || t.Ending == KeepOpen)
 }
 
-// finish waits for the outcome and carries out the ending.
+// finish waits for the outcome and applies the ending.
 func (t *try) finish(ctx context.Context, h *Host) error {
 	if t.out.Outcome == "" {
 		if err := t.awaitOutcome(ctx); err != nil {
@@ -387,7 +385,7 @@ func (t *try) finish(ctx context.Context, h *Host) error {
 		return nil
 	}
 	s := t.socket
-	t.socket = nil // whatever happens now, it is closed
+	t.socket = nil // in any case it is closed from here on
 	var err error
 	if t.Ending.waits() {
 		t.out.End, err = h.finish(ctx, s, t.To, t.Ending, t.Budget)
@@ -423,8 +421,8 @@ func (t *try) awaitOutcome(ctx context.Context) error {
 	}
 }
 
-// giveUp decides when our budget has ended. It looks once more, because a SYN that
-// is sent again wakes nobody.
+// giveUp sets the outcome when our budget has ended. It looks at the socket once more,
+// because the retransmission of a SYN wakes no waiting call.
 func (t *try) giveUp() error {
 	var done bool
 	err := t.socket.control(func(fd int) (err error) {
@@ -441,9 +439,9 @@ func (t *try) giveUp() error {
 	return t.dropFailed()
 }
 
-// look notes what the socket knows, and decides when connect(2) is through. The
-// state tells a completed handshake from a spurious wake-up, SO_ERROR says why
-// it failed.
+// look notes what the socket knows, and sets the outcome when connect(2) is finished. The
+// state distinguishes a completed handshake from a spurious wake-up; SO_ERROR says why it
+// failed.
 func (t *try) look(fd int) (done bool, err error) {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {

@@ -12,18 +12,18 @@ import (
 
 // ClockReading is a connection's timestamp clock at one moment.
 type ClockReading struct {
-	// Ticks is what a segment sent now would say (TCP_TIMESTAMP). A tick is 1 ms
+	// Ticks is the timestamp value of a segment sent now (TCP_TIMESTAMP). A tick is 1 ms
 	// since Linux 4.13 (TCP_TS_HZ) and 1/HZ s before.
 	Ticks uint32
-	// At is the moment on the machine's own CLOCK_MONOTONIC, in the same
-	// millisecond in which Ticks was read.
+	// At is the time on the machine's own CLOCK_MONOTONIC, in the same millisecond in which
+	// Ticks was read.
 	At time.Duration
 }
 
-// Clock reads the timestamp clock of one connection (Linux 3.9). That takes one
-// to two milliseconds: since Linux 6.7 the lowest bit tells the unit of the clock
-// (do_tcp_getsockopt), so that an odd number reads as one less, and only two
-// readings in successive milliseconds show which one is even.
+// Clock reads the timestamp clock of one connection (Linux 3.9). That takes one to two
+// milliseconds: since Linux 6.7 the lowest bit of the value says which unit the clock has
+// (do_tcp_getsockopt), so an odd value can be read as one less. Only two readings in
+// successive milliseconds show which one is even.
 func (h *Host) Clock(conn Handle) (ClockReading, error) {
 	s, err := h.socket(conn)
 	if err != nil {
@@ -41,7 +41,7 @@ func (h *Host) Clock(conn Handle) (ClockReading, error) {
 				}
 			}
 			if second.At.Milliseconds() == first.At.Milliseconds()+1 {
-				return nil // nobody kept us waiting in between
+				return nil // no pause in between
 			}
 		}
 	})
@@ -54,9 +54,8 @@ func (h *Host) Clock(conn Handle) (ClockReading, error) {
 	return second, nil
 }
 
-// RTO is the retransmission timeout of one connection now (tcpi_rto of TCP_INFO).
-// Each acknowledgement may change it (tcp_set_rto); it is never below 200 ms
-// (TCP_RTO_MIN).
+// RTO reads the current retransmission timeout of one connection (tcpi_rto of TCP_INFO).
+// Each acknowledgement may change it (tcp_set_rto); it is never below 200 ms (TCP_RTO_MIN).
 func (h *Host) RTO(conn Handle) (rto time.Duration, err error) {
 	s, err := h.socket(conn)
 	if err != nil {
@@ -86,18 +85,18 @@ func readClock(fd int) (ClockReading, error) {
 	}
 }
 
-// monotonic is CLOCK_MONOTONIC, which timestamps come from (tcp_clock_ns).
+// monotonic reads CLOCK_MONOTONIC, which timestamps come from (tcp_clock_ns).
 func monotonic() time.Duration {
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // cannot fail for this clock
 	return time.Duration(now.Nano())
 }
 
-// AdvanceClock moves the timestamp clock of one established connection by a
-// number of ticks, as if its host had been up for that much longer (TCP_REPAIR
-// and TCP_TIMESTAMP, Linux 3.9; needs CAP_NET_ADMIN). A tick is 1 ms since Linux
-// 4.13 (TCP_TS_HZ) and 1/HZ s before. The number must be even, because since
-// Linux 6.7 the lowest bit chooses the unit of the clock.
+// AdvanceClock advances the timestamp clock of one established connection by a number of
+// ticks, as if its host had been up for that much longer (TCP_REPAIR and TCP_TIMESTAMP,
+// Linux 3.9; needs CAP_NET_ADMIN). A tick is 1 ms since Linux 4.13 (TCP_TS_HZ) and 1/HZ s
+// before. The number must be even, because since Linux 6.7 the lowest bit selects the unit
+// of the clock.
 func (h *Host) AdvanceClock(conn Handle, ticks int32) error {
 	s, err := h.socket(conn)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Send writes up to n bytes to a connection, as many as the kernel takes without
-// waiting (its send buffer and the peer's window decide), and returns how many.
+// Send writes up to n bytes to a connection and returns how many the kernel took. It does
+// not wait: the send buffer and the peer's window decide how many that are.
 func (h *Host) Send(conn Handle, n int) (taken int, err error) {
 	s, err := h.connection(conn)
 	if err != nil {
@@ -34,17 +34,18 @@ func (h *Host) Send(conn Handle, n int) (taken int, err error) {
 	return taken, nil
 }
 
-// Received is what came in on a connection until the peer ended it.
+// Received describes what arrived on a connection until the peer ended it.
 type Received struct {
-	// Bytes is how many could be read.
+	// Bytes is the number of bytes that were read.
 	Bytes int
-	// Errno is 0 when the peer ended by FIN, ECONNRESET when it ended by RST.
+	// Errno is 0 when the peer ended the connection by FIN, ECONNRESET when it ended it by
+	// RST.
 	Errno syscall.Errno
 }
 
-// Receive reads a connection until the peer ends it. The connection stays for
-// [Host.End]. Several calls at once take turns: the first reads what comes, and
-// all are told how the peer ended.
+// Receive reads a connection until the peer ends it. The connection stays open for
+// [Host.End]. Several calls at once take turns: the first reads the data, and all of them
+// report how the peer ended the connection.
 func (h *Host) Receive(ctx context.Context, conn Handle) (got Received, err error) {
 	err = h.call(ctx, func(ctx context.Context) error {
 		s, err := h.connection(conn)

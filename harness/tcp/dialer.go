@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dialer makes connections one by one, for many goroutines at once, and hands each
-// out as a [Stream]. [Host.Dial] makes one.
+// Dialer makes connections one by one and returns each as a [Stream]. Many goroutines may
+// use one Dialer. [Host.Dial] makes it.
 type Dialer struct {
 	host   *Host
 	visits sync.WaitGroup
@@ -20,14 +20,14 @@ type Dialer struct {
 	mu       sync.Mutex
 	more     *sync.Cond // there are more spare sockets, or an error
 	spare    []*socket  // opened in the namespace, and not used yet
-	unopened int        // how many are still to be opened
+	unopened int        // number of sockets that remain to be opened
 	visiting bool
 	visitErr error
 }
 
-// Dial runs use with a dialer for so many new connections in all, of which at most
-// atOnce are open at a time. [Host.CloseAll] ends the context of use and waits for
-// it. The error is that of use, or says that there are too few descriptors.
+// Dial calls use with a Dialer for this many new connections in all, of which at most
+// atOnce are open at a time. [Host.CloseAll] ends the context of use and waits for it. The
+// error is the one that use returned, or says that the limit of descriptors is too low.
 func (h *Host) Dial(ctx context.Context, connections, atOnce int, use func(context.Context, *Dialer) error) error {
 	if err := enoughDescriptors(atOnce); err != nil {
 		return err
@@ -40,8 +40,8 @@ func (h *Host) Dial(ctx context.Context, connections, atOnce int, use func(conte
 	})
 }
 
-// Attempt makes the attempt, as [Host.Attempt] does, but for its Ending, which is the
-// caller's to carry out: the stream is nil unless the outcome is [Connected].
+// Attempt makes the attempt as [Host.Attempt] does, but ignores its Ending: the caller ends
+// the stream. The stream is nil unless the outcome is [Connected].
 func (d *Dialer) Attempt(ctx context.Context, a Attempt) (Result, *Stream, error) {
 	s, err := d.open()
 	if err != nil {
@@ -63,8 +63,8 @@ func (d *Dialer) Attempt(ctx context.Context, a Attempt) (Result, *Stream, error
 	return t.out, st, nil
 }
 
-// Resume takes a connection that was kept open. For others its handle names
-// nothing ([ErrNoHandle]) until the stream's Finish gives it back.
+// Resume returns a connection that was kept open. Until the stream's Finish gives it back,
+// its handle is not valid for other calls ([ErrNoHandle]).
 func (d *Dialer) Resume(ctx context.Context, conn Handle) (Result, *Stream, error) {
 	if _, err := d.host.connection(conn); err != nil {
 		return Result{}, nil, err
@@ -89,7 +89,8 @@ func (d *Dialer) Resume(ctx context.Context, conn Handle) (Result, *Stream, erro
 	return Result{Outcome: Connected, Conn: conn, Local: local}, st, nil
 }
 
-// enoughDescriptors tells before the start what would fail in the middle.
+// enoughDescriptors reports at the start a lack of descriptors that would otherwise cause a
+// failure later.
 func enoughDescriptors(connections int) error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -102,9 +103,9 @@ func enoughDescriptors(connections int) error {
 	return nil
 }
 
-// spareSockets is how many sockets are opened at a time: a visit to the namespace
-// costs as much as some of them. When half of them are used, the next visit begins,
-// so that nobody waits for it.
+// spareSockets is the number of sockets that one visit to the namespace opens; the visit
+// costs as much as some of them. The next visit begins when half of them are used, so that
+// no attempt waits for it.
 const spareSockets = 64
 
 func (d *Dialer) open() (*socket, error) {
@@ -150,7 +151,7 @@ func (d *Dialer) visit() {
 	d.spare = append(d.spare, opened...)
 	d.unopened -= wanted
 	d.visitErr = err
-	d.visiting = err != nil // one that failed is the last
+	d.visiting = err != nil // after an error there is no further visit
 	d.more.Broadcast()
 }
 

@@ -13,34 +13,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ending is what becomes of a connection that is there, at either side of it.
-// Who ends a connection first decides who keeps it in TIME_WAIT (RFC 9293,
-// 3.6).
+// Ending says what one side does with an established connection. The side that closes first
+// keeps it in TIME_WAIT (RFC 9293, 3.6).
 type Ending string
 
 // The endings. The zero value keeps the connection open.
 const (
-	// KeepOpen leaves the connection to later calls.
+	// KeepOpen leaves the connection open for later calls.
 	KeepOpen Ending = ""
-	// CloseNow calls close(2) and waits for nothing: a FIN, or a RST when
+	// CloseNow calls close(2) and does not wait: the kernel sends a FIN, or a RST when
 	// received data was not read.
 	CloseNow Ending = "close now"
-	// CloseFirst sends a FIN, waits for the peer's, and closes: when it
-	// returns, the TIME_WAIT is here.
+	// CloseFirst sends a FIN, waits for the peer's FIN, and closes: when it returns, the
+	// TIME_WAIT is on this side.
 	CloseFirst Ending = "close first"
-	// CloseAfterPeer waits for the peer's FIN and then closes: the TIME_WAIT
-	// is at the peer.
+	// CloseAfterPeer waits for the peer's FIN and then closes: the TIME_WAIT is on the
+	// peer's side.
 	CloseAfterPeer Ending = "close after the peer"
-	// Abort closes with SO_LINGER{1,0}: a RST, and TIME_WAIT on neither side.
-	// Data that the peer has not acknowledged is lost (tcp_disconnect).
+	// Abort closes with SO_LINGER{1,0}: the kernel sends a RST, and neither side has a
+	// TIME_WAIT. Data that the peer has not acknowledged is lost (tcp_disconnect).
 	Abort Ending = "abort"
-	// Vanish drops the connection and sends nothing, as when the machine
-	// loses power: the peer still has all of it (close(2) in repair mode,
-	// tcp_close; needs CAP_NET_ADMIN).
+	// Vanish drops the connection and sends nothing, as when the machine loses power: the
+	// peer still has the whole connection (close(2) in repair mode, tcp_close; needs
+	// CAP_NET_ADMIN).
 	Vanish Ending = "vanish"
 )
 
-// Validate tells an ending from other words.
+// Validate returns an error when the ending is none of those above.
 func (e Ending) Validate() error {
 	switch e {
 	case KeepOpen, CloseNow, CloseFirst, CloseAfterPeer, Abort, Vanish:
@@ -50,19 +49,17 @@ func (e Ending) Validate() error {
 	}
 }
 
-// waits tells whether the ending waits for the peer.
+// waits reports whether the ending waits for the peer.
 func (e Ending) waits() bool { return e == CloseFirst || e == CloseAfterPeer }
 
-// End brings the connection to its end. For KeepOpen it does nothing; a listener
-// is closed by any other ending. Of several calls for one handle exactly one gets
-// the connection, and the handle names nothing for all others from then on
-// ([ErrNoHandle]). Calls that wait for the connection already go on until it is
-// closed.
+// End ends the connection. KeepOpen does nothing; any other ending closes a listener. When
+// several calls end the same handle, exactly one gets the connection; for all other calls
+// the handle is not valid from then on ([ErrNoHandle]). Calls that wait for the connection
+// already go on until it is closed.
 //
 // When ctx ends before the peer's FIN has come, or the peer's RST comes instead
-// ([ErrPeerReset]), the handle names the connection again, and what is left of it
-// can be ended in another way. The FIN that [CloseFirst] has sent is not taken
-// back.
+// ([ErrPeerReset]), the handle is valid again, and what is left of the connection can be
+// ended in another way. A FIN that [CloseFirst] has sent is not taken back.
 func (h *Host) End(ctx context.Context, conn Handle, how Ending) error {
 	if err := how.Validate(); err != nil {
 		return fmt.Errorf("socket %d: %w", conn.Number, err)
@@ -88,15 +85,15 @@ func (h *Host) End(ctx context.Context, conn Handle, how Ending) error {
 	})
 }
 
-// end carries out the ending and, unless it is KeepOpen, closes the socket. A
-// socket whose ending fails is open.
+// end ends the connection and, unless the ending is KeepOpen, closes the socket. When it
+// fails, the socket is still open.
 func (s *socket) end(ctx context.Context, how Ending) error {
 	switch how {
 	case KeepOpen:
 		return nil
 	case CloseNow:
 	case CloseFirst:
-		// What has ended the connection already is awaitPeer's to tell.
+		// An error that ended the connection already is reported by awaitPeer.
 		if err := s.shutdown(); err != nil && !errors.Is(err, unix.ENOTCONN) {
 			return err
 		}
@@ -120,7 +117,7 @@ func (s *socket) end(ctx context.Context, how Ending) error {
 	return s.close()
 }
 
-// shutdown sends a FIN after what is still to be sent.
+// shutdown sends a FIN after the data that remains to be sent.
 func (s *socket) shutdown() error {
 	if err := s.control(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) }); err != nil {
 		return fmt.Errorf("shutdown: %w", err)
@@ -128,11 +125,10 @@ func (s *socket) shutdown() error {
 	return nil
 }
 
-// ErrPeerReset says that the peer ended a connection by RST where its FIN was
-// awaited.
+// ErrPeerReset means that the peer ended a connection by RST when its FIN was expected.
 var ErrPeerReset = errors.New("the peer reset the connection")
 
-// awaitPeer reads until the peer's FIN and throws away what it reads.
+// awaitPeer reads until the peer's FIN and discards the data.
 func (s *socket) awaitPeer(ctx context.Context) error {
 	got, err := s.receive(ctx)
 	if err == nil && got.Errno != 0 {
@@ -144,40 +140,39 @@ func (s *socket) awaitPeer(ctx context.Context) error {
 // Side is one of the two sides of a connection.
 type Side string
 
-// The sides, as one of them sees them.
+// The sides, as the side that was asked sees them.
 const (
-	// Nobody has ended the connection.
+	// Nobody: no side has ended the connection.
 	Nobody Side = ""
-	// Here is the side that is asked.
+	// Here: the side that was asked.
 	Here Side = "here"
-	// Peer is the other one.
+	// Peer: the other side.
 	Peer Side = "the peer"
-	// Unclear is what nothing tells: both ends have come between two looks at
-	// the socket, and there is no TIME_WAIT that shows whose was the first.
+	// Unclear: both sides ended the connection between two looks at the socket, and no
+	// TIME_WAIT shows which side was first.
 	Unclear Side = "unclear"
 )
 
-// End is how a connection ended.
+// End describes how a connection ended.
 type End struct {
-	// First is who ended it first, by FIN or RST: Peer when the peer's had
-	// arrived before ours was sent. It is read from the socket's own state before
-	// and after shutdown(2): FIN_WAIT1, FIN_WAIT2 and CLOSING say that no FIN had
-	// come when ours was sent, CLOSE_WAIT and LAST_ACK that one had (RFC 9293,
-	// 3.3.2). When all was over before the second look, a TIME_WAIT on this side
-	// says that ours was the first. With CloseNow and Abort there is no second
-	// look: an end that comes in the microsecond before close(2) is missed.
+	// First is the side that ended it first, by FIN or RST: Peer when the peer's FIN or RST
+	// arrived before ours was sent. It is read from the state of the socket before and
+	// after shutdown(2): FIN_WAIT1, FIN_WAIT2 and CLOSING mean that no FIN had come when
+	// ours was sent, CLOSE_WAIT and LAST_ACK that one had (RFC 9293, 3.3.2). When the
+	// connection was over before the second look, a TIME_WAIT on this side shows that our
+	// FIN was first. With CloseNow and Abort there is no second look: an end that comes in
+	// the microsecond before close(2) is missed.
 	First Side
-	// Errno is the kernel's error that came instead of the peer's FIN:
-	// ECONNRESET for a RST. Else 0.
+	// Errno is the kernel's error that came instead of the peer's FIN: ECONNRESET for a
+	// RST; 0 when there was none.
 	Errno syscall.Errno
-	// Undecided says that our own budget ended before the peer's FIN came. We
-	// have reset the connection then.
+	// Undecided means that our own budget ended before the peer's FIN came. The connection
+	// was then reset.
 	Undecided bool
 }
 
-// Err is nil when the connection ended as its [Ending] says, or is open. It is for
-// callers whose situation has not come about otherwise; it wraps [ErrPeerReset]
-// after a RST.
+// Err returns nil when the connection ended as its [Ending] says, or is open. It is for
+// callers that need exactly that end; after a RST it wraps [ErrPeerReset].
 func (e End) Err() error {
 	switch {
 	case e.Undecided:
@@ -191,9 +186,8 @@ func (e End) Err() error {
 	}
 }
 
-// endNow brings a connection, whose state was as said just before, to an end that
-// does not wait for the peer. Whatever happens, the socket is closed, or is open
-// because it is to be kept.
+// endNow ends a connection without waiting for the peer; before is its state just before.
+// In any case the socket is then closed, unless the ending keeps it open.
 func (s *socket) endNow(how Ending, before uint8) (end End, err error) {
 	switch {
 	case before == unix.BPF_TCP_CLOSE || before == unix.BPF_TCP_CLOSE_WAIT:
@@ -207,9 +201,9 @@ func (s *socket) endNow(how Ending, before uint8) (end End, err error) {
 	return end, nil
 }
 
-// finish brings a connection to its end and tells how that was. Only the end of
-// ctx, and what is ours to mend, is an error. Whatever happens, the socket is
-// closed, or is open because it is to be kept.
+// finish ends a connection and reports how it ended. What the peer does is not an error;
+// the end of ctx is, and so is a failure on this side. In any case the socket is then
+// closed, unless the ending keeps it open.
 func (h *Host) finish(ctx context.Context, s *socket, peer netip.AddrPort, how Ending, budget time.Duration) (End, error) {
 	st, err := h.stream(ctx, s, peer)
 	if err != nil {

@@ -4,25 +4,26 @@ package tcp
 
 import "time"
 
-// SYNTimer is what decides when the kernel gives up an attempt that gets no answer, and
-// says ETIMEDOUT.
+// SYNTimer describes when the kernel gives up an attempt that gets no answer, and returns
+// ETIMEDOUT.
 type SYNTimer struct {
 	// Retries is net.ipv4.tcp_syn_retries.
 	Retries int
-	// Linear is net.ipv4.tcp_syn_linear_timeouts: so many timeouts pass before they
-	// begin to double (Linux 6.5, commit ccce324dabfe); 0 before.
+	// Linear is net.ipv4.tcp_syn_linear_timeouts: this many timeouts pass before they begin
+	// to double (Linux 6.5, commit ccce324dabfe); 0 on older kernels.
 	Linear int
 	// First is the first timeout; 0 means the 1 s of TCP_TIMEOUT_INIT (RFC 6298).
 	// Before Linux 3.1 it was 3 s (commit 9ad7c049f0f7).
 	First time.Duration
-	// Longest is what no timeout exceeds; 0 means the 120 s of TCP_RTO_MAX.
+	// Longest is the upper limit of a timeout; 0 means the 120 s of TCP_RTO_MAX.
 	Longest time.Duration
 }
 
-// GivesUp is how long after connect(2) that is: 131 s by default, 127 s before Linux 6.5.
-// The kernel decides when a timeout is over: then it has either repeated the SYN often
-// enough, or tried for as long as Retries would take without Linear (tcp_write_timeout,
-// retransmits_timed_out, tcp_model_timeout). Its timers are up to an eighth late.
+// GivesUp returns the time from connect(2) to ETIMEDOUT: 131 s by default, 127 s before
+// Linux 6.5. The kernel decides at the end of each timeout. It gives up when it has
+// repeated the SYN often enough, or has tried for as long as Retries would take without
+// Linear (tcp_write_timeout, retransmits_timed_out, tcp_model_timeout). Its timers are up
+// to an eighth late.
 func (t SYNTimer) GivesUp() time.Duration {
 	if t.First == 0 {
 		t.First = time.Second
@@ -39,7 +40,8 @@ func (t SYNTimer) GivesUp() time.Duration {
 	}
 }
 
-// sum is when the timeout after so many repetitions of the SYN is over.
+// sum returns the time after which the timeout ends that follows this many repetitions of
+// the SYN.
 func (t SYNTimer) sum(repetitions int) (sum time.Duration) {
 	timeout := min(t.First, t.Longest)
 	for i := range repetitions + 1 {

@@ -21,30 +21,29 @@ import (
 	"twlab/harness/internal/sockdiag"
 )
 
-// ErrNoHandle is returned for a handle that the host never gave out, for one whose
-// socket is closed or is just being ended by another call, and by a call that its
-// host's CloseAll cuts short.
+// ErrNoHandle is returned for a handle that the host never gave out, for a handle whose
+// socket is closed or is just being ended by another call, and by a call that CloseAll of
+// its host cuts short.
 var ErrNoHandle = errors.New("no open socket with this handle")
 
-// errClosedMeanwhile is what a call gets whose socket another one has closed.
+// errClosedMeanwhile is returned by a call when another call has closed its socket.
 var errClosedMeanwhile = fmt.Errorf("closed by another call: %w", ErrNoHandle)
 
-// ErrForeign is wrapped when a handle is given to another host than the one that it
-// is of.
+// ErrForeign is wrapped when a handle of one host is given to another host.
 var ErrForeign = errors.New("the socket is another node's")
 
-// Handle names a socket of one [Host]. Its zero value names none.
+// Handle names a socket of one [Host]. Its zero value names no socket.
 type Handle struct {
 	// Host is the name of the host.
 	Host string
-	// Number is the host's own, from 1 on.
+	// Number counts the sockets of the host, from 1 on.
 	Number int
 }
 
-// IsZero tells whether the handle names no socket.
+// IsZero reports whether the handle names no socket.
 func (h Handle) IsZero() bool { return h == Handle{} }
 
-// String is the number, and the host when it has a name: "7 of client0".
+// String returns the number, and the host when it has a name: "7 of client0".
 func (h Handle) String() string {
 	if h.Host == "" {
 		return strconv.Itoa(h.Number)
@@ -52,10 +51,9 @@ func (h Handle) String() string {
 	return strconv.Itoa(h.Number) + " of " + h.Host
 }
 
-// Host keeps the sockets of one machine. Its methods may be called from any
-// goroutine, also several at once for one handle: each ends with its own context,
-// and of those that end the socket exactly one gets it. Make one with [NewHost];
-// CloseAll ends it.
+// Host owns the sockets of one machine. Its methods may be called from any goroutine, and
+// several may run at once for one handle: each ends with its own context, and when several
+// end the socket, exactly one gets it. Make a Host with [NewHost]; CloseAll ends it.
 type Host struct {
 	name   string
 	inside func(func() error) error // runs a function in the machine's network namespace
@@ -66,27 +64,26 @@ type Host struct {
 	sockets map[Handle]*socket
 	taken   map[Handle]*socket            // each belongs to one call, which ends it or gives it back
 	calls   map[uint64]context.CancelFunc // calls that wait
-	begun   uint64                        // how many such calls there were
-	failed  []error                       // what went wrong where nobody waited for it
+	begun   uint64                        // number of such calls so far
+	failed  []error                       // errors outside of any call
 	running sync.WaitGroup                // calls that wait, and goroutines that serve listeners
 	buffers sync.Pool                     // of streams
-	lookup  *sockdiag.Lookup              // nil until it is wanted
+	lookup  *sockdiag.Lookup              // nil until its first use
 }
 
-// NewHost makes a host of a name, which its handles bear, whose sockets are opened by functions given to inside,
-// such as ns.Namespace.Do. A machine that is its own namespace passes a function
-// that just calls its argument.
+// NewHost makes a Host with this name, which its handles carry. It opens its sockets in
+// functions that it passes to inside, such as ns.Namespace.Do. A machine that is its own
+// namespace passes a function that just calls its argument.
 func NewHost(name string, inside func(func() error) error) *Host {
 	return &Host{
 		name: name, inside: inside, sockets: map[Handle]*socket{}, taken: map[Handle]*socket{}, calls: map[uint64]context.CancelFunc{},
 	}
 }
 
-// CloseAll closes every socket of the host, open connections by a RST, cuts short
-// every call that waits (their error is [ErrNoHandle]), and returns when nothing
-// of the host runs. The host opens nothing afterwards; a second CloseAll closes
-// and reports nothing.
-// Its error includes what listeners ran into, such as too few descriptors.
+// CloseAll closes every socket of the host, open connections by RST, cuts short every call
+// that waits (their error is [ErrNoHandle]), and returns when nothing of the host runs any
+// more. The host opens nothing afterwards; a second CloseAll closes and reports nothing.
+// Its error includes the errors of listeners, such as a lack of descriptors.
 func (h *Host) CloseAll() error {
 	h.mu.Lock()
 	h.closed = true
@@ -140,8 +137,8 @@ func (h *Host) call(ctx context.Context, f func(ctx context.Context) error) erro
 	return err
 }
 
-// keep gives a socket its handle. It stays the caller's when the host was closed
-// meanwhile.
+// keep gives a socket its handle. When the host was closed meanwhile, the caller still owns
+// the socket.
 func (h *Host) keep(s *socket) (Handle, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -186,8 +183,8 @@ func (h *Host) connection(of Handle) (*socket, error) {
 	return s, err
 }
 
-// take finds a socket for a call that may close it. Nobody else finds it from now
-// on, until that call gives it back.
+// take finds a socket for a call that may close it. No other call finds it from now on,
+// until that call gives it back.
 func (h *Host) take(of Handle) (*socket, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -228,26 +225,25 @@ func (h *Host) report(err error) {
 // for may call it.
 func (h *Host) spawn(f func()) { h.running.Go(f) }
 
-// socket is a non-blocking descriptor and its only owner: nothing else closes it,
-// and nothing uses its number but under mu or, to wait, under the lock that the file
-// has of its own. Only a socket that somebody waits for gets a file, because the
-// runtime's epoll costs system calls at its beginning and end, and a wake-up for
-// each change of its state.
+// socket is a non-blocking descriptor and its only owner: nothing else closes it, and its
+// number is used only under mu or, for waits, under the file's own lock. Only a socket that
+// a call waits for gets a file, because the runtime's epoll costs system calls at its
+// beginning and end, and a wake-up for each change of state.
 type socket struct {
 	mu   sync.RWMutex // read-locked while the number is in use
 	fd   int          // -1 when it is closed
-	poll *polled      // nil until somebody waits
+	poll *polled      // nil until a call waits
 
-	broken   atomic.Uint32 // the kernel's error that ended the connection, once a call got it: it is told once (sock_error)
+	broken   atomic.Uint32 // the kernel's error that ended the connection, once a call got it: the kernel reports it once (sock_error)
 	listener *listener     // for listening sockets only
 }
 
-// polled is what a socket has more when it can be waited for: the runtime's epoll
+// polled is what a socket needs in addition when calls wait for it: the runtime's epoll
 // parks a goroutine and blocks no thread.
 type polled struct {
 	file *os.File // owns the descriptor from now on
 	raw  syscall.RawConn
-	turn chan struct{} // holds one element while a call waits: the deadline is the file's, so only one may
+	turn chan struct{} // holds one element while a call waits: the deadline belongs to the file, so only one call may wait
 	gone chan struct{} // is closed with the socket
 }
 
@@ -264,12 +260,12 @@ func openSocket() (*socket, error) {
 	return s, nil
 }
 
-// resetOnClose decides what close(2) does to an open connection. Every socket
-// begins with a RST (SO_LINGER with 0 seconds), and gets the ordinary FIN back
-// when its ending wants one: whatever the death of this process closes must be
-// gone at once. An orphan that waits for the answer to its FIN would keep its
-// namespace alive for minutes (tcp_orphan_retries) when the peer's namespace is
-// gone already. Accepted connections inherit it.
+// resetOnClose decides what close(2) does to an open connection. Every socket starts with a
+// RST (SO_LINGER with 0 seconds) and gets the ordinary FIN back when its ending needs one:
+// the sockets that the death of this process closes must be gone at once. An orphan that
+// waits for the answer to its FIN would keep its namespace alive for minutes
+// (tcp_orphan_retries) when the peer's namespace is gone already. Accepted connections
+// inherit the option.
 func (s *socket) resetOnClose(reset bool) error {
 	linger := unix.Linger{}
 	if reset {
@@ -304,12 +300,12 @@ func (s *socket) watch() (*polled, error) {
 	return s.poll, nil
 }
 
-// close closes the descriptor, once, when nothing uses it any more. Whoever waits
-// for the socket is sent away first.
+// close closes the descriptor, once, when nothing uses it any more. Calls that wait for the
+// socket return first.
 func (s *socket) close() error { return s.closeAfter(func(int) error { return nil }) }
 
-// closeAfter is close after a last word, between which and close(2) nobody else
-// has one. The socket stays open when that fails.
+// closeAfter is close after a last operation on the descriptor; no other call comes between
+// the two. The socket stays open when that operation fails.
 func (s *socket) closeAfter(last func(fd int) error) error {
 	if s.listener != nil {
 		s.listener.stop()
@@ -333,7 +329,7 @@ func (s *socket) closeAfter(last func(fd int) error) error {
 	return w.file.Close()
 }
 
-// control runs f on the descriptor while it cannot be closed.
+// control runs f on the descriptor, which cannot be closed meanwhile.
 func (s *socket) control(f func(fd int) error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -343,8 +339,8 @@ func (s *socket) control(f func(fd int) error) error {
 	return f(s.fd)
 }
 
-// alone is control while nobody else has a call on the descriptor, for what takes
-// several of them.
+// alone is control while no other call uses the descriptor, for an operation of several
+// system calls.
 func (s *socket) alone(f func(fd int) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -373,8 +369,8 @@ func (w *polled) begin(ctx context.Context) error {
 
 func (w *polled) leave() { <-w.turn }
 
-// expire makes waits fail from the end of ctx on. The function that it returns
-// undoes that, and must be called before the turn is over.
+// expire makes waits fail when ctx ends. The function that it returns undoes that, and must
+// be called before the turn ends.
 func (w *polled) expire(ctx context.Context) (undo func()) {
 	expired := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -389,9 +385,8 @@ func (w *polled) expire(ctx context.Context) (undo func()) {
 	}
 }
 
-// await calls f when the socket is readable, or writable, and again until f says
-// that it is done. It waits for those that wait already. The end of ctx ends the
-// wait with ctx's error.
+// await calls f when the socket is readable, or writable, and again until f returns true.
+// Calls that wait already come first. When ctx ends, await returns ctx's error.
 func (s *socket) await(ctx context.Context, writable bool, f func(fd int) (done bool)) error {
 	w, err := s.watch()
 	if err != nil {
@@ -409,12 +404,12 @@ func (s *socket) await(ctx context.Context, writable bool, f func(fd int) (done 
 	return s.explain(ctx, wait(func(fd uintptr) bool { return f(int(fd)) }))
 }
 
-// explain says what ended a wait: another call, the context, or something else.
+// explain returns the reason that ended a wait: another call, the context, or err itself.
 func (s *socket) explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	// What the poller says of a closed file is a type of its own.
+	// The poller's error for a closed file has a type of its own.
 	if s.control(func(int) error { return nil }) != nil {
 		return errClosedMeanwhile
 	}
@@ -424,7 +419,7 @@ func (s *socket) explain(ctx context.Context, err error) error {
 	return err
 }
 
-// local is the socket's own address, zero before it has one.
+// local returns the socket's own address, zero before it has one.
 func (s *socket) local() (netip.AddrPort, error) {
 	var sa unix.Sockaddr
 	err := s.control(func(fd int) (err error) {
@@ -437,7 +432,7 @@ func (s *socket) local() (netip.AddrPort, error) {
 	return fromSockaddr(sa), nil
 }
 
-// remote is the address of the peer; zero when the connection is over.
+// remote returns the address of the peer; zero when the connection is over.
 func (s *socket) remote() (netip.AddrPort, error) {
 	var sa unix.Sockaddr
 	err := s.control(func(fd int) (err error) {
@@ -460,7 +455,7 @@ func fromSockaddr(sa unix.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// toSockaddr takes the zero address as "any".
+// toSockaddr treats the zero address as "any".
 func toSockaddr(at netip.AddrPort) (*unix.SockaddrInet4, error) {
 	sa := &unix.SockaddrInet4{Port: int(at.Port())}
 	if at.Addr().IsValid() {

@@ -19,13 +19,13 @@ type ListenSpec struct {
 	// At is the address and port; an invalid address means all, port 0 lets
 	// the kernel choose.
 	At netip.AddrPort
-	// Backlog is listen(2)'s; 0 means as large as net.core.somaxconn allows.
-	// The kernel lets one more connection in than it says (sk_acceptq_is_full).
+	// Backlog is the argument of listen(2); 0 means as large as net.core.somaxconn allows.
+	// The accept queue holds one connection more than Backlog (sk_acceptq_is_full).
 	Backlog int
 	// NeverAccepts leaves connections in the accept queue until it is full.
 	NeverAccepts bool
-	// Ending is what happens to each accepted connection at once. With
-	// KeepOpen, it can be had by [Host.Accept].
+	// Ending is applied to each connection as soon as it is accepted. With KeepOpen,
+	// [Host.Accept] returns the connection.
 	Ending Ending
 }
 
@@ -38,17 +38,16 @@ type listener struct {
 	stop     context.CancelFunc
 }
 
-// Listen opens a listening socket and serves it until it is ended or the host
-// closes. It returns the address the socket really has. When it is ended, kept
-// connections that nobody has had by [Host.Accept] stay until the host closes.
+// Listen opens a listening socket and serves it until it is ended or the host closes. It
+// returns the address that the socket really has. When the socket is ended, kept
+// connections that no [Host.Accept] has returned stay open until the host closes.
 func (h *Host) Listen(ctx context.Context, spec ListenSpec) (handle Handle, bound netip.AddrPort, err error) {
 	return h.Serve(ctx, spec, nil)
 }
 
-// Serve is Listen with a server: each connection is given to serve, on a goroutine
-// of its own, with a context that ends with the listener. The Ending of the spec is
-// the server's to carry out. [Host.CloseAll] waits for all of them, and tells their
-// errors.
+// Serve is Listen with a server: it calls serve for each connection, on a goroutine of its
+// own, with a context that ends with the listener. The server, not Serve, has to apply the
+// Ending of the spec. [Host.CloseAll] waits for all servers and returns their errors.
 func (h *Host) Serve(
 	ctx context.Context, spec ListenSpec, serve func(context.Context, *Stream) error,
 ) (handle Handle, bound netip.AddrPort, err error) {
@@ -79,7 +78,7 @@ func (h *Host) Serve(
 	return handle, bound, nil
 }
 
-// listen makes a listener of a socket, which stays the caller's when that fails.
+// listen makes a socket a listener. When that fails, the caller still owns the socket.
 func (h *Host) listen(
 	s *socket, at *unix.SockaddrInet4, spec ListenSpec, serve func(context.Context, *Stream) error,
 ) (Handle, netip.AddrPort, error) {
@@ -105,8 +104,8 @@ func (h *Host) listen(
 	serving, stop := context.WithCancel(context.Background())
 	s.listener = &listener{accepted: map[netip.AddrPort]Handle{}, arrived: make(chan struct{}), stop: stop}
 	if serve != nil {
-		// As web servers do: the end of a response is not to wait for the
-		// acknowledgement of what is before it. Accepted connections inherit it.
+		// As web servers do: the end of a response must not wait for the acknowledgement of
+		// the data before it. Accepted connections inherit the option.
 		if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 			return Handle{}, netip.AddrPort{}, fmt.Errorf("set TCP_NODELAY: %w", err)
 		}
@@ -158,7 +157,7 @@ func (h *Host) acceptAll(ctx context.Context, s *socket, spec ListenSpec, serve 
 			})
 		case spec.Ending != KeepOpen:
 			h.spawn(func() {
-				// A connection whose peer goes another way (RST, never closes)
+				// A connection whose peer does something else (sends a RST, never closes)
 				// is reset when the listener is closed.
 				if conn.end(ctx, spec.Ending) != nil {
 					_ = conn.close()
@@ -183,8 +182,8 @@ func (h *Host) give(ctx context.Context, conn *socket, peer netip.AddrPort, serv
 	return serve(ctx, st)
 }
 
-// Listens is nil when the handle names a listening socket, and wraps [ErrNoHandle]
-// when it names none at all.
+// Listens returns nil when the handle names a listening socket. The error wraps
+// [ErrNoHandle] when the handle names no socket at all.
 func (h *Host) Listens(listening Handle) error {
 	s, err := h.socket(listening)
 	if err == nil && s.listener == nil {
@@ -193,7 +192,7 @@ func (h *Host) Listens(listening Handle) error {
 	return err
 }
 
-// accept waits for a connection, which is the caller's then.
+// accept waits for a connection, which the caller then owns.
 func (s *socket) accept(ctx context.Context) (conn *socket, peer netip.AddrPort, err error) {
 	var failure error
 	err = s.await(ctx, false, func(listening int) (done bool) {
@@ -205,7 +204,7 @@ func (s *socket) accept(ctx context.Context) (conn *socket, peer netip.AddrPort,
 				return true
 			case unix.EAGAIN:
 				return false
-			case unix.ECONNABORTED, unix.EINTR: // gone before we came: take the next
+			case unix.ECONNABORTED, unix.EINTR: // gone before accept(2): take the next one
 			default:
 				failure = fmt.Errorf("accept: %w", err)
 				return true
@@ -226,7 +225,7 @@ func (l *listener) arrive(peer netip.AddrPort, conn Handle) {
 	l.arrived = make(chan struct{})
 }
 
-// end has everybody know who waits for a connection that there will be none.
+// end tells all calls that wait for a connection that none will come.
 func (l *listener) end(why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -234,11 +233,11 @@ func (l *listener) end(why error) {
 	close(l.arrived)
 }
 
-// Accept waits until the listener has accepted the connection that comes from
-// peer (the address that the listener sees, after any NAT) and returns it. The
-// listener must be one that keeps connections open. Each connection is handed
-// out once. When ctx ends, or the listener does, the error names the connections
-// that came from others and wait for their Accept.
+// Accept waits until the listener has accepted the connection that comes from peer, and
+// returns it; peer is the address that the listener sees, after any NAT. The listener must
+// keep its connections open. Each connection is returned once. When ctx or the listener
+// ends, the error names the connections that came from other peers and have not been
+// returned yet.
 func (h *Host) Accept(ctx context.Context, listening Handle, peer netip.AddrPort) (conn Handle, err error) {
 	err = h.call(ctx, func(ctx context.Context) error {
 		s, err := h.socket(listening)
@@ -282,7 +281,7 @@ func (l *listener) await(ctx context.Context, peer netip.AddrPort) (Handle, erro
 	}
 }
 
-// others adds to an error who has come instead.
+// others adds to an error the peers whose connections came instead.
 func (l *listener) others(err error) error {
 	const enough = 4
 	var names []string

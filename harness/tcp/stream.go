@@ -18,13 +18,13 @@ import (
 	"twlab/harness/internal/sockdiag"
 )
 
-// streamBuffer is how much is read at once.
+// streamBuffer is the most bytes that one read(2) returns.
 const streamBuffer = 8 << 10
 
-// Stream is a connection that one call has for itself, to read and write much on
-// it: unlike that of [Host.Receive], a wait costs nothing but the wait. It is what
-// [Host.Serve] and a [Dialer] hand out, for protocols on top of TCP. Exactly one of
-// Finish and Reset must be called, in the end.
+// Stream is a connection that one caller has for itself, for many reads and writes: unlike
+// with [Host.Receive], no extra work is done for each wait. [Host.Serve] and a [Dialer]
+// return streams, for protocols on top of TCP. In the end exactly one of Finish and Reset
+// must be called.
 type Stream struct {
 	*socket
 	*polled
@@ -40,7 +40,7 @@ type Stream struct {
 	err         error
 }
 
-// stream waits on a socket for as long as ctx lives.
+// stream makes a socket a Stream, whose waits end with ctx.
 func (h *Host) stream(ctx context.Context, s *socket, peer netip.AddrPort) (*Stream, error) {
 	w, err := s.watch()
 	if err != nil {
@@ -72,7 +72,7 @@ func (st *Stream) letGo() {
 	st.buffer = nil
 }
 
-// Within limits the waits from now on; 0 is no limit.
+// Within sets a limit for all waits from now on; 0 is no limit.
 func (st *Stream) Within(ctx context.Context, budget time.Duration) error {
 	var deadline time.Time
 	if budget > 0 {
@@ -81,19 +81,19 @@ func (st *Stream) Within(ctx context.Context, budget time.Duration) error {
 	if err := st.file.SetDeadline(deadline); err != nil {
 		return fmt.Errorf("limit the wait: %w", st.explain(ctx, err))
 	}
-	return ctx.Err() // its end may have come before and been overwritten
+	return ctx.Err() // ctx may have ended before; SetDeadline would have hidden it
 }
 
-// Read waits for bytes, which are valid until the next call. Its error is io.EOF
-// for the peer's FIN, the kernel's errno, os.ErrDeadlineExceeded when the limit
-// was first, or the end of ctx.
+// Read waits for bytes, which are valid until the next call. Its error is io.EOF for the
+// peer's FIN, the kernel's errno, os.ErrDeadlineExceeded when the limit of Within ended
+// first, or the error of ctx.
 func (st *Stream) Read(ctx context.Context) ([]byte, error) {
 	st.got = 0
 	err := st.wait(ctx, st.raw.Read, st.fill)
 	return st.buffer[:st.got], err
 }
 
-// Write waits until the kernel has taken all of p, with errors as those of Read.
+// Write waits until the kernel has taken all of p. Its errors are those of Read.
 func (st *Stream) Write(ctx context.Context, p []byte) error {
 	if st.left = p; len(p) == 0 {
 		return nil
@@ -142,8 +142,8 @@ func (st *Stream) writeNow(uintptr) (done bool) {
 	return true
 }
 
-// Cork holds back the last segment until the connection ends, for 200 ms at most
-// (TCP_CORK): its FIN is in the segment of the last byte then.
+// Cork holds back the last, incomplete segment until the connection ends, for 200 ms at
+// most (TCP_CORK): the FIN is then in the same segment as the last byte.
 func (st *Stream) Cork() error {
 	err := st.control(func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_CORK, 1) })
 	if err != nil {
@@ -152,10 +152,10 @@ func (st *Stream) Cork() error {
 	return nil
 }
 
-// Finish brings the connection to its end and tells how that was; the budget is how
-// long it may wait for the peer's FIN, and 0 is no limit. With [KeepOpen] it gives
-// the connection back to the host, under the handle kept. Only the end of ctx, and
-// what is ours to mend, is an error; the connection is closed then.
+// Finish ends the connection and reports how it ended. The budget limits the wait for the
+// peer's FIN; 0 is no limit. With [KeepOpen] it gives the connection back to the host,
+// under the handle kept. What the peer does is not an error; the end of ctx is, and so is a
+// failure on this side. After an error the connection is closed.
 func (st *Stream) Finish(ctx context.Context, how Ending, budget time.Duration) (end End, kept Handle, err error) {
 	end, err = st.finish(ctx, how, budget)
 	st.letGo()
@@ -173,7 +173,7 @@ func (st *Stream) Finish(ctx context.Context, how Ending, budget time.Duration) 
 	return end, kept, err
 }
 
-// Reset closes the connection by a RST.
+// Reset closes the connection by RST.
 func (st *Stream) Reset() error {
 	err := st.close()
 	st.letGo()
@@ -181,9 +181,9 @@ func (st *Stream) Reset() error {
 	return err
 }
 
-// finish brings the connection to its end as [socket.end] does and tells how that
-// was. Only the end of ctx, and what is ours to mend, is an error. Whatever
-// happens, the socket is closed, or is open because it is to be kept.
+// finish ends the connection as [socket.end] does and reports how it ended. What the peer
+// does is not an error; the end of ctx is, and so is a failure on this side. In any case
+// the socket is then closed, unless the ending keeps it open.
 func (st *Stream) finish(ctx context.Context, how Ending, budget time.Duration) (end End, err error) {
 	before, err := st.state()
 	if err != nil {
@@ -222,7 +222,7 @@ func (st *Stream) finish(ctx context.Context, how Ending, budget time.Duration) 
 	return end, err
 }
 
-// awaitFIN reads until the peer's FIN and throws away what it reads.
+// awaitFIN reads until the peer's FIN and discards the data.
 func (st *Stream) awaitFIN(ctx context.Context, budget time.Duration) error {
 	if err := st.Within(ctx, budget); err != nil {
 		return err
@@ -238,8 +238,8 @@ func (st *Stream) awaitFIN(ctx context.Context, budget time.Duration) error {
 	}
 }
 
-// whoSent tells, just after shutdown(2), whose FIN was the first, when none of
-// the peer's had come just before.
+// whoSent says, just after shutdown(2), whose FIN was first, when the peer's FIN had not
+// come just before.
 func (st *Stream) whoSent() (Side, error) {
 	after, err := st.state()
 	if err != nil {
@@ -251,7 +251,7 @@ func (st *Stream) whoSent() (Side, error) {
 	case unix.BPF_TCP_LAST_ACK:
 		return Peer, nil
 	}
-	// The peer was quick: all is over.
+	// The peer was quick: the connection is over.
 	local, err := st.local()
 	if err != nil {
 		return Unclear, err
@@ -263,8 +263,8 @@ func (st *Stream) whoSent() (Side, error) {
 	return Here, nil
 }
 
-// timeWait tells whether this side has the connection in TIME_WAIT. A kernel that
-// cannot be asked shows none.
+// timeWait reports whether this side has the connection in TIME_WAIT. It is false on a
+// kernel that cannot be asked.
 func (h *Host) timeWait(local, remote netip.AddrPort) (bool, error) {
 	lookup, err := h.openLookup()
 	if err != nil {
@@ -277,7 +277,7 @@ func (h *Host) timeWait(local, remote netip.AddrPort) (bool, error) {
 	return found && state == unix.BPF_TCP_TIME_WAIT, err
 }
 
-// openLookup opens the host's lookup when it is first wanted.
+// openLookup opens the host's lookup at its first use.
 func (h *Host) openLookup() (*sockdiag.Lookup, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -296,14 +296,14 @@ func (h *Host) openLookup() (*sockdiag.Lookup, error) {
 	return h.lookup, nil
 }
 
-// readOnce is read(2) that tells the end of the connection each time, and not only
-// the first time.
+// readOnce is read(2), except that it reports the error that ended the connection each
+// time; the kernel reports it only once.
 func (s *socket) readOnce(p []byte) (n int, err error) {
 	if errno := syscall.Errno(s.broken.Load()); errno != 0 {
 		return 0, errno
 	}
-	// As control does. This is the deepest point of a new goroutine's stack, which
-	// grows, at the price of some system calls, when there is more of it.
+	// The same as control, but inlined. This is the deepest point of a new goroutine's
+	// stack; with one more call the stack would grow, which costs some system calls.
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.fd < 0 {
@@ -314,7 +314,7 @@ func (s *socket) readOnce(p []byte) (n int, err error) {
 	return n, err
 }
 
-// writeOnce is write(2), for readOnce to know what it told.
+// writeOnce is write(2). It notes the error that ended the connection, for readOnce.
 func (s *socket) writeOnce(p []byte) (n int, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -326,14 +326,14 @@ func (s *socket) writeOnce(p []byte) (n int, err error) {
 	return n, err
 }
 
-// noteBroken keeps the kernel's last word on a connection. The kernel itself tells
-// it once, and shows the next reader an end as after a FIN (tcp_recvmsg_locked:
-// sock_error, and then RCV_SHUTDOWN).
+// noteBroken keeps the kernel's error that ended a connection. The kernel itself reports it
+// once; the next reader sees an end as after a FIN (tcp_recvmsg_locked: sock_error, and
+// then RCV_SHUTDOWN).
 func (s *socket) noteBroken(err error) {
 	errno, _ := err.(syscall.Errno) //nolint:errorlint // as it comes from the system call
 	switch errno {
 	case 0, unix.EAGAIN, unix.EINTR: // nothing has happened
-	case unix.ENOTCONN, unix.EPIPE: // what anybody gets who comes later
+	case unix.ENOTCONN, unix.EPIPE: // what every later call gets
 	default:
 		s.broken.CompareAndSwap(0, uint32(errno))
 	}

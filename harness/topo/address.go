@@ -6,8 +6,8 @@ import (
 	"regexp"
 )
 
-// The addresses of a lab. Every link has host addresses, so the prefixes only
-// say how many nodes there is room for.
+// The addresses of a lab. Every link has host addresses, so a prefix only limits the number
+// of nodes.
 var (
 	clientNet = netip.MustParsePrefix("10.10.0.0/16")
 	serverNet = netip.MustParsePrefix("10.30.0.0/16")
@@ -16,12 +16,12 @@ var (
 	balancerAddr   = netip.MustParseAddr("10.20.0.2")
 )
 
-// capacity is how many nodes fit into a prefix: all addresses but the network's,
-// the broadcast's and the inner node's.
+// capacity is the number of nodes that fit into a prefix: all addresses except the
+// network's, the broadcast's and the inner node's.
 func capacity(p netip.Prefix) int { return 1<<(32-p.Bits()) - 3 }
 
-// leafName is what may name a node: it names an interface at the inner node too
-// (IFNAMSIZ is 16, dev_valid_name).
+// leafName matches the possible names of a node, which is also the name of an interface on
+// the inner node (IFNAMSIZ is 16, dev_valid_name).
 var leafName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,14}$`)
 
 // inner is the inner node's address on a prefix, outer the i-th outer node's.

@@ -10,23 +10,23 @@ import (
 	"twlab/harness/kernel"
 )
 
-// BalancerKind is what the balancer does with connections by itself.
+// BalancerKind says what the balancer does with connections by itself.
 type BalancerKind string
 
-// The kinds. The zero value is an end point: the balancer does nothing but what
-// is asked of its node, such as listening.
+// The kinds. The zero value is an endpoint: the balancer does only what is asked of its
+// node, such as listening.
 const (
 	Endpoint BalancerKind = ""
-	// DNAT rewrites the address of the balancer to that of a server, and lets
-	// the rest of the connection through (iptables DNAT under the statistic
-	// match, as kube-proxy does). The balancer has no socket in it.
+	// DNAT rewrites the address of the balancer to that of a server, and forwards the
+	// packets of the connection (iptables DNAT with the statistic match, as kube-proxy
+	// does). The balancer has no socket for it.
 	DNAT BalancerKind = "dnat"
 )
 
-// StatisticMode is how DNAT chooses a server for a connection (xt_statistic).
+// StatisticMode says how DNAT chooses a server for a connection (xt_statistic).
 type StatisticMode string
 
-// The modes. The zero value is by chance, as kube-proxy does.
+// The modes. The zero value chooses at random, as kube-proxy does.
 const (
 	ByChance StatisticMode = ""
 	InTurn   StatisticMode = "nth"
@@ -41,54 +41,57 @@ func (m StatisticMode) validate() []error {
 	}
 }
 
-// BalancerSpec describes the balancer. Its zero value is an end point.
+// BalancerSpec describes the balancer. Its zero value is an endpoint.
 type BalancerSpec struct {
 	Kind BalancerKind
-	// Port is where clients connect to, and ServerPort where the servers listen;
-	// 0 is 80. See [Topology.VIP] and [Topology.Behind].
+	// Port is the port that clients connect to, ServerPort the port that the servers listen
+	// on; 0 is 80. See [Topology.VIP] and [Topology.Behind].
 	Port, ServerPort uint16
-	// Program balances, instead of the kind: two connections for each of the
-	// clients'. Packages haproxy and nginx have one.
+	// Program balances instead of a Kind, with two TCP connections for each connection of a
+	// client. Packages haproxy and nginx provide one each.
 	Program Program
-	// Statistic, for DNAT, is how a server is chosen.
+	// Statistic, for DNAT, says how a server is chosen.
 	Statistic StatisticMode
 }
 
 // Program is a program that balances. To add one, see CONTRIBUTING.md.
 type Program interface {
-	// Name is what people call it: "haproxy".
+	// Name is the usual name of the program: "haproxy".
 	Name() string
-	// Validate says what it cannot do there. It looks at nothing but the two.
+	// Validate returns an error for what the program cannot do there. It reads only its
+	// receiver and at.
 	Validate(at Place) error
-	// Start starts it by a function that runs others in the balancer's namespace,
-	// and returns when it listens.
+	// Start starts the program through inside, which runs functions in the balancer's
+	// namespace, and returns when the program listens.
 	Start(ctx context.Context, inside func(func() error) error, at Place) (Running, error)
 }
 
-// Place is where a program balances.
+// Place says where a program balances.
 type Place struct {
-	// At is where clients connect to, Servers where the servers listen.
+	// At is the address that clients connect to, Servers are the addresses that the servers
+	// listen on.
 	At      netip.AddrPort
 	Servers []netip.AddrPort
-	// Own is the balancer's own address towards the servers.
+	// Own is the balancer's own address on the servers' side.
 	Own netip.Addr
 }
 
-// ErrEnded says that a program is not there any more, though nobody ended it.
+// ErrEnded means that a program has ended although nothing closed it.
 var ErrEnded = errors.New("program has ended")
 
-// Running is a program that balances.
+// Running is a program that runs as the balancer.
 type Running interface {
-	// Configuration is what it was told, as it reads it.
+	// Configuration returns the configuration as the program reads it.
 	Configuration() string
-	// Log is what it has said so far.
+	// Log returns what the program has logged so far.
 	Log() (string, error)
-	// Stats is its own statistics; a program that keeps none has none.
+	// Stats returns the program's own statistics; empty when it keeps none.
 	Stats(ctx context.Context) (kernel.Counters, error)
-	// Failure is nil while it runs; afterwards it says how it ended, and wraps
-	// [ErrEnded].
+	// Failure returns nil while the program runs. Afterwards it says how the program ended,
+	// and wraps [ErrEnded].
 	Failure() error
-	// Close ends it. The error is that of Failure when it had ended before.
+	// Close ends the program. The error is that of Failure when the program had ended
+	// before.
 	Close() error
 }
 
@@ -96,10 +99,10 @@ const usualPort = 80
 
 func (s BalancerSpec) port() uint16 { return cmp.Or(s.Port, usualPort) }
 
-// IsEndpoint tells whether the balancer does nothing but what is asked of its node.
+// IsEndpoint reports whether the balancer does only what is asked of its node.
 func (s BalancerSpec) IsEndpoint() bool { return s.Program == nil && s.Kind == Endpoint }
 
-// validate says what cannot be there.
+// validate returns what is wrong with the description.
 func (s BalancerSpec) validate(at Place) (errs []error) {
 	bad := func(err error) { errs = append(errs, fmt.Errorf("balancer: %w", err)) }
 	what := string(s.Kind)
@@ -131,16 +134,16 @@ func (s BalancerSpec) validate(at Place) (errs []error) {
 	return errs
 }
 
-// VIP is where clients connect to: the balancer's address, and its port.
+// VIP returns what clients connect to: the balancer's address and its port.
 func (t Topology) VIP() netip.AddrPort { return netip.AddrPortFrom(balancerAddr, t.Balancer.port()) }
 
-// Place is where the balancer's program is.
+// Place returns where the balancer's program balances.
 func (t Topology) Place() Place {
 	return Place{At: t.VIP(), Servers: t.Behind(), Own: inner(serverNet)}
 }
 
-// Behind is where the servers are to listen, in their order, so that the balancer
-// finds them.
+// Behind returns the addresses, in the order of the servers, that these must listen on so
+// that the balancer finds them.
 func (t Topology) Behind() []netip.AddrPort {
 	var all []netip.AddrPort
 	for i := range min(t.Servers, capacity(serverNet)) {

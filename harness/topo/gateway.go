@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// GatewayKind is what a gateway does with packets.
+// GatewayKind says what a gateway does with packets.
 type GatewayKind string
 
 // The kinds. The zero value is no gateway at all.
@@ -13,12 +13,12 @@ const (
 	NoGateway GatewayKind = ""
 	// Routed forwards and changes nothing.
 	Routed GatewayKind = "routed"
-	// Masquerade gives all clients the gateway's own address (iptables
-	// MASQUERADE, nf_nat_masquerade_ipv4).
+	// Masquerade translates the addresses of all clients to the gateway's own address
+	// (iptables MASQUERADE, nf_nat_masquerade_ipv4).
 	Masquerade GatewayKind = "masquerade"
 )
 
-// RandomMode is how MASQUERADE chooses a source port (nf_nat_l4proto_unique_tuple).
+// RandomMode says how MASQUERADE chooses a source port (nf_nat_l4proto_unique_tuple).
 type RandomMode string
 
 // The modes. The zero value keeps the client's port when it is free.
@@ -34,18 +34,18 @@ type GatewaySpec struct {
 	// Ports, for Masquerade, is the range of source ports (--to-ports); its
 	// zero value leaves the choice to the kernel.
 	Ports PortRange
-	// Random, for Masquerade, is how the port is chosen.
+	// Random, for Masquerade, says how the port is chosen.
 	Random RandomMode
-	// PerClient, for Masquerade with Ports, gives each client a block of so
-	// many of them that no other client gets, the first block to client0 and so
-	// on, as a carrier's NAT does (RFC 7422). It is one rule for each client.
+	// PerClient, for Masquerade with Ports, gives each client a block of this many ports
+	// that no other client gets: the first block to client0 and so on, as a carrier's NAT
+	// does (RFC 7422). That takes one rule per client.
 	PerClient int
 }
 
 // PortRange is a range of ports, both ends included.
 type PortRange struct{ First, Last uint16 }
 
-// Size is the number of ports; the zero value has none.
+// Size returns the number of ports; 0 for the zero value.
 func (p PortRange) Size() int {
 	if p == (PortRange{}) {
 		return 0
@@ -53,13 +53,13 @@ func (p PortRange) Size() int {
 	return int(p.Last) - int(p.First) + 1
 }
 
-// block is the i-th block of so many ports.
+// block returns the i-th block of size ports.
 func (p PortRange) block(i, size int) PortRange {
 	first := int(p.First) + i*size
 	return PortRange{uint16(first), uint16(first + size - 1)}
 }
 
-// String is "1024-65535", as iptables writes it.
+// String returns "1024-65535", as iptables writes it.
 func (p PortRange) String() string { return fmt.Sprintf("%d-%d", p.First, p.Last) }
 
 func (p PortRange) validate() []error {

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// Role is what a node is for.
+// Role is the function of a node in the lab.
 type Role string
 
 // The roles.
@@ -25,16 +25,16 @@ type Identity struct {
 	Addr netip.Addr
 }
 
-// NodeKind is what a node is instead of a namespace of the running kernel. To make a
-// node of it, it is a lab.Maker too.
+// NodeKind describes a node that is not a namespace of the running kernel. A kind from
+// which nodes can be made also implements lab.Maker.
 type NodeKind interface {
-	// Validate says what is wrong with it, by looking at nothing but itself.
+	// Validate returns what is wrong with the kind. It reads only its receiver.
 	Validate() error
-	// MostLinks is how many links a node of the kind has room for.
+	// MostLinks returns the maximum number of links of a node of this kind.
 	MostLinks() int
 }
 
-// Member is a node of the lab to be, and where its own link ends.
+// Member is a node of the lab that will be built, with the far end of its own link.
 type Member struct {
 	Identity
 	Inner     string     // name of the inner node; "" for a node without a link of its own
@@ -42,10 +42,10 @@ type Member struct {
 	Kind      NodeKind   // nil for a namespace of the running kernel
 }
 
-// IsGuest tells whether the node is no namespace of the running kernel.
+// IsGuest reports whether the node is not a namespace of the running kernel.
 func (m Member) IsGuest() bool { return m.Kind != nil }
 
-// Members lists who is in the lab, each after the node that its link ends at.
+// Members lists the nodes of the lab, each after the node at the far end of its link.
 func (t Topology) Members() []Member {
 	balancer := Member{Identity: Identity{Name: string(Balancer), Role: Balancer, Addr: balancerAddr}}
 	all := []Member{balancer}

@@ -10,7 +10,7 @@ import (
 type Rule struct {
 	Role Role   // every node of this role, or
 	Node string // the node of this name
-	// Table and Chain are iptables' ("raw", "PREROUTING").
+	// Table and Chain are those of iptables ("raw", "PREROUTING").
 	Table, Chain string
 	// Spec is the rest of the rule, as after `iptables -A CHAIN`: words separated by
 	// spaces; what is between double quotes is one word. A gateway's interfaces are named after the nodes at
@@ -19,12 +19,12 @@ type Rule struct {
 	Spec string
 }
 
-// On tells whether the rule is for a node.
+// On reports whether the rule applies to a node.
 func (r Rule) On(name string, role Role) bool {
 	return r.Role != "" && r.Role == role || r.Node != "" && r.Node == name
 }
 
-// Validate says what is wrong with the rule in a lab with these nodes, given by name.
+// Validate returns what is wrong with the rule in a lab with these nodes, given by name.
 func (r Rule) Validate(roles map[string]Role) error { return errors.Join(r.validate(roles)...) }
 
 // Words are the words of Spec.

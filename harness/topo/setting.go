@@ -8,8 +8,8 @@ type Setting struct {
 	Node  string
 	Name  string
 	Value string
-	// IfPresent passes the setting over on a kernel that does not have the
-	// sysctl; otherwise that is an error.
+	// IfPresent skips the setting on a kernel that does not have the sysctl; otherwise a
+	// missing sysctl is an error.
 	IfPresent bool
 }
 
@@ -44,10 +44,10 @@ func (s Settings) add(target Setting, assignments []string) Settings {
 	return s
 }
 
-// Baseline is what every node has before the topology's own sysctls, so that a
-// lab depends neither on the host's settings nor on a distribution's kernel: the
-// mainline defaults, and quiet. A sysctl that the kernel does not have is passed
-// over here; one that a topology asks for is an error there.
+// Baseline lists the sysctls that every node has before the topology's own ones, so that a
+// lab depends neither on the host's settings nor on a distribution's kernel: the mainline
+// defaults, and no traffic of its own. A sysctl of the Baseline that the kernel does not
+// have is skipped; a missing one that the topology sets is an error.
 var Baseline = []Setting{
 	// Mainline defaults of Linux 6.14 and later (net/ipv4/tcp_ipv4.c,
 	// tcp_sk_init).
@@ -65,26 +65,26 @@ var Baseline = []Setting{
 	{Name: "net.ipv4.ip_local_port_range", Value: "32768 60999"},
 	{Name: "net.core.somaxconn", Value: "4096"},
 
-	// Routes are host routes, and a reply may leave by another link.
+	// Routes are host routes, and a reply may leave through another link.
 	{Name: "net.ipv4.conf.all.rp_filter", Value: "0"},
 	{Name: "net.ipv4.conf.default.rp_filter", Value: "0"},
-	// No neighbour discovery and no router solicitations on the links, which
-	// inherit this when they are made.
+	// No neighbour discovery and no router solicitations on the links, which inherit this
+	// when they are created.
 	{Name: "net.ipv6.conf.default.disable_ipv6", Value: "1"},
 }
 
-// Is tells whether a sysctl that reads as value has what the setting wants.
+// Is reports whether value, as read from the sysctl, is the value of the setting.
 func (s Setting) Is(value string) bool { return strings.Join(strings.Fields(s.Value), " ") == value }
 
-// SysctlsOf are the node's own, which the baseline does not touch.
+// SysctlsOf returns the sysctls of one node that override its baseline.
 func (t Topology) SysctlsOf(who Member) (own []Setting) {
 	if who.Role == Gateway || who.Role == Balancer && t.Balancer.Kind == DNAT {
 		own = append(own, Setting{Name: "net.ipv4.ip_forward", Value: "1"})
 	}
 	if who.Role == Balancer && t.Balancer.Program != nil {
-		// A program that is killed closes its connections by a FIN, which nobody
-		// answers when the lab goes with it: without this the orphans would keep
-		// the namespace for minutes (tcp_orphan_retries, 8 instead of 0).
+		// A killed program closes its connections by a FIN, which gets no answer when the
+		// lab ends too: without this setting the orphans would keep the namespace alive for
+		// minutes (tcp_orphan_retries, 8 instead of 0).
 		own = append(own, Setting{Name: "net.ipv4.tcp_orphan_retries", Value: "1", IfPresent: true})
 	}
 	for _, s := range t.Sysctls {

@@ -1,6 +1,6 @@
-// Package topo describes a lab: nodes and their roles, the gateway, the balancer,
-// sysctls and rules. It is plain data that can be checked anywhere; package lab makes
-// it real on Linux.
+// Package topo describes a lab: nodes and their roles, the gateway, the balancer, sysctls
+// and rules. It is plain data that can be checked on any system; package lab builds it on
+// Linux.
 package topo
 
 import (
@@ -11,47 +11,45 @@ import (
 	"time"
 )
 
-// Topology describes the lab wanted. It needs at least one client; everything
-// else may be left out.
+// Topology describes a lab. It needs at least one client; everything else may be left out.
 type Topology struct {
 	// Clients is the number of clients, named client0, client1, ...
 	Clients int
-	// Names renames the first clients, in order, where a spec reads better
-	// with names of its own.
+	// Names gives the first clients, in order, names of their own, where a spec reads
+	// better with them.
 	Names []string
-	// Gateway stands between the clients and the balancer; its zero value is
-	// none.
+	// Gateway is between the clients and the balancer; its zero value means none.
 	Gateway GatewaySpec
-	// Balancer is what clients connect to; its zero value is an end point.
+	// Balancer is what clients connect to; its zero value is an endpoint.
 	Balancer BalancerSpec
 	// Servers is the number of servers behind the balancer.
 	Servers int
-	// Sysctls are the differences from [Baseline]; later ones win. One that the
-	// kernel has for the whole machine only (kernel.ErrSysctlGlobal) may be asked for
-	// when the machine has that value.
+	// Sysctls are the differences from [Baseline]; later ones override earlier ones. A
+	// sysctl that the kernel has only for the whole machine (kernel.ErrSysctlGlobal) may be
+	// listed when the machine has that value.
 	Sysctls Settings
-	// NoBaseline leaves every node as the kernel makes a new namespace, but for
-	// Sysctls: what is read there is the kernel's own default.
+	// NoBaseline leaves every node as the kernel creates a new namespace, except for
+	// Sysctls: the sysctls of a node are then the kernel's own defaults.
 	NoBaseline bool
 	// Rules are iptables rules in addition to those that the gateway and the
 	// balancer need.
 	Rules []Rule
-	// Loopback is the role whose loopback will be recorded, if any: its nodes need the
-	// running kernel (see lab.Lab.Capture).
+	// Loopback is the role whose loopback will be recorded, if any: its nodes must be on
+	// the running kernel (see lab.Lab.Capture).
 	Loopback Role
-	// Kinds makes all nodes of a role something else than namespaces of the running
-	// kernel, such as machines with another one (package guest). Of two nodes with
-	// a link between them, one at least is a namespace; so is a node with rules.
+	// Kinds makes all nodes of a role something else than namespaces of the running kernel,
+	// such as guests with another kernel (package guest). Of two nodes with a link between
+	// them, at least one must be a namespace; a node with rules must be one, too.
 	Kinds map[Role]NodeKind
-	// BootGap gives clients that are guests different ages: each is
-	// booted that long after the one before it is up, so that its clocks are
-	// behind by that much and more. Zero boots all machines side by side. Clients
-	// on the running kernel are namespaces and have one clock, whatever it says.
+	// BootGap gives clients that are guests different ages: each boots this long after the
+	// previous one is up, so that its clocks are behind by at least that much. Zero boots
+	// all guests at the same time. Clients on the running kernel share one clock, whatever
+	// BootGap says.
 	BootGap time.Duration
 }
 
-// Validate says what is wrong with the description, all of it at once. It needs
-// no privileges and looks at nothing but t.
+// Validate returns everything that is wrong with the description. It needs no privileges
+// and reads only t.
 func (t Topology) Validate() error {
 	var errs []error
 	bad := func(err error) { errs = append(errs, err) }
@@ -85,7 +83,7 @@ func (t Topology) Validate() error {
 		}
 	}
 	if _, own := t.Kinds[t.Loopback]; own {
-		bad(fmt.Errorf("%s: its loopback is to be recorded, which nobody else sees when it is a guest", t.Loopback))
+		bad(fmt.Errorf("%s: its loopback will be recorded, so it cannot be a guest", t.Loopback))
 	}
 	if len(errs) == 0 { // else the network is another one than was meant
 		bad(t.Network().Validate())

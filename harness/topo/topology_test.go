@@ -70,7 +70,7 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"neighbours with kernels", Topology{Clients: 1, Kinds: guests(Client, Balancer)}, "client0 and balancer are both guests"},
 		{"gateway with rules and a kernel", Topology{Clients: 1, Gateway: masquerade, Kinds: guests(Gateway)}, "gateway: no iptables rules there: "},
 		{"client with rules and a kernel", Topology{Clients: 1, Gateway: routed, Kinds: guests(Client), Rules: []Rule{{Node: "client0", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, "client0: no iptables rules there: "},
-		{"client with its loopback recorded and a kernel", Topology{Clients: 1, Loopback: Client, Kinds: guests(Client)}, "client: its loopback is to be recorded"},
+		{"client with its loopback recorded and a kernel", Topology{Clients: 1, Loopback: Client, Kinds: guests(Client)}, "client: its loopback will be recorded"},
 		{"too many links", Topology{Clients: 25, Kinds: guests(Balancer)}, "balancer: 25 links: a guest has at most 24"},
 		{"unknown balancer", Topology{Clients: 1, Balancer: BalancerSpec{Kind: "magic"}}, `balancer: unknown kind "magic"`},
 		{"DNAT without servers", Topology{Clients: 1, Balancer: BalancerSpec{Kind: DNAT}}, `balancer: kind "dnat" needs servers`},
@@ -79,7 +79,7 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"program and rules", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT, Program: program{}}}, `balancer: kind "dnat" and the program some: want one of them`},
 		{"unknown statistic mode", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT, Statistic: "fair"}}, `balancer: unknown statistic mode "fair"`},
 		{"statistic mode without DNAT", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Program: program{}, Statistic: InTurn}}, `balancer: statistic mode needs kind "dnat"`},
-		{"program on a guest", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Program: program{}}, Kinds: guests(Balancer)}, "balancer: no some there"},
+		{"program on a guest", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Program: program{}}, Kinds: guests(Balancer)}, "balancer: a guest runs no programs, so some cannot"},
 		{"DNAT on a guest", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT}, Kinds: guests(Balancer)}, "balancer: no iptables rules there"},
 		{"rule for a missing node", Topology{Clients: 1, Rules: []Rule{{Node: "nobody", Table: "filter", Chain: "INPUT", Spec: "-j DROP"}}}, `rule "-j DROP": no node "nobody"`},
 	} {

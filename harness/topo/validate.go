@@ -269,11 +269,11 @@ func (p Plan) validateGuests() (errs []error) {
 		}
 		for _, e := range d.Ends {
 			if peer, _ := p.Node(e.Peer); peer.IsGuest() && e.Outer {
-				bad(fmt.Errorf("%s and %s are both guests with a link in between: put a gateway there", d.Name, e.Peer))
+				bad(fmt.Errorf("%s and %s are both guests and share a link: put a gateway between them", d.Name, e.Peer))
 			}
 		}
 		if d.Program != nil {
-			bad(fmt.Errorf("no %s there: a guest runs no programs", d.Program.Name()))
+			bad(fmt.Errorf("a guest runs no programs, so %s cannot run there", d.Program.Name()))
 		}
 		for _, r := range p.RulesOf(d) {
 			bad(fmt.Errorf("no iptables rules there: %q", r.Spec))

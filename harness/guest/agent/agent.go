@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package agent is the program that a guest runs as /init, for the main function of
-// hack/cmd/agent. It is of no use anywhere else.
+// Package agent is the program that a guest runs as /init. It is for the main function of
+// hack/cmd/agent and of no use elsewhere.
 package agent
 
 import (
@@ -11,7 +11,6 @@ import (
 	"twlab/harness/internal/agent"
 )
 
-// Init is the whole life of process 1 of a machine: it serves the calls of the host
-// until that ends, and powers the machine off. What it has to say goes to out, the
-// console.
+// Init is the work of process 1 of a guest: it serves the calls of the host until the
+// connection ends, and powers the guest off. It writes messages to out, the console.
 func Init(ctx context.Context, out io.Writer) { agent.Init(ctx, out) }

@@ -10,14 +10,12 @@ import (
 	"twlab/harness/node"
 )
 
-// Agent is one machine, seen from inside. Its zero value is ready for
-// [NewServer].
+// Agent is one guest, seen from inside. Its zero value is ready for [NewServer].
 type Agent struct {
 	node atomic.Pointer[node.Local] // nil until setUp
 }
 
-// setUp loads the modules that were brought along, configures the links, and
-// becomes the node.
+// setUp loads the modules of the initramfs, configures the links, and makes the node.
 func (a *Agent) setUp(ctx context.Context, s Setup) error {
 	if err := loadModules(); err != nil {
 		return fmt.Errorf("%s: %w", s.Node.Name, err)

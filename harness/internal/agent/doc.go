@@ -1,11 +1,10 @@
 //go:build linux
 
-// Package agent is what a machine with a kernel of its own runs instead of an
-// init: it answers the calls of node.Node by node.Local, over the machine's
-// second serial port.
+// Package agent is the program that a guest runs instead of an init. It answers the calls
+// of node.Node with node.Local, over the guest's second serial port.
 //
-// It is process 1 of an initramfs and the only program there, so it also does
-// what an init must: mounts, modules, links, and orphans. It needs Linux 3.2, and
-// nothing of the kernel that is not in every configuration: a serial port, /proc,
-// and a network card whose driver is built in or among the modules brought along.
+// It is process 1 of an initramfs and the only program there, so it also does the work of
+// an init: mounts, modules, links, and orphans. It needs Linux 3.2, and only what every
+// kernel configuration has: a serial port, /proc, and a network card whose driver is built
+// in or among the modules of the initramfs.
 package agent

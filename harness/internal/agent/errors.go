@@ -11,7 +11,7 @@ import (
 	"twlab/harness/tcp"
 )
 
-// Errors are those that errors.Is and errors.As find on both sides of the line.
+// Errors returns the errors that errors.Is and errors.As find on both sides of the line.
 func Errors() line.Errors {
 	known := line.Errors{
 		Sentinels: map[string]error{
@@ -28,7 +28,7 @@ func Errors() line.Errors {
 	return known
 }
 
-// sysctlReasons are the reasons of a *kernel.SysctlError that are no error numbers.
+// sysctlReasons are the reasons of a *kernel.SysctlError that are not error numbers.
 var sysctlReasons = map[string]error{
 	"kernel.ErrSysctlGone":     kernel.ErrSysctlGone,
 	"kernel.ErrSysctlNotYet":   kernel.ErrSysctlNotYet,
@@ -38,7 +38,7 @@ var sysctlReasons = map[string]error{
 	"kernel.ErrSysctlValue":    kernel.ErrSysctlValue,
 }
 
-// sysctlFailure is a *kernel.SysctlError on its way.
+// sysctlFailure is a *kernel.SysctlError as it crosses the line.
 type sysctlFailure struct {
 	Error  kernel.SysctlError // without its Reason
 	Reason string             // a name of sysctlReasons; empty when it is Errno
@@ -49,7 +49,7 @@ func packSysctl(e *kernel.SysctlError) sysctlFailure {
 	f := sysctlFailure{Error: *e}
 	f.Error.Reason = nil
 	for name, reason := range sysctlReasons {
-		if e.Reason == reason { //nolint:errorlint // which of them it is, not which it wraps
+		if e.Reason == reason { //nolint:errorlint // compares the reason itself, not what it wraps
 			f.Reason = name
 		}
 	}

@@ -13,17 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Port is the serial port that carries the calls. The first one is the console.
+// Port is the serial port that carries the calls. The first serial port is the console.
 const Port = "/dev/ttyS1"
 
-// Init is the whole life of process 1 of a machine: it serves the port until
-// that ends, and powers the machine off. What it has to say goes to out, the
-// console. Where it finds a [Job], it does that and nothing else.
+// Init is the work of process 1 of a machine: it serves the port until that ends, and
+// powers the machine off. It writes messages to out, the console. When it finds a [Job], it
+// runs that instead.
 func Init(ctx context.Context, out io.Writer) {
 	err := live(ctx)
 	fmt.Fprintln(out, "twlab agent: power off:", err)
 	unix.Sync()
-	// Power off wants ACPI; a machine that was told -no-reboot ends by this too.
+	// Power off needs ACPI; a machine with -no-reboot also ends when it restarts.
 	err = errors.Join(unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF), unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART))
 	fmt.Fprintln(out, "twlab agent: the machine stays on:", err) // and the kernel panics, because process 1 ends
 }
@@ -65,8 +65,8 @@ func serve(ctx context.Context) error {
 	return errors.Join(NewServer(&Agent{}).Serve(ctx, port), port.Close())
 }
 
-// openPort opens the port as a plain channel of bytes: without it, the kernel
-// would echo, edit lines, and take some bytes for signals.
+// openPort opens the port in raw mode: otherwise the kernel would echo, edit lines, and
+// interpret some bytes as signals.
 func openPort() (*os.File, error) {
 	const ttyMajor, secondPort = 4, 65
 	err := unix.Mknod(Port, unix.S_IFCHR|0o600, int(unix.Mkdev(ttyMajor, secondPort)))
@@ -91,8 +91,8 @@ func openPort() (*os.File, error) {
 	return port, nil
 }
 
-// reap waits for orphans, which are process 1's to wait for. The machine has no
-// programs of its own, so that there is nobody else to wait for a child.
+// reap waits for orphans, which process 1 has to do. The agent starts no programs, so no
+// other code waits for a child.
 func reap() {
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, unix.SIGCHLD)

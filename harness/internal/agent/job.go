@@ -24,28 +24,27 @@ import (
 	"twlab/harness/kernel"
 )
 
-// Job is a command that a machine runs instead of serving calls: that machine is
-// no node, but has labs of its own.
+// Job is a command that a machine runs instead of serving calls: that machine is not a
+// node, but has labs of its own.
 //
-// What comes of it goes over the line as a tar archive, written while it happens:
-// first [OutputEntry] entries, each a piece of what the command prints; then the
-// files that the command has written to the directory of results, below
-// [ResultsEntry]; in the end [StatusEntry], with the exit status in decimal. Of the
-// bytes that come over the line in the other direction, each [Interrupt] interrupts
-// the command, [Kill] ends it and all that it has begun, and each [Ping] is answered
-// by an empty piece of output.
+// The results go over the line as a tar archive, which is written while the job runs. First
+// come [OutputEntry] entries, each a piece of the command's output. Then come the files
+// that the command has written to the directory of results, below [ResultsEntry]. The last
+// entry is [StatusEntry], with the exit status in decimal. Each byte in the other direction
+// is an order: [Interrupt] interrupts the command, [Kill] kills it and all its processes,
+// and [Ping] is answered with an empty piece of output.
 type Job struct {
-	// Argv is the command, a path first; Dir is where it runs.
+	// Argv is the command, starting with its path; Dir is its working directory.
 	Argv []string
 	Env  []string
 	Dir  string
-	// Results is the directory of files to bring back; it is made.
+	// Results is the directory of files to send back; the machine creates it.
 	Results string
-	// Virtio says that the line is a virtio port and not the second serial port.
+	// Virtio says that the line is a virtio port instead of the second serial port.
 	Virtio bool
-	// VirtualTime says that idle time passes at once.
+	// VirtualTime says that the machine runs with virtual time: idle time passes at once.
 	VirtualTime bool
-	// Sysctls are set before the command begins.
+	// Sysctls are set before the command starts.
 	Sysctls []SysctlValue
 }
 
@@ -56,8 +55,9 @@ const (
 	StatusEntry  = "status"
 )
 
-// What a machine with a job is told. It is asked whether it is alive, and does not
-// say so by itself, because in its own time idle days may pass in a minute.
+// The orders to a machine with a job. The host asks whether the machine is alive; the
+// machine does not report it on its own, because with virtual time idle days may pass in a
+// minute.
 const (
 	Interrupt = 'i'
 	Kill      = 'k'
@@ -66,8 +66,8 @@ const (
 
 const jobFile = "/job.json"
 
-// File is the job as a file of the machine: its path without the slash, and what
-// is in it.
+// File returns the job as a file of the machine: its path without the leading slash, and
+// its content.
 func (j Job) File() (path string, content []byte, err error) {
 	content, err = json.Marshal(j)
 	return jobFile[1:], content, err
@@ -84,8 +84,8 @@ func readJob() (j Job, found bool, err error) {
 	return j, true, json.Unmarshal(text, &j)
 }
 
-// do does the job and tells of it. It returns when the line has ended: whoever is
-// at its other end has read all by then.
+// do runs the job and reports on it. It returns only after a failure: after the last entry
+// the host ends the machine.
 func (j Job) do() error {
 	if err := j.prepare(); err != nil {
 		return fmt.Errorf("prepare: %w", err)
@@ -109,10 +109,10 @@ func (j Job) do() error {
 	if err := errors.Join(report.entry(StatusEntry, []byte(strconv.Itoa(status))), report.tar.Close()); err != nil {
 		return errors.Join(err, line.Close())
 	}
-	select {} // what was written may not have arrived: the machine is ended from outside
+	select {} // the last bytes may not have arrived: the host ends the machine
 }
 
-// prepare makes a system of the machine: modules, devices, directories, lo.
+// prepare prepares the machine for the command: modules, devices, directories, lo.
 func (j Job) prepare() error {
 	if err := loadModules(); err != nil {
 		return err
@@ -125,7 +125,7 @@ func (j Job) prepare() error {
 			return err
 		}
 	}
-	// As many as the kernel allows by default: labs live by descriptors.
+	// The default limit of the kernel, because labs need many descriptors.
 	const most = 1 << 20
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: most, Max: most}); err != nil {
 		return fmt.Errorf("allow %d descriptors: %w", most, err)
@@ -147,16 +147,16 @@ func (j Job) prepare() error {
 	return netlink.LinkSetUp(lo)
 }
 
-// calm makes the kernel's own housekeeping rare or short, as far as it lets itself
-// be told. Where idle time passes at once, days are as long as the work in them is
-// much.
+// calm makes the kernel's own housekeeping rare or short, where it can be configured. With
+// virtual time, a day takes as long as the work that is done in it.
 func calm() error {
 	for path, value := range map[string]string{
 		"/proc/sys/vm/stat_interval":              "3600", // vmstat_update, once a second
 		"/proc/sys/kernel/hung_task_timeout_secs": "0",    // khungtaskd, every two minutes
-		// nf_conntrack's gc_worker walks all buckets, 65536 of them, every two minutes
-		// on 5.10 and every minute on 6.1: 7 ms each time. The entries of a lab
-		// that has used every port make chains of 16; from 50 on it refuses more.
+		// nf_conntrack's gc_worker walks all 65536 buckets, every two minutes on 5.10 and
+		// every minute on 6.1, for 7 ms each time. With 8192 buckets, the entries of a lab
+		// that has used every port make chains of 16; the kernel refuses entries from
+		// chains of 50 on.
 		"/sys/module/nf_conntrack/parameters/hashsize": "8192",
 	} {
 		err := os.WriteFile(path, []byte(value), 0)
@@ -181,7 +181,7 @@ func (j Job) openLine() (*os.File, error) {
 	return os.OpenFile(filepath.Join("/dev", filepath.Base(ports[0])), os.O_RDWR, 0)
 }
 
-// run runs the command, and waits for it and all orphans by wait.
+// run runs the command, and waits through wait for it and for all orphans.
 func (j Job) run(line io.Reader, report *archive, wait func(pid int) (status int, err error)) (status int, err error) {
 	near, far, err := os.Pipe()
 	if err != nil {
@@ -200,7 +200,7 @@ func (j Job) run(line io.Reader, report *archive, wait func(pid int) (status int
 	var telling sync.WaitGroup
 	telling.Go(func() { report.output(near) })
 	if status, err = wait(command.Pid); err != nil {
-		// Somebody may live on who could write: nobody listens any more.
+		// A process that can still write may be alive; nothing reads any more.
 		err = errors.Join(err, near.Close())
 		telling.Wait()
 		return 0, err
@@ -209,7 +209,7 @@ func (j Job) run(line io.Reader, report *archive, wait func(pid int) (status int
 	return status, errors.Join(report.failed(), near.Close())
 }
 
-// waitAll waits for process first, ends all others, and waits for them too.
+// waitAll waits for process first, kills all others, and waits for them too.
 func waitAll(first int) (status int, err error) {
 	for {
 		var how unix.WaitStatus
@@ -231,7 +231,7 @@ func waitAll(first int) (status int, err error) {
 	}
 }
 
-// archive writes entries, several at a time, until the first failure.
+// archive writes entries, from several goroutines, until the first failure.
 type archive struct {
 	mu  sync.Mutex
 	tar *tar.Writer
@@ -259,8 +259,8 @@ func (a *archive) failed() error {
 	return a.err
 }
 
-// output writes what comes until the end of it, which is also when nobody is left
-// who could write.
+// output writes what it reads as entries until the end, which comes when no process can
+// write any more.
 func (a *archive) output(from io.Reader) {
 	piece := make([]byte, 32<<10)
 	for {
@@ -274,8 +274,8 @@ func (a *archive) output(from io.Reader) {
 	}
 }
 
-// listen does what it is told over the line until that ends. An interrupt goes to
-// all processes, as a terminal's does.
+// listen follows the orders that come over the line, until that ends. It sends an interrupt
+// to all processes, as a terminal does.
 func (a *archive) listen(line io.Reader) {
 	one := make([]byte, 1)
 	for {
@@ -297,7 +297,7 @@ func (a *archive) listen(line io.Reader) {
 	}
 }
 
-// modified says when each file below a directory was written.
+// modified returns when each file below a directory was last written.
 func modified(root string) (map[string]time.Time, error) {
 	at := map[string]time.Time{}
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -314,8 +314,8 @@ func modified(root string) (map[string]time.Time, error) {
 	return at, err
 }
 
-// directory writes the files below it, without those that came with the machine: a
-// suite's programs would take ten minutes on a serial line.
+// directory writes the files below root as entries, except those that came with the machine
+// and have not changed: a suite's programs would take ten minutes on a serial line.
 func (a *archive) directory(root string, brought map[string]time.Time) error {
 	files, err := modified(root)
 	if err != nil {

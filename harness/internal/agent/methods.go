@@ -17,8 +17,7 @@ import (
 	"twlab/harness/topo"
 )
 
-// The methods of an agent: Setup first, then those of node.Node, and in the end
-// CloseAll.
+// The methods of an agent: SetUp first, then those of node.Node, and CloseAll last.
 const (
 	SetUp       line.Method[Setup, line.None]                = "set up"
 	CloseAll    line.Method[line.None, line.None]            = "close all sockets"
@@ -46,64 +45,64 @@ const (
 	RTO         line.Method[tcp.Handle, time.Duration]       = "read retransmission timeout"
 )
 
-// Setup makes a node of a machine that has just come up.
+// Setup describes the node that a guest becomes after its boot.
 type Setup struct {
 	Node topo.Identity
-	// Gateway is where packets go that no link leads to; invalid is nowhere.
+	// Gateway is the default gateway; an invalid address means none.
 	Gateway netip.Addr
-	// Links are the links of the machine. When none of them has the node's
-	// address, lo has it.
+	// Links are the links of the guest. When none of them has the node's address, lo has
+	// it.
 	Links []Link
 }
 
-// Link is one network card of the machine. The far end is its only neighbour.
+// Link is one network card of the guest. The far end is its only neighbour.
 type Link struct {
-	Name             string // what the card is called: "eth0"
+	Name             string // the name of the card: "eth0"
 	Hardware         string // its address, as net.HardwareAddr prints it
 	Addr             netip.Addr
 	Peer             netip.Addr
 	PeerHardwareAddr string
 }
 
-// ErrNoCard is wrapped by the error of [SetUp] when the kernel shows no network
-// card with the hardware address of a link: it has no driver for it.
+// ErrNoCard is wrapped by the error of [SetUp] when the kernel shows no network card with
+// the hardware address of a link, because it has no driver for it.
 var ErrNoCard = errors.New("no network card with this address")
 
-// What goes into the methods of node.Node with more than one parameter.
+// The arguments of those methods of node.Node that have more than one parameter.
 type (
-	// SysctlValue is what a sysctl is to be set to.
+	// SysctlValue is a sysctl and the value to set.
 	SysctlValue struct{ Name, Value string }
-	// Exchanges is what Exchange makes.
+	// Exchanges are the arguments of Exchange.
 	Exchanges struct {
 		All    []http.Exchange
 		AtOnce int
 	}
-	// Acceptance is what Accept waits for.
+	// Acceptance has the arguments of Accept.
 	Acceptance struct {
 		Listening tcp.Handle
 		Peer      netip.AddrPort
 	}
-	// Termination is what End does.
+	// Termination has the arguments of End.
 	Termination struct {
 		Conn tcp.Handle
 		How  tcp.Ending
 	}
-	// Transmission is what Send sends.
+	// Transmission has the arguments of Send.
 	Transmission struct {
 		Conn  tcp.Handle
 		Bytes int
 	}
-	// Advancement is what AdvanceClock does.
+	// Advancement has the arguments of AdvanceClock.
 	Advancement struct {
 		Conn  tcp.Handle
 		Ticks int32
 	}
 )
 
-// Fingerprint tells agents of different versions apart.
+// Fingerprint is different for agents of different versions.
 func Fingerprint() string { return NewServer(nil).Fingerprint() }
 
-// NewServer answers with what the agent has, a node after SetUp.
+// NewServer makes the server that answers calls for an agent; the node exists after SetUp.
 func NewServer(a *Agent) *line.Server {
 	s := line.NewServer(Errors())
 	SetUp.Serve(s, func(ctx context.Context, in Setup) (none line.None, err error) { return none, a.setUp(ctx, in) })
@@ -186,7 +185,7 @@ func serveSockets(s *line.Server, a *Agent) {
 	}))
 }
 
-// ask makes a method of one that needs the node.
+// ask makes the function of a method that needs the node.
 func ask[In, Out any](a *Agent, f func(context.Context, *node.Local, In) (Out, error)) func(context.Context, In) (Out, error) {
 	return func(ctx context.Context, in In) (out Out, err error) {
 		n := a.node.Load()
@@ -197,7 +196,7 @@ func ask[In, Out any](a *Agent, f func(context.Context, *node.Local, In) (Out, e
 	}
 }
 
-// tell is ask for methods that have no answer but an error.
+// tell is ask for methods that return only an error.
 func tell[In any](a *Agent, f func(context.Context, *node.Local, In) error) func(context.Context, In) (line.None, error) {
 	return ask(a, func(ctx context.Context, n *node.Local, in In) (line.None, error) {
 		return line.None{}, f(ctx, n, in)

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ModuleList names, one a line and in the order in which they are to be loaded,
-// the files of the modules that were brought along.
+// ModuleList is the file that lists the modules of the initramfs, one per line, in the
+// order in which to load them.
 const ModuleList = "/modules/order"
 
-// loadModules loads them. Those that are there already are no matter.
+// loadModules loads the listed modules. A module that is already loaded is not an error.
 func loadModules() error {
 	list, err := os.ReadFile(ModuleList)
 	if err != nil {
@@ -29,7 +29,7 @@ func loadModules() error {
 	return nil
 }
 
-// loadModule asks finit_module (Linux 3.8), or else init_module.
+// loadModule loads a module with finit_module (Linux 3.8), or else with init_module.
 func loadModule(file string) error {
 	f, err := os.Open(file)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"twlab/harness/observe"
 )
 
-// configure gives the links their names, addresses and neighbours, as package
-// lab does for namespaces.
+// configure gives the links their names, addresses and neighbours, as package lab does for
+// namespaces.
 func configure(ctx context.Context, s Setup) error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -33,7 +33,7 @@ func configure(ctx context.Context, s Setup) error {
 	if err != nil {
 		return fmt.Errorf("list network cards: %w", err)
 	}
-	// Out of each other's way first: a card may have another one's name.
+	// Temporary names first, because a card may have the name that another one will get.
 	for i, l := range s.Links {
 		card, err := find(cards, l.Hardware)
 		if err != nil {
@@ -103,7 +103,7 @@ func (l Link) configure(card string) error {
 	return nil
 }
 
-// awaitCarrier waits until the link can send: e1000 takes its time.
+// awaitCarrier waits until the link can send, which takes some time with e1000.
 func awaitCarrier(ctx context.Context, name string) error {
 	return observe.Await(ctx, "a carrier on "+name, func() (bool, error) {
 		link, err := netlink.LinkByName(name)

@@ -15,18 +15,19 @@ import (
 	"twlab/harness/kernel"
 )
 
-// pulse is how often a frame is sent where the card would keep the last one: several
-// times before the first SYN is repeated, after a second.
+// pulse is the interval of the frames that keep a card working: it is several times shorter
+// than the second after which TCP repeats the first SYN.
 const pulse = 100 * time.Millisecond
 
-// localExperiment is the EtherType that IEEE 802 gives to experiments; nobody takes it.
+// localExperiment is the EtherType that IEEE 802 reserves for experiments; every receiver
+// ignores it.
 const localExperiment = 0x88b5
 
-// keepMoving sends frames that mean nothing over the links whose card keeps the last
-// packet until the next, on kernels where TCP minds: before Linux 3.18 it repeats
-// nothing of which there is a copy left, and virtio_net frees what it has sent only
-// when it sends again, so that a SYN without an answer would go out once (commit
-// 39bb5e628690, net: skb_fclone_busy() needs to detect orphaned skb).
+// keepMoving sends meaningless frames over links whose card keeps the last packet until the
+// next one is sent, on kernels where that disturbs TCP. Before Linux 3.18, TCP does not
+// retransmit a segment of which a copy still exists, and virtio_net frees a sent packet
+// only when it sends the next one. So a SYN without an answer would be sent only once
+// (commit 39bb5e628690, net: skb_fclone_busy() needs to detect orphaned skb).
 func keepMoving(links []Link) error {
 	release, err := kernel.Running()
 	if err != nil || !release.Before(3, 18) {
@@ -60,7 +61,7 @@ func keepMoving(links []Link) error {
 			return fmt.Errorf("send a frame over %s: %w", l.Name, err)
 		}
 		go func() {
-			for range time.Tick(pulse) { // until the machine ends
+			for range time.Tick(pulse) { // until the guest ends
 				_ = unix.Sendto(socket, frame, 0, to) // a link that is down has nothing to keep
 			}
 		}()

@@ -1,6 +1,7 @@
 //go:build linux
 
-// Package callerstest has two callers at once call what must bear it.
+// Package callerstest calls a function from two goroutines at the same time, for functions
+// that must permit that.
 package callerstest
 
 import (
@@ -12,10 +13,11 @@ import (
 	"twlab/harness/tcp"
 )
 
-// hung is when a call that does not come back has hung.
+// hung is how long a call may take before it counts as hung.
 const hung = 20 * time.Second
 
-// Twice calls f by two callers at once, until one of them has hung for long.
+// Twice calls f from two callers at the same time, and waits for both. The test fails when
+// one of them hangs.
 func Twice(t *testing.T, f func(caller int) error) (errs [2]error) {
 	t.Helper()
 	done := make(chan struct{})
@@ -36,7 +38,7 @@ func Twice(t *testing.T, f func(caller int) error) (errs [2]error) {
 	}
 }
 
-// ExactlyOne wants that one of two calls succeeded and the other found no handle.
+// ExactlyOne checks that one of two calls succeeded and the other returned ErrNoHandle.
 func ExactlyOne(t *testing.T, what string, errs [2]error) {
 	t.Helper()
 	if errs[0] != nil {
@@ -47,7 +49,7 @@ func ExactlyOne(t *testing.T, what string, errs [2]error) {
 	}
 }
 
-// None wants that no call failed.
+// None checks that no call failed.
 func None(t *testing.T, what string, errs [2]error) {
 	t.Helper()
 	if err := errors.Join(errs[:]...); err != nil {

@@ -18,9 +18,9 @@ import (
 	"twlab/harness/ns"
 )
 
-// Main is [leak.Run] for a package with examples that make namespaces, and need what else is
-// required. An example cannot skip itself: where something is missing all of them are left
-// out, which standard error says.
+// Main is [leak.Run] for a package with examples that make namespaces and may have further
+// requirements. An example cannot skip itself: when something is missing, Main skips all
+// examples and says so on standard error.
 func Main(m *testing.M, also ...kernel.Requirement) (exitCode int) {
 	flag.Parse()
 	if err := missing(also); err != nil {
@@ -55,7 +55,7 @@ func tried(r kernel.Requirement) error {
 	return nil
 }
 
-// leaveOut adds to what go test's -skip leaves out.
+// leaveOut adds a pattern to go test's -skip.
 func leaveOut(tests string) error {
 	if given := flag.Lookup("test.skip").Value.String(); given != "" {
 		tests += "|" + given

@@ -24,7 +24,7 @@ const (
 	byEnd // with the connection
 )
 
-// part is where in a chunked body we are (RFC 9112, 7.1).
+// part is the position in a chunked body (RFC 9112, 7.1).
 type part int
 
 const (
@@ -46,7 +46,7 @@ func (b *body) done() bool {
 	}
 }
 
-// take counts what belongs to the body and returns how much of p that is.
+// take counts the bytes of p that belong to the body and returns how many these are.
 func (b *body) take(p []byte) (used int, err error) {
 	switch b.framing {
 	case byEnd:
@@ -87,10 +87,10 @@ func (b *body) takePart(p []byte) (used int, err error) {
 	}
 	switch b.part {
 	case chunkSize:
-		digits, _, _ := bytes.Cut(line, []byte(";")) // extensions say nothing to us
+		digits, _, _ := bytes.Cut(line, []byte(";")) // extensions are ignored
 		size, ok := number(bytes.TrimRight(digits, " \t"), 16)
 		if !ok {
-			return used, fmt.Errorf("no size of a chunk: %s", quote(line))
+			return used, fmt.Errorf("not a chunk size: %s", quote(line))
 		}
 		b.left, b.part = size, chunkData
 		if size == 0 {
@@ -98,7 +98,7 @@ func (b *body) takePart(p []byte) (used int, err error) {
 		}
 	case chunkEnd:
 		if len(line) > 0 {
-			return used, fmt.Errorf("a chunk goes on after its end: %s", quote(line))
+			return used, fmt.Errorf("data after the end of a chunk: %s", quote(line))
 		}
 		b.part = chunkSize
 	default: // a trailer; the empty line ends the message
@@ -109,13 +109,13 @@ func (b *body) takePart(p []byte) (used int, err error) {
 	return used, nil
 }
 
-// takeLine returns a line once it is there, without its end.
+// takeLine returns a line without its end, once the whole line has come.
 func (b *body) takeLine(p []byte) (line []byte, used int, err error) {
 	end := bytes.IndexByte(p, '\n')
 	if end < 0 {
 		b.line = append(b.line, p...)
 		if len(b.line) > maxHead {
-			return nil, len(p), fmt.Errorf("line of over %d bytes, which begins %s", maxHead, quote(b.line))
+			return nil, len(p), fmt.Errorf("line of more than %d bytes, which begins with %s", maxHead, quote(b.line))
 		}
 		return nil, len(p), nil
 	}

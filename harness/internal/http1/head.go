@@ -7,13 +7,13 @@ import (
 	"math"
 )
 
-// maxHead is how long the head of a message may be.
+// maxHead is the maximum length of the head of a message in bytes.
 const maxHead = 64 << 10
 
-// quoted is how many bytes of what is not understood an error shows.
+// quoted is the maximum number of bytes that an error quotes.
 const quoted = 80
 
-// quote shows the beginning of what came.
+// quote quotes the beginning of what came.
 func quote(came []byte) string {
 	if len(came) > quoted {
 		return fmt.Sprintf("%q and %d bytes more", came[:quoted], len(came)-quoted)
@@ -45,12 +45,12 @@ func (h *head) take(p []byte) (whole []byte, used int, err error) {
 		return h.came[:end], end + len(endOfHead) - before, nil
 	}
 	if len(h.came) > maxHead {
-		return nil, 0, fmt.Errorf("head of over %d bytes, which begins %s", maxHead, quote(h.came))
+		return nil, 0, fmt.Errorf("head of more than %d bytes, which begins with %s", maxHead, quote(h.came))
 	}
 	return nil, len(p), nil
 }
 
-// fields is what the fields of a head say about where the message ends, and who
+// fields holds what the fields of a head say about the end of the message, and about who
 // closes the connection.
 type fields struct {
 	length           int64 // Content-Length; -1 without
@@ -58,8 +58,8 @@ type fields struct {
 	close, keepAlive bool
 }
 
-// persists tells whether the sender of the message means to go on with the
-// connection (RFC 9112, 9.3).
+// persists reports whether the sender of the message keeps the connection open (RFC 9112,
+// 9.3).
 func (f fields) persists(minor int) bool {
 	if minor == 0 {
 		return f.keepAlive && !f.close
@@ -67,8 +67,8 @@ func (f fields) persists(minor int) bool {
 	return !f.close
 }
 
-// parseFields reads the lines of a head after the first. Names are compared as
-// RFC 9110, 5.1 wants it.
+// parseFields reads the lines of a head after the first. Names are compared as RFC 9110,
+// 5.1 requires.
 func parseFields(lines []byte) (f fields, err error) {
 	f.length = -1
 	for len(lines) > 0 {
@@ -76,19 +76,19 @@ func parseFields(lines []byte) (f fields, err error) {
 		lines = rest
 		name, value, found := bytes.Cut(line, colon)
 		if !found || len(name) == 0 || name[0] == ' ' || name[0] == '\t' {
-			return f, fmt.Errorf("no field: %s", quote(line))
+			return f, fmt.Errorf("not a field: %s", quote(line))
 		}
 		value = bytes.Trim(value, " \t")
 		switch {
 		case bytes.EqualFold(name, contentLength):
 			length, ok := number(value, 10)
 			if !ok || f.length >= 0 && f.length != length {
-				return f, fmt.Errorf("no length: %s", quote(line))
+				return f, fmt.Errorf("not a length: %s", quote(line))
 			}
 			f.length = length
 		case bytes.EqualFold(name, transferEncoding):
 			if !bytes.EqualFold(value, chunked) {
-				return f, fmt.Errorf("transfer encoding that is not understood: %s", quote(line))
+				return f, fmt.Errorf("unknown transfer encoding: %s", quote(line))
 			}
 			f.chunked = true
 		case bytes.EqualFold(name, connection):
@@ -100,7 +100,7 @@ func parseFields(lines []byte) (f fields, err error) {
 		}
 	}
 	if f.chunked && f.length >= 0 {
-		return f, errors.New("both a length and chunks") // RFC 9112, 6.3: an attack, or a defect
+		return f, errors.New("both Content-Length and chunks") // RFC 9112, 6.3: an attack, or a defect
 	}
 	return f, nil
 }
@@ -130,7 +130,7 @@ func number(text []byte, base int64) (n int64, ok bool) {
 	return n, len(text) > 0
 }
 
-// digit is the value of a hexadecimal digit, or a number that is none.
+// digit is the value of a hexadecimal digit, or a large number when c is none.
 func digit(c byte) int64 {
 	switch {
 	case '0' <= c && c <= '9':

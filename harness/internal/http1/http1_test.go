@@ -77,7 +77,7 @@ func TestResponseThatEndsWithItsConnection(t *testing.T) {
 
 func TestResponseSaysWhatCame(t *testing.T) {
 	for text, want := range map[string]string{
-		"SSH-2.0-x":                                     "no HTTP/1 response: \"S",
+		"SSH-2.0-x":                                     "not an HTTP/1 response: \"S",
 		"HTTP/2.0 200 OK\r\n\r\n":                       "HTTP/2",
 		"HTTP/1.1 2x0 OK\r\n\r\n":                       "2x0",
 		"HTTP/1.1 200 OK\r\nnonsense\r\n\r\n":           "nonsense",

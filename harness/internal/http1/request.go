@@ -5,17 +5,15 @@ import (
 	"fmt"
 )
 
-// Request is a request as far as it has come. The zero value is one of which
-// nothing has.
+// Request is a request that is being read. The zero value is one of which nothing has come.
 type Request struct {
-	// Close says that the sender wants no more after it: `Connection: close`, or
-	// HTTP/1.0 without keep-alive (RFC 9112, 9.3).
+	// Close says that the sender sends no further request on the connection: `Connection:
+	// close`, or HTTP/1.0 without keep-alive (RFC 9112, 9.3).
 	Close bool
 	// Head says that the method is HEAD: the response has no body, whatever its
 	// head says.
 	Head bool
-	// Old says that the request is one of HTTP/1.0: the response must not come
-	// in chunks.
+	// Old says that the request is HTTP/1.0: the response must not come in chunks.
 	Old bool
 
 	parsed bool
@@ -23,9 +21,9 @@ type Request struct {
 	body   body
 }
 
-// Feed reads on. It takes from p what belongs to the request and returns how
-// much that is. An error says what came that is no request; nothing can be fed
-// after it.
+// Feed reads the next piece. It takes from p the bytes that belong to the request and
+// returns how many these are. An error describes bytes that are no request; nothing can be
+// fed after it.
 func (r *Request) Feed(p []byte) (used int, err error) {
 	if !r.parsed {
 		text, n, err := r.head.take(p)
@@ -48,10 +46,10 @@ func (r *Request) Feed(p []byte) (used int, err error) {
 	return used + n, err
 }
 
-// Begun tells whether anything has come.
+// Begun reports whether anything has come.
 func (r *Request) Begun() bool { return r.parsed || len(r.head.came) > 0 }
 
-// Done tells whether all of the request has come.
+// Done reports whether the whole request has come.
 func (r *Request) Done() bool { return r.parsed && r.body.done() }
 
 func (r *Request) parse(text []byte) error {
@@ -60,7 +58,7 @@ func (r *Request) parse(text []byte) error {
 	target, protocol, _ := bytes.Cut(rest, space)
 	minor, ok := version(protocol)
 	if !ok || len(method) == 0 || len(target) == 0 {
-		return fmt.Errorf("no request line: %s", quote(line))
+		return fmt.Errorf("not a request line: %s", quote(line))
 	}
 	f, err := parseFields(lines)
 	if err != nil {

@@ -5,13 +5,13 @@ import (
 	"fmt"
 )
 
-// Response is a response to a GET as far as it has come. The zero value is one
-// of which nothing has. Interim responses (100 to 199) are passed over.
+// Response is a response to a GET that is being read. The zero value is one of which
+// nothing has come. Interim responses (100 to 199) are skipped.
 type Response struct {
-	// Status is the status code; 0 before the head is there.
+	// Status is the status code; 0 until the whole head has come.
 	Status int
-	// Length is what the head announces as the length of the body; -1 when it
-	// does not: the body comes in chunks, or ends with the connection.
+	// Length is the length of the body that the head announces; -1 when it announces none:
+	// the body comes in chunks, or ends with the connection.
 	Length int64
 	// Close says that the sender will close the connection after it:
 	// `Connection: close`, or HTTP/1.0 without keep-alive (RFC 9112, 9.3).
@@ -21,9 +21,9 @@ type Response struct {
 	body body
 }
 
-// Feed reads on. It takes from p what belongs to the response and returns how
-// much that is. An error says what came that is no response; nothing can be fed
-// after it.
+// Feed reads the next piece. It takes from p the bytes that belong to the response and
+// returns how many these are. An error describes bytes that are no response; nothing can be
+// fed after it.
 func (r *Response) Feed(p []byte) (used int, err error) {
 	for r.Status == 0 {
 		text, n, err := r.head.take(p[used:])
@@ -49,32 +49,32 @@ func (r *Response) Feed(p []byte) (used int, err error) {
 	return used + n, err
 }
 
-// early tells from its first bytes what will never be the head of a response, so
-// that nobody waits for the end of it.
+// early reports, from the first bytes, what can never become the head of a response, so
+// that no reader waits for its end.
 func (r *Response) early() error {
 	first := []byte("HTTP/1.")
 	n := min(len(first), len(r.head.came))
 	if !bytes.Equal(r.head.came[:n], first[:n]) {
-		return fmt.Errorf("no HTTP/1 response: %s", quote(r.head.came))
+		return fmt.Errorf("not an HTTP/1 response: %s", quote(r.head.came))
 	}
 	return nil
 }
 
-// Begun tells whether anything has come.
+// Begun reports whether anything has come.
 func (r *Response) Begun() bool { return r.Status != 0 || len(r.head.came) > 0 }
 
-// Done tells whether all of the response has come. One whose body ends with the
-// connection is never done before [Response.End].
+// Done reports whether the whole response has come. A response whose body ends with the
+// connection is never done; see [Response.End].
 func (r *Response) Done() bool { return r.Status != 0 && r.body.done() }
 
-// Bytes is how much of the body has come, without what frames it.
+// Bytes returns how many bytes of the body have come, without its framing.
 func (r *Response) Bytes() int64 { return r.body.bytes }
 
-// End says that the sender has ended the connection, and returns whether all of
-// the response has come.
+// End reports whether the whole response has come, given that the sender has ended the
+// connection.
 func (r *Response) End() bool { return r.Status != 0 && (r.body.done() || r.body.framing == byEnd) }
 
-// parse reads a head. That of an interim response leaves no trace.
+// parse reads a head. The head of an interim response is dropped.
 func (r *Response) parse(text []byte) error {
 	line, lines, _ := bytes.Cut(text, crlf)
 	protocol, rest, _ := bytes.Cut(line, space)
@@ -82,7 +82,7 @@ func (r *Response) parse(text []byte) error {
 	minor, okVersion := version(protocol)
 	status, okStatus := number(code, 10)
 	if !okVersion || !okStatus || len(code) != 3 || status < 100 {
-		return fmt.Errorf("no status line: %s", quote(line))
+		return fmt.Errorf("not a status line: %s", quote(line))
 	}
 	f, err := parseFields(lines)
 	if err != nil {

@@ -2,8 +2,7 @@ package http1
 
 import "strconv"
 
-// AppendGet appends a GET request. The connection field is left out when the
-// text for it is empty.
+// AppendGet appends a GET request. An empty connection omits the Connection field.
 func AppendGet(to []byte, host, path, connection string) []byte {
 	to = append(to, "GET "...)
 	to = append(to, path...)
@@ -13,7 +12,7 @@ func AppendGet(to []byte, host, path, connection string) []byte {
 	return endHead(to, connection)
 }
 
-// Framing is how the end of a response is told.
+// Framing says how the end of a response is marked.
 type Framing string
 
 // The framings.
@@ -26,9 +25,8 @@ const (
 	ToTheEnd Framing = "to the end"
 )
 
-// ResponseHead is the head of a response, and what frames a body of so many bytes
-// from before and after. The connection field is left out when the text for it is
-// empty.
+// ResponseHead returns what comes before and after a body of this many bytes: the head of
+// the response, and the framing. An empty connection omits the Connection field.
 func ResponseHead(status, bytes int, framing Framing, connection string) (before, after []byte) {
 	before = append(before, "HTTP/1.1 "...)
 	before = strconv.AppendInt(before, int64(status), 10)

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package labtest has what tests of labs and of their machines share: kernels to
-// boot, the guest agent, and a death at a random moment.
+// Package labtest contains what tests of labs and of guests share: kernels to boot, the
+// guest agent, and a kill at a random moment.
 package labtest
 
 import (
@@ -25,15 +25,15 @@ import (
 )
 
 const (
-	// KernelVariable names a kernel image for the tests of nodes with a kernel of
-	// their own. Several are separated by colons.
+	// KernelVariable is the environment variable with a kernel image for the tests of
+	// guests. Several images are separated by colons.
 	KernelVariable = "TWLAB_TEST_KERNEL"
-	// ModulesVariable names the directory of the modules of each image that needs
-	// some, separated in the same way.
+	// ModulesVariable is the environment variable with the directory of each image's
+	// modules, separated in the same way; empty for an image that needs none.
 	ModulesVariable = "TWLAB_TEST_MODULES"
 )
 
-// Kernels are those to test with: none unless the variables say so.
+// Kernels returns the kernels to test with, from these variables.
 func Kernels() (all []kernel.Image) {
 	modules := filepath.SplitList(os.Getenv(ModulesVariable))
 	for i, image := range filepath.SplitList(os.Getenv(KernelVariable)) {
@@ -46,7 +46,7 @@ func Kernels() (all []kernel.Image) {
 	return all
 }
 
-// Kernel is the first of [Kernels]. It skips the test where there is none.
+// Kernel returns the first of [Kernels]. It skips the test when there is none.
 func Kernel(t *testing.T) kernel.Image {
 	t.Helper()
 	all := Kernels()
@@ -56,14 +56,15 @@ func Kernel(t *testing.T) kernel.Image {
 	return all[0]
 }
 
-// Agent is the guest agent for the tests of a package. Its zero value is not built yet.
+// Agent is the guest agent for the tests of a package. Its zero value has not been built
+// yet.
 type Agent struct {
 	build     sync.Once
 	dir, path string
 	err       error
 }
 
-// Path builds the agent, once, and says where it is.
+// Path builds the agent, once, and returns its path.
 func (a *Agent) Path() (path string, err error) {
 	a.build.Do(func() {
 		if a.dir, a.err = os.MkdirTemp("", "twlab-agent-"); a.err != nil {
@@ -79,8 +80,8 @@ func (a *Agent) Path() (path string, err error) {
 	return a.path, a.err
 }
 
-// RemoveAfter removes what Path has built when the tests have ended with an exit code, which
-// it returns, or 1 instead of 0 when it could not.
+// RemoveAfter removes what Path has built. It is called after the tests with their exit
+// code, and returns that, or 1 instead of 0 when the removal failed.
 func (a *Agent) RemoveAfter(exitCode int) int {
 	if a.dir != "" && os.RemoveAll(a.dir) != nil {
 		return max(exitCode, 1)
@@ -88,8 +89,8 @@ func (a *Agent) RemoveAfter(exitCode int) int {
 	return exitCode
 }
 
-// Build builds a lab that is closed when the test has ended. It skips the test where
-// there is no privilege to build one.
+// Build builds a lab and closes it at the end of the test. It skips the test when there is
+// no privilege to build one.
 func Build(t *testing.T, topology lab.Topology) *lab.Lab {
 	t.Helper()
 	l, err := lab.Build(t.Context(), topology)
@@ -107,15 +108,15 @@ func Build(t *testing.T, topology lab.Topology) *lab.Lab {
 	return l
 }
 
-// Ready is what a program that [KilledAtRandom] starts has to print, as a line, when
-// it begins to do what it must not leave anything of.
+// Ready is the line that a program started by [KilledAtRandom] has to print when it starts
+// the work of which nothing may remain.
 const Ready = "ready"
 
-// KilledAtRandom starts this test program again, 20 times, with a variable added to
-// its environment, and kills it within a time of its being ready, or a longer one
-// where it has not come so far by then that it holds anything. Before, it calls look,
-// which says how many things the process with this id holds, and how to find out that
-// one of them still exists; all of them must be gone soon after.
+// KilledAtRandom starts this test program again, 20 times, with a variable added to its
+// environment, and kills it at a random moment within a duration after it is ready. The
+// duration grows as long as no process has held anything when it was killed. Before the
+// kill it calls look, which returns how many things the process with this id holds, and a
+// function that reports whether any of them still exists; all must be gone soon after.
 func KilledAtRandom(t *testing.T, variable string, within time.Duration, look func(pid int) (held int, left func() (bool, error))) {
 	t.Helper()
 	const rounds = 20

@@ -10,9 +10,8 @@ import (
 	"time"
 )
 
-// DefaultMaxSilence is how long the other side may be silent during a call: it
-// answers pings meanwhile. A machine that is emulated on a busy host takes its
-// time.
+// DefaultMaxSilence is how long the other side may be silent during a call, while it has to
+// answer pings. A machine that is emulated on a busy host is slow.
 const DefaultMaxSilence = 15 * time.Second
 
 // Caller makes calls. Make one with [NewCaller]; Close ends it.
@@ -32,8 +31,8 @@ type Caller struct {
 	lost    error // why, once gone is closed
 }
 
-// NewCaller makes calls over the stream, which belongs to it from now on. The
-// server passes the same errors on. A maxSilence of 0 is [DefaultMaxSilence].
+// NewCaller makes a Caller on the stream, which it owns from now on. known must be the same
+// as on the server's side. A maxSilence of 0 means [DefaultMaxSilence].
 func NewCaller(stream net.Conn, known Errors, maxSilence time.Duration) *Caller {
 	if maxSilence == 0 {
 		maxSilence = DefaultMaxSilence
@@ -52,8 +51,8 @@ func (c *Caller) Close() {
 	c.done.Wait()
 }
 
-// Greet waits for the server's hello. The error wraps [ErrVersion] when its
-// fingerprint is another one, and [ErrLost] when it says nothing any more.
+// Greet waits for the server's hello. The error wraps [ErrVersion] when the server's
+// fingerprint differs, and [ErrLost] when the line is lost.
 func (c *Caller) Greet(ctx context.Context, fingerprint string) error {
 	select {
 	case theirs := <-c.greeting:
@@ -64,11 +63,11 @@ func (c *Caller) Greet(ctx context.Context, fingerprint string) error {
 	case <-c.gone:
 		return c.lostBecause()
 	case <-ctx.Done():
-		return fmt.Errorf("await the first word: %w", ctx.Err())
+		return fmt.Errorf("await the hello: %w", ctx.Err())
 	}
 }
 
-// listen hands out what comes in until the line is lost.
+// listen distributes incoming messages until the line is lost.
 func (c *Caller) listen() {
 	for {
 		m, err := c.frames.read()
@@ -84,7 +83,7 @@ func (c *Caller) listen() {
 		switch m.Kind {
 		case reply:
 			if answered != nil {
-				answered <- m // has room for it
+				answered <- m // the channel has room for it
 			}
 		case hello:
 			var theirs string
@@ -95,7 +94,7 @@ func (c *Caller) listen() {
 			select {
 			case c.greeting <- theirs:
 			default:
-				c.lose(errors.New("the other side began anew"))
+				c.lose(errors.New("the other side restarted"))
 				return
 			}
 		case pong:
@@ -123,7 +122,7 @@ func (c *Caller) lostBecause() error {
 	return fmt.Errorf("%w: %w", ErrLost, c.lost)
 }
 
-// begin notes a call that waits for its answer.
+// begin registers a call that waits for its answer.
 func (c *Caller) begin() (id uint64, answer chan message) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -131,7 +130,7 @@ func (c *Caller) begin() (id uint64, answer chan message) {
 	answer = make(chan message, 1)
 	c.waiting[c.last] = answer
 	if len(c.waiting) == 1 {
-		c.heard = time.Now() // nobody asked before
+		c.heard = time.Now() // no call was waiting before
 	}
 	return c.last, answer
 }
@@ -153,7 +152,7 @@ func (c *Caller) call(ctx context.Context, name string, body json.RawMessage) (j
 		case m := <-answer:
 			return c.open(ctx, m)
 		case <-ended:
-			ended = nil // said once
+			ended = nil // sent once
 			err = c.write(message{Kind: cancel, ID: id})
 		case <-ask.C:
 			err = c.askIfThere()
@@ -163,7 +162,8 @@ func (c *Caller) call(ctx context.Context, name string, body json.RawMessage) (j
 		if err == nil {
 			continue
 		}
-		// What has come before the line was lost counts, whichever select saw first.
+		// An answer that arrived before the line was lost counts, whichever select saw
+		// first.
 		select {
 		case m := <-answer:
 			return c.open(ctx, m)
@@ -173,19 +173,19 @@ func (c *Caller) call(ctx context.Context, name string, body json.RawMessage) (j
 	}
 }
 
-// open takes what came back.
+// open returns the body or the error of an answer.
 func (c *Caller) open(ctx context.Context, m message) (json.RawMessage, error) {
 	if m.Failure == nil {
 		return m.Body, nil
 	}
 	err := c.errors.unpack(m.Failure)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil && !errors.Is(ctx.Err(), context.Canceled) {
-		return nil, fmt.Errorf("%w: %w", ctx.Err(), err) // there it was cancelled, here it expired
+		return nil, fmt.Errorf("%w: %w", ctx.Err(), err) // on the other side it was cancelled, on this side it expired
 	}
 	return nil, err
 }
 
-// askIfThere sends a ping, or gives up.
+// askIfThere sends a ping, or gives up the line.
 func (c *Caller) askIfThere() error {
 	c.mu.Lock()
 	silent := time.Since(c.heard)
@@ -197,7 +197,7 @@ func (c *Caller) askIfThere() error {
 	return c.write(message{Kind: ping})
 }
 
-// write gives the other side as long to take it as it may be silent.
+// write sends a message. The other side may take as long to accept it as it may be silent.
 func (c *Caller) write(m message) error {
 	err := c.stream.SetWriteDeadline(time.Now().Add(c.maxSilence))
 	if err == nil {

@@ -9,24 +9,23 @@ import (
 	"syscall"
 )
 
-// Errors are the errors that errors.Is and errors.As find on the caller's side as
-// they would have on the server's. Both sides need the same; nil is those of every
-// line: the ends of contexts, and the error numbers of the kernel.
+// Errors are the errors that errors.Is and errors.As find on the caller's side as they
+// would on the server's. Both sides need the same Errors. The zero value has the errors of
+// every line: the ends of contexts, and the kernel's error numbers.
 type Errors struct {
-	// Sentinels are values, by the name under which they travel.
+	// Sentinels are error values, by their name on the line.
 	Sentinels map[string]error
-	// Codecs are types, by the name under which they travel. See [CodecOf].
+	// Codecs are error types, by their name on the line. See [CodecOf].
 	Codecs map[string]Codec
 }
 
-// Codec carries the errors of one type over a line. Whoever has the type has its
-// codec.
+// Codec carries the errors of one type over a line.
 type Codec struct {
 	pack   func(err error) (data json.RawMessage, found bool)
 	unpack func(data json.RawMessage) error
 }
 
-// CodecOf makes the codec of a type of errors, which is plain data on the line.
+// CodecOf makes the codec of an error type, which is plain data on the line.
 func CodecOf[E error, Data any](pack func(E) Data, unpack func(Data) E) Codec {
 	return Codec{
 		pack: func(err error) (json.RawMessage, bool) {
@@ -35,7 +34,7 @@ func CodecOf[E error, Data any](pack func(E) Data, unpack func(Data) E) Codec {
 				return nil, false
 			}
 			data, err := json.Marshal(pack(own))
-			return data, err == nil // the text of the error travels anyway
+			return data, err == nil // the text of the error is sent in any case
 		},
 		unpack: func(raw json.RawMessage) error {
 			var data Data
@@ -53,7 +52,7 @@ var everywhere = map[string]error{
 	"context.DeadlineExceeded": context.DeadlineExceeded,
 }
 
-// complete has the sentinels of every line too.
+// complete adds the sentinels of every line.
 func (e Errors) complete() Errors {
 	all := maps.Clone(everywhere)
 	maps.Copy(all, e.Sentinels)
@@ -61,7 +60,7 @@ func (e Errors) complete() Errors {
 	return e
 }
 
-// failure is an error on its way.
+// failure is an error as it crosses the line.
 type failure struct {
 	Text  string                     `json:"text"`
 	Is    []string                   `json:"is,omitempty"`    // names of Sentinels
@@ -106,16 +105,16 @@ func (e Errors) unpack(f *failure) error {
 	return remote
 }
 
-// RemoteError is an error of the other side. It has the same text as there, and
-// errors.Is and errors.As find the [Errors] and the error number of the kernel that
-// they would find there.
+// RemoteError is an error of the other side. It has the same text as there, and errors.Is
+// and errors.As find those [Errors] and that error number of the kernel which they would
+// find there.
 type RemoteError struct {
 	text   string
 	causes []error
 }
 
-// Error is the text of the other side.
+// Error returns the text of the other side's error.
 func (e *RemoteError) Error() string { return e.text }
 
-// Unwrap gives the causes to errors.Is and errors.As.
+// Unwrap returns the causes, for errors.Is and errors.As.
 func (e *RemoteError) Unwrap() []error { return e.causes }

@@ -13,36 +13,37 @@ import (
 	"sync"
 )
 
-// kind says what a message is.
+// kind is the kind of a message.
 type kind string
 
 const (
-	hello  kind = "hello"  // the server's first word: its fingerprint
-	call   kind = "call"   // please do
+	hello  kind = "hello"  // the server's first message: its fingerprint
+	call   kind = "call"   // a request
 	cancel kind = "cancel" // the caller's context ended
-	reply  kind = "reply"  // how a call went
+	reply  kind = "reply"  // the result of a call
 	ping   kind = "ping"   // are you there?
 	pong   kind = "pong"   // yes
 )
 
-// message is what crosses the line.
+// message is one message on the line.
 type message struct {
 	Kind    kind            `json:"kind"`
-	ID      uint64          `json:"id,omitempty"` // of a call, and of what belongs to it
+	ID      uint64          `json:"id,omitempty"` // of a call, and of the messages that belong to it
 	Method  string          `json:"method,omitempty"`
 	Body    json.RawMessage `json:"body,omitempty"`
 	Failure *failure        `json:"failure,omitempty"`
 }
 
-// A frame is a header and a message as compressed JSON. A serial port takes a
-// processor exit for each byte, and a list of counters shrinks to a fifth.
+// A frame is a header and a message as compressed JSON. It is compressed because a serial
+// port needs one exit of the virtual processor for each byte, and a list of counters
+// shrinks to a fifth.
 //
 //	4 bytes  magic
 //	4 bytes  length of what follows the header, big endian
-//	4 bytes  its CRC-32 (IEEE): a port whose buffer runs over leaves bytes out
+//	4 bytes  its CRC-32 (IEEE): a port whose buffer overflows leaves bytes out
 const (
 	headerSize = 12
-	maxLength  = 64 << 20 // beyond every message: a length that is garbled
+	maxLength  = 64 << 20 // longer than every message: a length above it is garbled
 )
 
 var magic = [4]byte{'t', 'w', 'l', 1}

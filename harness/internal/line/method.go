@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// Method is the name of a call from the types that go in and come out. Both
-// survive JSON.
+// Method is the name of a call, with the types of its argument and its result. JSON must
+// preserve both.
 type Method[In, Out any] string
 
-// Call makes the call and waits for its answer. When ctx ends, the other side's
-// context ends too, and the call still waits for what it has to say. The error is
-// a *[RemoteError], or wraps [ErrLost].
+// Call makes the call and waits for its answer. When ctx ends, the context on the other
+// side ends too, and Call still waits for the answer. The error is a *[RemoteError], or
+// wraps [ErrLost].
 func (m Method[In, Out]) Call(ctx context.Context, c *Caller, in In) (out Out, err error) {
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -54,7 +54,7 @@ type method struct {
 	answer    func(context.Context, json.RawMessage) (json.RawMessage, error)
 }
 
-// signature spells a type out, down to what it is made of, as JSON shows it.
+// signature describes a type down to its basic types, as JSON shows it.
 func signature(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Struct:

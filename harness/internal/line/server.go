@@ -11,20 +11,20 @@ import (
 	"sync"
 )
 
-// Server answers calls. Make one with [NewServer], give it methods
-// ([Method.Serve]), and then streams.
+// Server answers calls. Make one with [NewServer], add methods with [Method.Serve], and
+// then call Serve with streams.
 type Server struct {
 	methods map[string]method
 	errors  Errors
 }
 
-// NewServer makes a server without methods, which passes these errors on.
+// NewServer makes a server without methods; it passes the known errors to the caller.
 func NewServer(known Errors) *Server {
 	return &Server{methods: map[string]method{}, errors: known.complete()}
 }
 
-// Fingerprint is a short text that two servers share when they have the same
-// methods with the same types.
+// Fingerprint returns a short text that is the same for two servers with the same methods
+// and types.
 func (s *Server) Fingerprint() string {
 	sum := fnv.New64a()
 	for _, name := range slices.Sorted(maps.Keys(s.methods)) {
@@ -33,8 +33,8 @@ func (s *Server) Fingerprint() string {
 	return fmt.Sprintf("%016x", sum.Sum64())
 }
 
-// Serve says hello and answers calls, side by side, until the stream ends or is
-// garbled, and says how that was. All calls have ended then.
+// Serve sends the hello and answers calls, concurrently, until the stream ends or is
+// garbled, and returns the reason. All calls have ended when it returns.
 func (s *Server) Serve(ctx context.Context, stream io.ReadWriter) error {
 	f := newFrames(stream)
 	body, err := json.Marshal(s.Fingerprint())
@@ -56,7 +56,7 @@ func (s *Server) Serve(ctx context.Context, stream io.ReadWriter) error {
 		switch m.Kind {
 		case call:
 			calls.start(ctx, m.ID, func(ctx context.Context) {
-				// When it cannot be written the line is lost, which read tells.
+				// When this fails, the line is lost, and read reports it.
 				_ = f.write(s.answer(ctx, m))
 			})
 		case cancel:
@@ -87,7 +87,7 @@ func (s *Server) answer(ctx context.Context, m message) message {
 	return answer
 }
 
-// calls are those that a server is at.
+// calls are the calls that a server is working on.
 type calls struct {
 	running sync.WaitGroup
 

@@ -1,6 +1,6 @@
 //go:build linux
 
-// Package nstest gives tests network namespaces that end with them.
+// Package nstest makes network namespaces for tests, which end with the test.
 package nstest
 
 import (
@@ -13,8 +13,8 @@ import (
 	"twlab/harness/ns"
 )
 
-// New makes a namespace that is closed when the test has ended. It skips the test
-// where there is no privilege to make one.
+// New makes a namespace that is closed at the end of the test. It skips the test when there
+// is no privilege to make one.
 func New(t *testing.T) *ns.Namespace {
 	t.Helper()
 	space, err := ns.New()

@@ -1,11 +1,11 @@
 //go:build linux
 
-// Package program runs one server program inside a namespace: without a file
-// anywhere, and no longer than this process.
+// Package program runs a server program inside a namespace, without any file on disk, and
+// no longer than this process runs.
 //
-// What the program is to read, and what it has to say, are files in memory
-// ([InMemory]) that have no name and end with their last descriptor. So a killed
-// process leaves neither programs nor files behind.
+// The program's input and output are files in memory ([InMemory]), which have no name and
+// end with their last descriptor. So a killed process leaves neither programs nor files
+// behind.
 package program
 
 import (
@@ -27,24 +27,24 @@ import (
 	"twlab/harness/topo"
 )
 
-// Spec is a program to be run.
+// Spec describes a program to run.
 type Spec struct {
 	// Path is the program, Args are its arguments, without its name.
 	Path string
 	Args []string
-	// Files are handed to it, as descriptors from [FirstFile] on. They stay the
-	// caller's.
+	// Files are inherited by the program, as descriptors from [FirstFile] on. The caller
+	// still owns them.
 	Files []*os.File
 }
 
-// FirstFile is the descriptor that the first of the Files has in the program.
+// FirstFile is the number of the first of the Files in the program.
 const FirstFile = 3
 
-// FilePath is the path at which a program finds a descriptor of its own.
+// FilePath returns the path at which a program finds its own descriptor.
 func FilePath(descriptor int) string { return "/proc/self/fd/" + strconv.Itoa(descriptor) }
 
-// Program is a program that was started. Its methods may be called from any
-// goroutine. The caller of [Start] must Close it.
+// Program is a started program. Its methods may be called from any goroutine. The caller of
+// [Start] must Close it.
 type Program struct {
 	name  string
 	pid   int
@@ -57,15 +57,14 @@ type Program struct {
 }
 
 // Start starts a program on the thread on which inside runs its function, such as
-// ns.Namespace.Do. Its standard output and error are
-// its log, its standard input is empty.
+// ns.Namespace.Do. Its standard output and error are its log; its standard input is empty.
 func Start(inside func(func() error) error, s Spec) (*Program, error) {
 	name := filepath.Base(s.Path)
 	log, err := InMemory("log of "+name, func(io.Writer) error { return nil })
 	if err != nil {
 		return nil, err
 	}
-	// It may be opened again by its path, and then has another offset.
+	// The program may open it again by its path, with an offset of its own.
 	if _, err := unix.FcntlInt(log.Fd(), unix.F_SETFL, unix.O_APPEND); err != nil {
 		return nil, errors.Join(fmt.Errorf("log of %s: O_APPEND: %w", name, err), log.Close())
 	}
@@ -86,14 +85,14 @@ func Start(inside func(func() error) error, s Spec) (*Program, error) {
 	return p, nil
 }
 
-// PID is the process's number.
+// PID returns the process id.
 func (p *Program) PID() int { return p.pid }
 
-// Ended is closed when the program has ended.
+// Ended returns a channel that is closed when the program has ended.
 func (p *Program) Ended() <-chan struct{} { return p.ended }
 
-// Failure is nil while the program runs. Afterwards it wraps [topo.ErrEnded] and says
-// how it ended, with the last lines of its log.
+// Failure returns nil while the program runs. Afterwards the error wraps [topo.ErrEnded]
+// and says how the program ended, with the last lines of its log.
 func (p *Program) Failure() error {
 	select {
 	case <-p.ended:
@@ -111,7 +110,7 @@ func (p *Program) Failure() error {
 	return fmt.Errorf("%s: %w: %s; %s", p.name, topo.ErrEnded, how, tail(log))
 }
 
-// Log is what the program has said so far.
+// Log returns what the program has written so far.
 func (p *Program) Log() (string, error) {
 	text, err := io.ReadAll(io.NewSectionReader(p.log, 0, 1<<62))
 	if err != nil {
@@ -120,8 +119,8 @@ func (p *Program) Log() (string, error) {
 	return string(text), nil
 }
 
-// Close kills the program and waits until it is gone. The error is that of
-// [Program.Failure] when it was gone before. A second Close does nothing.
+// Close kills the program and waits until it has ended. The error is that of
+// [Program.Failure] when it had ended before. A second Close does nothing.
 func (p *Program) Close() (err error) {
 	p.closing.Do(func() {
 		early := p.Failure()
@@ -132,7 +131,7 @@ func (p *Program) Close() (err error) {
 	return err
 }
 
-// tailLines is how much of a log an error shows.
+// tailLines is the number of log lines that an error contains.
 const tailLines = 10
 
 func tail(log string) string {
@@ -143,7 +142,7 @@ func tail(log string) string {
 	return "the end of its log:\n\t" + strings.Join(lines[max(0, len(lines)-tailLines):], "\t")
 }
 
-// InMemory makes a file that has no name, for a child process to read.
+// InMemory makes a file without a name, for a child process to read.
 func InMemory(title string, write func(io.Writer) error) (*os.File, error) {
 	fd, err := unix.MemfdCreate(title, unix.MFD_CLOEXEC)
 	if err != nil {

@@ -1,7 +1,6 @@
 //go:build linux
 
-// Package sockdiag asks the kernel for single TCP sockets of one network namespace
-// (sock_diag(7)).
+// Package sockdiag looks up single TCP sockets of one network namespace (sock_diag(7)).
 package sockdiag
 
 import (
@@ -15,13 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lookup finds single sockets of one network namespace, at a few microseconds
-// each, however many there are. Its methods may be called from any goroutine. Make
-// one with [Open].
+// Lookup finds single sockets of one network namespace. A search takes a few microseconds,
+// however many sockets there are. Its methods may be called from any goroutine. Make one
+// with [Open].
 type Lookup struct {
 	mu    sync.Mutex
 	fd    int    // -1 when it is closed
-	asked uint32 // the sequence number of the last question
+	asked uint32 // the sequence number of the last request
 }
 
 // Open opens a lookup in the calling thread's network namespace (sock_diag,
@@ -60,9 +59,9 @@ const (
 	diagCookie       = 40
 )
 
-// Find looks for the socket with these two ends and returns the number of its state
-// (unix.BPF_TCP_TIME_WAIT and its like), also of a TIME_WAIT minisocket. It never
-// falls back to a listener at the local end. The error is os.ErrClosed after Close.
+// Find looks for the socket with these two ends and returns the number of its state (such
+// as unix.BPF_TCP_TIME_WAIT). It also finds a TIME_WAIT minisocket. It never returns a
+// listener at the local end instead. After Close the error is os.ErrClosed.
 func (l *Lookup) Find(local, remote netip.AddrPort) (state uint8, found bool, err error) {
 	if !local.Addr().Is4() || !remote.Addr().Is4() {
 		return 0, false, fmt.Errorf("find socket %v > %v: want IPv4", local, remote)
@@ -104,11 +103,11 @@ func (l *Lookup) Find(local, remote netip.AddrPort) (state uint8, found bool, er
 	}
 }
 
-// nlSequence is where a netlink message has its sequence number (struct nlmsghdr).
+// nlSequence is the offset of the sequence number in a netlink message (struct nlmsghdr).
 const nlSequence = 8
 
-// answers tells whether a message answers the question with this number. One that
-// could not be read when it was asked leaves its answer to the next.
+// answers reports whether a message answers the request with this number. When the answer
+// to an earlier request was not read, the next request finds it.
 func answers(message []byte, asked uint32) bool {
 	return len(message) >= unix.SizeofNlMsghdr && binary.NativeEndian.Uint32(message[nlSequence:]) == asked
 }
@@ -116,7 +115,7 @@ func answers(message []byte, asked uint32) bool {
 // parseFound reads the answer: a socket, or an error.
 func parseFound(answer []byte) (state uint8, found bool, err error) {
 	if len(answer) < unix.SizeofNlMsghdr+4 {
-		return 0, false, fmt.Errorf("sock_diag says %d bytes", len(answer))
+		return 0, false, fmt.Errorf("sock_diag answered %d bytes", len(answer))
 	}
 	m := answer[unix.SizeofNlMsghdr:]
 	if binary.NativeEndian.Uint16(answer[4:]) == unix.NLMSG_ERROR {
@@ -127,7 +126,7 @@ func parseFound(answer []byte) (state uint8, found bool, err error) {
 		return 0, false, fmt.Errorf("find socket by sock_diag: %w", errno)
 	}
 	if len(m) < diagMessageSize {
-		return 0, false, fmt.Errorf("sock_diag says %d bytes of a socket", len(m))
+		return 0, false, fmt.Errorf("sock_diag answered %d bytes for a socket", len(m))
 	}
 	state = m[diagMessageState]
 	if state == unix.BPF_TCP_LISTEN {

@@ -8,12 +8,12 @@ import (
 	"sync"
 )
 
-// Console keeps what a machine prints: its last part, when that is very much. It
-// holds what QEMU itself has to say as well.
+// Console keeps what a machine prints, and only the last part of it when that is very long.
+// It also keeps the messages of QEMU itself.
 type Console struct {
 	mu    sync.Mutex
 	text  []byte
-	Began chan struct{} // closed at the first byte; nil when nobody asks
+	Began chan struct{} // closed at the first byte; nil when not needed
 }
 
 const (
@@ -21,7 +21,7 @@ const (
 	tailLines   = 20
 )
 
-// Write adds to it, and never fails.
+// Write adds to the console and never fails.
 func (c *Console) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -35,14 +35,15 @@ func (c *Console) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String is what was printed.
+// String returns what was printed.
 func (c *Console) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return strings.ReplaceAll(string(c.text), "\r", "")
 }
 
-// Panicked is the line by which the kernel says why it died; empty when it did not.
+// Panicked returns the line in which the kernel says why it panicked; empty when it did
+// not.
 func (c *Console) Panicked() string {
 	const why = "Kernel panic - "
 	text := c.String()
@@ -54,8 +55,8 @@ func (c *Console) Panicked() string {
 	return line
 }
 
-// Tail is the last lines, indented, for an error message, after the last line that
-// says why the kernel died: a dump of its stack may follow that.
+// Tail returns the last lines, indented, for an error message. They come after the last
+// line that says why the kernel panicked, because a stack dump may follow that line.
 func (c *Console) Tail() string {
 	lines := strings.Split(strings.TrimRight(c.String(), "\n"), "\n")
 	if len(lines) == 1 && lines[0] == "" {

@@ -10,26 +10,26 @@ import (
 	"twlab/harness/kernel"
 )
 
-// settle is how long QEMU may take to end once it has let go of the line.
+// settle is how long QEMU may take to end after it has closed the line.
 const settle = time.Second
 
-// DeadError says what failed because a machine died or fell silent, and how that
+// DeadError says what failed because a machine died or did not respond, and how the machine
 // ended.
 type DeadError struct {
 	Err error  // what failed
-	How string // the kernel, the accelerator, what QEMU does
-	// Console is the end of what the machine has printed, indented lines behind a
-	// headline. The error's text is without it: it is for the evidence.
+	How string // the kernel, the accelerator, and whether QEMU has ended
+	// Console is the end of what the machine has printed: a headline and indented lines.
+	// The error's text does not contain it; it is kept as evidence.
 	Console string
 }
 
-// Error is one line, unless Err has more.
+// Error returns one line, unless Err has more.
 func (e *DeadError) Error() string { return fmt.Sprintf("%v (%s)", e.Err, e.How) }
 
-// Unwrap gives what failed to errors.Is.
+// Unwrap returns what failed, for errors.Is.
 func (e *DeadError) Unwrap() error { return e.Err }
 
-// Detailed is the text of an error, with the end of a machine's console when one
+// Detailed returns the text of an error, with the end of the machine's console when one
 // died. It is for programs that keep no evidence.
 func Detailed(err error) string {
 	var dead *DeadError
@@ -39,7 +39,7 @@ func Detailed(err error) string {
 	return err.Error()
 }
 
-// PostMortem says how the machine ended, by a *[DeadError].
+// PostMortem returns a *[DeadError] that adds to err how the machine ended.
 func (q *Process) PostMortem(err error, release kernel.Release, accelerator Accelerator) error {
 	how := "still runs"
 	select {

@@ -16,10 +16,10 @@ import (
 	"twlab/harness/internal/program"
 )
 
-// Initramfs makes the file system of a machine in memory: nothing is left on
-// disk. It has the agent, the modules of these names that there are, and more. It
-// is not compressed, because not every kernel can unpack, and every one is slow at
-// it where it is emulated.
+// Initramfs makes the file system of a machine in memory, without a file on disk. It
+// contains the agent, those modules of these names that exist, and more. It is not
+// compressed, because not every kernel can unpack it, and under emulation unpacking is
+// slow.
 func Initramfs(agentPath string, available Modules, names []string, more ...cpio.Record) (*os.File, error) {
 	image, err := os.ReadFile(agentPath)
 	if err != nil {
@@ -28,7 +28,7 @@ func Initramfs(agentPath string, available Modules, names []string, more ...cpio
 	const executable, readable = 0o755, 0o644
 	records := []cpio.Record{
 		cpio.StaticFile("init", string(image), executable),
-		// Process 1 has its standard input and output here, and makes the other
+		// Process 1 uses dev/console as its standard input and output, and makes the other
 		// devices itself.
 		cpio.CharDev("dev/console", 0o600, 5, 1),
 		cpio.CharDev("dev/null", 0o666, 1, 3),

@@ -12,17 +12,17 @@ import (
 	"strings"
 )
 
-// ErrNoMemory says that the host has too little memory left for another machine.
+// ErrNoMemory means that the host has too little memory for another machine.
 var ErrNoMemory = errors.New("not enough memory")
 
-// overheadMiB is what a machine takes in addition to its memory: QEMU itself, with
-// the code that it has translated.
+// overheadMiB is what a machine needs in addition to its own memory: QEMU itself, with the
+// code that it has translated.
 const overheadMiB = 128
 
-// EnoughMemory looks whether so many machines more have room, before they make the
-// kernel swap or kill somebody. A machine takes its memory when it first writes to
-// it, so what those that run have not taken yet is not counted as available. The
-// error wraps [ErrNoMemory].
+// EnoughMemory checks whether there is memory for this many more machines, before they make
+// the kernel swap or kill a process. A machine takes its memory when it first writes to it,
+// so what running machines have not taken yet does not count as available. The error wraps
+// [ErrNoMemory].
 func (h Host) EnoughMemory(machines int) error {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -50,14 +50,14 @@ func enoughOf(meminfo string, owed, machines, memory int) error {
 		if machines > 1 {
 			who = fmt.Sprintf("%d machines: they take", machines)
 		}
-		return fmt.Errorf("%w for %s %d MiB, and %d are available, of which those that run will take %d; run fewer at a time",
+		return fmt.Errorf("%w for %s %d MiB, and %d are available, of which the running machines will take %d; run fewer at a time",
 			ErrNoMemory, who, needed, kB>>10, owed)
 	}
 	return nil
 }
 
-// owedMiB is how much the machines that run, ours and others', have not taken yet of
-// what they were promised, as /proc tells.
+// owedMiB returns the memory that the running machines, of this and of other processes,
+// have been given but have not taken yet, according to /proc.
 func owedMiB(proc string) (owed int, err error) {
 	files, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "cmdline"))
 	if err != nil {
@@ -84,15 +84,15 @@ func owedMiB(proc string) (owed int, err error) {
 	return owed, nil
 }
 
-// promisedMiB is the memory of the machine that a command line starts, as [Plan]
-// writes it; 0 for every other one.
+// promisedMiB returns the memory of the machine that a command line starts, as [Plan]
+// writes it; 0 for every other command line.
 func promisedMiB(arguments []string) int {
 	if !strings.HasPrefix(filepath.Base(arguments[0]), "qemu-system-") {
 		return 0
 	}
 	for i, word := range arguments[:len(arguments)-1] {
 		if word == "-m" {
-			n, _ := strconv.Atoi(arguments[i+1]) // 0 when somebody else has written it
+			n, _ := strconv.Atoi(arguments[i+1]) // 0 when Plan did not write it
 			return n
 		}
 	}

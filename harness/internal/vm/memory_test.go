@@ -18,11 +18,11 @@ func TestEnoughMemory(t *testing.T) {
 		says                   string // empty when there is room
 	}{
 		"one":                           {0, 1, 192, ""},
-		"one too many":                  {0, 1, 700, "another machine: it takes 828 MiB, and 800 are available, of which those that run will take 0"},
+		"one too many":                  {0, 1, 700, "another machine: it takes 828 MiB, and 800 are available, of which the running machines will take 0"},
 		"two":                           {0, 2, 192, ""},
 		"three, each of which has room": {0, 3, 192, "3 machines: they take 960 MiB, and 800 are available"},
 		"one beside those that run":     {480, 1, 192, ""},
-		"one too many beside those":     {481, 1, 192, "it takes 320 MiB, and 800 are available, of which those that run will take 481"},
+		"one too many beside those":     {481, 1, 192, "it takes 320 MiB, and 800 are available, of which the running machines will take 481"},
 	} {
 		err := enoughOf(meminfo, c.owed, c.machines, c.memory)
 		if c.says == "" && err != nil {

@@ -21,28 +21,28 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// What can be wrong with a directory of modules.
+// Errors of a directory of modules.
 var (
-	// ErrNoModule is wrapped when a module that another one depends on is not there.
+	// ErrNoModule is wrapped when a module that another one depends on does not exist.
 	ErrNoModule = errors.New("module missing")
-	// ErrForeignModule is wrapped when a module says that it is another kernel's.
+	// ErrForeignModule is wrapped when a module was built for another kernel.
 	ErrForeignModule = errors.New("module of another kernel")
 )
 
-// module is a module as it goes into the initramfs: not compressed.
+// module is a module as it is stored in the initramfs: not compressed.
 type module struct {
 	name  string
 	image []byte
 }
 
-// Modules is the modules of a kernel.
+// Modules is the set of modules of a kernel.
 type Modules struct {
-	release string            // of the kernel that they are for; empty when that does not matter
+	release string            // of their kernel; empty when it is not checked
 	files   map[string]string // path by name, compressed or not
 	builtin map[string]bool
 }
 
-// OpenKernel looks at the image of a kernel and at its modules.
+// OpenKernel reads the image of a kernel and lists its modules.
 func OpenKernel(k kernel.Image) (kernel.Release, Modules, error) {
 	release, err := k.Release()
 	if err != nil {
@@ -56,9 +56,9 @@ func OpenKernel(k kernel.Image) (kernel.Release, Modules, error) {
 	return release, available, nil
 }
 
-// openModules lists a directory such as /lib/modules/6.1.0-1-amd64. It does
-// without modules.dep, which packages leave to depmod(8) to make: modules say
-// themselves what they depend on. No directory has no modules.
+// openModules lists a directory such as /lib/modules/6.1.0-1-amd64. It does not need
+// modules.dep, which packages leave to depmod(8): each module names the modules that it
+// depends on. An empty dir has no modules.
 func openModules(dir string) (Modules, error) {
 	m := Modules{files: map[string]string{}, builtin: map[string]bool{}}
 	if dir == "" {
@@ -80,7 +80,7 @@ func openModules(dir string) (Modules, error) {
 	return m, err
 }
 
-// Has tells whether there is a module of this name, or the image contains it.
+// Has reports whether there is a module of this name, or the image contains it.
 func (m Modules) Has(name string) bool { return m.builtin[name] || m.files[name] != "" }
 
 // moduleName is the kernel's name of a module: "nf_nat" for nf-nat.ko.xz.
@@ -89,23 +89,24 @@ func moduleName(file string) string {
 	return strings.ReplaceAll(base, "-", "_")
 }
 
-// asked are the modules for which others ask the kernel while they are initialised
-// (request_module), and without which they cannot be. No list says so: modules that
-// call each other's functions depend on each other, these do not. In a machine there
-// is no modprobe(8) for the kernel to call.
+// asked lists modules that other modules request from the kernel during their
+// initialisation (request_module), and without which they fail. No list contains them:
+// modules that call each other's functions depend on each other, but these do not. A
+// machine has no modprobe(8) that the kernel could call.
 //
-// From 3.7 to 4.18 NAT for a family of addresses asked for "nf_conntrack-2" or
-// "nf_conntrack-10" by the family's number, aliases of what follows a connection
-// there, and ended by EPROTOTYPE (nf_nat_l3proto_register calls
-// nf_ct_l3proto_try_module_get; gone with commit a0ae2562c6c4, Linux 4.19).
+// From 3.7 to 4.18, NAT for an address family requested "nf_conntrack-2" or
+// "nf_conntrack-10", by the number of the family. These are aliases of the module that
+// tracks connections of that family. Without it, NAT failed with EPROTOTYPE
+// (nf_nat_l3proto_register calls nf_ct_l3proto_try_module_get; gone with commit
+// a0ae2562c6c4, Linux 4.19).
 var asked = map[string][]string{
 	"nf_nat_ipv4": {"nf_conntrack_ipv4"},
 	"nf_nat_ipv6": {"nf_conntrack_ipv6"},
 }
 
-// load reads the modules of these names that are there, and all that they depend
-// on, each after what it depends on. What a module says that it would like to have
-// (MODULE_SOFTDEP), before or after itself, comes too when it is there.
+// load reads those modules of these names that exist, and all that they depend on, each
+// after its dependencies. Modules that a module lists as useful before or after itself
+// (MODULE_SOFTDEP) are added when they exist.
 func (m Modules) load(names []string) ([]module, error) {
 	var loaded []module
 	seen := map[string]bool{}
@@ -138,7 +139,7 @@ func (m Modules) load(names []string) ([]module, error) {
 		loaded = append(loaded, module{name, image})
 		for _, n := range m.there(says.after) {
 			if err := add(n); err != nil {
-				return fmt.Errorf("module %s has another follow it: %w", name, err)
+				return fmt.Errorf("module %s needs another after it: %w", name, err)
 			}
 		}
 		return nil
@@ -151,7 +152,7 @@ func (m Modules) load(names []string) ([]module, error) {
 	return loaded, nil
 }
 
-// there are those of the names that are names of files here.
+// there returns those names that have a file here.
 func (m Modules) there(names []string) (found []string) {
 	for _, name := range names {
 		if m.files[name] != "" {
@@ -161,7 +162,7 @@ func (m Modules) there(names []string) (found []string) {
 	return found
 }
 
-// readModule reads a module, however it is compressed.
+// readModule reads a module and decompresses it if necessary.
 func readModule(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -187,7 +188,7 @@ func readModule(path string) ([]byte, error) {
 	return io.ReadAll(plain)
 }
 
-// information is what a module says of itself in .modinfo.
+// information is what the section .modinfo of a module says.
 type information struct {
 	depends       []string // "depends=virtio,virtio_ring"
 	before, after []string // "softdep=pre: nf_log_ipv4 post: nf_log_ipv6"
@@ -229,7 +230,7 @@ func modinfo(image []byte) (says information, err error) {
 	return says, nil
 }
 
-// soft reads what a module would like to have: names after "pre:" and "post:".
+// soft reads the modules that a module lists as useful: names after "pre:" and "post:".
 func (i *information) soft(text string) {
 	var list *[]string
 	for word := range strings.FieldsSeq(text) {

@@ -19,57 +19,58 @@ import (
 	"twlab/harness/kernel"
 )
 
-// Accelerator is what runs a machine's instructions.
+// Accelerator says how a machine's instructions are executed.
 type Accelerator string
 
-// The accelerators. The zero value leaves the choice to whoever boots: see [Accelerate].
+// The accelerators. The zero value leaves the choice to the code that boots: see
+// [Accelerate].
 const (
 	Automatic Accelerator = ""
-	// KVM is the processor itself.
+	// KVM: the processor itself executes them.
 	KVM Accelerator = "kvm"
-	// TCG is software emulation, which works everywhere.
+	// TCG: QEMU emulates them in software, which works everywhere.
 	TCG Accelerator = "tcg"
 )
 
 const qemuProgram = "qemu-system-x86_64"
 
-// ErrNoQEMU says that the program is not installed.
+// ErrNoQEMU means that QEMU is not installed.
 var ErrNoQEMU = errors.New(qemuProgram + " is not installed: run hack/bootstrap --with-qemu, or install qemu-system-x86")
 
 // Process is a QEMU process. Make one with [Plan.Start]; End ends it.
 type Process struct {
 	Console *Console
 	Line    net.Conn           // to the second serial port
-	Stop    context.CancelFunc // kills it, and waits for nothing
+	Stop    context.CancelFunc // kills it without waiting
 	Ended   chan struct{}      // closed when it has ended
 	Err     error              // how, once it has
 }
 
-// Plan is what QEMU is to run.
+// Plan describes a machine for QEMU.
 type Plan struct {
 	Image       string
 	Initramfs   *os.File // nil for none
 	Accelerator Accelerator
 	Memory      int    // MiB
 	Processors  int    // 0 is one
-	Virtio      bool   // the line is a virtio port, which is quick, and no serial port
+	Virtio      bool   // the line is a virtio port, which is fast, and not a serial port
 	Model       string // QEMU's name of the network cards' model
 	Cards       []Card
-	IPv6        bool     // whether the kernel is to have it
-	Calm        bool     // whether it is to do without the timers that it can do without
+	IPv6        bool     // enables IPv6 in the kernel
+	Calm        bool     // switches off all kernel timers that are not necessary
 	Extra       []string // further arguments
 }
 
-// Card is a network card: its hardware address, and the tap device at the other end
-// of its wire.
+// Card is a network card: its hardware address, and the tap device at the other end of its
+// link.
 type Card struct {
 	Hardware string
 	Tap      *os.File
 }
 
-// commandLine is what the kernel is told. A panic ends QEMU, because it is told not
-// to start the machine again. Without no_timer_check, a kernel that is emulated on a
-// busy host may miss interrupts of its timer and panic.
+// commandLine is the kernel's command line. After a panic the kernel reboots, which ends
+// QEMU (-no-reboot). Without no_timer_check, a kernel that is emulated on a busy host may
+// miss interrupts of its timer and panic.
 const commandLine = "console=ttyS0 earlyprintk=ttyS0 loglevel=6 panic=-1 reboot=t rdinit=/init no_timer_check " +
 	"mitigations=off nokaslr random.trust_cpu=on audit=0 selinux=0"
 
@@ -79,20 +80,20 @@ func (p Plan) commandLine() string {
 		words += " ipv6.disable=1"
 	}
 	if p.Calm {
-		// The last two are for wakes of an idle kernel: those of kcompactd, twice a
-		// second on 5.10 even where compaction_proactiveness is 0, and those of the
-		// averages of pressure, every two seconds.
+		// The last two avoid wake-ups of an idle kernel: those of kcompactd, twice a second
+		// on 5.10 even when compaction_proactiveness is 0, and those of the pressure
+		// averages, every two seconds.
 		words += " tsc=reliable nowatchdog transparent_hugepage=never initcall_blacklist=kcompactd_init psi=0"
 	} else if p.Accelerator == TCG {
-		// The TSC is measured against timers that come late on a busy host: of 32 machines
-		// that booted at once, three took 2300 MHz for 190, 529 and 561, and their clocks
-		// went 4 to 12 times too fast. The HPET says itself how fast it goes.
+		// The kernel measures the TSC against timers that come late on a busy host. Of 32
+		// machines that booted at once, three took 2300 MHz for 190, 529 and 561, and their
+		// clocks ran 4 to 12 times too fast. The HPET itself reports its frequency.
 		words += " clocksource=hpet"
 	}
 	return words
 }
 
-// FindQEMU finds the program. The error wraps [ErrNoQEMU].
+// FindQEMU returns the path of QEMU. The error wraps [ErrNoQEMU].
 func FindQEMU() (string, error) {
 	program, err := exec.LookPath(qemuProgram)
 	if err != nil {
@@ -132,7 +133,7 @@ func (p Plan) Start() (*Process, error) {
 	return q, nil
 }
 
-// arguments says everything to QEMU, and hands it its files.
+// arguments adds QEMU's arguments and files to the command.
 func (p Plan) arguments(c *exec.Cmd, line *os.File) {
 	give := func(f *os.File) string {
 		c.ExtraFiles = append(c.ExtraFiles, f)
@@ -165,14 +166,13 @@ func (p Plan) arguments(c *exec.Cmd, line *os.File) {
 	c.Args = append(c.Args, p.Extra...)
 }
 
-// End kills QEMU, once, and waits until it is gone. The line is its user's to
-// close.
+// End kills QEMU, once, and waits until it has ended. It does not close the line.
 func (q *Process) End() {
 	q.Stop()
 	<-q.Ended
 }
 
-// linePair is a socket for each end of the serial line.
+// linePair makes a socket for each end of the serial line.
 func linePair() (ours net.Conn, theirs *os.File, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -186,9 +186,9 @@ func linePair() (ours net.Conn, theirs *os.File, err error) {
 	return ours, far, nil
 }
 
-// Accelerate finds out whether KVM really works here: it lets a kernel begin to
-// boot. /dev/kvm alone proves little; inside of another virtual machine, KVM may
-// refuse the processor's features, or get stuck.
+// Accelerate finds out whether KVM really works here, by starting to boot a kernel. That
+// /dev/kvm exists proves little: inside another virtual machine, KVM may refuse the
+// processor's features, or hang.
 func Accelerate(ctx context.Context, k kernel.Image) (Accelerator, error) {
 	device, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {
@@ -201,8 +201,8 @@ func Accelerate(ctx context.Context, k kernel.Image) (Accelerator, error) {
 	if err != nil {
 		return "", err
 	}
-	// The kernel's first words, which it says before it looks at anything, come
-	// within a fraction of a second.
+	// The kernel prints its first message before it does anything else, within a
+	// fraction of a second.
 	const timeout = 3 * time.Second
 	within, stop := context.WithTimeout(ctx, timeout)
 	defer stop()
