@@ -1,0 +1,203 @@
+//go:build linux
+
+package lab_test
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/lab"
+	"twlab/harness/observe"
+	"twlab/harness/tcp"
+	"twlab/harness/topo"
+)
+
+// network builds a network that is closed when the test has ended.
+func network(t *testing.T, n topo.Network) *lab.Lab {
+	t.Helper()
+	l, err := lab.BuildNetwork(t.Context(), n)
+	if errors.Is(err, unix.EPERM) {
+		t.Skip("needs CAP_NET_ADMIN: run it with hack/test")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// connects makes one connection from a node to another one's listener and returns whose
+// it is to the listener.
+func connects(t *testing.T, l *lab.Lab, from string, to netip.AddrPort, at string) netip.Addr {
+	t.Helper()
+	result, err := get(t, l, from).Connect(t.Context(), tcp.Attempt{To: to})
+	if err != nil || result.Outcome != tcp.Connected {
+		t.Fatalf("%s to %v: %v, %v", from, to, result, err)
+	}
+	var peer netip.Addr
+	err = observe.Await(t.Context(), "the connection at "+at, func() (bool, error) {
+		all, err := get(t, l, at).Sockets(t.Context())
+		for _, s := range all.In(observe.Established) {
+			peer = s.Remote.Addr()
+		}
+		return peer.IsValid(), err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return peer
+}
+
+// Three gateways in a row, each of which translates: a home router, and two of a carrier.
+func TestThreeHopsOfNAT(t *testing.T) {
+	masquerade := func(towards string) []topo.SourceNAT { return []topo.SourceNAT{{Towards: towards}} }
+	l := network(t, topo.Network{
+		Nodes: []topo.Node{
+			{Identity: topo.Identity{Name: "phone", Role: topo.Client}},
+			{Identity: topo.Identity{Name: "router"}, Forwards: true, SourceNAT: masquerade("carrier")},
+			{Identity: topo.Identity{Name: "carrier"}, Forwards: true, SourceNAT: masquerade("cgn")},
+			{Identity: topo.Identity{Name: "cgn", Role: topo.Gateway}, Forwards: true, SourceNAT: masquerade("vip")},
+			{Identity: topo.Identity{Name: "vip", Role: topo.Balancer}},
+		},
+		Links: []topo.Link{{Outer: "phone", Inner: "router"}, {Outer: "router", Inner: "carrier"}, {Outer: "carrier", Inner: "cgn"}, {Outer: "vip", Inner: "cgn"}},
+	})
+	listening, err := l.Balancer().Listen(t.Context(), tcp.ListenSpec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cgn := get(t, l, "cgn")
+	flowsBefore, err := cgn.Flows(t.Context())
+	if err != nil || len(flowsBefore) != 0 {
+		t.Fatalf("%v, %v", flowsBefore, err)
+	}
+	peer := connects(t, l, "phone", listening.Addr, "vip")
+	flows, err := cgn.Flows(t.Context())
+	if err != nil || len(flows) != 1 || flows[0].Reply.Dst.Addr() != peer {
+		t.Errorf("the last gateway has %v, %v, and the listener sees %v", flows, err, peer)
+	}
+	if flows[0].Original.Src.Addr() == l.Client(0).Identity().Addr {
+		t.Errorf("the last gateway sees the phone's own address in %v", flows)
+	}
+}
+
+// two balancers in front of one server, which translate to it: its answers find their way
+// only when they go back as the connection came.
+func twoBalancers(replies topo.Replies) topo.Network {
+	vip, server := netip.MustParseAddrPort("192.0.2.1:80"), netip.MustParseAddrPort("10.1.0.2:80")
+	balancer := func(name string) topo.Node {
+		return topo.Node{
+			Identity: topo.Identity{Name: name, Role: topo.Balancer}, Forwards: true, Own: []netip.Addr{vip.Addr()},
+			DestinationNAT: []topo.DestinationNAT{{At: vip, To: []netip.AddrPort{server}}},
+			Routes:         []topo.Route{{Via: "router"}},
+		}
+	}
+	second := balancer("lb1")
+	second.Own, second.DestinationNAT[0].At = []netip.Addr{netip.MustParseAddr("192.0.2.2")}, netip.MustParseAddrPort("192.0.2.2:80")
+	return topo.Network{
+		Nodes: []topo.Node{
+			{Identity: topo.Identity{Name: "client0", Role: topo.Client}},
+			{Identity: topo.Identity{Name: "router"}, Forwards: true, Routes: []topo.Route{
+				{To: netip.MustParsePrefix("192.0.2.1/32"), Via: "lb0"}, {To: netip.MustParsePrefix("192.0.2.2/32"), Via: "lb1"},
+			}},
+			balancer("lb0"), second,
+			{Identity: topo.Identity{Name: "server0", Role: topo.Server, Addr: server.Addr()}, Replies: replies},
+		},
+		Links: []topo.Link{
+			{Outer: "client0", Inner: "router"}, {Outer: "lb0", Inner: "router"}, {Outer: "lb1", Inner: "router"},
+			{Outer: "server0", Inner: "lb0", OuterAddrs: []netip.Addr{server.Addr()}, InnerAddrs: []netip.Addr{netip.MustParseAddr("10.1.0.1")}},
+			{Outer: "server0", Inner: "lb1", OuterAddrs: []netip.Addr{server.Addr()}, InnerAddrs: []netip.Addr{netip.MustParseAddr("10.1.0.3")}},
+		},
+		Sysctls: topo.On(topo.Client, "net.ipv4.tcp_syn_retries=1"),
+	}
+}
+
+func TestTwoBalancersWithOneServer(t *testing.T) {
+	for replies, want := range map[topo.Replies]tcp.Outcome{
+		topo.ByRoute: tcp.TimedOut, topo.AsTheyCame: tcp.Connected, topo.ByAcceptMark: tcp.Connected,
+	} {
+		t.Run("replies "+string(replies), func(t *testing.T) {
+			l := network(t, twoBalancers(replies))
+			if _, err := get(t, l, "server0").Listen(t.Context(), tcp.ListenSpec{At: netip.MustParseAddrPort("10.1.0.2:80")}); err != nil {
+				t.Fatal(err)
+			}
+			// The default route of the server leads to the first balancer, whichever the client has chosen.
+			first, err := l.Client(0).Connect(t.Context(), tcp.Attempt{To: netip.MustParseAddrPort("192.0.2.1:80")})
+			if err != nil || first.Outcome != tcp.Connected {
+				t.Errorf("by the first: %v, %v", first, err)
+			}
+			second, err := l.Client(0).Connect(t.Context(), tcp.Attempt{To: netip.MustParseAddrPort("192.0.2.2:80")})
+			if err != nil || second.Outcome != want {
+				t.Errorf("by the second: %v, %v, want %s", second, err, want)
+			}
+		})
+	}
+}
+
+// What connection tracking sees is what a node says, whatever its rules want.
+func TestTracking(t *testing.T) {
+	for tracking, want := range map[topo.Tracking][]string{
+		topo.AsRulesWant: nil, topo.Never: nil, topo.Always: {"ESTABLISHED"}, topo.Arriving: {"SYN_SENT"},
+	} {
+		t.Run("tracking "+string(tracking), func(t *testing.T) {
+			l := network(t, topo.Network{
+				Nodes: []topo.Node{
+					{Identity: topo.Identity{Name: "client0", Role: topo.Client}},
+					{Identity: topo.Identity{Name: "router", Role: topo.Gateway}, Forwards: true, Tracking: tracking},
+					{Identity: topo.Identity{Name: "server0", Role: topo.Server}},
+				},
+				Links: []topo.Link{{Outer: "client0", Inner: "router"}, {Outer: "server0", Inner: "router"}},
+			})
+			listening, err := get(t, l, "server0").Listen(t.Context(), tcp.ListenSpec{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			connects(t, l, "client0", listening.Addr, "server0")
+			flows, err := get(t, l, "router").Flows(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var states []string
+			for _, f := range flows {
+				states = append(states, f.State)
+			}
+			if strings.Join(states, ",") != strings.Join(want, ",") {
+				t.Errorf("entries in the states %v, want %v", states, want)
+			}
+		})
+	}
+}
+
+// An address that is routed and nobody's: a VIP that has moved away.
+func TestNobodysAddress(t *testing.T) {
+	l := network(t, topo.Network{
+		Nodes: []topo.Node{
+			{Identity: topo.Identity{Name: "client0", Role: topo.Client}},
+			{Identity: topo.Identity{Name: "balancer", Role: topo.Balancer}},
+		},
+		Links:   []topo.Link{{Outer: "client0", Inner: "balancer"}},
+		Sysctls: topo.On(topo.Client, "net.ipv4.tcp_syn_retries=1"),
+	})
+	result, err := l.Client(0).Connect(t.Context(), tcp.Attempt{To: netip.MustParseAddrPort("192.0.2.9:80")})
+	if err != nil || result.Outcome != tcp.TimedOut {
+		t.Errorf("%v, %v, want a connect that times out", result, err)
+	}
+}
+
+// A word of a rule may have spaces.
+func TestRuleWithQuotedWords(t *testing.T) {
+	l := build(t, lab.Topology{Clients: 1, Rules: []lab.Rule{
+		{Node: "balancer", Table: "filter", Chain: "INPUT", Spec: `-p tcp -m comment --comment "two words" -j ACCEPT`},
+	}})
+	hits, err := l.Balancer().Rules(t.Context())
+	if err != nil || len(hits) != 1 || !strings.Contains(hits[0].Rule, `--comment "two words"`) {
+		t.Errorf("%v, %v", hits, err)
+	}
+}
