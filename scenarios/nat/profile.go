@@ -42,8 +42,8 @@ func ByProfile() situation.Family {
 		Family: claim.Family{
 			Name:     "profile",
 			Evidence: profileEvidence(),
-			About: fmt.Sprintf("Loads of %d clients come through gateways of several kinds. Each has the conntrack timeout and the way to choose a port of the "+
-				"real one, but only %d ports: who refuses connections when the ports are used up, and who when they are free again?", profileClients, profilePorts),
+			About: fmt.Sprintf("Loads of %d clients come through gateways of several kinds. Each has the same conntrack timeout as the real one and chooses "+
+				"ports in the same way, but has only %d ports: who refuses connections when the ports are used up, and who when they are free again?", profileClients, profilePorts),
 			Axes: profileAxes(),
 			Impossible: []claim.Impossible{
 				{Cells: claim.Cells{{profileAxis: unpublished, profilePhase: {phaseAgain}}}, Because: "it is not published how long it keeps a port"},

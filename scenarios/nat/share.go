@@ -46,7 +46,7 @@ func Share() situation.Family {
 			Evidence: shareEvidence(),
 			About: fmt.Sprintf("%d hosts behind a gateway with %d ports use up all of them, the balancer closes first, the gateway's entries expire, and the "+
 				"hosts use all ports again: how many SYNs are rejected before all hosts are connected, and what decides that? "+
-				"The bounds are chosen so that a true claim fails once in a million cells", shareHosts, shareSYNs),
+				"The bounds are chosen so that a true claim fails once in a million cells.", shareHosts, shareSYNs),
 			Axes: []claim.Axis{
 				{Name: shareClocks, Values: []string{clocksConnection, clocksHost, clocksShared, clocksNone}, Product: true,
 					Means: "the clients' timestamp clocks: those of the kernel, with an offset for each connection (tcp_timestamps=1); one for each " +
@@ -182,7 +182,7 @@ func shareEvidence() []claim.Evidence {
 	return append(situation.LoadEvidence(),
 		claim.Evidence{Name: "refused", Unit: situation.SYNs, Means: "SYNs that TIME_WAITs rejected, for any reason"},
 		situation.LoadTimeWaits,
-		claim.Evidence{Name: "ahead", Unit: situation.Attempts, Means: "ports whose earlier host had its clock ahead", Aside: true},
+		claim.Evidence{Name: "ahead", Unit: situation.Attempts, Means: "attempts from ports whose earlier host had its clock ahead", Aside: true},
 		claim.Evidence{Name: "refused as the clocks say", Unit: situation.YesOrNo, Means: "whether the number of SYNs rejected for their timestamp is the number of ports whose earlier host had its clock ahead"},
 	)
 }

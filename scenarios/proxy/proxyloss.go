@@ -44,8 +44,8 @@ func Loss() situation.Family {
 			Axes: lossAxes(),
 			Impossible: []claim.Impossible{{
 				Cells: claim.Cells{{lossMode: {"tcp"}, cut: {"server-rst"}, lossNolinger: {"clients"}, window: {"small"}}},
-				Because: "it is a race whether HAProxy sees the server's RST before it has passed on the last byte; only then it resets the client, so " +
-					"what gets lost is chance",
+				Because: "HAProxy resets the client only if it sees the server's RST before it has passed on the last byte; that is a race, so it is " +
+					"chance what gets lost",
 			}},
 			Rules: slices.Concat(lossClientRules(), lossNoneRules(), lossNolingerRules(), lossStallRules(), lossServerRules()),
 		},

@@ -40,7 +40,7 @@ func Chance() situation.Family {
 			Evidence: chanceEvidence(),
 			About: fmt.Sprintf("%d connections, one after the other, come from the same port of a gateway, while the balancer still has "+
 				"the connection before in TIME_WAIT: how many of their SYNs does it reject at first? "+
-				"The bounds are chosen so that a true claim fails once in a million cells", chanceSYNs),
+				"The bounds are chosen so that a true claim fails once in a million cells.", chanceSYNs),
 			Axes: []claim.Axis{
 				{Name: hosts, Values: []string{"many", "one"}, Product: true,
 					Means: "whether each connection comes from another client behind the gateway, or all of them from different ports of one client"},

@@ -107,8 +107,8 @@ func tupleFinWait2Rules() []claim.Rule {
 		{
 			Name: "tuple-fin-wait-2-answered", Cells: claim.Cells{{tupleState: {string(situation.LeftFinWait2)}}}.And(clean), Kernels: []claim.Condition{prompt},
 			Want: claim.With(tupleAnswered, atOncePrompt),
-			Because: "if the SYN is outside its receive window or has an older timestamp, FIN_WAIT2 answers with an ACK; the RST removes it, " +
-				"whatever tcp_rfc1337 says, and the retransmitted SYN is accepted",
+			Because: "if the SYN is outside the receive window or has an older timestamp, FIN_WAIT2 answers with an ACK; the RST removes the " +
+				"FIN_WAIT2, whatever tcp_rfc1337 says, and the retransmitted SYN is accepted",
 			Source: "tcp_timewait_state_process, TCP_FIN_WAIT2; commit 9603d47bad46 for the prompt repetition",
 		},
 		{
