@@ -46,7 +46,7 @@ func Clock() situation.Family {
 	}
 }
 
-// What is to be seen of two connections with timestamps.
+// Expectations about two connections with timestamps.
 var (
 	sameOffset  = []claim.Expectation{claim.Is("timestamps", "yes"), claim.Is("offset", "same"), claim.Is("offset on the wire", "same")}
 	otherOffset = []claim.Expectation{claim.Is("timestamps", "yes"), claim.Is("offset", "different"), claim.Is("offset on the wire", "different")}
