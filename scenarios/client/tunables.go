@@ -188,7 +188,7 @@ func synTunables() []tunable {
 				notYet("not-yet", "4.0"),
 			},
 			source: "commit 032ee4236954, tcp: helpers to mitigate ACK loops by rate-limiting out-of-window dupacks; commit 4fb17a609167",
-			usual:  always("500", "a TIME_WAIT answers rejected segments other than SYNs at most twice a second"),
+			usual:  always("500", "a TIME_WAIT answers rejected SYNs, and segments without data, at most twice a second"),
 		},
 		{
 			sysctl: "net.ipv4.tcp_syncookies", other: "0",

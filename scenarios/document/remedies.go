@@ -70,8 +70,8 @@ func omittedProxyClaims() []Claim {
 			Mark:    Question,
 			Truth: "Only the side that counts bytes. HAProxy sends a FIN to the client in every case: after the server's FIN, after its RST, and " +
 				"after a timeout. A client that was told a length knows that bytes are missing. If the end of the connection is the end of " +
-				"the response, the client takes the part for the whole, even if the server ended with a RST. In mode tcp HAProxy's log does " +
-				"not show it either.",
+				"the response, the client takes the part for the whole, even if the server ended with a RST. In mode tcp HAProxy's log calls " +
+				"a server's FIN a normal end (--), wherever it came.",
 			Since: "all; HAProxy as of 2.6",
 			Rules: []string{"proxyloss-fin-*", "proxyloss-rst*", "proxyloss-stall*"},
 		},
