@@ -16,7 +16,7 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// Question is a cell that somebody wants to know about.
+// Question is a cell that a user asks about.
 type Question struct {
 	// Number is its place in the file, from 1 on.
 	Number int
@@ -26,9 +26,9 @@ type Question struct {
 	Cell   claim.Cell
 }
 
-// Rule finds the rule that predicts the answer. Sysctls that are no axis of the
-// family are beyond every rule: reservation then names them, and says that the
-// rule is for the cell without.
+// Rule finds the rule that predicts the answer. No rule is about sysctls that are not axes of
+// the family: if there are any, covered is false, reservation names them, and the rule is
+// that of the cell without them.
 func (q Question) Rule(k claim.Kernels) (rule claim.Rule, covered bool, reservation string) {
 	rule, covered = q.Family.Rule(q.Cell, k)
 	if !covered {
@@ -41,15 +41,15 @@ func (q Question) Rule(k claim.Kernels) (rule claim.Rule, covered bool, reservat
 		}
 	}
 	if len(beyond) > 0 {
-		return rule, false, "the rule knows nothing of " + strings.Join(beyond, ", ")
+		return rule, false, "the rule is not about " + strings.Join(beyond, ", ")
 	}
 	return rule, true, ""
 }
 
-// Title is the family and its cell, with the values that are really set.
+// Title is the family and its cell, with the values that are set in the lab.
 func (q Question) Title() string { return q.Family.Name + " " + q.Family.Describe(q.Cell) }
 
-// Answered is what came of a question, as data for who puts several runs together.
+// Answered is the answer to a question, as data for a program that compares several runs.
 type Answered struct {
 	// Number, Name and Title are the question's.
 	Number int    `json:"number"`
@@ -57,12 +57,12 @@ type Answered struct {
 	Title  string `json:"title"`
 	// Covered tells whether a rule predicts the answer.
 	Covered bool `json:"covered"`
-	// Result is nil when the situation did not come about.
+	// Result is nil if the situation could not be created.
 	Result *claim.Result `json:"result,omitempty"`
 }
 
-// Outcome is the answer in a word or two: what the attempt in question came to, or the
-// first thing seen in a family of something else; and whether a rule says otherwise.
+// Outcome is the answer in a word or two: the outcome of the attempt or, in a family without
+// one, the first value that was seen; and WRONG if a rule predicts something else.
 func (a Answered) Outcome() string {
 	if a.Result == nil {
 		return "FAILED"
@@ -76,11 +76,11 @@ func (a Answered) Outcome() string {
 
 // ReadQuestions reads cells from YAML: a list of mappings with
 //
-//	name: what you call it (may be left out)
+//	name: any name (optional)
 //	family: tuple
-//	axes:                 # what is left out has its usual value
+//	axes:                 # axes that are left out have their usual value
 //	  clock: older
-//	sysctls:              # of any role; one that is an axis sets that axis
+//	sysctls:              # of any role; the sysctl of an axis sets that axis
 //	  client: {net.ipv4.tcp_timestamps: 1}
 //	  balancer: {net.ipv4.tcp_rfc1337: 1}
 //
@@ -141,7 +141,7 @@ func (r *reader) entries(of *yaml.Node, what string) (keys, values []*yaml.Node)
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(of.Content); i += 2 {
 		if key := of.Content[i]; seen[key.Value] {
-			r.wrong(key, fmt.Errorf("%q is there twice", key.Value))
+			r.wrong(key, fmt.Errorf("%q is given twice", key.Value))
 		} else {
 			seen[key.Value] = true
 			keys, values = append(keys, key), append(values, of.Content[i+1])
@@ -180,7 +180,7 @@ func (r *reader) question(entry *yaml.Node) (q Question) {
 	r.axes(&q, parts["axes"], chosen)
 	r.sysctls(&q, parts["sysctls"], chosen)
 	if because, possible := q.Family.Possible(q.Cell); !possible && len(r.errs) == 0 {
-		r.wrong(entry, fmt.Errorf("this cell cannot be: %s (%s)", because, q.Family.Describe(q.Cell)))
+		r.wrong(entry, fmt.Errorf("this cell is impossible: %s (%s)", because, q.Family.Describe(q.Cell)))
 	}
 	return q
 }
@@ -224,7 +224,7 @@ func (r *reader) sysctls(q *Question, node *yaml.Node, chosen map[string]*yaml.N
 				continue
 			}
 			if value, needed := own(q.Family, topology, setting); needed {
-				r.wrong(name, fmt.Errorf("family %s sets %s=%s itself, and measures by it: leave it out, or use hack/twlab load, which takes any number",
+				r.wrong(name, fmt.Errorf("family %s sets %s=%s itself and depends on it: leave it out, or use hack/twlab load, which takes any number",
 					q.Family.Name, setting.Name, value))
 				continue
 			}
@@ -233,7 +233,7 @@ func (r *reader) sysctls(q *Question, node *yaml.Node, chosen map[string]*yaml.N
 	}
 }
 
-// own says what the family itself sets a sysctl to, when its driver goes by it.
+// own is the value that the family itself gives a sysctl, if its driver depends on it.
 func own(f situation.Family, t lab.Topology, s lab.Setting) (value string, needed bool) {
 	if !slices.ContainsFunc(f.Needs, func(k claim.RoleSysctl) bool { return k.Sets(s) }) {
 		return "", false
@@ -246,7 +246,7 @@ func own(f situation.Family, t lab.Topology, s lab.Setting) (value string, neede
 	return value, needed && value != s.Value
 }
 
-// set applies a sysctl: to the axis that it is, or else as an extra.
+// set applies a sysctl: as the value of its axis, or as an extra if it is not an axis.
 func (r *reader) set(q *Question, s lab.Setting, at *yaml.Node, chosen map[string]*yaml.Node) {
 	i := slices.IndexFunc(q.Family.Axes, func(a claim.Axis) bool { return a.Sysctl.Sets(s) })
 	if i < 0 || !slices.Contains(q.Family.Axes[i].Values, s.Value) {

@@ -114,7 +114,7 @@ func TestReadQuestionsSaysWhatIsWrong(t *testing.T) {
 		{"- axes: {clock: older}\n", "line 1: a cell without family"},
 		{"- family: tuples\n", `line 1: no family "tuples": want one of`},
 		{"- family: tuple\n  colour: red\n", `line 2: unknown key "colour"`},
-		{"- family: tuple\n  family: tuple\n", `line 2: "family" is there twice`},
+		{"- family: tuple\n  family: tuple\n", `line 2: "family" is given twice`},
 		{"- family: tuple\n  axes:\n    clok: older\n", `line 3: family tuple has no axis "clok"`},
 		{"- family: tuple\n  axes:\n    clock: late\n", `line 3: axis clock has no value "late": want one of older`},
 		{"- family: tuple\n  axes: older\n", "line 2: axes: want"},
@@ -129,13 +129,13 @@ func TestReadQuestionsSaysWhatIsWrong(t *testing.T) {
 		{"- family: ceiling\n  axes: {ports: many}\n", `axis ports has no value "many"`},
 		{
 			"- family: ceiling\n  axes: {limit: gateway-ended}\n  sysctls:\n    gateway: {net.netfilter.nf_conntrack_tcp_timeout_time_wait: 30}\n",
-			"line 4: family ceiling sets net.netfilter.nf_conntrack_tcp_timeout_time_wait=2 itself, and measures by it",
+			"line 4: family ceiling sets net.netfilter.nf_conntrack_tcp_timeout_time_wait=2 itself and depends on it",
 		},
 		{
 			"- family: profile\n  axes: {profile: gcp}\n  sysctls:\n    gateway: {net.netfilter.nf_conntrack_tcp_timeout_time_wait: 60}\n",
 			"line 4: family profile sets net.netfilter.nf_conntrack_tcp_timeout_time_wait=30 itself",
 		},
-		{"- family: tuple\n  axes: {client-ts: 0, clock: older}\n", "line 1: this cell cannot be: a SYN without timestamp"},
+		{"- family: tuple\n  axes: {client-ts: 0, clock: older}\n", "line 1: this cell is impossible: a SYN without a timestamp"},
 		{"- family: tuple\n  a: 1\n- family: tuple\n  b: 1\n", `line 4: unknown key "b"`}, // all mistakes, not the first
 	} {
 		_, err := ReadQuestions(strings.NewReader(c.text))

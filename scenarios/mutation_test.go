@@ -64,16 +64,16 @@ func TestMutationsAreJudgedByTheLineThatIsPredicted(t *testing.T) {
 			noted("outcome", "Connected", "syns", "1", "late ms", "0", "timer", "gone"), claim.Missed, "x-own",
 		},
 		"wrong by chance": {
-			noted("outcome", "Connected", "syns", "1", "late ms", "901", "timer", "gone"), claim.WrongLine, "wrong is late ms",
+			noted("outcome", "Connected", "syns", "1", "late ms", "901", "timer", "gone"), claim.WrongLine, "wrong: late ms",
 		},
 		"evidence that nobody noted": {
 			noted("late ms", "0", "timer", "running"), claim.WrongLine, "outcome (not noted), syns (not noted)",
 		},
 		"another outcome than either rule's": {
-			noted("outcome", "Refused", "syns", "1", "late ms", "0", "timer", "running"), claim.OwnBroken, "wrong is outcome, syns",
+			noted("outcome", "Refused", "syns", "1", "late ms", "0", "timer", "running"), claim.OwnBroken, "wrong: outcome, syns",
 		},
 		"the other rule broken elsewhere": {
-			noted("outcome", "TimedOut", "syns", "2", "late ms", "3000"), claim.OwnBroken, "wrong is timer (not noted)",
+			noted("outcome", "TimedOut", "syns", "2", "late ms", "3000"), claim.OwnBroken, "wrong: timer (not noted)",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

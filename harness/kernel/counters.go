@@ -65,21 +65,21 @@ type Counter struct {
 var (
 	ResetsSent       = Counter{Name: "Tcp.OutRsts", Means: "RST segments sent"}
 	ResetConnections = Counter{Name: "Tcp.EstabResets", Means: "connections that a RST ended in ESTABLISHED or CLOSE_WAIT (tcp_set_state)"}
-	PassiveOpens     = Counter{Name: "Tcp.PassiveOpens", Means: "connections that came about at a listening socket"}
-	AbortedOnData    = Counter{Name: "TcpExt.TCPAbortOnData", Means: "connections that close ended by a RST: linger of 0 s, or data that nobody had read"}
+	PassiveOpens     = Counter{Name: "Tcp.PassiveOpens", Means: "connections that were established at a listening socket"}
+	AbortedOnData    = Counter{Name: "TcpExt.TCPAbortOnData", Means: "connections that close ended with a RST: SO_LINGER with 0 s, or unread data"}
 	ListenOverflows  = Counter{Name: "TcpExt.ListenOverflows", Means: "segments dropped because the accept queue was full"}
 	TimeWaits        = Counter{Name: "TcpExt.TW", Means: "TIME_WAITs"}
 	TimeWaitsKilled  = Counter{Name: "TcpExt.TWKilled", Means: "TIME_WAITs whose timer was set to 4 s or less"}
 	TimeWaitsReused  = Counter{Name: "TcpExt.TWRecycled", Means: "TIME_WAITs whose port connect or bind took over (tcp_tw_reuse)"}
-	ChallengedSYNs   = Counter{Name: "TcpExt.TCPSYNChallenge", Means: "SYNs on a connection that were answered by a challenge ACK (RFC 5961)"}
-	PAWSEstablished  = Counter{Name: "TcpExt.PAWSEstab", Means: "segments rejected for an older timestamp, on a connection, and until 6.15 by a TIME_WAIT"}
+	ChallengedSYNs   = Counter{Name: "TcpExt.TCPSYNChallenge", Means: "SYNs on a connection that were answered with a challenge ACK (RFC 5961)"}
+	PAWSEstablished  = Counter{Name: "TcpExt.PAWSEstab", Means: "segments that a connection rejected for an older timestamp; up to 6.15 also segments that a TIME_WAIT rejected"}
 	PAWSPassive      = Counter{
 		Name: "TcpExt.PAWSPassive", Means: "SYNs that tcp_tw_recycle dropped", In: Span{Until: Mainline(4, 12)},
 	}
 	PAWSTimeWait = Counter{
 		Name: "TcpExt.PAWSTimewait", Means: "segments that a TIME_WAIT rejected for an older timestamp (commit c449d5f3a3d7)", In: Span{From: Mainline(6, 16)},
 	}
-	NATClashes = Counter{Name: "Conntrack.insert_failed", Means: "packets dropped because their entry clashed with another's: no port was free"}
+	NATClashes = Counter{Name: "Conntrack.insert_failed", Means: "packets dropped because their entry clashed with another one: no port was free"}
 )
 
 // KnownCounters returns all counters; the last ones are counters that only rules use.
@@ -88,14 +88,14 @@ func KnownCounters() []Counter {
 		ResetsSent, ResetConnections, PassiveOpens, AbortedOnData, ListenOverflows, TimeWaits, TimeWaitsKilled, TimeWaitsReused, ChallengedSYNs,
 		PAWSEstablished, PAWSPassive, PAWSTimeWait, NATClashes,
 		{Name: "Tcp.InSegs", Means: "segments received"},
-		{Name: "Tcp.RetransSegs", Means: "segments sent again"},
+		{Name: "Tcp.RetransSegs", Means: "segments retransmitted"},
 		{
 			Name: "TcpExt.TCPACKSkippedTimeWait", Means: "ACKs of a TIME_WAIT that net.ipv4.tcp_invalid_ratelimit suppressed",
 			In: Span{From: Mainline(4, 0)},
 		},
-		{Name: "TcpExt.ListenDrops", Means: "SYNs and last ACKs that a listening socket dropped, for whatever reason"},
-		{Name: "TcpExt.TCPSynRetrans", Means: "SYNs and SYN-ACKs sent again"},
-		{Name: "TcpExt.TCPTimeWaitOverflow", Means: "TIME_WAITs that tcp_max_tw_buckets did not let come about"},
+		{Name: "TcpExt.ListenDrops", Means: "SYNs and last ACKs that a listening socket dropped, for any reason"},
+		{Name: "TcpExt.TCPSynRetrans", Means: "SYNs and SYN-ACKs retransmitted"},
+		{Name: "TcpExt.TCPTimeWaitOverflow", Means: "TIME_WAITs that were not created because of tcp_max_tw_buckets"},
 	}
 }
 

@@ -139,22 +139,22 @@ func reuseFeatures() []FeatureInfo {
 	return []FeatureInfo{
 		{
 			Feature: PassivePAWS, Probe: Probe{Kind: ByCounter, Name: "TcpExt.PAWSPassive"}, In: until(4, 12),
-			Means:  "the code behind tcp_tw_recycle, whose counter says which SYNs it drops",
+			Means:  "the kernel has the code behind tcp_tw_recycle; the counter counts the SYNs that it drops",
 			Source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle",
 		},
 		{
 			Feature: StrictRecycle, In: []Span{{From: Mainline(3, 17), Until: Mainline(4, 12)}},
-			Means:  "tcp_tw_recycle drops a SYN without timestamps too, from an address whose last connection had them",
+			Means:  "tcp_tw_recycle also drops a SYN without timestamps, if the last connection of its address had timestamps",
 			Source: "commit a26552afe894, tcp: don't allow syn packets without timestamps to pass tcp_tw_recycle logic",
 		},
 		{
 			Feature: LoopbackReuse, In: since(4, 19), Probe: Probe{Kind: ByRefusal, Name: "net.ipv4.tcp_tw_reuse", Value: "3"},
-			Means:  "tcp_tw_reuse knows 2, loopback only, which is the default",
+			Means:  "tcp_tw_reuse accepts the value 2 (loopback only), which is the default",
 			Source: "commit 79e9fed46038, net-tcp: extend tcp_tw_reuse sysctl to enable loopback only optimization",
 		},
 		{
 			Feature: ReuseDelay, Probe: Probe{Kind: BySysctl, Name: "net.ipv4.tcp_tw_reuse_delay"}, In: since(6, 14),
-			Means:  "the age at which tcp_tw_reuse takes a TIME_WAIT is a sysctl, in milliseconds since its entry",
+			Means:  "the age at which tcp_tw_reuse takes a TIME_WAIT is a sysctl, in milliseconds since the TIME_WAIT began",
 			Source: "commit ca6a6f93867a, tcp: Add sysctl to configure TIME-WAIT reuse delay",
 		},
 	}
@@ -165,17 +165,17 @@ func clockFeatures() []FeatureInfo {
 	return []FeatureInfo{
 		{
 			Feature: TimestampsMode2, In: since(4, 10),
-			Means:  "tcp_timestamps knows 2, without a random offset",
+			Means:  "tcp_timestamps has the value 2: timestamps without a random offset",
 			Source: "commit 95a22caee396, tcp: attach random offset",
 		},
 		{
 			Feature: MillisecondClock, In: since(4, 13),
-			Means:  "the timestamp clock ticks once a millisecond whatever HZ is",
+			Means:  "the timestamp clock ticks once per millisecond, whatever HZ is",
 			Source: "commit 9a568de4818d, tcp: switch TCP TS option (RFC 7323) to 1ms clock",
 		},
 		{
 			Feature: OffsetPerPort, Probe: Probe{Kind: BySymbol, Name: "secure_tcp_seq_and_ts_off"}, In: since(7, 0),
-			Means:  "the random offset of the timestamp clock depends on the ports too, so that one host has many clocks",
+			Means:  "the random offset of the timestamp clock also depends on the ports, so one host has many clocks",
 			Source: "commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset; in many stable kernels",
 		},
 	}
@@ -186,32 +186,33 @@ func wayFeatures() []FeatureInfo {
 	return []FeatureInfo{
 		{
 			Feature: PromptSYN, In: since(5, 6),
-			Means:  "a client that has answered a wrong ACK by a RST sends its SYN again at once, and not after its timer",
+			Means:  "a client that has answered an unexpected ACK with a RST retransmits its SYN at once, without waiting for its timer",
 			Source: "commit 9603d47bad46, tcp: Reduce SYN resend delay if a suspicous ACK is received",
 		},
 		{
 			Feature: RecordsChallenge, In: []Span{{Until: Mainline(5, 18)}, {From: Mainline(6, 1)}},
-			Means:  "a gateway translates the RST by which a client answers a challenge with a larger number than it sent",
+			Means: "a gateway translates the RST with which a client answers a challenge ACK, even if that ACK acknowledges a higher number than " +
+				"the client has sent",
 			Source: "broken by commit c7aab4f17021 in 5.18, repaired by commit c410cb974f2b in 6.2 and in stable 6.1",
 		},
 		{
 			Feature: EvictsClosing, In: since(6, 5),
-			Means:  "a NAT that finds no free port takes that of a closing connection",
+			Means:  "a NAT that finds no free port takes the port of a closing connection",
 			Source: "commit 4589725502871, netfilter: snat: evict closing tcp entries on reply tuple collision",
 		},
 		{
 			Feature: LatePort, In: since(4, 2), Probe: Probe{Kind: ByOption, Name: "IP_BIND_ADDRESS_NO_PORT"},
-			Means:  "IP_BIND_ADDRESS_NO_PORT leaves the choice of the port to connect",
+			Means:  "with IP_BIND_ADDRESS_NO_PORT connect chooses the port, not bind",
 			Source: "commit 90c337da1524, inet: add IP_BIND_ADDRESS_NO_PORT to overcome bind(0) limitations",
 		},
 		{
 			Feature: DrawsByHash, In: until(5, 0),
-			Means:  "MASQUERADE --random begins its search at the same port for all clients that connect to the same listener",
+			Means:  "MASQUERADE --random starts its search at the same port for all clients that connect to the same destination",
 			Source: "secure_ipv4_port_ephemeral in nf_nat_l4proto_unique_tuple until 4.20; the series of commit 203f2e78200c, netfilter: nat: remove l4proto->unique_tuple",
 		},
 		{
 			Feature: DrawsFully, In: since(3, 14),
-			Means:  "MASQUERADE knows --random-fully; before, the flag is ignored",
+			Means:  "MASQUERADE has --random-fully; older kernels ignore the flag",
 			Source: "commit 34ce324019e7, netfilter: nf_nat: add full port randomization support",
 		},
 	}
@@ -222,7 +223,7 @@ func limitFeatures() []FeatureInfo {
 	return []FeatureInfo{
 		{
 			Feature: SharedSysctls, In: until(3, 5),
-			Means:  "every network namespace shows, and may set, the sysctls that are one for the whole machine",
+			Means:  "every network namespace shows, and may set, the sysctls that have one value for the whole machine",
 			Source: "net/ipv4/sysctl_net_ipv4.c of 3.2: register_sysctl_paths; of 3.10: register_net_sysctl(&init_net)",
 		},
 		{
@@ -232,17 +233,17 @@ func limitFeatures() []FeatureInfo {
 		},
 		{
 			Feature: EhashEntries, Probe: Probe{Kind: BySysctl, Name: "net.ipv4.tcp_ehash_entries"}, In: since(6, 1),
-			Means:  "the size of the socket hash can be read",
+			Means:  "the size of the socket hash table can be read",
 			Source: "commit d1e5e6408b30, tcp: Introduce optional per-netns ehash",
 		},
 		{
 			Feature: SixSYNRetries, In: since(3, 7), Probe: Probe{Kind: ByDefault, Name: "net.ipv4.tcp_syn_retries", Value: "6", Without: "5"},
-			Means:  "a SYN is repeated six times instead of five",
+			Means:  "a SYN is retransmitted six times instead of five",
 			Source: "commit 6c9ff979d192, tcp: Increase timeout for SYN segments",
 		},
 		{
 			Feature: ACKRatelimit, Probe: Probe{Kind: ByCounter, Name: "TcpExt.TCPACKSkippedTimeWait"}, In: since(4, 0),
-			Means:  "ACKs that answer out-of-window segments are limited in number, and counted when left out",
+			Means:  "ACKs that answer out-of-window segments are rate-limited, and suppressed ones are counted",
 			Source: "commits 032ee4236954 and 4fb17a609167, tcp: mitigate ACK loops for connections as tcp_timewait_sock",
 		},
 		{
@@ -259,19 +260,19 @@ func socketFeatures() []FeatureInfo {
 	return []FeatureInfo{
 		{
 			Feature: TimestampExpiresSooner, In: since(6, 7),
-			Means:  "a connection that was idle for 2147 s, and not only one that was for 24 days, accepts an older timestamp",
+			Means:  "a connection accepts an older timestamp after 2147 s of idle time, not only after 24 days",
 			Source: "TCP_PAWS_WRAP of include/net/tcp.h; the series of commit 614e8316aa4c, tcp: add support for usec resolution in TCP TS values",
 		},
 		{
 			Feature: IgnoresSYN, In: []Span{{From: Mainline(3, 8), Until: Mainline(3, 18)}},
 			Settled: Mainline(3, 18),
-			Means:   "a connection that stands drops a SYN without a word",
+			Means:   "an established connection silently drops a SYN",
 			Source: "commits c3ae62af8e75, tcp: should drop incoming frames without ACK flag set, " +
 				"and 0c228e833c88, tcp: Restore RFC5961-compliant behavior for SYN packets; both in many stable kernels",
 		},
 		{
 			Feature: RSTRestarts, In: until(4, 19), Settled: Mainline(4, 19),
-			Means:  "with tcp_rfc1337 a RST that finds a TIME_WAIT begins its 60 s anew",
+			Means:  "with tcp_rfc1337, a RST that meets a TIME_WAIT restarts its 60 s timer",
 			Source: "commit 63cc357f7bba, tcp: do not restart timewait timer on rst reception; in many stable kernels since September 2018",
 		},
 	}
@@ -282,7 +283,7 @@ func machineFeatures() []FeatureInfo {
 	return []FeatureInfo{
 		{
 			Feature: IsGuest, OfGuests: true,
-			Means:  "each node of the role has been up for a time of its own; namespaces have the uptime of their kernel",
+			Means:  "each node of the role has its own uptime; namespaces have the uptime of their kernel",
 			Source: "timens_offsets concern what processes read, not tcp_clock_ms and jiffies",
 		},
 	}

@@ -2,14 +2,14 @@ package claim
 
 import "math"
 
-// Fluke is how often a claim about chance may fail although it is true: once in a
-// million cells. An ordinary run has less than a hundred cells of the kind, so that
-// one in ten thousand runs fails by chance.
+// Fluke is how often a claim about chance may fail although it is true: once in a million
+// cells. An ordinary run has fewer than a hundred such cells, so fewer than one in ten
+// thousand runs fail by chance.
 const Fluke = 1e-6
 
-// BinomialBounds are the narrowest bounds that the number of successes in n
-// independent trials of probability p leaves with a probability of at most fluke.
-// The tails are summed up exactly, half of fluke on each side.
+// BinomialBounds are the narrowest bounds such that the number of successes in n independent
+// trials of probability p is outside with a probability of at most Fluke. The tails are
+// summed exactly, half of Fluke on each side.
 func BinomialBounds(n int, p float64) (least, most int64) {
 	tail := 0.0
 	for k := 0; k <= n; k++ {
@@ -28,8 +28,8 @@ func BinomialBounds(n int, p float64) (least, most int64) {
 	return least, most
 }
 
-// BinomialWithin is the probability that the number of successes is in least to
-// most: how often bounds that were made for another p are satisfied by this one.
+// BinomialWithin is the probability that the number of successes is between least and most:
+// how often this p satisfies bounds that were made for another p.
 func BinomialWithin(n int, p float64, least, most int64) (sum float64) {
 	for k := max(0, least); k <= min(most, int64(n)); k++ {
 		sum += binomial(n, int(k), p)
@@ -50,7 +50,7 @@ func binomial(n, k int, p float64) float64 {
 	return math.Exp(log(n) - log(k) - log(n-k) + float64(k)*math.Log(p) + float64(n-k)*math.Log(1-p))
 }
 
-// About wants a number that n tosses of a coin of probability p give.
+// About expects the number of successes of n independent trials of probability p.
 func About(what string, n int, p float64) Expectation {
 	least, most := BinomialBounds(n, p)
 	return Between(what, least, most)

@@ -12,12 +12,12 @@ import (
 type Cell struct {
 	// Values has the value of each axis of the family, by its name.
 	Values map[string]string
-	// Extra are sysctls that are no axis, of a cell that a user asks for.
+	// Extra are sysctls of a user's own cell that are not axes.
 	Extra topo.Settings
 }
 
-// Value is the cell's value of an axis. Only the family's own axes have one; a
-// name that is none of them is a mistake in the code, and panics.
+// Value is the cell's value of an axis of the family. Any other name is a mistake in the
+// code, and panics.
 func (c Cell) Value(axis string) string {
 	v, found := c.Values[axis]
 	if !found {
@@ -26,8 +26,8 @@ func (c Cell) Value(axis string) string {
 	return v
 }
 
-// Number is the cell's value of an axis whose values are numbers. Another value is
-// a mistake in the code, and panics.
+// Number is the cell's value of an axis whose values are numbers. If it is not a number,
+// that is a mistake in the code, and Number panics.
 func (c Cell) Number(axis string) int {
 	n, err := strconv.Atoi(c.Value(axis))
 	if err != nil {
@@ -51,11 +51,11 @@ func (c Cell) with(axis, value string) Cell {
 	return Cell{Values: values, Extra: c.Extra}
 }
 
-// Where matches cells whose axes have one of the values named. Axes that it does
-// not name may have any.
+// Where matches cells in which each named axis has one of the named values. Other axes may
+// have any value.
 type Where map[string][]string
 
-// Matches tells whether the cell has one of the values of each axis that is named.
+// Matches tells whether each named axis of the cell has one of the named values.
 func (w Where) Matches(c Cell) bool {
 	for axis, values := range w {
 		if !slices.Contains(values, c.Values[axis]) {
@@ -65,8 +65,8 @@ func (w Where) Matches(c Cell) bool {
 	return true
 }
 
-// Cells is a set of cells: those that one of its members matches. An empty one
-// matches nothing; Cells{{}} matches all.
+// Cells is a set of cells: those that at least one of its members matches. An empty set
+// matches no cell; Cells{{}} matches all.
 type Cells []Where
 
 // Matches tells whether the cell is in the set.
@@ -74,8 +74,8 @@ func (cs Cells) Matches(c Cell) bool {
 	return slices.ContainsFunc(cs, func(w Where) bool { return w.Matches(c) })
 }
 
-// And is the part of the set that matches more as well. An axis that both name
-// takes the values of more.
+// And is the part of the set that also matches more. If both name an axis, the values of
+// more replace the others.
 func (cs Cells) And(more Where) Cells {
 	both := make(Cells, len(cs))
 	for i, w := range cs {
@@ -103,8 +103,8 @@ func Both(a, b Cells) Cells {
 	return cells
 }
 
-// and matches what both match; they do not meet when an axis is left without a
-// value.
+// and matches the cells that both match. meet is false if an axis has no value that both
+// match.
 func (w Where) and(other Where) (both Where, meet bool) {
 	both = Where{}
 	for axis, values := range w {

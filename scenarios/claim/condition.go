@@ -17,8 +17,8 @@ func Alike(facts kernel.Facts) Kernels {
 	return Kernels{topo.Client: facts, topo.Gateway: facts, topo.Balancer: facts, topo.Server: facts}
 }
 
-// Disagreements says, a line each, where a probe and the release disagree about the
-// kernels ([kernel.Facts.Disagreements]).
+// Disagreements has a line for each feature about which a probe and the release disagree
+// ([kernel.Facts.Disagreements]).
 func (k Kernels) Disagreements() (lines []string) {
 	for _, role := range slices.Sorted(maps.Keys(k)) {
 		for _, line := range k[role].Disagreements() {
@@ -37,15 +37,15 @@ type Condition struct {
 	Lacks   bool
 }
 
-// Has wants the feature.
+// Has is the condition that the role's kernel has the feature.
 func Has(role topo.Role, f kernel.Feature) Condition { return Condition{Role: role, Feature: f} }
 
-// Lacks wants its absence.
+// Lacks is the condition that the role's kernel does not have the feature.
 func Lacks(role topo.Role, f kernel.Feature) Condition {
 	return Condition{Role: role, Feature: f, Lacks: true}
 }
 
-// Holds tells whether the role's kernel is known to be so.
+// Holds tells whether the condition is known to be true.
 func (q Condition) Holds(k Kernels) bool {
 	want := kernel.Yes
 	if q.Lacks {
@@ -54,7 +54,7 @@ func (q Condition) Holds(k Kernels) bool {
 	return k[q.Role].Features[q.Feature] == want
 }
 
-// String is "client has prompt-syn".
+// String is a text such as "client has prompt-syn".
 func (q Condition) String() string {
 	verb := "has"
 	if q.Lacks {
@@ -63,7 +63,8 @@ func (q Condition) String() string {
 	return fmt.Sprintf("%s %s %s", q.Role, verb, q.Feature)
 }
 
-// Newest is the one that the numbers of cells in CLAIMS.md are for.
+// Newest is the newest known kernel for all roles. The numbers of cells in CLAIMS.md are
+// for this kernel.
 func Newest() Kernels {
 	return Alike(kernel.FactsOf(kernel.KnownReleases()[len(kernel.KnownReleases())-1]))
 }

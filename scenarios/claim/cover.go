@@ -7,11 +7,11 @@ func (f Family) All() []Cell {
 	return f.product(func(Axis) bool { return true })
 }
 
-// Chosen lists the cells that are tried in an ordinary run: the whole product of
-// the axes that the document names and those of the crossed groups, with the
-// usual values elsewhere, and as many more as it takes until every two values of
-// any two axes have met, as far as that is possible, and each rule that is of any
-// use on the kernels has a cell. The choice is the same each time.
+// Chosen lists the cells that an ordinary run tries. These are all combinations of the axes
+// that the document names, all combinations within each crossed group (the other axes have
+// their usual values), and then more cells until each pair of values of two axes occurs, as
+// far as that is possible, and until each rule that can apply on these kernels has a cell.
+// The choice is the same each time.
 func (f Family) Chosen(k Kernels) []Cell {
 	products := f.product(func(a Axis) bool { return a.Product })
 	for _, group := range f.Crossed {
@@ -26,8 +26,8 @@ func (f Family) Chosen(k Kernels) []Cell {
 			cover.add(cover.numbers(c))
 		}
 	}
-	// Of all cells, take the one that brings most new pairs along, the first of
-	// them when there are several, until none brings any.
+	// Take the cell with the most new pairs, the first one if there are several, until
+	// no cell has a new pair.
 	all := f.All()
 	numbers := make([][]int, len(all))
 	for i, c := range all {
@@ -48,8 +48,8 @@ func (f Family) Chosen(k Kernels) []Cell {
 	}
 }
 
-// untried finds a cell, a fast one if there is any, for each rule that holds
-// somewhere but in none of the chosen cells.
+// untried finds a cell for each rule that holds in some cell, but in none of the chosen
+// ones: a fast cell if there is one.
 func (f Family) untried(chosen, all []Cell, k Kernels) (more []Cell) {
 	tried := map[string]bool{}
 	for _, c := range chosen {
@@ -89,8 +89,8 @@ func (f Family) product(varies func(Axis) bool) []Cell {
 	})
 }
 
-// Unmet is a possible cell of whose values some pairs are in none of the chosen
-// cells, and how many pairs; 0 when all pairs have met.
+// Unmet is a possible cell with pairs of values that occur in none of the chosen cells, and
+// the number of these pairs; it is 0 if all pairs occur.
 func (f Family) Unmet(chosen []Cell) (c Cell, pairs int) {
 	cover := newCover(f)
 	for _, c := range chosen {
@@ -104,7 +104,7 @@ func (f Family) Unmet(chosen []Cell) (c Cell, pairs int) {
 	return Cell{}, 0
 }
 
-// cover notes which pairs of values have met. Every value of every axis has a
+// cover records which pairs of values occur together. Every value of every axis has a
 // number; met has a row for each number.
 type cover struct {
 	axes   []Axis
@@ -146,7 +146,7 @@ func (c *cover) add(numbers []int) {
 	}
 }
 
-// fresh counts the pairs of a cell's values that have not met.
+// fresh counts the pairs of a cell's values that have not occurred yet.
 func (c *cover) fresh(numbers []int) (n int) {
 	for i, a := range numbers {
 		for _, b := range numbers[:i] {

@@ -10,20 +10,20 @@ import (
 	"twlab/harness/topo"
 )
 
-// Evidence is one thing that a family's driver notes, under the name by which its
-// rules speak of it: "late ms".
+// Evidence is one item of evidence that a family's driver notes, under the name that its
+// rules use: "late ms".
 type Evidence struct {
 	Name string
 	// Unit says what values it has: "ms", "sockets", "yes or no", "an outcome".
 	Unit string
 	// Means is one sentence without its full stop.
 	Means string
-	// Aside says that no rule speaks of it: it is there for whoever reads a result.
+	// Aside says that no rule uses it: it is only for people who read a result.
 	Aside bool
 }
 
-// Declares tells whether the family may speak of the evidence: it declares the name,
-// or it is a counter that is known of a role.
+// Declares returns nil if the family may use the name: it is evidence that the family
+// declares, or a known counter of a role.
 func (f Family) Declares(what string) error {
 	if role, name, isCounter := counterOf(what); isCounter {
 		if _, known := Alike(kernel.Facts{})[role]; !known {
@@ -41,13 +41,14 @@ func (f Family) Declares(what string) error {
 	return fmt.Errorf("family %s declares no evidence %q%s; declare it beside its driver", f.Name, what, perhaps(what, names))
 }
 
-// counterOf takes the name of a role's counter apart: "balancer TcpExt.TW".
+// counterOf splits the name of a role's counter: "balancer TcpExt.TW".
 func counterOf(what string) (role topo.Role, name string, isCounter bool) {
 	before, name, _ := strings.Cut(what, " ")
 	return topo.Role(before), name, strings.Contains(name, ".")
 }
 
-// Undeclared says which evidence the family does not declare.
+// Undeclared returns an error that names the noted evidence that the family does not
+// declare.
 func (f Family) Undeclared(seen Seen) error {
 	var all []error
 	for _, w := range seen.Observations {
@@ -58,7 +59,7 @@ func (f Family) Undeclared(seen Seen) error {
 	return errors.Join(all...)
 }
 
-// perhaps names those of the known names that a misspelt one is likely to mean.
+// perhaps suggests the known names that a misspelt name is likely to mean.
 func perhaps(name string, known []string) string {
 	near := Nearest(name, known)
 	if len(near) == 0 {
@@ -71,16 +72,16 @@ func perhaps(name string, known []string) string {
 	return " (it has " + strings.Join(quoted, ", ") + ")"
 }
 
-// Nearest are up to three of the known names, those that take the fewest changes of a
-// letter to become the name, the nearest first.
+// Nearest are up to three of the known names: those that need the fewest changes of a letter
+// to become the name, the nearest first.
 func Nearest(name string, known []string) []string {
 	near := slices.Clone(known)
 	slices.SortStableFunc(near, func(a, b string) int { return distance(name, a) - distance(name, b) })
 	return near[:min(3, len(near))]
 }
 
-// distance is how many letters must be put in, taken out or changed to make one text
-// of the other (Levenshtein).
+// distance is how many letters must be inserted, removed or changed to turn one text into
+// the other (Levenshtein).
 func distance(a, b string) int {
 	row := make([]int, len(b)+1) // of the letters of a so far, to each beginning of b
 	for j := range row {

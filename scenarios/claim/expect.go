@@ -11,51 +11,50 @@ import (
 	"twlab/harness/topo"
 )
 
-// Expectation is one line of what a rule wants: a text that is observed, or
-// the bounds of its number.
+// Expectation is one line of what a rule expects: the texts that are right, or the bounds of
+// a number.
 type Expectation struct {
-	// What names the evidence: one that the driver noted ("outcome"), or a
-	// counter of a role ("balancer TcpExt.PAWSTimewait").
+	// What is the name of the evidence that the driver noted ("outcome"), or of a counter
+	// of a role ("balancer TcpExt.PAWSTimewait").
 	What string `json:"what"`
-	// OneOf are the texts that are right. When there are none, the number must
-	// be in Least to Most.
+	// OneOf are the texts that are right. If there are none, the evidence must be a
+	// number from Least to Most.
 	OneOf       []string `json:"oneOf,omitempty"`
 	Least, Most int64
 }
 
-// Is wants the evidence to give one of the texts.
+// Is expects one of the texts.
 func Is(what string, texts ...string) Expectation { return Expectation{What: what, OneOf: texts} }
 
-// AtLeast wants a number of n and more.
+// AtLeast expects a number of at least n.
 func AtLeast(what string, n int64) Expectation {
 	return Expectation{What: what, Least: n, Most: math.MaxInt64}
 }
 
-// AtMost wants a number of up to n.
+// AtMost expects a number of at most n.
 func AtMost(what string, n int64) Expectation { return Expectation{What: what, Most: n} }
 
-// Between wants a number from least to most.
+// Between expects a number from least to most.
 func Between(what string, least, most int64) Expectation {
 	return Expectation{What: what, Least: least, Most: most}
 }
 
-// Exactly wants the number n.
+// Exactly expects the number n.
 func Exactly(what string, n int64) Expectation { return Expectation{What: what, Least: n, Most: n} }
 
-// Rises wants a counter of the role to go up. Counters count packets: how far up
-// is not said.
+// Rises expects that a counter of the role rises, by any number.
 func Rises(role topo.Role, counter string) Expectation { return AtLeast(string(role)+" "+counter, 1) }
 
-// Stays wants a counter of the role to be exactly as before.
+// Stays expects that a counter of the role does not change.
 func Stays(role topo.Role, counter string) Expectation { return Exactly(string(role)+" "+counter, 0) }
 
-// With joins what a rule wants, in this order: the first two are its headline. What
-// several rules want is left as it is.
+// With joins expectations of a rule, in this order: the first two are its headline. It does
+// not change its arguments, which several rules may share.
 func With(first []Expectation, more ...Expectation) []Expectation {
 	return slices.Concat(first, more)
 }
 
-// Wanted is the expectation's right side for people: "connected", "at least 1".
+// Wanted is the right side of the expectation as a text: "connected", "at least 1".
 func (e Expectation) Wanted() string {
 	switch {
 	case len(e.OneOf) > 0:
@@ -83,7 +82,7 @@ func (e Expectation) accepts(got string) bool {
 	return err == nil && e.Least <= n && n <= e.Most
 }
 
-// contradicts tells whether nothing can be right for both.
+// contradicts tells whether no value can be right for both.
 func (e Expectation) contradicts(other Expectation) bool {
 	switch {
 	case e.What != other.What:
@@ -101,11 +100,11 @@ func (e Expectation) contradicts(other Expectation) bool {
 type Seen struct {
 	// Observations are what the driver noted, in order.
 	Observations []Observation `json:"observations"`
-	// Moved says for each role how its counters moved during the part of the
-	// time that the cell is about. Counters that stood still are zero,
-	// those that the kernel does not have are absent.
+	// Moved says for each role by how much its counters rose during the part of the cell
+	// that matters. Counters that did not change are zero; counters that the kernel does
+	// not have are absent.
 	Moved map[topo.Role]kernel.Counters `json:"moved"`
-	// Series is what a load did over time, a line of JSON for each interval; nothing
+	// Series is the course of a load, with a line of JSON for each interval; it is empty
 	// in other cells.
 	Series []byte `json:"-"`
 }
@@ -124,7 +123,7 @@ func (s *Seen) Note(what, got string) {
 // Count adds an observation that is a number.
 func (s *Seen) Count(what string, n int64) { s.Note(what, strconv.FormatInt(n, 10)) }
 
-// YesNo is how evidence of a yes or no is noted.
+// YesNo is the text of a yes or no in evidence.
 func YesNo(yes bool) string {
 	if yes {
 		return "yes"
@@ -132,7 +131,7 @@ func YesNo(yes bool) string {
 	return "no"
 }
 
-// Get is what an observation or a counter gave.
+// Get is the value of an observation or of a counter.
 func (s Seen) Get(what string) (got string, found bool) {
 	for _, w := range s.Observations {
 		if w.What == what {
@@ -150,8 +149,8 @@ type Line struct {
 	Wanted string `json:"wanted"`
 	Got    string `json:"got"`
 	Right  bool   `json:"right"`
-	// Missing says that nobody noted anything of the kind, which is wrong, whatever is
-	// wanted, and says nothing about the kernel.
+	// Missing says that the driver noted no such evidence. That is wrong whatever is
+	// expected, and says nothing about the kernel.
 	Missing bool `json:"missing,omitempty"`
 }
 
@@ -161,7 +160,7 @@ func Compare(want []Expectation, seen Seen) []Line {
 	for i, e := range want {
 		got, found := seen.Get(e.What)
 		if !found {
-			got = "nothing: no such evidence here"
+			got = "nothing: not noted in this cell"
 		}
 		lines[i] = Line{What: e.What, Wanted: e.Wanted(), Got: got, Right: found && e.accepts(got), Missing: !found}
 	}

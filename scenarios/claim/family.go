@@ -11,55 +11,54 @@ import (
 	"twlab/harness/topo"
 )
 
-// Family is a group of combinations that one driver brings about: its axes, the
-// combinations that cannot be, and the rules for the others.
+// Family is a group of cells that one driver creates: its axes, the cells that are
+// impossible, and the rules for the others.
 type Family struct {
 	// Name is one word, as in the label "family:tuple".
 	Name string
 	// About is one sentence: the situation, and the question.
 	About string
-	// Emulated names the kernels that an emulation stands in for; empty when the
-	// kernels of the roles are asked themselves.
+	// Emulated names the kernels that an emulation imitates; empty if the kernels of the
+	// roles themselves are tried.
 	Emulated string
-	// Evidence is what the driver notes and the rules may speak of, kernel counters
-	// apart (vocabulary.go).
+	// Evidence is what the driver notes and the rules may use, without the kernel's
+	// counters.
 	Evidence []Evidence
 	Axes     []Axis
-	// Crossed are further groups of axes that are tried in all combinations,
-	// beside those that the document names ([Axis.Product]).
+	// Crossed are further groups of axes that are tried in all combinations, besides the
+	// axes that the document names ([Axis.Product]).
 	Crossed [][]string
-	// Impossible lists the combinations that cannot be brought about at all.
+	// Impossible lists the cells that cannot be created at all.
 	Impossible []Impossible
-	// Waits says which cells the kernel makes wait for long, the first that
-	// matches counts. Others take a few seconds at most.
+	// Waits says which cells have to wait long for the kernel; the first entry that
+	// matches applies. Other cells take a few seconds at most.
 	Waits []Wait
-	// Rules are in order; the first that matches a cell counts.
+	// Rules are in order; the first rule that matches a cell applies.
 	Rules []Rule
-	// Needs are sysctls of the topology that the driver goes by: a cell of a
-	// user's own must leave them alone.
+	// Needs are sysctls of the topology that the driver depends on: a user's own cell
+	// must not change them.
 	Needs []RoleSysctl
 }
 
-// Axis is one thing that varies.
+// Axis is one setting that varies.
 type Axis struct {
 	Name string
-	// Values are the values in the order of interest; the first is what a cell
-	// has that says nothing.
+	// Values are the possible values. The first one is the usual value: a cell has it
+	// unless it names another one.
 	Values []string
-	// Means is what the axis is, in a few words.
+	// Means says in a few words what the axis is.
 	Means string
-	// Product marks the axes that are tried in all combinations with each
-	// other: those that the document itself names. The rest is tried in all
-	// pairs.
+	// Product marks the axes that are tried in all combinations with each other: those
+	// that the document itself names. The other axes are tried in all pairs of values.
 	Product bool
-	// Sysctl, when it is set, is the sysctl that the axis is.
+	// Sysctl, if it is set, is the sysctl that the axis sets.
 	Sysctl RoleSysctl
-	// Own, when it is set, are numbers that a cell of a user's own may have beside
-	// the Values. No rule turns on them.
+	// Own, if it is set, are numbers that a user's own cell may have besides the Values.
+	// No rule depends on them.
 	Own Numbers
 }
 
-// Numbers are the numbers from Least to Most, every Step.
+// Numbers are the numbers from Least to Most in steps of Step.
 type Numbers struct{ Least, Most, Step int }
 
 // has tells whether the text is one of the numbers.
@@ -68,7 +67,7 @@ func (n Numbers) has(text string) bool {
 	return err == nil && n.Step > 0 && n.Least <= number && number <= n.Most && (number-n.Least)%n.Step == 0
 }
 
-// String is "any number from 8 to 256, every 2".
+// String is a text such as "any number from 8 to 256 in steps of 2".
 func (n Numbers) String() string {
 	text := fmt.Sprintf("any number from %d to %d", n.Least, n.Most)
 	if n.Step > 1 {
@@ -77,10 +76,10 @@ func (n Numbers) String() string {
 	return text
 }
 
-// Takes tells whether a cell of a user's own may have the value.
+// Takes tells whether a user's own cell may have the value.
 func (a Axis) Takes(value string) bool { return slices.Contains(a.Values, value) || a.Own.has(value) }
 
-// Choice is what a value may be.
+// Choice describes the values that a user's own cell may have.
 func (a Axis) Choice() string {
 	text := "one of " + strings.Join(a.Values, ", ")
 	if a.Own != (Numbers{}) {
@@ -97,43 +96,43 @@ type RoleSysctl struct {
 	IfPresent bool
 }
 
-// Sets tells whether the setting is of this sysctl.
+// Sets tells whether the setting is one of this sysctl.
 func (k RoleSysctl) Sets(s topo.Setting) bool {
 	return k != (RoleSysctl{}) && k.Role == s.Role && k.Sysctl == s.Name
 }
 
-// Wait says how long some cells take at least, for everybody who plans a run:
-// those of half a minute and more are slow, those of an hour and more are for
-// machines in which idle time passes at once.
+// Wait says how long some cells take at least, so that a run can be planned: cells of half a
+// minute and more are slow, and cells of an hour and more need virtual time.
 type Wait struct {
 	Cells Cells
 	About time.Duration
 }
 
-// Impossible says why some combinations cannot be.
+// Impossible says why some cells are impossible.
 type Impossible struct {
 	Cells   Cells
 	Because string
 }
 
-// Rule says what is to be seen in some cells on some kernels.
+// Rule says what is expected in some cells on some kernels.
 type Rule struct {
 	// Name is unique among all families, as in the label "rule:paws-answered".
 	Name  string
 	Cells Cells
 	// Kernels are the conditions on the kernels of the roles; all must hold.
 	Kernels []Condition
-	// Want is what is to be seen.
+	// Want is what is expected.
 	Want []Expectation
-	// OutOfReach says that the situation cannot come about on these kernels, for
-	// the reason in Because: nothing is wanted then, and nobody tries.
+	// OutOfReach says that the situation cannot be created on these kernels, for the
+	// reason in Because: nothing is expected then, and the cells are not tried.
 	OutOfReach bool
-	// Because is the reason in one sentence, Source where it can be read:
-	// kernel function and commit, or RFC.
+	// Because is the reason in a sentence or two, without the last full stop. Source says
+	// where it can be read: kernel function and commit, or RFC.
 	Because, Source string
 }
 
-// Headline is the heart of what the rule wants: its first two expectations.
+// Headline is the most important part of what the rule expects: its first two
+// expectations.
 func (r Rule) Headline() string {
 	if r.OutOfReach {
 		return "out of reach"
@@ -153,7 +152,7 @@ func (r Rule) holds(c Cell, k Kernels) bool {
 	return !slices.ContainsFunc(r.Kernels, func(q Condition) bool { return !q.Holds(k) })
 }
 
-// Possible tells whether the cell can be brought about, and if not, why.
+// Possible tells whether the cell can be created, and if not, why.
 func (f Family) Possible(c Cell) (because string, possible bool) {
 	for _, i := range f.Impossible {
 		if i.Cells.Matches(c) {
@@ -173,7 +172,7 @@ func (f Family) Rule(c Cell, k Kernels) (Rule, bool) {
 	return Rule{}, false
 }
 
-// Wait is how long the cell takes at least, as far as the family says; else zero.
+// Wait is how long the cell takes at least, if the family says so; otherwise zero.
 func (f Family) Wait(c Cell) time.Duration {
 	for _, w := range f.Waits {
 		if w.Cells.Matches(c) {
@@ -183,14 +182,14 @@ func (f Family) Wait(c Cell) time.Duration {
 	return 0
 }
 
-// IsSlow tells whether the kernel makes the cell wait for half a minute or more.
+// IsSlow tells whether the cell waits half a minute or longer for the kernel.
 func (f Family) IsSlow(c Cell) bool { return f.Wait(c) >= 30*time.Second }
 
 // NeedsVirtualTime tells whether the cell takes hours or days.
 func (f Family) NeedsVirtualTime(c Cell) bool { return f.Wait(c) >= time.Hour }
 
-// Describe lists the axes of the cell, such as "clock=older isn=newer", and then the
-// user's own sysctls, all with the values that the lab has.
+// Describe lists the axes of the cell, such as "clock=older isn=newer", and then the user's
+// own sysctls, with the values in the lab.
 func (f Family) Describe(c Cell) string {
 	values := f.set(c)
 	parts := make([]string, len(f.Axes))
@@ -205,8 +204,8 @@ func (f Family) Describe(c Cell) string {
 	return strings.Join(parts, " ")
 }
 
-// set is the value of each axis as the lab has it: a sysctl of the user's own that is an
-// axis, with a value that the axis does not have, takes the place of the axis' value.
+// set is the value of each axis in the lab. If the user sets the sysctl of an axis to a value
+// that the axis does not have, that value replaces the value of the axis.
 func (f Family) set(c Cell) map[string]string {
 	if len(c.Extra) == 0 {
 		return c.Values

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// Mutation is a lab in which a rule must fail: what the rule wants in one cell
-// is compared with what is seen when one axis has another value.
+// Mutation is a lab in which a rule must fail: what the rule expects in one cell is compared
+// with what is seen when one axis has another value.
 type Mutation struct {
-	// Rule is the rule that is tried, Cell the one that its expectation is for.
+	// Rule is the rule that is tried, Cell the cell for which it expects something.
 	Rule Rule
 	Cell Cell
-	// Axis is the axis that is changed behind the rule's back, To its value in
+	// Axis is the axis that is changed without the rule's knowledge, To its value in
 	// Mutated, the cell that is driven.
 	Axis, To string
 	Mutated  Cell
@@ -20,14 +20,13 @@ type Mutation struct {
 	Own Rule
 }
 
-// Predicted are the expectations of the rule that Own contradicts: the ones that must
-// be wrong in Mutated.
+// Predicted are the expectations of Rule that Own contradicts: they must be wrong in
+// Mutated.
 func (m Mutation) Predicted() []Expectation { return contradicted(m.Rule.Want, m.Own.Want) }
 
-// Mutations lists, for each rule that has a cell on these kernels, one mutation
-// for each axis that can make it fail: the first value, in the first such cell,
-// for which the kernels' own rule contradicts this one. Fast cells come before
-// slow ones.
+// Mutations lists, for each rule that has a cell on these kernels, one mutation for each axis
+// that can make it fail: the first value of the axis, in the first such cell, whose own rule
+// contradicts this one. Fast cells come before slow ones.
 func (f Family) Mutations(k Kernels) []Mutation {
 	cells := f.Chosen(k)
 	slices.SortStableFunc(cells, func(a, b Cell) int { return order(f.IsSlow(a)) - order(f.IsSlow(b)) })
@@ -81,8 +80,7 @@ func (f Family) mutation(cells []Cell, r Rule, a Axis, k Kernels) (Mutation, boo
 	return Mutation{}, false
 }
 
-// contradicted are those of the expectations that no evidence can satisfy together with
-// the others.
+// contradicted are the expectations in want that others contradict.
 func contradicted(want, others []Expectation) (all []Expectation) {
 	for _, e := range want {
 		if slices.ContainsFunc(others, e.contradicts) {
@@ -92,26 +90,26 @@ func contradicted(want, others []Expectation) (all []Expectation) {
 	return all
 }
 
-// Catch says what came of a mutation.
+// Catch is the result of a mutation.
 type Catch string
 
-// What can come of a mutation.
+// The possible results of a mutation.
 const (
 	// Caught: what the other rule contradicts was wrong, and the other rule held.
 	Caught Catch = "caught"
 	// Missed: the rule held where it must not.
 	Missed Catch = "MISSED"
-	// WrongLine: the rule failed, but by nothing that the other rule contradicts.
+	// WrongLine: the rule failed, but not in what the other rule contradicts.
 	WrongLine Catch = "WRONG LINE"
 	// OwnBroken: what the other rule contradicts was wrong, but the other rule did not
-	// hold in its own lab either, so that nobody knows what was seen.
+	// hold in its own lab either, so the result means nothing.
 	OwnBroken Catch = "OWN RULE BROKEN"
 )
 
 // Trial is a mutation that was driven.
 type Trial struct {
 	Family string `json:"family"`
-	// Emulated says that an emulation stood in for the kernel.
+	// Emulated says that an emulation replaced the kernel.
 	Emulated bool `json:"emulated,omitempty"`
 	// Rule is the rule that was tried, Own the one that holds where Axis is To.
 	Rule string `json:"rule"`
@@ -126,8 +124,8 @@ type Trial struct {
 	OwnLines []Line `json:"ownLines"`
 }
 
-// Judge tells what came of the mutation, of what was seen in its Mutated. Evidence that
-// nobody noted is not wrong as predicted: it says nothing.
+// Judge compares what was seen in the cell Mutated with both rules. Evidence that was not
+// noted does not count as wrong.
 func (m Mutation) Judge(f Family, seen Seen) Trial {
 	t := Trial{
 		Family: f.Name, Emulated: f.Emulated != "", Rule: m.Rule.Name, Axis: m.Axis, To: m.To, Own: m.Own.Name,
@@ -150,7 +148,7 @@ func (m Mutation) Judge(f Family, seen Seen) Trial {
 	return t
 }
 
-// Outcome says in a line what came of it, and by which evidence.
+// Outcome says in one line what the result is, and by which evidence.
 func (t Trial) Outcome() string {
 	predicted := strings.Join(t.Predicted, ", ")
 	switch t.Catch {
@@ -161,15 +159,15 @@ func (t Trial) Outcome() string {
 		}
 		return fmt.Sprintf("caught by %s", predicted)
 	case Missed:
-		return fmt.Sprintf("MISSED: all of it is so under %s as well, of %s too", t.Own, predicted)
+		return fmt.Sprintf("MISSED: all of it holds in the lab of %s too, even %s", t.Own, predicted)
 	case WrongLine:
-		return fmt.Sprintf("WRONG LINE: wrong is %s, and not %s, about which %s says otherwise", wrong(t.Lines), predicted, t.Own)
+		return fmt.Sprintf("WRONG LINE: wrong: %s; not wrong, although %s contradicts it: %s", wrong(t.Lines), t.Own, predicted)
 	default:
-		return fmt.Sprintf("OWN RULE BROKEN: %s does not hold in its own cell: wrong is %s", t.Own, wrong(t.OwnLines))
+		return fmt.Sprintf("OWN RULE BROKEN: %s does not hold in its own cell; wrong: %s", t.Own, wrong(t.OwnLines))
 	}
 }
 
-// wrong names the evidence that is not as wanted.
+// wrong names the evidence that is not as expected.
 func wrong(lines []Line) string {
 	var names []string
 	for _, l := range lines {
@@ -183,12 +181,12 @@ func wrong(lines []Line) string {
 	return strings.Join(names, ", ")
 }
 
-// String is the outcome, and what each of the two rules wanted beside what was seen.
+// String is the outcome, and then what each of the two rules expects beside what was seen.
 func (t Trial) String() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%s with %s=%s: %s\n\nwhat %s wants:\n", t.Rule, t.Axis, t.To, t.Outcome(), t.Rule)
+	fmt.Fprintf(&text, "%s with %s=%s: %s\n\nwhat %s expects:\n", t.Rule, t.Axis, t.To, t.Outcome(), t.Rule)
 	writeLines(&text, t.Lines)
-	fmt.Fprintf(&text, "\nwhat %s wants, whose cell it is:\n", t.Own)
+	fmt.Fprintf(&text, "\nwhat %s expects, which is the rule of this cell:\n", t.Own)
 	writeLines(&text, t.OwnLines)
 	return text.String()
 }

@@ -11,12 +11,12 @@ import (
 	"twlab/harness/topo"
 )
 
-// Result is one cell that was driven: what its rule wanted, and what was seen.
+// Result is one cell that was driven: what its rule expects, and what was seen.
 type Result struct {
 	Family string            `json:"family"`
 	Cell   map[string]string `json:"cell"`
-	// Emulated says that an emulation stood in for the kernel, whose outcome this
-	// is not.
+	// Emulated says that an emulation replaced the kernel: this is not the kernel's
+	// outcome.
 	Emulated bool `json:"emulated,omitempty"`
 	// Rule is the name of the rule; empty when no claim covers the cell.
 	Rule    string `json:"rule"`
@@ -27,7 +27,7 @@ type Result struct {
 	Seen Seen `json:"seen"`
 }
 
-// Judge puts what was seen beside what the rule wants.
+// Judge compares what was seen with what the rule expects.
 func Judge(f Family, c Cell, r Rule, seen Seen) Result {
 	lines := Compare(r.Want, seen)
 	moved := map[topo.Role]kernel.Counters{}
@@ -41,10 +41,11 @@ func Judge(f Family, c Cell, r Rule, seen Seen) Result {
 	}
 }
 
-// Agrees tells whether a rule covers the cell and everything is as it says.
+// Agrees tells whether a rule covers the cell and everything is as expected.
 func (r Result) Agrees() bool { return r.Rule != "" && Agree(r.Lines) }
 
-// Outcome is what is seen first of all: the kernel's outcome, where there is one.
+// Outcome is the most important value that was seen: the outcome of the attempt, if there is
+// one.
 func (r Result) Outcome() string {
 	for _, w := range r.Seen.Observations {
 		if w.What == "outcome" {
@@ -78,8 +79,8 @@ func writeTable(to *strings.Builder, lines []Line, wanted, other string) {
 	_ = table.Flush() // writes to memory
 }
 
-// String is a table of what was wanted and what was seen, wrong lines marked,
-// and then the rule's reason and whatever else was seen.
+// String is a table of what was expected and what was seen, with wrong lines marked, and
+// then the rule's reason and everything else that was seen.
 func (r Result) String() string { return r.text("wanted", "<-- wrong") }
 
 // Unclaimed is String for a cell that no claim covers: the rule is only the nearest one.
@@ -88,7 +89,7 @@ func (r Result) Unclaimed() string { return r.text("the nearest rule wants", "<-
 func (r Result) text(wanted, other string) string {
 	var text strings.Builder
 	if r.Emulated {
-		fmt.Fprintf(&text, "EMULATED: what follows says nothing of any kernel\n")
+		fmt.Fprintf(&text, "EMULATED: this says nothing about any kernel\n")
 	}
 	compared := map[string]bool{}
 	for _, l := range r.Lines {
@@ -112,7 +113,7 @@ func (r Result) text(wanted, other string) string {
 	for _, role := range slices.Sorted(maps.Keys(r.Seen.Moved)) {
 		telling := kernel.Counters{}
 		for name, by := range r.Seen.Moved[role] {
-			if !strings.HasPrefix(name, "Ip") { // how many packets and octets is no news
+			if !strings.HasPrefix(name, "Ip") { // numbers of packets and octets are not interesting
 				telling[name] = by
 			}
 		}

@@ -29,15 +29,15 @@ func Clock() situation.Family {
 		Family: claim.Family{
 			Name:     "clock",
 			Evidence: clockEvidence(),
-			About: "Two connections are opened one after the other: have their timestamps the same clock behind them, " +
-				"so that the later one's are newer, and how fast does it tick?",
+			About: "Two connections are opened one after the other. Do their timestamps come from the same clock, so that the later one's are " +
+				"newer? And how fast does the clock tick?",
 			Axes: []claim.Axis{
 				{Name: mode, Values: []string{"1", "2", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the clients"},
 				{Name: compared, Values: []string{sameTuple, otherPort, otherHost}, Product: true,
-					Means: "who opens the second connection: the same five-tuple again, the same host from another port, or another host"},
+					Means: "what the second connection is: the same five-tuple again, one from another port of the same host, or one from another host"},
 				{Name: clockPath, Values: []string{"direct", "nat"}, Product: true,
-					Means: "whether the clients are behind a MASQUERADE, which gives all of them one address"},
+					Means: "whether the clients are behind a MASQUERADE gateway, which gives all of them one address"},
 			},
 			Rules: slices.Concat(clockOffsetRules(), clockJiffiesRules()),
 		},
@@ -46,7 +46,7 @@ func Clock() situation.Family {
 	}
 }
 
-// What is to be seen of two connections with timestamps.
+// Expectations about two connections with timestamps.
 var (
 	sameOffset  = []claim.Expectation{claim.Is("timestamps", "yes"), claim.Is("offset", "same"), claim.Is("offset on the wire", "same")}
 	otherOffset = []claim.Expectation{claim.Is("timestamps", "yes"), claim.Is("offset", "different"), claim.Is("offset on the wire", "different")}
@@ -55,8 +55,8 @@ var (
 // randomOffset is where the clients hide their uptime.
 var randomOffset = claim.Where{mode: {"1"}}
 
-// clockOffsetRules are about clocks that tick once a millisecond, and their offsets; and
-// first about none.
+// clockOffsetRules are about connections without a clock, and then about clocks that
+// tick once a millisecond, and their offsets.
 func clockOffsetRules() []claim.Rule {
 	ticks := claim.Exactly("ticks in 100 ms", 100)
 	perPort := []claim.Condition{claim.Has(lab.Client, kernel.OffsetPerPort)}
@@ -73,28 +73,28 @@ func clockOffsetRules() []claim.Rule {
 			Name: "clock-uptime", Cells: claim.Cells{{mode: {"2"}}},
 			Kernels: []claim.Condition{claim.Has(lab.Client, kernel.TimestampsMode2), claim.Has(lab.Client, kernel.MillisecondClock)},
 			Want:    claim.With(sameOffset, ticks, claim.Is("uptime", "yes")),
-			Because: "with tcp_timestamps=2 the timestamp is the kernel's own uptime in milliseconds: one clock for all ports, " +
-				"hosts and namespaces of a kernel",
+			Because: "with tcp_timestamps=2 the timestamp is the kernel's uptime in milliseconds: all ports and all namespaces (the hosts of the " +
+				"lab) of one kernel share this clock",
 			Source: "tcp_clock_ms, tcp_v4_init_ts_off; commits 95a22caee396 and 9a568de4818d",
 		},
 		{
 			Name: "clock-five-tuple", Cells: claim.Cells{randomOffset}.And(claim.Where{compared: {sameTuple}}), Kernels: perPort,
 			Want: claim.With(sameOffset, ticks, claim.Is("uptime", "no")),
-			Because: "the offset is a hash of both addresses and both ports under a secret of this boot, " +
-				"so the same five-tuple has the same clock again",
+			Because: "the offset is a hash of both addresses, both ports and a secret of this boot, so the same five-tuple gets the same clock " +
+				"again",
 			Source: "secure_tcp_seq_and_ts_off; commit 165573e41f2f",
 		},
 		{
 			Name: "clock-per-port", Cells: claim.Cells{randomOffset}.And(claim.Where{compared: {otherPort, otherHost}}), Kernels: perPort,
 			Want: claim.With(otherOffset, ticks, claim.Is("uptime", "no")),
-			Because: "the offset depends on the source port: the connections of even one host have unrelated clocks, " +
-				"and behind a NAT one client's later timestamps may be older",
+			Because: "the offset depends on the source port, so even the connections of one host have unrelated clocks; behind a NAT, a later " +
+				"timestamp of one client may be older",
 			Source: "secure_tcp_seq_and_ts_off; commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset",
 		},
 		{
 			Name: "clock-one-host", Cells: claim.Cells{randomOffset}.And(claim.Where{compared: {sameTuple, otherPort}}), Kernels: perHost,
 			Want:    claim.With(sameOffset, ticks, claim.Is("uptime", "no")),
-			Because: "the offset depends on the two addresses only, so one host has one clock towards the balancer",
+			Because: "the offset depends only on the two addresses, so one host has one clock towards the balancer",
 			Source:  "secure_tcp_ts_off; commit 28ee1b746f49, tcp: downgrade to per-host timestamp offsets",
 		},
 		{
@@ -106,9 +106,9 @@ func clockOffsetRules() []claim.Rule {
 	}
 }
 
-// clockJiffiesRules are about clocks that are the kernel's timer interrupt.
+// clockJiffiesRules are about clocks that count the kernel's timer interrupts.
 func clockJiffiesRules() []claim.Rule {
-	// HZ is 100 to 1000, so 10 to 100; up to two are missed or won in 200 ms.
+	// HZ is 100 to 1000, so 10 to 100 ticks; a reading over 200 ms may be off by two.
 	jiffies := claim.Between("ticks in 100 ms", 9, 101)
 
 	return []claim.Rule{
@@ -116,14 +116,14 @@ func clockJiffiesRules() []claim.Rule {
 			Name: "clock-jiffies-per-host", Cells: claim.Cells{randomOffset}.And(claim.Where{compared: {otherHost}}),
 			Kernels: []claim.Condition{claim.Has(lab.Client, kernel.TimestampsMode2), claim.Lacks(lab.Client, kernel.MillisecondClock)},
 			Want:    claim.With(otherOffset, jiffies),
-			Because: "two hosts have different offsets; the clock is the kernel's timer interrupt, 100 to 1000 times a second",
+			Because: "two hosts have different offsets; the clock counts the kernel's timer interrupts, 100 to 1000 per second",
 			Source:  "secure_tcp_ts_off of 4.11; tcp_time_stamp before commit 9a568de4818d",
 		},
 		{
 			Name: "clock-jiffies", Cells: claim.Cells{{mode: {"1", "2"}}}, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.MillisecondClock)},
 			Want: claim.With(sameOffset, jiffies),
-			Because: "all connections of a host, and before 4.10 those of all namespaces, show the kernel's timer interrupt, " +
-				"which ticks 100 to 1000 times a second",
+			Because: "all connections of a host, and before 4.10 all connections of all namespaces, show the same count of the kernel's timer " +
+				"interrupts, 100 to 1000 per second",
 			Source: "tcp_time_stamp before commit 9a568de4818d",
 		},
 	}

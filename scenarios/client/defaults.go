@@ -24,15 +24,15 @@ const (
 	whatExists  = "exists"
 )
 
-// Defaults is the family of the sysctls themselves: which there are, what they
-// are when nobody has set them, and whether each namespace has its own.
+// Defaults is the family of the sysctls themselves: which ones exist, what their
+// defaults are, and whether each namespace has its own value.
 func Defaults() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "defaults",
 			Evidence: defaultsEvidence(),
-			About: "A network namespace in which nobody has set anything: which of the sysctls are there, what do they say, " +
-				"and whose are they?",
+			About: "A network namespace in which no sysctl has been set: which of the sysctls exist, what are their values, and does each " +
+				"namespace have its own value?",
 			Axes:  defaultsAxes(),
 			Rules: slices.Concat(defaultsAbsentRules(), defaultsThereRules(), defaultsValueRules()),
 		},
@@ -49,7 +49,7 @@ func defaultsAxes() []claim.Axis {
 	return []claim.Axis{
 		{Name: sysctl, Values: names, Product: true, Means: "the sysctl"},
 		{Name: what, Values: []string{whatDefault, whatOwn, whatExists}, Product: true,
-			Means: "its default, whether another namespace has another value, or whether it is there and can be set"},
+			Means: "what is asked: its default, whether another namespace has another value, or whether it exists and can be set"},
 	}
 }
 
@@ -61,8 +61,8 @@ func defaultsAbsentRules() (rules []claim.Rule) {
 	return rules
 }
 
-// defaultsThereRules are about sysctls that are there: whose they are, and whether they
-// can be set.
+// defaultsThereRules are about sysctls that exist: whether each namespace has its own
+// value, and whether it can be set.
 func defaultsThereRules() []claim.Rule {
 	var shared []string
 	for _, t := range tunables() {
@@ -76,25 +76,25 @@ func defaultsThereRules() []claim.Rule {
 		{
 			Name: "defaults-shared", Cells: claim.Cells{{sysctl: shared, what: {whatOwn}}}, Kernels: []claim.Condition{claim.Has(lab.Client, kernel.SharedSysctls)},
 			Want:    []claim.Expectation{there, claim.Is("set here", "yes"), claim.Is("elsewhere", "changed too")},
-			Because: "all namespaces show the machine's one value, and who sets it in one sets it in all",
+			Because: "all namespaces show one value for the whole machine; setting it in one namespace sets it in all",
 			Source:  "net/ipv4/sysctl_net_ipv4.c of 3.2: register_sysctl_paths",
 		},
 		{
 			Name: "defaults-own", Cells: claim.Cells{{what: {whatOwn}}},
 			Want:    []claim.Expectation{there, claim.Is("set here", "yes"), claim.Is("elsewhere", "as before")},
-			Because: "each namespace has a value of its own",
+			Because: "each namespace has its own value",
 			Source:  "struct netns_ipv4, struct netns_core, struct nf_tcp_net",
 		},
 		{
 			Name: "defaults-exists", Cells: claim.Cells{{what: {whatExists}}},
 			Want:    []claim.Expectation{there, claim.Is("can be set", "yes")},
-			Because: "the namespace shows the sysctl, and root of the namespace may set it",
+			Because: "the namespace shows the sysctl, and root in the namespace may set it",
 			Source:  "net/ipv4/sysctl_net_ipv4.c, nf_conntrack_standalone.c: mode 0644",
 		},
 	}
 }
 
-// defaultsValueRules are about the values that nobody has set.
+// defaultsValueRules are about the default values.
 func defaultsValueRules() (rules []claim.Rule) {
 	for _, t := range tunables() {
 		rules = append(rules, t.defaults(claim.Cells{{sysctl: {t.sysctl}, what: {whatDefault}}})...)
@@ -114,7 +114,7 @@ func (t tunable) absences(cells claim.Cells) (rules []claim.Rule) {
 	return rules
 }
 
-// defaults are the rules for the others.
+// defaults are the rules for kernels that show the sysctl.
 func (t tunable) defaults(cells claim.Cells) (rules []claim.Rule) {
 	for _, u := range t.usual {
 		rules = append(rules, claim.Rule{
@@ -172,7 +172,7 @@ func (t tried) readDefault(ctx context.Context, seen *claim.Seen) error {
 		return err
 	}
 	seen.Note("value", value)
-	// The size of the hash is negative where the namespace uses the machine's.
+	// The size is negative where the namespace uses the machine's hash table.
 	entries, err := t.here.Sysctl(ctx, "net.ipv4.tcp_ehash_entries")
 	if _, err := situation.SysctlState(err); err != nil {
 		return err
@@ -230,11 +230,11 @@ func (t tried) setAsIs(ctx context.Context, seen *claim.Seen) error {
 // defaultsEvidence is what [tried] notes.
 func defaultsEvidence() []claim.Evidence {
 	return []claim.Evidence{
-		{Name: "file", Unit: "a state", Means: "whether the sysctl is there in a network namespace, and if not, why"},
-		{Name: "value", Unit: "the sysctl's", Means: "what it says before anybody has set it"},
-		{Name: "half of tcp_ehash_entries", Unit: situation.YesOrNo, Means: "whether it is half the size of the hash of connections"},
-		{Name: "set here", Unit: situation.YesOrNo, Means: "whether it took another value"},
-		{Name: "elsewhere", Unit: "as before, or changed too", Means: "what another namespace's value did then"},
-		{Name: "can be set", Unit: "yes, or why not", Means: "whether it takes the value that it has"},
+		{Name: "file", Unit: "a state", Means: "whether the sysctl exists in a network namespace, and if not, why"},
+		{Name: "value", Unit: "the sysctl's", Means: "its value before anyone has set it"},
+		{Name: "half of tcp_ehash_entries", Unit: situation.YesOrNo, Means: "whether the value is half the size of the kernel's hash table of connections"},
+		{Name: "set here", Unit: situation.YesOrNo, Means: "whether the namespace accepted another value"},
+		{Name: "elsewhere", Unit: "as before, or changed too", Means: "whether the value in another namespace changed then"},
+		{Name: "can be set", Unit: "yes, or why not", Means: "whether the sysctl accepts the value that it already has"},
 	}
 }

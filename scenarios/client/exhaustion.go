@@ -23,14 +23,14 @@ const (
 	delay                = "reuse-delay"
 )
 
-// Exhaustion is the family of the client that runs out of ports: it has one local
-// port, its connection ends, and it connects to the same listener again.
+// Exhaustion is the family of a client that runs out of ports: it has one local port,
+// its connection ends, and it connects to the same destination again.
 func Exhaustion() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "exhaustion",
 			Evidence: samePortEvidence(),
-			About: "A client has one port for a listener, its connection there ends, and it connects again: " +
+			About: "A client has one local port for a destination. Its connection there ends, and it connects to the same destination again: " +
 				"does it get the port, and what decides that?",
 			Axes: exhaustionAxes(),
 			Crossed: [][]string{
@@ -38,11 +38,11 @@ func Exhaustion() situation.Family {
 				{destination, closer, buckets, exhaustionClientTS}, {delay, age, reuse, destination},
 			},
 			Impossible: []claim.Impossible{
-				{Cells: claim.Cells{{destination: {string(AtLoopback), string(AtOwnAddress)}, exhaustionPath: {"nat"}}}, Because: "what a host sends to itself passes no gateway"},
-				{Cells: claim.Cells{{destination: {string(AtLoopback), string(AtOwnAddress)}, exhaustionBalancerTS: {"0"}}}, Because: "at a listener of the client's own the balancer has no part"},
+				{Cells: claim.Cells{{destination: {string(AtLoopback), string(AtOwnAddress)}, exhaustionPath: {"nat"}}}, Because: "packets that a host sends to itself pass no gateway"},
+				{Cells: claim.Cells{{destination: {string(AtLoopback), string(AtOwnAddress)}, exhaustionBalancerTS: {"0"}}}, Because: "if the listener is on the client itself, the balancer takes no part"},
 				{Cells: claim.Cells{{age: {"older"}, closer: {string(ClientResets)}}}, Because: "a RST leaves no TIME_WAIT that could grow older"},
-				{Cells: tableFull.And(claim.Where{age: {"older"}}), Because: "without room there is no TIME_WAIT that could grow older"},
-				{Cells: claim.Cells{{age: {"younger"}, delay: {"1"}}}, Because: "nobody is certain to be back within a millisecond"},
+				{Cells: tableFull.And(claim.Where{age: {"older"}}), Because: "if tcp_max_tw_buckets leaves no room, there is no TIME_WAIT that could grow older"},
+				{Cells: claim.Cells{{age: {"younger"}, delay: {"1"}}}, Because: "the client cannot be sure to connect again within a millisecond"},
 				{Cells: claim.Cells{{age: {"older"}, delay: {"60000"}}}, Because: "a TIME_WAIT is gone after 60 s"},
 			},
 			Rules: slices.Concat(exhaustionNoTimeWaitRules(), exhaustionBalancerRules(), exhaustionBindRules(), exhaustionConnectRules()),
@@ -55,7 +55,7 @@ func Exhaustion() situation.Family {
 func exhaustionAxes() []claim.Axis {
 	return []claim.Axis{
 		{Name: exhaustionPath, Values: []string{"direct", "nat"}, Product: true,
-			Means: "whether the client reaches the balancer directly or through MASQUERADE"},
+			Means: "whether the client reaches the balancer directly or through a MASQUERADE gateway"},
 		{Name: exhaustionClientTS, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the client"},
 		{Name: exhaustionBalancerTS, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
@@ -63,24 +63,25 @@ func exhaustionAxes() []claim.Axis {
 		{Name: reuse, Values: []string{"1", "2", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: "net.ipv4.tcp_tw_reuse"},
 			Means: "tcp_tw_reuse of the client"},
 		{Name: closer, Values: []string{string(ClientCloses), string(BalancerCloses), string(ClientResets)}, Product: true,
-			Means: "who ends the first connection: the client or the balancer by FIN, or the client by RST (SO_LINGER with 0 seconds)"},
+			Means: "how the first connection ends: the client or the balancer closes first with a FIN, or the client sends a RST (SO_LINGER with " +
+				"0 seconds)"},
 		{Name: age, Values: []string{"younger", "older"}, Product: true,
-			Means: "the age of the TIME_WAIT when the client comes again, against the age from which tcp_tw_reuse takes it"},
+			Means: "the age of the TIME_WAIT when the client connects again, compared with the age from which tcp_tw_reuse takes it"},
 		{Name: destination, Values: []string{string(AtBalancer), string(AtLoopback), string(AtOwnAddress)},
-			Means: "where the listener is: at the balancer, or at the client itself on 127.0.0.1 or on the address of its link"},
+			Means: "where the listener is: on the balancer, or on the client itself, at 127.0.0.1 or at the address of its link"},
 		{Name: exhaustionPort, Values: []string{string(AutoPort), string(FixedPort), string(SharedPort), string(EarlyPortOf), string(LatePortOf)},
-			Means: "how both connections get their port: from connect, by bind to the number without or with SO_REUSEADDR, " +
-				"by bind to the address and port 0, or the same with IP_BIND_ADDRESS_NO_PORT"},
+			Means: "how both connections get their local port: connect chooses it; bind to the number, without or with SO_REUSEADDR; bind to the " +
+				"address and port 0; or the same with IP_BIND_ADDRESS_NO_PORT"},
 		{Name: buckets, Values: []string{"default", "exceeded"},
-			Means: "whether the client's tcp_max_tw_buckets has room for a TIME_WAIT"},
+			Means: "whether the client's tcp_max_tw_buckets leaves room for a TIME_WAIT"},
 		{Name: delay, Values: []string{"1000", "1", "60000"},
 			Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: situation.ReuseDelay, IfPresent: true},
-			Means:  "tcp_tw_reuse_delay of the client in milliseconds, where the kernel has it"},
+			Means:  "tcp_tw_reuse_delay of the client in milliseconds, on kernels that have it"},
 	}
 }
 
 func exhaustionTopology(c claim.Cell) lab.Topology {
-	// Few retries: what is shut out by mistake shall not take long.
+	// Few retries, so that an attempt that fails by mistake does not take long.
 	t := lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=2")}
 	if c.Is(exhaustionPath, "nat") {
 		t.Gateway.Kind = lab.Masquerade

@@ -29,14 +29,15 @@ func Negotiation() situation.Family {
 		Family: claim.Family{
 			Name:     "negotiation",
 			Evidence: negotiationEvidence(),
-			About:    "One side has timestamps, or the other, or both, and either of them connects: does the connection have timestamps?",
+			About: "Timestamps are on at the client, at the balancer, at both or at neither, and either side connects: does the connection have " +
+				"timestamps?",
 			Axes: []claim.Axis{
 				{Name: negotiationClientTS, Values: []string{"1", "0", "2"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the client"},
 				{Name: negotiationBalancerTS, Values: []string{"1", "0", "2"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the balancer"},
 				{Name: opener, Values: []string{openerClient, openerBalancer}, Product: true,
-					Means: "who connects: the client to the balancer, or the balancer to the client as to a server"},
+					Means: "which side connects: the client to the balancer, or the balancer to the client (as to a server)"},
 			},
 			Rules: negotiationRules(),
 		},
@@ -45,8 +46,8 @@ func Negotiation() situation.Family {
 	}
 }
 
-// negotiationRules are in this order: both sides want timestamps; the side that connects
-// does not; the other does not.
+// negotiationRules are in this order: timestamps are on at both sides; they are off at
+// the side that connects; they are off at the other side.
 func negotiationRules() []claim.Rule {
 	on, off := []string{"1", "2"}, []string{"0"}
 
@@ -58,8 +59,8 @@ func negotiationRules() []claim.Rule {
 				claim.Is("echo in the SYN-ACK", "the SYN's value"),
 				claim.Is("option in the opener's data", "yes"), claim.Is("option in the other's data", "yes"),
 			},
-			Because: "both sides have timestamps: the SYN offers them, the SYN-ACK echoes the SYN's value, " +
-				"and from then on every segment of both sides has them",
+			Because: "timestamps are on at both sides: the SYN offers them, the SYN-ACK echoes the SYN's value, and after that every segment of " +
+				"both sides has them",
 			Source: "RFC 7323 section 3.2; tcp_syn_options, tcp_synack_options, tcp_established_options",
 		},
 		{
@@ -68,7 +69,7 @@ func negotiationRules() []claim.Rule {
 				situation.Outcome(tcp.Connected), claim.Is("in use", "no"), claim.Is("option in the SYN", "no"), claim.Is("option in the SYN-ACK", "no"),
 				claim.Is("option in the opener's data", "no"), claim.Is("option in the other's data", "no"),
 			},
-			Because: "the side that connects does not offer timestamps, and nobody may use what the SYN has not offered",
+			Because: "the side that connects does not offer timestamps, and neither side may use an option that the SYN has not offered",
 			Source:  "RFC 7323 section 3.2; tcp_syn_options, tcp_parse_options",
 		},
 		{
@@ -77,7 +78,7 @@ func negotiationRules() []claim.Rule {
 				situation.Outcome(tcp.Connected), claim.Is("in use", "no"), claim.Is("option in the SYN", "yes"), claim.Is("option in the SYN-ACK", "no"),
 				claim.Is("option in the opener's data", "no"), claim.Is("option in the other's data", "no"),
 			},
-			Because: "the side that is connected to overlooks the offer, so its SYN-ACK has none and the opener does without",
+			Because: "the accepting side ignores the offer: its SYN-ACK has no timestamps, so the connecting side does not use them",
 			Source:  "RFC 7323 section 3.2; tcp_parse_options: only with tcp_timestamps is the option of a SYN read",
 		},
 	}
@@ -139,12 +140,13 @@ func negotiate(ctx context.Context, l *lab.Lab, from, to node.Node) (seen claim.
 	return seen, nil
 }
 
-// handshake is the beginning of one connection as packets show it; what has not
-// been seen is nil.
+// handshake is the beginning of one connection, as packets show it. A packet that was
+// not seen is nil.
 type handshake struct{ syn, synACK, openerData, otherData *observe.Packet }
 
-// readHandshake finds the last packet of each kind, where it was seen last: where it
-// arrived, or where it left for a machine that nobody else can look into.
+// readHandshake finds the last packet of each kind at the last point where it was
+// recorded: where it arrived, or where it left for a guest, whose packets cannot be
+// recorded.
 func readHandshake(packets []observe.Packet, opener, other netip.AddrPort) (h handshake) {
 	for _, p := range packets {
 		fromOpener := p.Src == opener && p.Dst == other
@@ -198,11 +200,11 @@ func option(p *observe.Packet) string {
 func negotiationEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		situation.OutcomeEvidence,
-		{Name: "in use", Unit: situation.YesOrNo, Means: "whether the opener's socket has timestamps (TCP_INFO)"},
+		{Name: "in use", Unit: situation.YesOrNo, Means: "whether the socket of the connecting side (the opener) has timestamps (TCP_INFO)"},
 		{Name: "option in the SYN", Unit: situation.YesOrNo, Means: "whether the SYN has the timestamp option"},
-		{Name: "option in the SYN-ACK", Unit: situation.YesOrNo, Means: "whether the SYN-ACK has it"},
-		{Name: "option in the opener's data", Unit: situation.YesOrNo, Means: "whether the opener's first segment with data has it"},
-		{Name: "option in the other's data", Unit: situation.YesOrNo, Means: "whether the other side's first segment with data has it"},
-		{Name: "echo in the SYN-ACK", Unit: "whose value, or none", Means: "what the SYN-ACK's echo reply repeats"},
+		{Name: "option in the SYN-ACK", Unit: situation.YesOrNo, Means: "whether the SYN-ACK has the timestamp option"},
+		{Name: "option in the opener's data", Unit: situation.YesOrNo, Means: "whether the opener's first segment with data has the timestamp option"},
+		{Name: "option in the other's data", Unit: situation.YesOrNo, Means: "whether the other side's first segment with data has the timestamp option"},
+		{Name: "echo in the SYN-ACK", Unit: "whose value, or none", Means: "which value the echo reply of the SYN-ACK has"},
 	}
 }

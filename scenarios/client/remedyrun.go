@@ -110,7 +110,7 @@ func (r *remedyRun) once(ctx context.Context, i int) error {
 	default:
 		return nil
 	}
-	// No gateway here changes the port, and only its address hides the client's.
+	// A gateway here changes the address, but not the port.
 	peer := netip.AddrPortFrom(r.outside(), outs[0].Local.Port())
 	r.used[situation.Route{From: peer, To: to.Addr}] = true
 	accepted, err := situation.Accept(ctx, to.at, to.Listening, peer)
@@ -127,15 +127,15 @@ func (r *remedyRun) once(ctx context.Context, i int) error {
 	return r.clientFirst(ctx, conn)
 }
 
-// remedyConn is one connection: its two ends, and the client's address as itself
-// and as the listener knows it.
+// remedyConn is one connection: its two ends, and the client's address as the client
+// and as the listener sees it.
 type remedyConn struct {
 	client, accepted tcp.Handle
 	to               listener
 	local, seenFrom  netip.AddrPort
 }
 
-// outside is the address that the client has at every listener.
+// outside is the client's address as every listener sees it.
 func (r *remedyRun) outside() netip.Addr {
 	if r.gateway != nil {
 		return r.gateway.Identity().Addr
@@ -162,7 +162,7 @@ func (r *remedyRun) clientFirst(ctx context.Context, c remedyConn) error {
 		if err := r.client.End(ctx, c.client, tcp.Abort); err != nil {
 			return err
 		}
-		// What was under way has arrived, or never will, when the RST has.
+		// When the RST has arrived, no more data will arrive.
 		if err := r.awaitReset(ctx, c.to); err != nil {
 			return err
 		}
@@ -242,10 +242,10 @@ func (r *remedyRun) awaitReset(ctx context.Context, to listener) error {
 func remedyEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		situation.ClientWaits,
-		{Name: "balancer TIME_WAIT", Unit: situation.Sockets, Means: "TIME_WAITs of the balancer afterwards"},
+		{Name: "balancer TIME_WAIT", Unit: situation.Sockets, Means: "TIME_WAITs at the balancer afterwards"},
 		{Name: "connected", Unit: situation.Attempts, Means: "attempts that connected"},
 		situation.NoPortEvidence, situation.BytesLost,
-		{Name: "readers reset", Unit: "connections", Means: "connections whose reader got ECONNRESET instead of the end"},
-		{Name: "client ports in balancer TIME_WAIT", Unit: situation.ShareOfPorts, Means: "how many of the connections' five-tuples the balancer has in TIME_WAIT afterwards"},
+		{Name: "readers reset", Unit: "connections", Means: "connections whose reader got ECONNRESET instead of the end of the data"},
+		{Name: "client ports in balancer TIME_WAIT", Unit: situation.ShareOfPorts, Means: "whether the balancer has all, some or none of the connections' five-tuples in TIME_WAIT afterwards"},
 	}
 }

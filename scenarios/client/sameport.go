@@ -62,24 +62,24 @@ const (
 	AtOwnAddress ListenerAt = "own-address"
 )
 
-// errLate says that the TIME_WAIT, which was to be young, grew too old meanwhile.
+// errLate says that the TIME_WAIT, which had to be young, has become too old.
 var errLate = errors.New("the second attempt came too late for a young TIME_WAIT")
 
 // SamePort is the situation of a client that has one local port
-// (net.ipv4.ip_local_port_range) and needs it twice for the same listener: it
+// (net.ipv4.ip_local_port_range) and needs it twice for the same destination: it
 // connects, the connection ends, and it connects again.
 type SamePort struct {
 	Listener ListenerAt
 	Closer   Closer
 	Binding  Binding // of both connections
-	// Older lets the TIME_WAIT, if there is one, grow older than tcp_tw_reuse
-	// wants it; otherwise it is younger, though older than a second when
+	// Older waits until the TIME_WAIT, if there is one, is old enough for
+	// tcp_tw_reuse. Otherwise it is too young, but older than a second if
 	// tcp_tw_reuse_delay is more than that.
 	Older bool
 }
 
-// Drive brings the situation about and returns what was seen: of the counters,
-// all that moved from the end of the first connection on.
+// Drive creates the situation and returns what was seen. The counters are those that
+// moved after the end of the first connection began.
 func (p SamePort) Drive(ctx context.Context, l *lab.Lab) (claim.Seen, error) {
 	r := samePort{SamePort: p, lab: l}
 	for _, role := range []lab.Role{lab.Client, lab.Balancer, lab.Gateway} {
@@ -99,7 +99,7 @@ type samePort struct {
 	lab            *lab.Lab
 	nodes          []node.Node
 	client, server node.Node  // server is where the listener is
-	from, outside  netip.Addr // the client's address as itself and the server know it
+	from, outside  netip.Addr // the client's address as the client and as the server see it
 	path           observe.Path
 	listener       node.Listening
 	delay          time.Duration // the client's tcp_tw_reuse_delay; 0 on a kernel without it
@@ -110,7 +110,7 @@ func (r *samePort) drive(ctx context.Context) (seen claim.Seen, err error) {
 	if err := r.prepare(ctx); err != nil {
 		return seen, err
 	}
-	// Youth can be missed, when this process is kept waiting.
+	// The TIME_WAIT may become too old when this process has to wait.
 	const tries = 12
 	for try := range uint16(tries) {
 		r.port = situation.SourcePort + try
@@ -122,8 +122,8 @@ func (r *samePort) drive(ctx context.Context) (seen claim.Seen, err error) {
 	return seen, err
 }
 
-// prepare opens the listener and the recordings, and finds out about the client's
-// kernel.
+// prepare opens the listener, starts the packet captures, and reads the client's
+// tcp_tw_reuse_delay.
 func (r *samePort) prepare(ctx context.Context) (err error) {
 	if err := r.readDelay(ctx); err != nil {
 		return err
@@ -170,7 +170,7 @@ func (r *samePort) readDelay(ctx context.Context) error {
 	return err
 }
 
-// once brings the situation about on one port.
+// once creates the situation on one port.
 func (r *samePort) once(ctx context.Context) (seen claim.Seen, err error) {
 	only := fmt.Sprintf("%d %d", r.port, r.port)
 	if err := r.client.SetSysctl(ctx, "net.ipv4.ip_local_port_range", only); err != nil {
@@ -237,11 +237,11 @@ func (r *samePort) once(ctx context.Context) (seen claim.Seen, err error) {
 	return seen, nil
 }
 
-// noSuchOption is the outcome of a kernel that does not know the socket option
-// which the binding needs.
+// noSuchOption is the outcome on a kernel without the socket option that the binding
+// needs.
 const noSuchOption = "ENOPROTOOPT"
 
-// checkSource wants that an attempt left from the client's only port, if it left.
+// checkSource checks that an attempt, if it was sent, came from the client's only port.
 func (r *samePort) checkSource(out tcp.Result) error {
 	if out.Local.IsValid() && out.Local != r.source() {
 		return fmt.Errorf("%s: connected from %v, want %v", r.client.Identity().Name, out.Local, r.source())
@@ -264,11 +264,12 @@ func (r *samePort) attempt() tcp.Attempt {
 	return a
 }
 
-// source is where the client connects from, seenFrom the same at the listener.
+// source is the address and port from which the client connects; seenFrom is the same
+// as the listener sees it.
 func (r *samePort) source() netip.AddrPort   { return netip.AddrPortFrom(r.from, r.port) }
 func (r *samePort) seenFrom() netip.AddrPort { return netip.AddrPortFrom(r.outside, r.port) }
 
-// clock reads the machine's clock where the age of a TIME_WAIT is counted in
+// clock reads the machine's clock on kernels that count the age of a TIME_WAIT in
 // whole seconds.
 func (r *samePort) clock(ctx context.Context, conn tcp.Handle) (at time.Duration, err error) {
 	if r.delay > 0 {
@@ -278,9 +279,10 @@ func (r *samePort) clock(ctx context.Context, conn tcp.Handle) (at time.Duration
 	return reading.At, err
 }
 
-// young tells whether a TIME_WAIT is certainly too young for tcp_tw_reuse so much
-// time after the clock stood at a moment before its beginning. The kernel counts
-// seconds by ticks (ktime_get_seconds), and may be one tick behind the clock.
+// young tells whether a TIME_WAIT is certainly too young for tcp_tw_reuse. clock is a
+// reading from before the TIME_WAIT began, and passed is the time since that reading.
+// The kernel counts seconds by ticks (ktime_get_seconds), and may be one tick behind
+// the clock.
 func (r *samePort) young(clock, passed time.Duration) bool {
 	if r.delay > 0 {
 		return passed < r.delay

@@ -13,7 +13,7 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// end has one side end the connection first, and then the other.
+// end makes one side end the connection, and then the other side.
 func (r *samePort) end(ctx context.Context, atClient, atServer tcp.Handle, seen *claim.Seen) error {
 	closing, closed, how := r.client, r.server, tcp.CloseFirst
 	one, other := atClient, atServer
@@ -31,12 +31,13 @@ func (r *samePort) end(ctx context.Context, atClient, atServer tcp.Handle, seen 
 	return errors.Join(err, <-done)
 }
 
-// follow waits for the peer's end of a connection, says what it was, and closes.
+// follow waits until the peer has ended the connection, tells whether it was a FIN or
+// a RST, and closes.
 //
-// A FIN is acknowledged by a timer, which may run on another processor than the
-// FIN that follows it. An ACK that arrives after that FIN is answered by the
-// TIME_WAIT, and the answer by a RST, because nothing is left of the connection;
-// the RST ends the TIME_WAIT (RFC 1337). So the ACK has to be there first.
+// The ACK of a FIN is sent by a timer, which may run on another processor than the FIN
+// that follows it. If the ACK arrives after that FIN, the TIME_WAIT answers it, and this
+// answer meets no connection, so it is answered with a RST. The RST ends the TIME_WAIT
+// (RFC 1337). So follow waits for the ACK before it closes.
 func (r *samePort) follow(ctx context.Context, closed node.Node, conn tcp.Handle) (ending string, err error) {
 	got, err := closed.Receive(ctx, conn)
 	if err != nil {
@@ -71,7 +72,7 @@ func (r *samePort) ends(ctx context.Context) (e bothEnds, err error) {
 	return bothEnds{at.Between(r.source(), r.listener.Addr), there.Between(r.listener.Addr, r.seenFrom())}, nil
 }
 
-// longest is the time that the youngest of the sockets still has.
+// longest is the longest time that any of the sockets still has to run.
 func (e bothEnds) longest() (left time.Duration) {
 	for _, s := range append(e.client, e.server...) {
 		left = max(left, s.Expires)
@@ -85,8 +86,8 @@ func (e bothEnds) timeWaits(seen *claim.Seen, when string) {
 	seen.Count("balancer time-wait"+when, int64(len(e.server.In(observe.TimeWait))))
 }
 
-// grow waits until both ends are at rest, and then until the TIME_WAIT, if one
-// was left, has its age.
+// grow waits until both ends are closed or in TIME_WAIT, and then until the TIME_WAIT,
+// if there is one, is old enough.
 func (r *samePort) grow(ctx context.Context, seen *claim.Seen) error {
 	var left bothEnds
 	err := observe.Await(ctx, "both ends to be closed or in TIME_WAIT", func() (rest bool, err error) {
@@ -116,7 +117,7 @@ func (r *samePort) grow(ctx context.Context, seen *claim.Seen) error {
 	}
 }
 
-// age is how old the TIME_WAIT has to be at least when the client comes again.
+// age is how old the TIME_WAIT must be when the client connects again.
 func (r *samePort) age() time.Duration {
 	switch {
 	case r.Older && r.delay > 0:

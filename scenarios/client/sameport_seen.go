@@ -13,8 +13,8 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// after looks at what the second attempt has left. What the client takes for a
-// connection is one at the listener only when that has its last ACK.
+// after notes which TIME_WAITs are there after the second attempt. The client's
+// connection exists at the listener only when its last ACK has arrived there.
 func (r *samePort) after(ctx context.Context, second tcp.Result, seen *claim.Seen) error {
 	if second.Outcome == tcp.Connected {
 		if _, err := situation.Accept(ctx, r.server, r.listener, r.seenFrom()); err != nil {
@@ -65,17 +65,17 @@ func (r *samePort) moves(moved []kernel.Counters, seen *claim.Seen) {
 func samePortEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		situation.TimestampsEvidence,
-		{Name: "end", Unit: "FIN or RST", Means: "by what the closing side ended the first connection"},
+		{Name: "end", Unit: "FIN or RST", Means: "whether the first connection ended with a FIN or with a RST"},
 		{Name: "client time-wait", Unit: situation.Sockets, Means: "TIME_WAITs that the first connection left at the client"},
 		{Name: "balancer time-wait", Unit: situation.Sockets, Means: "TIME_WAITs that the first connection left at the balancer"},
 		situation.OutcomeEvidence, situation.SYNsEvidence,
-		{Name: "client time-wait after", Unit: situation.Sockets, Means: "TIME_WAITs between the same ports at the client after the second attempt"},
-		{Name: "balancer time-wait after", Unit: situation.Sockets, Means: "TIME_WAITs between the same ports at the balancer after the second attempt"},
+		{Name: "client time-wait after", Unit: situation.Sockets, Means: "TIME_WAITs of the same five-tuple at the client after the second attempt"},
+		{Name: "balancer time-wait after", Unit: situation.Sockets, Means: "TIME_WAITs of the same five-tuple at the balancer after the second attempt"},
 		{Name: "syns seen", Unit: situation.SYNs, Means: "how many SYNs of the second attempt arrived at the balancer"},
 		situation.AnswersEvidence,
-		{Name: "echo", Unit: "none, zero or set", Means: "the echo reply in the second SYN: set only where the port of a TIME_WAIT was taken over"},
-		{Name: "accepted", Unit: "connections", Means: "how many connections came about at the balancer: PassiveOpens"},
+		{Name: "echo", Unit: "none, zero or set", Means: "the echo reply in the second SYN: set only if the port of a TIME_WAIT was taken over"},
+		{Name: "accepted", Unit: "connections", Means: "how many connections were established at the balancer: PassiveOpens"},
 		situation.PAWSRejectsEvidence,
-		{Name: "nat clashes", Unit: "packets", Means: "how many packets the gateway dropped for want of a port: insert_failed"},
+		{Name: "nat clashes", Unit: "packets", Means: "how many packets the gateway dropped because no port was free: insert_failed"},
 	}
 }

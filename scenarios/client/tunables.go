@@ -10,15 +10,14 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// tunable is a sysctl that the document turns on, and what is known
-// of it.
+// tunable is a sysctl that matters to the document, with its defaults.
 type tunable struct {
 	sysctl string
-	// absent is what the others say, from the special to the general.
+	// absent says how it is missing on other kernels, the special cases first.
 	absent []absence
-	// other is a value that is no kernel's default.
+	// other is a value that is not the default of any kernel.
 	other string
-	// usual are the defaults, from the special to the general.
+	// usual are the defaults, the special cases first.
 	usual []usual
 	// alwaysOwn: each namespace had a value of its own even before Linux 3.5.
 	alwaysOwn bool
@@ -41,15 +40,15 @@ type usual struct {
 	because string
 }
 
-// oneForAll is the absence of sysctls that the first namespace has for the whole
-// machine.
+// oneForAll is the absence of sysctls that have one value for the whole machine, in the
+// initial network namespace.
 var oneForAll = absence{
 	name: "one-for-all", file: situation.SysctlNotHere,
-	because: "the kernel has one value for the whole machine, and only the first namespace shows it",
+	because: "the kernel has one value for the whole machine, and only the initial network namespace shows it",
 }
 
 func notYet(name, since string) absence {
-	return absence{name: name, file: situation.SysctlNotYet, because: "the sysctl came with Linux " + since}
+	return absence{name: name, file: situation.SysctlNotYet, because: "the sysctl exists since Linux " + since}
 }
 
 // always is a default that never changed.
@@ -62,16 +61,16 @@ func tunables() []tunable {
 	return slices.Concat(timestampTunables(), endTunables(), synTunables(), natTunables())
 }
 
-// sysctlTable is where most defaults can be read.
+// sysctlTable is the source of most defaults.
 const sysctlTable = "net/ipv4/sysctl_net_ipv4.c, tcp_sk_init"
 
-// timestampTunables are timestamps, and what takes a TIME_WAIT by them.
+// timestampTunables are about timestamps, and about the reuse of TIME_WAITs.
 func timestampTunables() []tunable {
 	return []tunable{
 		{
 			sysctl: "net.ipv4.tcp_timestamps", other: "0",
 			absent: []absence{oneForAll}, source: sysctlTable + "; commit 5d2ed0521ae9",
-			usual: always("1", "timestamps are on by default on every kernel"),
+			usual: always("1", "timestamps are on by default in every kernel"),
 		},
 		{
 			sysctl: "net.ipv4.tcp_tw_reuse", other: "1",
@@ -79,11 +78,12 @@ func timestampTunables() []tunable {
 			usual: []usual{
 				{
 					name: "default-loopback", kernels: []claim.Condition{claim.Has(lab.Client, kernel.LoopbackReuse)}, want: []claim.Expectation{claim.Is("value", "2")},
-					because: "since Linux 4.19 the default is 2: reuse, but over loopback only",
+					because: "since Linux 4.19 the default is 2: reuse, but only over loopback",
 				},
 				{
 					name: "default-off", want: []claim.Expectation{claim.Is("value", "0")},
-					because: "until Linux 4.18 the default is 0, and there is no 2: the document's default is not that of the kernel it quotes",
+					because: "until Linux 4.18 the default is 0, and the value 2 does not exist: the document names a default that the kernel it quotes " +
+						"does not have",
 				},
 			},
 		},
@@ -91,18 +91,18 @@ func timestampTunables() []tunable {
 			sysctl: "net.ipv4.tcp_tw_reuse_delay", other: "500",
 			absent: []absence{notYet("not-yet", "6.14")},
 			source: "commit ca6a6f93867a, tcp: Add sysctl to configure TIME-WAIT reuse delay",
-			usual:  always("1000", "the document's one second is the default of a sysctl since Linux 6.14, in milliseconds"),
+			usual:  always("1000", "since Linux 6.14 the document's one second is the default of a sysctl, in milliseconds"),
 		},
 		{
 			sysctl: "net.ipv4.tcp_tw_recycle", other: "1",
 			absent: []absence{
 				{
 					name: "one-for-all", kernels: []claim.Condition{claim.Has(lab.Client, kernel.PassivePAWS)}, file: situation.SysctlNotHere,
-					because: "until Linux 4.10 there is one value for the whole machine, and only the first namespace shows it",
+					because: "until Linux 4.10 there is one value for the whole machine, and only the initial network namespace shows it",
 				},
 				{
 					name: "gone", file: situation.SysctlGone,
-					because: "Linux 4.12 removed it: half of what the document discusses cannot be set any more",
+					because: "Linux 4.12 removed it, so half of what the document discusses cannot be set any more",
 				},
 			},
 			source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle",
@@ -111,13 +111,13 @@ func timestampTunables() []tunable {
 	}
 }
 
-// endTunables are about the end of connections, and the ports that it leaves.
+// endTunables are about the end of connections, and about local ports.
 func endTunables() []tunable {
 	return []tunable{
 		{
 			sysctl: "net.ipv4.tcp_fin_timeout", other: "30",
 			absent: []absence{oneForAll}, source: sysctlTable + "; TCP_FIN_TIMEOUT",
-			usual: always("60", "FIN_WAIT2 lasts for 60 s by default, as long as TIME_WAIT does by constant"),
+			usual: always("60", "FIN_WAIT2 lasts 60 s by default, as long as TIME_WAIT, whose length is a constant"),
 		},
 		{
 			sysctl: "net.ipv4.ip_local_port_range", other: "40000 50000",
@@ -125,11 +125,12 @@ func endTunables() []tunable {
 			usual: []usual{
 				{
 					name: "default-60999", kernels: []claim.Condition{claim.Has(lab.Client, kernel.EvenPorts)}, want: []claim.Expectation{claim.Is("value", "32768 60999")},
-					because: "a client has 28232 ports towards one listener by default, an even number, as connect and bind share them by parity",
+					because: "by default a client has 28232 ports towards one destination; the number is even, because connect and bind share the ports by " +
+						"parity",
 				},
 				{
 					name: "default-61000", want: []claim.Expectation{claim.Is("value", "32768 61000")},
-					because: "a client has 28233 ports towards one listener by default",
+					because: "by default a client has 28233 ports towards one destination",
 				},
 			},
 		},
@@ -140,23 +141,23 @@ func endTunables() []tunable {
 				{
 					name: "default-half-the-hash", kernels: []claim.Condition{claim.Has(lab.Client, kernel.EhashEntries)},
 					want:    []claim.Expectation{claim.AtLeast("value", 512), claim.Is("half of tcp_ehash_entries", "yes")},
-					because: "the limit of TIME_WAITs is half the size of the socket hash, which follows memory; 180000 is long gone",
+					because: "the limit of TIME_WAITs is half the size of the socket hash table, which depends on the memory size; 180000 is long obsolete",
 				},
 				{
 					name: "default-by-memory", want: []claim.Expectation{claim.AtLeast("value", 512)},
-					because: "the limit of TIME_WAITs is half the size of the socket hash, which follows memory; 180000 is long gone",
+					because: "the limit of TIME_WAITs is half the size of the socket hash table, which depends on the memory size; 180000 is long obsolete",
 				},
 			},
 		},
 		{
 			sysctl: "net.ipv4.tcp_rfc1337", other: "1",
 			absent: []absence{oneForAll}, source: sysctlTable,
-			usual: always("0", "by default a RST may end TIME_WAIT, against the advice of RFC 1337"),
+			usual: always("0", "by default a RST may end a TIME_WAIT, against the advice of RFC 1337"),
 		},
 	}
 }
 
-// synTunables are about SYNs, and who answers them.
+// synTunables are about SYNs and their answers.
 func synTunables() []tunable {
 	return []tunable{
 		{
@@ -165,7 +166,7 @@ func synTunables() []tunable {
 			usual: []usual{
 				{
 					name: "default-6", kernels: []claim.Condition{claim.Has(lab.Client, kernel.SixSYNRetries)}, want: []claim.Expectation{claim.Is("value", "6")},
-					because: "a client sends its SYN seven times, since Linux 3.7, because the first timeout is 1 s instead of 3 s",
+					because: "since Linux 3.7 a client sends its SYN seven times, because the first timeout is 1 s instead of 3 s",
 				},
 				{
 					name: "default-5", want: []claim.Expectation{claim.Is("value", "5")},
@@ -176,7 +177,7 @@ func synTunables() []tunable {
 		{
 			sysctl: "net.ipv4.tcp_syn_linear_timeouts", other: "1",
 			absent: []absence{notYet("not-yet", "6.5")}, source: "commit ccce324dabfe, tcp: make the first N SYN RTO backoffs linear",
-			usual: always("4", "the first four repetitions of a SYN are one second apart"),
+			usual: always("4", "the first four retransmissions of a SYN are one second apart"),
 		},
 		{
 			sysctl: "net.ipv4.tcp_invalid_ratelimit", other: "0",
@@ -187,23 +188,23 @@ func synTunables() []tunable {
 				notYet("not-yet", "4.0"),
 			},
 			source: "commit 032ee4236954, tcp: helpers to mitigate ACK loops by rate-limiting out-of-window dupacks; commit 4fb17a609167",
-			usual:  always("500", "a TIME_WAIT answers rejected segments other than SYNs at most twice a second"),
+			usual:  always("500", "a TIME_WAIT answers rejected SYNs, and segments without data, at most twice a second"),
 		},
 		{
 			sysctl: "net.ipv4.tcp_syncookies", other: "0",
 			absent: []absence{oneForAll}, source: sysctlTable + "; commit e994b7c901de",
-			usual: always("1", "cookies answer SYNs when the queue of half open connections is full"),
+			usual: always("1", "SYN cookies answer SYNs when the queue of half-open connections is full"),
 		},
 		{
 			sysctl: "net.core.somaxconn", other: "100", alwaysOwn: true, source: "SOMAXCONN; commit 19f92a030ca6",
 			usual: []usual{
 				{
 					name: "default-4096", kernels: []claim.Condition{claim.Has(lab.Client, kernel.LongBacklog)}, want: []claim.Expectation{claim.Is("value", "4096")},
-					because: "since Linux 5.4 4096 connections may wait for accept",
+					because: "since Linux 5.4 up to 4096 connections may wait in the accept queue",
 				},
 				{
 					name: "default-128", want: []claim.Expectation{claim.Is("value", "128")},
-					because: "until Linux 5.3 128 connections may wait for accept",
+					because: "until Linux 5.3 up to 128 connections may wait in the accept queue",
 				},
 			},
 		},
@@ -215,16 +216,16 @@ func natTunables() []tunable {
 	return []tunable{
 		{
 			sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait", other: "60", source: "nf_conntrack_proto_tcp.c, tcp_timeouts",
-			usual: always("120", "a Linux NAT remembers a closed connection for 120 s, twice as long as TIME_WAIT lasts, "+
-				"so by default it does not give a five-tuple again within 2 MSL"),
+			usual: always("120", "a Linux NAT remembers a closed connection for 120 s, twice as long as TIME_WAIT lasts, so by default it does not reuse a "+
+				"five-tuple within 2 MSL"),
 		},
 		{
 			sysctl: "net.netfilter.nf_conntrack_tcp_timeout_close", other: "60", source: "nf_conntrack_proto_tcp.c, tcp_timeouts",
-			usual: always("10", "a Linux NAT keeps a connection for 10 s after its RST"),
+			usual: always("10", "a Linux NAT keeps the entry of a connection for 10 s after a RST"),
 		},
 		{
 			sysctl: "net.netfilter.nf_conntrack_tcp_be_liberal", other: "1", source: "nf_conntrack_proto_tcp.c, tcp_in_window",
-			usual: always("0", "a Linux NAT minds the sequence numbers of what it translates"),
+			usual: always("0", "a Linux NAT checks the sequence numbers of the segments that it translates"),
 		},
 	}
 }

@@ -22,8 +22,7 @@ type twoClocks struct {
 	ports         [2]uint16 // from which first and second connect
 }
 
-// shownClock is what one connection shows of its clock: to its own host, and to
-// everybody in its SYN.
+// shownClock is the clock of one connection, read from its socket and from its SYN.
 type shownClock struct {
 	timestamps bool
 	reading    tcp.ClockReading
@@ -64,8 +63,8 @@ func (s twoClocks) drive(ctx context.Context) (seen claim.Seen, err error) {
 	return seen, nil
 }
 
-// show opens a connection, reads its clock, resets it, and finds its SYN. The
-// ticks are how many went by in 100 ms.
+// show opens a connection, reads its clock, resets it, and finds its SYN. ticks is the
+// number of ticks in 100 ms.
 func (s twoClocks) show(
 	ctx context.Context, from node.Node, port uint16, to netip.AddrPort,
 ) (c shownClock, ticks int64, err error) {
@@ -100,11 +99,11 @@ func (s twoClocks) show(
 	return c, ticks, nil
 }
 
-// sameClock tells whether two readings can be of the same clock: when the later
-// one is ahead by no more than the time in between, whatever a tick is. Unrelated
+// sameClock tells whether two readings can be of the same clock: the later one must be
+// ahead by no more than the milliseconds in between, however long a tick is. Unrelated
 // clocks look the same once in a million times.
 func sameClock(first, second uint32, between time.Duration) string {
-	const slack = 1000 // milliseconds, for times that were taken beside the clock
+	const slack = 1000 // milliseconds: the times were not taken at the same moment as the clock
 	ahead := int64(int32(second - first))
 	if -slack <= ahead && ahead <= between.Milliseconds()+slack {
 		return "same"
@@ -116,9 +115,9 @@ func sameClock(first, second uint32, between time.Duration) string {
 func clockEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		situation.TimestampsEvidence,
-		{Name: "ticks in 100 ms", Unit: "ticks", Means: "how far the first connection's clock went in 100 ms of the machine's"},
+		{Name: "ticks in 100 ms", Unit: "ticks", Means: "how many ticks the first connection's clock made in 100 ms of the machine's clock"},
 		{Name: "uptime", Unit: situation.YesOrNo, Means: "whether the clock shows the machine's uptime in milliseconds"},
-		{Name: "offset", Unit: "same, different or none", Means: "whether the sockets of the two connections have one clock behind them (TCP_TIMESTAMP)"},
-		{Name: "offset on the wire", Unit: "same, different, none or some", Means: "the same by the timestamps in their SYNs; some when only one connection has them"},
+		{Name: "offset", Unit: "same, different or none", Means: "whether the sockets of the two connections have the same clock (TCP_TIMESTAMP)"},
+		{Name: "offset on the wire", Unit: "same, different, none or some", Means: "the same, judged by the timestamps in their SYNs; some: only one connection has them"},
 	}
 }

@@ -14,20 +14,20 @@ import (
 	"twlab/scenarios/timewait"
 )
 
-// Mark says how a sentence of the document stands up.
+// Mark is the verdict on a sentence of the document.
 type Mark string
 
 // The marks.
 const (
 	Right     Mark = "right"
-	Imprecise Mark = "imprecise" // true in part, or under conditions that it does not name
+	Imprecise Mark = "imprecise" // true in part, or only under conditions that it does not name
 	Wrong     Mark = "wrong"
-	Dated     Mark = "dated" // of kernels that are no longer in use
-	// Question marks what the document leaves open: Truth is the answer.
+	Dated     Mark = "dated" // about kernels that are no longer in use
+	// Question marks a question that the document leaves open; Truth is the answer.
 	Question Mark = "question"
 )
 
-// Claim is a sentence and what is true of it.
+// Claim is a sentence of the document, and what is true.
 type Claim struct {
 	// Chinese is the document's own wording; empty where it says nothing.
 	Chinese string
@@ -36,12 +36,12 @@ type Claim struct {
 	Mark    Mark
 	// Truth is what the kernel really does, Since on which kernels.
 	Truth, Since string
-	// Rules name the rules whose cells prove it. A name that ends in "*" stands
-	// for all that begin so.
+	// Rules are the names of the rules whose cells prove it. A name that ends in
+	// "*" means all rules whose names begin with the part before it.
 	Rules []string
 }
 
-// beginning is what the text about the claim begins with.
+// beginning is the first word of the text about the claim.
 func (c Claim) beginning() string {
 	if c.Mark == Question {
 		return "answer"
@@ -88,7 +88,7 @@ func RenderClaims(to io.Writer) error {
 		}
 	}
 	fmt.Fprintf(&out, "\n# Families and rules\n\n")
-	fmt.Fprintf(&out, "The first rule that matches a cell and its kernels counts. A feature is probed on the kernel where a probe exists.\n")
+	fmt.Fprintf(&out, "The first rule that matches a cell and its kernels applies. If a feature has a probe, the probe on the running kernel decides.\n")
 	renderTotals(&out, tried)
 	for _, f := range scenarios.Families() {
 		renderFamily(&out, f.Family, tried)
@@ -105,22 +105,23 @@ const claimsIntroduction = `<!-- Generated from scenarios/*/*.go by go test ./sc
 # What the document says, and what the kernel does
 
 *The document* is a cloud vendor's advice on clients with too many connections in TIME_WAIT behind a HAProxy load balancer
-(「客户端 timewait 过多解决方案」, 2021). Each of its sentences about sysctls, TIME_WAIT, NAT, SYNs and remedies is quoted
-here, with what is true of it, and with the rules that prove it. A rule is tried on the running kernel in its cells, and
-fails when the kernel does something else. To see for yourself:
+(「客户端 timewait 过多解决方案」, 2021). This file quotes each of its sentences about sysctls, TIME_WAIT, NAT, SYNs and
+remedies, says what is true, and names the rules that prove it. Tests try each rule in its cells on the running kernel, and fail
+if the kernel does something else. To see for yourself:
 
     hack/e2e --label-filter 'rule:tuple-older-timestamp-answered'
 
-Words: a *five-tuple* is protocol, both addresses and both ports. The *balancer* is the side of HAProxy, the *gateway* the NAT in front of
-the *client*. A *cell* is one combination of settings; the number in brackets is how many cells of a rule an ordinary run tries on the newest
-kernel that the rules know. Rules for older kernels are read from the kernels' sources, and tried where such a kernel runs.
+Words: a *five-tuple* is the protocol, both addresses and both ports. The *balancer* is the host in the place of HAProxy, the
+*gateway* is the NAT in front of the *client*. A *cell* is one combination of settings. The number in brackets after a rule is the
+number of its cells that an ordinary run tries on the newest kernel that the rules know. Rules for older kernels are taken from
+the kernel sources, and are tried where such a kernel runs.
 
-Marks: **right**, **imprecise** (true in part, or under conditions that are not named), **wrong**, **dated** (of kernels no
-longer in use); and **question** for what the document leaves open, which is answered.
+Marks: **right**; **imprecise** (true in part, or only under conditions that the document does not name); **wrong**; **dated** (about
+kernels that are no longer in use); **question** (the document leaves it open, and this file answers it).
 `
 
-// trials are the cells of a rule that are tried: in an ordinary run, and only where
-// idle time passes at once.
+// trials counts the cells of a rule that are tried: in an ordinary run, and only in
+// virtual time.
 type trials struct{ ordinary, virtual int }
 
 // triedByRule counts the cells of each rule.
@@ -141,8 +142,8 @@ func triedByRule() map[string]trials {
 	return tried
 }
 
-// emulatedByRule counts the cells in which an emulation is tried against a rule that
-// the newest kernel knows nothing of.
+// emulatedByRule counts, for each rule about older kernels, the cells in which an
+// emulation is tried.
 func emulatedByRule() map[string]int {
 	emulated := map[string]int{}
 	for _, e := range timewait.Emulations() {
@@ -188,13 +189,13 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 		fmt.Fprintf(out, "\nFor older kernels, read from their sources: %s\n", strings.Join(others, ", "))
 	}
 	if standIns > 0 {
-		fmt.Fprintf(out, "\nWithout such a kernel there is an emulation, which proves nothing about any kernel: `hack/e2e --label-filter emulated` (%d cells)\n", standIns)
+		fmt.Fprintf(out, "\nWithout such a kernel an emulation runs instead, which proves nothing about any kernel: `hack/e2e --label-filter emulated` (%d cells)\n", standIns)
 	}
 	if len(virtual) > 0 {
-		fmt.Fprintf(out, "\nProved where idle time passes at once (`hack/e2e --kernel all=NAME --virtual-time --label-filter virtual-time`): %s\n", strings.Join(virtual, ", "))
+		fmt.Fprintf(out, "\nProved in virtual time, where idle time is skipped (`hack/e2e --kernel all=NAME --virtual-time --label-filter virtual-time`): %s\n", strings.Join(virtual, ", "))
 	}
 	if len(guests) > 0 {
-		fmt.Fprintf(out, "\nTried with clients that are guests (`hack/e2e --kernel client=KERNEL`): %s\n", strings.Join(guests, ", "))
+		fmt.Fprintf(out, "\nTried with guests as clients (`hack/e2e --kernel client=KERNEL`): %s\n", strings.Join(guests, ", "))
 	}
 }
 
@@ -211,9 +212,9 @@ func renderFamily(out *strings.Builder, f claim.Family, tried map[string]trials)
 		ordinary++
 	}
 	fmt.Fprintf(out, "\n## %s\n\n%s\n\n", f.Name, f.About)
-	fmt.Fprintf(out, "%d cells of %d possible ones are tried in an ordinary run, %d of them slow. ", ordinary, len(f.All()), slow)
+	fmt.Fprintf(out, "An ordinary run tries %d of %d possible cells, %d of them slow. ", ordinary, len(f.All()), slow)
 	if virtual > 0 {
-		fmt.Fprintf(out, "%d more take hours or days, and are tried in virtual time only, where idle time passes at once. ", virtual)
+		fmt.Fprintf(out, "%d more cells take hours or days; they are tried only in virtual time, where idle time is skipped. ", virtual)
 	}
 	out.WriteString("Axes, the usual value first:\n\n")
 	for _, a := range f.Axes {
@@ -225,7 +226,7 @@ func renderFamily(out *strings.Builder, f claim.Family, tried map[string]trials)
 	for _, i := range f.Impossible {
 		fmt.Fprintf(out, "- %s: %s\n", where(f, i.Cells), i.Because)
 	}
-	out.WriteString("\nEvidence that its driver notes; counters are listed [at the end](#counters):\n\n")
+	out.WriteString("\nEvidence that the driver records (counters are listed [at the end](#counters)):\n\n")
 	for _, e := range f.Evidence {
 		aside := ""
 		if e.Aside {
@@ -249,7 +250,7 @@ func renderFamily(out *strings.Builder, f claim.Family, tried map[string]trials)
 		}
 		fmt.Fprintf(out, "%s. (%s) [%d]\n\n", r.Because, r.Source, tried[r.Name].ordinary+tried[r.Name].virtual)
 		if r.OutOfReach {
-			out.WriteString("- out of reach: nobody tries, and nothing is claimed\n")
+			out.WriteString("- out of reach: not tried, and nothing is claimed\n")
 		}
 		for _, e := range r.Want {
 			fmt.Fprintf(out, "- %s\n", e)
@@ -274,11 +275,11 @@ func renderTotals(out *strings.Builder, tried map[string]trials) {
 	for _, n := range emulatedByRule() {
 		emulated += n
 	}
-	fmt.Fprintf(out, "\n%d families have %d possible cells and %d rules. On the newest kernel an ordinary run tries %d cells, virtual time %d more, and an emulation %d; "+
-		"%d rules have a cell there, and the others are about older kernels.\n", len(families), possible, rules, all.ordinary, all.virtual, emulated, withCells)
+	fmt.Fprintf(out, "\nThere are %d families with %d possible cells and %d rules. On the newest kernel an ordinary run tries %d cells, virtual time %d more, "+
+		"and an emulation %d. %d rules have a cell there; the others are about older kernels.\n", len(families), possible, rules, all.ordinary, all.virtual, emulated, withCells)
 }
 
-// where puts a set of cells into words, axes in the family's order.
+// where describes a set of cells in words, with the axes in the family's order.
 func where(f claim.Family, cells claim.Cells) string {
 	var all []string
 	for _, w := range cells {
@@ -294,8 +295,8 @@ func where(f claim.Family, cells claim.Cells) string {
 }
 
 func renderProfiles(out *strings.Builder) {
-	out.WriteString("\n## NAT profiles\n\nThe gateways of the family `profile`. The ceiling is ports/timeout: more connections per second to one " +
-		"destination do not come about, unless the gateway takes ports before their time.\n\n" +
+	out.WriteString("\n## NAT profiles\n\nThe gateways of the family `profile`. The ceiling is ports/timeout: the most connections per second to " +
+		"one destination, unless the gateway takes ports before the timeout.\n\n" +
 		"| profile | what it is | ports | conntrack timeout | ceiling | source | assumed |\n|---|---|---|---|---|---|---|\n")
 	for _, p := range nat.Profiles() {
 		ports, timeout, ceiling := fmt.Sprintf("%d for each address", p.Ports), "not published", "-"
@@ -323,9 +324,9 @@ func renderFeatures(out *strings.Builder) {
 		switch {
 		case f.Probe.Kind != kernel.NoProbe:
 		case f.OfGuests:
-			spans, probe = []string{"any"}, "each node a guest (`--kernel ROLE=`)"
+			spans, probe = []string{"any"}, "whether each node is a guest (`--kernel ROLE=`)"
 		case f.Settled != (kernel.Release{}):
-			probe = fmt.Sprintf("tried before %v on a guest, else release", f.Settled)
+			probe = fmt.Sprintf("before %v tried on a guest, else release", f.Settled)
 		default:
 			probe = "release"
 		}
@@ -334,8 +335,8 @@ func renderFeatures(out *strings.Builder) {
 }
 
 func renderCounters(out *strings.Builder) {
-	out.WriteString("\n## Counters\n\nOf the kernel, for each network namespace: columns of /proc/net/snmp, /proc/net/netstat " +
-		"and /proc/net/stat/nf_conntrack. Rules name them with the role, `balancer TcpExt.ListenDrops`, and mean how far they moved.\n\n" +
+	out.WriteString("\n## Counters\n\nThe kernel has these counters for each network namespace, in /proc/net/snmp, /proc/net/netstat " +
+		"and /proc/net/stat/nf_conntrack. Rules name a counter with its role, such as `balancer TcpExt.ListenDrops`, and give its increase.\n\n" +
 		"| counter | what it counts | mainline kernels |\n|---|---|---|\n")
 	for _, c := range kernel.KnownCounters() {
 		kernels := "all"

@@ -8,8 +8,8 @@ type Section struct {
 	Claims []Claim
 }
 
-// Document lists what the document says, sentence by sentence, and last what it
-// leaves out.
+// Document lists what the document says, sentence by sentence, and at the end what
+// it leaves out.
 func Document() []Section {
 	return []Section{
 		{"背景: background", backgroundClaims()},
@@ -27,8 +27,8 @@ func backgroundClaims() []Claim {
 		Chinese: "在压测负载均衡 HaProxy 时，会遇到一些客户端 timewait 过多，端口被快速占满，导致 connect 失败的问题。",
 		English: "Under load, clients get so many TIME_WAITs that their ports are used up and connect fails.",
 		Mark:    Right,
-		Truth: "The connect after the last free port fails with EADDRNOTAVAIL and sends nothing. Ports are used up towards one " +
-			"destination address and port only: towards another port of the same balancer the same local ports work at once.",
+		Truth: "When no local port is free, connect fails with EADDRNOTAVAIL and sends no SYN. A local port is used up for one destination " +
+			"address and port only: for another port of the same balancer, the same local ports can be used at once.",
 		Since: "all",
 		Rules: []string{"remedies-none", "remedies-more"},
 	}}
@@ -38,18 +38,19 @@ func sysctlClaims() []Claim {
 	return []Claim{
 		{
 			Chinese: "tcp_timestamps ： 是否开启 tcp timestamps 选项，缺省是开启状态",
-			English: "tcp_timestamps: whether the option is on; it is by default.",
+			English: "tcp_timestamps: whether the TCP timestamps option is on; by default it is.",
 			Mark:    Right,
-			Truth:   "The default is 1. Since Linux 4.10 there is 2 as well: on, without the random offset that hides the uptime.",
-			Since:   "all; a value for each network namespace since 4.13",
-			Rules:   []string{"defaults-tcp-timestamps-*", "defaults-own", "defaults-exists", "defaults-shared", "clock-uptime"},
+			Truth: "The default is 1. Since Linux 4.10 there is also the value 2: timestamps are on, but without the random offset that hides " +
+				"the uptime.",
+			Since: "all; since 4.13 each network namespace has its own value",
+			Rules: []string{"defaults-tcp-timestamps-*", "defaults-own", "defaults-exists", "defaults-shared", "clock-uptime"},
 		},
 		{
 			Chinese: "timestamps 是在 tcp 三次握手过程中协商的，任意一方不支持，该连接就不会使用 timestamps 选项。",
-			English: "Timestamps are negotiated in the handshake; when one side lacks them the connection does without.",
+			English: "Timestamps are negotiated in the handshake; if one side does not support them, the connection does not use them.",
 			Mark:    Right,
-			Truth: "The option is in the SYN when the opener's tcp_timestamps is not 0, in the SYN-ACK when both sides' are not, and in use " +
-				"exactly then, on both sides, whoever connects.",
+			Truth: "The SYN has the option if tcp_timestamps is not 0 on the side that connects. The SYN-ACK has it if tcp_timestamps is not 0 " +
+				"on both sides; only then do both sides use timestamps. It does not matter which side connects.",
 			Since: "all",
 			Rules: []string{"negotiation-agreed", "negotiation-not-offered", "negotiation-not-taken", "clock-none"},
 		},
@@ -58,18 +59,18 @@ func sysctlClaims() []Claim {
 				"如果需要开启tcp_tw_recycle选项，必须先开启tcp_timestamps选项。",
 			English: "tcp_tw_recycle is off by default and depends on tcp_timestamps, which has to be turned on first.",
 			Mark:    Dated,
-			Truth: "There is no such sysctl since Linux 4.12: to set it is an error. Before, it could be set in any order, but did something " +
-				"only for connections with timestamps.",
+			Truth: "Linux 4.12 removed this sysctl: setting it is an error. Before, the two sysctls could be set in any order, but " +
+				"tcp_tw_recycle had an effect only on connections with timestamps.",
 			Since: "up to 4.11",
 			Rules: []string{"defaults-tcp-tw-recycle-*", "recycle-*"},
 		},
 		{
 			Chinese: "它用来快速回收TIME_WAIT连接，不过如果在NAT环境下会引发问题。",
-			English: "It is for getting rid of TIME_WAITs quickly, but makes trouble behind NAT.",
+			English: "It reclaims TIME_WAITs quickly, but causes problems behind NAT.",
 			Mark:    Dated,
-			Truth: "On the kernels that had it a TIME_WAIT lasted 3.5 retransmission timeouts instead of 60 s, and a host that closed first remembered " +
-				"each peer address's last timestamp for 60 s and silently dropped SYNs with older ones: of all clients behind one address only those " +
-				"with the newest clock got in. That is why it was removed.",
+			Truth: "On kernels that had it, a TIME_WAIT lasted 3.5 retransmission timeouts instead of 60 s. A host that closed first remembered " +
+				"the last timestamp of each peer address for 60 s, and silently dropped SYNs with older timestamps. Of all clients behind one " +
+				"address, only those with the newest clock could connect. That is why it was removed.",
 			Since: "up to 4.11",
 			Rules: []string{"recycle-*"},
 		},
@@ -77,36 +78,37 @@ func sysctlClaims() []Claim {
 			Chinese: "tcp_tw_reuse ： 默认值2表示仅环回流量开启，0表示关闭，1表示开启",
 			English: "tcp_tw_reuse: the default 2 means loopback traffic only, 0 off, 1 on.",
 			Mark:    Imprecise,
-			Truth: "2 exists, and is the default, since Linux 4.19; before, the default was 0. \"Loopback\" means a loopback address at either end " +
-				"or a socket bound to lo: a connect to the host's own other addresses goes through lo as well and does not count.",
-			Since: "since 4.19; for each network namespace since 4.10",
+			Truth: "The value 2 exists since Linux 4.19 and is the default since then; before, the default was 0. \"Loopback\" means that one " +
+				"end has a loopback address, or that the socket is bound to lo. A connect to another address of the host itself also goes " +
+				"through lo, but does not count as loopback.",
+			Since: "since 4.19; since 4.10 each network namespace has its own value",
 			Rules: []string{"defaults-tcp-tw-reuse-*", "exhaustion-reuse-loopback-only", "exhaustion-reuse-off", "exhaustion-reused"},
 		},
 		{
 			Chinese: "它用于复用TIME_WAIT连接，通常认为tcp_tw_reuse比tcp_tw_recycle更安全一些",
-			English: "It is for using TIME_WAIT connections again, and is thought to be safer than tcp_tw_recycle.",
+			English: "It reuses TIME_WAIT connections, and is usually thought to be safer than tcp_tw_recycle.",
 			Mark:    Right,
-			Truth: "It makes connect, on the side that connects, take the port of its own TIME_WAIT for the same destination. It does nothing on the " +
-				"side that is connected to, and does not remove TIME_WAITs.",
+			Truth: "With it, connect may take the port of its own TIME_WAIT towards the same destination. On the side that accepts connections " +
+				"it does nothing. It removes no TIME_WAITs.",
 			Since: "all",
 			Rules: []string{"exhaustion-reused", "exhaustion-reuse-off", "exhaustion-balancer-newer-timestamp"},
 		},
 		{
 			Chinese: "一来TIME_WAIT创建时间必须超过一秒才可能会被复用",
-			English: "For one, a TIME_WAIT must be older than a second before it may be used again.",
+			English: "First, a TIME_WAIT must be older than one second before it may be reused.",
 			Mark:    Imprecise,
-			Truth: "Since Linux 6.14 it is tcp_tw_reuse_delay, 1000 ms by default. From 4.19 to 6.13 the clock's next whole second is enough " +
-				"(0 to 1 s), before it took two (1 to 2 s), and the age counted from the last timestamp received. A port that was bound " +
-				"explicitly with SO_REUSEADDR is taken at once.",
-			Since: "as said",
+			Truth: "Since Linux 6.14 the minimum age is tcp_tw_reuse_delay, 1000 ms by default. Before 6.14 the age counts from the last " +
+				"timestamp received: from 4.19 to 6.13 one new second of the clock must begin (0 to 1 s), before 4.19 two (1 to 2 s). A port " +
+				"that was bound explicitly with SO_REUSEADDR is reused at once.",
+			Since: "see above",
 			Rules: []string{"exhaustion-too-young", "exhaustion-too-young-1s", "exhaustion-reused", "exhaustion-bind-reuses", "defaults-tcp-tw-reuse-delay-*"},
 		},
 		{
 			Chinese: "二来只有连接的时间戳是递增的时候才会被复用。",
-			English: "For another, it is used again only when the connection's timestamps increase.",
+			English: "Second, it is reused only when the connection's timestamps increase.",
 			Mark:    Wrong,
-			Truth: "No timestamps are compared. It is enough that the old connection had them; the new SYN then carries the next timestamp of the same clock, " +
-				"and a sequence number beyond the old connection's, so the peer accepts it.",
+			Truth: "The kernel compares no timestamps. It only requires that the old connection had timestamps. The new SYN then has the next " +
+				"timestamp of the same clock, and a sequence number beyond the old connection's, so the peer accepts it.",
 			Since: "all",
 			Rules: []string{"exhaustion-reused", "exhaustion-no-timestamps"},
 		},

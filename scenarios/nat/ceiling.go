@@ -18,7 +18,7 @@ import (
 )
 
 // The axes of the family of the ceiling, and the values that its driver and its
-// rules have in common.
+// rules share.
 const (
 	ceilingLimit  = "limit"
 	ceilingISN    = "isn"
@@ -35,37 +35,38 @@ const (
 const (
 	// ceilingTimeout is T.
 	ceilingTimeout = 2 * time.Second
-	// ceilingRounds is over how many rounds of all ports connections are counted.
+	// ceilingRounds is the number of rounds of all ports in which connections are counted.
 	ceilingRounds = 4
 	// ceilingLoad is how many times more attempts there are than can connect.
 	ceilingLoad = 3
 )
 
-// Ceiling is the family of the most connections per second: whoever has P ports
-// for a listener and keeps each for T seconds makes at most P/T of them in a second.
+// Ceiling is the family of the maximum number of connections per second: P ports for one
+// destination, each kept for T seconds, allow at most P/T connections per second.
 //
-// Where T begins with the end of a connection it is P/(T+d), and d, how long a
-// connection itself lasts, is how long two processes take to close it. A busy
-// machine makes that much, and it cannot all be measured; that no port is reused
-// before its time is exact on any.
+// If T begins with the end of a connection, the ceiling is P/(T+d), where d is how long the
+// connection itself lasts, that is, how long two processes take to close it. On a busy
+// machine d is large, and not all of it can be measured. But on any machine it is exact
+// that no port is reused before its time.
 func Ceiling() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "ceiling",
 			Evidence: ceilingEvidence(),
-			About: fmt.Sprintf("Clients connect to one listener at %d times the rate P/T, where somebody has P ports for them and keeps each for T = %v: how many "+
-				"connections come about, counted over %d rounds of all ports, and who refuses the others?", ceilingLoad, ceilingTimeout, ceilingRounds),
+			About: fmt.Sprintf("Clients connect to one destination at %d times the rate P/T. The gateway or the client has P ports for it, and keeps each port "+
+				"for T = %v: how many connections are established, counted over %d rounds of all ports, and who refuses the others?", ceilingLoad, ceilingTimeout, ceilingRounds),
 			Axes: []claim.Axis{
 				{Name: ceilingLimit, Values: []string{limitIdle, limitEnded, limitClient}, Product: true,
 					Means: "who has P ports, and when T begins: the gateway (--to-ports), with the last packet of a connection whose ends have vanished " +
-						"(nf_conntrack_tcp_timeout_established); the gateway, with the end of the connection (..._time_wait); a client (ip_local_port_range), " +
-						"with its TIME_WAIT (tcp_tw_reuse_delay, and tcp_tw_reuse=1)"},
+						"(nf_conntrack_tcp_timeout_established); the gateway, when the connection has ended (..._time_wait); or a client " +
+						"(ip_local_port_range), when its TIME_WAIT begins (tcp_tw_reuse_delay, with tcp_tw_reuse=1)"},
 				{Name: ceilingISN, Values: []string{isnOwn, isnSame}, Product: true,
-					Means: "the initial sequence numbers of the connections: the kernel's own, or all the same, so that none is newer than an ended one's"},
+					Means: "the initial sequence numbers of the connections: chosen by the kernel, or all the same, so that none is newer than that of " +
+						"an ended connection"},
 				// Of an odd number connect does not always find the last (__inet_hash_connect
 				// takes an even number of steps).
-				{Name: ceilingPorts, Values: []string{"48", "24"}, Means: "P", Own: claim.Numbers{Least: 8, Most: 256, Step: 2}},
-				{Name: ceilingRandom, Values: []string{randomNo, randomFully}, Means: "how the gateway chooses: as they come, or by --random-fully"},
+				{Name: ceilingPorts, Values: []string{"48", "24"}, Means: "P, the number of ports", Own: claim.Numbers{Least: 8, Most: 256, Step: 2}},
+				{Name: ceilingRandom, Values: []string{randomNo, randomFully}, Means: "how the gateway chooses a port: without an option, or by --random-fully"},
 			},
 			Waits: []claim.Wait{{Cells: claim.Cells{{}}, About: 10 * time.Second}},
 			Rules: ceilingRules(),
@@ -86,8 +87,8 @@ func ceilingTopology(c claim.Cell) lab.Topology {
 	t := lab.Topology{
 		Clients: 4,
 		Gateway: lab.GatewaySpec{Kind: lab.Masquerade},
-		// Few retries, so that who is refused soon gives up. One clock for all, so
-		// that the balancer's TIME_WAITs refuse nobody.
+		// Few retries, so that a refused attempt soon gives up. One clock for all, so
+		// that the balancer's TIME_WAITs reject no SYN.
 		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=1", "net.ipv4.tcp_timestamps=2"),
 	}
 	timer := "established"
@@ -129,9 +130,8 @@ func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	if err := l.Capture(string(lab.Balancer)); err != nil {
 		return seen, err
 	}
-	// The ports are reused within T/3, and again in as much time, each time
-	// T+d later. What is counted begins and ends in between, so that it is full
-	// rounds.
+	// All ports are used within T/3; T+d later they are all reused within T/3, and so
+	// on. The count begins and ends between two such bursts, so it covers full rounds.
 	between := 2 * ceilingTimeout / ceilingLoad
 	r, err := load.Run(ctx, load.Plan{
 		Clients: l.Nodes(lab.Client), Watched: []node.Node{gateway, balancer}, Attempt: attempt, Seed: shareSeed,
@@ -154,9 +154,9 @@ func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	if len(gaps) < ports {
 		return seen, fmt.Errorf("ports were used again %d times, want at least %d", len(gaps), ports)
 	}
-	// Of a load that is kept waiting itself, the middle one of the times after
-	// which a port was used again tells what the ceiling is; the number of
-	// connections, that it is not exceeded.
+	// The load itself may have to wait. So the median time after which a port was used
+	// again tells what the ceiling is, and the number of connections tells only that it
+	// is not exceeded.
 	seen.Count("percent of the ceiling", int64(100*ceilingTimeout/max(gaps[len(gaps)/2], time.Microsecond)))
 	seen.Count("counted, percent", int64(100*connected/(ceilingRounds*ports)))
 	seen.Count("soonest reuse, ms", gaps[0].Milliseconds())
@@ -166,16 +166,17 @@ func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	return seen, nil
 }
 
-// reuseGaps are the times between the last packet of a connection and the SYN of
-// the next one from the same port, where they leave the gateway, the shortest
-// first. A connection whose last packet is a RST is left out: an ACK that crossed
-// the last FIN is answered so, and that ends a TIME_WAIT before its time (RFC 1337).
-// So is, unless clients are to use their own ports again, one whose client has come
-// again from its same port by chance: the gateway then deletes the entry, takes the SYN
-// for a new connection, and gives it whatever port, so that the old one is free for all
-// (nf_conntrack_tcp_packet, "attempt to reopen a closed/aborted connection").
+// reuseGaps are the times between the last packet of a connection and the SYN of the next
+// one from the same port, measured where they leave the gateway, the shortest first.
+//
+// A connection whose last packet is a RST is left out: the RST answers an ACK that crossed
+// the last FIN, and ends a TIME_WAIT early (RFC 1337). Unless clients reuse their own ports
+// (own), a connection is also left out if its client has used the same port again by
+// chance: the gateway then deletes the entry, takes the SYN for a new connection and gives
+// it any port, so the old port is free for all clients (nf_conntrack_tcp_packet, "attempt
+// to reopen a closed/aborted connection").
 func reuseGaps(packets []observe.Packet, listener netip.AddrPort, own bool) (gaps []time.Duration) {
-	type mark struct { // which a gateway leaves as it is
+	type mark struct { // what a gateway does not change in a SYN
 		id       uint16
 		seq, now uint32
 	}
@@ -220,10 +221,10 @@ func reuseGaps(packets []observe.Packet, listener netip.AddrPort, own bool) (gap
 // ceilingEvidence is what [driveCeiling] notes beside the account of its load.
 func ceilingEvidence() []claim.Evidence {
 	return append(situation.LoadEvidence(),
-		claim.Evidence{Name: "percent of the ceiling", Unit: "%", Means: "T against the time after which a port was used again, the middle one of all such times"},
-		claim.Evidence{Name: "counted, percent", Unit: "%", Means: "connections that came about in the counted rounds against those that P ports allow"},
+		claim.Evidence{Name: "percent of the ceiling", Unit: "%", Means: "T divided by the median time after which a port was used again"},
+		claim.Evidence{Name: "counted, percent", Unit: "%", Means: "connections in the counted rounds, divided by the number that P ports allow"},
 		claim.Evidence{Name: "soonest reuse, ms", Unit: situation.InMS, Means: "the shortest time after which a port was used again"},
-		claim.Evidence{Name: "round", Unit: "a duration", Means: "how long a round of all ports is taken to be", Aside: true},
-		claim.Evidence{Name: "schedule", Unit: "text", Means: "how many attempts a second were wanted and begun", Aside: true},
+		claim.Evidence{Name: "round", Unit: "a duration", Means: "how long one round of all ports is assumed to last", Aside: true},
+		claim.Evidence{Name: "schedule", Unit: "text", Means: "how many attempts per second were planned and started", Aside: true},
 	)
 }

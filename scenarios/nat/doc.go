@@ -1,3 +1,3 @@
-// Package nat has the families about gateways: which port they use again, how many
+// Package nat has the families about gateways: which ports they reuse, how many
 // connections that allows, and who refuses a connection.
 package nat

@@ -34,25 +34,26 @@ const (
 	randomPlain = "random"
 	randomFully = "fully"
 
-	// fewPorts are so few that a client whose SYN meets a TIME_WAIT on each of them,
-	// and removes it by its RST, has a SYN left for when there is none any more.
+	// fewPorts is so small that a client may meet a TIME_WAIT on every port, remove each
+	// with a RST, and still has a SYN left for the time when there is none any more.
 	fewPorts uint16 = 2
 )
 
-// gatewayRetries is how often a client repeats its SYN where that is to get it in:
-// one may die on the gateway, fewPorts be rejected, and then one gets in.
+// gatewayRetries is how often a client retransmits its SYN in cells where it must connect
+// in the end: the gateway may drop one SYN, fewPorts SYNs may be rejected, and then one is
+// accepted.
 const gatewayRetries = 3
 
-// Gateway is the family of the gateway's choice: which port a MASQUERADE gateway
-// gives to a new connection after earlier ones to the same listener.
+// Gateway is the family of the gateway's choice: which port a MASQUERADE gateway gives to
+// a new connection after earlier ones to the same destination.
 func Gateway() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "gateway",
 			Evidence: portReuseEvidence(),
-			About: "Connections through a MASQUERADE gateway are over or still there, and a new one comes to the same listener: " +
-				"does the gateway give it the port of an earlier one, which the balancer may still keep in TIME_WAIT, " +
-				"does it choose another, or does the SYN die on the gateway?",
+			About: "Earlier connections through a MASQUERADE gateway have ended or are still open, and a new one goes to the same destination: " +
+				"does the gateway give it the port of an earlier one, which the balancer may still have in TIME_WAIT, does it choose another " +
+				"port, or does it drop the SYN?",
 			Axes: gatewayAxes(),
 			Crossed: [][]string{
 				{gatewayEntry, gatewayClient, gatewayISN, gatewayBalancerTS},
@@ -69,11 +70,11 @@ func Gateway() situation.Family {
 			},
 			Impossible: []claim.Impossible{
 				{Cells: claim.Cells{{gatewayEntry: {"expired"}, gatewayLeft: {string(situation.LeftEstablished)}}},
-					Because: "the entry of a connection that stands lasts for five days, whatever is held after its end"},
+					Because: "the entry of an established connection lasts for five days, whatever the timeout after its end is"},
 				{Cells: claim.Cells{{gatewayEntry: {"expired"}, gatewayLeft: {string(situation.LeftTimeWait)}, gatewayTimeout: {"120"}}},
-					Because: "the balancer's TIME_WAIT is over after 60 s, long before an entry that lasts for 120 s"},
+					Because: "the balancer's TIME_WAIT is over after 60 s, long before an entry of 120 s expires"},
 				{Cells: claim.Cells{{gatewayEntry: {"kept"}, gatewayLeft: {string(situation.LeftNothing)}, gatewayTimeout: {"1", "30"}}},
-					Because: "an entry that lasts for less than 60 s is gone before the balancer's TIME_WAIT is over"},
+					Because: "an entry that lasts less than 60 s is gone before the balancer's TIME_WAIT is over"},
 			},
 			Waits: []claim.Wait{
 				{Cells: claim.Cells{{gatewayEntry: {"expired"}, gatewayLeft: {string(situation.LeftNothing)}, gatewayTimeout: {"120"}}}, About: 120 * time.Second},
@@ -94,26 +95,26 @@ func Gateway() situation.Family {
 func gatewayAxes() []claim.Axis {
 	return []claim.Axis{
 		{Name: gatewayEntry, Values: []string{"expired", "kept"}, Product: true,
-			Means: "what the gateway still has of the earlier connections when the new one comes: nothing, or their conntrack entries"},
+			Means: "what the gateway still has of the earlier connections when the new one starts: nothing, or their conntrack entries"},
 		{Name: gatewayClient, Values: []string{"other", "same"}, Product: true,
-			Means: "who makes the new connection: another client behind the gateway, or the one that made the earlier ones"},
+			Means: "which client makes the new connection: another one behind the gateway, or the one that made the earlier ones"},
 		{Name: gatewayPool, Values: []string{poolAll, poolOne, poolFew}, Product: true,
-			Means: "the ports that the gateway may give: all; one (--to-ports); two, each of which has an earlier connection"},
+			Means: "the ports that the gateway may use: all; one (--to-ports); or two, each with an earlier connection"},
 		{Name: gatewaySource, Values: []string{"same", "other"}, Product: true,
-			Means: "the client's source port of the new connection: that of an earlier one, or another"},
+			Means: "the client's source port of the new connection: that of an earlier one, or another one"},
 		{Name: gatewayISN, Values: []string{string(situation.Newer), string(situation.Older)},
-			Means: "the new connection's initial sequence number against the last one of the earlier connections"},
+			Means: "the new connection's initial sequence number compared with the last one of the earlier connections"},
 		{Name: gatewayBalancerTS, Values: []string{"1", "0"}, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 		{Name: gatewayRandom, Values: []string{randomNo, randomPlain, randomFully},
-			Means: "how the gateway chooses: the client's own port when it can be had; by --random; by --random-fully"},
+			Means: "how the gateway chooses a port: the client's own port if it is free; by --random; by --random-fully"},
 		{Name: gatewayLeft, Values: []string{string(situation.LeftTimeWait), string(situation.LeftEstablished), string(situation.LeftNothing)},
 			Means: "what the earlier connections have left at the balancer"},
 		{Name: gatewayTimeout, Values: []string{"1", "30", "120"},
 			Sysctl: claim.RoleSysctl{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"},
-			Means:  "for how many seconds the gateway keeps the entry of an ended connection; the kernel's default is 120"},
+			Means:  "how many seconds the gateway keeps the entry of an ended connection; the default of the kernel is 120"},
 		{Name: gatewayClock, Values: []string{string(situation.Newer), string(situation.Older)},
-			Means: "the new connection's timestamp against the last one of the earlier connections"},
+			Means: "the new connection's timestamp compared with the last one of the earlier connections"},
 	}
 }
 
@@ -121,11 +122,11 @@ func gatewayTopology(c claim.Cell) lab.Topology {
 	t := lab.Topology{
 		Clients: 2, Names: []string{"phone-a", "phone-b"},
 		Gateway: lab.GatewaySpec{Kind: lab.Masquerade},
-		// Few retries: a client that is shut out soon gives up. One clock
-		// for all, without offsets, so that it says what is newer.
+		// Few retries, so that a client that cannot connect soon gives up. One clock for
+		// all, without offsets, so that it decides what is newer.
 		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=2", "net.ipv4.tcp_timestamps=2").
-			// The RST by which a client removes a TIME_WAIT is out of the window
-			// for some gateways (see the tuple family); here it is not to matter.
+			// For some gateways the RST with which a client removes a TIME_WAIT is out
+			// of the window (see the tuple family); here that must not matter.
 			On(lab.Gateway, "net.netfilter.nf_conntrack_tcp_be_liberal=1"),
 	}
 	if c.Is(gatewayLeft, string(situation.LeftTimeWait)) && (c.Is(gatewayPool, poolFew) || c.Is(gatewayTimeout, "1")) {

@@ -11,39 +11,40 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// gatewayGiftRules are about whose port is given again, and why.
+// gatewayGiftRules are about ports of earlier connections that the gateway gives again,
+// and why.
 func gatewayGiftRules() (rules []claim.Rule) {
 	for _, g := range []gift{
 		{
 			name:    "gateway-expired",
 			cells:   claim.Both(expired, append(keeps.And(claim.Where{gatewaySource: {"same"}}), claim.Where{gatewayPool: smallPools})),
-			because: "a gateway whose entry has run out gives the port to whoever asks for it",
+			because: "when its entry has expired, the gateway gives the port to any client that asks for it",
 			source:  "nf_conntrack_tcp_timeout_time_wait; get_unique_tuple",
 		},
 		{
 			name:  "gateway-reopens",
 			cells: claim.Both(reopened, slices.Concat(keeps, claim.Cells{{gatewayPool: smallPools}})),
-			because: "a SYN of the same client and port replaces the entry of its own closed connection, whatever the pool, " +
-				"and the port that this sets free is given to it",
+			because: "a SYN from the same client and port replaces the entry of its own closed connection, whatever the pool, and gets the port " +
+				"that becomes free",
 			source: "nf_conntrack_tcp_packet: nf_ct_kill and NF_REPEAT for a SYN in TIME_WAIT",
 		},
 		{
 			name: "gateway-evicts", cells: evictable, kernels: []claim.Condition{claim.Has(lab.Gateway, kernel.EvictsClosing)},
-			because: "a gateway that searches and finds no free port takes that of a closing connection " +
-				"whose last sequence number is older than the new one",
+			because: "a gateway that searches and finds no free port takes the port of a closing connection whose last sequence number is older " +
+				"than the new one",
 			source: "commit 4589725502871, nf_nat_used_tuple_harder, nf_seq_has_advanced",
 		},
 		{
 			name: "gateway-hash", kernels: []claim.Condition{claim.Has(lab.Gateway, kernel.DrawsByHash)},
 			cells: claim.Both(slices.Concat(expired, reopened), claim.Cells{{gatewayPool: {poolAll}, gatewayRandom: {randomPlain}}}),
-			because: "--random begins its search at a hash of the addresses and the destination port, the same for all clients, " +
-				"so that a port that is free again is the first to be found",
+			because: "--random starts its search at a hash of the addresses and the destination port, which is the same for all clients, so a port " +
+				"that has become free is the first that it finds",
 			source: "nf_nat_l4proto_unique_tuple and secure_ipv4_port_ephemeral before commit 203f2e78200c",
 		},
 		{
 			name: "gateway-fully-unknown", kernels: []claim.Condition{claim.Lacks(lab.Gateway, kernel.DrawsFully)},
 			cells:   claim.Both(append(claim.Both(expired, claim.Cells{{gatewaySource: {"same"}}}), reopened...), unknown),
-			because: "a kernel that does not know --random-fully ignores it and keeps the client's port when it is free",
+			because: "a kernel without --random-fully ignores the option, and keeps the client's port if it is free",
 			source:  "get_unique_tuple before commit 34ce324019e7",
 		},
 	} {
@@ -52,8 +53,7 @@ func gatewayGiftRules() (rules []claim.Rule) {
 	return rules
 }
 
-// gift is a reason for which a gateway gives the port of an ended connection to
-// a new one.
+// gift is a reason why a gateway gives the port of an ended connection to a new one.
 type gift struct {
 	name            string
 	cells           claim.Cells
@@ -81,15 +81,16 @@ func (g gift) rules() []claim.Rule {
 		},
 		{
 			Name: "-older-timestamp", Cells: claim.Cells{{gatewayLeft: timeWait, gatewayBalancerTS: {"1"}, gatewayClock: {string(situation.Older)}}},
-			Want:    claim.With([]claim.Expectation{met, claim.AtLeast("paws rejects", 1)}, inTheEnd...),
-			Because: "the balancer's TIME_WAIT rejects the older timestamp by an ACK, the client's RST removes it, and the next SYN gets in",
-			Source:  "tcp_timewait_state_process, RFC 7323 section 5",
+			Want: claim.With([]claim.Expectation{met, claim.AtLeast("paws rejects", 1)}, inTheEnd...),
+			Because: "the balancer's TIME_WAIT rejects the older timestamp with an ACK, the client's RST removes the TIME_WAIT, and the next SYN " +
+				"is accepted",
+			Source: "tcp_timewait_state_process, RFC 7323 section 5",
 		},
 		{
 			Name: "-older-number", Cells: claim.Cells{{gatewayLeft: timeWait, gatewayBalancerTS: {"0"}, gatewayISN: {string(situation.Older)}}},
 			Want: claim.With([]claim.Expectation{met, claim.Exactly("paws rejects", 0)}, inTheEnd...),
-			Because: "without timestamps the balancer's TIME_WAIT rejects the older sequence number by an ACK, the client's RST removes it, " +
-				"and the next SYN gets in",
+			Because: "without timestamps the balancer's TIME_WAIT rejects the older sequence number with an ACK, the client's RST removes the " +
+				"TIME_WAIT, and the next SYN is accepted",
 			Source: "tcp_timewait_state_process, RFC 1122 section 4.2.2.13",
 		},
 		{
@@ -98,7 +99,7 @@ func (g gift) rules() []claim.Rule {
 				{gatewayLeft: timeWait, gatewayBalancerTS: {"0"}, gatewayISN: {string(situation.Newer)}},
 			},
 			Want:    claim.With([]claim.Expectation{met}, atOnce...),
-			Because: "the balancer's TIME_WAIT accepts the newer timestamp, or without timestamps the newer sequence number",
+			Because: "the balancer's TIME_WAIT accepts the newer timestamp or, without timestamps, the newer sequence number",
 			Source:  "tcp_timewait_state_process, RFC 6191",
 		},
 	} {

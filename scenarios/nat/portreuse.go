@@ -18,33 +18,33 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// portReuse is the situation in which a MASQUERADE gateway gives, or does not
-// give, the address and port of earlier connections to a new one. In a lab with
-// a second client, that one connects; else it is the first client again.
+// portReuse is the situation in which a MASQUERADE gateway gives, or does not give, the
+// address and port of earlier connections to a new one. If the lab has a second client,
+// that one connects; otherwise the first client connects again.
 type portReuse struct {
 	lab                              *lab.Lab
 	first, second, gateway, balancer node.Node
 
-	// earlier is how many earlier connections there are: as many as the gateway
-	// has ports, or one when it has plenty.
+	// earlier is the number of earlier connections: as many as the gateway has ports,
+	// or one if it has plenty.
 	earlier uint16
 	// left is what they leave at the balancer: LeftTimeWait, LeftEstablished or
 	// LeftNothing.
 	left situation.Left
-	// expired has the gateway's entries of them expire before the new one.
+	// expired says that the gateway's entries of them expire before the new one starts.
 	expired bool
 	// timeout is how long the gateway keeps the entry of an ended connection.
 	timeout time.Duration
-	// clock is the new connection's timestamp clock against the earlier ones',
-	// isn the same for the sequence number: Older or Newer.
+	// clock is the new connection's timestamp clock compared with that of the earlier
+	// ones, isn the same for the sequence number: Older or Newer.
 	clock, isn situation.Order
-	// from is the source port of the new connection. Those of the earlier ones
-	// begin at sourcePort.
+	// from is the source port of the new connection. Those of the earlier ones begin at
+	// situation.SourcePort.
 	from uint16
-	// draws says that the gateway draws the port, out of all.
+	// draws says that the gateway chooses the port at random, out of all.
 	draws bool
-	// listed has somebody list the gateway's entries all the time, so that those
-	// which have run out are removed, and not when a garbage collector comes by.
+	// listed says that the gateway's entries are listed all the time, which removes
+	// expired ones at once, without waiting for the garbage collector.
 	listed bool
 
 	listener node.Listening
@@ -54,10 +54,10 @@ type portReuse struct {
 // otherPort is a source port that is not among those of the earlier connections.
 const otherPort uint16 = 41000
 
-// errUnlucky says that the situation did not come about, but may the next time.
+// errUnlucky says that the situation could not be created, but may be the next time.
 var errUnlucky = errors.New("unlucky")
 
-// drive brings the situation about and has the new connection tried once.
+// drive creates the situation, and tries the new connection once.
 func (g *portReuse) drive(ctx context.Context) (claim.Seen, error) {
 	err := g.lab.Capture(g.first.Identity().Name, g.second.Identity().Name, g.balancer.Identity().Name)
 	if err != nil {
@@ -71,8 +71,8 @@ func (g *portReuse) drive(ctx context.Context) (claim.Seen, error) {
 			return claim.Seen{}, err
 		}
 		seen, err = g.once(ctx)
-		// To draw a certain port has one chance in 64512. A gateway that gives it
-		// every time will be found out.
+		// The chance to draw a certain port is one in 64512. A gateway that gives it
+		// every time is still noticed.
 		drawn := err == nil && g.draws && g.portGiven(seen.as()) != portNew
 		if !drawn && !errors.Is(err, errUnlucky) {
 			break
@@ -108,7 +108,7 @@ func (g *portReuse) once(ctx context.Context) (portReuseSeen, error) {
 	return seen, g.inTime(began, seen)
 }
 
-// meet has the second client connect.
+// meet lets the second client connect.
 func (g *portReuse) meet(ctx context.Context) (seen portReuseSeen, err error) {
 	count, err := situation.CountMoves(ctx, g.second, g.gateway, g.balancer)
 	if err != nil {
@@ -145,7 +145,7 @@ func (g *portReuse) meet(ctx context.Context) (seen portReuseSeen, err error) {
 	return seen, nil
 }
 
-// attempt is the new connection's.
+// attempt makes the new connection.
 func (g *portReuse) attempt(ctx context.Context) ([]tcp.Result, error) {
 	over, stop := context.WithCancel(ctx)
 	defer stop()
@@ -165,8 +165,8 @@ func (g *portReuse) attempt(ctx context.Context) ([]tcp.Result, error) {
 	return outs, errors.Join(err, lister.Wait())
 }
 
-// secondISN is chosen against the number that the balancer expects next: the
-// SYN and the FIN of an earlier connection count one each.
+// secondISN is chosen relative to the number that the balancer expects next: the SYN and
+// the FIN of an earlier connection count one each.
 func (g *portReuse) secondISN() uint32 {
 	if g.isn == situation.Older {
 		return situation.FirstISN + 2 - situation.IsnGap
@@ -174,8 +174,8 @@ func (g *portReuse) secondISN() uint32 {
 	return situation.FirstISN + 2 + situation.IsnGap
 }
 
-// inTime says that the gateway may have forgotten the earlier connections, where
-// it was to keep them: too much time has passed since they began to end.
+// inTime returns an error if so much time has passed since the earlier connections began
+// to end that the gateway may have forgotten them, although it had to keep them.
 func (g *portReuse) inTime(began time.Time, seen portReuseSeen) error {
 	met := time.Now()
 	if seen.syns.Sent > 1 {

@@ -15,7 +15,7 @@ import (
 // earlierConn is both ends of an earlier connection.
 type earlierConn struct {
 	client, balancer tcp.Handle
-	outside          netip.AddrPort // the client's as the balancer sees it
+	outside          netip.AddrPort // the client's address and port as the balancer sees them
 }
 
 // open makes the earlier connections and sets their clocks.
@@ -46,7 +46,7 @@ func (g *portReuse) open(ctx context.Context) (conns []earlierConn, err error) {
 	return conns, nil
 }
 
-// outside is what the gateway has made of a client's address and port.
+// outside is the translation of a client's address and port at the gateway.
 func (g *portReuse) outside(ctx context.Context, inside netip.AddrPort) (netip.AddrPort, error) {
 	flows, err := g.flows(ctx)
 	if err != nil {
@@ -66,7 +66,7 @@ func (g *portReuse) flows(ctx context.Context) ([]observe.Flow, error) {
 	return slices.DeleteFunc(all, func(f observe.Flow) bool { return f.Original.Dst != g.listener.Addr }), err
 }
 
-// end has both sides do what leaves the wanted state.
+// end closes the sides that must close to leave the wanted state.
 func (g *portReuse) end(ctx context.Context, c earlierConn) error {
 	if g.left != situation.LeftEstablished {
 		if err := g.balancer.End(ctx, c.balancer, tcp.CloseNow); err != nil {
@@ -78,14 +78,14 @@ func (g *portReuse) end(ctx context.Context, c earlierConn) error {
 		return g.first.End(ctx, c.client, tcp.CloseAfterPeer)
 	}
 	if g.first == g.second && g.from == situation.SourcePort {
-		// The client has lost its memory, or it could not connect again.
+		// The client must lose its state, or it could not connect again.
 		return g.first.End(ctx, c.client, tcp.Vanish)
 	}
 	return nil
 }
 
-// settle waits until the balancer and the gateway are through with the ends of
-// the earlier connections.
+// settle waits until the balancer and the gateway have processed the ends of the earlier
+// connections.
 func (g *portReuse) settle(ctx context.Context) error {
 	at, entry := observe.TimeWait, string(observe.TimeWait)
 	if g.left == situation.LeftEstablished {
@@ -112,9 +112,9 @@ func (g *portReuse) settle(ctx context.Context) error {
 	})
 }
 
-// age waits until the balancer's TIME_WAIT and the gateway's entry are over where
-// they are to be. To look at all sockets and entries of a machine is dear, so
-// that nobody looks before their time.
+// age waits until the balancer's TIME_WAIT and the gateway's entry are over, if they have
+// to be. Listing all sockets and entries of a machine is expensive, so it does not look
+// before they can be over.
 func (g *portReuse) age(ctx context.Context) error {
 	began := time.Now()
 	if g.left == situation.LeftNothing {
@@ -133,7 +133,7 @@ func (g *portReuse) age(ctx context.Context) error {
 		return nil
 	}
 	return observe.Await(ctx, "the gateway's entries to expire", func() (bool, error) {
-		if time.Since(began) < g.timeout { // it began before us
+		if time.Since(began) < g.timeout { // the entries are older than that
 			return false, nil
 		}
 		flows, err := g.flows(ctx)

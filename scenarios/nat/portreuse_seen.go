@@ -17,15 +17,15 @@ import (
 type portReuseSeen struct {
 	outcome tcp.Result
 	syns    observe.SYNAccount
-	// sockets are the balancer's of the earlier connections just before the new
-	// one, flows the gateway's entries when that had its outcome.
+	// sockets are the balancer's sockets of the earlier connections just before the new
+	// one; flows are the gateway's entries when the new one had its outcome.
 	sockets observe.Sockets
 	flows   []observe.Flow
 	moved   map[lab.Role]kernel.Counters
 }
 
-// as is the source under which the first SYN that left the gateway did so; the
-// zero value when none did.
+// as is the source address and port of the first SYN that left the gateway; the zero value
+// if none did.
 func (s portReuseSeen) as() netip.AddrPort {
 	for _, syn := range s.syns.SYNs {
 		if syn.LeftGateway {
@@ -35,7 +35,7 @@ func (s portReuseSeen) as() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// What port the gateway has given.
+// Which port the gateway has given.
 const (
 	portSame = "same" // that of an earlier connection
 	portOwn  = "own"  // the client's own, which no earlier connection had
@@ -56,7 +56,7 @@ func (g *portReuse) portGiven(as netip.AddrPort) string {
 	}
 }
 
-// observations puts what was seen into the words of the rules.
+// observations notes what was seen under the names that rules use.
 func (g *portReuse) observations(seen portReuseSeen) claim.Seen {
 	s := claim.Seen{Moved: seen.moved}
 	as := seen.as()
@@ -82,7 +82,7 @@ func (g *portReuse) observations(seen portReuseSeen) claim.Seen {
 	return s
 }
 
-// met is what the balancer had of the five-tuple that the SYN came with.
+// met is the state that the balancer had for the five-tuple of the SYN.
 func (s portReuseSeen) met(as netip.AddrPort) string {
 	if !as.IsValid() {
 		return "nobody"
@@ -93,8 +93,8 @@ func (s portReuseSeen) met(as netip.AddrPort) string {
 	return "nothing"
 }
 
-// owner is whose entry at the gateway has the port that the new connection was
-// given, or when it was given none, that of the first earlier connection.
+// owner tells which connection's entry at the gateway has the port that the new
+// connection got. If it got none, it is about the port of the first earlier connection.
 func (g *portReuse) owner(seen portReuseSeen) string {
 	port := seen.as()
 	if !port.IsValid() {
@@ -116,14 +116,14 @@ func (g *portReuse) owner(seen portReuseSeen) string {
 func portReuseEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		situation.OutcomeEvidence,
-		{Name: "port", Unit: "same, own, new or none", Means: "what port the gateway gave: an earlier connection's, the client's own, another one, or none"},
-		{Name: "met", Unit: "a state, nothing or nobody", Means: "what the balancer had of that five-tuple; nobody when no SYN left the gateway"},
+		{Name: "port", Unit: "same, own, new or none", Means: "which port the gateway gave: that of an earlier connection, the client's own, another one, or none"},
+		{Name: "met", Unit: "a state, nothing or nobody", Means: "the state that the balancer had for that five-tuple; nobody if no SYN left the gateway"},
 		{Name: "first answer", Unit: "a segment", Means: "how the balancer answered the first SYN"},
 		situation.AnswersEvidence, situation.SYNsEvidence,
 		{Name: "syns past the gateway", Unit: situation.SYNs, Means: "how many SYNs left the gateway"},
 		{Name: "syns at the balancer", Unit: situation.SYNs, Means: "how many SYNs arrived at the balancer", Aside: true},
 		situation.PAWSRejectsEvidence,
-		{Name: "owner", Unit: "whose", Means: "whose entry at the gateway has the port afterwards: the new connection's, an earlier one's or nobody's"},
-		{Name: "way", Unit: "text", Means: "every SYN of the attempt, where it got to and how it was answered", Aside: true},
+		{Name: "owner", Unit: "whose", Means: "whose entry at the gateway has the port afterwards: that of the new connection, of an earlier one, or nobody's"},
+		{Name: "way", Unit: "text", Means: "every SYN of the attempt, how far it got, and how it was answered", Aside: true},
 	}
 }

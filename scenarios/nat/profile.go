@@ -24,29 +24,29 @@ const (
 	phaseAgain    = "again"
 )
 
-// A profile in the lab has its own conntrack timeout and choice, and few ports, so that a
-// small load uses them up.
+// A profile in the lab has the real conntrack timeout and way to choose a port, but few
+// ports, so that a small load uses them up.
 const (
 	profileClients = 4
 	profileBlock   = 24                             // ports of each client, with PerClient
 	profilePorts   = profileClients * profileBlock  // ports of all
 	profileGreedy  = profileBlock + profileBlock/2  // attempts of one client
-	profileOthers  = profilePorts - profileGreedy/2 // attempts of the others, more than what is left
-	profileNewPort = 20000                          // of no connection before: it is not in ip_local_port_range
+	profileOthers  = profilePorts - profileGreedy/2 // attempts of the others, more than there are ports left
+	profileNewPort = 20000                          // no connection had it before: it is not in ip_local_port_range
 )
 
-// ByProfile is the family of loads that come through different gateways.
+// ByProfile is the family of loads through different gateways.
 func ByProfile() situation.Family {
 	unpublished := profilesThat(func(p Profile) bool { return p.Timeout == 0 })
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "profile",
 			Evidence: profileEvidence(),
-			About: fmt.Sprintf("Loads of %d clients come through gateways of many kinds, each with the conntrack timeout and choice of the real one and a pool "+
-				"cut down to %d ports: who refuses connections when the ports are used up, and who when they come back?", profileClients, profilePorts),
+			About: fmt.Sprintf("Loads of %d clients come through gateways of several kinds. Each has the same conntrack timeout as the real one and chooses "+
+				"ports in the same way, but has only %d ports: who refuses connections when the ports are used up, and who when they are free again?", profileClients, profilePorts),
 			Axes: profileAxes(),
 			Impossible: []claim.Impossible{
-				{Cells: claim.Cells{{profileAxis: unpublished, profilePhase: {phaseAgain}}}, Because: "nobody has published how long it keeps a port"},
+				{Cells: claim.Cells{{profileAxis: unpublished, profilePhase: {phaseAgain}}}, Because: "it is not published how long it keeps a port"},
 			},
 			Waits: []claim.Wait{{Cells: claim.Cells{{profilePhase: {phaseAgain}}}, About: 120 * time.Second}, {Cells: claim.Cells{{}}, About: 7 * time.Second}},
 			Rules: slices.Concat(profileStandingRules(), profileAgainRules()),
@@ -62,14 +62,14 @@ func ByProfile() situation.Family {
 func profileAxes() []claim.Axis {
 	names := profilesThat(func(Profile) bool { return true })
 	return []claim.Axis{
-		{Name: profileAxis, Values: names, Product: true, Means: "what stands between the clients and the balancer; see the profiles below"},
+		{Name: profileAxis, Values: names, Product: true, Means: "the gateway between the clients and the balancer; see the profiles below"},
 		{Name: profilePhase, Values: []string{phaseStanding, phaseAgain}, Product: true,
-			Means: "one client makes more connections than its share, then the others, and all stay; or all ports are used, the balancer closes first, " +
-				"a client tries within the conntrack timeout, and all ports are used again after it"},
+			Means: "one client makes more connections than its share, then the others connect, and all connections stay open; or all ports are " +
+				"used, the balancer closes first, a client tries within the conntrack timeout, and all ports are used again after it"},
 	}
 }
 
-// profilesThat are the names of some profiles.
+// profilesThat are the names of the profiles that keep selects.
 func profilesThat(keep func(Profile) bool) (names []string) {
 	for _, p := range Profiles() {
 		if keep(p) {
@@ -101,22 +101,22 @@ func profileOf(c claim.Cell) Profile {
 	return p
 }
 
-// small is a lab with the profile cut down.
+// small is a lab with the profile, but with few ports.
 func (p Profile) small() lab.Topology {
 	block := 0
 	if p.PerClient {
 		block = profileBlock
 	}
 	t := p.behind(profileClients, poolOf(profilePorts), block)
-	// Retries for those that the clock refuses twice, and few, so that those
-	// whom the gateway refuses give up within the shortest conntrack timeout.
+	// Enough retries for SYNs that are rejected twice for their timestamp, but so few
+	// that attempts that the gateway refuses give up within the shortest conntrack timeout.
 	t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.tcp_syn_retries=2").
 		On(lab.Gateway, "net.netfilter.nf_conntrack_tcp_be_liberal=1") // see gatewayTopology
 	return t
 }
 
-// isn is the sequence number of the connections that come through the profile: the
-// same for all where nothing is to be evicted, which takes a newer one.
+// isn is the initial sequence number of the connections. It is the same for all if no entry
+// may be evicted, because only a newer sequence number evicts an entry.
 func (p Profile) isn() uint32 {
 	if p.Evicts {
 		return 0
@@ -124,7 +124,7 @@ func (p Profile) isn() uint32 {
 	return situation.FirstISN
 }
 
-// driveStanding has one client and then the others make connections that stay.
+// driveStanding lets one client and then the others make connections that stay open.
 func (p Profile) driveStanding(ctx context.Context, l *lab.Lab) (seen claim.Seen, err error) {
 	clients, gateway, balancer := l.Nodes(lab.Client), l.Gateway(), l.Balancer()
 	listener, err := balancer.Listen(ctx, tcp.ListenSpec{})
@@ -159,8 +159,8 @@ func (p Profile) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, e
 	if err := u.end(ctx); err != nil {
 		return seen, fmt.Errorf("first load: %w", err)
 	}
-	// From the port of an earlier connection a client would get in: the gateway deletes the
-	// entry that it comes upon (nf_conntrack_tcp_packet).
+	// Not from the port of an earlier connection: the gateway would delete that entry
+	// (nf_conntrack_tcp_packet), and the client would connect.
 	early, err := load.Run(ctx, load.Plan{
 		Clients: u.clients, Each: 1, Seed: shareSeed, Attempt: tcp.Attempt{
 			To: u.listener.Addr, From: netip.AddrPortFrom(netip.Addr{}, profileNewPort), ISN: p.isn(), Ending: tcp.Abort,
@@ -194,9 +194,9 @@ func (p Profile) driveAgain(ctx context.Context, l *lab.Lab) (seen claim.Seen, e
 // profileEvidence is what family profile notes beside the account of its last load.
 func profileEvidence() []claim.Evidence {
 	return append(situation.LoadEvidence(),
-		claim.Evidence{Name: "greedy connected", Unit: situation.Attempts, Means: "attempts that connected of the one client that wants more than its share"},
-		claim.Evidence{Name: "greedy unaccounted", Unit: situation.SYNs, Means: "SYNs of that client of which it is not known what became of them"},
-		claim.Evidence{Name: "refused after the timeout", Unit: situation.SYNs, Means: "what TIME_WAITs rejected when the gateway's conntrack timeout was over"},
+		claim.Evidence{Name: "greedy connected", Unit: situation.Attempts, Means: "attempts that connected, of the one client that makes more than its share"},
+		claim.Evidence{Name: "greedy unaccounted", Unit: situation.SYNs, Means: "the difference between that client's SYNs and the SYNs that the counters explain"},
+		claim.Evidence{Name: "refused after the timeout", Unit: situation.SYNs, Means: "SYNs that TIME_WAITs rejected after the gateway's conntrack timeout"},
 		claim.Evidence{Name: "connected within the timeout", Unit: situation.Attempts, Means: "attempts that connected before the gateway's conntrack timeout was over"},
 		situation.LoadTimeWaits,
 	)

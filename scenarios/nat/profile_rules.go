@@ -7,7 +7,7 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// profileStandingRules are about ports that are used up by connections that stand.
+// profileStandingRules are about ports that are used up by open connections.
 func profileStandingRules() []claim.Rule {
 	standing := func(greedy, refused int64) []claim.Expectation {
 		return []claim.Expectation{
@@ -19,20 +19,20 @@ func profileStandingRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "profile-block-full", Cells: claim.Cells{{profileAxis: havingBlocks(), profilePhase: {phaseStanding}}}, Want: standing(profileBlock, profileOthers-(profileClients-1)*profileBlock),
-			Because: "a client that has used up its block is refused by the gateway, though the blocks of others have ports to spare",
+			Because: "a client that has used up its block is refused by the gateway, although the blocks of other clients have free ports",
 			Source:  "RFC 7422; __nf_conntrack_confirm, insert_failed",
 		},
 		{
 			Name: "profile-pool-full", Cells: claim.Cells{{profilePhase: {phaseStanding}}},
 			Want: standing(profileGreedy, profileGreedy+profileOthers-profilePorts),
-			Because: "a shared pool serves whoever comes first; when it is used up, the gateway refuses everybody, and the balancer never sees it. " +
-				"Connections that stand are not evicted",
+			Because: "a shared pool serves the clients in the order in which they come. When it is used up, the gateway refuses every client, and " +
+				"the balancer never sees their SYNs. Established connections are not evicted",
 			Source: "__nf_conntrack_confirm, insert_failed; nf_nat_used_tuple_harder",
 		},
 	}
 }
 
-// profileAgainRules are about ports that come back: within the conntrack timeout and after it.
+// profileAgainRules are about ports that become free: within the conntrack timeout and after it.
 func profileAgainRules() []claim.Rule {
 	evicting := profilesThat(func(p Profile) bool { return p.Evicts })
 	short := profilesThat(func(p Profile) bool { return 0 < p.Timeout && p.Timeout < situation.TimeWaitLength })
@@ -47,8 +47,8 @@ func profileAgainRules() []claim.Rule {
 		{
 			Name: "profile-evicts", Cells: claim.Cells{again}.And(claim.Where{profileAxis: evicting}), Kernels: []claim.Condition{claim.Has(lab.Gateway, kernel.EvictsClosing)},
 			Want: append([]claim.Expectation{claim.Exactly(within, profileClients)}, nothing...),
-			Because: "Linux uses a port again before its conntrack timeout is over when it has no other, and the balancer may refuse that at first; after the " +
-				"conntrack timeout, which is longer than the balancer's 60 s, nobody refuses anything",
+			Because: "Linux reuses a port before its conntrack timeout is over if no other port is free, and the balancer may reject such a SYN at " +
+				"first. After the conntrack timeout, which is longer than the balancer's 60 s, no SYN is rejected",
 			Source: "commit 4589725502871; TCP_TIMEWAIT_LEN",
 		},
 		{
@@ -60,27 +60,27 @@ func profileAgainRules() []claim.Rule {
 		{
 			Name: "profile-short-timeout-own-block", Cells: ownBlock, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)},
 			Want:    append([]claim.Expectation{claim.Exactly(after, 0)}, all...),
-			Because: "the ports of a block are met by the client that had them before, whose clock only goes forward",
+			Because: "the ports of a block are used again by the same client, and its clock only moves forward",
 			Source:  "commit 28ee1b746f49, secure_seq: downgrade to per-host timestamp offsets",
 		},
 		{
 			Name: "profile-short-timeout-hosts", Cells: shortTimeout, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)},
 			Want: append([]claim.Expectation{claim.Between(after, 1, profilePorts-1)}, all...),
-			Because: "after a conntrack timeout that is shorter than 60 s, the balancer's TIME_WAITs refuse at first the SYNs of hosts whose clocks are behind " +
-				"that of the host before",
+			Because: "after a conntrack timeout that is shorter than 60 s, the balancer's TIME_WAITs at first reject the SYNs of hosts whose clock " +
+				"is behind that of the host that had the port before",
 			Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN",
 		},
 		{
 			Name: "profile-short-timeout", Cells: shortTimeout,
 			Want: append([]claim.Expectation{claim.About(after, profilePorts, 0.5)}, all...),
-			Because: "within the conntrack timeout the gateway refuses; after it, when that is shorter than 60 s, the balancer's TIME_WAITs refuse half of " +
-				"the SYNs at first, even where a client meets only its own: each of its connections has a clock of its own",
+			Because: "within the conntrack timeout the gateway refuses. After it, if it is shorter than 60 s, the balancer's TIME_WAITs at first " +
+				"reject half of the SYNs, even if a client meets only its own TIME_WAITs, because each of its connections has its own clock",
 			Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN; commit 165573e41f2f",
 		},
 		{
 			Name: "profile-long-timeout", Cells: claim.Cells{again},
 			Want:    append([]claim.Expectation{claim.Exactly(within, 0)}, nothing...),
-			Because: "within the conntrack timeout the gateway refuses; after it, when that is longer than the balancer's 60 s, nobody does",
+			Because: "within the conntrack timeout the gateway refuses; after it, if it is longer than the balancer's 60 s, no SYN is refused",
 			Source:  "TCP_TIMEWAIT_LEN; nf_conntrack_tcp_timeout_time_wait",
 		},
 	}

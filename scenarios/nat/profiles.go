@@ -12,25 +12,24 @@ import (
 type Profile struct {
 	// Name is one word, About what it is.
 	Name, About string
-	// Ports is how many ports there are towards one destination: of one public
-	// address, or, with PerClient, of each client alone.
+	// Ports is the number of ports towards one destination: for one public address or,
+	// with PerClient, for each client.
 	Ports     int
 	PerClient bool
-	// Timeout is how long a port is not used again after both sides have closed; 0
-	// where nobody says.
+	// Timeout is how long a port is not reused after both sides have closed; 0 if that is
+	// not published.
 	Timeout time.Duration
 	// Random is how it chooses among the free ports.
 	Random lab.RandomMode
 	// Evicts says that it is a Linux NAT, which takes the port of a closing
 	// connection when it has no other, on kernels that do (EvictsClosing).
 	Evicts bool
-	// Source is where the numbers are from; Assumed, what of them nobody says.
+	// Source is where the numbers are from; Assumed is what is not published.
 	Source, Assumed string
 }
 
-// Ceiling is how many connections per second the profile can make to one
-// destination, or, with PerClient, each client: Ports/Timeout. It is 0 where the timeout
-// time is not known.
+// Ceiling is how many connections per second to one destination the profile allows, in all
+// or, with PerClient, for each client: Ports/Timeout. It is 0 if the timeout is not known.
 func (p Profile) Ceiling() float64 {
 	if p.Timeout == 0 {
 		return 0
@@ -38,15 +37,15 @@ func (p Profile) Ceiling() float64 {
 	return float64(p.Ports) / p.Timeout.Seconds()
 }
 
-// The numbers of Linux itself: MASQUERADE gives ports from 1024 on to a client
-// whose own is at least that (nf_nat_l4proto_unique_tuple).
+// The numbers of Linux itself: MASQUERADE gives ports from 1024 on to a client whose own
+// port is 1024 or above (nf_nat_l4proto_unique_tuple).
 const (
 	linuxPorts   = 1<<16 - 1024
 	linuxTimeout = 120 * time.Second
 )
 
-// Profiles are those known, as data. None is the product itself: a gateway of the
-// lab is given its port range, blocks, choice and conntrack timeout.
+// Profiles are the known profiles, as data. None is the product itself: a gateway of the
+// lab gets the product's port range, blocks, way to choose a port and conntrack timeout.
 func Profiles() []Profile {
 	return []Profile{
 		{
@@ -69,22 +68,22 @@ func Profiles() []Profile {
 			Name: "cilium", About: "a Kubernetes node whose Cilium masquerades in BPF",
 			Ports: linuxPorts, Timeout: 10 * time.Second, Random: lab.FullyRandom,
 			Source:  "cilium: bpf-ct-timeout-regular-tcp-fin, 10 s by default",
-			Assumed: "all ports from 1024 on; none taken from a closing connection",
+			Assumed: "all ports from 1024 on; no port is taken from a closing connection",
 		},
 		{
 			Name: "carrier", About: "a carrier's NAT with a block of ports for each subscriber",
 			Ports: 1008, PerClient: true, Timeout: 120 * time.Second,
 			Source:  "RFC 7422 (blocks), RFC 6888 REQ-8 (120 s; ports of a block may come back at once, as the RFC allows)",
-			Assumed: "64 subscribers to an address, 64512/64 ports each",
+			Assumed: "64 subscribers for each address, with 64512/64 ports each",
 		},
 		{
-			Name: "gcp", About: "a Google Cloud NAT made since 30 September 2026, with the least ports for each VM",
+			Name: "gcp", About: "a Google Cloud NAT created since 30 September 2026, with the minimum number of ports for each VM",
 			Ports: 64, PerClient: true, Timeout: 30 * time.Second, Random: lab.Random,
 			Source:  "https://cloud.google.com/nat/docs/tune-nat-configuration (64 ports; tcp-time-wait-timeout 30 s, before 120 s)",
 			Assumed: "how it chooses a port",
 		},
 		{
-			Name: "gcp-before", About: "a Google Cloud NAT made before that",
+			Name: "gcp-before", About: "a Google Cloud NAT created before that date",
 			Ports: 64, PerClient: true, Timeout: 120 * time.Second, Random: lab.Random,
 			Source:  "https://cloud.google.com/nat/docs/tune-nat-configuration",
 			Assumed: "how it chooses a port",
@@ -94,13 +93,13 @@ func Profiles() []Profile {
 			Ports: 64512, Timeout: 65 * time.Second, Random: lab.FullyRandom,
 			Source: "https://learn.microsoft.com/azure/nat-gateway/nat-gateway-resource (64512 ports, chosen at random, a cool down " +
 				"timer before a port goes to the same destination again)",
-			Assumed: "the timer is 65 s after FIN, as that page had it",
+			Assumed: "the timer is 65 s after a FIN, as that page once said",
 		},
 		{
 			Name: "aws", About: "an AWS NAT gateway with one public address",
 			Ports: 55000, Random: lab.FullyRandom,
 			Source:  "https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-basics.html (55000 connections to one destination; idle after 350 s)",
-			Assumed: "how it chooses a port; when a port is free again after a close is not published",
+			Assumed: "how it chooses a port; it is not published when a port is free again after a close",
 		},
 	}
 }
@@ -117,8 +116,8 @@ func ProfileNamed(name string) (Profile, error) {
 	return Profile{}, fmt.Errorf("no profile %q: want one of %s", name, strings.Join(names, ", "))
 }
 
-// Topology is a lab of so many clients behind the profile, with all its ports. It
-// has no room for more clients with blocks of their own than fit behind one address.
+// Topology is a lab of so many clients behind the profile, with all its ports. If each
+// client has its own block, there may be only as many clients as fit behind one address.
 func (p Profile) Topology(clients int) (lab.Topology, error) {
 	block := 0
 	ports := p.Ports

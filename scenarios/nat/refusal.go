@@ -16,7 +16,7 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// The family's only axis, and its values beside those who refuse.
+// The family's only axis, and those of its values that are not one who refuses.
 const (
 	refusalBy = "by"
 
@@ -27,24 +27,24 @@ const (
 const (
 	refusalClients = 4
 	refusalEach    = 15 // attempts of each client
-	refusalPool    = 40 // ports of a gateway, or of all clients together, that has too few
+	refusalPool    = 40 // ports of a gateway that has too few, or of all clients together
 	refusalSpare   = 48 // ports of all clients together that leave some for the gateway to refuse
 	refusalQueue   = 10 // connections in a full queue
 )
 
-// Refusal is the family of who refuses a connection: each attempt and each SYN of
-// a load has exactly one disposition, and each disposition evidence of its own.
+// Refusal is the family of who refuses a connection. Each attempt and each SYN of a load
+// has exactly one disposition, and each disposition has its own evidence.
 func Refusal() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "refusal",
 			Evidence: situation.LoadEvidence(),
-			About: fmt.Sprintf("%d clients make %d connections each through a gateway, which stay: who refuses how many attempts and SYNs, "+
-				"and does the account of all SYNs come out even?", refusalClients, refusalEach),
+			About: fmt.Sprintf("%d clients make %d connections each through a gateway, and keep them open: who refuses how many attempts and SYNs, "+
+				"and is every SYN accounted for?", refusalClients, refusalEach),
 			Axes: []claim.Axis{{
 				Name: refusalBy, Values: []string{byNobody, situation.ByClient, situation.ByGateway, situation.ByClock, situation.ByNumber, situation.ByQueue, situation.ByEndpoint, byThree}, Product: true,
-				Means: "who is made to refuse: nobody; clients with too few ports; a gateway with too few; the balancer's TIME_WAITs for the timestamps " +
-					"of half of them, or for the sequence numbers; a full accept queue; a port where nobody listens; three of these at once",
+				Means: "who refuses: nobody; clients with too few ports; a gateway with too few ports; the balancer's TIME_WAITs, half of them because of the " +
+					"timestamp, or all because of the sequence number; a full accept queue; a port without a listener; or three of these at once",
 			}},
 			Waits: []claim.Wait{{Cells: claim.Cells{{refusalBy: {byThree}}}, About: 20 * time.Second}},
 			Rules: refusalRules(),
@@ -54,13 +54,13 @@ func Refusal() situation.Family {
 	}
 }
 
-// refusalRules are one for each who is made to refuse.
+// refusalRules has one rule for each value of the axis.
 func refusalRules() []claim.Rule {
 	const all = refusalClients * refusalEach
 	const resent = 2 // SYNs, at least, of an attempt that gets no answer
-	// account wants every count: exactly 0 where nothing else is said. Where every
-	// port is taken, held, or being given back, two may clash over one: what the
-	// gateway refuses then is for the sum alone.
+	// account expects a value for every count: exactly 0 if by does not name it. While all
+	// ports of the gateway are in use or just becoming free, two SYNs may clash over a
+	// port: then the gateway's refusals are not expected, but count in the sum.
 	account := func(connected int64, by ...claim.Expectation) []claim.Expectation {
 		want := append([]claim.Expectation{claim.Exactly("connected", connected)}, by...)
 		crowded := slices.ContainsFunc(by, func(e claim.Expectation) bool {
@@ -81,27 +81,29 @@ func refusalRules() []claim.Rule {
 	}
 
 	return []claim.Rule{
-		rule(byNobody, account(all, claim.Exactly("late", 0)), "nothing stands in the way", "RFC 9293 section 3.5"),
+		rule(byNobody, account(all, claim.Exactly("late", 0)), "every SYN is accepted", "RFC 9293 section 3.5"),
 		rule(situation.ByClient, account(refusalPool, claim.Exactly(situation.RefusedBy(situation.ByClient), all-refusalPool), claim.Exactly("late", 0)),
-			"a connect without a free local port is EADDRNOTAVAIL at once and sends nothing", "__inet_hash_connect"),
+			"connect without a free local port fails with EADDRNOTAVAIL at once and sends nothing", "__inet_hash_connect"),
 		rule(situation.ByGateway, account(refusalPool, claim.AtLeast(situation.RefusedBy(situation.ByGateway), (all-refusalPool)*resent), claim.Exactly("timed out", all-refusalPool)),
-			"a gateway without a free port drops each SYN of the attempt and counts it in insert_failed; connections that stand are not evicted",
+			"a gateway without a free port drops each SYN of the attempt and counts it in insert_failed; established connections are not "+
+				"evicted",
 			"__nf_conntrack_confirm; nf_nat_used_tuple_harder"),
 		rule(situation.ByClock, account(all, claim.Exactly(situation.RefusedBy(situation.ByClock), all/2), claim.AtLeast("late", 1)),
-			"each TIME_WAIT whose last timestamp is newer refuses one SYN by an ACK, the client's RST removes it, and the next SYN gets in",
+			"each TIME_WAIT whose last timestamp is newer rejects one SYN with an ACK, the client's RST removes the TIME_WAIT, and the "+
+				"next SYN is accepted",
 			"tcp_timewait_state_process, RFC 7323 section 5"),
 		rule(situation.ByNumber, account(all, claim.Exactly(situation.RefusedBy(situation.ByNumber), all), claim.AtLeast("late", 1)),
-			"without timestamps each TIME_WAIT that has seen a newer sequence number refuses one SYN the same way, which no counter tells: "+
-				"the client's RSTs do", "tcp_timewait_state_process, RFC 1122 section 4.2.2.13"),
+			"without timestamps each TIME_WAIT that has seen a newer sequence number rejects one SYN in the same way; no counter shows "+
+				"this, only the client's RSTs do", "tcp_timewait_state_process, RFC 1122 section 4.2.2.13"),
 		rule(situation.ByQueue, account(0, claim.AtLeast(situation.RefusedBy(situation.ByQueue), all*resent), claim.Exactly("timed out", all)),
-			"a full accept queue drops every SYN, and counts it in ListenOverflows", "tcp_conn_request, sk_acceptq_is_full"),
+			"when the accept queue is full, every SYN is dropped and counted in ListenOverflows", "tcp_conn_request, sk_acceptq_is_full"),
 		rule(situation.ByEndpoint, account(0, claim.Exactly(situation.RefusedBy(situation.ByEndpoint), all)),
-			"a SYN to a port where nobody listens is answered by a RST, ECONNREFUSED", "tcp_v4_send_reset; RFC 9293 section 3.10.7.1"),
+			"a SYN to a port without a listener is answered with a RST (ECONNREFUSED)", "tcp_v4_send_reset; RFC 9293 section 3.10.7.1"),
 		rule(byThree, account(refusalPool,
 			claim.Exactly(situation.RefusedBy(situation.ByClient), all-refusalSpare), claim.AtLeast(situation.RefusedBy(situation.ByGateway), (refusalSpare-refusalPool)*resent),
 			claim.Exactly(situation.RefusedBy(situation.ByClock), refusalPool/2), claim.Exactly("timed out", refusalSpare-refusalPool)),
-			"the refusals of the client, of the gateway and of the clock come one after the other on the way, and their counts do not mix: what "+
-				"the client refuses is never sent, what the gateway refuses never arrives", "the sources of the three"),
+			"the client, the gateway and the TIME_WAITs (clock) refuse at different points of the path, so their counts do not mix: what "+
+				"the client refuses is never sent, and what the gateway refuses never arrives", "the sources of the three"),
 	}
 }
 
@@ -122,8 +124,9 @@ func refusalTopology(c claim.Cell) lab.Topology {
 			t.Sysctls = t.Sysctls.OnNode(fmt.Sprintf("client%d", i), fmt.Sprintf("net.ipv4.ip_local_port_range=%d %d", first, first+each-1))
 		}
 	}
-	// retries lets those that get no answer give up soon. One that is refused for
-	// its clock or number may be so on several ports, and needs its retries.
+	// retries makes attempts without an answer give up soon. An attempt that is rejected for
+	// its timestamp or sequence number may be rejected on several ports, and needs its
+	// retries.
 	retries := func(n int) { t.Sysctls = t.Sysctls.On(lab.Client, fmt.Sprintf("net.ipv4.tcp_syn_retries=%d", n)) }
 	switch c.Value(refusalBy) {
 	case situation.ByClient:
@@ -150,8 +153,8 @@ func driveRefusal(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	gateway, balancer := l.Gateway(), l.Balancer()
 	plan := load.Plan{
 		Clients: l.Nodes(lab.Client), Watched: []node.Node{gateway, balancer}, Each: refusalEach, Seed: shareSeed,
-		// One attempt after the other, so that none finds a queue or a port
-		// taken for a moment only; and all that wait for an answer at once.
+		// Attempts start one after the other, so that none finds a queue full or a port
+		// taken for a moment only; but all may wait for an answer at the same time.
 		InFlight: refusalClients * refusalEach,
 	}
 	switch by := c.Value(refusalBy); by {
@@ -204,10 +207,10 @@ func driveRefusal(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	return seen, nil
 }
 
-// fillQueue fills the accept queue one connection after the other. A SYN that comes
-// before the last ACK of another handshake finds room that is promised already
-// (tcp_conn_request looks at the queue, and tcp_v4_syn_recv_sock fills it), so what
-// many clients get in while they fill it themselves is chance.
+// fillQueue fills the accept queue one connection after the other. A SYN that comes before
+// the last ACK of another handshake finds room that the other one will take
+// (tcp_conn_request checks the queue, but tcp_v4_syn_recv_sock fills it). So if many
+// clients filled the queue at the same time, the number of connections would be chance.
 func fillQueue(ctx context.Context, client, balancer node.Node, listener node.Listening) error {
 	for i := range refusalQueue {
 		outs, err := client.Attempt(ctx, []tcp.Attempt{{To: listener.Addr}})

@@ -12,7 +12,7 @@ import (
 )
 
 // The axes of the family of shares, and the values that its driver and its rules
-// have in common.
+// share.
 const (
 	shareClocks     = "clocks"
 	shareBalancerTS = "balancer-ts"
@@ -25,39 +25,39 @@ const (
 	clocksNone       = "none"
 )
 
-// shareSYNs is how many TIME_WAITs the second load meets: as many ports as the
-// gateway has, and not more than it tries before it gives up
-// (nf_nat_l4proto_unique_tuple: 128). shareHosts share them out evenly.
+// shareSYNs is how many TIME_WAITs the second load meets: one for each port of the
+// gateway. It is not more than the number of ports that the gateway tries before it gives
+// up (nf_nat_l4proto_unique_tuple: 128). Each of the shareHosts has the same number.
 const (
 	shareSYNs  = 128
 	shareHosts = 32
-	// shareSeed draws the clocks of hosts, and in every family of loads the order
-	// of the clients. What the kernel draws (offsets, sequence numbers, ports) has
-	// no seed that could be set.
+	// shareSeed is the seed of the hosts' clocks and, in every family of loads, of the order
+	// of the clients. The random numbers of the kernel (offsets, sequence numbers, ports)
+	// have no seed that could be set.
 	shareSeed = 20211125
 )
 
-// Share is the family of how many SYNs are refused: a load uses up all ports of a
-// gateway, the gateway's entries expire, and a second load uses them all again.
+// Share is the family of how many SYNs are rejected: a load uses up all ports of a
+// gateway, the gateway's entries expire, and a second load uses all ports again.
 func Share() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "share",
 			Evidence: shareEvidence(),
-			About: fmt.Sprintf("%d hosts behind a gateway of %d ports use up all of them, the balancer closes first, the gateway's entries expire after their timeout "+
-				"time, and the hosts use all ports again: how many of the SYNs are refused before all are in, and what decides that? "+
-				"Bounds are such that a true claim fails once in a million cells", shareHosts, shareSYNs),
+			About: fmt.Sprintf("%d hosts behind a gateway with %d ports use up all of them, the balancer closes first, the gateway's entries expire, and the "+
+				"hosts use all ports again: how many SYNs are rejected before all hosts are connected, and what decides that? "+
+				"The bounds are chosen so that a true claim fails once in a million cells.", shareHosts, shareSYNs),
 			Axes: []claim.Axis{
 				{Name: shareClocks, Values: []string{clocksConnection, clocksHost, clocksShared, clocksNone}, Product: true,
-					Means: "the clients' timestamp clocks: as the kernel makes them, with an offset for each connection (tcp_timestamps=1); one for each " +
-						"host, half of them ahead, as drawn by a seed; one for all (tcp_timestamps=2); no timestamps"},
+					Means: "the clients' timestamp clocks: those of the kernel, with an offset for each connection (tcp_timestamps=1); one for each " +
+						"host, half of them ahead, drawn with a seed; one for all (tcp_timestamps=2); or no timestamps"},
 				{Name: shareBalancerTS, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the balancer"},
 				{Name: shareRandom, Values: []string{randomNo, randomPlain, randomFully},
-					Means: "how the gateway chooses among its ports: as they come; by --random; by --random-fully"},
+					Means: "how the gateway chooses among its ports: without an option; by --random; by --random-fully"},
 				{Name: shareTimeout, Values: []string{"1", "30", "50", "65", "90", "120"},
 					Sysctl: claim.RoleSysctl{Role: lab.Gateway, Sysctl: "net.netfilter.nf_conntrack_tcp_timeout_time_wait"},
-					Means:  "for how many seconds the gateway keeps the entry of an ended connection; the balancer keeps its TIME_WAIT for 60"},
+					Means:  "how many seconds the gateway keeps the entry of an ended connection; the balancer keeps its TIME_WAIT for 60 s"},
 			},
 			Crossed: [][]string{{shareClocks, shareTimeout}},
 			Waits: []claim.Wait{
@@ -71,8 +71,8 @@ func Share() situation.Family {
 	}
 }
 
-// shareRules are in this order: nobody is left to refuse; the clocks decide, by whose they
-// are; the sequence numbers do.
+// shareRules are in this order: no TIME_WAIT is left; the clocks decide, by kind of clock;
+// the sequence numbers decide.
 func shareRules() []claim.Rule {
 	half := claim.About("refused", shareSYNs, 0.5)
 	common := []claim.Expectation{
@@ -86,19 +86,19 @@ func shareRules() []claim.Rule {
 		{
 			Name: "share-outlived", Cells: claim.Cells{{shareTimeout: {"65", "90", "120"}}},
 			Want:    claim.With(none, claim.With(common, claim.Exactly("time-waits", 0))...),
-			Because: "a gateway with a timeout of more than 60 s uses a port again when the balancer has nothing left of the earlier connection",
+			Because: "a gateway with a timeout of more than 60 s reuses a port only when the balancer has nothing left of the earlier connection",
 			Source:  "TCP_TIMEWAIT_LEN; nf_conntrack_tcp_timeout_time_wait",
 		},
 		{
 			Name: "share-one-clock", Cells: claim.Cells{timestamps}.And(claim.Where{shareClocks: {clocksShared}}), Want: claim.With(none, met...),
-			Because: "one clock for all only goes forward: every TIME_WAIT gives way to a newer timestamp",
+			Because: "if all clients have one clock, it only moves forward, so every TIME_WAIT accepts the newer timestamp",
 			Source:  "RFC 6191, tcp_timewait_state_process",
 		},
 		{
 			Name: "share-clocks-of-hosts", Cells: claim.Cells{timestamps}.And(claim.Where{shareClocks: {clocksHost}}),
 			Want: claim.With([]claim.Expectation{half, claim.Is("refused as the clocks say", "yes"), claim.Exactly(situation.RefusedBy(situation.ByNumber), 0)}, met...),
-			Because: "exactly those ports are refused whose last host had its clock ahead, whatever the way in which the gateway hands them out: " +
-				"of hosts whose clocks have nothing to do with each other, half",
+			Because: "exactly those SYNs are rejected whose port was last used by a host with its clock ahead, however the gateway assigns the " +
+				"ports. Among hosts with unrelated clocks this is half of the SYNs",
 			Source: "RFC 7323 section 5.4, tcp_timewait_state_process",
 		},
 		{
@@ -110,14 +110,14 @@ func shareRules() []claim.Rule {
 		{
 			Name: "share-clocks-of-connections", Cells: claim.Cells{timestamps}.And(claim.Where{shareClocks: {clocksConnection}}),
 			Want:    claim.With([]claim.Expectation{half, claim.AtLeast(situation.RefusedBy(situation.ByClock), 1), claim.Exactly(situation.RefusedBy(situation.ByNumber), 0)}, met...),
-			Because: "with random offsets each SYN is older than what was last seen from its port by the toss of a coin",
+			Because: "with random offsets the timestamp of each SYN is older than the last one from its port with probability 1/2",
 			Source:  "secure_tcp_ts_off; RFC 7323 section 5.4; tcp_timewait_state_process",
 		},
 		{
 			Name: "share-numbers", Cells: claim.Cells{{}},
 			Want: claim.With([]claim.Expectation{half, claim.Exactly(situation.RefusedBy(situation.ByClock), 0), claim.AtLeast(situation.RefusedBy(situation.ByNumber), 1)}, met...),
-			Because: "without timestamps the initial sequence number decides, and that is another coin: to turn timestamps off changes who " +
-				"is refused and not how many",
+			Because: "without timestamps the initial sequence number decides, and it is random too: turning timestamps off changes which SYNs are " +
+				"rejected, but not how many",
 			Source: "RFC 6528, secure_tcp_seq; RFC 1122 section 4.2.2.13, tcp_timewait_state_process",
 		},
 	}
@@ -180,9 +180,9 @@ func driveShare(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen,
 // shareEvidence is what [driveShare] notes beside the account of its second load.
 func shareEvidence() []claim.Evidence {
 	return append(situation.LoadEvidence(),
-		claim.Evidence{Name: "refused", Unit: situation.SYNs, Means: "what TIME_WAITs rejected, for whatever reason"},
+		claim.Evidence{Name: "refused", Unit: situation.SYNs, Means: "SYNs that TIME_WAITs rejected, for any reason"},
 		situation.LoadTimeWaits,
-		claim.Evidence{Name: "ahead", Unit: situation.Attempts, Means: "attempts of hosts whose clock is behind the one before them on the port", Aside: true},
-		claim.Evidence{Name: "refused as the clocks say", Unit: situation.YesOrNo, Means: "whether as many were rejected as the clocks that were drawn demand"},
+		claim.Evidence{Name: "ahead", Unit: situation.Attempts, Means: "attempts from ports whose earlier host had its clock ahead", Aside: true},
+		claim.Evidence{Name: "refused as the clocks say", Unit: situation.YesOrNo, Means: "whether the number of SYNs rejected for their timestamp is the number of ports whose earlier host had its clock ahead"},
 	)
 }

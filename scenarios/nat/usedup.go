@@ -16,7 +16,7 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// usedUp is a gateway of whose ports each has a connection.
+// usedUp is a gateway with a connection on each of its ports.
 type usedUp struct {
 	clients           []node.Node
 	gateway, balancer node.Node
@@ -29,8 +29,8 @@ type usedUp struct {
 	ended    time.Time      // when the last one had ended
 }
 
-// useUp has the clients use up all ports, one client after the other, so that no
-// two of them clash over one. An isn of 0 leaves the sequence numbers to the kernel.
+// useUp makes the clients use up all ports, one client after the other, so that no two of
+// them clash over a port. An isn of 0 leaves the sequence numbers to the kernel.
 func useUp(ctx context.Context, l *lab.Lab, ports int, isn uint32) (u *usedUp, err error) {
 	u = &usedUp{
 		clients: l.Nodes(lab.Client), gateway: l.Gateway(), balancer: l.Balancer(), ports: ports,
@@ -74,10 +74,10 @@ func useUp(ctx context.Context, l *lab.Lab, ports int, isn uint32) (u *usedUp, e
 	return u, nil
 }
 
-// drawClocks puts the clocks of half of the clients ahead, as the seed says, and
-// tells of how many.
+// drawClocks sets the clocks of about half of the clients ahead, chosen by the seed, and
+// tells how many these are.
 func (u *usedUp) drawClocks(ctx context.Context) (hosts int, err error) {
-	random := rand.New(rand.NewPCG(shareSeed, 0)) //nolint:gosec // it is to be the same again
+	random := rand.New(rand.NewPCG(shareSeed, 0)) //nolint:gosec // it must be the same in every run
 	for i := range u.clients {
 		if random.IntN(2) == 0 {
 			continue
@@ -90,7 +90,7 @@ func (u *usedUp) drawClocks(ctx context.Context) (hosts int, err error) {
 	return hosts, nil
 }
 
-// putAhead puts the clock of a client ahead of all others.
+// putAhead sets the clock of a client ahead of all others.
 func (u *usedUp) putAhead(ctx context.Context, client int) error {
 	for _, conn := range u.conns[client] {
 		if err := u.clients[client].AdvanceClock(ctx, conn, int32(situation.ClockLead)); err != nil {
@@ -100,8 +100,8 @@ func (u *usedUp) putAhead(ctx context.Context, client int) error {
 	return nil
 }
 
-// end has the balancer close every connection, and then the clients, and waits
-// for all TIME_WAITs.
+// end closes every connection at the balancer, and then at the clients, and waits for all
+// TIME_WAITs.
 func (u *usedUp) end(ctx context.Context) error {
 	u.closed = time.Now()
 	for _, conn := range u.accepted {
@@ -109,7 +109,7 @@ func (u *usedUp) end(ctx context.Context) error {
 			return err
 		}
 	}
-	// As in awaitFinWait2: an ACK that came later would end the TIME_WAIT.
+	// As in situation.AwaitFinWait2: an ACK that came later would end the TIME_WAIT.
 	err := observe.Await(ctx, "the FINs to be acknowledged", func() (bool, error) {
 		all, err := u.balancer.Sockets(ctx)
 		return len(all.Between(u.listener.Addr, netip.AddrPort{}).In(observe.FinWait2)) == u.ports, err
@@ -148,7 +148,7 @@ func (u *usedUp) awaitExpired(ctx context.Context) error {
 		return err
 	}
 	return observe.Await(ctx, "the gateway's entries to expire", func() (bool, error) {
-		if time.Since(u.ended) < timeout { // to look at all entries costs much
+		if time.Since(u.ended) < timeout { // listing all entries is expensive
 			return false, nil
 		}
 		flows, err := u.gateway.Flows(ctx)
@@ -172,14 +172,14 @@ func conntrackTimeout(ctx context.Context, gateway node.Node) (time.Duration, er
 // errOutlived says that TIME_WAITs may have ended by themselves before they were met.
 var errOutlived = errors.New("the second load came too late for the TIME_WAITs of the first")
 
-// again has every client make so many connections that stay.
+// again makes every client open so many connections, which stay open.
 func (u *usedUp) again(ctx context.Context, each int) (load.Result, error) {
 	began := time.Since(u.closed)
 	r, err := load.Run(ctx, load.Plan{
 		Clients: u.clients, Watched: []node.Node{u.gateway, u.balancer}, Each: each, Seed: shareSeed,
 		Attempt: tcp.Attempt{To: u.listener.Addr},
-		// Those that are refused wait for each other on no kernel. Two that clash
-		// over a port are the gateway's to refuse, and try again.
+		// So that no attempt has to wait for one that is refused. If two clash over a
+		// port, the gateway drops one of the SYNs, and it is retransmitted.
 		InFlight: u.ports,
 	})
 	if err == nil && began < situation.TimeWaitLength && time.Since(u.closed) > situation.TimeWaitLength {

@@ -1,3 +1,3 @@
 // Package proxy has the families about a balancer that connects to servers itself: its ports,
-// the order of endings, and what gets lost.
+// which side closes first, and what gets lost.
 package proxy

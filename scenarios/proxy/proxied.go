@@ -19,54 +19,30 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// Proxied is a client that makes requests through the balancer, each on a
-// connection of its own.
+// Proxied is a client that makes requests through the balancer, each on its own
+// connection.
 type Proxied struct {
-	// Requests is how many, AtOnce how many of them at once; 0 is one. Those that
-	// are made at once end before the next begin: their ports are free then.
+	// Requests is the number of requests, AtOnce how many of them run at once; 0 means
+	// one. Requests that run at once end before the next ones begin, so their ports are
+	// free then.
 	Requests, AtOnce int
-	// Each is one of them; where it goes is for the lab to say.
+	// Each is one request; the lab sets its destination.
 	Each http.Exchange
-	// Server is what every server does with its connections. Where it listens is
-	// for the lab to say.
+	// Server is what every server does with its connections; the lab sets where it
+	// listens.
 	Server http.ListenSpec
-	// Again, when it is not 0, is how many requests there are after a pause in
-	// which the TIME_WAITs of the balancer have become old enough for its
-	// tcp_tw_reuse.
+	// Again, if it is not 0, is the number of further requests, after a pause in which
+	// the balancer's TIME_WAITs become old enough for its tcp_tw_reuse.
 	Again int
 }
 
-// Drive makes the requests in a lab with one client, and waits until nothing is on
-// its way any more. Its observations are
+// Drive makes the requests in a lab with one client, and waits until all connections are
+// closed, kept or in TIME_WAIT. [proxiedEvidence] lists what it notes.
 //
-//	whole                  responses of status 200 that came in full, as far as
-//	                       the client can know
-//	truncated, broken      those that a FIN ended too early, or a RST
-//	unanswered             requests that a FIN or RST answered
-//	given up               requests that the client gave up
-//	errors                 responses of another status
-//	no port                requests whose client found no local port
-//	bytes lost             what is missing of the bodies of all that connected
-//	client TIME_WAIT, frontend TIME_WAIT, backend TIME_WAIT, server TIME_WAIT
-//	                       by side: of the balancer's own, those at its listener are
-//	                       the frontend's
-//	client ports, backend ports
-//	                       how many ports the client has used, and how many the
-//	                       servers have seen
-//	client ports in frontend TIME_WAIT
-//	backend ports in backend TIME_WAIT
-//	backend ports in server TIME_WAIT
-//	                       "all", "some" or "none" of them: which of several ports a
-//	                       connection gets is chance, and that each leaves a
-//	                       TIME_WAIT is not
-//	kept                   connections to servers that are still open
-//	log                    HAProxy's termination states (configuration manual,
-//	                       "Session state at disconnection")
-//	longest session        by its log, in milliseconds
-//	econ, wretr, eresp, cli_abrt, srv_abrt
-//	                       of HAProxy's statistics
-//
-// The counters of the server are those of the first.
+// "Frontend" is the side of the balancer's listener, "backend" the side towards the servers.
+// Of ports in TIME_WAIT it notes only whether they are all, some or none: it is chance which
+// port a connection gets, but not that each one leaves a TIME_WAIT. The counters of the
+// server are those of the first server.
 func (p Proxied) Drive(ctx context.Context, l *lab.Lab) (claim.Seen, error) {
 	r := proxiedRun{
 		Proxied: p, client: l.Client(0), balancer: l.Balancer(),
@@ -90,7 +66,7 @@ type proxiedRun struct {
 	Proxied
 	client, balancer node.Node
 	servers          []node.Node
-	program          topo.Running // nil when the balancer is none
+	program          topo.Running // nil if the balancer is not a program
 	listener         netip.AddrPort
 
 	at        []netip.AddrPort // where the servers listen
@@ -152,7 +128,7 @@ func (r *proxiedRun) drive(ctx context.Context, l *lab.Lab) (seen claim.Seen, er
 	return seen, r.askProgram(ctx, &seen, before)
 }
 
-// request makes n requests: one after the other, or as many at once as is said.
+// request makes n requests: one after the other, or AtOnce at once.
 func (r *proxiedRun) request(ctx context.Context, n int) error {
 	if r.AtOnce <= 1 {
 		return r.exchange(ctx, n, 1)
@@ -178,7 +154,7 @@ func (r *proxiedRun) exchange(ctx context.Context, n, atOnce int) error {
 		if x.Conn.IsZero() || x.Replies[0].Disposition == http.Whole {
 			continue
 		}
-		// Nobody keeps a connection on which the answer did not come.
+		// The client closes a connection on which no complete response came.
 		if err := r.client.End(ctx, x.Conn, tcp.CloseNow); err != nil {
 			return err
 		}
@@ -186,9 +162,9 @@ func (r *proxiedRun) exchange(ctx context.Context, n, atOnce int) error {
 	return err
 }
 
-// awaitRest waits until no connection changes its state any more: HAProxy has no
-// session, and every socket listens, is in TIME_WAIT, or belongs to a connection
-// that both ends keep.
+// awaitRest waits until no connection changes its state any more: HAProxy has no session
+// except those of open client connections, and every socket listens, is in TIME_WAIT, or
+// belongs to a connection that is established at both ends.
 func (r *proxiedRun) awaitRest(ctx context.Context) error {
 	var restless error
 	err := observe.Await(ctx, "the connections to come to rest", func() (bool, error) {
@@ -202,7 +178,7 @@ func (r *proxiedRun) awaitRest(ctx context.Context) error {
 	return err
 }
 
-// restless says what is still to come; nil is nothing.
+// restless says what still changes; nil means nothing.
 func (r *proxiedRun) restless(ctx context.Context) (why, err error) {
 	stats, err := r.stats(ctx)
 	if err != nil {

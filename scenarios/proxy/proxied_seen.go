@@ -16,7 +16,7 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// countReplies tells what the client has got.
+// countReplies notes which responses the client got.
 func (r *proxiedRun) countReplies(seen *claim.Seen) error {
 	var whole, truncated, broken, unanswered, givenUp, failed, noPort, lost int64
 	for _, x := range r.done {
@@ -59,7 +59,7 @@ func (r *proxiedRun) countReplies(seen *claim.Seen) error {
 	return nil
 }
 
-// countSockets tells who has the TIME_WAITs, and what else is left.
+// countSockets notes which side has the TIME_WAITs, and which other sockets are left.
 func (r *proxiedRun) countSockets(ctx context.Context, seen *claim.Seen) error {
 	client, err := r.client.Sockets(ctx)
 	if err != nil {
@@ -83,7 +83,7 @@ func (r *proxiedRun) countSockets(ctx context.Context, seen *claim.Seen) error {
 	seen.Note("client ports in frontend TIME_WAIT", situation.HowMany(clientRoutes, situation.Waiting(front, false)))
 	atServers, backendRoutes := map[situation.Route]bool{}, map[situation.Route]bool{}
 	for i, n := range r.servers {
-		if n == r.balancer { // whose sockets are the frontend's
+		if n == r.balancer { // its sockets are counted as the frontend's
 			continue
 		}
 		all, err := n.Sockets(ctx)
@@ -107,7 +107,7 @@ func (r *proxiedRun) countSockets(ctx context.Context, seen *claim.Seen) error {
 	return nil
 }
 
-// sides parts the balancer's sockets: those at its listener, and those towards the
+// sides separates the balancer's sockets: those at its listener, and those towards the
 // servers.
 func (r *proxiedRun) sides(all observe.Sockets) (front, back observe.Sockets) {
 	for _, s := range all {
@@ -120,7 +120,7 @@ func (r *proxiedRun) sides(all observe.Sockets) (front, back observe.Sockets) {
 	return front, back
 }
 
-// stats are HAProxy's own; none when the balancer is none.
+// stats are HAProxy's own statistics; none if the balancer is not HAProxy.
 func (r *proxiedRun) stats(ctx context.Context) (kernel.Counters, error) {
 	if r.program == nil {
 		return nil, nil
@@ -128,7 +128,7 @@ func (r *proxiedRun) stats(ctx context.Context) (kernel.Counters, error) {
 	return r.program.Stats(ctx)
 }
 
-// askProgram adds what HAProxy says itself.
+// askProgram notes HAProxy's own statistics and log.
 func (r *proxiedRun) askProgram(ctx context.Context, seen *claim.Seen, before kernel.Counters) error {
 	if r.program == nil {
 		return nil
@@ -162,32 +162,32 @@ func (r *proxiedRun) askProgram(ctx context.Context, seen *claim.Seen, before ke
 	return nil
 }
 
-// proxiedEvidence is what [Proxied.Drive] notes. The last ones are of a HAProxy only.
+// proxiedEvidence is what [Proxied.Drive] notes. The last ones exist only with HAProxy.
 func proxiedEvidence() []claim.Evidence {
 	return []claim.Evidence{
-		{Name: "whole", Unit: situation.Requests, Means: "responses of status 200 that came in full, as far as the client can know"},
+		{Name: "whole", Unit: situation.Requests, Means: "responses of status 200 that arrived complete, as far as the client can know"},
 		{Name: "truncated", Unit: situation.Requests, Means: "responses that a FIN ended too early"},
 		{Name: "broken", Unit: situation.Requests, Means: "responses that a RST ended too early"},
-		{Name: "unanswered", Unit: situation.Requests, Means: "requests that a FIN or RST answered"},
+		{Name: "unanswered", Unit: situation.Requests, Means: "requests that got a FIN or a RST instead of a response"},
 		{Name: "given up", Unit: situation.Requests, Means: "requests whose response the client did not wait for"},
-		{Name: "errors", Unit: situation.Requests, Means: "responses of another status than 200"},
+		{Name: "errors", Unit: situation.Requests, Means: "responses with a status other than 200"},
 		situation.NoPortEvidence, situation.BytesLost,
-		{Name: "client ports", Unit: "ports", Means: "how many ports the client has used", Aside: true},
+		{Name: "client ports", Unit: "ports", Means: "how many ports the client used", Aside: true},
 		situation.ClientWaits,
 		{Name: "frontend TIME_WAIT", Unit: situation.Sockets, Means: "TIME_WAITs of the balancer towards the client"},
-		{Name: "client ports in frontend TIME_WAIT", Unit: situation.ShareOfPorts, Means: "how many of the client's five-tuples the balancer has in TIME_WAIT"},
+		{Name: "client ports in frontend TIME_WAIT", Unit: situation.ShareOfPorts, Means: "whether the balancer has all, some or none of the client's five-tuples in TIME_WAIT"},
 		{Name: "backend TIME_WAIT", Unit: situation.Sockets, Means: "TIME_WAITs of the balancer towards the servers"},
-		{Name: "backend ports in backend TIME_WAIT", Unit: situation.ShareOfPorts, Means: "how many of the five-tuples towards the servers the balancer has in TIME_WAIT"},
-		{Name: "backend ports in server TIME_WAIT", Unit: situation.ShareOfPorts, Means: "how many of the same the servers have in TIME_WAIT"},
+		{Name: "backend ports in backend TIME_WAIT", Unit: situation.ShareOfPorts, Means: "whether the balancer has all, some or none of the five-tuples towards the servers in TIME_WAIT"},
+		{Name: "backend ports in server TIME_WAIT", Unit: situation.ShareOfPorts, Means: "whether the servers have all, some or none of the same five-tuples in TIME_WAIT"},
 		{Name: "server TIME_WAIT", Unit: situation.Sockets, Means: "TIME_WAITs of the servers"},
-		{Name: "backend ports", Unit: "ports", Means: "how many ports the servers have seen connections from"},
+		{Name: "backend ports", Unit: "ports", Means: "from how many ports the servers got connections"},
 		{Name: "kept", Unit: situation.Sockets, Means: "connections to servers that are still open"},
 		{Name: "econ", Unit: situation.Requests, Means: "requests for which HAProxy could not connect to a server"},
-		{Name: "wretr", Unit: situation.Attempts, Means: "HAProxy's repeated attempts to connect to a server"},
+		{Name: "wretr", Unit: situation.Attempts, Means: "HAProxy's retries to connect to a server"},
 		{Name: "eresp", Unit: situation.Requests, Means: "responses that HAProxy counts as errors"},
-		{Name: "cli_abrt", Unit: situation.Requests, Means: "transfers that HAProxy says the client aborted"},
-		{Name: "srv_abrt", Unit: situation.Requests, Means: "transfers that HAProxy says the server aborted"},
-		{Name: "log", Unit: "termination states", Means: "how the sessions ended by HAProxy's log (configuration manual, Session state at disconnection)"},
-		{Name: "longest session", Unit: situation.InMS, Means: "how long the longest session took, by HAProxy's log"},
+		{Name: "cli_abrt", Unit: situation.Requests, Means: "transfers that were aborted by the client, according to HAProxy"},
+		{Name: "srv_abrt", Unit: situation.Requests, Means: "transfers that were aborted by the server, according to HAProxy"},
+		{Name: "log", Unit: "termination states", Means: "how the sessions ended according to HAProxy's log (configuration manual, Session state at disconnection)"},
+		{Name: "longest session", Unit: situation.InMS, Means: "how long the longest session took, according to HAProxy's log"},
 	}
 }

@@ -25,22 +25,22 @@ const (
 	proxyBalancerTS = "balancer-ts"
 )
 
-// Proxy is the family of who ends up with the TIME_WAITs when clients reach
-// servers through a balancer: HAProxy in either mode, DNAT, or none.
+// Proxy is the family of which side has the TIME_WAITs when clients reach servers through a
+// balancer: HAProxy in either mode, DNAT, or none.
 func Proxy() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "proxy",
 			Evidence: proxiedEvidence(),
-			About: fmt.Sprintf("A client with %d local ports makes %d HTTP requests in a row, each on a connection of its own, through a balancer to one server: "+
-				"who has the TIME_WAITs (the client, the balancer towards clients or towards servers, the server), how many ports does each use, who is reset, "+
-				"and does every request get its answer?", proxyPorts, proxyRequests),
+			About: fmt.Sprintf("A client with %d local ports makes %d HTTP requests in a row, each on its own connection, through a balancer to one server: "+
+				"who has the TIME_WAITs (the client, the balancer towards clients or towards servers, the server), how many ports does each side use, "+
+				"who gets a RST, and does every request get its response?", proxyPorts, proxyRequests),
 			Axes: proxyAxes(),
 			Impossible: []claim.Impossible{
 				{Cells: claim.Cells{{proxyBalancer: {"tcp", "dnat", "endpoint"}, proxyEnds: {"httpclose", "http-server-close"}}}, Because: "only mode http knows where a response ends"},
 				{Cells: claim.Cells{{proxyBalancer: {"tcp", "dnat", "endpoint"}, httpReuse: {"always"}}}, Because: "only mode http knows where a response ends"},
 				{Cells: claim.Cells{{proxyBalancer: {"dnat", "endpoint"}, proxyNolinger: {"clients", "servers"}}}, Because: "there is no HAProxy"},
-				{Cells: claim.Cells{{proxyBalancer: {"tcp", "dnat", "endpoint"}, proxyServer: {"waits", "late"}}}, Because: "who passes bytes on closes for nobody: both sides would wait for ever"},
+				{Cells: claim.Cells{{proxyBalancer: {"tcp", "dnat", "endpoint"}, proxyServer: {"waits", "late"}}}, Because: "a balancer that only passes bytes on does not close by itself: both sides would wait for ever"},
 			},
 			Rules: slices.Concat(
 				proxyDNATRules(), proxyEndpointRules(), proxyTCPRules(),
@@ -55,16 +55,17 @@ func Proxy() situation.Family {
 func proxyAxes() []claim.Axis {
 	return []claim.Axis{
 		{Name: proxyBalancer, Values: []string{"http", "tcp", "dnat", "endpoint"}, Product: true,
-			Means: "HAProxy in mode http or tcp; iptables DNAT; or none: the server is where the client connects to"},
+			Means: "HAProxy in mode http or tcp; iptables DNAT; or none: the client connects to the server itself"},
 		{Name: proxyEnds, Values: []string{"client", "request", "server", "httpclose", "http-server-close", "idle", "reset"}, Product: true,
-			Means: "what decides the end: the client closes after the response; the client's request or the server's response says Connection: close; " +
-				"option httpclose or http-server-close of HAProxy; a client that waits while a timeout ends the idle connection (timeout http-keep-alive, " +
-				"in mode tcp timeout client, without HAProxy the server's); the client closes with SO_LINGER of 0 seconds"},
-		{Name: proxyNolinger, Values: []string{"no", "clients", "servers"}, Means: "option nolinger of HAProxy's frontend or backend"},
-		{Name: httpReuse, Values: []string{"safe", "always"}, Means: "http-reuse"},
+			Means: "what ends the connection: the client closes after the response; the client's request or the server's response says " +
+				"Connection: close; option httpclose or http-server-close of HAProxy; a timeout ends the idle connection while the client " +
+				"waits (timeout http-keep-alive; in mode tcp timeout client; without HAProxy the timeout of the server); or the client closes " +
+				"with SO_LINGER and 0 seconds"},
+		{Name: proxyNolinger, Values: []string{"no", "clients", "servers"}, Means: "option nolinger in HAProxy's frontend (clients) or backend (servers)"},
+		{Name: httpReuse, Values: []string{"safe", "always"}, Means: "http-reuse of HAProxy"},
 		{Name: proxyServer, Values: []string{"first", "waits", "late"},
-			Means: "when a server that has said Connection: close closes: at once, and its FIN comes in the segment of its last byte; when the " +
-				"other side has; or at once, and its FIN is held up on the way"},
+			Means: "when a server closes that has said Connection: close: at once, with its FIN in the segment of the last byte; after the other " +
+				"side has closed; or at once, but its FIN is held up on the way"},
 		{Name: clientTS, Values: []string{"1", "0"}, Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the client"},
 		{Name: proxyBalancerTS, Values: []string{"1", "0"}, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
@@ -92,13 +93,13 @@ func proxyTopology(c claim.Cell) lab.Topology {
 		case "idle":
 			config.Timeouts.KeepAlive = soon
 			if c.Is(proxyBalancer, "tcp") {
-				config.Timeouts.Client = later // it counts from the beginning
+				config.Timeouts.Client = later // it also runs while the request is answered
 			}
 		}
 		t.Balancer = lab.BalancerSpec{Program: haproxy.Balancer{Config: config}}
 	}
-	// Where HAProxy resets a connection that the other side ends at the same
-	// time, that one's FIN would be in a race with the RST.
+	// HAProxy resets a connection that the other side closes at the same time: that side's
+	// FIN would race with the RST, so it is held up.
 	if c.Is(proxyServer, "late") {
 		t.Rules = append(t.Rules, holdUp("--sport 80 --tcp-flags FIN FIN"))
 	}
@@ -122,12 +123,12 @@ func proxyDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, erro
 		request.Connection = "close"
 	case "server":
 		p.Server.HTTP.Last = 1
-		if c.Is(proxyBalancer, "http") { // the client will not hear of it
+		if c.Is(proxyBalancer, "http") { // HAProxy does not pass it on to the client
 			p.Each.Ending = tcp.CloseFirst
 		}
 	case "idle":
 		if !c.Is(proxyBalancer, "http") {
-			p.AtOnce = proxyPorts // or everybody waits for one after the other
+			p.AtOnce = proxyPorts // otherwise all wait for one idle timeout after the other
 		}
 		if c.Is(proxyBalancer, "dnat", "endpoint") {
 			p.Server.HTTP.Idle = later
@@ -146,15 +147,14 @@ const (
 
 	proxyBytes = 1000 // of each response
 
-	// soon and later are timeouts of HAProxy's: one that begins when nothing more
-	// is to come, and one in which a request must get its answer. That takes 1 to
-	// 50 ms.
+	// soon and later are timeouts of HAProxy: soon runs when no more data comes, and
+	// within later a request must get its response, which takes 1 to 50 ms.
 	soon  = 20 * time.Millisecond
 	later = 2 * time.Second
 )
 
-// holdUp is a rule of the balancer by which packets of TCP that match never arrive:
-// as if they came too late for what the cell is about.
+// holdUp is a rule at the balancer that drops the TCP packets that match, as if they came
+// too late.
 func holdUp(match string) lab.Rule {
 	return lab.Rule{Role: lab.Balancer, Table: "filter", Chain: "INPUT", Spec: "-p tcp " + match + " -j DROP"}
 }
@@ -164,8 +164,8 @@ func portRange() string {
 	return fmt.Sprintf("net.ipv4.ip_local_port_range=%d %d", proxyFirstPort, proxyFirstPort+proxyPorts-1)
 }
 
-// proxyConfig is a HAProxy that leaves its idle connections to servers alone while
-// a cell is looked at.
+// proxyConfig is a HAProxy that does not close its idle connections to servers during a
+// cell.
 func proxyConfig(mode string) haproxy.Config {
 	return haproxy.Config{Mode: haproxy.Mode(mode), BackendLines: []string{"default-server pool-purge-delay 10m"}}
 }

@@ -24,27 +24,28 @@ const (
 
 const (
 	lossRequests = 4
-	// lossBytes is a response that HAProxy has in its buffer, and the kernel's
-	// first congestion window has room for: all of it is sent at once.
+	// lossBytes is the size of a response. It fits into HAProxy's buffer and into the
+	// kernel's initial congestion window, so all of it is sent at once.
 	lossBytes = 12 << 10
 	lossCut   = lossBytes / 2
-	// smallWindow has no room for a response, nor for the part that is cut off it.
+	// smallWindow has no room for a response, nor for the part before the cut.
 	smallWindow = 4 << 10
 )
 
-// Loss is the family of responses that HAProxy's client does not get in full,
-// and who is told so.
+// Loss is the family of responses that HAProxy's client does not get completely, and of
+// who notices that.
 func Loss() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "proxyloss",
 			Evidence: proxiedEvidence(),
-			About: fmt.Sprintf("A client makes %d requests at once through HAProxy, each on a connection of its own that says Connection: close, "+
-				"and somebody breaks off in the middle of the responses: how much arrives, and who notices?", lossRequests),
+			About: fmt.Sprintf("A client makes %d requests at once through HAProxy, each on its own connection with Connection: close, and the server "+
+				"or the client breaks off in the middle of the responses: how much arrives, and who notices?", lossRequests),
 			Axes: lossAxes(),
 			Impossible: []claim.Impossible{{
-				Cells:   claim.Cells{{lossMode: {"tcp"}, cut: {"server-rst"}, lossNolinger: {"clients"}, window: {"small"}}},
-				Because: "whether HAProxy finds the server's RST before it has passed on the last byte, and so resets the client, is a race, and with it what gets lost",
+				Cells: claim.Cells{{lossMode: {"tcp"}, cut: {"server-rst"}, lossNolinger: {"clients"}, window: {"small"}}},
+				Because: "HAProxy resets the client only if it sees the server's RST before it has passed on the last byte; that is a race, so it is " +
+					"chance what gets lost",
 			}},
 			Rules: slices.Concat(lossClientRules(), lossNoneRules(), lossNolingerRules(), lossStallRules(), lossServerRules()),
 		},
@@ -57,13 +58,13 @@ func lossAxes() []claim.Axis {
 	return []claim.Axis{
 		{Name: lossMode, Values: []string{"http", "tcp"}, Product: true, Means: "HAProxy's mode"},
 		{Name: cut, Values: []string{"no", "server-fin", "server-rst", "server-stalls", "client-rst"}, Product: true,
-			Means: "what happens in the middle of a response: nothing; the server closes, by FIN or by RST; the server stops until timeout server; " +
-				"the server stops and the client gives up by RST before that"},
+			Means: "what happens in the middle of a response: nothing; the server closes with a FIN; the server closes with a RST; the server " +
+				"stops until timeout server; or the server stops, and the client gives up with a RST before that"},
 		{Name: framing, Values: []string{"length", "close", "chunked"},
-			Means: "how the end of a response is told: Content-Length, chunks, or the end of the connection"},
-		{Name: lossNolinger, Values: []string{"no", "clients"}, Means: "option nolinger of HAProxy's frontend"},
+			Means: "what marks the end of a response: Content-Length, the end of the connection, or chunks"},
+		{Name: lossNolinger, Values: []string{"no", "clients"}, Means: "option nolinger in HAProxy's frontend"},
 		{Name: window, Values: []string{"large", "small"},
-			Means: "whether a whole response fits into the client's receive window, or tcp_rmem is 4096"},
+			Means: "whether the client's receive window has room for a whole response; small: tcp_rmem is 4096"},
 	}
 }
 
@@ -80,8 +81,8 @@ func lossTopology(c claim.Cell) lab.Topology {
 	if c.Is(window, "small") {
 		t.Sysctls = t.Sysctls.On(lab.Client, fmt.Sprintf("net.ipv4.tcp_rmem=%[1]d %[1]d %[1]d", smallWindow))
 	}
-	// The client's acknowledgements open its window again, in a race with
-	// HAProxy's RST. Its request carries the one that the handshake needs.
+	// The client's ACKs would open its window again, in a race with HAProxy's RST, so they
+	// are held up. The last ACK of the handshake comes with the request.
 	if c.Is(lossMode, "http") && c.Is(lossNolinger, "clients") && c.Is(window, "small") && c.Is(cut, "no", "server-fin", "server-rst") {
 		t.Rules = append(t.Rules, holdUp("--dport 80 --tcp-flags SYN,FIN,RST,PSH,ACK ACK"))
 	}

@@ -27,21 +27,20 @@ const (
 	retries         = "retries"
 )
 
-// portsHalf is how many requests the first half is.
+// portsHalf is the number of requests in each half.
 const portsHalf = proxyRequests / 2
 
 // stall is how long HAProxy waits for a server that has stopped in the middle.
 const stall = 2 * time.Second
 
-// Ports is the family of HAProxy as a client that runs out of ports: towards
-// its servers.
+// Ports is the family of HAProxy as a client that runs out of ports, towards its servers.
 func Ports() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "proxyports",
 			Evidence: proxiedEvidence(),
-			About: fmt.Sprintf("HAProxy has %d ports for its connections to servers, and a client makes %d requests, half of them when the TIME_WAITs of the "+
-				"first are old enough for tcp_tw_reuse: who gets a port, and what does the client see when HAProxy finds none?", proxyPorts, proxyRequests),
+			About: fmt.Sprintf("HAProxy has %d ports for its connections to servers, and a client makes %d requests, the second half when the TIME_WAITs of the "+
+				"first half are old enough for tcp_tw_reuse: which requests get a port, and what does the client see when HAProxy finds none?", proxyPorts, proxyRequests),
 			Axes:    portsAxes(),
 			Crossed: [][]string{{portsFrom, twReuse}},
 			Rules:   slices.Concat(portsInFlightRules(), portsKeptRules(), portsSparedRules(), portsWaitingRules()),
@@ -55,18 +54,18 @@ func portsAxes() []claim.Axis {
 	return []claim.Axis{
 		{Name: portsMode, Values: []string{"tcp", "http"}, Product: true, Means: "HAProxy's mode"},
 		{Name: portsEnds, Values: []string{"client", "server", "nobody", "stalled"}, Product: true,
-			Means: "who ends connections: the client closes first, the server does, nobody does, or nobody can because no response comes to its end " +
-				"(all requests at once, until timeout server)"},
+			Means: "who ends the connections: the client closes first; the server closes first; neither closes; or neither can close, because no " +
+				"response is completed (all requests at once, until timeout server)"},
 		{Name: portsFrom, Values: []string{"kernel", "source"},
-			Means: "where the ports come from: ip_local_port_range of the balancer, or HAProxy's source ADDRESS:FIRST-LAST"},
+			Means: "where HAProxy's ports come from: ip_local_port_range of the balancer, or HAProxy's own source ADDRESS:FIRST-LAST"},
 		{Name: twReuse, Values: []string{"2", "1"}, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_tw_reuse"},
 			Means: "tcp_tw_reuse of the balancer"},
 		{Name: portsBalancerTS, Values: []string{"1", "0"}, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 		{Name: serverTS, Values: []string{"1", "0"}, Sysctl: claim.RoleSysctl{Role: lab.Server, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the servers"},
-		{Name: portsNolinger, Values: []string{"no", "servers"}, Means: "option nolinger of HAProxy's backend"},
-		{Name: portsServers, Values: []string{"1", "2"}, Means: "how many servers there are"},
+		{Name: portsNolinger, Values: []string{"no", "servers"}, Means: "option nolinger in HAProxy's backend"},
+		{Name: portsServers, Values: []string{"1", "2"}, Means: "the number of servers"},
 		{Name: retries, Values: []string{"none", "3"}, Means: "retries of HAProxy; 3 is its default"},
 	}
 }
@@ -74,9 +73,9 @@ func portsAxes() []claim.Axis {
 func portsTopology(c claim.Cell) lab.Topology {
 	config := proxyConfig(c.Value(portsMode))
 	config.NoLingerServers = c.Is(portsNolinger, "servers")
-	// A SYN that comes while the server deals with the RST before it is lost
-	// with that connection (tcp_add_backlog), so no short time to connect but
-	// where HAProxy waits as long between its tries.
+	// A SYN that comes while the server still handles the RST before it gets lost with
+	// that connection (tcp_add_backlog). So timeout connect is short only in the cells
+	// with retries, because HAProxy waits for as long between its tries.
 	config.Retries = -1
 	if c.Is(retries, "3") {
 		config.Retries, config.Timeouts.Connect = 3, later/4
@@ -109,7 +108,7 @@ func portsDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, erro
 		responder.Last = 1
 		request.Connection = "close"
 		p.Each.Ending = tcp.CloseAfterPeer
-		if c.Is(portsMode, "http") { // where HAProxy closes, and both at once would be a race
+		if c.Is(portsMode, "http") { // HAProxy closes; if the server did so too, that would be a race
 			p.Server.Ending = tcp.CloseAfterPeer
 		}
 	case "stalled":

@@ -5,35 +5,38 @@ import (
 	"twlab/scenarios/claim"
 )
 
-// portsAll is what is to be seen where every request gets its answer.
+// portsAll is what is expected if every request gets its response.
 var portsAll = []claim.Expectation{claim.Exactly("whole", proxyRequests), claim.Exactly("econ", 0), claim.Exactly("wretr", 0), claim.Exactly("bytes lost", 0)}
 
-// portsRefused is where HAProxy finds no port.
+// portsRefused is the source for what HAProxy does when it finds no port.
 const portsRefused = "HAProxy 2.6: tcp_connect_server, EADDRNOTAVAIL"
 
-// portsInFlightRules are about responses that do not come to an end.
+// portsInFlightRules are about responses that are not completed.
 func portsInFlightRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "proxyports-in-flight-more", Cells: claim.Cells{{portsEnds: {"stalled"}, portsServers: {"2"}}},
 			Want: []claim.Expectation{claim.Exactly("truncated", proxyRequests), claim.Exactly("econ", 0), claim.Exactly("errors", 0), claim.Exactly("unanswered", 0),
 				claim.Exactly("backend ports", proxyRequests)},
-			Because: "a port is taken for one destination only, so two servers are twice the connections; HAProxy has a range of source for each server",
-			Source:  "__inet_check_established; HAProxy 2.6: port_range_alloc_port",
+			Because: "a local port is used up for one destination only, so two servers allow twice as many connections; HAProxy has a separate " +
+				"range of its source for each server",
+			Source: "__inet_check_established; HAProxy 2.6: port_range_alloc_port",
 		},
 		{
 			Name: "proxyports-in-flight-http", Cells: claim.Cells{{portsEnds: {"stalled"}, portsMode: {"http"}}},
 			Want: []claim.Expectation{claim.Exactly("errors", portsHalf), claim.Exactly("truncated", portsHalf), claim.Exactly("econ", portsHalf), claim.Exactly("unanswered", 0),
 				claim.Exactly("backend ports", proxyPorts), claim.Is("log", "SC-- sD--", "CD-- SC--")},
-			Because: "in mode http the ports limit the requests under way: those beyond get 503 from HAProxy, whose log blames the server (SC)",
-			Source:  portsRefused + "; configuration manual, Session state at disconnection",
+			Because: "in mode http the ports limit the number of requests in progress: further requests get 503 from HAProxy, whose log blames the " +
+				"server (SC)",
+			Source: portsRefused + "; configuration manual, Session state at disconnection",
 		},
 		{
 			Name: "proxyports-in-flight-tcp", Cells: claim.Cells{{portsEnds: {"stalled"}}},
 			Want: []claim.Expectation{claim.Exactly("unanswered", portsHalf), claim.Exactly("truncated", portsHalf), claim.Exactly("econ", portsHalf), claim.Exactly("errors", 0),
 				claim.Exactly("backend ports", proxyPorts), claim.Is("log", "SC sD")},
-			Because: "in mode tcp a client whose connection HAProxy has no port for was accepted all the same, and is hung up on: a FIN or a RST instead of a response",
-			Source:  portsRefused + "; configuration manual, Session state at disconnection",
+			Because: "in mode tcp HAProxy accepts a connection from the client even if it has no port for it, and then ends it: the client gets a " +
+				"FIN or a RST instead of a response",
+			Source: portsRefused + "; configuration manual, Session state at disconnection",
 		},
 	}
 }
@@ -45,15 +48,16 @@ func portsKeptRules() []claim.Rule {
 			Name: "proxyports-http", Cells: claim.Cells{{portsMode: {"http"}}},
 			Want: claim.With(portsAll, claim.Exactly("backend TIME_WAIT", 0), claim.Exactly("server TIME_WAIT", 0), claim.AtLeast("balancer Tcp.OutRsts", proxyRequests-2),
 				claim.Is("log", "----", "")),
-			Because: "in mode http HAProxy ends its connections to servers by a RST or keeps them for the next client: no TIME_WAIT takes a port, and a client that " +
-				"keeps its connection holds none",
+			Because: "in mode http HAProxy ends its connections to servers with a RST, or keeps them for the next client: no port is in TIME_WAIT, " +
+				"and a client that keeps its own connection open holds no port",
 			Source: "HAProxy 2.6: FD_LINGER_RISK in tcp_connect_server, srv_add_to_idle_list",
 		},
 		{
 			Name: "proxyports-kept-more", Cells: claim.Cells{{portsEnds: {"nobody"}, portsServers: {"2"}}},
-			Want:    claim.With(portsAll, claim.Exactly("kept", proxyRequests), claim.Exactly("backend TIME_WAIT", 0)),
-			Because: "a port is taken for one destination only, so two servers are twice the connections; HAProxy has a range of source for each server",
-			Source:  "__inet_check_established; HAProxy 2.6: port_range_alloc_port",
+			Want: claim.With(portsAll, claim.Exactly("kept", proxyRequests), claim.Exactly("backend TIME_WAIT", 0)),
+			Because: "a local port is used up for one destination only, so two servers allow twice as many connections; HAProxy has a separate " +
+				"range of its source for each server",
+			Source: "__inet_check_established; HAProxy 2.6: port_range_alloc_port",
 		},
 		{
 			Name: "proxyports-kept", Cells: claim.Cells{{portsEnds: {"nobody"}}},
@@ -65,34 +69,35 @@ func portsKeptRules() []claim.Rule {
 	}
 }
 
-// portsSparedRules are about what helps, because no TIME_WAIT has the port that is
-// wanted.
+// portsSparedRules are about remedies with which no TIME_WAIT is on a port that HAProxy
+// needs.
 func portsSparedRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "proxyports-server-closes", Cells: claim.Cells{{portsEnds: {"server"}}},
 			Want: claim.With(portsAll, claim.Exactly("backend TIME_WAIT", 0), claim.Is("backend ports in server TIME_WAIT", "all"),
 				claim.Between("server TIME_WAIT", 1, proxyRequests), claim.Stays(lab.Balancer, "Tcp.OutRsts"), claim.Is("log", "--")),
-			Because: "when the server closes first it has the TIME_WAITs, and HAProxy's ports are free at once",
+			Because: "the server closes first and has the TIME_WAITs, so HAProxy's ports are free at once",
 			Source:  "RFC 9293 section 3.6; tcp_timewait_state_process",
 		},
 		{
 			Name: "proxyports-nolinger", Cells: claim.Cells{{portsNolinger: {"servers"}}},
 			Want: claim.With(portsAll, claim.Exactly("backend TIME_WAIT", 0), claim.AtLeast("balancer Tcp.OutRsts", proxyRequests), claim.AtLeast("server Tcp.EstabResets", portsHalf),
 				claim.Is("log", "--")),
-			Because: "with option nolinger in the backend HAProxy ends its connections to servers by a RST, and its ports are free at once",
+			Because: "with option nolinger in the backend HAProxy ends its connections to servers with a RST, so its ports are free at once",
 			Source:  "configuration manual, option nolinger; tcp_close",
 		},
 		{
 			Name: "proxyports-more-servers", Cells: claim.Cells{{portsServers: {"2"}}},
-			Want:    claim.With(portsAll, claim.Is("backend ports in backend TIME_WAIT", "all"), claim.Between("backend ports", 1, proxyRequests), claim.Stays(lab.Balancer, "Tcp.OutRsts"), claim.Is("log", "--")),
-			Because: "a port is taken for one destination only, so two servers are twice the connections; HAProxy has a range of source for each server",
-			Source:  "__inet_check_established; HAProxy 2.6: port_range_alloc_port",
+			Want: claim.With(portsAll, claim.Is("backend ports in backend TIME_WAIT", "all"), claim.Between("backend ports", 1, proxyRequests), claim.Stays(lab.Balancer, "Tcp.OutRsts"), claim.Is("log", "--")),
+			Because: "a local port is used up for one destination only, so two servers allow twice as many connections; HAProxy has a separate " +
+				"range of its source for each server",
+			Source: "__inet_check_established; HAProxy 2.6: port_range_alloc_port",
 		},
 	}
 }
 
-// portsWaitingRules are about ports in TIME_WAIT, and who takes them.
+// portsWaitingRules are about ports in TIME_WAIT, and about their reuse.
 func portsWaitingRules() []claim.Rule {
 	byClient := claim.Where{portsMode: {"tcp"}, portsEnds: {"client"}}
 	noTimestamps := claim.Cells{{portsBalancerTS: {"0"}}, {serverTS: {"0"}}}.And(byClient)
@@ -111,29 +116,31 @@ func portsWaitingRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "proxyports-retried", Cells: short.And(claim.Where{retries: {"3"}}), Want: exhausted(4),
-			Because: "HAProxy tries again three times, a while apart (timeout connect, at most 1 s), and a TIME_WAIT lasts longer than that",
+			Because: "HAProxy retries three times, with a pause in between (timeout connect, at most 1 s), but a TIME_WAIT lasts longer than that",
 			Source:  "configuration manual, retries; " + portsRefused,
 		},
 		{
 			Name: "proxyports-no-timestamps", Cells: noTimestamps, Want: exhausted(1),
-			Because: "a TIME_WAIT of a connection without timestamps is never taken, neither by tcp_tw_reuse=1 nor by HAProxy's own bind with SO_REUSEADDR: " +
-				"whoever turns timestamps off, on the balancer or on the servers, takes the balancer's ports for 60 s each",
+			Because: "a TIME_WAIT of a connection without timestamps is never reused, neither with tcp_tw_reuse=1 nor with HAProxy's own bind with " +
+				"SO_REUSEADDR. If timestamps are off on the balancer or on the servers, each connection takes one of the balancer's ports for " +
+				"60 s",
 			Source: "tcp_twsk_unique: tw_ts_recent_stamp; " + portsRefused,
 		},
 		{
 			Name: "proxyports-source", Cells: claim.Cells{{portsFrom: {"source"}}}, Want: retaken,
-			Because: "HAProxy binds the ports of its source range with SO_REUSEADDR, and connect then takes their TIME_WAITs whatever tcp_tw_reuse says",
-			Source:  "configuration manual, source; HAProxy 2.6: tcp_bind_socket; tcp_twsk_unique: twp is NULL",
+			Because: "HAProxy binds the ports of its source range with SO_REUSEADDR, and connect then takes over their TIME_WAITs, whatever " +
+				"tcp_tw_reuse says",
+			Source: "configuration manual, source; HAProxy 2.6: tcp_bind_socket; tcp_twsk_unique: twp is NULL",
 		},
 		{
 			Name: "proxyports-reused", Cells: claim.Cells{{twReuse: {"1"}}}, Want: retaken,
-			Because: "tcp_tw_reuse=1 on the balancer takes its TIME_WAITs towards the servers when they are old enough",
+			Because: "with tcp_tw_reuse=1 on the balancer, connect takes over its TIME_WAITs towards the servers when they are old enough",
 			Source:  "tcp_twsk_unique",
 		},
 		{
 			Name: "proxyports-exhausted", Cells: claim.Cells{{}}, Want: exhausted(1),
-			Because: "in mode tcp a client that closes first makes HAProxy close first towards the server, and each connection takes a port for 60 s; the client's connect " +
-				"succeeds all the same, and the connection ends without an answer",
+			Because: "in mode tcp a client that closes first makes HAProxy close first towards the server, and each connection takes a port for 60 " +
+				"s. Without a free port the client's connect still succeeds, but the connection ends without a response",
 			Source: "__inet_hash_connect; " + portsRefused + "; configuration manual, Session state at disconnection",
 		},
 	}

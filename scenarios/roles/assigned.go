@@ -17,16 +17,15 @@ import (
 	"twlab/scenarios/claim"
 )
 
-// Assignment says which roles are guests, and what is known of it.
-// It is plain data: one process finds out, and others read it.
+// Assignment says which roles are guests, with which kernels, and what these kernels can do.
+// It is plain data: one process writes it, and others read it.
 type Assignment struct {
 	Machines guest.Host
 	Kernels  map[lab.Role]kernel.Image
 	Facts    map[lab.Role]kernel.Facts
 }
 
-// ProbeKernels boots each kernel once, alone, and finds out about it as the kernel
-// of machines.
+// ProbeKernels boots each kernel once, in a guest of its own, and probes its features.
 func ProbeKernels(ctx context.Context, machines guest.Host, kernels map[lab.Role]kernel.Image) (Assignment, error) {
 	a := Assignment{Machines: machines, Kernels: kernels, Facts: map[lab.Role]kernel.Facts{}}
 	known := map[kernel.Image]kernel.Facts{}
@@ -64,7 +63,7 @@ func probeKernel(ctx context.Context, machines guest.Host, k kernel.Image) (kern
 	return facts.AsGuests(), errors.Join(err, m.Close())
 }
 
-// ReadAssignment reads what somebody else has written as JSON.
+// ReadAssignment reads an assignment from a JSON file.
 func ReadAssignment(path string) (a Assignment, err error) {
 	text, err := os.ReadFile(path)
 	if err == nil {
@@ -76,7 +75,7 @@ func ReadAssignment(path string) (a Assignment, err error) {
 	return a, nil
 }
 
-// On gives the roles that the topology has their kernels.
+// On gives the roles in the topology their kernels.
 func (a Assignment) On(t lab.Topology) lab.Topology {
 	for role, k := range a.Kernels {
 		if role == lab.Gateway && t.Gateway.Kind == lab.NoGateway || role == lab.Server && t.Servers == 0 {
@@ -90,8 +89,8 @@ func (a Assignment) On(t lab.Topology) lab.Topology {
 	return t
 }
 
-// Lines says which role runs on which kernel, a line for each that does not run on the
-// running one: "kernel of the client: Linux 5.10.0-32-cloud-amd64 (/path/to/vmlinuz)".
+// Lines has a line for each role that does not run on this machine's own kernel: "kernel of
+// the client: Linux 5.10.0-32-cloud-amd64 (/path/to/vmlinuz)".
 func (a Assignment) Lines() (lines []string) {
 	for _, role := range slices.Sorted(maps.Keys(a.Kernels)) {
 		lines = append(lines, fmt.Sprintf("kernel of the %s: Linux %v (%s)", role, a.Facts[role].Release, a.Kernels[role].Path))
@@ -99,8 +98,8 @@ func (a Assignment) Lines() (lines []string) {
 	return lines
 }
 
-// Known is what is known of every role's kernel, when those without one of their
-// own run on the kernel of these facts.
+// Known is what is known of every role's kernel. Roles without their own kernel run on the
+// kernel that running describes.
 func (a Assignment) Known(running kernel.Facts) claim.Kernels {
 	all := claim.Alike(running)
 	for role, facts := range a.Facts {

@@ -1,3 +1,3 @@
-// Package roles finds out what the kernels of the roles can do, and says which role runs
-// on which.
+// Package roles finds out what the kernels of the roles can do, and which role runs on which
+// kernel.
 package roles

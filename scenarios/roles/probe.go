@@ -14,7 +14,7 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// Probe finds out about the kernel of a node. It needs no privileges there.
+// Probe finds out what the kernel of a node can do. It needs no privileges there.
 func Probe(ctx context.Context, n node.Node) (kernel.Facts, error) {
 	release, err := n.Release(ctx)
 	if err != nil {
@@ -64,8 +64,8 @@ func hasCounter(ctx context.Context, n node.Node, name string) (kernel.Fact, err
 	return kernel.Yes, nil
 }
 
-// byDefault reads a sysctl that nobody is to have set. What is neither of the two
-// defaults, or is not shown here, tells nothing.
+// byDefault reads a sysctl that must still have its default. If the value is neither of the
+// two defaults, or the sysctl is not shown here, the result is unknown.
 func byDefault(ctx context.Context, n node.Node, p kernel.Probe) (kernel.Fact, error) {
 	value, err := n.Sysctl(ctx, p.Name)
 	var absent *kernel.SysctlError
@@ -83,8 +83,7 @@ func byDefault(ctx context.Context, n node.Node, p kernel.Probe) (kernel.Fact, e
 	}
 }
 
-// byRefusal tries to set a sysctl. Where that succeeds, it has its old value again
-// afterwards.
+// byRefusal tries to set a sysctl. If that succeeds, it restores the old value.
 func byRefusal(ctx context.Context, n node.Node, p kernel.Probe) (kernel.Fact, error) {
 	was, err := n.Sysctl(ctx, p.Name)
 	if err == nil {
@@ -103,8 +102,8 @@ func byRefusal(ctx context.Context, n node.Node, p kernel.Probe) (kernel.Fact, e
 	}
 }
 
-// byOption asks for a port as late as connect(2), at a port of the loopback where nobody
-// listens: a kernel without the option refuses it before anything is sent.
+// byOption connects with IP_BIND_ADDRESS_NO_PORT to a loopback port without a listener. A
+// kernel without the option refuses it before anything is sent.
 func byOption(ctx context.Context, n node.Node) (kernel.Fact, error) {
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	out, err := n.Connect(ctx, tcp.Attempt{

@@ -14,7 +14,7 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// experiments tell of features what no file does.
+// experiments find out about features that no file shows.
 func experiments() map[kernel.Feature]func(context.Context, node.Node) (kernel.Fact, error) {
 	return map[kernel.Feature]func(context.Context, node.Node) (kernel.Fact, error){
 		kernel.IgnoresSYN:  tryIgnoresSYN,
@@ -22,7 +22,7 @@ func experiments() map[kernel.Feature]func(context.Context, node.Node) (kernel.F
 	}
 }
 
-// tryFeatures finds out about a kernel what only trying tells.
+// tryFeatures finds out by experiment about the features that no file shows.
 func tryFeatures(ctx context.Context, f kernel.Facts, alone node.Node) error {
 	for _, info := range kernel.Features() {
 		if !f.Release.Before(info.Settled.Major, info.Settled.Minor) {
@@ -43,11 +43,11 @@ func tryFeatures(ctx context.Context, f kernel.Facts, alone node.Node) error {
 	return nil
 }
 
-// loopbackBudget is how long a second connection over the loopback is tried: there, all that
-// its first SYN brings about has happened when connect(2) returns.
+// loopbackBudget is how long a second connection over the loopback is tried. There, all
+// effects of its first SYN have happened when connect(2) returns.
 const loopbackBudget = 200 * time.Millisecond
 
-// itself is a connection of a node with itself, over the loopback.
+// itself is a connection from a node to itself, over the loopback.
 type itself struct {
 	node               node.Node
 	listener           netip.AddrPort // where it was accepted
@@ -74,7 +74,7 @@ func connectItself(ctx context.Context, n node.Node, isn uint32) (c itself, err 
 	return c, n.End(ctx, listening.Handle, tcp.CloseNow)
 }
 
-// again sends a SYN for the same five-tuple. It is not waited for longer than loopbackBudget.
+// again sends a SYN for the same five-tuple, and waits at most loopbackBudget.
 func (c itself) again(ctx context.Context, isn uint32) error {
 	_, err := c.node.Attempt(ctx, []tcp.Attempt{{To: c.listener, From: c.from, ReuseAddr: true, ISN: isn, Budget: loopbackBudget}})
 	return err
@@ -86,8 +86,8 @@ func (c itself) left(ctx context.Context) (observe.Sockets, error) {
 	return all.Between(c.listener, c.from), err
 }
 
-// tryIgnoresSYN tells whether a connection that stands ignores a SYN: it answers by an
-// ACK otherwise, and that by a RST, which resets it.
+// tryIgnoresSYN tells whether an established connection ignores a SYN. Otherwise it answers
+// with an ACK, and the RST that answers this ACK resets it.
 func tryIgnoresSYN(ctx context.Context, n node.Node) (kernel.Fact, error) {
 	c, err := connectItself(ctx, n, 0)
 	if err != nil {
@@ -110,9 +110,9 @@ func tryIgnoresSYN(ctx context.Context, n node.Node) (kernel.Fact, error) {
 	return fact, n.End(ctx, c.waiting, tcp.Abort)
 }
 
-// tryRST tells whether a RST begins a TIME_WAIT anew that tcp_rfc1337 spares. The RST
-// answers the ACK by which the TIME_WAIT rejects an older sequence number; without
-// timestamps that does nothing to its timer.
+// tryRST tells whether a RST restarts the timer of a TIME_WAIT that tcp_rfc1337 protects. The
+// RST answers the ACK with which the TIME_WAIT rejects an older sequence number; without
+// timestamps this rejection itself does not change the timer.
 func tryRST(ctx context.Context, n node.Node) (fact kernel.Fact, err error) {
 	for name, value := range map[string]string{"net.ipv4.tcp_rfc1337": "1", "net.ipv4.tcp_timestamps": "0"} {
 		was, failed := n.Sysctl(ctx, name)
@@ -142,9 +142,9 @@ func tryRST(ctx context.Context, n node.Node) (fact kernel.Fact, err error) {
 	}
 }
 
-// hitTimeWait closes the connection, the accepting side first, lets the TIME_WAIT grow
-// older, and has an older sequence number rejected by it. What it notes are the two
-// looks at the TIME_WAIT.
+// hitTimeWait closes the connection, the accepting side first, waits until the TIME_WAIT is
+// older, and sends a SYN with an older sequence number, which the TIME_WAIT rejects. It notes
+// the TIME_WAIT before and after.
 func (c itself) hitTimeWait(ctx context.Context) (seen situation.FiveTupleSeen, err error) {
 	if err := c.node.End(ctx, c.waiting, tcp.CloseNow); err != nil {
 		return seen, err

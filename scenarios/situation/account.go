@@ -11,34 +11,34 @@ import (
 	"twlab/scenarios/claim"
 )
 
-// Dispositions says what became of every SYN of a load. Each number is of evidence of its own,
-// so that nothing makes them add up but the truth; only Number is the rest of what is
-// evidence of two. None is negative.
+// Dispositions says what happened to every SYN of a load. Each number comes from its own
+// counter, so the numbers add up only if they are true. Only Number is calculated: the
+// RSTs of the clients less Clock. No number is negative.
 type Dispositions struct {
 	// Sent are all SYNs of the clients, retransmissions included.
 	Sent int64
-	// Accepted became connections of the balancer.
+	// Accepted are those that became connections at the balancer.
 	Accepted int64
-	// Gateway were dropped by the gateway, which had no port for them.
+	// Gateway are those that the gateway dropped because it had no free port.
 	Gateway int64
-	// Clock and Number were rejected by a TIME_WAIT, for the timestamp or for
+	// Clock and Number are those that a TIME_WAIT rejected, for the timestamp or for
 	// the sequence number.
 	Clock, Number int64
-	// Queue were dropped by the balancer, whose accept queue was full.
+	// Queue are those that the balancer dropped because its accept queue was full.
 	Queue int64
-	// Closed were refused by the balancer: nobody listens there.
+	// Closed are those that the balancer refused because the port has no listener.
 	Closed int64
 }
 
 // DispositionsOf reads the dispositions off the counters.
 //
-// Every reject of a TIME_WAIT is answered by an ACK, and that by the client's RST; for
-// the timestamp it has a counter as well, so that the other RSTs are for the number. Of
-// the clients' RSTs those that end connections are none of these. Where the balancer had
-// no TIME_WAIT at any time, none can have rejected anything.
+// A TIME_WAIT answers every SYN that it rejects with an ACK, and the client answers that
+// ACK with a RST. Rejects for the timestamp have a counter as well, so the other RSTs are
+// for the sequence number. RSTs with which the clients end connections do not count. If
+// the balancer had no TIME_WAIT at any time, no TIME_WAIT can have rejected anything.
 //
-// ListenOverflows counts the last ACK of a handshake too, when the queue has filled up
-// since its SYN; such an ACK shows as [Dispositions.Surplus].
+// ListenOverflows also counts the last ACK of a handshake, if the queue has become full
+// since its SYN. Such an ACK appears in [Dispositions.Surplus].
 func DispositionsOf(r load.Result) Dispositions {
 	client, gateway, balancer := r.Moved[lab.Client], r.Moved[lab.Gateway], r.Moved[lab.Balancer]
 	f := Dispositions{
@@ -46,8 +46,8 @@ func DispositionsOf(r load.Result) Dispositions {
 		Accepted: kernel.PassiveOpens.Of(balancer),
 		Gateway:  kernel.NATClashes.Of(gateway),
 		Queue:    kernel.ListenOverflows.Of(balancer),
-		// A refused attempt is over, so each had one RST; the balancer sends RSTs
-		// to others as well.
+		// A refused attempt ends at once, so each got one RST. The balancer sends
+		// other RSTs as well.
 		Closed: min(int64(r.Outcomes[tcp.Refused]), kernel.ResetsSent.Of(balancer)),
 	}
 	if !hadTimeWait(r) {
@@ -59,16 +59,16 @@ func DispositionsOf(r load.Result) Dispositions {
 	return f
 }
 
-// aborted is how many connections the clients ended by a RST. TCPAbortOnData counts
-// them (tcp_close), and with them the attempts that were given up in SYN_SENT, which
-// send none.
+// aborted is how many connections the clients ended with a RST. TCPAbortOnData counts
+// them (tcp_close). It also counts the attempts that were given up in SYN_SENT, which
+// send no RST.
 func aborted(r load.Result) int64 {
 	n := kernel.AbortedOnData.Of(r.Moved[lab.Client])
 	return max(0, n-int64(r.Outcomes[tcp.Undecided]))
 }
 
-// hadTimeWait tells whether the balancer had a TIME_WAIT at any time at which somebody
-// looked. It lasts a minute, and somebody looks in every interval.
+// hadTimeWait tells whether the balancer had a TIME_WAIT before the load or at the end of
+// any interval. A TIME_WAIT lasts a minute, so no interval misses one.
 func hadTimeWait(r load.Result) bool {
 	if r.TimeWaitBefore[lab.Balancer] > 0 {
 		return true
@@ -81,24 +81,25 @@ func hadTimeWait(r load.Result) bool {
 	return false
 }
 
-// counted is how many SYNs the account knows the disposition of.
+// counted is how many SYNs have a known disposition.
 func (f Dispositions) counted() int64 {
 	return f.Accepted + f.Gateway + f.Clock + f.Number + f.Queue + f.Closed
 }
 
-// Missing is how many SYNs no evidence accounts for, such as one that was still on its
-// way, and Surplus how much more there is evidence of than was sent, such as an ACK that
-// was taken for a SYN. One of them is 0, and Sent + Surplus is all dispositions + Missing.
+// Missing is how many SYNs have no known disposition, such as one that was still on its
+// way. Surplus is how many more dispositions than SYNs there are, because of an ACK that
+// was counted as a SYN, for example. One of the two is 0, and Sent + Surplus is the sum of
+// all dispositions + Missing.
 func (f Dispositions) Missing() int64 { return max(0, f.Sent-f.counted()) }
 
 // Surplus is explained at [Dispositions.Missing].
 func (f Dispositions) Surplus() int64 { return max(0, f.counted()-f.Sent) }
 
-// Unaccounted is how far the account is from coming out even.
+// Unaccounted is the difference between the SYNs and their dispositions.
 func (f Dispositions) Unaccounted() int64 { return f.Missing() + f.Surplus() }
 
-// Note adds the account of the load to what was seen: attempts by outcome, SYNs
-// by disposition.
+// Note adds the numbers of the load to what was seen: attempts by outcome, SYNs by
+// disposition.
 func (f Dispositions) Note(seen *claim.Seen, r load.Result) {
 	seen.Count("connected", int64(r.Outcomes[tcp.Connected]))
 	seen.Count("late", int64(r.Late))
@@ -130,28 +131,28 @@ const (
 	ByEndpoint = "endpoint"
 )
 
-// RefusedBy is the evidence that counts the refusals of one.
+// RefusedBy is the name of the evidence that counts the refusals by one of them.
 func RefusedBy(who string) string { return "refused by the " + who }
 
-// LoadEvidence is what [Dispositions.note] notes of a load.
+// LoadEvidence is what [Dispositions.Note] notes of a load.
 func LoadEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		{Name: "connected", Unit: Attempts, Means: "attempts that connected"},
-		{Name: "late", Unit: Attempts, Means: "attempts that connected, but not by their first SYN"},
+		{Name: "late", Unit: Attempts, Means: "attempts that connected, but not with their first SYN"},
 		FailedEvidence,
 		{Name: "timed out", Unit: Attempts, Means: "attempts that ended with ETIMEDOUT"},
-		{Name: "undecided", Unit: Attempts, Means: "attempts that had no outcome when our own budget ended"},
-		{Name: RefusedBy(ByClient), Unit: Attempts, Means: "attempts for which the client had no port: EADDRNOTAVAIL"},
-		{Name: RefusedBy(ByGateway), Unit: SYNs, Means: "what the gateway dropped for want of a port: insert_failed"},
-		{Name: RefusedBy(ByClock), Unit: SYNs, Means: "what a TIME_WAIT rejected for its timestamp"},
-		{Name: RefusedBy(ByNumber), Unit: SYNs, Means: "what a TIME_WAIT rejected for its sequence number: RSTs of the clients that nothing else explains"},
-		{Name: RefusedBy(ByQueue), Unit: SYNs, Means: "what the balancer dropped because its accept queue was full: ListenOverflows"},
-		{Name: RefusedBy(ByEndpoint), Unit: SYNs, Means: "what the balancer answered by a RST because nobody listens"},
-		{Name: "unaccounted", Unit: SYNs, Means: "SYNs sent less all of which it is known what became of them"},
-		{Name: "seed", Unit: "a number", Means: "what the order of the clients was drawn with", Aside: true},
+		{Name: "undecided", Unit: Attempts, Means: "attempts without a result when the driver's own time limit ended"},
+		{Name: RefusedBy(ByClient), Unit: Attempts, Means: "attempts for which the client had no free port: EADDRNOTAVAIL"},
+		{Name: RefusedBy(ByGateway), Unit: SYNs, Means: "SYNs that the gateway dropped because no port was free: insert_failed"},
+		{Name: RefusedBy(ByClock), Unit: SYNs, Means: "SYNs that a TIME_WAIT rejected for their timestamp"},
+		{Name: RefusedBy(ByNumber), Unit: SYNs, Means: "SYNs that a TIME_WAIT rejected for their sequence number: the clients' RSTs that have no other cause"},
+		{Name: RefusedBy(ByQueue), Unit: SYNs, Means: "SYNs that the balancer dropped because its accept queue was full: ListenOverflows"},
+		{Name: RefusedBy(ByEndpoint), Unit: SYNs, Means: "SYNs that the balancer answered with a RST because the port has no listener"},
+		{Name: "unaccounted", Unit: SYNs, Means: "the difference between the SYNs that were sent and the SYNs that the numbers above explain"},
+		{Name: "seed", Unit: "a number", Means: "the seed of the random order of the clients", Aside: true},
 		{Name: "latency", Unit: "text", Means: "how long the attempts took", Aside: true},
 	}
 }
 
-// LoadTimeWaits is evidence that only some loads leave.
-var LoadTimeWaits = claim.Evidence{Name: "time-waits", Unit: Sockets, Means: "TIME_WAITs that the balancer had when the last load came"}
+// LoadTimeWaits is evidence that only some families of loads note.
+var LoadTimeWaits = claim.Evidence{Name: "time-waits", Unit: Sockets, Means: "TIME_WAITs that the balancer had when the last load began"}

@@ -14,16 +14,16 @@ import (
 // invalidRatelimit is the default of net.ipv4.tcp_invalid_ratelimit.
 const invalidRatelimit = 500 * time.Millisecond
 
-// limitOver is after how long it is certainly over.
+// limitOver is the time after which the rate limit is certainly over.
 const limitOver = invalidRatelimit + TickAtMost
 
-// stands tells whether the first connection is to be there still.
+// stands tells whether the first connection must still be established.
 func (s FiveTupleRun) stands() bool { return s.Left == LeftEstablished || s.Left == LeftChallenged }
 
-// quiet waits until the balancer may challenge again. A client that leaves repair
-// mode sends a window probe before Linux 4.19, so one whose clock was steered has
-// sent some; the answer to one is an ACK of the kind that is limited in number, and
-// without this it would be a matter of luck whether the second SYN still gets one.
+// quiet waits until the balancer may send a challenge ACK again. Before Linux 4.19 a
+// client that leaves repair mode sends a window probe, so a client whose clock was set has
+// sent some. The balancer's answer to a probe counts for the same rate limit: without this
+// wait, it would be chance whether the second SYN still gets a challenge ACK.
 func (s FiveTupleRun) quiet(ctx context.Context) error {
 	packets, err := s.Lab.Packets()
 	if err != nil {
@@ -42,7 +42,7 @@ func (s FiveTupleRun) quiet(ctx context.Context) error {
 			probed = p.Time
 		}
 	}
-	if s.Clock == Equal { // which is steered for a moment after this
+	if s.Clock == Equal { // the clock was set for a moment after this
 		probed = time.Now()
 	}
 	return observe.Await(ctx, "the balancer to challenge again", func() (bool, error) {
@@ -50,8 +50,8 @@ func (s FiveTupleRun) quiet(ctx context.Context) error {
 	})
 }
 
-// knock has the second client connect, in vain: the answer is lost. What it tells is
-// when the balancer gave that, the zero time if it gave none.
+// knock makes the second client send a SYN whose answer is lost on the path. It tells
+// when the balancer answered; the zero time means that it did not.
 func (s FiveTupleRun) knock(ctx context.Context) (answered time.Time, err error) {
 	const once = " -m statistic --mode nth --every 1000 --packet 0"
 	err = s.Lab.AddRules(lab.Rule{Role: lab.Gateway, Table: "filter", Chain: "FORWARD", Spec: s.ackToClient() + once + " -j DROP"})
@@ -62,7 +62,7 @@ func (s FiveTupleRun) knock(ctx context.Context) (answered time.Time, err error)
 	if err != nil {
 		return answered, err
 	}
-	// Long enough for an answer, and less than the first repetition takes.
+	// Long enough for an answer, and shorter than the first retransmission timeout.
 	const budget = 100 * time.Millisecond
 	a := tcp.Attempt{To: s.Listener.Addr, From: s.From(), ReuseAddr: true, ISN: s.secondISN(), Budget: budget}
 	outs, err := s.Second.Attempt(ctx, []tcp.Attempt{a})
@@ -84,8 +84,8 @@ func (s FiveTupleRun) knock(ctx context.Context) (answered time.Time, err error)
 	return answered, nil
 }
 
-// limited tells whether the first SYN came while the limit was certainly in force,
-// or whether nobody answers any.
+// limited tells whether the first SYN came while the rate limit was certainly in force,
+// or whether the balancer answers no SYN at all.
 func limited(challenged time.Time, account observe.SYNAccount) bool {
 	if challenged.IsZero() {
 		return account.ACKs == 0

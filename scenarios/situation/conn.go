@@ -15,17 +15,17 @@ import (
 	"twlab/scenarios/claim"
 )
 
-// Outcome wants the outcome of the attempt that the cell is about.
+// Outcome expects an outcome of the attempt that the cell is about.
 func Outcome(v tcp.Outcome) claim.Expectation { return claim.Is("outcome", string(v)) }
 
-// TickAtMost is longer than any tick of the timestamp clock: 1 ms since Linux
-// 4.13, a jiffy before. A clock that is to be newer must have gone on.
+// TickAtMost is longer than any tick of the timestamp clock: 1 ms since Linux 4.13, a
+// jiffy before. After that time the clock shows a newer timestamp.
 const TickAtMost = 20 * time.Millisecond
 
-// AwaitFinWait2 waits until a FIN has been acknowledged. Only then may the other
-// side close: its FIN could overtake its ACK on another processor, the ACK would
-// come to a TIME_WAIT, and the RST that answers the TIME_WAIT's own ACK would end
-// it (RFC 1337).
+// AwaitFinWait2 waits until a FIN has been acknowledged. Only then may the other side
+// close. Otherwise its FIN could overtake its ACK on another processor: the ACK would
+// meet a TIME_WAIT, which answers with an ACK of its own, and the RST that answers this
+// one would end the TIME_WAIT (RFC 1337).
 func AwaitFinWait2(ctx context.Context, closed node.Node, local, remote netip.AddrPort) error {
 	return observe.Await(ctx, "the FIN of "+closed.Identity().Name+" to be acknowledged", func() (bool, error) {
 		all, err := closed.Sockets(ctx)
@@ -33,7 +33,7 @@ func AwaitFinWait2(ctx context.Context, closed node.Node, local, remote netip.Ad
 	})
 }
 
-// Connect makes one attempt that has to succeed for the situation to come about.
+// Connect makes one attempt, which must succeed, or the situation cannot be created.
 func Connect(ctx context.Context, from node.Node, a tcp.Attempt) (tcp.Result, error) {
 	outs, err := from.Attempt(ctx, []tcp.Attempt{a})
 	if err != nil {
@@ -46,13 +46,13 @@ func Connect(ctx context.Context, from node.Node, a tcp.Attempt) (tcp.Result, er
 }
 
 // arrival is how long a connection may take to come out of the accept queue before
-// somebody looks who came instead.
+// Accept checks whether another one has come instead.
 const arrival = time.Second
 
-// Accept has a listener hand out the connection that has come from peer. The client
-// must know it as connected: the balancer has at least the beginning of it then, and
-// when it has only others, the client left from another address or port than was
-// wanted, or the gateway has changed it.
+// Accept accepts the connection that has come from peer. The client must be connected
+// already, so the balancer knows the connection at least as half open. If the balancer has
+// only other connections, the client used another address or port than intended, or the
+// gateway changed it, and Accept returns an error.
 func Accept(ctx context.Context, at node.Node, listener node.Listening, peer netip.AddrPort) (tcp.Handle, error) {
 	soon, stop := context.WithTimeout(ctx, arrival)
 	defer stop()
@@ -72,8 +72,8 @@ func Accept(ctx context.Context, at node.Node, listener node.Listening, peer net
 	return at.Accept(ctx, listener.Handle, peer)
 }
 
-// CountMoves reads the counters of some nodes; the function that it returns tells
-// how they have moved since.
+// CountMoves reads the counters of some nodes. The function that it returns tells by how
+// much they have risen since.
 func CountMoves(ctx context.Context, nodes ...node.Node) (func(context.Context) ([]kernel.Counters, error), error) {
 	before, err := node.CountersOf(ctx, nodes)
 	if err != nil {
@@ -88,12 +88,12 @@ func CountMoves(ctx context.Context, nodes ...node.Node) (func(context.Context) 
 	}, nil
 }
 
-// Route is the address and port of who has connected, and of whom it has
+// Route is the two ends of a connection: the side that connected, and the side that it
 // connected to.
 type Route struct{ From, To netip.AddrPort }
 
-// Waiting are the routes whose end that was connected to, or whose beginning, is
-// in TIME_WAIT among the sockets.
+// Waiting are the routes that have a TIME_WAIT among the sockets: at the side that
+// connected (atBeginning), or at the other side.
 func Waiting(all observe.Sockets, atBeginning bool) map[Route]bool {
 	found := map[Route]bool{}
 	for _, s := range all.In(observe.TimeWait) {
@@ -106,7 +106,7 @@ func Waiting(all observe.Sockets, atBeginning bool) map[Route]bool {
 	return found
 }
 
-// HowMany tells how many of the routes are among those found.
+// HowMany tells whether all, some or none of the routes are among those found.
 func HowMany(routes, found map[Route]bool) string {
 	n := 0
 	for r := range routes {

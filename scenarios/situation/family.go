@@ -8,14 +8,14 @@ import (
 	"twlab/scenarios/claim"
 )
 
-// Family is a family with what brings its cells about.
+// Family is a family with the code that creates its cells.
 type Family struct {
 	claim.Family
 	// Topology is the lab that the cell needs, without the sysctls that are
 	// axes (see [claim.Axis].Sysctl); [Family.Lab] adds those.
 	Topology func(claim.Cell) lab.Topology
-	// Drive brings the cell about and returns what was seen. An error means
-	// that the situation did not come about, and nothing about the kernel.
+	// Drive creates the situation of the cell and returns what was seen. An error
+	// means that the situation could not be created; it says nothing about the kernel.
 	Drive func(context.Context, claim.Cell, *lab.Lab) (claim.Seen, error)
 }
 
@@ -34,9 +34,9 @@ func (f Family) Lab(c claim.Cell) lab.Topology {
 	return t
 }
 
-// Try drives a cell and returns what was seen. An error means that the situation did
-// not come about, or that the driver noted what the family does not declare; it says
-// nothing about the kernel.
+// Try drives a cell and returns what was seen. An error means that the situation could
+// not be created, or that the driver noted evidence that the family does not declare; it
+// says nothing about the kernel.
 func (f Family) Try(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
 	seen, err := f.Drive(ctx, c, l)
 	return seen, errors.Join(err, f.Undeclared(seen))

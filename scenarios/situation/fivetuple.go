@@ -13,18 +13,17 @@ import (
 	"twlab/harness/tcp"
 )
 
-// Order compares something of the second client's with the same thing of the
-// first's.
+// Order compares a value of the second client with the same value of the first one.
 type Order string
 
-// The orders. The zero value leaves it to the kernel.
+// The orders. The zero value leaves the value to the kernel.
 const (
 	AsItComes Order = ""
 	Older     Order = "older"
 	Equal     Order = "equal"
 	Newer     Order = "newer"
-	// Wrapped is newer, and the clock has passed 2^32 in between, so that the
-	// plain number is smaller.
+	// Wrapped is newer, but the clock has passed 2^32 in between, so the plain number
+	// is smaller.
 	Wrapped Order = "wrapped"
 )
 
@@ -37,12 +36,12 @@ const (
 	LeftTimeWait Left = "time-wait"
 	// LeftFinWait2: the balancer has closed, the client never did.
 	LeftFinWait2 Left = "fin-wait-2"
-	// LeftEstablished: nobody has closed.
+	// LeftEstablished: neither side has closed.
 	LeftEstablished Left = "established"
-	// LeftChallenged: nobody has closed, and the balancer has answered another SYN by
-	// a challenge ACK less than 500 ms before (tcp_invalid_ratelimit).
+	// LeftChallenged: neither side has closed, and the balancer has answered another SYN
+	// with a challenge ACK less than 500 ms before (tcp_invalid_ratelimit).
 	LeftChallenged Left = "challenged"
-	// LeftNothing: both have closed and the TIME_WAIT has run out.
+	// LeftNothing: both have closed and the TIME_WAIT has expired.
 	LeftNothing Left = "expired"
 )
 
@@ -56,40 +55,39 @@ const (
 	DropsInvalid Fault = "drops-invalid"
 	// EatsRST: RSTs of the client get lost.
 	EatsRST Fault = "eats-rst"
-	// UnNATedRST: the gateway forwards RSTs without translating them, as those
-	// do whose conntrack finds them INVALID.
+	// UnNATedRST: the gateway forwards RSTs untranslated, like a gateway whose conntrack
+	// finds them INVALID.
 	UnNATedRST Fault = "un-nated-rst"
 	// EatsACK: bare ACKs of the balancer get lost.
 	EatsACK Fault = "eats-ack"
 )
 
-// FiveTuple is the situation that the document fears: a client's connection has
-// ended, the balancer keeps something of it, and the same address and port
-// connects to the same listener once more. The balancer sees a SYN for a five-tuple
-// that it remembers.
+// FiveTuple is the situation that the document warns of: a client's connection has
+// ended, the balancer still has some state of it, and the same address and port connects
+// to the same listener again. The balancer sees a SYN for a five-tuple that it remembers.
 //
-// It needs a lab with a gateway. With a second client there, that one connects,
-// from the address and port that the gateway gave to the first; else it is the
-// same client again, after whatever it had of the first connection has gone
-// without a word.
+// It needs a lab with a gateway. If the lab has a second client, that one connects, from
+// the address and port that the gateway gave to the first one. Otherwise the same client
+// connects again; before that, its socket of the first connection is removed without a
+// segment.
 type FiveTuple struct {
 	Left Left // the zero value is LeftTimeWait
-	// Clock is the second connection's timestamp clock against what the first
-	// showed last: Older by 10000 s, Equal, Newer, or Wrapped. It means nothing
-	// when either side does without timestamps.
+	// Clock is the second connection's timestamp clock compared with the last timestamp
+	// of the first: Older by 10000 s, Equal, Newer, or Wrapped. It means nothing if
+	// timestamps are off on either side.
 	Clock Order
-	// ISN is the second connection's initial sequence number against the one
+	// ISN is the second connection's initial sequence number compared with the one
 	// that the balancer expects next on the first: Older or Newer by a million,
 	// or Equal.
 	ISN   Order
 	Fault Fault
-	// Aged is how old a TIME_WAIT must be when the second SYN comes, so that one
-	// can tell from its timer whether that was begun anew.
+	// Aged is how old a TIME_WAIT must be when the second SYN comes, so that its timer
+	// shows whether it was restarted.
 	Aged time.Duration
 }
 
-// What FiveTuple sets: the source port of both connections, and the rest when an
-// order is asked for.
+// The values that FiveTuple sets: the source port of both connections always, and the
+// others if Clock or ISN is set.
 const (
 	SourcePort uint16 = 40000
 
@@ -102,22 +100,23 @@ const (
 )
 
 var (
-	// errMissed says that the clocks did not meet at the one tick that was wanted.
+	// errMissed says that the second SYN did not leave at exactly the intended tick.
 	errMissed = errors.New("the second SYN left at another tick than wanted")
-	// errNoWrap says that the second client's clock has not begun anew yet.
+	// errNoWrap says that the second client's clock has not passed 2^32 since the first
+	// connection.
 	errNoWrap = errors.New("the second clock cannot have passed 2^32 since the first connection")
-	// errUnlimited says that the second SYN did not come within the time in which
-	// the balancer leaves challenges out.
+	// errUnlimited says that the second SYN did not come while the balancer's rate limit
+	// suppressed challenge ACKs.
 	errUnlimited = errors.New("the second SYN left too late for the rate limit")
 )
 
-// again tells whether what went wrong may go well on another port.
+// again tells whether a new try, on another port, may succeed.
 func again(err error) bool {
 	return errors.Is(err, errMissed) || errors.Is(err, errUnlimited) || errors.Is(err, ErrCut)
 }
 
-// Drive brings the situation about, lets the second client connect once, and
-// keeps that connection open.
+// Drive creates the situation, lets the second client connect once, and keeps that
+// connection open.
 func (f FiveTuple) Drive(ctx context.Context, l *lab.Lab) (FiveTupleSeen, error) {
 	clients, gateways := l.Nodes(lab.Client), l.Nodes(lab.Gateway)
 	if len(gateways) == 0 {
@@ -150,9 +149,9 @@ type FiveTupleRun struct {
 	Translate                        bool // the gateway gives all clients its own address
 	Listener                         node.Listening
 	Port                             uint16
-	ready                            time.Duration // time enough to get everything ready for an equal clock
+	ready                            time.Duration // enough time to prepare everything for an equal clock
 	tick                             time.Duration // of the second client's clock; 0 means a millisecond
-	early                            time.Duration // by how much connect is called too early, for a SYN at the right time
+	early                            time.Duration // how much earlier connect is called, so that the SYN leaves at the right time
 }
 
 func (s FiveTupleRun) drive(ctx context.Context) (seen FiveTupleSeen, err error) {
@@ -166,9 +165,9 @@ func (s FiveTupleRun) drive(ctx context.Context) (seen FiveTupleSeen, err error)
 	if s.tick, err = s.tickOfSecond(ctx); err != nil {
 		return seen, fmt.Errorf("tick of the second clock: %w", err)
 	}
-	// The exact tick can be missed, when this process is kept waiting, and a
-	// TIME_WAIT can be cut short.
-	const tries, longest = 30, 12 // less than a second, which is as far as an attempt waits for its moment
+	// The exact tick is missed when this process has to wait, and a TIME_WAIT can be cut
+	// short.
+	const tries, longest = 30, 12 // longest: less than a second, the most that an attempt waits for its moment
 	for try := range uint16(tries) {
 		s.Port = SourcePort + try
 		s.ready = time.Duration(min(try+1, longest)) * 80 * time.Millisecond
@@ -185,7 +184,7 @@ func (s FiveTupleRun) drive(ctx context.Context) (seen FiveTupleSeen, err error)
 	return seen, err
 }
 
-// Once brings the situation about on one port.
+// Once creates the situation on one port.
 func (s FiveTupleRun) Once(ctx context.Context) (seen FiveTupleSeen, err error) {
 	last, err := s.leave(ctx, &seen)
 	if err != nil {
@@ -232,7 +231,7 @@ func (s FiveTupleRun) Once(ctx context.Context) (seen FiveTupleSeen, err error) 
 	return seen, err
 }
 
-// Meet has the second client connect from the same port.
+// Meet lets the second client connect from the same port.
 func (s FiveTupleRun) Meet(ctx context.Context, notBefore time.Duration, seen *FiveTupleSeen) error {
 	count, err := CountMoves(ctx, s.Second, s.Gateway, s.Balancer)
 	if err != nil {
@@ -269,8 +268,8 @@ func (s FiveTupleRun) Meet(ctx context.Context, notBefore time.Duration, seen *F
 	return nil
 }
 
-// secondISN is chosen against the number that the balancer expects next: the
-// first client's SYN and, when it closed, its FIN count one each.
+// secondISN is chosen relative to the number that the balancer expects next: the first
+// client's SYN and, if it closed, its FIN count one each.
 func (s FiveTupleRun) secondISN() uint32 {
 	next := FirstISN + 1
 	if s.Left == LeftTimeWait || s.Left == LeftNothing {
@@ -288,7 +287,7 @@ func (s FiveTupleRun) secondISN() uint32 {
 	}
 }
 
-// From is where both connect from, outside how the balancer sees it.
+// From is the address and port from which both clients connect.
 func (s FiveTupleRun) From() netip.AddrPort {
 	return netip.AddrPortFrom(netip.IPv4Unspecified(), s.Port)
 }

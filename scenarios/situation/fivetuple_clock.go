@@ -14,9 +14,9 @@ import (
 	"twlab/harness/tcp"
 )
 
-// aim is how much earlier to try after a SYN that came so many ticks late: an emulated
-// machine takes some from connect to its SYN, and mostly as many as the last time. More
-// than a few have another reason, which is that the moment was over.
+// aim is how much earlier to call connect after a SYN that left late by so many ticks. An
+// emulated machine needs some ticks from connect to the SYN, mostly as many as the last
+// time. If it is more than a few, connect was called too late, and aim is 0.
 func aim(late int32, tick time.Duration) time.Duration {
 	const few = 10
 	if late < 0 || late > few {
@@ -25,8 +25,9 @@ func aim(late int32, tick time.Duration) time.Duration {
 	return time.Duration(late) * tick
 }
 
-// tickOfSecond is how long a tick of the second client's clock is, where that matters.
-// Before Linux 4.13 it is a jiffy: HZ is looked for among those that there are.
+// tickOfSecond is how long a tick of the second client's clock is, if that matters.
+// Before Linux 4.13 it is a jiffy: tickOfSecond measures it, and takes the nearest HZ that
+// exists.
 func (s FiveTupleRun) tickOfSecond(ctx context.Context) (tick time.Duration, err error) {
 	release, err := s.Second.Release(ctx)
 	if err != nil || s.Clock != Equal || kernel.FactsOf(release).Features[kernel.MillisecondClock] == kernel.Yes {
@@ -62,8 +63,8 @@ type shown struct {
 	tick  time.Duration
 }
 
-// ClockReading is a reading of a connection's clock and when it was taken by ours:
-// guests have no time in common.
+// ClockReading is a reading of a connection's clock, and the time of the reading by this
+// process's clock: guests have no common time.
 type ClockReading struct {
 	tcp.ClockReading
 	taken time.Time
@@ -75,8 +76,9 @@ func readClock(ctx context.Context, of node.Node, conn tcp.Handle) (ClockReading
 	return ClockReading{reading, time.Now()}, err
 }
 
-// moment is when the second client's clock says the same. A tick of a millisecond
-// begins with one; where in a jiffy the clock was read nobody knows.
+// moment is the time at which the second client's clock shows the same value. A tick of a
+// millisecond begins with a millisecond; for a jiffy it is not known how much of it had
+// passed when the clock was read.
 func (l shown) moment() time.Duration {
 	at := l.clock.At
 	if l.tick == time.Millisecond {
@@ -85,11 +87,10 @@ func (l shown) moment() time.Duration {
 	return at + time.Duration(int32(l.value-l.clock.Ticks))*l.tick
 }
 
-// secondClock finds out about the second client's clock where it cannot be told
-// from the first one's: with net.ipv4.tcp_timestamps=1 each pair of addresses,
-// and on some kernels each five-tuple, has a random offset (secure_tcp_ts_off), and
-// guests have been up for different times.
-// A connection of its own, reset at once, shows it.
+// secondClock reads the second client's clock if it cannot be derived from the first
+// one's: with net.ipv4.tcp_timestamps=1 each pair of addresses, and on some kernels each
+// five-tuple, has a random offset (secure_tcp_ts_off), and guests have different uptimes.
+// It opens a connection for this, and resets it at once.
 func (s FiveTupleRun) secondClock(ctx context.Context) (clock ClockReading, probed bool, err error) {
 	mode, err := s.Second.Sysctl(ctx, "net.ipv4.tcp_timestamps")
 	_, guests := s.Lab.Topology().Kinds[lab.Client]
@@ -100,9 +101,9 @@ func (s FiveTupleRun) secondClock(ctx context.Context) (clock ClockReading, prob
 	return clock, true, err
 }
 
-// Probe opens a connection from the second client, reads its clock and resets it,
-// and sees to it that nothing is left of it. Shared tells whether the balancer
-// agreed to timestamps.
+// Probe opens a connection from the second client, reads its clock, resets the
+// connection, and makes sure that nothing is left of it. Shared tells whether the
+// connection had timestamps.
 func (s FiveTupleRun) Probe(ctx context.Context) (clock ClockReading, shared bool, err error) {
 	out, err := Connect(ctx, s.Second, tcp.Attempt{To: s.Listener.Addr, From: s.From(), ReuseAddr: true})
 	if err != nil {
@@ -134,10 +135,10 @@ func (s FiveTupleRun) Probe(ctx context.Context) (clock ClockReading, shared boo
 	return clock, out.Timestamps, err
 }
 
-// Steer puts the first connection's clock where the second one's is older,
-// equal, newer or wrapped against it. Nobody's clock can be put back before a
-// SYN, so it is the first one's that is put forward, all the way round if need
-// be; the balancer learns it step by step.
+// Steer sets the first connection's clock so that the second one's is older, equal, newer
+// or wrapped compared with it. A clock cannot be changed before the SYN, so Steer changes
+// that of the first connection. It can only be set forward, if necessary all the way round
+// 2^32; the balancer learns the new values step by step.
 func (s FiveTupleRun) Steer(ctx context.Context, second ClockReading, first, atBalancer tcp.Handle) error {
 	var lead int64
 	tick := cmp.Or(s.tick, time.Millisecond)
@@ -189,8 +190,8 @@ func (s FiveTupleRun) Steer(ctx context.Context, second ClockReading, first, atB
 	return nil
 }
 
-// LastShown is the last timestamp with which the first connection reached the
-// balancer, or the wire to it.
+// LastShown is the last timestamp of the first connection that reached the balancer, or
+// the wire to it.
 func (s FiveTupleRun) LastShown() (value uint32, err error) {
 	packets, err := s.Lab.Packets()
 	if err != nil {
@@ -210,7 +211,7 @@ func (s FiveTupleRun) LastShown() (value uint32, err error) {
 	return value, nil
 }
 
-// CompareClocks compares as the kernel does, by the difference's sign
+// CompareClocks compares like the kernel, by the sign of the difference
 // (tcp_paws_check).
 func CompareClocks(first, second uint32) Order {
 	switch d := int32(second - first); {
@@ -225,8 +226,8 @@ func CompareClocks(first, second uint32) Order {
 	}
 }
 
-// AwaitTicks watches the clock of a connection for 200 ms and more, and tells how
-// far it goes in 100 ms.
+// AwaitTicks watches the clock of a connection for at least 200 ms, and tells how many
+// ticks it makes in 100 ms.
 func AwaitTicks(ctx context.Context, of node.Node, conn tcp.Handle, start tcp.ClockReading) (ticks int64, err error) {
 	err = observe.Await(ctx, "200 ms on the clock of the machine", func() (bool, error) {
 		now, err := of.Clock(ctx, conn)

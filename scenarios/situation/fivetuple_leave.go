@@ -11,9 +11,9 @@ import (
 	"twlab/harness/tcp"
 )
 
-// cut tells whether a RST of the first connection came to the balancer, or to the
-// wire to it, after its FIN and before the second one's SYN. It may have been on
-// its way when the TIME_WAIT was looked at.
+// cut tells whether a RST of the first connection reached the balancer, or the wire to
+// it, after the FIN and before the SYN of the second one. It may have been on its way
+// when the TIME_WAIT was looked at.
 func (s FiveTupleRun) cut() (bool, error) {
 	packets, err := s.Lab.Packets()
 	if err != nil {
@@ -36,8 +36,8 @@ func (s FiveTupleRun) cut() (bool, error) {
 	return false, nil
 }
 
-// leave has the first client connect and leaves what is wanted of that at the
-// balancer, and nothing at the gateway when another client is to come.
+// leave lets the first client connect, and leaves the wanted state of that connection at
+// the balancer. If another client comes next, it leaves no entry at the gateway.
 func (s FiveTupleRun) leave(ctx context.Context, seen *FiveTupleSeen) (last shown, err error) {
 	clock, probed, err := s.secondClock(ctx)
 	if err != nil {
@@ -55,7 +55,7 @@ func (s FiveTupleRun) leave(ctx context.Context, seen *FiveTupleSeen) (last show
 		return last, err
 	}
 	if !probed {
-		// The same offset, or none for anybody.
+		// Both clients have the same offset, or none.
 		if clock, err = readClock(ctx, s.First, seen.First.Conn); err != nil {
 			return last, err
 		}
@@ -88,7 +88,7 @@ func (s FiveTupleRun) leave(ctx context.Context, seen *FiveTupleSeen) (last show
 	return shown{known: true, value: value, clock: clock, tick: s.tick}, err
 }
 
-// end has both sides do what leaves the wanted state.
+// end closes the sides that must close to leave the wanted state.
 func (s FiveTupleRun) end(ctx context.Context, first, atBalancer tcp.Handle) error {
 	if !s.stands() {
 		if err := s.Balancer.End(ctx, atBalancer, tcp.CloseNow); err != nil {
@@ -108,9 +108,10 @@ func (s FiveTupleRun) end(ctx context.Context, first, atBalancer tcp.Handle) err
 	}
 }
 
-// vanish makes the client drop its connection without a segment. Once the balancer has
-// closed, kernels before 4.10 do not let a connection into repair mode (tcp_can_repair_sock:
-// ESTABLISHED and CLOSE only): there it is reset, and the RST does not get beyond the wire.
+// vanish makes the client drop its connection without a segment, in repair mode. Kernels
+// before 4.10 do not allow repair mode once the balancer has closed (tcp_can_repair_sock:
+// ESTABLISHED and CLOSE only): there the client resets the connection, and the gateway
+// drops the RST.
 func (s FiveTupleRun) vanish(ctx context.Context, conn tcp.Handle) error {
 	release, err := s.First.Release(ctx)
 	if err != nil {
@@ -139,10 +140,10 @@ func (s FiveTupleRun) vanish(ctx context.Context, conn tcp.Handle) error {
 	})
 }
 
-// awaitLeft waits until the balancer's socket is as wanted.
+// awaitLeft waits until the balancer's socket has the wanted state.
 func (s FiveTupleRun) awaitLeft(ctx context.Context) (left observe.Socket, err error) {
-	// To list sockets is dear: nobody looks before it can be. Equal clocks are
-	// waited for in another way.
+	// Listing sockets is expensive, so the first look is when the state is possible.
+	// Equal clocks are waited for in another way.
 	ripe := time.Now()
 	if s.Clock != Equal {
 		ripe = ripe.Add(TickAtMost)
@@ -180,8 +181,8 @@ func (s FiveTupleRun) awaitLeft(ctx context.Context) (left observe.Socket, err e
 	return left, err
 }
 
-// deleteEntry deletes the gateway's entry of the connection, as a gateway does whose conntrack
-// timeout is shorter than the balancer's 60 s. Linux's own is 120 s
+// deleteEntry deletes the gateway's entry of the connection, like a gateway whose conntrack
+// timeout is shorter than the balancer's 60 s. Linux's own timeout is 120 s
 // (nf_conntrack_tcp_timeout_time_wait).
 func (s FiveTupleRun) deleteEntry(ctx context.Context) error {
 	n, err := s.Gateway.DeleteFlows(ctx, observe.FlowMatch{Reply: observe.Tuple{Src: s.Listener.Addr, Dst: s.Outside()}})

@@ -11,7 +11,7 @@ import (
 	"twlab/scenarios/claim"
 )
 
-// Observations puts what was seen into the words of the rules.
+// Observations notes what was seen under the names that rules use.
 func (f FiveTupleSeen) Observations() claim.Seen {
 	s := claim.Seen{Moved: map[lab.Role]kernel.Counters{lab.Client: f.Client, lab.Gateway: f.Gateway, lab.Balancer: f.Balancer}}
 	s.Note("outcome", string(f.Second.Outcome))
@@ -60,13 +60,13 @@ func (f FiveTupleSeen) Observations() claim.Seen {
 	return s
 }
 
-// TimerSlack is half the age at which a TIME_WAIT is hit whose timer is looked at: as
-// far from a timer that runs on as from one that was begun anew, and ten jiffies of
-// either (see jiffyAtMost).
+// TimerSlack is half the age that a TIME_WAIT has when the second SYN meets it and its
+// timer is read. So it lies in the middle between a timer that runs on and one that was
+// restarted, ten jiffies from either (see JiffyAtMost).
 const TimerSlack = 200 * time.Millisecond
 
-// Timer says what became of the TIME_WAIT's timer: begun anew, running on, or
-// gone. A timer that runs on has lost as much as the time between the two looks.
+// Timer says what happened to the TIME_WAIT's timer: restarted ("re-armed"), running on,
+// or gone. A timer that runs on has lost as much time as passed between the two readings.
 func (f FiveTupleSeen) Timer() string {
 	switch {
 	case f.Left.Timer != observe.TimerTimeWait || f.After.Timer != observe.TimerTimeWait:
@@ -82,10 +82,10 @@ func (f FiveTupleSeen) Timer() string {
 type FiveTupleSeen struct {
 	// First and Second are the outcomes of the two attempts.
 	First, Second tcp.Result
-	// Left is the balancer's socket just before the second attempt, After what
-	// it was when that had its outcome. Each is zero when there was none.
+	// Left is the balancer's socket just before the second attempt, After the one
+	// when that attempt had its outcome. Each is zero if there was no socket.
 	Left, After observe.Socket
-	// Between is the time between the two looks.
+	// Between is the time between the two readings.
 	Between time.Duration
 	// Clocks is how the second SYN's timestamp compares with the last one that
 	// the balancer saw from the first connection; AsItComes without timestamps.
@@ -99,23 +99,23 @@ type FiveTupleSeen struct {
 	Client, Gateway, Balancer kernel.Counters
 }
 
-// TupleEvidence is what [FiveTupleSeen.observations] notes.
+// TupleEvidence is what [FiveTupleSeen.Observations] notes.
 func TupleEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		OutcomeEvidence,
 		{Name: "late ms", Unit: InMS, Means: "how long connect(2) of the second client took", Aside: true},
 		{Name: "repeated after ms", Unit: InMS, Means: "how long after its first SYN the second client sent the next one"},
-		{Name: "again after ms", Unit: InMS, Means: "how long after that it sent the third"},
+		{Name: "again after ms", Unit: InMS, Means: "how long after the second SYN it sent the third"},
 		SYNsEvidence,
 		{Name: "syn-acks", Unit: "segments", Means: "how many SYN-ACKs the balancer sent"},
 		AnswersEvidence,
 		{Name: "all syns reached", Unit: YesOrNo, Means: "whether every SYN arrived at the balancer"},
-		{Name: "reset", Unit: "reached, lost or none", Means: "what became of the RST by which the client answers an ACK that it did not expect"},
-		{Name: "clocks", Unit: "older, newer, equal, wrapped or none", Means: "the second client's timestamp against the last one that the balancer saw"},
+		{Name: "reset", Unit: "reached, lost or none", Means: "what happened to the RST with which the client answers an unexpected ACK"},
+		{Name: "clocks", Unit: "older, newer, equal, wrapped or none", Means: "the second client's timestamp compared with the last one that the balancer saw"},
 		PAWSRejectsEvidence,
-		{Name: "challenges", Unit: "segments", Means: "what the connection answered by a challenge ACK, or until 6.3 by a duplicate ACK: TCPSYNChallenge and PAWSEstab"},
-		{Name: "acks left out", Unit: "segments", Means: "ACKs that the balancer owed and left out (tcp_invalid_ratelimit): TCPACKSkipped and what follows"},
-		{Name: "left after", Unit: "a state, or nothing", Means: "what the balancer has of the first connection afterwards"},
-		{Name: "timer", Unit: "re-armed, running or gone", Means: "what became of the timer of the balancer's TIME_WAIT"},
+		{Name: "challenges", Unit: "segments", Means: "segments that the connection answered with a challenge ACK, or up to 6.3 with a duplicate ACK: TCPSYNChallenge and PAWSEstab"},
+		{Name: "acks left out", Unit: "segments", Means: "ACKs that the balancer did not send because of tcp_invalid_ratelimit: all TCPACKSkipped counters"},
+		{Name: "left after", Unit: "a state, or nothing", Means: "the state of the first connection at the balancer afterwards"},
+		{Name: "timer", Unit: "re-armed, running or gone", Means: "what happened to the timer of the balancer's TIME_WAIT"},
 	}
 }

@@ -23,7 +23,7 @@ func HasSysctl(ctx context.Context, n node.Node, name string) (kernel.Fact, erro
 	return kernel.Yes, nil
 }
 
-// What a namespace says of a sysctl.
+// The states of a sysctl in a namespace.
 const (
 	SysctlThere    = "there"
 	SysctlGone     = "gone"
@@ -33,8 +33,8 @@ const (
 	sysctlUnknown  = "unknown"
 )
 
-// SysctlState puts the answer of a sysctl into a word. An error is one that says
-// nothing about the kernel.
+// SysctlState is the state of a sysctl, from the result of reading or setting it. It
+// returns an error if the result says nothing about the kernel.
 func SysctlState(answer error) (state string, err error) {
 	for _, known := range []struct {
 		reason error
@@ -62,13 +62,13 @@ const ReuseDelay = "net.ipv4.tcp_tw_reuse_delay"
 
 // The age from which tcp_tw_reuse takes a TIME_WAIT (tcp_twsk_unique).
 const (
-	// DefaultReuseDelay is tcp_tw_reuse_delay's default, 1 s. It is the least
-	// that a TIME_WAIT waits that began with a second on Linux 4.19 to 6.13.
+	// DefaultReuseDelay is the default of tcp_tw_reuse_delay, 1 s. On Linux 4.19 to 6.13
+	// it is how long a TIME_WAIT waits if it began at the beginning of a second.
 	DefaultReuseDelay = time.Second
-	// OldReuseDelay is enough before that sysctl: up to 2 s until Linux 4.18,
-	// and up to 1 s until 6.13.
+	// OldReuseDelay is enough on kernels without that sysctl: up to 2 s is needed until
+	// Linux 4.18, and up to 1 s until 6.13.
 	OldReuseDelay = 2 * time.Second
-	// AgingSlack is more than what the socket table's timer, in jiffies of up to
-	// 10 ms, and the clock may differ by.
+	// AgingSlack is more than the possible difference between the timer in the socket
+	// table, in jiffies of up to 10 ms, and the clock.
 	AgingSlack = 100 * time.Millisecond
 )

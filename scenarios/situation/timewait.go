@@ -16,9 +16,8 @@ import (
 	"twlab/harness/tcp"
 )
 
-// TimeWaitLength is how long a socket stays in TIME_WAIT: TCP_TIMEWAIT_LEN, a
-// constant of every Linux kernel (include/net/tcp.h), which no sysctl changes but
-// tcp_tw_recycle.
+// TimeWaitLength is how long a socket stays in TIME_WAIT: TCP_TIMEWAIT_LEN, a constant
+// of every Linux kernel (include/net/tcp.h). Only the sysctl tcp_tw_recycle changes it.
 const TimeWaitLength = 60 * time.Second
 
 // The two lengths of a TIME_WAIT: always the same, or that of tcp_tw_recycle.
@@ -27,18 +26,18 @@ const (
 	RecycledTimeWait = "3.5 RTO"
 )
 
-// JiffyAtMost is how much shorter than it was set a timer may look: jiffies are
-// whole, of 10 ms at most (HZ=100), when it is set and again when it is looked at.
+// JiffyAtMost is by how much a timer may look shorter than it was set. It is rounded to
+// whole jiffies of at most 10 ms (HZ=100) twice: when it is set and when it is read.
 const JiffyAtMost = 2 * 10 * time.Millisecond
 
-// TimerExtra is how much longer than its length a timer of a socket may say that it
-// runs, on a kernel of any HZ:
+// TimerExtra is by how much a socket's timer may show more than its length, on a kernel
+// with any HZ:
 //   - before Linux 4.1, a minisocket of up to 31 slots waits for the end of one
 //     (inet_twsk_schedule): a slot is 4 s / 32 in jiffies, rounded up to a power of 2, so
 //     64 jiffies of 1/300 s, or 16 of 1/100 s (INET_TWDR_RECYCLE_TICK);
-//   - before Linux 4.8, mod_timer may put a timer off by 1/256, so that it shares its
+//   - before Linux 4.8, mod_timer may delay a timer by 1/256, so that it shares its
 //     jiffy with others (apply_slack);
-//   - later the wheel is coarser, but what a timer says is what was asked for
+//   - later the timer wheel is coarser, but a timer shows the time that was set
 //     ("timers: Switch to a non-cascading wheel").
 func TimerExtra(on kernel.Release, length time.Duration) time.Duration {
 	const slot = 64 * time.Second / 300
@@ -56,21 +55,20 @@ func TimerExtra(on kernel.Release, length time.Duration) time.Duration {
 const shortestRTO = 200 * time.Millisecond
 
 var (
-	// ErrTooLate says that too much time went by to tell one length from the other.
+	// ErrTooLate says that too much time has passed to tell one length from the other.
 	ErrTooLate = errors.New("looked too late")
-	// ErrCut says that a TIME_WAIT was ended by a RST (RFC 1337). That happens where
-	// machines are slow: the FIN is repeated, and the TIME_WAIT's second answer
-	// finds nobody any more.
+	// ErrCut says that a TIME_WAIT was ended by a RST (RFC 1337). That happens on slow
+	// machines: the FIN is retransmitted, and the TIME_WAIT's second answer meets no
+	// connection any more, so it is answered with a RST.
 	ErrCut = errors.New("the TIME_WAIT was cut short by a RST of the other side")
 )
 
-// KeepTimeWaits are the settings with which a stray RST ends no TIME_WAIT of the
-// roles, for labs in which TIME_WAITs are counted and nobody waits for the ACK of
-// each FIN (see awaitFinWait2): where links do not keep the order of packets, which
-// is so before Linux 5.13, an ACK that another processor sends, or a timer, may come
-// after the FIN that follows it, is answered by the TIME_WAIT, and the answer by a
-// RST. Kernels before 4.15 have one tcp_rfc1337 for the whole machine, which is left
-// as it is.
+// KeepTimeWaits are settings with which a stray RST ends no TIME_WAIT of the roles. They
+// are for labs that count TIME_WAITs and do not wait for the ACK of each FIN (see
+// [AwaitFinWait2]). Before Linux 5.13 links may reorder packets: an ACK that another
+// processor or a timer sends may arrive after the FIN that follows it. The TIME_WAIT
+// answers it, and this answer is answered with a RST. Kernels before 4.15 have one
+// tcp_rfc1337 for the whole machine, which is not changed.
 func KeepTimeWaits(roles ...lab.Role) (settings lab.Settings) {
 	for _, role := range roles {
 		settings = append(settings, lab.Setting{Role: role, Name: "net.ipv4.tcp_rfc1337", Value: "1", IfPresent: true})
@@ -82,11 +80,11 @@ func KeepTimeWaits(roles ...lab.Role) (settings lab.Settings) {
 type Side struct {
 	Node          node.Node
 	Conn          tcp.Handle
-	Local, Remote netip.AddrPort // as its own kernel knows them
+	Local, Remote netip.AddrPort // as its own kernel sees them
 }
 
-// Part closes the first connection at both sides, the client or the balancer
-// first, and tells how long the TIME_WAIT lasts that this leaves there.
+// Part closes the first connection at both sides, the client or the balancer first, and
+// tells how long the TIME_WAIT at that side lasts.
 func (s FiveTupleRun) Part(ctx context.Context, clientFirst bool, out tcp.Result, conn tcp.Handle) (timeWait string, err error) {
 	atBalancer := Side{Node: s.Balancer, Conn: conn, Local: s.Listener.Addr, Remote: s.Outside()}
 	atClient := Side{Node: s.First, Conn: out.Conn, Local: out.Local, Remote: s.Listener.Addr}
@@ -96,8 +94,8 @@ func (s FiveTupleRun) Part(ctx context.Context, clientFirst bool, out tcp.Result
 	return CloseInTurn(ctx, atBalancer, atClient)
 }
 
-// CloseInTurn has one side close and, when its FIN is acknowledged, the other: the
-// TIME_WAIT is at the first. It tells how long that lasts.
+// CloseInTurn closes one side and, when its FIN has been acknowledged, the other. The
+// first side then has the TIME_WAIT; CloseInTurn tells how long it lasts.
 func CloseInTurn(ctx context.Context, first, then Side) (timeWait string, err error) {
 	rto, err := first.Node.RTO(ctx, first.Conn)
 	if err != nil {
@@ -144,14 +142,14 @@ func CloseInTurn(ctx context.Context, first, then Side) (timeWait string, err er
 	if err != nil {
 		return "", err
 	}
-	// The answers to the FINs are samples for the timeout too: none of them took
-	// longer than all of this (tcp_rtt_estimator weighs them by less than 9/8).
+	// The answers to the FINs are samples for the timeout too. None of them took longer
+	// than all of this together (tcp_rtt_estimator gives them a weight below 9/8).
 	return timeWaitLength(release, left, ended, rto+(ended+last.Sub(began))*9/8)
 }
 
-// timeWaitLength tells which length a TIME_WAIT has that began at most elapsed ago
-// and still has left to run, nothing when it is over. The connection's
-// retransmission timeout was at most rto.
+// timeWaitLength tells the length of a TIME_WAIT that began at most elapsed ago and has
+// the time left still to run (0: it is over). The connection's retransmission timeout
+// was at most rto.
 func timeWaitLength(on kernel.Release, left, elapsed, rto time.Duration) (string, error) {
 	may := func(least, most time.Duration) bool {
 		return left <= most+TimerExtra(on, most) && least <= left+elapsed+JiffyAtMost

@@ -24,34 +24,35 @@ const (
 )
 
 // chanceSYNs is how many SYNs meet a TIME_WAIT. Each of them is compared with the
-// connection before: what is random there, offset or sequence number, is uniform
-// over a circle, so that these are tosses of a fair coin that have nothing to do
-// with each other. That all or none are rejected has a probability of 1 in 8 million.
+// connection before. The random value, offset or sequence number, is uniform modulo 2^32,
+// so each SYN is older with probability 1/2, independently of the others. The probability
+// that all or none are rejected is 1 in 8 million.
 const chanceSYNs = 24
 
-// Chance is the family of what nobody controls: connections that have nothing to
-// do with each other come from the same address and port within a minute, with
-// the clocks and sequence numbers that their kernels give them. How many of
-// their SYNs does the balancer reject at first?
+// Chance is the family in which the driver sets no clock and no sequence number: unrelated
+// connections come from the same address and port within a minute, with the clocks and
+// sequence numbers of their kernels. How many of their SYNs does the balancer reject at
+// first?
 func Chance() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "chance",
 			Evidence: chanceEvidence(),
-			About: fmt.Sprintf("%d connections, one after the other, come out of a gateway from the same port while the balancer has "+
-				"the one before in TIME_WAIT: how many SYNs does it reject before it lets them in? "+
-				"Bounds are such that a true claim fails once in a million cells", chanceSYNs),
+			About: fmt.Sprintf("%d connections, one after the other, come from the same port of a gateway, while the balancer still has "+
+				"the connection before in TIME_WAIT: how many of their SYNs does it reject at first? "+
+				"The bounds are chosen so that a true claim fails once in a million cells.", chanceSYNs),
 			Axes: []claim.Axis{
 				{Name: hosts, Values: []string{"many", "one"}, Product: true,
-					Means: "whether each connection comes from another client behind the gateway, or all from one client's different ports"},
+					Means: "whether each connection comes from another client behind the gateway, or all of them from different ports of one client"},
 				{Name: chanceClientTS, Values: []string{"1", "2", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the clients"},
 				{Name: chanceBalancerTS, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the balancer"},
 			},
 			Impossible: []claim.Impossible{{
-				Cells:   claim.Cells{{hosts: {"many"}, chanceClientTS: {"2"}}},
-				Because: "without offsets a clock shows the uptime, and all namespaces of one kernel have the same: that is not many hosts",
+				Cells: claim.Cells{{hosts: {"many"}, chanceClientTS: {"2"}}},
+				Because: "without offsets a clock shows the uptime, and all namespaces of one kernel have the same uptime, so they are not like many " +
+					"hosts",
 			}},
 			Rules: chanceRules(),
 		},
@@ -60,8 +61,8 @@ func Chance() situation.Family {
 	}
 }
 
-// chanceRules are in this order: one host by its clock, many by theirs, anybody by
-// the sequence number.
+// chanceRules are in this order: one host, by its clock; many hosts, by their clocks; any
+// host, by the sequence number.
 func chanceRules() []claim.Rule {
 	timestamps := claim.Where{chanceBalancerTS: {"1"}, chanceClientTS: {"1", "2"}}
 	tosses := claim.About("rejected", chanceSYNs, 0.5)
@@ -76,19 +77,19 @@ func chanceRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "chance-one-host-one-clock", Cells: claim.Cells{timestamps}.And(claim.Where{hosts: {"one"}, chanceClientTS: {"2"}}), Want: none,
-			Because: "with tcp_timestamps=2 a host has one clock for all its connections, which only goes forward",
+			Because: "with tcp_timestamps=2 a host has one clock for all its connections, and it only moves forward",
 			Source:  "secure_tcp_ts_off is not used; Documentation/networking/ip-sysctl.rst",
 		},
 		{
 			Name: "chance-one-host-one-offset", Cells: claim.Cells{timestamps}.And(claim.Where{hosts: {"one"}}),
 			Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)}, Want: none,
-			Because: "the random offset is the same for all connections between two addresses, so the clock only goes forward",
+			Because: "the random offset is the same for all connections between two addresses, so the clock only moves forward",
 			Source:  "commit 28ee1b746f49, secure_seq: downgrade to per-host timestamp offsets",
 		},
 		{
 			Name: "chance-one-host-many-offsets", Cells: claim.Cells{timestamps}.And(claim.Where{hosts: {"one"}}), Want: claim.With(some, byClock),
-			Because: "the random offset depends on the client's port, so even a single host behind a gateway looks like many: " +
-				"each SYN is older by the toss of a coin",
+			Because: "the random offset depends on the client's port, so even a single host behind a gateway looks like many hosts: the timestamp " +
+				"of each SYN is older with probability 1/2",
 			Source: "commit 165573e41f2f, tcp: secure_seq: add back ports to TS offset",
 		},
 		{
@@ -98,13 +99,13 @@ func chanceRules() []claim.Rule {
 		},
 		{
 			Name: "chance-many-hosts", Cells: claim.Cells{timestamps}, Want: claim.With(some, byClock),
-			Because: "every host has its own clock: each SYN is older by the toss of a coin",
+			Because: "every host has its own clock, so the timestamp of each SYN is older with probability 1/2",
 			Source:  "RFC 7323 section 5.4; tcp_timewait_state_process",
 		},
 		{
 			Name: "chance-by-number", Cells: claim.Cells{{}}, Want: claim.With(some, claim.Exactly("paws rejects", 0)),
-			Because: "without timestamps the initial sequence number decides, and between different addresses or ports that is " +
-				"random too: to turn timestamps off replaces one coin by another",
+			Because: "without timestamps the initial sequence number decides. Between different addresses or ports it is random too, so turning " +
+				"timestamps off only replaces one random choice by another",
 			Source: "RFC 6528, secure_tcp_seq; tcp_timewait_state_process",
 		},
 	}
@@ -161,8 +162,8 @@ func driveChance(ctx context.Context, _ claim.Cell, l *lab.Lab) (seen claim.Seen
 	return seen, nil
 }
 
-// giveAway has the balancer close first and deletes the gateway's entry of the
-// connection, so that the next one gets its port.
+// giveAway closes the connection, at the balancer first, and deletes the gateway's entry, so
+// that the next connection gets the port.
 func giveAway(ctx context.Context, client node.Node, conn tcp.Handle, gateway, balancer node.Node, listener node.Listening) error {
 	outside := netip.AddrPortFrom(gateway.Identity().Addr, situation.SourcePort)
 	accepted, err := situation.Accept(ctx, balancer, listener, outside)
@@ -196,7 +197,7 @@ func giveAway(ctx context.Context, client node.Node, conn tcp.Handle, gateway, b
 // chanceEvidence is what [driveChance] notes.
 func chanceEvidence() []claim.Evidence {
 	return []claim.Evidence{
-		{Name: "rejected", Unit: "connections", Means: "connections that wanted more than one SYN"},
+		{Name: "rejected", Unit: "connections", Means: "connections that needed more than one SYN"},
 		situation.FailedEvidence,
 		situation.PAWSRejectsEvidence,
 	}

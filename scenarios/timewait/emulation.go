@@ -11,17 +11,17 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// Emulation lets the running kernel stand in for kernels that had tcp_tw_recycle.
-// What is seen in its cells is the emulation's doing: it counts for no kernel, and
-// is marked wherever it shows ([Family.Emulated], [Result.Emulated]).
+// Emulation makes the running kernel behave like kernels that had tcp_tw_recycle. What is
+// seen in its cells comes from the emulation: it proves nothing about any kernel, and is
+// marked in every result ([claim.Family].Emulated, [claim.Result].Emulated).
 type Emulation struct {
-	// Of names the kernels that it stands in for.
+	// Of names the kernels that it emulates.
 	Of     string
 	Config recycle.Config
 }
 
-// Emulations are those that there are. The later ones are tried only where they
-// differ from the first.
+// Emulations are all emulations. The later ones are tried only in cells in which they
+// differ from the first one.
 func Emulations() []Emulation {
 	return []Emulation{
 		{Of: "Linux 3.17 to 4.11", Config: recycle.Config{Strict: true}},
@@ -36,7 +36,7 @@ func (e Emulation) Family() situation.Family {
 	return f
 }
 
-// Kernels are the kernels whose rules the emulation goes by: the running ones, as if
+// Kernels are the kernels whose rules the emulation must follow: the running ones, as if
 // client and balancer had tcp_tw_recycle.
 func (e Emulation) Kernels(running claim.Kernels) claim.Kernels {
 	strict := kernel.No
@@ -53,8 +53,8 @@ func (e Emulation) Kernels(running claim.Kernels) claim.Kernels {
 	return all
 }
 
-// Needed tells whether client and balancer run on kernels from which the feature is gone,
-// so that there is something to emulate.
+// Needed tells whether client and balancer run on kernels without the feature, so that
+// there is something to emulate.
 func (e Emulation) Needed(running claim.Kernels) bool {
 	return claim.Lacks(lab.Client, kernel.PassivePAWS).Holds(running) && claim.Lacks(lab.Balancer, kernel.PassivePAWS).Holds(running)
 }

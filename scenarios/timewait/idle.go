@@ -28,23 +28,23 @@ const (
 	putBack      = "put-back"
 )
 
-// Idle is the family of the document's 24 days: what an older timestamp is worth
-// when nothing was heard for long.
+// Idle is the family of the document's 24 days: whether an older timestamp is still
+// rejected after a long idle time.
 func Idle() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "idle",
 			Evidence: idleEvidence(),
-			About: "A connection is idle for long, and then a segment comes whose timestamp is older than the last one: " +
-				"is it still rejected? And what is left of a TIME_WAIT by then?",
+			About: "A connection is idle for a long time, and then a segment comes whose timestamp is older than the last one: is it still " +
+				"rejected? And is anything left of a TIME_WAIT by then?",
 			Axes: []claim.Axis{
-				{Name: idle, Values: []string{short, hour, days}, Product: true, Means: "for how long nothing is sent"},
+				{Name: idle, Values: []string{short, hour, days}, Product: true, Means: "how long no segment is sent"},
 				{Name: idleClock, Values: []string{putBack, honest}, Product: true,
-					Means: "whether the client's clock is put back behind what it has shown, or has gone on by itself"},
-				{Name: idleState, Values: []string{established, idleTimeWait}, Means: "what the balancer has of the connection in the beginning"},
+					Means: "whether the client's clock is set back behind its last timestamp, or has just run on"},
+				{Name: idleState, Values: []string{established, idleTimeWait}, Means: "what the balancer has of the connection at the beginning"},
 			},
 			Impossible: []claim.Impossible{
-				{Cells: claim.Cells{{idleState: {idleTimeWait}, idleClock: {putBack}}}, Because: "a new connection of the same host goes by its uptime, which nobody can put back"},
+				{Cells: claim.Cells{{idleState: {idleTimeWait}, idleClock: {putBack}}}, Because: "a new connection takes its timestamps from the uptime of the host, which cannot be set back"},
 			},
 			Waits: []claim.Wait{
 				{Cells: claim.Cells{{idle: {days}}}, About: 25 * 24 * time.Hour},
@@ -58,8 +58,8 @@ func Idle() situation.Family {
 	}
 }
 
-// idleRules are in this order: what is left of a TIME_WAIT; what an honest clock does to
-// a connection; what one that was put back does.
+// idleRules are in this order: what is left of a TIME_WAIT; a clock that has just run on; a
+// clock that was set back.
 func idleRules() []claim.Rule {
 	accepted := func(looks string) []claim.Expectation {
 		return []claim.Expectation{
@@ -73,37 +73,38 @@ func idleRules() []claim.Rule {
 		{
 			Name: "idle-time-wait-gone", Cells: claim.Cells{{idleState: {idleTimeWait}}},
 			Want:    []claim.Expectation{claim.Is("left", "nothing"), situation.Outcome(tcp.Connected), claim.Exactly("syns", 1)},
-			Because: "a TIME_WAIT lives for 60 s, so that the clause about 24 days, which it has like every connection, never matters for it",
+			Because: "a TIME_WAIT lasts only 60 s, so the clause about 24 days, which applies to it as to every connection, never matters for it",
 			Source:  "TCP_TIMEWAIT_LEN; tcp_paws_reject in tcp_timewait_state_process",
 		},
 		{
 			Name: "idle-wrapped", Cells: claim.Cells{{idleClock: {honest}, idle: {days}}}, Kernels: []claim.Condition{claim.Has(lab.Client, kernel.MillisecondClock)},
 			Want: accepted("older"),
-			Because: "after 24.8 days of 1 ms ticks the sign of the difference has turned and an honest timestamp looks older: " +
-				"this is what the clause is for, and by it the segment is accepted",
+			Because: "after 24.8 days of 1 ms ticks the sign of the difference has changed, so a correct timestamp looks older. The clause about " +
+				"24 days exists for this case, and because of it the segment is accepted",
 			Source: source + ": TCP_PAWS_24DAYS, or since 6.7 TCP_PAWS_WRAP",
 		},
 		{
 			Name: "idle-newer", Cells: claim.Cells{{idleClock: {honest}}}, Want: accepted("newer"),
-			Because: "the clock has gone on, and a newer timestamp is what PAWS wants",
+			Because: "the clock has advanced, and PAWS accepts a newer timestamp",
 			Source:  source,
 		},
 		{
 			Name: "idle-24-days", Cells: backAfter(days), Want: accepted("older"),
-			Because: "24 days after the last segment any timestamp is accepted: what is remembered may be from before the clock's last turn",
+			Because: "24 days after the last segment any timestamp is accepted, because the clock may have wrapped since the remembered timestamp",
 			Source:  source + ": TCP_PAWS_24DAYS, or since 6.7 TCP_PAWS_WRAP",
 		},
 		{
 			Name: "idle-2147-s", Cells: backAfter(hour), Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TimestampExpiresSooner)},
-			Want:    accepted("older"),
-			Because: "since Linux 6.7 it is 2147 s, because a clock of 1 us would turn in that time; and so for clocks of 1 ms as well",
-			Source:  source + ": TCP_PAWS_WRAP",
+			Want: accepted("older"),
+			Because: "since Linux 6.7 the limit is 2147 s, because with a clock of 1 us the sign of the difference changes in that time; the limit " +
+				"is the same for clocks of 1 ms",
+			Source: source + ": TCP_PAWS_WRAP",
 		},
 		{
 			Name: "idle-rejected", Cells: backAfter(short, hour),
 			Want: []claim.Expectation{claim.Is("segment", "rejected"), claim.Is("looks", "older"), claim.Is("left", string(observe.Established)), claim.AtLeast("balancer TcpExt.PAWSEstab", 2),
 				claim.Rises(lab.Client, "Tcp.RetransSegs")},
-			Because: "an older timestamp on a connection is rejected (PAWS), and so is every repetition: the data never arrives",
+			Because: "on a connection, a segment with an older timestamp is rejected (PAWS), and so is every retransmission: the data never arrives",
 			Source:  source,
 		},
 	}

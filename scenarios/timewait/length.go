@@ -23,23 +23,22 @@ const (
 	late         = "end"
 )
 
-// Length is the family of how long TIME_WAIT lasts, and whether tcp_fin_timeout
-// has a say in it.
+// Length is the family of how long TIME_WAIT lasts, and whether tcp_fin_timeout changes
+// it.
 func Length() situation.Family {
 	return situation.Family{
 		Family: claim.Family{
 			Name:     "length",
 			Evidence: lengthEvidence(),
-			About: "A connection is closed, and tcp_fin_timeout has some value: " +
-				"how long does the socket that closed first stay in TIME_WAIT?",
+			About:    "A connection is closed while tcp_fin_timeout has some value: how long does the socket that closed first stay in TIME_WAIT?",
 			Axes: []claim.Axis{
 				{Name: fin, Values: []string{"60", "1", "5", "120"}, Product: true,
 					Means: "tcp_fin_timeout of the side that closes first, in seconds"},
-				{Name: lengthCloser, Values: []string{lengthClient, lengthLB}, Product: true, Means: "who closes first"},
+				{Name: lengthCloser, Values: []string{lengthClient, lengthLB}, Product: true, Means: "which side closes first"},
 				{Name: ts, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: "net.ipv4.tcp_timestamps"},
 					Means: "tcp_timestamps of the client: whether the connection has timestamps"},
 				{Name: look, Values: []string{early, late},
-					Means: "whether the kernel's own timer is read when TIME_WAIT begins, or its end is waited for"},
+					Means: "whether the driver reads the kernel's timer when TIME_WAIT begins, or waits for its end"},
 			},
 			Waits: []claim.Wait{{Cells: claim.Cells{{look: {late}}}, About: situation.TimeWaitLength}},
 			Rules: lengthRules(),
@@ -49,10 +48,10 @@ func Length() situation.Family {
 	}
 }
 
-// lengthRules are about the end first, and then about the timer as it begins, a rule for
-// each tcp_fin_timeout.
+// lengthRules are about the end of TIME_WAIT first, and then about the timer at its
+// beginning, with a rule for each tcp_fin_timeout.
 func lengthRules() []claim.Rule {
-	// The one constant, and what changes beside it.
+	// TIME_WAIT is constant; FIN_WAIT2 changes.
 	lasts := func(half, halfLasts string) []claim.Expectation {
 		return []claim.Expectation{
 			claim.Is("time-wait", "60 s"), claim.Is("fin-wait-2 lasts", halfLasts), claim.Is("fin-wait-2", half),
@@ -72,39 +71,38 @@ func lengthRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "length-over-port-free", Cells: claim.Cells{{look: {late}, lengthCloser: {lengthClient}}},
-			Want: over(string(tcp.NoPort)),
-			Because: "the client's only port is taken until its TIME_WAIT has run for 60 s, whatever tcp_fin_timeout says, " +
-				"and free from then on",
-			Source: constant + ", __inet_check_established",
+			Want:    over(string(tcp.NoPort)),
+			Because: "the client's only port is taken until its TIME_WAIT has lasted 60 s, whatever tcp_fin_timeout says, and is free after that",
+			Source:  constant + ", __inet_check_established",
 		},
 		{
 			Name: "length-over", Cells: claim.Cells{{look: {late}, lengthCloser: {lengthLB}}}, Want: over("not tried"),
-			Because: "the balancer's TIME_WAIT has run for 60 s, whatever tcp_fin_timeout says, and the five-tuple is new again",
+			Because: "the balancer's TIME_WAIT has lasted 60 s, whatever tcp_fin_timeout says, and the five-tuple is free again",
 			Source:  constant,
 		},
 		{
 			Name: "length-fin-timeout-60", Cells: claim.Cells{{fin: {"60"}}},
 			Want:    lasts(minisocket, "60 s"),
-			Because: "both are 60 s by default, which is why tcp_fin_timeout is taken for the length of TIME_WAIT",
+			Because: "both last 60 s by default, which is why tcp_fin_timeout is mistaken for the length of TIME_WAIT",
 			Source:  "TCP_TIMEWAIT_LEN and TCP_FIN_TIMEOUT, include/net/tcp.h",
 		},
 		{
 			Name: "length-fin-timeout-1", Cells: claim.Cells{{fin: {"1"}}},
 			Want:    lasts(minisocket, "1 s"),
-			Because: "tcp_fin_timeout=1 shortens FIN_WAIT2 of a socket that nobody owns to 1 s; TIME_WAIT is a constant",
+			Because: "tcp_fin_timeout=1 shortens FIN_WAIT2 of an orphaned socket to 1 s; the length of TIME_WAIT is a constant",
 			Source:  constant + ", tcp_fin_time; rounded up to a slot (inet_twsk_schedule before Linux 4.1)",
 		},
 		{
 			Name: "length-fin-timeout-5", Cells: claim.Cells{{fin: {"5"}}},
 			Want:    lasts(minisocket, "5 s"),
-			Because: "tcp_fin_timeout=5 shortens FIN_WAIT2 of a socket that nobody owns to 5 s; TIME_WAIT is a constant",
+			Because: "tcp_fin_timeout=5 shortens FIN_WAIT2 of an orphaned socket to 5 s; the length of TIME_WAIT is a constant",
 			Source:  constant + ", tcp_fin_time; rounded up to a slot (inet_twsk_schedule before Linux 4.1)",
 		},
 		{
 			Name: "length-fin-timeout-120", Cells: claim.Cells{{fin: {"120"}}},
 			Want: lasts("full socket", "60 s"),
-			Because: "tcp_fin_timeout=120 does not lengthen TIME_WAIT; what it has above 60 s FIN_WAIT2 spends as a full socket, " +
-				"whose timer says 120 s - 60 s, before a minisocket takes the other 60 s",
+			Because: "tcp_fin_timeout=120 does not lengthen TIME_WAIT. FIN_WAIT2 spends the time above 60 s as a full socket, whose timer shows " +
+				"120 s - 60 s; a minisocket then takes the other 60 s",
 			Source: constant + "; tcp_rcv_state_process: tmo > TCP_TIMEWAIT_LEN; up to 1/256 more before Linux 4.8 (apply_slack)",
 		},
 	}
@@ -117,7 +115,7 @@ func lengthTopology(c claim.Cell) lab.Topology {
 	}
 	t := lab.Topology{Clients: 1, Sysctls: lab.On(role, "net.ipv4.tcp_fin_timeout="+c.Value(fin))}
 	if c.Is(look, late) {
-		// One port, so that it is the same one that is wanted again.
+		// One port, so that the next connection needs the same one.
 		t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.ip_local_port_range=40000 40000", "net.ipv4.tcp_tw_reuse=0")
 	}
 	return t

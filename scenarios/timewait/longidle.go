@@ -15,14 +15,14 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// longIdle is a connection on which nothing is sent for long.
+// longIdle is a connection on which nothing is sent for a long time.
 type longIdle struct {
 	client, balancer node.Node
 	idle             time.Duration
-	putBack          bool // the client's clock, before it sends again
+	putBack          bool // set the client's clock back before it sends again
 }
 
-// open connects, and has one byte sent, whose timestamp the balancer remembers.
+// open connects and sends one byte, whose timestamp the balancer remembers.
 func (s longIdle) open(ctx context.Context, from netip.AddrPort) (out tcp.Result, conn tcp.Handle, err error) {
 	listener, err := s.balancer.Listen(ctx, tcp.ListenSpec{})
 	if err != nil {
@@ -142,8 +142,8 @@ func (s longIdle) noteLeft(ctx context.Context, from netip.AddrPort, seen *claim
 	return nil
 }
 
-// timeWait leaves a TIME_WAIT at the balancer, and has the client come back from
-// the same port.
+// timeWait leaves a TIME_WAIT at the balancer, waits, and connects again from the same
+// port.
 func (s longIdle) timeWait(ctx context.Context) (seen claim.Seen, err error) {
 	from := netip.AddrPortFrom(netip.IPv4Unspecified(), situation.SourcePort)
 	out, conn, err := s.open(ctx, from)
@@ -179,9 +179,9 @@ func (s longIdle) timeWait(ctx context.Context) (seen claim.Seen, err error) {
 // idleEvidence is what [longIdle] notes.
 func idleEvidence() []claim.Evidence {
 	return []claim.Evidence{
-		{Name: "segment", Unit: "accepted or rejected", Means: "what the balancer did with the segment after the silence"},
-		{Name: "looks", Unit: "older or newer", Means: "that segment's timestamp against the last one, by the sign of the difference"},
-		{Name: "left", Unit: "a state, or nothing", Means: "what the balancer had of the connection when the silence was over"},
+		{Name: "segment", Unit: "accepted or rejected", Means: "what the balancer did with the segment after the idle time"},
+		{Name: "looks", Unit: "older or newer", Means: "that segment's timestamp compared with the last one, by the sign of the difference"},
+		{Name: "left", Unit: "a state, or nothing", Means: "what the balancer had of the connection at the end of the idle time"},
 		situation.OutcomeEvidence, situation.SYNsEvidence,
 	}
 }

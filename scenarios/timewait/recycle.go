@@ -31,8 +31,8 @@ const (
 	firstOnly       = "first-only"
 )
 
-// Recycle is the family of tcp_tw_recycle: who can set it, how long TIME_WAIT
-// lasts then, and whom the balancer turns away.
+// Recycle is the family of tcp_tw_recycle: on which kernels it can be set, how long
+// TIME_WAIT lasts then, and which clients cannot connect.
 func Recycle() situation.Family { return recycleFamily(nil) }
 
 // recycleFamily is that family with the sysctl, or with an emulation in its place.
@@ -41,13 +41,13 @@ func recycleFamily(emulate *recycle.Config) situation.Family {
 		Family: claim.Family{
 			Name:     "recycle",
 			Evidence: sameAddressEvidence(),
-			About: "tcp_tw_recycle is set, a connection ends, and the same address connects from another port: " +
-				"is that possible at all, how long is TIME_WAIT, and does the client get in?",
+			About: "tcp_tw_recycle is set, a connection ends, and the same address connects from another port: can tcp_tw_recycle be set at all, " +
+				"how long does TIME_WAIT last, and does the client connect?",
 			Axes:    recycleAxes(),
 			Crossed: [][]string{{recycleRole, recycleCloser}, {recyclePath, gap}},
 			Impossible: []claim.Impossible{
-				{Cells: claim.Cells{{recycleClientTS: {"0", firstOnly}, recycleClock: {"older"}}}, Because: "a SYN without timestamp has no clock that could be older"},
-				{Cells: claim.Cells{{recycleBalancerTS: {"0"}, recycleClock: {"older"}}}, Because: "a balancer without timestamps has been shown no clock to be older than"},
+				{Cells: claim.Cells{{recycleClientTS: {"0", firstOnly}, recycleClock: {"older"}}}, Because: "a SYN without a timestamp has no clock that could be older"},
+				{Cells: claim.Cells{{recycleBalancerTS: {"0"}, recycleClock: {"older"}}}, Because: "a balancer without timestamps has seen no timestamp that another one could be older than"},
 			},
 			Waits: []claim.Wait{{Cells: claim.Cells{{gap: {outside}}}, About: situation.TimeWaitLength}},
 			Rules: slices.Concat(
@@ -66,25 +66,25 @@ func recycleFamily(emulate *recycle.Config) situation.Family {
 
 func recycleAxes() []claim.Axis {
 	return []claim.Axis{
-		{Name: recycleSysctl, Values: []string{"1", "0", "untouched"}, Product: true, Means: "tcp_tw_recycle"},
+		{Name: recycleSysctl, Values: []string{"1", "0", "untouched"}, Product: true, Means: "the value of tcp_tw_recycle, or that the cell leaves it alone"},
 		{Name: recycleClientTS, Values: []string{"1", "0", firstOnly}, Product: true,
-			Means: "tcp_timestamps of the clients; or the first connection has them, and the second SYN does not"},
+			Means: "tcp_timestamps of the clients; first-only: the first connection has timestamps, and the second SYN has none"},
 		{Name: recycleBalancerTS, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 		{Name: recycleClock, Values: []string{"older", "newer"}, Product: true,
-			Means: "the second connection's timestamp against the last one of the first"},
-		{Name: recycleRole, Values: []string{recycleBalancer, recycleClient}, Means: "who sets tcp_tw_recycle"},
-		{Name: recycleCloser, Values: []string{recycleLB, recycleClient}, Means: "who closes the first connection first"},
+			Means: "the second connection's timestamp compared with the last one of the first"},
+		{Name: recycleRole, Values: []string{recycleBalancer, recycleClient}, Means: "which side sets tcp_tw_recycle"},
+		{Name: recycleCloser, Values: []string{recycleLB, recycleClient}, Means: "which side closes the first connection first"},
 		{Name: recyclePath, Values: []string{"nat", "direct"},
-			Means: "whether another client behind the same address comes next, or the same one"},
-		{Name: gap, Values: []string{"inside", outside}, Means: "whether it comes within 60 s"},
+			Means: "whether another client behind the same address connects next, or the same client"},
+		{Name: gap, Values: []string{"inside", outside}, Means: "whether it connects within 60 s or later"},
 	}
 }
 
 // recycleSet says that tcp_tw_recycle could be set.
 const recycleSet = "set"
 
-// recycleAccepted is what is to be seen where the second connection gets in.
+// recycleAccepted is what every cell expects in which the second connection succeeds.
 func recycleAccepted(state, timeWait string) []claim.Expectation {
 	return []claim.Expectation{
 		claim.Is("tcp_tw_recycle", state), situation.Outcome(tcp.Connected), claim.Is("answers", "SYN-ACK"), claim.Exactly("passive rejects", 0),
@@ -92,19 +92,19 @@ func recycleAccepted(state, timeWait string) []claim.Expectation {
 	}
 }
 
-// recycleUntouchedRules are about a tcp_tw_recycle that nobody has set.
+// recycleUntouchedRules are about a tcp_tw_recycle that was not set.
 func recycleUntouchedRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "recycle-untouched", Cells: claim.Cells{{recycleSysctl: {"untouched"}}}, Want: recycleAccepted("untouched", situation.FullTimeWait),
-			Because: "nobody has set tcp_tw_recycle, and off is the default of every kernel that has it: TIME_WAIT lasts 60 s, " +
-				"and a SYN from another port of the same address may have any timestamp",
+			Because: "tcp_tw_recycle was not set, and it is off by default in every kernel that has it: TIME_WAIT lasts 60 s, and a SYN from " +
+				"another port of the same address may have any timestamp",
 			Source: "tcp_time_wait; tcp_timewait_state_process looks at its own five-tuple only",
 		},
 	}
 }
 
-// recycleSysctlRules are about who cannot set tcp_tw_recycle, or sets it to 0.
+// recycleSysctlRules are about a tcp_tw_recycle that cannot be set, or is set to 0.
 func recycleSysctlRules(who string, role lab.Role) []claim.Rule {
 	its := claim.Where{recycleRole: {who}}
 	return []claim.Rule{
@@ -112,22 +112,21 @@ func recycleSysctlRules(who string, role lab.Role) []claim.Rule {
 			Name: "recycle-gone-" + who, Cells: claim.Cells{its},
 			Kernels: []claim.Condition{claim.Lacks(role, kernel.TwRecycle), claim.Lacks(role, kernel.PassivePAWS)},
 			Want:    append(recycleAccepted(situation.SysctlGone, situation.FullTimeWait), claim.Is("passive counter", "none")),
-			Because: "tcp_tw_recycle is no more since Linux 4.12, nor is its counter: " +
-				"it cannot be set, shortens nothing, and drops nothing",
-			Source: "commit 4396e46187ca, tcp: remove tcp_tw_recycle",
+			Because: "Linux 4.12 removed tcp_tw_recycle and its counter: it cannot be set, shortens nothing, and drops nothing",
+			Source:  "commit 4396e46187ca, tcp: remove tcp_tw_recycle",
 		},
 		{
 			Name: "recycle-not-here-" + who, Cells: claim.Cells{its},
 			Kernels: []claim.Condition{claim.Lacks(role, kernel.TwRecycle), claim.Has(role, kernel.PassivePAWS)},
 			Want:    append(recycleAccepted(situation.SysctlNotHere, situation.FullTimeWait), claim.Is("passive counter", "there")),
-			Because: "from Linux 3.5 to 4.10 only the first network namespace of a machine shows tcp_tw_recycle",
+			Because: "from Linux 3.5 to 4.10 only the initial network namespace of a machine shows tcp_tw_recycle",
 			Source:  "net/ipv4/sysctl_net_ipv4.c: register_net_sysctl(&init_net); commit 1946e672c173",
 		},
 		{
 			Name: "recycle-off-" + who, Cells: claim.Cells{its}.And(claim.Where{recycleSysctl: {"0"}}),
 			Kernels: []claim.Condition{claim.Has(role, kernel.TwRecycle)},
 			Want:    recycleAccepted(recycleSet, situation.FullTimeWait),
-			Because: "tcp_tw_recycle=0 remembers no address, and TIME_WAIT lasts 60 s",
+			Because: "with tcp_tw_recycle=0 no address is remembered, and TIME_WAIT lasts 60 s",
 			Source:  "tcp_time_wait: recycle_ok",
 		},
 	}
@@ -136,11 +135,11 @@ func recycleSysctlRules(who string, role lab.Role) []claim.Rule {
 // recycleMemoryRules are about a balancer that remembers the address.
 func recycleMemoryRules() []claim.Rule {
 	const source = "tcp_v4_conn_request, tcp_conn_request, tcp_peer_is_proven before commit 4396e46187ca"
-	// The balancer has closed first a connection with timestamps, so that it
-	// remembers the last one of that address.
+	// The balancer has closed a connection with timestamps first, so it remembers the
+	// last timestamp of that address.
 	remembers := claim.Where{recycleRole: {recycleBalancer}, recycleCloser: {recycleLB}, recycleSysctl: {"1"}, recycleClientTS: {"1", firstOnly}, recycleBalancerTS: {"1"}}
 	inside := claim.Where{gap: {"inside"}}
-	dropped := []claim.Expectation{ // the SYN and its repetitions within 3 s, after 1 s and, since Linux 6.5, after 2 s
+	dropped := []claim.Expectation{ // the SYN and its retransmissions within 3 s: after 1 s and, since Linux 6.5, after 2 s
 		claim.Is("tcp_tw_recycle", recycleSet), situation.Outcome(tcp.TimedOut), claim.Exactly("syn-acks", 0), claim.Between("syns", 2, 3), claim.Is("all syns reached", "yes"),
 		claim.Between("passive rejects", 2, 3), claim.Is("reset", "none"), claim.Stays(lab.Gateway, "Conntrack.insert_failed"), claim.Is("time-wait", situation.RecycledTimeWait),
 	}
@@ -149,8 +148,8 @@ func recycleMemoryRules() []claim.Rule {
 		{
 			Name: "recycle-older-dropped", Cells: claim.Cells{remembers}.And(inside).And(claim.Where{recycleClock: {"older"}}),
 			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TwRecycle)}, Want: dropped,
-			Because: "the balancer remembers the last timestamp of the address for 60 s after a connection that it closed first, " +
-				"and drops every SYN from there that is older by more than one tick, without a word: whoever shares the address waits in vain",
+			Because: "for 60 s after a connection that it closed first, the balancer remembers the last timestamp of the address. It silently " +
+				"drops every SYN from that address that is older by more than one tick, so other clients behind the address cannot connect",
 			Source: source,
 		},
 		{
@@ -163,14 +162,14 @@ func recycleMemoryRules() []claim.Rule {
 			Name: "recycle-forgotten", Cells: claim.Cells{remembers}.And(claim.Where{gap: {outside}}),
 			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TwRecycle)},
 			Want:    recycleAccepted(recycleSet, situation.RecycledTimeWait),
-			Because: "60 s after the last connection the address is forgotten (TCP_PAWS_MSL)",
+			Because: "60 s after the last connection the balancer forgets the address (TCP_PAWS_MSL)",
 			Source:  source,
 		},
 		{
 			Name: "recycle-newer", Cells: claim.Cells{remembers}, Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TwRecycle)},
 			Want: recycleAccepted(recycleSet, situation.RecycledTimeWait),
-			Because: "a newer timestamp passes, and before Linux 3.17 a SYN without one as well; " +
-				"the balancer's TIME_WAIT lasts for 3.5 retransmission timeouts only",
+			Because: "a SYN with a newer timestamp is accepted, and before Linux 3.17 also a SYN without one; the balancer's TIME_WAIT lasts only " +
+				"3.5 retransmission timeouts",
 			Source: source + "; tcp_time_wait",
 		},
 	}
@@ -184,9 +183,8 @@ func recycleClientRules() []claim.Rule {
 			Cells:   claim.Cells{{recycleRole: {recycleClient}, recycleCloser: {recycleClient}, recycleSysctl: {"1"}, recycleClientTS: {"1", firstOnly}, recycleBalancerTS: {"1"}}},
 			Kernels: []claim.Condition{claim.Has(lab.Client, kernel.TwRecycle)},
 			Want:    recycleAccepted(recycleSet, situation.RecycledTimeWait),
-			Because: "a client with tcp_tw_recycle keeps its own TIME_WAITs for 3.5 retransmission timeouts only, " +
-				"if the connection had timestamps",
-			Source: "tcp_time_wait: tw_timeout = rto",
+			Because: "a client with tcp_tw_recycle keeps its own TIME_WAITs for only 3.5 retransmission timeouts, if the connection had timestamps",
+			Source:  "tcp_time_wait: tw_timeout = rto",
 		},
 	}
 }
@@ -196,10 +194,9 @@ func recycleUselessRules(who string, role lab.Role) []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "recycle-useless-" + who, Cells: claim.Cells{{recycleRole: {who}}}, Kernels: []claim.Condition{claim.Has(role, kernel.TwRecycle)},
-			Want: recycleAccepted(recycleSet, situation.FullTimeWait),
-			Because: "without timestamps, or when the other side has closed first, tcp_tw_recycle neither shortens TIME_WAIT " +
-				"nor remembers the address",
-			Source: "tcp_time_wait: tw_recycle && ts_recent_stamp",
+			Want:    recycleAccepted(recycleSet, situation.FullTimeWait),
+			Because: "without timestamps, or if the other side closed first, tcp_tw_recycle neither shortens TIME_WAIT nor remembers the address",
+			Source:  "tcp_time_wait: tw_recycle && ts_recent_stamp",
 		},
 	}
 }
@@ -208,7 +205,7 @@ func recycleTopology(c claim.Cell) lab.Topology {
 	t := lab.Topology{
 		Clients: 1, Names: []string{"phone-a"},
 		Gateway: lab.GatewaySpec{Kind: lab.Routed},
-		// Few retries: a client that is shut out gives up after 3 s.
+		// Few retries, so that a client that cannot connect gives up after 3 s.
 		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=1"),
 	}
 	if c.Is(recycleClientTS, "0") {

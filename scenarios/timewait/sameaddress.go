@@ -17,32 +17,31 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// sameAddress is the situation that tcp_tw_recycle is about: a connection has
-// ended, and the same address connects again, from another port, so that no
-// TIME_WAIT is met. With a second client behind the same MASQUERADE that is the
-// one that comes again.
+// sameAddress is the situation that tcp_tw_recycle is about: a connection has ended, and
+// the same address connects again from another port, so that its SYN meets no TIME_WAIT.
+// If there is a second client behind the same MASQUERADE gateway, that one connects.
 type sameAddress struct {
-	// Recycle is what tcp_tw_recycle is set to on the nodes of Role, if they
-	// have it, or "untouched".
+	// Recycle is the value of tcp_tw_recycle on the nodes of Role, if they have it, or
+	// "untouched".
 	Recycle string
 	Role    lab.Role
 	// ClientCloses: the client closes the first connection first.
 	ClientCloses bool
-	// Clock is the second connection's timestamp clock against what the first
-	// showed last: Older or Newer by 10000 s. It means nothing when either side
-	// does without timestamps.
+	// Clock is the second connection's timestamp clock compared with the last timestamp of
+	// the first: Older or Newer by 10000 s. It means nothing if timestamps are off on
+	// either side.
 	Clock situation.Order
 	// SecondNoTimestamps: the second SYN has no timestamps.
 	SecondNoTimestamps bool
-	// Outside: it comes when the 60 s are over for which an address is
-	// remembered (TCP_PAWS_MSL).
+	// Outside: it comes after the 60 s for which an address is remembered
+	// (TCP_PAWS_MSL).
 	Outside bool
-	// Emulate, when it is set, stands in for the sysctl.
+	// Emulate, if it is set, replaces the sysctl by an emulation.
 	Emulate *recycle.Config
 }
 
-// Drive sets the sysctl, brings the situation about, and lets the second client
-// connect once. Where the sysctl cannot be set, the cell goes on without it.
+// Drive sets the sysctl, creates the situation, and lets the second client connect once. If
+// the sysctl cannot be set, the cell continues without it.
 func (s sameAddress) Drive(ctx context.Context, l *lab.Lab) (claim.Seen, error) {
 	state, standIns, err := s.setRecycle(ctx, l)
 	if err != nil {
@@ -111,8 +110,8 @@ func (s sameAddress) connection(l *lab.Lab, client node.Node, port uint16) situa
 	}
 }
 
-// setRecycle sets the sysctl on the nodes of the role, or lets the emulation stand in for
-// it there, and says how that went.
+// setRecycle sets the sysctl on the nodes of the role, or starts the emulation there, and
+// returns what came of it.
 func (s sameAddress) setRecycle(ctx context.Context, l *lab.Lab) (state string, standing standIns, err error) {
 	if s.Recycle == "untouched" {
 		return s.Recycle, nil, nil
@@ -127,7 +126,7 @@ func (s sameAddress) setRecycle(ctx context.Context, l *lab.Lab) (state string, 
 			state = situation.SysctlThere
 			standing[name], err = recycle.Attach(ctx, l, name, *s.Emulate)
 		default:
-			state = situation.SysctlThere // and off, which takes no emulation
+			state = situation.SysctlThere // and off, which needs no emulation
 		}
 		if err != nil {
 			return "", nil, err
@@ -154,8 +153,8 @@ func (s standIns) drops() (sum uint64, err error) {
 	return sum, nil
 }
 
-// shorten waits, when an emulation at the node is to take the TIME_WAIT away before its
-// time, until that has happened, and tells what became of its length.
+// shorten returns the length of the TIME_WAIT. If an emulation runs at the node, it first
+// waits until the emulation has removed the TIME_WAIT early, or has decided to leave it.
 func (s standIns) shorten(ctx context.Context, at node.Node, local, remote netip.AddrPort, length string) (string, error) {
 	e, stands := s[at.Identity().Name]
 	if !stands {
@@ -176,9 +175,9 @@ func (s standIns) shorten(ctx context.Context, at node.Node, local, remote netip
 	return length, err
 }
 
-// leave has the first client connect, puts its clock where the second one's is
-// older or newer, and closes the connection. It tells how long the TIME_WAIT
-// lasts that this leaves, and the last timestamp that the balancer saw.
+// leave lets the first client connect, sets its clock so that the second one's is older or
+// newer, and closes the connection. It tells how long the TIME_WAIT lasts, and the last
+// timestamp that the balancer saw.
 func (s sameAddress) leave(ctx context.Context, first, second situation.FiveTupleRun, standing standIns) (timeWait string, last *uint32, err error) {
 	clock, shared, err := second.Probe(ctx)
 	if err != nil {
@@ -212,7 +211,7 @@ func (s sameAddress) leave(ctx context.Context, first, second situation.FiveTupl
 	return timeWait, &value, err
 }
 
-// pause waits until the address is forgotten, if it is to be.
+// pause waits until the address is forgotten, if the cell needs that.
 func (s sameAddress) pause(ctx context.Context) error {
 	if !s.Outside {
 		return nil
@@ -222,7 +221,7 @@ func (s sameAddress) pause(ctx context.Context) error {
 	return observe.Await(ctx, "the end of 60 s", func() (bool, error) { return !time.Now().Before(until), nil })
 }
 
-// judgeClocks notes what was seen, and says whether the clocks were as wanted.
+// judgeClocks notes what was seen, and returns an error if the clocks are not as wanted.
 func (s sameAddress) judgeClocks(met situation.FiveTupleSeen, last *uint32) (claim.Seen, error) {
 	if last == nil || s.SecondNoTimestamps {
 		return met.Observations(), nil
@@ -240,8 +239,8 @@ func (s sameAddress) judgeClocks(met situation.FiveTupleSeen, last *uint32) (cla
 	return met.Observations(), nil
 }
 
-// sameAddressEvidence is what [sameAddress.Drive] notes: of the second connection the
-// same as family tuple, and what became of the sysctl.
+// sameAddressEvidence is what [sameAddress.Drive] notes: the same about the second connection
+// as family tuple, and what happened to the sysctl.
 func sameAddressEvidence() []claim.Evidence {
 	return append(situation.TupleEvidence(), situation.RecycleEvidence, situation.TimeWaitEvidence, situation.PassiveRejectsEvidence,
 		claim.Evidence{

@@ -21,7 +21,7 @@ type sides struct {
 	listener         node.Listening
 }
 
-// lasts says how long the closer's timer lasts, which was set since it began.
+// lasts tells the length of the closer's timer, which was set after began.
 func (e sides) lasts(ctx context.Context, left observe.Socket, began time.Time) (string, error) {
 	elapsed := time.Since(began)
 	release, err := e.closer().Release(ctx)
@@ -43,8 +43,8 @@ func (e sides) other() node.Node {
 	return e.client
 }
 
-// sidesConn is one connection: the closer's socket with its two addresses, and the
-// other side's.
+// sidesConn is one connection: the closer's socket with its two addresses, and the other
+// side's socket.
 type sidesConn struct {
 	mine, theirs  tcp.Handle
 	local, remote netip.AddrPort
@@ -155,7 +155,7 @@ func (e sides) end(ctx context.Context) (seen claim.Seen, err error) {
 	return seen, nil
 }
 
-// outcomeNow is what comes of a connection now. It is reset at once.
+// outcomeNow is the outcome of one more connection. It is reset at once.
 func (e sides) outcomeNow(ctx context.Context) (string, error) {
 	outs, err := e.client.Attempt(ctx, []tcp.Attempt{{To: e.listener.Addr, Ending: tcp.Abort}})
 	if err != nil {
@@ -164,8 +164,8 @@ func (e sides) outcomeNow(ctx context.Context) (string, error) {
 	return string(outs[0].Outcome), nil
 }
 
-// timeWait has both sides close a connection and notes what the closer has of it
-// then, and what the other side has.
+// timeWait closes a connection at both sides, and notes what the closer and the other side
+// have of it then.
 func (e sides) timeWait(ctx context.Context, seen *claim.Seen) (sidesConn, error) {
 	closed, err := e.open(ctx)
 	if err != nil {
@@ -203,9 +203,8 @@ func (e sides) await(ctx context.Context, of sidesConn, state observe.State) (le
 	return left, err
 }
 
-// notePeer notes what the other side has of a connection that both have closed:
-// its last ACK has brought the closer into TIME_WAIT, the closer's last ACK takes
-// it out of LAST_ACK.
+// notePeer notes what the other side has of a connection that both sides have closed. The
+// closer's last ACK takes it out of LAST_ACK.
 func (e sides) notePeer(ctx context.Context, of sidesConn, seen *claim.Seen) error {
 	peer := "nothing"
 	err := observe.Await(ctx, "the other side to get the last ACK", func() (bool, error) {
@@ -221,9 +220,9 @@ func (e sides) notePeer(ctx context.Context, of sidesConn, seen *claim.Seen) err
 	return err
 }
 
-// lasting tells which of the lengths that a TIME_WAIT or FIN_WAIT2 may have here
-// a timer of the kernel has, that was set at most elapsed ago and still has left to
-// run. It is left itself when none fits.
+// lasting tells the length of a kernel timer of a TIME_WAIT or FIN_WAIT2 that was set at
+// most elapsed ago and still has left to run. If none of the possible lengths fits, the
+// result is left itself.
 func lasting(on kernel.Release, left, elapsed time.Duration) string {
 	for _, length := range []time.Duration{time.Second, 5 * time.Second, situation.TimeWaitLength, 120 * time.Second} {
 		if left <= length+situation.TimerExtra(on, length) && length <= left+elapsed+situation.JiffyAtMost {
@@ -233,10 +232,10 @@ func lasting(on kernel.Release, left, elapsed time.Duration) string {
 	return left.String()
 }
 
-// goneAfter tells whether a TIME_WAIT that was there for still and more, and gone after
-// gone, can have lasted for 60 s. A timer fires up to 1/8 late since Linux 4.8 (timer
-// wheel). Before 4.1 eight slots of 1/8 are one for all, and the first of them may be
-// almost over (inet_twsk_schedule: INET_TWDR_TWKILL_SLOTS).
+// goneAfter tells whether a TIME_WAIT that still existed after still, and was gone after
+// gone, can have lasted 60 s. Since Linux 4.8 a timer fires up to 1/8 late (timer wheel).
+// Before 4.1 all TIME_WAITs share eight slots of 1/8, and the first slot may be almost over
+// when a TIME_WAIT begins (inet_twsk_schedule: INET_TWDR_TWKILL_SLOTS).
 func goneAfter(on kernel.Release, still, gone time.Duration) string {
 	least, most := situation.TimeWaitLength-situation.JiffyAtMost, situation.TimeWaitLength+situation.JiffyAtMost
 	switch {
@@ -255,14 +254,14 @@ func goneAfter(on kernel.Release, still, gone time.Duration) string {
 func lengthEvidence() []claim.Evidence {
 	return []claim.Evidence{
 		situation.TimeWaitEvidence,
-		{Name: "at the end", Unit: "gone, or not waited for", Means: "what became of the TIME_WAIT"},
-		{Name: "fin-wait-2", Unit: "full socket or minisocket", Means: "what the side that closed first has in FIN_WAIT2"},
-		{Name: "fin-wait-2 lasts", Unit: "a length", Means: "how long FIN_WAIT2 lasts, by the timer that the kernel has set"},
-		{Name: "peer", Unit: "a state, or nothing", Means: "what the other side has of the connection when both have closed"},
-		{Name: "outcome before", Unit: situation.AnOutcome, Means: "what an attempt from the client's only port gave during TIME_WAIT"},
-		{Name: "gone after", Unit: "a length", Means: "after how long the TIME_WAIT was gone, when nobody looked for its timer"},
-		{Name: "outcome afterwards", Unit: situation.AnOutcome, Means: "what an attempt from the client's only port gave after it"},
-		{Name: "time-waits counted", Unit: situation.Sockets, Means: "TIME_WAITs by the counters of the side that closed first: TW and TWKilled"},
+		{Name: "at the end", Unit: "gone, or not waited for", Means: "whether the TIME_WAIT was gone at the end"},
+		{Name: "fin-wait-2", Unit: "full socket or minisocket", Means: "which kind of socket the side that closed first has in FIN_WAIT2"},
+		{Name: "fin-wait-2 lasts", Unit: "a length", Means: "how long FIN_WAIT2 lasts, read from the kernel's timer"},
+		{Name: "peer", Unit: "a state, or nothing", Means: "what the other side still has of the connection when both sides have closed"},
+		{Name: "outcome before", Unit: situation.AnOutcome, Means: "the result of an attempt from the client's only port during TIME_WAIT"},
+		{Name: "gone after", Unit: "a length", Means: "after how long the TIME_WAIT was gone, measured without its timer"},
+		{Name: "outcome afterwards", Unit: situation.AnOutcome, Means: "the result of an attempt from the client's only port after TIME_WAIT"},
+		{Name: "time-waits counted", Unit: situation.Sockets, Means: "TIME_WAITs according to the counters of the side that closed first: TW and TWKilled"},
 		{Name: "ports taken over", Unit: situation.Sockets, Means: "TIME_WAITs whose port the client took over: TWRecycled"},
 	}
 }

@@ -18,16 +18,15 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// twoAges is the situation of two clients behind one address that have been up
-// for different times: one connects, the other tries to. The clocks are as they
-// are.
+// twoAges is the situation of two clients with different uptimes behind one address: one
+// connects, and the other one tries to. No clock is changed.
 type twoAges struct {
 	situation.FiveTupleRun
 	// SameTuple: each try is from the first client's port, whose connection is in
-	// TIME_WAIT at the balancer. Otherwise all ports are others, and the first
-	// client keeps connecting while the second tries.
+	// TIME_WAIT at the balancer. Otherwise each try is from another port, and the first
+	// client keeps connecting while the second one tries.
 	SameTuple bool
-	// Recycle is what tcp_tw_recycle of the balancer is set to then.
+	// Recycle is the value of the balancer's tcp_tw_recycle in that case.
 	Recycle string
 	// ClientCloses: the first client closes its connections first.
 	ClientCloses bool
@@ -38,13 +37,13 @@ type twoAges struct {
 // secondTry is one try of the second client.
 type secondTry struct {
 	situation.FiveTupleSeen
-	// withTimestamps says that both clients have shown a timestamp, so that Behind means
-	// something: from other ports, the second one's last SYN against the first
-	// one's last FIN before that.
+	// withTimestamps says that both clients have sent a timestamp, so that Behind means
+	// something. With other ports, it compares the second client's last SYN with the first
+	// client's last FIN before it.
 	withTimestamps bool
 }
 
-// secondPort is the first port of the second client where the first has others.
+// secondPort is the second client's first port, if it does not use the first client's.
 const secondPort uint16 = 50000
 
 // pace is how long the first client waits between two connections.
@@ -97,8 +96,8 @@ func (s twoAges) drive(ctx context.Context) (seen claim.Seen, err error) {
 	return seen, nil
 }
 
-// sameTuples has the second client try again and again, each time from a port
-// that the first one has just used. A TIME_WAIT that was cut short is no try.
+// sameTuples lets the second client try again and again, each time from a port that the
+// first one has just used. If a TIME_WAIT was cut short, that is not a try.
 func (s twoAges) sameTuples(ctx context.Context) (tries []secondTry, err error) {
 	s.Port = situation.SourcePort
 	for cut := 0; len(tries) < s.Tries; s.Port++ {
@@ -120,8 +119,8 @@ func (s twoAges) sameTuples(ctx context.Context) (tries []secondTry, err error) 
 	return tries, nil
 }
 
-// otherPorts has the second client try while the first one keeps connecting, and
-// tells how long a TIME_WAIT of the first one's lasts.
+// otherPorts lets the second client try while the first one keeps connecting, and tells how
+// long the TIME_WAIT of the first client's first connection lasts.
 func (s twoAges) otherPorts(ctx context.Context) (tries []secondTry, timeWait string, err error) {
 	if timeWait, err = s.visit(ctx, 0); err != nil {
 		return nil, "", fmt.Errorf("first connection: %w", err)
@@ -141,7 +140,7 @@ func (s twoAges) otherPorts(ctx context.Context) (tries []secondTry, timeWait st
 	return tries, timeWait, errors.Join(err, visits.Wait())
 }
 
-// keepVisiting has the first client connect until going ends.
+// keepVisiting lets the first client connect until going ends.
 func (s twoAges) keepVisiting(ctx, going context.Context) error {
 	for i := uint16(1); ; i++ {
 		until := time.Now().Add(pace)
@@ -152,7 +151,7 @@ func (s twoAges) keepVisiting(ctx, going context.Context) error {
 		if err == nil {
 			_, err = s.visit(ctx, i)
 		}
-		if err != nil && !errors.Is(err, situation.ErrCut) { // which is when the address has been remembered
+		if err != nil && !errors.Is(err, situation.ErrCut) { // ErrCut: the address is remembered already
 			return fmt.Errorf("connection %d of the first client: %w", i+1, err)
 		}
 	}
@@ -172,8 +171,8 @@ func (s twoAges) visit(ctx context.Context, number uint16) (timeWait string, err
 	return s.Part(ctx, s.ClientCloses, out, conn)
 }
 
-// try is one try of the second client, from a port of its own. A connection is
-// reset at once, which nobody remembers.
+// try is one try of the second client, from its own port. A connection is reset at once, so
+// that no address is remembered because of it.
 func (s twoAges) try(ctx context.Context, number uint16) (t secondTry, err error) {
 	earlier, err := s.Lab.Packets()
 	if err != nil {
@@ -200,8 +199,8 @@ func (s twoAges) try(ctx context.Context, number uint16) (t secondTry, err error
 	return t, nil
 }
 
-// lastFIN is the timestamp of the first client's last FIN that reached the
-// balancer, or the wire to it: when the TIME_WAIT begins, that is remembered.
+// lastFIN is the timestamp of the first client's last FIN that reached the balancer, or the
+// wire to it. The balancer remembers it when the TIME_WAIT begins.
 func (s twoAges) lastFIN(packets []observe.Packet) (value uint32, found bool) {
 	path := s.Lab.Path(s.First.Identity().Name)
 	point := cmp.Or(path.Server, path.Gateway)
@@ -214,8 +213,8 @@ func (s twoAges) lastFIN(packets []observe.Packet) (value uint32, found bool) {
 	return value, found
 }
 
-// afterwards has the second client try, when the first has stopped, until it gets
-// in, and notes why it does.
+// afterwards lets the second client try, after the first one has stopped, until it
+// connects, and notes why it does.
 func (s twoAges) afterwards(ctx context.Context, seen *claim.Seen) error {
 	began := time.Now()
 	for i := uint16(s.Tries); ; i++ {

@@ -8,8 +8,8 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// tickOfPAWS is by how many ticks a SYN may be older than what is remembered of
-// its address: TCP_PAWS_WINDOW.
+// tickOfPAWS is by how many ticks a SYN may be older than the remembered timestamp of its
+// address: TCP_PAWS_WINDOW.
 const tickOfPAWS = 1
 
 // clocks compares the second client's timestamp with the first one's.
@@ -24,7 +24,8 @@ func (t secondTry) clocks() string {
 	}
 }
 
-// summary says what was the same in all tries, and lists what was not.
+// summary notes each value once if it was the same in all tries, and otherwise lists all
+// values.
 func summary(tries []secondTry) (seen claim.Seen) {
 	common := func(what string, of func(secondTry) string) {
 		var all []string
@@ -54,17 +55,17 @@ func summary(tries []secondTry) (seen claim.Seen) {
 	return seen
 }
 
-// twoAgesEvidence is what [twoAges.Drive] notes of all tries of the second client.
+// twoAgesEvidence is what [twoAges.drive] notes of all tries of the second client.
 func twoAgesEvidence() []claim.Evidence {
 	own := []claim.Evidence{
 		situation.RecycleEvidence, situation.TimeWaitEvidence, situation.PassiveRejectsEvidence,
-		{Name: "tried s", Unit: "s", Means: "for how long the second client has tried"},
+		{Name: "tried s", Unit: "s", Means: "for how long the second client tried"},
 		{Name: "soonest ms", Unit: situation.InMS, Means: "how long the shortest connect(2) of all tries took"},
 		{Name: "latest ms", Unit: situation.InMS, Means: "how long the longest connect(2) of all tries took"},
-		{Name: "ticks behind", Unit: "ticks", Means: "by how much the last SYN's timestamp was older than what the balancer remembered", Aside: true},
-		{Name: "afterwards", Unit: situation.AnOutcome, Means: "what the second client's attempt gave when the first one had stopped"},
-		{Name: "let in because", Unit: "caught up, forgotten or nothing", Means: "why it got in: its clock had caught up, or 60 s had passed"},
-		{Name: "silence s", Unit: "s", Means: "how long after the first client's last connection that was", Aside: true},
+		{Name: "ticks behind", Unit: "ticks", Means: "by how many ticks the last SYN's timestamp was older than the one that the balancer remembered", Aside: true},
+		{Name: "afterwards", Unit: situation.AnOutcome, Means: "the result of the second client's attempt after the first client had stopped"},
+		{Name: "let in because", Unit: "caught up, forgotten or nothing", Means: "why the second client could connect then: its clock had caught up, or 60 s had passed"},
+		{Name: "silence s", Unit: "s", Means: "how long after the first client's last connection the second client connected", Aside: true},
 	}
 	same := slices.DeleteFunc(situation.TupleEvidence(), func(e claim.Evidence) bool {
 		return !slices.Contains([]string{"outcome", "answers", "all syns reached", "reset", "clocks", "syn-acks", "paws rejects"}, e.Name)

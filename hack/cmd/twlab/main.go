@@ -1,5 +1,5 @@
-// Command twlab is the program of this repository: every subcommand says by --help what it
-// does. hack/twlab builds it when it is older than the tree, and runs it.
+// Command twlab is the program of this repository; --help of each subcommand says what it
+// does. hack/twlab builds it if it is older than the tree, and runs it.
 package main
 
 import (
@@ -30,10 +30,10 @@ import (
 	"twlab/hack/internal/cli"
 )
 
-const about = `What the real kernel does with connections around NAT, TIME_WAIT and load balancers: in
-private network namespaces, touching nothing of this machine's network.
+const about = `Shows what the real kernel does with connections around NAT, TIME_WAIT and load balancers.
+It works in private network namespaces, and does not touch this machine's network.
 
-In the repository it is called hack/twlab, and twlab e2e is hack/e2e.`
+In the repository, hack/twlab runs it, and hack/e2e runs twlab e2e.`
 
 func main() {
 	if code, isInit := confined.Init(); isInit {
@@ -45,8 +45,8 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// widenPath adds where iptables and haproxy are, which Debian keeps out of an ordinary
-// user's PATH. hack/twlab has it so too, and where Go is.
+// widenPath adds the directories of iptables and haproxy, which Debian keeps out of an
+// ordinary user's PATH. hack/twlab does the same, and adds the directory of Go.
 func widenPath() error {
 	path := filepath.SplitList(os.Getenv("PATH"))
 	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
@@ -61,7 +61,7 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) (sta
 	root := program()
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	// As Ginkgo and Go's tools have it, with one dash.
+	// With one dash, like Ginkgo and the tools of Go.
 	if i := slices.Index(arguments, "-help"); i >= 0 && !slices.Contains(arguments[:i], "--") {
 		arguments = slices.Clone(arguments)
 		arguments[i] = "--help"
@@ -81,7 +81,7 @@ func run(ctx context.Context, arguments []string, stdout, stderr io.Writer) (sta
 func program() *cobra.Command {
 	root := cli.Group(&cobra.Command{
 		Use:   "twlab",
-		Short: "What the real kernel does with connections around NAT, TIME_WAIT and load balancers",
+		Short: "Show what the real kernel does with connections around NAT, TIME_WAIT and load balancers",
 		Long:  about,
 		Example: `  twlab doctor
   twlab load --clients 2 --profile gcp --rate 8 --for 30s

@@ -1,5 +1,5 @@
-// Package ask is the subcommand that runs cells of somebody's own, and says what the kernel did
-// beside what the rules predict.
+// Package ask is the subcommand that runs a user's own cells, and compares what the kernel did
+// with what the rules predict.
 package ask
 
 import (
@@ -14,9 +14,9 @@ import (
 
 const usage = `usage: twlab ask FILE [flags of hack/e2e]
 
-Runs cells of your own, as FILE describes them in YAML: what happens with your sysctls, does
-any claim cover them, and which rule says so? What a cell leaves out has its usual value,
-which scenarios/CLAIMS.md lists first:
+Runs your own cells, which FILE describes in YAML. It shows what happens with your sysctls,
+and which rule predicts it, if any. Axes that a cell leaves out have their usual value, the
+first one in scenarios/CLAIMS.md:
 
   - name: our balancer, two phones behind one address
     family: tuple
@@ -24,21 +24,21 @@ which scenarios/CLAIMS.md lists first:
     sysctls:
       balancer: {net.ipv4.tcp_rfc1337: 1}
 
-Prints, for each, what the kernel did beside what the rule predicts, the rule's reason and
-every counter that moved. hack/e2e --cell FILE is the same.
+For each cell it prints what the kernel did and what the rule predicts, the reason of the
+rule, and every counter that changed. hack/e2e --cell FILE does the same.
 
   twlab ask phones.yaml
   twlab ask phones.yaml --kernel all=debian-6.1 --virtual-time
   twlab ask phones.yaml --output-dir /tmp/phones
 
-Results and exit status are as those of hack/e2e.
+Results and exit status are those of hack/e2e.
 `
 
 // Command is the subcommand.
 func Command() *cobra.Command {
 	return e2e.Like(&cobra.Command{
 		Use:   "ask FILE [flags of hack/e2e]",
-		Short: "Run cells of your own, and say which rules cover them",
+		Short: "Run your own cells, and say which rules cover them",
 	}, usage, func(c *cobra.Command, words []string) error {
 		r, err := request(words)
 		if err != nil {
@@ -48,7 +48,7 @@ func Command() *cobra.Command {
 	})
 }
 
-// request is the run of the suite that the words ask for. The file stands first.
+// request is the run of the suite that the words ask for. The file is the first word.
 func request(words []string) (e2e.Request, error) {
 	file, flags := "", words
 	if len(words) > 0 && !strings.HasPrefix(words[0], "-") {
@@ -59,7 +59,7 @@ func request(words []string) (e2e.Request, error) {
 			break
 		}
 		if name, _, _ := strings.Cut(strings.TrimLeft(f, "-"), "="); strings.HasPrefix(f, "-") && name == "cell" {
-			return e2e.Request{}, cli.Usage(fmt.Errorf("--cell means nothing here: the file stands first"))
+			return e2e.Request{}, cli.Usage(fmt.Errorf("--cell means nothing here: give the file as the first word"))
 		}
 	}
 	if file != "" {
@@ -67,7 +67,7 @@ func request(words []string) (e2e.Request, error) {
 	}
 	r, err := e2e.Parse(flags, nil)
 	if err == nil && file == "" {
-		err = cli.Usage(fmt.Errorf("which file? it stands first"))
+		err = cli.Usage(fmt.Errorf("which file? give it as the first word"))
 	}
 	return r, err
 }

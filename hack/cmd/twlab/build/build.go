@@ -1,4 +1,4 @@
-// Package build is the subcommand behind hack/build: it leaves static programs that run on a
+// Package build is the subcommand behind hack/build: it builds static programs that run on a
 // Linux machine without Go.
 package build
 
@@ -17,26 +17,26 @@ import (
 	"twlab/hack/internal/kit"
 )
 
-const about = `Leaves in DIR (default: .out/build in the repository) static programs that run on a Linux
-machine of this architecture without Go, and without this repository:
+const about = `Builds static programs into DIR (default: .out/build in the repository). They run on a Linux
+machine of this architecture without Go and without this repository:
 
-  twlab          all subcommands: twlab e2e is hack/e2e
+  twlab          all subcommands; twlab e2e is the same as hack/e2e
   e2e.test       the compiled suite, which twlab runs
-  ginkgo         Ginkgo, which runs it side by side
-  agent-*        /init of machines with another kernel
-  SHA256SUMS     of all of these: twlab refuses what is not of one build with itself, and,
-                 inside a repository, what was built from other sources
+  ginkgo         Ginkgo, which runs specs of the suite in parallel
+  agent-*        /init of guests with another kernel
+  SHA256SUMS     of all these programs: twlab refuses programs of another build and, inside
+                 a repository, programs that were built from other sources
 
-Where there is no Go, hack/twlab and hack/e2e take the programs in .out/build.
-The machine needs what hack/bootstrap installs, Go apart: twlab doctor looks for it.
+If there is no Go, hack/twlab and hack/e2e use the programs in .out/build.
+The machine needs what hack/bootstrap installs, except Go; twlab doctor checks this.
 
-Exit status: 0 when all was built, 1 when not, 2 for bad usage.`
+Exit status: 0 if everything was built, 1 if not, 2 for wrong usage.`
 
 // Command is the subcommand.
 func Command() *cobra.Command {
 	return &cobra.Command{
 		Use:   "build [DIR]",
-		Short: "Leave static programs that run on a machine without Go",
+		Short: "Build static programs that run on a machine without Go",
 		Long:  about,
 		Example: `  hack/build
   hack/build /tmp/twlab && scp -r /tmp/twlab elsewhere: && ssh elsewhere twlab/twlab e2e`,

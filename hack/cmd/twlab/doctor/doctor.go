@@ -1,5 +1,5 @@
-// Package doctor is the subcommand that says what this machine offers, and what each thing
-// that is missing costs.
+// Package doctor is the subcommand that says what this machine offers, and what does not work
+// without the things that are missing.
 package doctor
 
 import (
@@ -18,18 +18,19 @@ import (
 	"twlab/hack/internal/kit"
 )
 
-const about = `Tries, in a private sandbox, all that the labs and their evidence need of this machine, and
-looks for the programs that some runs need beside. Says of each thing that is missing what
-that costs, and what mends it. Changes nothing; hack/bootstrap installs.
+const about = `Tries in a private sandbox whether this machine has everything that labs and their evidence
+need, and looks for the programs that only some runs need. For each thing that is missing it
+says what does not work without it, and how to get it. It changes nothing; hack/bootstrap
+installs what is missing.
 
-Exit status: 0 when everything required is there, 1 when not.`
+Exit status: 0 if everything required is there, 1 if not.`
 
 // state is whether something is there.
 type state string
 
 const (
 	ok      state = "ok"
-	missing state = "MISSING" // and nothing works without
+	missing state = "MISSING" // nothing works without it
 	absent  state = "absent"
 )
 
@@ -38,21 +39,21 @@ type finding struct {
 	State  state
 	Thing  string
 	Detail string
-	Cost   string // of its absence
-	Mend   string
+	Cost   string // what does not work without it
+	Mend   string // how to get it
 }
 
 // Command is the subcommand.
 func Command() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "doctor",
-		Short:   "What this machine offers, and what each missing thing costs",
+		Short:   "Check what this machine offers, and what does not work without the rest",
 		Long:    about,
 		Example: "  twlab doctor",
 		Args:    cli.NoArguments,
 	}
 	inside := c.Flags().Bool("inside", false, "we are in the sandbox: write what labs need as JSON")
-	_ = c.Flags().MarkHidden("inside") // it is there
+	_ = c.Flags().MarkHidden("inside") // the flag exists
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx, stop := cli.Interruptible(c.Context())
 		defer stop()

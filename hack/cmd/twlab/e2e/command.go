@@ -16,69 +16,71 @@ const usage = `usage: hack/e2e [--output-dir DIR] [--procs N] [--timeout TIME] [
                  | --kernel ROLE=KERNEL]...
                 [ginkgo flags] [-- suite flags]
 
-Runs every spec and the chosen cells of every family, the slow ones too; they
-overlap. Needs no root where user namespaces are allowed, and touches nothing
-outside of its sandbox and DIR.
+Runs every spec and the chosen cells of every family, including the slow ones, many
+at the same time. It needs no root if user namespaces are allowed, and changes nothing
+outside its sandbox and DIR.
 
-  --output-dir DIR   where results go (default: .out in the repository, or
-                     twlab-results here where there is none)
-  --procs N          specs that may run at the same time (default: one for each
-                     selected spec that waits long and one for four others, 48 at
-                     most, 64 with long waits; nearly all of them wait for a timer
-                     of the kernel, so this is not a matter of processors)
-  --cell FILE        instead of all that, cells of your own: what happens with your
-                     sysctls, and which rule says so (see README)
+  --output-dir DIR   directory for the results (default: .out in the repository, or
+                     twlab-results here if there is no repository)
+  --procs N          number of specs that may run at the same time (default: one for
+                     each selected spec that waits long, and one for every four
+                     others; at most 48, or 64 with long waits). Nearly all specs
+                     wait for a timer of the kernel, so the number of processors
+                     does not matter
+  --cell FILE        run only your own cells: what happens with your sysctls, and
+                     which rule predicts it (see README)
   --kernel all=KERNEL
-                     the whole suite in a machine of its own with another kernel,
-                     under QEMU. KERNEL is a name that twlab kernels has fetched, or
-                     the path of an image (with a slash) and, after a comma, of its
-                     modules. 6 specs at a time unless --procs says otherwise
+                     run the whole suite in a guest with another kernel, under QEMU.
+                     KERNEL is a name that twlab kernels has fetched, or the path of
+                     an image (with a slash) and, after a comma, of its modules.
+                     Default for --procs: 6
   --kernel ROLE=KERNEL
-                     give the role (client, gateway, balancer or server) a kernel of its own. Only
-                     cells are run then, 4 at a time unless --procs says otherwise
-  --virtual-time     with --kernel all=: idle time passes at once, so that what
-                     waits a minute takes a second; the machine is emulated, so
-                     that everything else is slow. --virtual-time=auto does so where KVM
-                     does not work, which would be as slow in any case.
-                     What a spec waits for, and every time in the reports, is of
-                     the guest's clock
-  --timeout TIME     how long the run may take: 20m, or 6h with --virtual-time or ROLE=KERNEL,
-                     unless you say otherwise. Always of the wall's clock. The spec
-                     that runs then is interrupted, the others do not run, and
-                     results so far are kept
+                     run the nodes of a role (client, gateway, balancer or server) as
+                     guests with this kernel. Only cells are run then. Default for
+                     --procs: 4
+  --virtual-time     with --kernel all=: skip idle time, so that a wait of a minute
+                     takes a second. The guest is emulated, so everything else is
+                     slow. --virtual-time=auto does this only if KVM does not work,
+                     because the guest is emulated then in any case.
+                     Waits of specs, and all times in the reports, are by the clock
+                     of the guest
+  --timeout TIME     how long the run may take (default: 20m, or 6h with --virtual-time
+                     or ROLE=KERNEL), always in real time. After that the running
+                     spec is interrupted, later ones do not run, and results so far
+                     are kept
   --sysctl NAME=VALUE
-                     with --kernel all=: set a sysctl of the machine first. Before
-                     Linux 4.19 some of TCP's are not a namespace's own: then only
-                     what wants the machine's value of them is run
+                     with --kernel all=: set a sysctl of the guest first. Before Linux
+                     4.19 some TCP sysctls have one value for the whole machine: then
+                     only the specs that expect this value are run
   --race             build with the race detector (needs gcc)
   --help             this text
 
 All other flags are Ginkgo's, for example:
 
-  hack/e2e --label-filter '!slow'        without what waits a minute
+  hack/e2e --label-filter '!slow'        without specs that wait a minute
   hack/e2e --label-filter 'family:tuple && rfc1337:1'
                                          cells by the values of their axes
   hack/e2e --label-filter 'full && !slow'
-                                         every possible cell, not just the chosen
+                                         every possible cell, not only the chosen ones
   hack/e2e --kernel all=debian-6.1 --virtual-time --label-filter virtual-time
-                                         what takes hours and days otherwise: 75
+                                         cells that otherwise take hours or days: 75
                                          days took 8 minutes of processor time
-  hack/e2e --focus 'TIME_WAIT' -v        some specs, with all they say
+  hack/e2e --focus 'TIME_WAIT' -v        some specs, with all their output
   hack/e2e --repeat 4                    five times in a row
 
-What a run leaves in DIR (results of an earlier run are removed first):
+A run leaves in DIR (it removes the results of an earlier run first):
 
   junit.xml, report.json   every spec and its outcome
-  cells.txt                which rule held in how many cells, and what was measured
-                           where a rule leaves room
+  cells.txt                in how many cells each rule held, and what was measured if a
+                           rule allows a range
   preflight.txt            what this kernel is and can do, and which kernels roles have
-  evidence/                what the kernel said, for every spec that failed
-  series/                  what each load did over time, a line of JSON for each interval
-  bin/                     the programs that ran, and what they were told
+  evidence/                counters, sockets, packets and more of every failed spec
+  series/                  the course of each load, a line of JSON for each interval
+  bin/                     the programs that ran, and their working files
 
-Exit status: Ginkgo's (0 passed, 1 failed, 197 passed but some specs were
-focused in the code); 2 when nothing was run or selected; 123 when the host's network
-changed during the run, 125 when the sandbox or the machine could not be made.
+Exit status: Ginkgo's (0 passed; 1 failed; 197 passed, but some specs were focused in
+the code); 2 if nothing was run or selected; 123 if the host's network changed during
+the run; 125 if the sandbox or the guest could not be created.
 `
 
 // Command is the subcommand. Its flags are Ginkgo's as well, which are read as Ginkgo reads
@@ -97,8 +99,7 @@ func Command() *cobra.Command {
 	})
 }
 
-// Like makes a command whose flags are those of the suite, and that has a usage of its own
-// words.
+// Like makes a command that has the flags of the suite and its own usage text.
 func Like(c *cobra.Command, usage string, run func(*cobra.Command, []string) error) *cobra.Command {
 	c.DisableFlagParsing = true
 	c.SetHelpFunc(func(c *cobra.Command, _ []string) {

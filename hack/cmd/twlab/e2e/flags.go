@@ -95,13 +95,13 @@ var (
 // flags are our own flags, which write into the request.
 func (r *Request) flags() *flag.FlagSet {
 	own := flag.NewFlagSet("e2e", flag.ContinueOnError)
-	own.Func("output-dir", "`DIR` where results go", func(dir string) error {
+	own.Func("output-dir", "`DIR` for the results", func(dir string) error {
 		if r.Output = dir; dir == "" {
 			return cli.Usage(fmt.Errorf("--output-dir wants a directory"))
 		}
 		return nil
 	})
-	own.Func("procs", "specs that may run at the same time", func(text string) (err error) {
+	own.Func("procs", "number of specs that may run at the same time", func(text string) (err error) {
 		if r.Procs, err = strconv.Atoi(text); err != nil || !aNumber.MatchString(text) {
 			return cli.Usage(fmt.Errorf("--procs wants a number of at least 1, not '%s'", text))
 		}
@@ -127,17 +127,17 @@ func (r *Request) flags() *flag.FlagSet {
 		}
 		return nil
 	})
-	own.Func("sysctl", "`NAME=VALUE` of the machine", func(text string) error {
+	own.Func("sysctl", "`NAME=VALUE` of the guest", func(text string) error {
 		r.Sysctls = append(r.Sysctls, text)
 		return nil
 	})
-	own.BoolFunc("virtual-time", "idle time passes at once", func(text string) error {
+	own.BoolFunc("virtual-time", "skip idle time", func(text string) error {
 		if r.VirtualTime = text; text != "true" && text != "auto" {
 			return cli.Usage(fmt.Errorf("--virtual-time=%s: want --virtual-time or --virtual-time=auto", text))
 		}
 		return nil
 	})
-	own.StringVar(&r.Cell, "cell", "", "`FILE` with cells of your own")
+	own.StringVar(&r.Cell, "cell", "", "`FILE` with your own cells")
 	own.StringVar(&r.LabelFilter, "label-filter", "", "which specs")
 	own.BoolVar(&r.Race, "race", false, "build with the race detector")
 	return own

@@ -1,5 +1,5 @@
-// Package guest is the subcommand that runs a command in a machine that has another kernel,
-// and brings its results back.
+// Package guest is the subcommand that runs a command in a guest with another kernel, and
+// copies its results back.
 package guest
 
 import (
@@ -72,18 +72,18 @@ func Command() *cobra.Command {
 	var m Machine
 	c := &cobra.Command{
 		Use:         "guest --kernel KERNEL --agent FILE --results DIR [flags] -- COMMAND [ARGUMENT...]",
-		Short:       "Run a command in a machine that has another kernel",
+		Short:       "Run a command in a guest with another kernel",
 		Hidden:      true,
 		Annotations: map[string]string{cli.SpeaksAs: "hack/e2e"},
 	}
 	flags := c.Flags()
-	flags.StringVar(&m.Kernel, "kernel", "", "`NAME` of a fetched kernel, or IMAGE or IMAGE,MODULES, paths")
+	flags.StringVar(&m.Kernel, "kernel", "", "`NAME` of a fetched kernel, or the paths IMAGE or IMAGE,MODULES")
 	flags.StringVar(&m.Agent, "agent", "", "`FILE` of the guest agent")
-	flags.StringVar(&m.Results, "results", "", "`DIR` to bring back, the same here and there")
-	flags.BoolVar(&m.VirtualTime, "virtual-time", false, "let idle time pass at once")
-	flags.DurationVar(&m.Timeout, "timeout", 0, "how `long` it may take by the clock here; 0 is no limit")
-	flags.StringArrayVar(&m.Files, "file", nil, "further `FILE` for the machine; may be repeated")
-	flags.StringArrayVar(&m.Sysctls, "sysctl", nil, "`NAME=VALUE` that the machine gets first; may be repeated")
+	flags.StringVar(&m.Results, "results", "", "`DIR` to copy back; the path is the same here and in the guest")
+	flags.BoolVar(&m.VirtualTime, "virtual-time", false, "skip idle time")
+	flags.DurationVar(&m.Timeout, "timeout", 0, "how `long` it may take by the clock here; 0 means no limit")
+	flags.StringArrayVar(&m.Files, "file", nil, "another `FILE` for the guest; may be repeated")
+	flags.StringArrayVar(&m.Sysctls, "sysctl", nil, "sysctl `NAME=VALUE` to set in the guest first; may be repeated")
 	c.RunE = func(c *cobra.Command, argv []string) error {
 		interrupts := make(chan os.Signal, 1)
 		signal.Notify(interrupts, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)

@@ -17,14 +17,13 @@ import (
 	"twlab/harness/kernels"
 )
 
-const about = `Keeps kernels that labs can give to a role, by name. They come as Debian's packages,
-from the mirror that this system's apt uses, with the signature checks of apt.
+const about = `Keeps kernels in a cache, by name; a lab can give them to a role. They come from Debian's
+packages, from the mirror that this system's apt uses, and apt checks their signatures.
 
-Needs no root. Touches nothing of the system's apt, and nothing outside of the cache. What
-an interrupted fetch leaves there is never taken for a kernel, and is removed by the next
-fetch.
+It needs no root, does not change the system's apt, and writes only to the cache. What an
+interrupted fetch leaves there is never used as a kernel; the next fetch removes it.
 
-Exit status: 0 when all went well, 1 when not, 2 for bad usage.`
+Exit status: 0 if everything succeeded, 1 if not, 2 for wrong usage.`
 
 // options is what a command line asks for.
 type options struct {
@@ -48,16 +47,16 @@ func Command() *cobra.Command {
   twlab kernels path debian-6.1`,
 	})
 	group.PersistentFlags().StringVar(&o.dir, "cache", "",
-		"`DIR` where kernels are kept (default: $"+kernels.CacheVariable+", or twlab/kernels in the user's cache directory)")
+		"`DIR` of the cache (default: $"+kernels.CacheVariable+", or twlab/kernels in the user's cache directory)")
 	group.AddCommand(
-		o.command("list", "Say what can be had and what is there", cobra.NoFileCompletions, func(c *cobra.Command) error {
+		o.command("list", "List the kernels that can be fetched, and those that have been", cobra.NoFileCompletions, func(c *cobra.Command) error {
 			return list(o, c.OutOrStdout())
 		}),
 		o.fetchCommand(),
-		o.command("path NAME", "Print two lines: the image, and the directory of its modules (empty when it has none)", o.fetched, func(c *cobra.Command) error {
+		o.command("path NAME", "Print two lines: the path of the image, and the directory of its modules (empty if it has none)", o.fetched, func(c *cobra.Command) error {
 			return path(o, c.OutOrStdout())
 		}),
-		o.command("remove NAME...", "Take kernels out of the cache", o.fetched, func(*cobra.Command) error {
+		o.command("remove NAME...", "Remove kernels from the cache", o.fetched, func(*cobra.Command) error {
 			return remove(o)
 		}),
 	)
@@ -80,14 +79,14 @@ func (o *options) command(use, short string, complete cobra.CompletionFunc, do f
 
 func (o *options) fetchCommand() *cobra.Command {
 	names := cobra.FixedCompletions(kernels.Names(), cobra.ShellCompDirectiveNoFileComp)
-	c := o.command("fetch [NAME...]", "Bring kernels into the cache: from a mirror of Debian, or from packages", names, func(c *cobra.Command) error {
+	c := o.command("fetch [NAME...]", "Get kernels into the cache: from a mirror of Debian, or from packages", names, func(c *cobra.Command) error {
 		ctx, stop := cli.Interruptible(c.Context())
 		defer stop()
 		return fetch(ctx, *o, c.ErrOrStderr())
 	})
 	c.Flags().StringVar(&o.mirror, "mirror", "", "`URL` of another mirror, or of an archive of past releases")
-	c.Flags().StringArrayVar(&o.debs, "deb", nil, "`FILE` that is the kernel's package or, where they are apart, its modules'; may be given again.\n"+
-		"Nobody checks its signature. Without NAME the kernel is called by its release")
+	c.Flags().StringArrayVar(&o.debs, "deb", nil, "`FILE` of the kernel's package or, if they are separate, of its modules' package; may be repeated.\n"+
+		"Its signature is not checked. Without NAME the kernel gets the name of its release")
 	return c
 }
 

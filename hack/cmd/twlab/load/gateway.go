@@ -15,25 +15,25 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// gateway is the NAT of a load: what it can do, and what of that this kernel does.
+// gateway is the NAT of a load: what it must do, and what this kernel does.
 type gateway struct {
 	profile string // "" is none
 	clients int
 	ports   int // of all clients, or of each
 	each    bool
-	// timeout is for how long a port is not given away after the end of a
-	// connection; 0 when connections do not end.
+	// timeout is how long a port is kept after the end of a connection; 0 if connections
+	// do not end.
 	timeout time.Duration
 	offered float64 // attempts per second; 0 where they are made at once
 
 	kernel kernel.Release
-	evicts bool  // the kernel takes ports of ended connections before
-	wanted bool  // the gateway is to keep them
-	failed error // why it could not be prevented
+	evicts bool  // the kernel takes ports of ended connections before the timeout
+	wanted bool  // the gateway must keep them
+	failed error // why eviction could not be prevented
 }
 
-// gateway finds out about the lab's gateway, and prevents eviction where the gateway
-// that it stands for does not evict.
+// gateway finds out about the lab's gateway, and prevents eviction if the gateway that it
+// represents does not evict.
 func (o options) gateway(ctx context.Context, l *lab.Lab) (g gateway, err error) {
 	n := l.Nodes(lab.Gateway)[0]
 	facts, err := roles.Probe(ctx, n)
@@ -73,7 +73,7 @@ func (o options) gateway(ctx context.Context, l *lab.Lab) (g gateway, err error)
 	return g, nil
 }
 
-// kept tells whether a port is really kept for the timeout.
+// kept tells whether a port is really kept until the timeout.
 func (g gateway) kept() bool { return !g.evicts || g.wanted && g.failed == nil }
 
 // atOnce is how many ports there are for all clients together.
@@ -110,15 +110,16 @@ func (g gateway) String() string {
 	}
 	switch {
 	case g.timeout == 0:
-		return fmt.Sprintf("gateway: %s. No connection ends, so that there is room for %d in all%s", ports, g.atOnce(), offered)
+		return fmt.Sprintf("gateway: %s. No connection ends, so there is room for %d in all%s", ports, g.atOnce(), offered)
 	case g.kept():
 		return fmt.Sprintf("gateway: %s, each kept for %v after the end of a connection. Ceiling: %s%s", ports, seconds(g.timeout), limit, offered)
 	case g.wanted:
-		return fmt.Sprintf("gateway: Linux %v takes ports of ended connections before their %v are over (since 6.5); what %s says does not, and it "+
-			"could not be prevented here (%v). Ceiling without that: %s%s", g.kernel, seconds(g.timeout), name, g.failed, limit, offered)
+		return fmt.Sprintf("gateway: Linux %v takes ports of ended connections before their %v are over (since 6.5). The gateway of %s does not, but this "+
+			"could not be prevented here (%v). Ceiling without it: %s%s", g.kernel, seconds(g.timeout), name, g.failed, limit, offered)
 	default:
-		return fmt.Sprintf("gateway: %s. As Linux does since 6.5, it takes ports of ended connections when it has no other, before their %v are over: "+
-			"no ceiling but of ports in use at once. A gateway that does not (--profile of another make, or --conntrack-timeout): %s%s", ports, seconds(g.timeout), limit, offered)
+		return fmt.Sprintf("gateway: %s. Like Linux since 6.5, it takes ports of ended connections before their %v are over if no other port is free: "+
+			"no ceiling, except for ports in use at the same time. A gateway that does not (--profile of another make, or --conntrack-timeout) has: %s%s",
+			ports, seconds(g.timeout), limit, offered)
 	}
 }
 
@@ -129,7 +130,7 @@ func (g gateway) reached(r load.Result, f situation.Dispositions) string {
 		most := r.MostConnectedWithin(g.timeout)
 		text = fmt.Sprintf("at most %d connected within any %s; the ceiling is %d\n", most, seconds(g.timeout), g.atOnce())
 		if most > g.atOnce() {
-			text += "(a client that by chance takes its own port again replaces its own entry, and needs no other port)\n"
+			text += "(a client that uses its own port again by chance replaces its own entry, and needs no other port)\n"
 		}
 	}
 	if f.Gateway > 0 {

@@ -1,5 +1,5 @@
-// Package load is the subcommand that has many clients connect through a gateway to a
-// balancer, and says what came of it: how many got in, how late, who refused the others, and
+// Package load is the subcommand that lets many clients connect through a gateway to a
+// balancer, and reports the result: how many connected, how late, who refused the others, and
 // how full the tables became.
 package load
 
@@ -27,22 +27,22 @@ import (
 	"twlab/harness/tcp"
 )
 
-const about = `Builds a lab of many clients, a gateway and a balancer in a private sandbox, has the
-clients connect, and prints how many got in, how late, who refused the others, and
-where the TIME_WAITs are. On a terminal a line of progress is shown meanwhile.
+const about = `Builds a lab with many clients, a gateway and a balancer in a private sandbox, and lets the
+clients connect. It prints how many clients connected and how late, who refused the
+others, and where the TIME_WAITs are. A terminal shows a progress line in the meantime.
 
-The first line says what the gateway can do: its ports, for how long it keeps them,
-and how many connections per second that makes.
+The first line describes the gateway: how many ports it has, how long it keeps each of
+them, and how many connections per second this allows.
 
-Exit status: 0 when the load ran, whatever the kernel said to it; 1 when it did not,
-2 for bad usage.`
+Exit status: 0 if the load ran, whatever its result; 1 if it did not run, 2 for wrong
+usage.`
 
 // Command is the subcommand.
 func Command() *cobra.Command {
 	var r request
 	c := &cobra.Command{
 		Use:   "load {--each N | --rate N --for TIME} [flags]",
-		Short: "Many connections through a gateway: who gets in, who refuses the others",
+		Short: "Make many connections through a gateway: which succeed, and who refuses the others",
 		Long:  about,
 		Example: `  twlab load --clients 2 --profile gcp --rate 8 --for 30s
   twlab load --clients 1 --each 100 --profile gcp --close never --timeout 10s`,
@@ -132,29 +132,29 @@ type request struct {
 
 func (r *request) flags(to *pflag.FlagSet) {
 	to.SortFlags = false
-	to.IntVar(&r.behind.clients, "clients", 100, "clients")
-	to.IntVar(&r.plan.Each, "each", 0, "connections of each client; with --rate, at that rate")
-	to.Float64Var(&r.plan.Rate, "rate", 0, "so many attempts per second by all together")
-	to.DurationVar(&r.plan.Duration, "for", 0, "with --rate: for that time, such as 30s")
-	to.IntVar(&r.plan.InFlight, "in-flight", 0, "the most attempts under way at once (default: all, as far as\nthis process may open descriptors)")
+	to.IntVar(&r.behind.clients, "clients", 100, "number of clients")
+	to.IntVar(&r.plan.Each, "each", 0, "connections of each client; with --rate: at that rate")
+	to.Float64Var(&r.plan.Rate, "rate", 0, "attempts per second of all clients together")
+	to.DurationVar(&r.plan.Duration, "for", 0, "with --rate: how long, such as 30s")
+	to.IntVar(&r.plan.InFlight, "in-flight", 0, "maximum number of attempts at the same time (default: all, as\nfar as this process may open descriptors)")
 	to.DurationVar(&r.plan.Attempt.Budget, "timeout", 0, "how long an attempt waits for an answer (default: until the\n"+
-		"kernel says ETIMEDOUT, about 131 s; --client-sysctl\nnet.ipv4.tcp_syn_retries=N changes that)")
-	to.StringVar(&r.closes, "close", "balancer", "`WHO` closes first: balancer, client, rst (the client, by RST), never")
-	to.StringVar(&r.behind.profile, "profile", "", "a kind of gateway with its ports, blocks, choice and conntrack timeout;\n"+
-		"`NAME` is one of "+strings.Join(profiles(), ", ")+"\n(scenarios/CLAIMS.md has their sources)")
-	to.IntVar(&r.behind.ports, "ports", 0, "ports of the gateway, instead of the profile's or the kernel's")
-	to.IntVar(&r.behind.blocks, "per-client", 0, "a block of so many ports for each client (needs --ports)")
+		"kernel says ETIMEDOUT, after about 131 s; --client-sysctl\nnet.ipv4.tcp_syn_retries=N changes that)")
+	to.StringVar(&r.closes, "close", "balancer", "`WHO` closes first: balancer, client, rst (the client, with a RST),\nnever (connections stay open)")
+	to.StringVar(&r.behind.profile, "profile", "", "kind of gateway: its ports, blocks, way to choose a port and conntrack\n"+
+		"timeout; `NAME` is one of "+strings.Join(profiles(), ", ")+"\n(scenarios/CLAIMS.md has the sources)")
+	to.IntVar(&r.behind.ports, "ports", 0, "number of ports of the gateway (default: that of the profile or kernel)")
+	to.IntVar(&r.behind.blocks, "per-client", 0, "size of a block of ports for each client (needs --ports)")
 	to.StringVar(&r.behind.random, "random", "", "how the gateway chooses a port: no, yes or fully")
-	to.IntVar(&r.behind.timeout, "conntrack-timeout", 0, "for how many `seconds` the gateway keeps an ended connection's port.\n"+
-		"With it, and as a profile that is not Linux, it keeps all for\n"+
-		"their whole time, also where its kernel would give them away\nbefore (Linux 6.5 and later)")
+	to.IntVar(&r.behind.timeout, "conntrack-timeout", 0, "how many `seconds` the gateway keeps the port of an ended connection.\n"+
+		"With this flag, or with a profile that is not Linux, it keeps each\n"+
+		"port for the whole time, even if its kernel would reuse the port\nearlier (Linux 6.5 and later)")
 	to.StringVar(&r.clientTS, "client-ts", "1", "tcp_timestamps of the clients: 0, 1 or 2")
 	to.StringVar(&r.balancerTS, "balancer-ts", "1", "tcp_timestamps of the balancer: 0, 1 or 2")
-	to.StringArrayVar(&r.onClient, "client-sysctl", nil, "`NAME=VALUE` of any other sysctl of the clients; may be given again")
-	to.StringArrayVar(&r.onGateway, "gateway-sysctl", nil, "`NAME=VALUE` of the gateway")
-	to.StringArrayVar(&r.onBalancer, "balancer-sysctl", nil, "`NAME=VALUE` of the balancer")
-	to.Uint64Var(&r.plan.Seed, "seed", 1, "order of the clients")
-	to.StringVar(&r.series, "series", "", "`FILE` for a line of JSON for each second")
+	to.StringArrayVar(&r.onClient, "client-sysctl", nil, "`NAME=VALUE` of another sysctl of the clients; may be repeated")
+	to.StringArrayVar(&r.onGateway, "gateway-sysctl", nil, "`NAME=VALUE` of a sysctl of the gateway; may be repeated")
+	to.StringArrayVar(&r.onBalancer, "balancer-sysctl", nil, "`NAME=VALUE` of a sysctl of the balancer; may be repeated")
+	to.Uint64Var(&r.plan.Seed, "seed", 1, "seed of the random order of the clients")
+	to.StringVar(&r.series, "series", "", "`FILE` that gets a line of JSON for each second")
 }
 
 // options is what the request comes to.

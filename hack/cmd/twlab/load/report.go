@@ -19,7 +19,7 @@ type timeouts struct {
 	own     time.Duration // --timeout; 0 waits for the kernel
 }
 
-// report says what came of the load.
+// report writes the result of the load.
 func report(to io.Writer, r load.Result, nat gateway, p timeouts) {
 	table := tabwriter.NewWriter(to, 0, 8, 2, ' ', 0)
 	line := func(what string, count int64, note string) { fmt.Fprintf(table, "%s\t%d\t%s\n", what, count, note) }
@@ -43,9 +43,9 @@ func report(to io.Writer, r load.Result, nat gateway, p timeouts) {
 		{"refused for the timestamp", f.Clock, "by a TIME_WAIT of the balancer"},
 		{"refused for the number", f.Number, "by a TIME_WAIT of the balancer"},
 		{"dropped by the queue", f.Queue, "of the balancer: ListenOverflows"},
-		{"refused by the endpoint", f.Closed, "nobody listens"},
-		{"not accounted for", f.Missing(), "no counter says what became of them"},
-		{"counted too much", f.Surplus(), "of other packets than SYNs: last ACKs at a full queue, RSTs to late packets"},
+		{"refused by the endpoint", f.Closed, "no listener"},
+		{"not accounted for", f.Missing(), "no counter says what happened to them"},
+		{"counted too much", f.Surplus(), "packets other than SYNs: last ACKs at a full queue, RSTs to late packets"},
 	} {
 		if disposition.count != 0 {
 			line("  "+disposition.what, disposition.count, disposition.note)
@@ -55,14 +55,14 @@ func report(to io.Writer, r load.Result, nat gateway, p timeouts) {
 	fmt.Fprint(to, nat.reached(r, f))
 	const soon = time.Second
 	if late := r.Behind.Max(); late > soon {
-		fmt.Fprintf(to, "the load was not as offered: attempts were begun up to %v late (--in-flight, or a slow machine)\n", late.Round(time.Millisecond))
+		fmt.Fprintf(to, "the load was less than offered: attempts began up to %v late (because of --in-flight, or on a slow machine)\n", late.Round(time.Millisecond))
 	}
 	if n := len(r.Series); n > 0 {
-		fmt.Fprintf(to, "in the end: %v\n", r.Series[n-1])
+		fmt.Fprintf(to, "at the end: %v\n", r.Series[n-1])
 	}
 }
 
-// explain says what an outcome is to an application.
+// explain says what an application sees of an outcome.
 func (p timeouts) explain(v tcp.Outcome, r load.Result) string {
 	times := r.TookBy[v]
 	switch v {

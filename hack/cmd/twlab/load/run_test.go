@@ -163,10 +163,10 @@ func TestTheFirstLineSaysWhatDiffers(t *testing.T) {
 		want string
 	}{
 		{"prevented", gcp, "64 ports for each client, each kept for 30 s after the end of a connection. Ceiling: 64/30 s = 2.13/s for each client, 4.27/s for all 2; offered 8.00/s"},
-		{"not to be prevented", broken, "gateway: Linux 6.18 takes ports of ended connections before their 30 s are over (since 6.5); what gcp says does not, and it could " +
-			"not be prevented here (no NFQUEUE). Ceiling without that: 64/30 s = 2.13/s for each client, 4.27/s for all 2; offered 8.00/s"},
+		{"not to be prevented", broken, "gateway: Linux 6.18 takes ports of ended connections before their 30 s are over (since 6.5). The gateway of gcp does not, but this could " +
+			"not be prevented here (no NFQUEUE). Ceiling without it: 64/30 s = 2.13/s for each client, 4.27/s for all 2; offered 8.00/s"},
 		{"a kernel that does not", old, "each kept for 30 s"},
-		{"Linux itself", linux, "As Linux does since 6.5, it takes ports of ended connections when it has no other, before their 30 s are over: no ceiling"},
+		{"Linux itself", linux, "Like Linux since 6.5, it takes ports of ended connections before their 30 s are over if no other port is free: no ceiling"},
 		{"no end", never, "room for 128 in all"},
 	} {
 		if got := c.g.String(); !strings.Contains(got, c.want) {

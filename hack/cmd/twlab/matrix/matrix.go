@@ -1,5 +1,5 @@
-// Package matrix is the subcommand that runs the suite on several kernels, and puts what they
-// say side by side.
+// Package matrix is the subcommand that runs the suite on several kernels, and compares the
+// results.
 package matrix
 
 import (
@@ -20,18 +20,21 @@ import (
 	"twlab/harness/kernels"
 )
 
-const about = `Each KERNEL is one that twlab kernels has fetched, the path of an image (with a slash), or
-"running" for this machine's own. Prints, and leaves in DIR/matrix.txt, for each claim of the
-document, and for each rule, in how many cells it held on each kernel; the kernels at which
-something changes, and what; and what failed. What each run leaves is in DIR/KERNEL.
+const about = `Runs the suite on several kernels and compares the results. Each KERNEL is the name of a
+kernel that twlab kernels has fetched, the path of an image (with a slash), or "running" for
+this machine's own kernel.
 
-With --results nothing is run: each RESULTS is a directory that hack/e2e left its results
-in, here or elsewhere, and is called by the directory's name.
+It prints a table, and writes it to DIR/matrix.txt: in how many cells each claim of the
+document and each rule held on each kernel, what changes between which kernels, and what
+failed. The results of each run are in DIR/KERNEL.
 
-Exit status: 0 when all runs passed; 1 when one did not, or left no results, or when a cell
-was skipped on every kernel; 2 when nothing was run or read.`
+With --results it runs nothing. Each RESULTS is a directory with results of hack/e2e, from
+this machine or another one; the table uses the name of the directory.
 
-// errNothing is what a matrix of no results ends by.
+Exit status: 0 if all runs passed; 1 if a run failed or left no results, or if a cell was
+skipped on every kernel; 2 if nothing was run or read.`
+
+// errNothing is the error of a matrix without results.
 var errNothing = errors.New("there are no results")
 
 // running is the word for this machine's own kernel.
@@ -66,21 +69,21 @@ func command() (*cobra.Command, *options) {
 	var o options
 	c := &cobra.Command{
 		Use:   "matrix {KERNEL... [-- flags of hack/e2e] | --results RESULTS...}",
-		Short: "The suite on several kernels, side by side",
+		Short: "Run the suite on several kernels, and compare the results",
 		Long:  about,
 		Example: `  twlab matrix running debian-5.10 debian-6.1 debian-6.12 debian-newest
   twlab matrix --virtual-time debian-5.10 debian-6.12 -- --label-filter 'family:tuple'
-  twlab matrix --virtual-time running debian-5.10 -- --cell FILE    what each cell of your own came to
+  twlab matrix --virtual-time running debian-5.10 -- --cell FILE    the results of your own cells
   twlab matrix --results .out/matrix/running ~/downloads/debian-6.1`,
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			return append(kernels.Names(), running), cobra.ShellCompDirectiveDefault
 		},
 	}
-	c.Flags().StringVar(&o.output, "output-dir", "", "`DIR` where results go (default: .out/matrix in the repository)")
-	c.Flags().IntVar(&o.jobs, "jobs", 0, "runs at the same time (default: as many as memory allows,\n2.5 GiB each, and as there are processors)")
-	c.Flags().StringVar(&o.virtual, "virtual-time", "", "idle time passes at once on all kernels but the running one;\n--virtual-time=auto does so where KVM does not work")
+	c.Flags().StringVar(&o.output, "output-dir", "", "`DIR` for the results (default: .out/matrix in the repository)")
+	c.Flags().IntVar(&o.jobs, "jobs", 0, "number of runs at the same time (default: as many as there are\nprocessors and memory for, 2.5 GiB each)")
+	c.Flags().StringVar(&o.virtual, "virtual-time", "", "skip idle time on all kernels except the running one;\n--virtual-time=auto does so if KVM does not work")
 	c.Flags().Lookup("virtual-time").NoOptDefVal = "true"
-	c.Flags().BoolVar(&o.results, "results", false, "the words are directories with results: run nothing")
+	c.Flags().BoolVar(&o.results, "results", false, "the arguments are directories with results: run nothing")
 	return c, &o
 }
 

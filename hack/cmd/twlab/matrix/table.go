@@ -78,7 +78,7 @@ func (m matrix) answers(out io.Writer) {
 	if m.asked() == 0 {
 		return
 	}
-	fmt.Fprintf(out, "\nYOUR CELLS: what came of each (FAILED: it did not come about; WRONG: a rule says otherwise)\n")
+	fmt.Fprintf(out, "\nYOUR CELLS: the result of each (FAILED: it could not be created; WRONG: a rule predicts something else)\n")
 	table := newTable(out)
 	fmt.Fprintf(table, "  \t\t%s\t\n", strings.Join(m.headings(), "\t"))
 	for number := 1; number <= m.asked(); number++ {

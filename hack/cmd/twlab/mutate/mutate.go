@@ -27,23 +27,23 @@ import (
 
 const usage = `usage: twlab mutate [--sample] [--family NAME] [--rule NAME] [--quick] [flags of hack/e2e]
 
-Computes what a rule wants, then flips one axis of the cell behind its back, drives that
-lab, and compares. What the lab's own rule says otherwise must be wrong, and the lab's own
-rule must hold. What comes of each mutation, and by which evidence, is in the table at the
-end (mutations.txt in the output directory):
+Tries every rule in a lab in which it must fail. A mutation takes what the rule expects in a
+cell, changes one axis of the cell, runs that lab, and compares. The rule of the changed cell
+contradicts some expectations: these must be wrong, and that rule itself must hold. The table
+at the end (mutations.txt in the output directory) has the result of each mutation, and the
+evidence that decided:
 
   caught            as it must be
-  MISSED            the rule was satisfied: it proves nothing
-  WRONG LINE        the rule failed by something else, which is no proof either
-  OWN RULE BROKEN   the lab's own rule does not hold: the situation is another one
-  NOT DRIVEN        the situation did not come about
+  MISSED            the rule held all the same: it proves nothing
+  WRONG LINE        the rule failed, but not in the contradicted expectations: no proof either
+  OWN RULE BROKEN   the rule of the changed cell does not hold: it is another situation
+  NOT DRIVEN        the situation could not be created
 
-The run fails unless all are caught. Its results, and its exit status, are as those of
-hack/e2e.
+The run fails unless all mutations are caught. Results and exit status are those of hack/e2e.
 
   --sample       one quick mutation for each rule, instead of one for each rule and axis
   --family NAME  only the rules of one family
-  --rule NAME    only one rule, or all that begin so: --rule 'tuple-established-*'
+  --rule NAME    only one rule, or a group of rules: --rule 'tuple-established-*'
   --quick        without the mutations that wait a minute
   --help         this text
 
@@ -51,11 +51,11 @@ hack/e2e.
   twlab mutate --rule tuple-older-timestamp-answered
 `
 
-// choice is what somebody wants to have tried.
+// choice selects the mutations to try.
 type choice struct {
 	family, rule  string
 	quick, sample bool
-	elsewhere     bool // on kernels that are not asked here
+	elsewhere     bool // on a kernel that is not probed here
 }
 
 // Command is the subcommand.

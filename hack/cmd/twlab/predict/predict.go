@@ -1,5 +1,5 @@
-// Package predict is the subcommand that reads a file with cells of somebody's own, and says
-// what the rules predict for each on this kernel. It drives nothing and needs no privileges.
+// Package predict is the subcommand that reads a file with a user's own cells, and says what
+// the rules predict for each on this kernel. It runs no cell and needs no privileges.
 package predict
 
 import (
@@ -23,8 +23,8 @@ import (
 func Command() *cobra.Command {
 	return &cobra.Command{
 		Use:         "predict FILE",
-		Short:       "Say what the rules predict for cells of your own, and drive none",
-		Hidden:      true, // ask says it too, and what comes of it
+		Short:       "Say what the rules predict for your own cells, without running them",
+		Hidden:      true, // ask prints the same, and the results
 		Annotations: map[string]string{cli.SpeaksAs: "hack/e2e"},
 		Args:        cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, words []string) error {

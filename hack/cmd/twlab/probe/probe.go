@@ -1,5 +1,5 @@
-// Package probe is the subcommand that boots kernels, each alone in a machine of its own, and
-// writes what they are and can do as JSON, for the suite's flag -kernels.
+// Package probe is the subcommand that boots kernels, each in its own guest, and writes what
+// they are and can do as JSON, for the suite's flag -kernels.
 package probe
 
 import (
@@ -40,7 +40,7 @@ func Command() *cobra.Command {
 	return c
 }
 
-// CheckWords says what is wrong with the words of --kernel ROLE=, as far as they say it themselves.
+// CheckWords says what is wrong with the words of --kernel ROLE=, without looking for the kernels.
 func CheckWords(words []string) error {
 	_, err := parse(words)
 	return err

@@ -1,6 +1,6 @@
-// Package sandbox is the subcommand that runs a command where it sees and touches nothing of
-// the host's network, and where nothing that it starts survives it. It compares the host's
-// network before and after.
+// Package sandbox is the subcommand that runs a command in a sandbox: the command cannot see
+// or change the host's network, and no process that it starts survives it. The subcommand
+// compares the host's network before and after.
 package sandbox
 
 import (
@@ -26,7 +26,7 @@ const (
 func Command() *cobra.Command {
 	return &cobra.Command{
 		Use:                "sandbox [--] COMMAND [ARGUMENT...]",
-		Short:              "Run a command where it touches nothing of this machine's network, and leaves nothing",
+		Short:              "Run a command that cannot touch this machine's network, and end all its processes",
 		Hidden:             true, // the others enter it by themselves
 		DisableFlagParsing: true, // flags are the command's
 		RunE: func(c *cobra.Command, argv []string) error {

@@ -1,5 +1,5 @@
 // Package soak is the subcommand that runs unit tests and suite many times, every second time
-// with all processors busy, and tells what was red how often.
+// with all processors busy, and tells how often each of them failed.
 package soak
 
 import (
@@ -19,15 +19,15 @@ import (
 	"twlab/hack/internal/kit"
 )
 
-const about = `N runs of the unit tests (with -race, each package in a sandbox of its own, as in
-hack/test) and of hack/e2e. In every second run all processors are busy with something else
-as well. Goes on after a red run. In the end it says how many runs were red, which test and
-which spec how often, and what each run took.
+const about = `Runs the unit tests (with -race, each package in its own sandbox, as in hack/test) and
+hack/e2e N times. In every second run all processors are also kept busy. It continues after
+a red run. At the end it says how many runs were red, how often each test and each spec
+failed, and how long each run took.
 
-DIR gets soak.txt, the table; and run-1 and so on: what each run said (unit.txt, e2e.txt)
-and, when hack/e2e was red, all that it left.
+Into DIR it writes soak.txt, the table, and directories run-1, run-2 and so on with the
+output of each run (unit.txt, e2e.txt) and, if hack/e2e was red, everything that it left.
 
-Exit status: 0 when no run was red, 1 when one was or when it was interrupted, 2 when
+Exit status: 0 if no run was red, 1 if a run was red or the soak was interrupted, 2 if
 nothing was run.`
 
 // How a soak ends, for the exit status.
@@ -42,7 +42,7 @@ func Command() *cobra.Command {
 	var noUnit, noE2E bool
 	c := &cobra.Command{
 		Use:   "soak [--output-dir DIR] [--no-unit] [--no-e2e] N [flags of hack/e2e]",
-		Short: "Unit tests and suite many times, to find out what fails seldom",
+		Short: "Run unit tests and suite many times, to find rare failures",
 		Long:  about,
 		Example: `  twlab soak 20
   twlab soak --no-unit 10 --label-filter '!slow'
@@ -50,7 +50,7 @@ func Command() *cobra.Command {
 	}
 	flags := c.Flags()
 	flags.SetInterspersed(false) // what stands behind the number is for hack/e2e
-	flags.StringVar(&o.output, "output-dir", "", "`DIR` where results go (default: .out/soak in the repository)")
+	flags.StringVar(&o.output, "output-dir", "", "`DIR` for the results (default: .out/soak in the repository)")
 	flags.BoolVar(&noUnit, "no-unit", false, "without the unit tests")
 	flags.BoolVar(&noE2E, "no-e2e", false, "without the suite")
 	c.RunE = func(c *cobra.Command, words []string) error {
