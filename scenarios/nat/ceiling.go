@@ -141,6 +141,11 @@ func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	if err != nil {
 		return seen, err
 	}
+	// Ports are free for the next attempt, and attempts are to come while they are. Where
+	// they came much later, what is measured is this machine.
+	if late := r.Behind.Quantile(0.9); late > ceilingTimeout/4 {
+		return seen, fmt.Errorf("the load fell behind its schedule (%v): this machine is too busy for %.0f attempts per second", r.Behind, r.Offered)
+	}
 	round := ceilingTimeout
 	if !c.Is(ceilingLimit, limitIdle) {
 		round += r.Lasted.Mean()
