@@ -86,7 +86,8 @@ func (t Topology) Validate() error {
 		bad(fmt.Errorf("%s: its loopback will be recorded, so it cannot be a guest", t.Loopback))
 	}
 	if len(errs) == 0 { // else the network is another one than was meant
-		bad(t.Network().Validate())
+		_, wrong := t.Network().check()
+		errs = append(errs, wrong...)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("topology: %w", err)

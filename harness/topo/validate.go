@@ -11,8 +11,16 @@ import (
 // Plan works the network out, or says what is wrong with it, all of it at once. It needs
 // no privileges and looks at nothing but n.
 func (n Network) Plan() (Plan, error) {
-	p := n.plan()
-	errs := slices.Concat(n.validateNames(), p.validateLinks(), p.validateAddresses(), p.validateRoutes())
+	p, errs := n.check()
+	if len(errs) > 0 {
+		return Plan{}, fmt.Errorf("network: %w", errors.Join(errs...))
+	}
+	return p, nil
+}
+
+func (n Network) check() (p Plan, errs []error) {
+	p = n.plan()
+	errs = slices.Concat(n.validateNames(), p.validateLinks(), p.validateAddresses(), p.validateRoutes())
 	for _, d := range p.Nodes {
 		for _, err := range d.validate() {
 			errs = append(errs, fmt.Errorf("%s: %w", d.Name, err))
@@ -23,10 +31,7 @@ func (n Network) Plan() (Plan, error) {
 	if n.BootGap < 0 {
 		errs = append(errs, fmt.Errorf("boot gap %v: want 0 or more", n.BootGap))
 	}
-	if len(errs) > 0 {
-		return Plan{}, fmt.Errorf("network: %w", errors.Join(errs...))
-	}
-	return p, nil
+	return p, errs
 }
 
 // Validate says what is wrong with the network, all of it at once.
