@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Network is a lab of any shape: nodes, and links between them. A [Topology] is one of a
-// certain shape, see [Topology.Network].
+// Network describes a lab of any shape: nodes, and links between them. A [Topology] is a
+// network of one shape: see [Topology.Network].
 type Network struct {
 	Nodes []Node
 	Links []Link
@@ -18,28 +18,28 @@ type Network struct {
 	NoBaseline bool
 	// Rules are iptables rules in addition to those of the nodes.
 	Rules []Rule
-	// BootGap boots the clients that are guests one after the other, each that long after
-	// the one before it is up. Zero boots all guests side by side.
+	// BootGap is the time between the boots of clients that are guests: each is booted that
+	// long after the one before it is up. Zero boots all guests in parallel.
 	BootGap time.Duration
 }
 
 // Node is a machine of a network.
 type Node struct {
-	// Identity: the name is wanted, the role may be empty, and without an address the
-	// node has the one of its first link.
+	// Identity must have a name. The role may be empty. A node without an address gets the
+	// address of its first link.
 	Identity
 	// Kind is nil for a namespace of the running kernel.
 	Kind NodeKind
-	// Forwards lets packets through that are for others (ip_forward).
+	// Forwards lets the node forward packets to other nodes (ip_forward).
 	Forwards bool
-	// Own are addresses that the node has beside those of its links: VIPs, on lo.
+	// Own are addresses in addition to those of its links: VIPs, on lo.
 	Own []netip.Addr
-	// Routes are in addition to those to the other ends of its links. An outer node has a
-	// default route over its first link, unless one of these is.
+	// Routes are routes in addition to those to its neighbours. An outer node has a default
+	// route over its first link, unless Routes has a default route.
 	Routes []Route
-	// Replies is which way packets go back that belong to a connection from elsewhere.
+	// Replies says over which link the node sends replies.
 	Replies Replies
-	// Tracking is what connection tracking sees of the node's packets.
+	// Tracking says which packets connection tracking sees.
 	Tracking Tracking
 	// SourceNAT and DestinationNAT translate connections; the first that matches counts.
 	SourceNAT      []SourceNAT
@@ -52,59 +52,60 @@ type Node struct {
 // IsGuest tells whether the node is no namespace of the running kernel.
 func (n Node) IsGuest() bool { return n.Kind != nil }
 
-// Link is a link between two nodes. What is called the outer one of them is nearer to
-// the edge of the network: its end is called eth0, or eth1 and so on when the node is
-// the outer one of several links, and the other end has the outer node's name.
+// Link is a link between two nodes. The outer node is the one nearer to the edge of the
+// network. Its interface is eth0, or eth1 and so on if it is the outer node of several links.
+// The interface at the inner node has the name of the outer node.
 type Link struct {
 	Outer, Inner string
-	// OuterAddrs and InnerAddrs are the addresses of the ends. Without any, the network
-	// gives each end one of its own.
+	// OuterAddrs and InnerAddrs are the addresses of the ends, at most one of each family. A
+	// link without addresses gets an IPv4 address at each end.
 	OuterAddrs, InnerAddrs []netip.Addr
 }
 
-// Route leads packets to some addresses to a neighbour.
+// Route sends packets for some addresses to a neighbour.
 type Route struct {
-	// To is where; its zero value is everywhere else (a default route).
+	// To is the destination; its zero value is a default route.
 	To netip.Prefix
-	// Via is the name of a node at the other end of one of the node's links.
+	// Via is the name of the neighbour.
 	Via string
 }
 
-// Replies is which way a node sends packets of connections that came from elsewhere.
+// Replies says over which link a node sends the packets of a connection that another node
+// opened.
 type Replies string
 
-// The ways. The zero value goes by the routes, whatever way a connection came.
+// The ways. The zero value uses the routes, over whatever link the connection came.
 const (
 	ByRoute Replies = ""
-	// AsTheyCame sends them back over the link that the connection came by: its first
-	// packet leaves a mark at the conntrack entry, which its others get
-	// (xt_connmark), and a rule of routing for each link goes by the mark (fib_rules).
+	// AsTheyCame uses the link over which the connection came. Its first packet sets the
+	// mark of the conntrack entry (xt_connmark), replies get that mark, and a routing rule
+	// (fib_rules) selects the link by the mark.
 	AsTheyCame Replies = "as they came"
-	// ByAcceptMark does so without connection tracking, for connections that end at the
-	// node: a socket keeps the mark of its SYN (tcp_fwmark_accept).
+	// ByAcceptMark does the same without connection tracking, for connections that end at
+	// the node: a socket keeps the mark of its SYN (tcp_fwmark_accept).
 	ByAcceptMark Replies = "by accept mark"
 )
 
-// Tracking is what connection tracking sees of a node's packets. In a new namespace it
-// sees nothing until a rule wants it (nf_ct_netns_get).
+// Tracking says which packets of a node connection tracking sees. In a new namespace it
+// sees none until a rule needs it (nf_ct_netns_get).
 type Tracking string
 
-// What it sees. The zero value is what the rules make of it.
+// The values. With the zero value it depends on the node's rules.
 const (
 	AsRulesWant Tracking = ""
-	// Always sees every packet from the first on.
+	// Always: every packet, from the first one on.
 	Always Tracking = "always"
-	// Never sees none (the target NOTRACK of table raw).
+	// Never: no packet (CT --notrack in table raw).
 	Never Tracking = "never"
-	// Arriving sees only the packets that come over the first link of the node, which is
-	// how a connection looks whose answers take another way.
+	// Arriving: only packets that arrive over the first link. So does a connection look
+	// whose replies take another way.
 	Arriving Tracking = "arriving"
 )
 
 // Network is the topology as a network.
 func (t Topology) Network() Network {
 	n := Network{Sysctls: t.Sysctls, NoBaseline: t.NoBaseline, Rules: t.Rules, BootGap: t.BootGap}
-	for _, m := range t.Members() {
+	for _, m := range t.members() {
 		d := Node{Identity: m.Identity, Kind: m.Kind}
 		switch m.Role {
 		case Gateway:

@@ -34,27 +34,24 @@ type NodeKind interface {
 	MostLinks() int
 }
 
-// Member is a node of the lab that will be built, with the far end of its own link.
-type Member struct {
+// member is a node of the lab that will be built, with the far end of its own link.
+type member struct {
 	Identity
 	Inner     string     // name of the inner node; "" for a node without a link of its own
 	InnerAddr netip.Addr // the inner node's address on that link
 	Kind      NodeKind   // nil for a namespace of the running kernel
 }
 
-// IsGuest reports whether the node is not a namespace of the running kernel.
-func (m Member) IsGuest() bool { return m.Kind != nil }
-
-// Members lists the nodes of the lab, each after the node at the far end of its link.
-func (t Topology) Members() []Member {
-	balancer := Member{Identity: Identity{Name: string(Balancer), Role: Balancer, Addr: balancerAddr}}
-	all := []Member{balancer}
+// members lists the nodes of the lab, each after the node at the far end of its link.
+func (t Topology) members() []member {
+	balancer := member{Identity: Identity{Name: string(Balancer), Role: Balancer, Addr: balancerAddr}}
+	all := []member{balancer}
 	front := string(Balancer)
 	if t.Gateway.Kind != NoGateway {
 		front = string(Gateway)
 		balancer.Inner, balancer.InnerAddr = front, gatewayOutside
 		gateway := Identity{Name: front, Role: Gateway, Addr: gatewayOutside}
-		all = []Member{{Identity: gateway}, balancer}
+		all = []member{{Identity: gateway}, balancer}
 	}
 	for i := range min(t.Clients, capacity(clientNet)) {
 		name := fmt.Sprintf("client%d", i)
@@ -62,11 +59,11 @@ func (t Topology) Members() []Member {
 			name = t.Names[i]
 		}
 		id := Identity{Name: name, Role: Client, Addr: outer(clientNet, i)}
-		all = append(all, Member{Identity: id, Inner: front, InnerAddr: inner(clientNet)})
+		all = append(all, member{Identity: id, Inner: front, InnerAddr: inner(clientNet)})
 	}
 	for i := range min(t.Servers, capacity(serverNet)) {
 		id := Identity{Name: fmt.Sprintf("server%d", i), Role: Server, Addr: outer(serverNet, i)}
-		all = append(all, Member{Identity: id, Inner: string(Balancer), InnerAddr: inner(serverNet)})
+		all = append(all, member{Identity: id, Inner: string(Balancer), InnerAddr: inner(serverNet)})
 	}
 	for i := range all {
 		all[i].Kind = t.Kinds[all[i].Role]

@@ -7,7 +7,8 @@ import (
 	"slices"
 )
 
-// Plan is a network worked out: every node with its links, addresses, routes and rules.
+// Plan is a network with everything that its description leaves out: the links, addresses
+// and routes of each node.
 type Plan struct {
 	Network Network
 	Nodes   []Planned
@@ -21,7 +22,7 @@ type Planned struct {
 	Ends []End
 	// Loopback are the addresses that it has on lo.
 	Loopback []netip.Addr
-	// Routes are those that its neighbours' addresses do not make by themselves.
+	// Routes are the routes of the node, but for those to its neighbours.
 	Routes []Route
 }
 
@@ -67,7 +68,7 @@ func linkAddrs(link int) (outer, inner netip.Addr) {
 	return inner.Next(), inner
 }
 
-// plan works the network out. Of what is wrong with it, nothing is said.
+// plan makes the plan. It does not check anything: see check.
 func (n Network) plan() Plan {
 	p := Plan{Network: n, byName: map[string]int{}}
 	for i, d := range n.Nodes {
@@ -153,4 +154,45 @@ func (n Planned) next(to netip.Addr) (neighbour string, found bool) {
 		}
 	}
 	return neighbour, found
+}
+
+// RulesOf are the rules of a node: those of its NAT, its tracking and its way of replies,
+// and then those of the network.
+func (p Plan) RulesOf(d Planned) (rules []Rule) {
+	rules = append(d.tracked(), d.marks()...)
+	for _, s := range d.SourceNAT {
+		end, _ := d.Toward(s.Towards)
+		rules = append(rules, s.rule(d.Name, end.Interface))
+	}
+	for _, t := range d.DestinationNAT {
+		rules = append(rules, t.rules(d.Name)...)
+	}
+	for _, r := range p.Network.Rules {
+		if r.On(d.Name, d.Role) {
+			rules = append(rules, r)
+		}
+	}
+	return rules
+}
+
+// SysctlsOf are the sysctls of a node, which the baseline does not touch.
+func (p Plan) SysctlsOf(d Planned) (own []Setting) {
+	if d.Forwards {
+		own = append(own, Setting{Name: "net.ipv4.ip_forward", Value: "1"})
+	}
+	if d.Program != nil {
+		// A program that is killed closes its connections by a FIN, which nobody
+		// answers when the lab goes with it: without this the orphans would keep
+		// the namespace for minutes (tcp_orphan_retries, 8 instead of 0).
+		own = append(own, Setting{Name: "net.ipv4.tcp_orphan_retries", Value: "1", IfPresent: true})
+	}
+	if d.Replies == ByAcceptMark {
+		own = append(own, Setting{Name: "net.ipv4.tcp_fwmark_accept", Value: "1"})
+	}
+	for _, s := range p.Network.Sysctls {
+		if s.Role != "" && s.Role == d.Role || s.Node == d.Name {
+			own = append(own, s)
+		}
+	}
+	return own
 }

@@ -77,7 +77,7 @@ var Baseline = []Setting{
 func (s Setting) Is(value string) bool { return strings.Join(strings.Fields(s.Value), " ") == value }
 
 // SysctlsOf returns the sysctls of one node that override its baseline.
-func (t Topology) SysctlsOf(who Member) (own []Setting) {
+func (t Topology) SysctlsOf(who member) (own []Setting) {
 	if who.Role == Gateway || who.Role == Balancer && t.Balancer.Kind == DNAT {
 		own = append(own, Setting{Name: "net.ipv4.ip_forward", Value: "1"})
 	}

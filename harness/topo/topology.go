@@ -78,7 +78,7 @@ func (t Topology) Validate() error {
 	}
 
 	for _, role := range slices.Sorted(maps.Keys(t.Kinds)) {
-		if !slices.ContainsFunc(t.Members(), func(m Member) bool { return m.Role == role }) {
+		if !slices.ContainsFunc(t.members(), func(m member) bool { return m.Role == role }) {
 			bad(fmt.Errorf("kernels: no %s in this topology", role))
 		}
 	}

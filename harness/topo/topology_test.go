@@ -126,7 +126,7 @@ func TestValidateAcceptsWhatCanBeBuilt(t *testing.T) {
 }
 
 func TestMembersHaveAddressesOfTheirOwn(t *testing.T) {
-	members := Topology{Clients: capacity(clientNet), Servers: 2, Gateway: GatewaySpec{Kind: Masquerade}}.Members()
+	members := Topology{Clients: capacity(clientNet), Servers: 2, Gateway: GatewaySpec{Kind: Masquerade}}.members()
 	seen := map[netip.Addr]string{inner(clientNet): "inner end", inner(serverNet): "inner end"}
 	for _, m := range members {
 		if other, taken := seen[m.Addr]; taken {
@@ -143,7 +143,7 @@ func TestMembersHaveAddressesOfTheirOwn(t *testing.T) {
 func TestMembersComeAfterTheirInnerNode(t *testing.T) {
 	for _, kind := range []GatewayKind{NoGateway, Routed, Masquerade} {
 		seen := map[string]bool{"": true}
-		for _, m := range (Topology{Clients: 3, Servers: 2, Gateway: GatewaySpec{Kind: kind}}).Members() {
+		for _, m := range (Topology{Clients: 3, Servers: 2, Gateway: GatewaySpec{Kind: kind}}).members() {
 			if !seen[m.Inner] {
 				t.Errorf("gateway %q: %s comes before %s", kind, m.Name, m.Inner)
 			}
