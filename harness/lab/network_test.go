@@ -59,7 +59,7 @@ func connects(t *testing.T, l *lab.Lab, from string, to netip.AddrPort, at strin
 // Three gateways in a row, each of which translates: a home router, and two of a carrier.
 func TestThreeHopsOfNAT(t *testing.T) {
 	masquerade := func(towards string) []topo.SourceNAT { return []topo.SourceNAT{{Towards: towards}} }
-	l := network(t, topo.Network{
+	carriers := topo.Network{
 		Nodes: []topo.Node{
 			{Identity: topo.Identity{Name: "phone", Role: topo.Client}},
 			{Identity: topo.Identity{Name: "router"}, Forwards: true, SourceNAT: masquerade("carrier")},
@@ -68,7 +68,8 @@ func TestThreeHopsOfNAT(t *testing.T) {
 			{Identity: topo.Identity{Name: "vip", Role: topo.Balancer}},
 		},
 		Links: []topo.Link{{Outer: "phone", Inner: "router"}, {Outer: "router", Inner: "carrier"}, {Outer: "carrier", Inner: "cgn"}, {Outer: "vip", Inner: "cgn"}},
-	})
+	}
+	l := network(t, carriers)
 	listening, err := l.Balancer().Listen(t.Context(), tcp.ListenSpec{})
 	if err != nil {
 		t.Fatal(err)
