@@ -87,6 +87,21 @@ func (f firewall) undo(rules []Rule) error {
 	return nil
 }
 
+// remove deletes rules, wherever they are in their chains.
+func (f firewall) remove(rules []Rule) error {
+	var errs []error
+	for _, r := range rules {
+		words, err := r.Words()
+		if err == nil {
+			err = f.iptables.Delete(r.Table, r.Chain, words...)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("iptables -t %s -D %s %s: %w", r.Table, r.Chain, r.Spec, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // of lists the rules that are for a node.
 func of(rules []Rule, who topo.Identity) (its []Rule) {
 	for _, r := range rules {

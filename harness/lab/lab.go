@@ -100,65 +100,6 @@ func (l *Lab) only(role Role) node.Node {
 	return nil
 }
 
-// AddRules adds iptables rules to the running lab, as if the topology had them. They apply
-// from the next packet on. When one of them cannot be added, none is: rules already added,
-// on this or other nodes, are removed.
-func (l *Lab) AddRules(rules ...Rule) error {
-	roles := map[string]Role{}
-	for _, m := range l.machines {
-		roles[m.Name] = m.Role
-	}
-	for _, r := range rules {
-		if err := r.Validate(roles); err != nil {
-			return fmt.Errorf("add rules: %w", err)
-		}
-	}
-	for _, m := range l.machines {
-		if m.IsGuest() && len(of(rules, m.Identity)) > 0 {
-			return fmt.Errorf("%s: no iptables rules on a guest", m.Name)
-		}
-	}
-	wall := firewall{}
-	if len(rules) > 0 {
-		var err error
-		if wall.iptables, err = newIPTables(); err != nil {
-			return err
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	appended := make([]int, len(l.machines))
-	for i, m := range l.machines {
-		its := of(rules, m.Identity)
-		if len(its) == 0 {
-			continue
-		}
-		err := m.space.Do(func() (err error) {
-			appended[i], err = wall.apply(its)
-			return err
-		})
-		if err != nil {
-			return errors.Join(fmt.Errorf("%s: %w", m.Name, err), l.undo(wall, rules, appended))
-		}
-	}
-	l.added = append(l.added, rules...)
-	return nil
-}
-
-// undo removes the rules that each machine already got.
-func (l *Lab) undo(wall firewall, rules []Rule, appended []int) error {
-	var errs []error
-	for i, m := range l.machines {
-		if appended[i] == 0 {
-			continue
-		}
-		if err := m.space.Do(func() error { return wall.undo(of(rules, m.Identity)[:appended[i]]) }); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", m.Name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // Watch adds the lab's namespaces to w. After Close, w reports when nothing holds the last
 // of them any more and the kernel removes it.
 func (l *Lab) Watch(w *ns.Watch) error {

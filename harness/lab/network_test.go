@@ -3,36 +3,16 @@
 package lab_test
 
 import (
-	"errors"
 	"net/netip"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"twlab/harness/internal/labtest"
 	"twlab/harness/lab"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
 	"twlab/harness/topo"
 )
-
-// network builds a network that is closed when the test has ended.
-func network(t *testing.T, n topo.Network) *lab.Lab {
-	t.Helper()
-	l, err := lab.BuildNetwork(t.Context(), n)
-	if errors.Is(err, unix.EPERM) {
-		t.Skip("needs CAP_NET_ADMIN: run it with hack/test")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return l
-}
 
 // connects makes one connection from a node to another one's listener and returns whose
 // it is to the listener.
@@ -69,7 +49,7 @@ func TestThreeHopsOfNAT(t *testing.T) {
 		},
 		Links: []topo.Link{{Outer: "phone", Inner: "router"}, {Outer: "router", Inner: "carrier"}, {Outer: "carrier", Inner: "cgn"}, {Outer: "vip", Inner: "cgn"}},
 	}
-	l := network(t, carriers)
+	l := labtest.BuildNetwork(t, carriers)
 	listening, err := l.Balancer().Listen(t.Context(), tcp.ListenSpec{})
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +105,7 @@ func TestTwoBalancersWithOneServer(t *testing.T) {
 		topo.ByRoute: tcp.TimedOut, topo.AsTheyCame: tcp.Connected, topo.ByAcceptMark: tcp.Connected,
 	} {
 		t.Run("replies "+string(replies), func(t *testing.T) {
-			l := network(t, twoBalancers(replies))
+			l := labtest.BuildNetwork(t, twoBalancers(replies))
 			if _, err := get(t, l, "server0").Listen(t.Context(), tcp.ListenSpec{At: netip.MustParseAddrPort("10.1.0.2:80")}); err != nil {
 				t.Fatal(err)
 			}
@@ -148,7 +128,7 @@ func TestTracking(t *testing.T) {
 		topo.AsRulesWant: nil, topo.Never: nil, topo.Always: {"ESTABLISHED"}, topo.Arriving: {"SYN_SENT"},
 	} {
 		t.Run("tracking "+string(tracking), func(t *testing.T) {
-			l := network(t, topo.Network{
+			l := labtest.BuildNetwork(t, topo.Network{
 				Nodes: []topo.Node{
 					{Identity: topo.Identity{Name: "client0", Role: topo.Client}},
 					{Identity: topo.Identity{Name: "router", Role: topo.Gateway}, Forwards: true, Tracking: tracking},
@@ -178,7 +158,7 @@ func TestTracking(t *testing.T) {
 
 // An address that is routed and nobody's: a VIP that has moved away.
 func TestNobodysAddress(t *testing.T) {
-	l := network(t, topo.Network{
+	l := labtest.BuildNetwork(t, topo.Network{
 		Nodes: []topo.Node{
 			{Identity: topo.Identity{Name: "client0", Role: topo.Client}},
 			{Identity: topo.Identity{Name: "balancer", Role: topo.Balancer}},
@@ -200,5 +180,54 @@ func TestRuleWithQuotedWords(t *testing.T) {
 	hits, err := l.Balancer().Rules(t.Context())
 	if err != nil || len(hits) != 1 || !strings.Contains(hits[0].Rule, `--comment "two words"`) {
 		t.Errorf("%v, %v", hits, err)
+	}
+}
+
+// A fault that ends: a rule is taken away again, and a link comes up again.
+func TestFaultsEnd(t *testing.T) {
+	l := labtest.BuildNetwork(t, topo.Network{
+		Nodes: []topo.Node{
+			{Identity: topo.Identity{Name: "client0", Role: topo.Client}},
+			{Identity: topo.Identity{Name: "router", Role: topo.Gateway}, Forwards: true},
+			{Identity: topo.Identity{Name: "balancer", Role: topo.Balancer}},
+		},
+		Links:   []topo.Link{{Outer: "client0", Inner: "router"}, {Outer: "balancer", Inner: "router"}},
+		Sysctls: topo.On(topo.Client, "net.ipv4.tcp_syn_retries=1"),
+	})
+	listening, err := l.Balancer().Listen(t.Context(), tcp.ListenSpec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(when string, outcome tcp.Outcome) {
+		t.Helper()
+		result, err := l.Client(0).Connect(t.Context(), tcp.Attempt{To: listening.Addr})
+		if err != nil || result.Outcome != outcome {
+			t.Errorf("%s: %v, %v, want %s", when, result, err, outcome)
+		}
+	}
+	try := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	drop := lab.Rule{Role: topo.Gateway, Table: "filter", Chain: "FORWARD", Spec: "-j DROP"}
+	try(l.AddRules(drop))
+	want("with the rule", tcp.TimedOut)
+	try(l.RemoveRules(drop))
+	want("without it", tcp.Connected)
+	if err := l.RemoveRules(drop); err == nil || !strings.Contains(err.Error(), `no rule "-j DROP" of chain "FORWARD" in table "filter" was added`) {
+		t.Errorf("removed twice: %v", err)
+	}
+	try(l.SetLink(t.Context(), "client0", false))
+	want("with the client's link down", tcp.Unreachable)
+	try(l.SetLink(t.Context(), "client0", true))
+	want("up again", tcp.Connected)
+	try(l.SetLink(t.Context(), "balancer", false))
+	want("with the balancer's link down", tcp.TimedOut)
+	try(l.SetLink(t.Context(), "balancer", true))
+	want("up again", tcp.Connected)
+	if err := l.SetLink(t.Context(), "client0/lo", false); err == nil || !strings.Contains(err.Error(), "it is a loopback") {
+		t.Errorf("loopback: %v", err)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/observe"
+	"twlab/harness/topo"
 )
 
 const (
@@ -94,6 +95,18 @@ func (a *Agent) RemoveAfter(exitCode int) int {
 func Build(t *testing.T, topology lab.Topology) *lab.Lab {
 	t.Helper()
 	l, err := lab.Build(t.Context(), topology)
+	return closing(t, l, err)
+}
+
+// BuildNetwork is Build for a network.
+func BuildNetwork(t *testing.T, network topo.Network) *lab.Lab {
+	t.Helper()
+	l, err := lab.BuildNetwork(t.Context(), network)
+	return closing(t, l, err)
+}
+
+func closing(t *testing.T, l *lab.Lab, err error) *lab.Lab {
+	t.Helper()
 	if errors.Is(err, unix.EPERM) {
 		t.Skip("needs CAP_NET_ADMIN: run it with hack/test")
 	}

@@ -1,0 +1,104 @@
+//go:build linux
+
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// AddRules adds iptables rules to the running lab, as if the topology had them. They apply
+// from the next packet on. When one of them cannot be added, none is: rules already added,
+// on this or other nodes, are removed.
+func (l *Lab) AddRules(rules ...Rule) error {
+	roles := map[string]Role{}
+	for _, m := range l.machines {
+		roles[m.Name] = m.Role
+	}
+	for _, r := range rules {
+		if err := r.Validate(roles); err != nil {
+			return fmt.Errorf("add rules: %w", err)
+		}
+	}
+	for _, m := range l.machines {
+		if m.IsGuest() && len(of(rules, m.Identity)) > 0 {
+			return fmt.Errorf("%s: no iptables rules on a guest", m.Name)
+		}
+	}
+	wall := firewall{}
+	if len(rules) > 0 {
+		var err error
+		if wall.iptables, err = newIPTables(); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	appended := make([]int, len(l.machines))
+	for i, m := range l.machines {
+		its := of(rules, m.Identity)
+		if len(its) == 0 {
+			continue
+		}
+		err := m.space.Do(func() (err error) {
+			appended[i], err = wall.apply(its)
+			return err
+		})
+		if err != nil {
+			return errors.Join(fmt.Errorf("%s: %w", m.Name, err), l.undo(wall, rules, appended))
+		}
+	}
+	l.added = append(l.added, rules...)
+	return nil
+}
+
+// undo removes the rules that each machine already got.
+func (l *Lab) undo(wall firewall, rules []Rule, appended []int) error {
+	var errs []error
+	for i, m := range l.machines {
+		if appended[i] == 0 {
+			continue
+		}
+		if err := m.space.Do(func() error { return wall.undo(of(rules, m.Identity)[:appended[i]]) }); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", m.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// RemoveRules removes rules that AddRules has added, one for each that is given. They do
+// not apply to the next packet any more. The error names a rule that was not added, and then
+// none is removed.
+func (l *Lab) RemoveRules(rules ...Rule) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	left := slices.Clone(l.added)
+	for _, r := range rules {
+		i := slices.Index(left, r)
+		if i < 0 {
+			return fmt.Errorf("remove rules: no rule %q of chain %q in table %q was added", r.Spec, r.Chain, r.Table)
+		}
+		left = slices.Delete(left, i, i+1)
+	}
+	if len(rules) == 0 {
+		return nil
+	}
+	ipt, err := newIPTables()
+	if err != nil {
+		return err
+	}
+	wall := firewall{iptables: ipt}
+	var errs []error
+	for _, m := range l.machines {
+		its := of(rules, m.Identity)
+		if len(its) == 0 {
+			continue
+		}
+		if err := m.space.Do(func() error { return wall.remove(its) }); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", m.Name, err))
+		}
+	}
+	l.added = left
+	return errors.Join(errs...)
+}
