@@ -14,8 +14,8 @@ import (
 // A topology says what its guests lack, before anything is booted.
 func TestTopologyKnowsWhatItsGuestsLack(t *testing.T) {
 	for want, kind := range map[string]guest.Kind{
-		"kernels: client: no guest agent: build hack/cmd/agent": {Kernel: kernel.Image{Path: "/boot/old"}},
-		"kernels: client: no kernel image":                      {Host: guest.Host{Agent: "agent"}, Kernel: kernel.Image{Modules: "/lib"}},
+		"client0: no guest agent: build hack/cmd/agent": {Kernel: kernel.Image{Path: "/boot/old"}},
+		"client0: no kernel image":                      {Host: guest.Host{Agent: "agent"}, Kernel: kernel.Image{Modules: "/lib"}},
 	} {
 		topology := topo.Topology{Clients: 1, Kinds: map[topo.Role]topo.NodeKind{topo.Client: kind}}
 		if err := topology.Validate(); err == nil || !strings.Contains(err.Error(), want) {
@@ -24,7 +24,7 @@ func TestTopologyKnowsWhatItsGuestsLack(t *testing.T) {
 	}
 	whole := guest.Kind{Host: guest.Host{Agent: "agent"}, Kernel: kernel.Image{Path: "/boot/old"}}
 	many := topo.Topology{Clients: 25, Kinds: map[topo.Role]topo.NodeKind{topo.Balancer: whole}}
-	if err := many.Validate(); err == nil || !strings.Contains(err.Error(), "balancer has 25 links: a guest has at most 24") {
+	if err := many.Validate(); err == nil || !strings.Contains(err.Error(), "balancer: 25 links: a guest has at most 24") {
 		t.Errorf("25 links: %v", err)
 	}
 }

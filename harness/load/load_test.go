@@ -141,7 +141,7 @@ func TestPlansThatCannotBe(t *testing.T) {
 		spoil      func(*load.Plan)
 	}{
 		{"nobody", "no clients", func(p *load.Plan) { p.Clients = nil }},
-		{"nowhere", "no listener", func(p *load.Plan) { p.Attempt.To = tcp.Attempt{}.To }},
+		{"nowhere", "no destination", func(p *load.Plan) { p.Attempt.To = tcp.Attempt{}.To }},
 		{"no end", "no end: give a number of attempts", func(p *load.Plan) { p.Each = 0 }},
 		{"a rate for ever", "no end: give a number of attempts", func(p *load.Plan) { p.Each, p.Rate = 0, 5 }},
 		{"rate 0", "for 1s, but no rate", func(p *load.Plan) { p.Each, p.Duration = 0, time.Second }},
