@@ -6,6 +6,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"golang.org/x/sys/unix"
 
 	"twlab/harness/haproxy"
 	"twlab/harness/lab"
@@ -114,6 +115,27 @@ var _ = Describe("Behind a balancer", func() {
 		Expect(flows(ctx, l.Balancer())).To(HaveLen(connects))
 	})
 
+})
+
+var _ = Describe("A server that resets in the middle", func() {
+	It("resets the client's connection behind DNAT", SpecTimeout(2*timeout), func(ctx SpecContext) {
+		l := behind(ctx, lab.BalancerSpec{Kind: lab.DNAT})
+		client, server := l.through(ctx, l.server(), 1)
+		client.tell(ctx, server)
+		noError(server.End(ctx, server.conns[0], tcp.Abort))
+		Expect(client.Receive(ctx, client.conns[0])).To(Equal(tcp.Received{Errno: unix.ECONNRESET}))
+	})
+
+	It("is an ordinary end to the client behind HAProxy, whose log knows better", SpecTimeout(2*timeout), func(ctx SpecContext) {
+		l := behind(ctx, lab.BalancerSpec{Program: haproxy.Balancer{}})
+		moved := l.watchProgram(ctx)
+		client, server := l.through(ctx, l.server(), 1)
+		client.tell(ctx, server)
+		noError(server.End(ctx, server.conns[0], tcp.Abort))
+		Expect(client.Receive(ctx, client.conns[0])).To(Equal(tcp.Received{}))
+		Eventually(l.programLog).Should(ContainSubstring("end=SD"))
+		Expect(moved()).To(Rise("server0.srv_abrt"))
+	})
 })
 
 var _ = Describe("A server that does not listen", func() {

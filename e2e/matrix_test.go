@@ -33,7 +33,7 @@ var (
 	questionsFile = flag.String("cell", "", "YAML file with cells of your own; their specs have the label \"yours\"")
 	kernelsFile   = flag.String("kernels", "", "what twlab probe has written of the roles that are guests")
 	virtual       = flag.Bool("virtual-time", false, "idle time passes at once here, so that cells with the label \"virtual-time\" can be waited for")
-	mutations     = flag.String("mutate", "", "\"all\" rules against worlds in which they must fail, or a \"sample\"; label \"mutation\"")
+	mutations     = flag.String("mutate", "", "\"all\" rules in labs in which they must fail, or a \"sample\"; label \"mutation\"")
 )
 
 // leftOut is how many cells an ordinary run leaves out because they take hours.
@@ -173,15 +173,7 @@ func otherKernels() (roles.Assignment, error) {
 
 // cellSpec makes the spec of one cell.
 func cellSpec(f situation.Family, c claim.Cell, rule claim.Rule, covered bool, labels ...string) {
-	labels = append(slices.Clone(labels), kind(f), "family:"+f.Name, "rule:"+rule.Name)
-	for _, a := range f.Axes {
-		labels = append(labels, a.Name+":"+c.Value(a.Name))
-	}
-	for _, k := range rule.Kernels {
-		if !k.Lacks && f.Emulated == "" {
-			labels = append(labels, "needs:"+string(k.Feature))
-		}
-	}
+	labels = slices.Concat(labels, []string{kind(f)}, f.Labels(c, rule))
 	It(title(f, c)+" is "+rule.Name, withSlow(f, c, labels), priority(f, c), func(ctx SpecContext) {
 		skipUnlessEmulated(f)
 		if rule.OutOfReach {

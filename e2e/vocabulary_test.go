@@ -181,6 +181,15 @@ func (l specLab) watchProgram(ctx SpecContext) func() kernel.Counters {
 	return watching(ctx, program.Stats)
 }
 
+// programLog is what the balancer's program has said.
+func (l specLab) programLog() (string, error) {
+	program, err := l.Program()
+	if err != nil {
+		return "", err
+	}
+	return program.Log()
+}
+
 // syns accounts for the SYNs of one outcome of a client's attempt.
 func (l specLab) syns(from node.Node, out tcp.Result, to netip.AddrPort) observe.SYNAccount {
 	GinkgoHelper()

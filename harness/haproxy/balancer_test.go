@@ -23,7 +23,7 @@ func TestTopologyKnowsWhatItsHAProxyCannotBe(t *testing.T) {
 		}
 	}
 	without := topo.Topology{Clients: 1, Balancer: topo.BalancerSpec{Program: haproxy.Balancer{}}}
-	if err := without.Validate(); err == nil || !strings.Contains(err.Error(), `kind "haproxy" needs servers`) {
+	if err := without.Validate(); err == nil || !strings.Contains(err.Error(), "haproxy needs servers") {
 		t.Errorf("without servers: %v", err)
 	}
 }

@@ -32,7 +32,7 @@ const (
 	SixSYNRetries          Feature = "six-syn-retries"
 	ACKRatelimit           Feature = "ack-ratelimit"
 	LongBacklog            Feature = "long-accept-queue"
-	IsGuest                Feature = "machine-of-its-own"
+	IsGuest                Feature = "guest"
 	TimestampExpiresSooner Feature = "paws-timestamp-expires-sooner"
 	IgnoresSYN             Feature = "established-ignores-syn"
 	RSTRestarts            Feature = "rst-restarts-time-wait"

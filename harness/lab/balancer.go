@@ -9,8 +9,12 @@ import (
 	"twlab/harness/topo"
 )
 
-// VIP returns what clients connect to: the balancer's address and its port.
+// VIP returns what clients connect to: the balancer's address and its port. It is not valid
+// for a lab that BuildNetwork has built: what clients connect to is in the network.
 func (l *Lab) VIP() netip.AddrPort {
+	if l.topology.Clients == 0 {
+		return netip.AddrPort{}
+	}
 	return l.topology.VIP()
 }
 
@@ -22,7 +26,7 @@ func (l *Lab) Behind() []netip.AddrPort { return l.topology.Behind() }
 // the balancer is not a program.
 func (l *Lab) Program() (topo.Running, error) { return l.ProgramAt(string(Balancer)) }
 
-// ProgramAt is the program that balances at a node, as [Lab.Program].
+// ProgramAt returns the program that balances at a node. The lab closes it.
 func (l *Lab) ProgramAt(name string) (topo.Running, error) {
 	running, found := l.programs[name]
 	if !found {

@@ -28,7 +28,7 @@ func Build(ctx context.Context, t Topology) (*Lab, error) {
 	return build(ctx, t, t.Network())
 }
 
-// BuildNetwork makes a network of any shape real, as [Build] does.
+// BuildNetwork builds a lab from a network of any shape, as [Build] does from a topology.
 func BuildNetwork(ctx context.Context, n topo.Network) (*Lab, error) {
 	return build(ctx, Topology{}, n)
 }
@@ -40,7 +40,6 @@ func build(ctx context.Context, t Topology, n topo.Network) (*Lab, error) {
 	}
 	b := &builder{plan: plan, lab: &Lab{
 		topology: t,
-		plan:     plan,
 		machines: make([]*machine, len(plan.Nodes)),
 		byName:   make(map[string]*machine, len(plan.Nodes)),
 		programs: map[string]topo.Running{},
@@ -60,8 +59,8 @@ type builder struct {
 	plan     topo.Plan
 	firewall firewall
 	baseline []Setting // to be written on every node
-	// machine has the values here, outside of the lab, of the sysctls that the
-	// network sets: those of the whole machine where a namespace has none.
+	// machine has the values, outside of the lab, of the sysctls that the network sets: a
+	// namespace without a value of its own has the machine's.
 	machine map[string]string
 	lab     *Lab
 }
@@ -101,9 +100,9 @@ func (b *builder) build(ctx context.Context) (err error) {
 // leaf reports whether a node has one link, of which it is the outer end.
 func leaf(n topo.Planned) bool { return len(n.Ends) == 1 && n.Ends[0].Outer }
 
-// addAll makes the nodes that are no guests. Those at which links of others end come
-// first, and the links between them. The others are made side by side, each with its
-// link: the kernel's one lock for links (RTNL) is only a part of the work.
+// addAll makes the nodes that are not guests: first those at which links of others end, and
+// the links between them, then the leaves in parallel, each with its link. The kernel's one
+// lock for links (RTNL) is held for only a part of that.
 func (b *builder) addAll(ctx context.Context) error {
 	for _, m := range b.lab.machines {
 		if m.IsGuest() || leaf(m.Planned) {
@@ -147,8 +146,8 @@ func (b *builder) addAll(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// addLeaf makes a node with its link. No link of others ends there, and descriptors are
-// few.
+// addLeaf makes a leaf with its link and its routes. It closes the leaf's handle, because no
+// other link ends there, and descriptors are few.
 func (b *builder) addLeaf(ctx context.Context, m *machine) error {
 	defer m.closeLinks()
 	if err := b.add(ctx, m); err != nil {
@@ -178,7 +177,7 @@ func (b *builder) balance(ctx context.Context) error {
 	return nil
 }
 
-// add makes one node without its links. What it made is in the machine at once, so
+// add makes one node without its links. It stores what it makes in the machine at once, so
 // that Close finds it whatever happens next.
 func (b *builder) add(ctx context.Context, m *machine) (err error) {
 	if err := ctx.Err(); err != nil {
@@ -207,8 +206,7 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 	})
 }
 
-// joinAll makes the links of which a node is the outer end, but for those that lead to a
-// guest.
+// joinAll makes the links of which a node is the outer end, except those to a guest.
 func (b *builder) joinAll(m *machine) error {
 	for _, e := range m.Ends {
 		inner := b.lab.byName[e.Peer]
@@ -222,7 +220,7 @@ func (b *builder) joinAll(m *machine) error {
 	return nil
 }
 
-// route gives the nodes their routes that have none yet, as every leaf has.
+// route adds the routes of all nodes that addLeaf has not finished.
 func (b *builder) route() error {
 	for _, m := range b.lab.machines {
 		if m.IsGuest() || m.links == nil {
@@ -257,8 +255,7 @@ func (b *builder) applySysctls(who topo.Planned) error {
 	return nil
 }
 
-// sysctlsHere reads the sysctls that are set, as far as they are here: in the initial
-// namespace every one is.
+// sysctlsHere reads the sysctls that exist here: in the initial namespace all of them do.
 func sysctlsHere(all Settings) map[string]string {
 	here := map[string]string{}
 	for _, s := range all {

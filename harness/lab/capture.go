@@ -63,6 +63,7 @@ func (l *Lab) Capture(names ...string) error {
 type port struct {
 	machine *machine
 	name    string
+	end     topo.End // of a link; the zero value for lo
 }
 
 // ends finds the interfaces of a link. A loopback has only one.
@@ -76,7 +77,7 @@ func (l *Lab) ends(link string) ([]port, error) {
 		if m.IsGuest() {
 			return nil, fmt.Errorf("capture: %s is a guest, and its loopback cannot be recorded from outside", name)
 		}
-		return []port{{m, loopback}}, nil
+		return []port{{machine: m, name: loopback}}, nil
 	}
 	name, wire, _ := strings.Cut(link, "/")
 	outer, found := l.byName[name]
@@ -87,7 +88,9 @@ func (l *Lab) ends(link string) ([]port, error) {
 	if i < 0 {
 		return nil, fmt.Errorf("capture: %q is not a node with a link of its own", link)
 	}
-	both := []port{{outer, outer.Ends[i].Interface}, {l.byName[outer.Ends[i].Peer], name}}
+	here, inner := outer.Ends[i], l.byName[outer.Ends[i].Peer]
+	there, _ := inner.Toward(name)
+	both := []port{{outer, here.Interface, here}, {inner, there.Interface, there}}
 	return slices.DeleteFunc(both, func(p port) bool { return p.machine.IsGuest() }), nil
 }
 

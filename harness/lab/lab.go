@@ -20,8 +20,7 @@ import (
 // Lab is a topology that has been built. Its methods may be called from any goroutine. The
 // caller of [Build] must Close it.
 type Lab struct {
-	topology Topology // the zero value when it was built from a network
-	plan     topo.Plan
+	topology Topology   // the zero value when it was built from a network
 	machines []*machine // in the order of the network's nodes
 	byName   map[string]*machine
 	programs map[string]topo.Running // those that balance, by their node
@@ -161,16 +160,21 @@ func (l *Lab) Consoles() map[string]string {
 	return printed
 }
 
-// Path returns the machines between a client and the balancer, for observe.AccountSYNs. It
-// names only machines at which [Lab.Capture] can record their end of a link, so no guest.
+// Path returns the machines between a client and the balancer, for observe.AccountSYNs: the
+// client, and the first node of the roles Gateway and Balancer. It names only machines at
+// which [Lab.Capture] can record their end of a link, so no guest.
 func (l *Lab) Path(client string) observe.Path {
-	recorded := func(name string) string {
-		if m, found := l.byName[name]; found && !m.IsGuest() {
-			return name
+	recorded := func(is func(*machine) bool) string {
+		if i := slices.IndexFunc(l.machines, is); i >= 0 && !l.machines[i].IsGuest() {
+			return l.machines[i].Name
 		}
 		return ""
 	}
-	return observe.Path{Client: recorded(client), Gateway: recorded(string(Gateway)), Server: recorded(string(Balancer))}
+	of := func(role Role) func(*machine) bool { return func(m *machine) bool { return m.Role == role } }
+	return observe.Path{
+		Client:  recorded(func(m *machine) bool { return m.Name == client }),
+		Gateway: recorded(of(Gateway)), Server: recorded(of(Balancer)),
+	}
 }
 
 // Close removes everything: captures, what is attached, the balancer's program, sockets,

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -23,6 +22,15 @@ import (
 type links struct {
 	*netlink.Handle
 	control *os.File // for ethtool
+}
+
+// open opens a handle on the links of the machine, which has a namespace.
+func (m *machine) open() (own *links, err error) {
+	err = m.space.Do(func() (err error) {
+		own, err = openLinks()
+		return err
+	})
+	return own, err
 }
 
 // openLinks opens a handle on the calling thread's namespace.
@@ -60,8 +68,8 @@ func (l *links) loopback(addrs []netip.Addr) error {
 // end. Neighbours are static: no ARP, and no share of the neighbour table, whose limit
 // (net.ipv4.neigh.default.gc_thresh3) is one for all namespaces.
 func join(outer, inner *machine, e topo.End) error {
-	outerEnd := end{outer.links, e.Addrs, hardwareAddr(0, e.Link)}
-	innerEnd := end{inner.links, e.PeerAddrs, hardwareAddr(1, e.Link)}
+	outerEnd := end{outer.links, e.Addr, hardwareAddr(true, e.Link)}
+	innerEnd := end{inner.links, e.PeerAddr, hardwareAddr(false, e.Link)}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = e.Interface
 	attrs.HardwareAddr = outerEnd.hardware
@@ -94,11 +102,11 @@ func join(outer, inner *machine, e topo.End) error {
 // end is one end of a link.
 type end struct {
 	links    *links
-	addrs    []netip.Addr
+	addr     netip.Addr
 	hardware net.HardwareAddr
 }
 
-// configure gives the end its addresses and its only neighbour, and brings it up.
+// configure gives the end its address and its only neighbour, and brings it up.
 func (e end) configure(name string, far end) error {
 	link, err := e.links.LinkByName(name)
 	if err != nil {
@@ -107,32 +115,25 @@ func (e end) configure(name string, far end) error {
 	if err := e.links.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set link %s up: %w", name, err)
 	}
-	for _, addr := range e.addrs {
-		peer := ofFamily(far.addrs, addr)
-		err := e.links.AddrAdd(link, &netlink.Addr{IPNet: host(addr), Peer: host(peer)})
-		if err != nil {
-			return fmt.Errorf("add address %v to %s: %w", addr, name, err)
-		}
-		err = e.links.NeighAdd(&netlink.Neigh{
-			LinkIndex:    link.Attrs().Index,
-			State:        netlink.NUD_PERMANENT,
-			IP:           peer.AsSlice(),
-			HardwareAddr: far.hardware,
-		})
-		if err != nil {
-			return fmt.Errorf("add neighbour %v to %s: %w", peer, name, err)
-		}
+	err = e.links.AddrAdd(link, &netlink.Addr{IPNet: host(e.addr), Peer: host(far.addr)})
+	if err != nil {
+		return fmt.Errorf("add address %v to %s: %w", e.addr, name, err)
 	}
-	return nil
+	return e.links.setNeighbour(link, far)
 }
 
-// ofFamily is the address that is of the family of another one.
-func ofFamily(addrs []netip.Addr, other netip.Addr) netip.Addr {
-	i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return a.Is4() == other.Is4() })
-	if i < 0 {
-		return netip.Addr{}
+// setNeighbour makes the far end of a link the neighbour that it is.
+func (l *links) setNeighbour(link netlink.Link, far end) error {
+	err := l.NeighSet(&netlink.Neigh{
+		LinkIndex:    link.Attrs().Index,
+		State:        netlink.NUD_PERMANENT,
+		IP:           far.addr.AsSlice(),
+		HardwareAddr: far.hardware,
+	})
+	if err != nil {
+		return fmt.Errorf("set neighbour %v of %s: %w", far.addr, link.Attrs().Name, err)
 	}
-	return addrs[i]
+	return nil
 }
 
 // awaitLinks waits until every link can send at both ends. The kernel activates the queue
@@ -161,11 +162,15 @@ func (b *builder) awaitLinks(ctx context.Context) error {
 }
 
 func host(a netip.Addr) *net.IPNet {
-	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)}
 }
 
 // hardwareAddr is a locally administered address that shows which link it is of, and
 // which end it is: 0 the outer, 1 the inner.
-func hardwareAddr(side byte, link int) net.HardwareAddr {
+func hardwareAddr(outer bool, link int) net.HardwareAddr {
+	side := byte(1)
+	if outer {
+		side = 0
+	}
 	return binary.BigEndian.AppendUint32(net.HardwareAddr{2, side}, uint32(link)) //nolint:gosec // there are fewer links
 }

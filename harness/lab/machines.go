@@ -39,17 +39,13 @@ func (b *builder) plug() error {
 // plugEnd makes the end of a link at a node whose other end is a guest's.
 func (b *builder) plugEnd(m, guest *machine, e topo.End) error {
 	if m.links == nil { // a leaf, which has closed them
-		err := m.space.Do(func() (err error) {
-			m.links, err = openLinks()
-			return err
-		})
-		if err != nil {
+		var err error
+		if m.links, err = m.open(); err != nil {
 			return err
 		}
 	}
-	side := map[bool]byte{true: 0, false: 1}
-	near := end{m.links, e.Addrs, hardwareAddr(side[e.Outer], e.Link)}
-	far := end{addrs: e.PeerAddrs, hardware: hardwareAddr(side[!e.Outer], e.Link)}
+	near := end{m.links, e.Addr, hardwareAddr(e.Outer, e.Link)}
+	far := end{addr: e.PeerAddr, hardware: hardwareAddr(!e.Outer, e.Link)}
 	card, _ := guest.Toward(m.Name)
 	return guest.plugInto(m, e.Interface, near, far, card.Interface)
 }
@@ -58,8 +54,8 @@ func (b *builder) plugEnd(m, guest *machine, e topo.End) error {
 // end of a link, and keeps it for m's card at the far end.
 func (m *machine) plugInto(neighbour *machine, tap string, near, far end, card string) error {
 	c := Card{
-		Name: card, Hardware: far.hardware, Addr: far.addrs[0],
-		Peer: near.addrs[0], PeerHardware: near.hardware,
+		Name: card, Hardware: far.hardware, Addr: far.addr,
+		Peer: near.addr, PeerHardware: near.hardware,
 	}
 	err := neighbour.space.Do(func() (err error) {
 		c.Tap, err = openTap(tap)
@@ -97,7 +93,7 @@ func (b *builder) boot(ctx context.Context) error {
 	return booting.Wait()
 }
 
-// makers are those of the guests, when they are ready; guests of one kind share one.
+// makers prepares a maker for each guest; guests of one kind share theirs.
 func (b *builder) makers(ctx context.Context) (map[*machine]Maker, error) {
 	var guests []*machine
 	var kinds []topo.NodeKind
@@ -187,11 +183,11 @@ func (b *builder) bootOne(ctx context.Context, m *machine, maker Maker) error {
 	return nil
 }
 
-// gateway is where the node sends what its links do not lead to; no address when nowhere.
+// gateway is where the node's default route leads; no address when it has none.
 func (m *machine) gateway() netip.Addr {
 	for _, r := range m.Routes {
 		if end, found := m.Toward(r.Via); found && r.To == (netip.Prefix{}) {
-			return end.PeerAddrs[0]
+			return end.PeerAddr
 		}
 	}
 	return netip.Addr{}

@@ -3,10 +3,13 @@
 package lab_test
 
 import (
+	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
+	"twlab/harness/haproxy"
 	"twlab/harness/internal/labtest"
 	"twlab/harness/lab"
 	"twlab/harness/observe"
@@ -62,7 +65,7 @@ func TestThreeHopsOfNAT(t *testing.T) {
 	peer := connects(t, l, "phone", listening.Addr, "vip")
 	flows, err := cgn.Flows(t.Context())
 	if err != nil || len(flows) != 1 || flows[0].Reply.Dst.Addr() != peer {
-		t.Errorf("the last gateway has %v, %v, and the listener sees %v", flows, err, peer)
+		t.Fatalf("the last gateway has %v, %v, and the listener sees %v", flows, err, peer)
 	}
 	if flows[0].Original.Src.Addr() == l.Client(0).Identity().Addr {
 		t.Errorf("the last gateway sees the phone's own address in %v", flows)
@@ -93,8 +96,8 @@ func twoBalancers(replies topo.Replies) topo.Network {
 		},
 		Links: []topo.Link{
 			{Outer: "client0", Inner: "router"}, {Outer: "lb0", Inner: "router"}, {Outer: "lb1", Inner: "router"},
-			{Outer: "server0", Inner: "lb0", OuterAddrs: []netip.Addr{server.Addr()}, InnerAddrs: []netip.Addr{netip.MustParseAddr("10.1.0.1")}},
-			{Outer: "server0", Inner: "lb1", OuterAddrs: []netip.Addr{server.Addr()}, InnerAddrs: []netip.Addr{netip.MustParseAddr("10.1.0.3")}},
+			{Outer: "server0", Inner: "lb0", OuterAddr: server.Addr(), InnerAddr: netip.MustParseAddr("10.1.0.1")},
+			{Outer: "server0", Inner: "lb1", OuterAddr: server.Addr(), InnerAddr: netip.MustParseAddr("10.1.0.3")},
 		},
 		Sysctls: topo.On(topo.Client, "net.ipv4.tcp_syn_retries=1"),
 	}
@@ -122,19 +125,95 @@ func TestTwoBalancersWithOneServer(t *testing.T) {
 	}
 }
 
-// What connection tracking sees is what a node says, whatever its rules want.
+// The server goes on to send replies as they came after one of its links was down.
+func TestMarkedLinkComesUpAgain(t *testing.T) {
+	l := labtest.BuildNetwork(t, twoBalancers(topo.AsTheyCame))
+	if _, err := get(t, l, "server0").Listen(t.Context(), tcp.ListenSpec{At: netip.MustParseAddrPort("10.1.0.2:80")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range []string{"server0", "server0/eth1"} {
+		for _, up := range []bool{false, true} {
+			if err := l.SetLink(t.Context(), link, up); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, vip := range []string{"192.0.2.1:80", "192.0.2.2:80"} {
+		result, err := l.Client(0).Connect(t.Context(), tcp.Attempt{To: netip.MustParseAddrPort(vip)})
+		if err != nil || result.Outcome != tcp.Connected {
+			t.Errorf("by %s: %v, %v", vip, result, err)
+		}
+	}
+}
+
+// Two HAProxies with one server, each of which counts its own connections.
+func TestTwoProgramsWithOneServer(t *testing.T) {
+	server := netip.MustParseAddrPort("10.1.0.2:80")
+	n := twoBalancers(topo.ByRoute)
+	for i, vip := range map[int]string{2: "192.0.2.1:80", 3: "192.0.2.2:80"} {
+		n.Nodes[i].Forwards, n.Nodes[i].DestinationNAT = false, nil
+		n.Nodes[i].Program = haproxy.Balancer{}
+		n.Nodes[i].Place = topo.Place{At: netip.MustParseAddrPort(vip), Servers: []netip.AddrPort{server}}
+	}
+	l, err := lab.BuildNetwork(t.Context(), n)
+	if errors.Is(err, haproxy.ErrMissing) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := get(t, l, "server0").Listen(t.Context(), tcp.ListenSpec{At: server, Ending: tcp.CloseAfterPeer}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		result, err := l.Client(0).Connect(t.Context(), tcp.Attempt{To: netip.MustParseAddrPort("192.0.2.2:80"), Ending: tcp.CloseFirst})
+		if err != nil || result.Outcome != tcp.Connected {
+			t.Fatalf("%v, %v", result, err)
+		}
+	}
+	for name, want := range map[string]uint64{"lb0": 0, "lb1": 3} {
+		program, err := l.ProgramAt(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stats, err := program.Stats(t.Context())
+		if got := stats["frontend.conn_tot"]; err != nil || got != want {
+			t.Errorf("%s has %d connections, %v, want %d", name, got, err, want)
+		}
+	}
+	if _, err := l.ProgramAt("router"); err == nil || !strings.Contains(err.Error(), "no program balances at router") {
+		t.Errorf("program of the router: %v", err)
+	}
+}
+
+// What connection tracking sees is what a node says, also where a rule wants it to see all.
 func TestTracking(t *testing.T) {
-	for tracking, want := range map[topo.Tracking][]string{
-		topo.AsRulesWant: nil, topo.Never: nil, topo.Always: {"ESTABLISHED"}, topo.Arriving: {"SYN_SENT"},
+	wants := []lab.Rule{{Node: "router", Table: "filter", Chain: "FORWARD", Spec: "-m conntrack --ctstate NEW"}}
+	for name, c := range map[string]struct {
+		tracking topo.Tracking
+		rules    []lab.Rule
+		want     []string
+	}{
+		"without a rule":           {topo.AsRulesWant, nil, nil},
+		"as a rule wants":          {topo.AsRulesWant, wants, []string{"ESTABLISHED"}},
+		"never, whatever it wants": {topo.Never, wants, nil},
+		"always":                   {topo.Always, nil, []string{"ESTABLISHED"}},
+		"only what arrives":        {topo.Arriving, nil, []string{"SYN_SENT"}},
 	} {
-		t.Run("tracking "+string(tracking), func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			l := labtest.BuildNetwork(t, topo.Network{
 				Nodes: []topo.Node{
 					{Identity: topo.Identity{Name: "client0", Role: topo.Client}},
-					{Identity: topo.Identity{Name: "router", Role: topo.Gateway}, Forwards: true, Tracking: tracking},
+					{Identity: topo.Identity{Name: "router", Role: topo.Gateway}, Forwards: true, Tracking: c.tracking},
 					{Identity: topo.Identity{Name: "server0", Role: topo.Server}},
 				},
 				Links: []topo.Link{{Outer: "client0", Inner: "router"}, {Outer: "server0", Inner: "router"}},
+				Rules: c.rules,
 			})
 			listening, err := get(t, l, "server0").Listen(t.Context(), tcp.ListenSpec{})
 			if err != nil {
@@ -149,14 +228,15 @@ func TestTracking(t *testing.T) {
 			for _, f := range flows {
 				states = append(states, f.State)
 			}
-			if strings.Join(states, ",") != strings.Join(want, ",") {
-				t.Errorf("entries in the states %v, want %v", states, want)
+			if !slices.Equal(states, c.want) {
+				t.Errorf("entries in the states %v, want %v", states, c.want)
 			}
 		})
 	}
 }
 
-// An address that is routed and nobody's: a VIP that has moved away.
+// An address that is routed and nobody's, a VIP that has moved away: every SYN arrives, and
+// the node that does not have the address drops it without a word.
 func TestNobodysAddress(t *testing.T) {
 	l := labtest.BuildNetwork(t, topo.Network{
 		Nodes: []topo.Node{
@@ -166,9 +246,17 @@ func TestNobodysAddress(t *testing.T) {
 		Links:   []topo.Link{{Outer: "client0", Inner: "balancer"}},
 		Sysctls: topo.On(topo.Client, "net.ipv4.tcp_syn_retries=1"),
 	})
+	before, err := l.Balancer().Counters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	result, err := l.Client(0).Connect(t.Context(), tcp.Attempt{To: netip.MustParseAddrPort("192.0.2.9:80")})
-	if err != nil || result.Outcome != tcp.TimedOut {
+	if err != nil || result.Outcome != tcp.TimedOut || result.SYNs < 2 {
 		t.Errorf("%v, %v, want a connect that times out", result, err)
+	}
+	after, err := l.Balancer().Counters(t.Context())
+	if moved := after.Sub(before); err != nil || moved["Ip.InAddrErrors"] != uint64(result.SYNs) || moved["Tcp.InSegs"] != 0 {
+		t.Errorf("of %d SYNs the balancer counted %v, %v", result.SYNs, moved.Moved(), err)
 	}
 }
 

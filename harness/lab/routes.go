@@ -7,63 +7,63 @@ import (
 	"net"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"twlab/harness/topo"
 )
 
-// firstTable is the routing table of the first link over which replies go back by a mark;
-// the tables of the kernel's own are 253 to 255.
+// firstTable is the number of the first routing table of a link over which replies go back
+// by a mark. The kernel's own tables are 253 to 255.
 const firstTable = 100
 
-// addRoutes gives a node its routes, and the tables of links over which replies go back by
-// a mark. Its links are there.
+// addRoutes adds the node's routes, and the routing rules of its marks. Its links are there.
 func (m *machine) addRoutes() error {
-	for _, r := range m.Routes {
-		end, _ := m.Toward(r.Via)
-		if err := m.links.addRoute(r, end, 0); err != nil {
+	for _, e := range m.Ends {
+		if err := m.addRoutesOver(m.links, e); err != nil {
 			return err
 		}
 	}
 	for _, k := range m.Marked() {
-		table := firstTable + k.Mark
-		if err := m.links.addRoute(topo.Route{Via: k.End.Peer}, k.End, table); err != nil {
-			return err
-		}
-		for _, a := range k.End.Addrs {
-			rule := netlink.NewRule()
-			rule.Mark, rule.Table = uint32(k.Mark), table //nolint:gosec // it counts links
-			rule.Family = netlink.FAMILY_V4
-			if a.Is6() {
-				rule.Family = netlink.FAMILY_V6
-			}
-			if err := m.links.RuleAdd(rule); err != nil {
-				return fmt.Errorf("add a rule of routing for mark %d: %w", k.Mark, err)
-			}
+		rule := netlink.NewRule()
+		rule.Mark, rule.Table = uint32(k.Mark), firstTable+k.Mark //nolint:gosec // it counts links
+		if err := m.links.RuleAdd(rule); err != nil {
+			return fmt.Errorf("add the routing rule of mark %d: %w", k.Mark, err)
 		}
 	}
 	return nil
 }
 
-// addRoute adds a route over a link, for each family that it is about and the link has;
-// table 0 is the main one.
-func (l *links) addRoute(r topo.Route, over topo.End, table int) error {
-	for _, via := range over.PeerAddrs {
-		route := &netlink.Route{Gw: via.AsSlice(), Table: table}
+// addRoutesOver adds the routes that lead over one of the node's links. Routes that are
+// there stay.
+func (m *machine) addRoutesOver(own *links, e topo.End) error {
+	link, err := own.LinkByName(e.Interface)
+	if err != nil {
+		return fmt.Errorf("find link %s: %w", e.Interface, err)
+	}
+	add := func(r topo.Route, table int) error {
+		route := &netlink.Route{Gw: e.PeerAddr.AsSlice(), LinkIndex: link.Attrs().Index, Table: table}
 		if r.To.IsValid() {
-			if r.To.Addr().Is4() != via.Is4() {
-				continue
-			}
-			route.Dst = &net.IPNet{IP: r.To.Masked().Addr().AsSlice(), Mask: net.CIDRMask(r.To.Bits(), via.BitLen())}
+			route.Dst = &net.IPNet{IP: r.To.Masked().Addr().AsSlice(), Mask: net.CIDRMask(r.To.Bits(), 32)}
 		}
-		if table != 0 {
-			link, err := l.LinkByName(over.Interface)
-			if err != nil {
-				return fmt.Errorf("find link %s: %w", over.Interface, err)
-			}
-			route.LinkIndex = link.Attrs().Index
+		if err := own.RouteReplace(route); err != nil {
+			return fmt.Errorf("add route to %v via %v: %w", r, e.PeerAddr, err)
 		}
-		if err := l.RouteAdd(route); err != nil {
-			return fmt.Errorf("add route to %v via %v: %w", r, via, err)
+		return nil
+	}
+	for _, r := range m.Routes {
+		if r.Via != e.Peer {
+			continue
+		}
+		if err := add(r, unix.RT_TABLE_MAIN); err != nil {
+			return err
+		}
+	}
+	for _, k := range m.Marked() {
+		if k.End.Link != e.Link {
+			continue
+		}
+		if err := add(topo.Route{}, firstTable+k.Mark); err != nil {
+			return err
 		}
 	}
 	return nil

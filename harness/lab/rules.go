@@ -67,9 +67,9 @@ func (l *Lab) undo(wall firewall, rules []Rule, appended []int) error {
 	return errors.Join(errs...)
 }
 
-// RemoveRules removes rules that AddRules has added, one for each that is given. They do
-// not apply to the next packet any more. The error names a rule that was not added, and then
-// none is removed.
+// RemoveRules removes rules that AddRules has added. They do not apply from the next packet
+// on. When one of them was not added, the error names it, and none is removed. Of two equal
+// rules in a chain the first one goes, as with iptables -D.
 func (l *Lab) RemoveRules(rules ...Rule) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -20,9 +20,9 @@ var (
 // network's, the broadcast's and the inner node's.
 func capacity(p netip.Prefix) int { return 1<<(32-p.Bits()) - 3 }
 
-// leafName matches the possible names of a node, which is also the name of an interface on
+// nodeName matches the possible names of a node, which is also the name of an interface on
 // the inner node (IFNAMSIZ is 16, dev_valid_name).
-var leafName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,14}$`)
+var nodeName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,14}$`)
 
 // inner is the inner node's address on a prefix, outer the i-th outer node's.
 func inner(p netip.Prefix) netip.Addr { return p.Addr().Next() }

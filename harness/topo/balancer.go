@@ -102,34 +102,20 @@ func (s BalancerSpec) port() uint16 { return cmp.Or(s.Port, usualPort) }
 // IsEndpoint reports whether the balancer does only what is asked of its node.
 func (s BalancerSpec) IsEndpoint() bool { return s.Program == nil && s.Kind == Endpoint }
 
-// validate returns what is wrong with the description.
-func (s BalancerSpec) validate(at Place) (errs []error) {
+// validate returns what is wrong with the description, but for what is wrong with its
+// servers, its translation and its program: see Network.
+func (s BalancerSpec) validate() (errs []error) {
 	bad := func(err error) { errs = append(errs, fmt.Errorf("balancer: %w", err)) }
-	what := string(s.Kind)
 	switch s.Kind {
 	case Endpoint, DNAT:
 	default:
 		bad(fmt.Errorf("unknown kind %q: want %q or none", s.Kind, DNAT))
 	}
-	if s.Program != nil {
-		what = s.Program.Name()
-		if s.Kind != Endpoint {
-			bad(fmt.Errorf("kind %q and the program %s: want one of them", s.Kind, what))
-		}
-	}
-	if (s.Program != nil || s.Kind == DNAT) && len(at.Servers) == 0 {
-		bad(fmt.Errorf("kind %q needs servers", what))
-	}
-	for _, err := range s.Statistic.validate() {
-		bad(err)
+	if s.Program != nil && s.Kind != Endpoint {
+		bad(fmt.Errorf("kind %q and the program %s: want one of them", s.Kind, s.Program.Name()))
 	}
 	if s.Statistic != ByChance && s.Kind != DNAT {
 		bad(fmt.Errorf("statistic mode needs kind %q", DNAT))
-	}
-	if s.Program != nil && len(at.Servers) > 0 {
-		if err := s.Program.Validate(at); err != nil {
-			bad(err)
-		}
 	}
 	return errs
 }

@@ -34,8 +34,8 @@ func (s SourceNAT) validate(at Planned) (errs []error) {
 	if _, found := at.Toward(s.Towards); !found {
 		errs = append(errs, fmt.Errorf("source NAT towards %q: no link to it", s.Towards))
 	}
-	if s.To.IsValid() && s.From.IsValid() && s.To.Is4() != s.From.Addr().Is4() {
-		errs = append(errs, fmt.Errorf("source NAT from %v to %v: of two families", s.From, s.To))
+	if s.From.IsValid() && !s.From.Addr().Is4() || s.To.IsValid() && !s.To.Is4() {
+		errs = append(errs, fmt.Errorf("source NAT towards %q: from %v to %v: networks are IPv4", s.Towards, s.From, s.To))
 	}
 	for _, err := range slices.Concat(s.Random.validate(), s.Ports.validate()) {
 		errs = append(errs, fmt.Errorf("source NAT towards %q: %w", s.Towards, err))
@@ -45,18 +45,15 @@ func (s SourceNAT) validate(at Planned) (errs []error) {
 
 func (d DestinationNAT) validate() (errs []error) {
 	bad := func(err error) { errs = append(errs, fmt.Errorf("destination NAT at %v: %w", d.At, err)) }
-	if !d.At.IsValid() || d.At.Port() == 0 {
-		bad(errors.New("want an address and a port"))
+	if !d.At.Addr().Is4() || d.At.Port() == 0 {
+		bad(errors.New("want an IPv4 address and a port"))
 	}
 	if len(d.To) == 0 {
-		bad(errors.New("no destination"))
+		bad(errors.New("no destination: it needs servers"))
 	}
 	for _, to := range d.To {
-		switch {
-		case !to.IsValid() || to.Port() == 0:
-			bad(fmt.Errorf("destination %v: want an address and a port", to))
-		case d.At.IsValid() && to.Addr().Is4() != d.At.Addr().Is4():
-			bad(fmt.Errorf("destination %v is of another family", to))
+		if !to.Addr().Is4() || to.Port() == 0 {
+			bad(fmt.Errorf("destination %v: want an IPv4 address and a port", to))
 		}
 	}
 	for _, err := range d.Statistic.validate() {
@@ -76,21 +73,16 @@ func (s SourceNAT) rule(node, out string) Rule {
 		spec = append(spec, "-s", from)
 	}
 	spec = append(spec, "-o", out, "-p", "tcp", "-j")
-	ports := ""
-	if s.Ports != (PortRange{}) {
-		ports = s.Ports.String()
-	}
+	anyPort := s.Ports == PortRange{}
 	switch {
-	case !s.To.IsValid() && ports == "":
+	case !s.To.IsValid() && anyPort:
 		spec = append(spec, "MASQUERADE")
 	case !s.To.IsValid():
-		spec = append(spec, "MASQUERADE", "--to-ports", ports)
-	case ports == "":
+		spec = append(spec, "MASQUERADE", "--to-ports", s.Ports.String())
+	case anyPort:
 		spec = append(spec, "SNAT", "--to-source", s.To.String())
-	case s.To.Is4():
-		spec = append(spec, "SNAT", "--to-source", s.To.String()+":"+ports)
 	default:
-		spec = append(spec, "SNAT", "--to-source", "["+s.To.String()+"]:"+ports)
+		spec = append(spec, "SNAT", "--to-source", fmt.Sprintf("%v:%v", s.To, s.Ports))
 	}
 	if s.Random != KeepPort {
 		spec = append(spec, string(s.Random))

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Network describes a lab of any shape: nodes, and links between them. A [Topology] is a
-// network of one shape: see [Topology.Network].
+// Network describes a lab of any shape: nodes, and links between them, over IPv4. A
+// [Topology] is a network of one shape: see [Topology.Network].
 type Network struct {
 	Nodes []Node
 	Links []Link
@@ -49,7 +49,7 @@ type Node struct {
 	Place   Place
 }
 
-// IsGuest tells whether the node is no namespace of the running kernel.
+// IsGuest reports whether the node is not a namespace of the running kernel.
 func (n Node) IsGuest() bool { return n.Kind != nil }
 
 // Link is a link between two nodes. The outer node is the one nearer to the edge of the
@@ -57,9 +57,8 @@ func (n Node) IsGuest() bool { return n.Kind != nil }
 // The interface at the inner node has the name of the outer node.
 type Link struct {
 	Outer, Inner string
-	// OuterAddrs and InnerAddrs are the addresses of the ends, at most one of each family. A
-	// link without addresses gets an IPv4 address at each end.
-	OuterAddrs, InnerAddrs []netip.Addr
+	// OuterAddr and InnerAddr are the addresses of the ends. A link without either gets both.
+	OuterAddr, InnerAddr netip.Addr
 }
 
 // Route sends packets for some addresses to a neighbour.
@@ -121,7 +120,7 @@ func (t Topology) Network() Network {
 		n.Nodes = append(n.Nodes, d)
 		if m.Inner != "" {
 			n.Links = append(n.Links, Link{
-				Outer: m.Name, Inner: m.Inner, OuterAddrs: []netip.Addr{m.Addr}, InnerAddrs: []netip.Addr{m.InnerAddr},
+				Outer: m.Name, Inner: m.Inner, OuterAddr: m.Addr, InnerAddr: m.InnerAddr,
 			})
 		}
 	}
@@ -136,7 +135,7 @@ func (t Topology) sourceNAT() (all []SourceNAT) {
 		return nil
 	}
 	one := SourceNAT{Towards: string(Balancer), Ports: g.Ports, Random: g.Random}
-	if g.PerClient == 0 {
+	if g.PerClient == 0 || len(g.validate(t.Clients)) > 0 {
 		return []SourceNAT{one}
 	}
 	for i := range t.Clients {

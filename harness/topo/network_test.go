@@ -47,12 +47,14 @@ func TestNetworkSaysWhatIsWrong(t *testing.T) {
 			n.Nodes[0].Name, n.Links[0].Outer = "eth0", "eth0"
 			n.Links[1] = Link{Outer: "router", Inner: "server"}
 		}, `router: two interfaces named "eth0"`},
-		"two owners":              {func(n *Network) { n.Nodes[0].Own, n.Nodes[2].Own = addrs("192.0.2.1"), addrs("192.0.2.1") }, "client and server both have the address 192.0.2.1"},
-		"no address for a node":   {func(n *Network) { n.Nodes[0].Own = addrs("224.0.0.1") }, "client: 224.0.0.1 is no address for a node"},
-		"families of a link":      {func(n *Network) { n.Links[0].OuterAddrs, n.Links[0].InnerAddrs = addrs("10.0.0.1"), addrs("fd00::1") }, "link of client and router: [10.0.0.1] and [fd00::1]: want an address of the same family"},
-		"one end without address": {func(n *Network) { n.Links[0].OuterAddrs = addrs("10.0.0.1") }, "link of client and router: [10.0.0.1] and []"},
+		"two owners":            {func(n *Network) { n.Nodes[0].Own, n.Nodes[2].Own = addrs("192.0.2.1"), addrs("192.0.2.1") }, "client and server both have the address 192.0.2.1"},
+		"no address for a node": {func(n *Network) { n.Nodes[0].Own = addrs("224.0.0.1") }, "client: 224.0.0.1: want an IPv4 address of a node"},
+		"families of a link": {func(n *Network) {
+			n.Links[0].OuterAddr, n.Links[0].InnerAddr = netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")
+		}, "router: fd00::1: want an IPv4 address of a node"},
+		"one end without address": {func(n *Network) { n.Links[0].OuterAddr = netip.MustParseAddr("10.0.0.1") }, "link of client and router: an address at one end only"},
 		"route via nobody":        {func(n *Network) { n.Nodes[0].Routes = []Route{{Via: "server"}} }, `client: route to everywhere via "server": no link to it`},
-		"route of another family": {func(n *Network) { n.Nodes[0].Routes = []Route{{To: netip.MustParsePrefix("fd00::/8"), Via: "router"}} }, `client: route to fd00::/8 via "router": the link has no address of that family`},
+		"route of another family": {func(n *Network) { n.Nodes[0].Routes = []Route{{To: netip.MustParsePrefix("fd00::/8"), Via: "router"}} }, "client: route to fd00::/8: networks are IPv4"},
 		"route that goes round": {func(n *Network) {
 			n.Nodes[1].Routes = []Route{{To: netip.MustParsePrefix("192.0.2.0/24"), Via: "client"}}
 		}, "packets to 192.0.2.0 go round: "},
@@ -61,19 +63,24 @@ func TestNetworkSaysWhatIsWrong(t *testing.T) {
 		"ports turned round":     {func(n *Network) { n.Nodes[1].SourceNAT = []SourceNAT{{Towards: "server", Ports: PortRange{9, 8}}} }, "port range 9-8 is reversed"},
 		"NAT from another family": {func(n *Network) {
 			n.Nodes[1].SourceNAT = []SourceNAT{{Towards: "server", From: netip.MustParsePrefix("10.0.0.0/8"), To: netip.MustParseAddr("fd00::1")}}
-		}, "from 10.0.0.0/8 to fd00::1: of two families"},
+		}, "from 10.0.0.0/8 to fd00::1: networks are IPv4"},
 		"destination NAT to none": {func(n *Network) { n.Nodes[1].DestinationNAT = []DestinationNAT{{At: at("192.0.2.1:80")}} }, "router: destination NAT at 192.0.2.1:80: no destination"},
 		"destination NAT of both": {func(n *Network) {
 			n.Nodes[1].DestinationNAT = []DestinationNAT{{At: at("192.0.2.1:80"), To: []netip.AddrPort{at("[fd00::1]:80")}}}
-		}, "destination [fd00::1]:80 is of another family"},
+		}, "destination [fd00::1]:80: want an IPv4 address and a port"},
 		"destination without port": {func(n *Network) {
 			n.Nodes[1].DestinationNAT = []DestinationNAT{{At: at("192.0.2.1:80"), To: []netip.AddrPort{at("10.0.0.1:0")}}}
-		}, "destination 10.0.0.1:0: want an address and a port"},
-		"way of replies":       {func(n *Network) { n.Nodes[2].Replies = "back" }, `server: unknown way of replies "back"`},
-		"tracking":             {func(n *Network) { n.Nodes[2].Tracking = "some" }, `server: unknown tracking "some"`},
-		"NAT without tracking": {func(n *Network) { n.Nodes[1].Tracking = Never; n.Nodes[1].SourceNAT = []SourceNAT{{Towards: "server"}} }, `router: tracking "never" with NAT`},
-		"two guests":           {func(n *Network) { n.Nodes[0].Kind, n.Nodes[1].Kind = other{}, other{} }, "client and router are both guests and share a link"},
-		"rules on a guest":     {func(n *Network) { n.Nodes[2].Kind, n.Nodes[2].Tracking = other{}, Always }, "server: no iptables rules there"},
+		}, "destination 10.0.0.1:0: want an IPv4 address and a port"},
+		"way of replies":          {func(n *Network) { n.Nodes[2].Replies = "back" }, `server: unknown way of replies "back"`},
+		"tracking":                {func(n *Network) { n.Nodes[2].Tracking = "some" }, `server: unknown tracking "some"`},
+		"NAT without tracking":    {func(n *Network) { n.Nodes[1].Tracking = Never; n.Nodes[1].SourceNAT = []SourceNAT{{Towards: "server"}} }, `router: tracking "never" with NAT`},
+		"two guests":              {func(n *Network) { n.Nodes[0].Kind, n.Nodes[1].Kind = other{}, other{} }, "client and router are both guests and share a link"},
+		"rules on a guest":        {func(n *Network) { n.Nodes[2].Kind, n.Nodes[2].Tracking = other{}, Always }, "server: no iptables rules there"},
+		"program without servers": {func(n *Network) { n.Nodes[1].Program = program{} }, "router: some needs servers"},
+		"guest with a VIP":        {func(n *Network) { n.Nodes[2].Kind, n.Nodes[2].Own = other{}, addrs("192.0.2.1") }, "server: a guest has the addresses of its links, and a default route"},
+		"guest with a route": {func(n *Network) {
+			n.Nodes[2].Kind, n.Nodes[2].Routes = other{}, []Route{{To: netip.MustParsePrefix("192.0.2.0/24"), Via: "router"}}
+		}, "server: a guest has the addresses of its links, and a default route"},
 		"program on a guest":   {func(n *Network) { n.Nodes[2].Kind, n.Nodes[2].Program = other{}, program{} }, "server: a guest runs no programs"},
 		"guest that cannot be": {func(n *Network) { n.Nodes[2].Kind = other{errors.New("no kernel image")} }, "server: no kernel image"},
 		"sysctl for nobody":    {func(n *Network) { n.Sysctls = OnNode("balancer", "net.a=1") }, `sysctl net.a: no node "balancer"`},
@@ -106,7 +113,7 @@ func TestPlanFillsIn(t *testing.T) {
 	}
 	client, _ := p.Node("client")
 	router, _ := p.Node("router")
-	if client.Addr != client.Ends[0].Addrs[0] || len(client.Routes) != 1 || client.Routes[0].Via != "router" || client.Ends[0].Interface != "eth0" {
+	if client.Addr != client.Ends[0].Addr || len(client.Routes) != 1 || client.Routes[0].Via != "router" || client.Ends[0].Interface != "eth0" {
 		t.Errorf("%+v", client)
 	}
 	if len(router.Ends) != 2 || router.Ends[0].Interface != "client" || len(router.Routes) != 0 {

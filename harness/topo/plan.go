@@ -7,23 +7,21 @@ import (
 	"slices"
 )
 
-// Plan is a network with everything that its description leaves out: the links, addresses
-// and routes of each node.
+// Plan is a network with everything that its description leaves out: the addresses, routes
+// and interfaces of each node.
 type Plan struct {
 	Network Network
 	Nodes   []Planned
 	byName  map[string]int
 }
 
-// Planned is a node of a plan.
+// Planned is a node of a plan. It has an address, and its default route.
 type Planned struct {
 	Node
 	// Ends are the ends of its links, in the order of the links.
 	Ends []End
 	// Loopback are the addresses that it has on lo.
 	Loopback []netip.Addr
-	// Routes are the routes of the node, but for those to its neighbours.
-	Routes []Route
 }
 
 // End is one end of a link, at a node.
@@ -33,10 +31,10 @@ type End struct {
 	Outer bool
 	// Interface is what the node calls it.
 	Interface string
-	Addrs     []netip.Addr
-	// Peer is the node at the other end, PeerAddrs what it has there.
-	Peer      string
-	PeerAddrs []netip.Addr
+	Addr      netip.Addr
+	// Peer is the node at the other end, PeerAddr its address there.
+	Peer     string
+	PeerAddr netip.Addr
 }
 
 // Node finds a node by name.
@@ -72,22 +70,22 @@ func linkAddrs(link int) (outer, inner netip.Addr) {
 func (n Network) plan() Plan {
 	p := Plan{Network: n, byName: map[string]int{}}
 	for i, d := range n.Nodes {
-		p.Nodes = append(p.Nodes, Planned{Node: d, Routes: slices.Clone(d.Routes)})
+		d.Routes = slices.Clone(d.Routes)
+		p.Nodes = append(p.Nodes, Planned{Node: d})
 		if _, twice := p.byName[d.Name]; !twice {
 			p.byName[d.Name] = i
 		}
 	}
 	outers := map[string]int{} // how many links a node is the outer one of
 	for i, l := range n.Links {
-		if len(l.OuterAddrs) == 0 && len(l.InnerAddrs) == 0 {
-			outer, inner := linkAddrs(i)
-			l.OuterAddrs, l.InnerAddrs = []netip.Addr{outer}, []netip.Addr{inner}
+		if !l.OuterAddr.IsValid() && !l.InnerAddr.IsValid() {
+			l.OuterAddr, l.InnerAddr = linkAddrs(i)
 		}
 		if at, found := p.byName[l.Outer]; found {
 			d := &p.Nodes[at]
 			d.Ends = append(d.Ends, End{
 				Link: i, Outer: true, Interface: fmt.Sprintf("eth%d", outers[l.Outer]),
-				Addrs: l.OuterAddrs, Peer: l.Inner, PeerAddrs: l.InnerAddrs,
+				Addr: l.OuterAddr, Peer: l.Inner, PeerAddr: l.InnerAddr,
 			})
 			if outers[l.Outer] == 0 && !slices.ContainsFunc(d.Routes, isDefault) {
 				d.Routes = append(d.Routes, Route{Via: l.Inner})
@@ -96,7 +94,7 @@ func (n Network) plan() Plan {
 		if at, found := p.byName[l.Inner]; found {
 			d := &p.Nodes[at]
 			d.Ends = append(d.Ends, End{
-				Link: i, Interface: l.Outer, Addrs: l.InnerAddrs, Peer: l.Outer, PeerAddrs: l.OuterAddrs,
+				Link: i, Interface: l.Outer, Addr: l.InnerAddr, Peer: l.Outer, PeerAddr: l.OuterAddr,
 			})
 		}
 		outers[l.Outer]++
@@ -112,10 +110,7 @@ func isDefault(r Route) bool { return r.To == netip.Prefix{} }
 // address gives the node the address by which others know it, and lo its addresses.
 func (n *Planned) address() {
 	n.Loopback = slices.Clone(n.Own)
-	all := slices.Clone(n.Own)
-	for _, e := range n.Ends {
-		all = append(all, e.Addrs...)
-	}
+	all := n.addrs()
 	switch {
 	case n.Addr.IsValid() && !slices.Contains(all, n.Addr):
 		n.Loopback = append(n.Loopback, n.Addr)
@@ -128,7 +123,7 @@ func (n *Planned) address() {
 func (n Planned) addrs() []netip.Addr {
 	all := slices.Clone(n.Loopback)
 	for _, e := range n.Ends {
-		all = append(all, e.Addrs...)
+		all = append(all, e.Addr)
 	}
 	return all
 }
@@ -136,7 +131,7 @@ func (n Planned) addrs() []netip.Addr {
 // next is the neighbour to whom the node sends packets to an address.
 func (n Planned) next(to netip.Addr) (neighbour string, found bool) {
 	for _, e := range n.Ends {
-		if slices.Contains(e.PeerAddrs, to) {
+		if e.PeerAddr == to {
 			return e.Peer, true
 		}
 	}

@@ -12,10 +12,9 @@ type Rule struct {
 	Node string // the node of this name
 	// Table and Chain are those of iptables ("raw", "PREROUTING").
 	Table, Chain string
-	// Spec is the rest of the rule, as after `iptables -A CHAIN`: words separated by
-	// spaces; what is between double quotes is one word. A gateway's interfaces are named after the nodes at
-	// the other end; everywhere else the link towards the gateway or the
-	// balancer is eth0.
+	// Spec is the rest of the rule, as after `iptables -A CHAIN`: words separated by spaces.
+	// Text between double quotes is one word. The interface at the inner node of a link has
+	// the name of the outer node; at the outer node it is eth0 (see [Link]).
 	Spec string
 }
 
@@ -27,7 +26,7 @@ func (r Rule) On(name string, role Role) bool {
 // Validate returns what is wrong with the rule in a lab with these nodes, given by name.
 func (r Rule) Validate(roles map[string]Role) error { return errors.Join(r.validate(roles)...) }
 
-// Words are the words of Spec.
+// Words returns the words of Spec.
 func (r Rule) Words() (words []string, err error) {
 	for i, part := range strings.Split(r.Spec, `"`) {
 		if i%2 == 1 {

@@ -66,17 +66,8 @@ func (t Topology) Validate() error {
 	if len(t.Names) > max(t.Clients, 0) {
 		bad(fmt.Errorf("%d names for %d clients", len(t.Names), t.Clients))
 	}
-	for _, name := range t.Names {
-		if !leafName.MatchString(name) {
-			bad(fmt.Errorf("client name %q: want 1 to 15 of a-z, 0-9, - and _, a letter first", name))
-		}
-	}
 	errs = append(errs, t.Gateway.validate(t.Clients)...)
-	errs = append(errs, t.Balancer.validate(t.Place())...)
-	if t.BootGap < 0 {
-		bad(fmt.Errorf("boot gap %v: want 0 or more", t.BootGap))
-	}
-
+	errs = append(errs, t.Balancer.validate()...)
 	for _, role := range slices.Sorted(maps.Keys(t.Kinds)) {
 		if !slices.ContainsFunc(t.members(), func(m member) bool { return m.Role == role }) {
 			bad(fmt.Errorf("kernels: no %s in this topology", role))
@@ -85,10 +76,8 @@ func (t Topology) Validate() error {
 	if _, own := t.Kinds[t.Loopback]; own {
 		bad(fmt.Errorf("%s: its loopback will be recorded, so it cannot be a guest", t.Loopback))
 	}
-	if len(errs) == 0 { // else the network is another one than was meant
-		_, wrong := t.Network().check()
-		errs = append(errs, wrong...)
-	}
+	_, wrong := t.Network().check()
+	errs = append(errs, wrong...)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("topology: %w", err)
 	}

@@ -44,12 +44,12 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"more clients than addresses", Topology{Clients: 70000}, "70000 clients: more than the 65533 addresses of 10.10.0.0/16"},
 		{"more servers than addresses", Topology{Clients: 1, Servers: 70000}, "70000 servers: want 0 to 65533"},
 		{"more names than clients", Topology{Clients: 1, Names: []string{"a", "b"}}, "2 names for 1 clients"},
-		{"name too long for a link", Topology{Clients: 1, Names: []string{"a-name-of-16-byt"}}, `client name "a-name-of-16-byt": want 1 to 15`},
+		{"name too long for a link", Topology{Clients: 1, Names: []string{"a-name-of-16-byt"}}, `node "a-name-of-16-byt": want 1 to 15`},
 		{"two clients with one name", Topology{Clients: 2, Names: []string{"phone", "phone"}}, `two nodes named "phone"`},
 		{"client named like the balancer", Topology{Clients: 1, Names: []string{"balancer"}}, `two nodes named "balancer"`},
 		{"client named like a later one", Topology{Clients: 2, Names: []string{"client1"}}, `two nodes named "client1"`},
-		{"ports reversed", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Masquerade, Ports: PortRange{2000, 1000}}}, "gateway: port range 2000-1000 is reversed"},
-		{"ports from zero", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Masquerade, Ports: PortRange{0, 1000}}}, "gateway: port range 0-1000: ports begin at 1"},
+		{"ports reversed", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Masquerade, Ports: PortRange{2000, 1000}}}, `gateway: source NAT towards "balancer": port range 2000-1000 is reversed`},
+		{"ports from zero", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Masquerade, Ports: PortRange{0, 1000}}}, `gateway: source NAT towards "balancer": port range 0-1000: ports begin at 1`},
 		{"ports without masquerade", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Routed, Ports: PortRange{1000, 2000}}}, `gateway: ports and random mode need kind "masquerade"`},
 		{"ports without gateway", Topology{Clients: 1, Gateway: GatewaySpec{Ports: PortRange{1000, 2000}}}, `gateway: ports and random mode need kind "masquerade"`},
 		{"blocks without masquerade", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Routed, PerClient: 4}}, `gateway: ports and random mode need kind "masquerade"`},
@@ -57,7 +57,7 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"more blocks than ports", Topology{Clients: 3, Gateway: GatewaySpec{Kind: Masquerade, Ports: PortRange{1000, 1010}, PerClient: 4}}, "gateway: 4 ports for each of 3 clients: the range 1000-1010 has only 11"},
 		{"blocks of no range", Topology{Clients: 3, Gateway: GatewaySpec{Kind: Masquerade, PerClient: 4}}, "gateway: 4 ports for each client: out of which range?"},
 		{"unknown gateway", Topology{Clients: 1, Gateway: GatewaySpec{Kind: "magic"}}, `gateway: unknown kind "magic"`},
-		{"unknown random mode", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Masquerade, Random: "--chaos"}}, `gateway: unknown random mode "--chaos"`},
+		{"unknown random mode", Topology{Clients: 1, Gateway: GatewaySpec{Kind: Masquerade, Random: "--chaos"}}, `gateway: source NAT towards "balancer": unknown random mode "--chaos"`},
 		{"sysctl without value", Topology{Clients: 1, Sysctls: On(Client, "net.ipv4.tcp_tw_reuse")}, `sysctl "net.ipv4.tcp_tw_reuse" with value ""`},
 		{"sysctl with slashes", Topology{Clients: 1, Sysctls: On(Client, "net/ipv4/tcp_tw_reuse=1")}, `want net.some.name=value`},
 		{"sysctl for nobody", Topology{Clients: 1, Sysctls: Settings{{Name: "net.a", Value: "1"}}}, "sysctl net.a: want either a role or a node"},
@@ -73,11 +73,11 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 		{"client with its loopback recorded and a kernel", Topology{Clients: 1, Loopback: Client, Kinds: guests(Client)}, "client: its loopback will be recorded"},
 		{"too many links", Topology{Clients: 25, Kinds: guests(Balancer)}, "balancer: 25 links: a guest has at most 24"},
 		{"unknown balancer", Topology{Clients: 1, Balancer: BalancerSpec{Kind: "magic"}}, `balancer: unknown kind "magic"`},
-		{"DNAT without servers", Topology{Clients: 1, Balancer: BalancerSpec{Kind: DNAT}}, `balancer: kind "dnat" needs servers`},
-		{"program without servers", Topology{Clients: 1, Balancer: BalancerSpec{Program: program{}}}, `balancer: kind "some" needs servers`},
+		{"DNAT without servers", Topology{Clients: 1, Balancer: BalancerSpec{Kind: DNAT}}, "balancer: destination NAT at 10.20.0.2:80: no destination: it needs servers"},
+		{"program without servers", Topology{Clients: 1, Balancer: BalancerSpec{Program: program{}}}, "balancer: some needs servers"},
 		{"program that cannot be", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Program: program{errors.New("haproxy: unknown mode")}}}, "balancer: haproxy: unknown mode"},
 		{"program and rules", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT, Program: program{}}}, `balancer: kind "dnat" and the program some: want one of them`},
-		{"unknown statistic mode", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT, Statistic: "fair"}}, `balancer: unknown statistic mode "fair"`},
+		{"unknown statistic mode", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT, Statistic: "fair"}}, `balancer: destination NAT at 10.20.0.2:80: unknown statistic mode "fair"`},
 		{"statistic mode without DNAT", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Program: program{}, Statistic: InTurn}}, `balancer: statistic mode needs kind "dnat"`},
 		{"program on a guest", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Program: program{}}, Kinds: guests(Balancer)}, "balancer: a guest runs no programs, so some cannot"},
 		{"DNAT on a guest", Topology{Clients: 1, Servers: 1, Balancer: BalancerSpec{Kind: DNAT}, Kinds: guests(Balancer)}, "balancer: no iptables rules there"},
@@ -96,8 +96,8 @@ func TestValidateNamesWhatIsWrong(t *testing.T) {
 }
 
 func TestValidateSaysEverythingAtOnce(t *testing.T) {
-	err := Topology{Clients: 0, Gateway: GatewaySpec{Kind: "magic"}}.Validate()
-	for _, want := range []string{"0 clients", "magic"} {
+	err := Topology{Clients: 0, Gateway: GatewaySpec{Kind: "magic"}, Sysctls: OnNode("nobody", "net.a=1")}.Validate()
+	for _, want := range []string{"0 clients", "magic", "net.a"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Validate() = %v, want it to contain %q", err, want)
 		}

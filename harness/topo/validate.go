@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Plan works the network out, or says what is wrong with it, all of it at once. It needs
-// no privileges and looks at nothing but n.
+// Plan returns the plan of the network, or everything that is wrong with the network. It
+// needs no privileges and reads only n.
 func (n Network) Plan() (Plan, error) {
 	p, errs := n.check()
 	if len(errs) > 0 {
@@ -18,6 +18,7 @@ func (n Network) Plan() (Plan, error) {
 	return p, nil
 }
 
+// check is Plan for whoever has errors of its own to add.
 func (n Network) check() (p Plan, errs []error) {
 	p = n.plan()
 	errs = slices.Concat(n.validateNames(), p.validateLinks(), p.validateAddresses(), p.validateRoutes())
@@ -34,7 +35,7 @@ func (n Network) check() (p Plan, errs []error) {
 	return p, errs
 }
 
-// Validate says what is wrong with the network, all of it at once.
+// Validate returns everything that is wrong with the network.
 func (n Network) Validate() error {
 	_, err := n.Plan()
 	return err
@@ -43,7 +44,7 @@ func (n Network) Validate() error {
 func (n Network) validateNames() (errs []error) {
 	seen := map[string]bool{}
 	for _, d := range n.Nodes {
-		if !leafName.MatchString(d.Name) || d.Name == "lo" {
+		if !nodeName.MatchString(d.Name) || d.Name == "lo" {
 			errs = append(errs, fmt.Errorf("node %q: want 1 to 15 of a-z, 0-9, - and _, a letter first, and not lo", d.Name))
 		}
 		if seen[d.Name] {
@@ -91,41 +92,23 @@ func (p Plan) validateLinks() (errs []error) {
 func (p Plan) validateAddresses() (errs []error) {
 	owner := map[netip.Addr]string{}
 	for _, d := range p.Nodes {
+		for _, e := range d.Ends {
+			if e.Outer && e.Addr.IsValid() != e.PeerAddr.IsValid() {
+				errs = append(errs, fmt.Errorf("link of %s and %s: an address at one end only: give both or none", d.Name, e.Peer))
+			}
+		}
 		for _, a := range d.addrs() {
+			if !a.IsValid() {
+				continue // told of the link
+			}
 			if other, taken := owner[a]; taken && other != d.Name {
 				errs = append(errs, fmt.Errorf("%s and %s both have the address %v", other, d.Name, a))
 			}
-			if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.Is4In6() {
-				errs = append(errs, fmt.Errorf("%s: %v is no address for a node", d.Name, a))
+			if !a.Is4() || a.IsUnspecified() || a.IsMulticast() {
+				errs = append(errs, fmt.Errorf("%s: %v: want an IPv4 address of a node", d.Name, a))
 			}
 			owner[a] = d.Name
 		}
-		for _, e := range d.Ends {
-			if e.Outer {
-				errs = append(errs, e.validate(d.Name)...)
-			}
-		}
-	}
-	return errs
-}
-
-// validate checks that both ends have the same families, an address of each.
-func (e End) validate(node string) (errs []error) {
-	families := func(addrs []netip.Addr) (four, six int) {
-		for _, a := range addrs {
-			if a.Is4() {
-				four++
-			} else {
-				six++
-			}
-		}
-		return four, six
-	}
-	four, six := families(e.Addrs)
-	peerFour, peerSix := families(e.PeerAddrs)
-	if four != peerFour || six != peerSix || four > 1 || six > 1 {
-		errs = append(errs, fmt.Errorf("link of %s and %s: %v and %v: want an address of the same family at either end, and one of each at most",
-			node, e.Peer, e.Addrs, e.PeerAddrs))
 	}
 	return errs
 }
@@ -133,14 +116,11 @@ func (e End) validate(node string) (errs []error) {
 func (p Plan) validateRoutes() (errs []error) {
 	for _, d := range p.Nodes {
 		for _, r := range d.Routes {
-			end, found := d.Toward(r.Via)
-			if !found {
+			if _, found := d.Toward(r.Via); !found {
 				errs = append(errs, fmt.Errorf("%s: route to %v via %q: no link to it", d.Name, r, r.Via))
-				continue
 			}
-			ofFamily := func(a netip.Addr) bool { return a.Is4() == r.To.Addr().Is4() }
-			if !isDefault(r) && !slices.ContainsFunc(end.PeerAddrs, ofFamily) {
-				errs = append(errs, fmt.Errorf("%s: route to %v via %q: the link has no address of that family", d.Name, r, r.Via))
+			if !isDefault(r) && !r.To.Addr().Is4() {
+				errs = append(errs, fmt.Errorf("%s: route to %v: networks are IPv4", d.Name, r))
 			}
 		}
 	}
@@ -232,7 +212,11 @@ func (n Planned) validate() (errs []error) {
 	if n.Tracking == Never && (len(n.SourceNAT) > 0 || len(n.DestinationNAT) > 0 || n.Replies == AsTheyCame) {
 		errs = append(errs, fmt.Errorf("tracking %q with NAT, or replies %q: both go by conntrack entries", Never, AsTheyCame))
 	}
-	if n.Program != nil {
+	switch {
+	case n.Program == nil:
+	case len(n.Place.Servers) == 0:
+		errs = append(errs, fmt.Errorf("%s needs servers", n.Program.Name()))
+	default:
 		if err := n.Program.Validate(n.Place); err != nil {
 			errs = append(errs, err)
 		}
@@ -276,6 +260,9 @@ func (p Plan) validateGuests() (errs []error) {
 			if peer, _ := p.Node(e.Peer); peer.IsGuest() && e.Outer {
 				bad(fmt.Errorf("%s and %s are both guests and share a link: put a gateway between them", d.Name, e.Peer))
 			}
+		}
+		if len(d.Own) > 0 || slices.ContainsFunc(d.Routes, func(r Route) bool { return !isDefault(r) }) {
+			bad(errors.New("a guest has the addresses of its links, and a default route: no Own, and no other route"))
 		}
 		if d.Program != nil {
 			bad(fmt.Errorf("a guest runs no programs, so %s cannot run there", d.Program.Name()))

@@ -144,7 +144,7 @@ func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	// Ports are free for the next attempt, and attempts are to come while they are. Where
 	// they came much later, what is measured is this machine.
 	if late := r.Behind.Quantile(0.9); late > ceilingTimeout/4 {
-		return seen, fmt.Errorf("the load fell behind its schedule (%v): this machine is too busy for %.0f attempts per second", r.Behind, r.Offered)
+		return seen, fmt.Errorf("the load fell behind its schedule (%v): this machine is too busy for %.0f attempts per second; run it with fewer --procs", r.Behind, r.Offered)
 	}
 	round := ceilingTimeout
 	if !c.Is(ceilingLimit, limitIdle) {

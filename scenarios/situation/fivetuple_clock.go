@@ -93,8 +93,8 @@ func (l shown) moment() time.Duration {
 // It opens a connection for this, and resets it at once.
 func (s FiveTupleRun) secondClock(ctx context.Context) (clock ClockReading, probed bool, err error) {
 	mode, err := s.Second.Sysctl(ctx, "net.ipv4.tcp_timestamps")
-	_, guests := s.Lab.Topology().Kinds[lab.Client]
-	if err != nil || s.First == s.Second || s.Clock == AsItComes || mode == "0" || mode != "1" && !guests {
+	_, ofGuests := s.Lab.Topology().Kinds[lab.Client]
+	if err != nil || s.First == s.Second || s.Clock == AsItComes || mode == "0" || mode != "1" && !ofGuests {
 		return clock, false, err
 	}
 	clock, _, err = s.Probe(ctx)

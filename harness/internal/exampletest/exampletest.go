@@ -19,33 +19,36 @@ import (
 )
 
 // Main is [leak.Run] for a package with examples that make namespaces and may have further
-// requirements. An example cannot skip itself: when something is missing, Main skips all
-// examples and says so on standard error.
+// requirements. An example cannot skip itself: without privilege, or when a requirement is
+// missing, Main skips all examples and says so on standard error.
 func Main(m *testing.M, also ...kernel.Requirement) (exitCode int) {
 	flag.Parse()
-	if err := missing(also); err != nil {
-		fmt.Fprintln(os.Stderr, "examples are left out:", err)
-		if err := leaveOut("^Example"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
+	lacks, err := missing(also)
+	if err == nil && lacks != nil {
+		fmt.Fprintln(os.Stderr, "examples are left out:", lacks)
+		err = leaveOut("^Example")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	return leak.Run(m)
 }
 
-func missing(also []kernel.Requirement) error {
+// missing returns what the examples lack. An err is something else, and no reason to leave
+// them out.
+func missing(also []kernel.Requirement) (lacks, err error) {
 	space, err := ns.New()
 	if errors.Is(err, unix.EPERM) {
-		return errors.New("they need CAP_SYS_ADMIN: run them with hack/test")
+		return errors.New("they need CAP_SYS_ADMIN: run them with hack/test"), nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	errs := []error{space.Close()}
 	for _, r := range also {
-		errs = append(errs, tried(r))
+		lacks = errors.Join(lacks, tried(r))
 	}
-	return errors.Join(errs...)
+	return lacks, space.Close()
 }
 
 func tried(r kernel.Requirement) error {

@@ -25,7 +25,10 @@ func (r Request) nothingSelected() error {
 			by = append(by, fmt.Sprintf("--focus %q", value))
 		}
 	}
-	known := labels()
+	var known []string
+	for _, f := range scenarios.Families() {
+		known = append(known, f.AllLabels()...)
+	}
 	for _, found := range labelWithValue.FindAllStringSubmatch(r.LabelFilter, -1) {
 		if label := found[1] + ":" + found[2]; !slices.Contains(known, label) {
 			unknown = append(unknown, fmt.Sprintf("no spec has the label %s; near it are %s", label, strings.Join(claim.Nearest(label, known), ", ")))
@@ -39,21 +42,4 @@ func (r Request) nothingSelected() error {
 		return fmt.Errorf("%s: %s", what, strings.Join(unknown, "; "))
 	}
 	return fmt.Errorf("%s; hack/e2e --dry-run -v shows all, with their labels", what)
-}
-
-// labels are those of families, rules and values of axes.
-func labels() (all []string) {
-	for _, f := range scenarios.Families() {
-		all = append(all, "family:"+f.Name)
-		for _, r := range f.Rules {
-			all = append(all, "rule:"+r.Name)
-		}
-		for _, a := range f.Axes {
-			for _, v := range a.Values {
-				all = append(all, a.Name+":"+v)
-			}
-		}
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
 }
