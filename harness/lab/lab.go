@@ -170,10 +170,10 @@ func (l *Lab) Path(client string) observe.Path {
 		}
 		return ""
 	}
-	of := func(role Role) func(*machine) bool { return func(m *machine) bool { return m.Role == role } }
+	has := func(role Role) func(*machine) bool { return func(m *machine) bool { return m.Role == role } }
 	return observe.Path{
 		Client:  recorded(func(m *machine) bool { return m.Name == client }),
-		Gateway: recorded(of(Gateway)), Server: recorded(of(Balancer)),
+		Gateway: recorded(has(Gateway)), Server: recorded(has(Balancer)),
 	}
 }
 
