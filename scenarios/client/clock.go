@@ -52,6 +52,10 @@ var (
 	otherOffset = []claim.Expectation{claim.Is("timestamps", "yes"), claim.Is("offset", "different"), claim.Is("offset on the wire", "different")}
 )
 
+// ownUptime is about two machines that both count from their own boot: what their clocks differ
+// by on the wire is the time between the two boots.
+var ownUptime = []claim.Expectation{claim.Is("timestamps", "yes"), claim.Is("offset", "same")}
+
 // randomOffset is where the clients hide their uptime.
 var randomOffset = claim.Where{mode: {"1"}}
 
@@ -68,6 +72,16 @@ func clockOffsetRules() []claim.Rule {
 			Want:    []claim.Expectation{claim.Is("timestamps", "no"), claim.Is("offset", "none"), claim.Is("offset on the wire", "none")},
 			Because: "without timestamps there is no clock to compare",
 			Source:  "tcp_syn_options",
+		},
+		{
+			Name: "clock-two-uptimes", Cells: claim.Cells{{mode: {"2"}, compared: {otherHost}}},
+			Kernels: []claim.Condition{
+				claim.Has(lab.Client, kernel.IsGuest), claim.Has(lab.Client, kernel.TimestampsMode2), claim.Has(lab.Client, kernel.MillisecondClock),
+			},
+			Want: claim.With(ownUptime, ticks, claim.Is("uptime", "yes")),
+			Because: "with tcp_timestamps=2 the timestamp is the kernel's uptime in milliseconds, and every machine counts its own: on the wire, " +
+				"the clocks of two hosts differ by the time between their boots",
+			Source: "tcp_clock_ms, tcp_v4_init_ts_off; commits 95a22caee396 and 9a568de4818d",
 		},
 		{
 			Name: "clock-uptime", Cells: claim.Cells{{mode: {"2"}}},
@@ -118,6 +132,14 @@ func clockJiffiesRules() []claim.Rule {
 			Want:    claim.With(otherOffset, jiffies),
 			Because: "two hosts have different offsets; the clock counts the kernel's timer interrupts, 100 to 1000 per second",
 			Source:  "secure_tcp_ts_off of 4.11; tcp_time_stamp before commit 9a568de4818d",
+		},
+		{
+			Name: "clock-two-jiffies", Cells: claim.Cells{{mode: {"1", "2"}, compared: {otherHost}}},
+			Kernels: []claim.Condition{claim.Has(lab.Client, kernel.IsGuest), claim.Lacks(lab.Client, kernel.MillisecondClock)},
+			Want:    claim.With(ownUptime, jiffies),
+			Because: "the clock counts the timer interrupts since the boot, 100 to 1000 per second, and every machine counts its own: on the wire, " +
+				"the clocks of two hosts differ by the time between their boots",
+			Source: "tcp_time_stamp before commit 9a568de4818d",
 		},
 		{
 			Name: "clock-jiffies", Cells: claim.Cells{{mode: {"1", "2"}}}, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.MillisecondClock)},
