@@ -109,12 +109,26 @@ func TestRateIsKeptWhateverTheAnswers(t *testing.T) {
 
 func TestProgressIsTold(t *testing.T) {
 	p := behindGateway(t, 2, tcp.CloseFirst)
-	p.Rate, p.Duration = 50, 500*time.Millisecond
+	silent, err := p.Watched[1].Listen(t.Context(), tcp.ListenSpec{Backlog: 1, NeverAccepts: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Time-outs take 3 s, so that even a busy machine ends several rows before the load ends.
+	p.Attempt.To, p.Attempt.Ending, p.Each = silent.Addr, tcp.Abort, 3
 	var told []load.Row
 	p.Progress = func(r load.Row) { told = append(told, r) }
-	run(t, p)
-	if len(told) < 2 || told[0].Begun == 0 || !strings.Contains(told[0].String(), "begun") {
-		t.Errorf("progress: %v, want a row each 100 ms", told)
+	rows := run(t, p).Series
+	if len(told) < 2 || len(told) != len(rows)-1 {
+		t.Fatalf("%d rows were told of %d, want all but the last, which ends with the load", len(told), len(rows))
+	}
+	begun := 0
+	for i, r := range told {
+		if begun += r.Begun; r.At != rows[i].At {
+			t.Errorf("row %d was told as that of %v, want %v", i, r.At, rows[i].At)
+		}
+	}
+	if begun != 6 || !strings.Contains(told[0].String(), "begun") {
+		t.Errorf("progress: %v, want 6 attempts that began", told)
 	}
 }
 

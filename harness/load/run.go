@@ -118,6 +118,7 @@ type run struct {
 	began time.Time
 
 	mu     sync.Mutex
+	begun  int // attempts that were handed to their clients
 	ends   []ended
 	behind []time.Duration
 }
@@ -303,6 +304,9 @@ func (r *run) order(round uint64) []int {
 // attempt makes a client's attempts and records the results.
 func (r *run) attempt(ctx context.Context, client node.Node, due []time.Duration) error {
 	attempts := slices.Repeat([]tcp.Attempt{r.Attempt}, len(due))
+	r.mu.Lock()
+	r.begun += len(due)
+	r.mu.Unlock()
 	called := time.Since(r.began)
 	outcomes, err := client.Attempt(ctx, attempts)
 	if err != nil {

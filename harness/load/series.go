@@ -84,6 +84,7 @@ type watch struct {
 	run  *run
 	rows []Row
 	last []kernel.Counters // of the watched nodes
+	told int               // attempts that the rows told so far say have begun
 }
 
 // watch reads until ctx ends, which is no error.
@@ -104,12 +105,20 @@ func (w *watch) watch(ctx context.Context) error {
 			return quiet(ctx, err)
 		}
 		if w.run.Progress != nil {
-			w.run.mu.Lock()
-			now := w.count(len(w.rows) - 1)
-			w.run.mu.Unlock()
-			w.run.Progress(now)
+			w.run.Progress(w.progress())
 		}
 	}
+}
+
+// progress is the last row so far. It counts the attempts that have begun and not ended, whose
+// moment is known only when they end.
+func (w *watch) progress() Row {
+	w.run.mu.Lock()
+	defer w.run.mu.Unlock()
+	row := w.count(len(w.rows) - 1)
+	row.Begun = w.run.begun - w.told
+	w.told = w.run.begun
+	return row
 }
 
 // quiet hides an error after the end of the load, which interrupts every read.
