@@ -99,13 +99,14 @@ func (s twoClocks) show(
 	return c, ticks, nil
 }
 
-// sameClock tells whether two readings can be of the same clock: the later one must be
-// ahead by no more than the milliseconds in between, however long a tick is. Unrelated
+// sameClock tells whether two readings can be of the same clock: the second one must be
+// ahead by no more than the milliseconds in between, however long a tick is, or behind if it
+// is the earlier one: a machine that has booted later counts from its own boot. Unrelated
 // clocks look the same once in a million times.
 func sameClock(first, second uint32, between time.Duration) string {
 	const slack = 1000 // milliseconds: the times were not taken at the same moment as the clock
-	ahead := int64(int32(second - first))
-	if -slack <= ahead && ahead <= between.Milliseconds()+slack {
+	ahead, most := int64(int32(second-first)), between.Milliseconds()
+	if min(0, most)-slack <= ahead && ahead <= max(0, most)+slack {
 		return "same"
 	}
 	return "different"
