@@ -96,9 +96,11 @@ func (n Network) Common() []Setting {
 		Setting{Name: "net.ipv6.conf.all.disable_ipv6", Value: "0"},
 		Setting{Name: "net.ipv6.conf.default.disable_ipv6", Value: "0"},
 		Setting{Name: Forwarding6, Value: "0"},
-		// No link-local addresses (addrconf_addr_gen), and therefore no router solicitations,
-		// which are sent from one (addrconf_dad_completed).
-		Setting{Name: "net.ipv6.conf.default.addr_gen_mode", Value: "1"},
+		// No router solicitations from link-local addresses (addrconf_dad_completed). Without
+		// such addresses there would be none either, but the write of addr_gen_mode keeps the
+		// processor busy until the lock for links is free (addrconf_sysctl_addr_gen_mode,
+		// restart_syscall).
+		Setting{Name: "net.ipv6.conf.default.accept_ra", Value: "0"},
 		// A link that goes down loses its IPv6 addresses (addrconf_ifdown).
 		Setting{Name: "net.ipv6.conf.all.keep_addr_on_down", Value: "0"},
 		Setting{Name: "net.ipv6.conf.default.keep_addr_on_down", Value: "0"},

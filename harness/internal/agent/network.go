@@ -190,15 +190,11 @@ func (l *links) configure(card string, as Link, routes []topo.Hop) error {
 	return nil
 }
 
-// setUpQuietly brings a card up that existed before the guest had any settings: no
-// link-local address, which kernels before 4.11 have all the same, and no router
-// solicitations from that.
+// setUpQuietly brings a card up that existed before the guest had any settings, without
+// router solicitations.
 func (l *links) setUpQuietly(name string) error {
-	for setting, value := range map[string]string{"addr_gen_mode": "1", "accept_ra": "0"} {
-		err := kernel.WriteSysctl("net.ipv6.conf."+name+"."+setting, value)
-		if err != nil && !errors.Is(err, kernel.ErrSysctlUnknown) {
-			return err
-		}
+	if err := kernel.WriteSysctl("net.ipv6.conf."+name+".accept_ra", "0"); err != nil {
+		return err
 	}
 	return wire.SetUpQuietly(l.control, name)
 }
