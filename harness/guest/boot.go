@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"twlab/harness/internal/agent"
 	"twlab/harness/internal/line"
 	"twlab/harness/internal/vm"
+	"twlab/harness/internal/wire"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/topo"
@@ -25,15 +27,44 @@ type Config struct {
 	Host
 	Node   topo.Identity
 	Kernel kernel.Image
-	// Cards are its network cards; Boot takes over their taps and closes them. Gateway is
-	// its default gateway. When no card has the node's address, lo has it.
-	Cards   []lab.Card
-	Gateway netip.Addr
+	// Cards are its network cards; Boot takes over their taps and closes them. Own are the
+	// addresses that it has on lo: those of the node, too, when no card has them. Routes are
+	// its routes, in addition to those to its neighbours.
+	Cards  []lab.Card
+	Own    []netip.Addr
+	Routes []topo.Hop
 }
 
-// wanted lists the modules that a guest uses; each is loaded if it exists. Without tcp_diag
-// a kernel lists its sockets in /proc/net/tcp.
-func wanted() []string { return []string{"virtio_pci", "virtio_net", "e1000", "tcp_diag"} }
+// wanted lists the modules that the guest uses; each is loaded if it exists. Without
+// tcp_diag a kernel lists its sockets in /proc/net/tcp.
+func (c *Config) wanted() []string {
+	modules := []string{"virtio_pci", "virtio_net", "e1000", "tcp_diag"}
+	if c.hasIPv6() {
+		modules = append([]string{"ipv6"}, modules...)
+	}
+	return modules
+}
+
+// hasIPv6 reports whether the guest has an IPv6 address.
+func (c *Config) hasIPv6() bool {
+	all := append(slices.Clone(c.Own), c.Node.Addr, c.Node.Addr6)
+	return slices.ContainsFunc(all, netip.Addr.Is6) ||
+		slices.ContainsFunc(c.Cards, func(card lab.Card) bool { return wire.HasIPv6(card.Pairs) })
+}
+
+// own are the addresses on lo.
+func (c *Config) own() []netip.Addr {
+	all := slices.Clone(c.Own)
+	for _, a := range []netip.Addr{c.Node.Addr, c.Node.Addr6} {
+		onCard := func(card lab.Card) bool {
+			return slices.ContainsFunc(card.Pairs, func(p topo.Pair) bool { return p.Addr == a })
+		}
+		if a.IsValid() && !slices.Contains(all, a) && !slices.ContainsFunc(c.Cards, onCard) {
+			all = append(all, a)
+		}
+	}
+	return all
+}
 
 // models lists the network cards to try: virtio-net, because a packet passes it as it
 // passes veth, and e1000, whose driver is in many kernels that lack the other. For an image
@@ -65,7 +96,7 @@ func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := vm.Initramfs(c.Agent, available, wanted())
+	files, err := vm.Initramfs(c.Agent, available, c.wanted())
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +109,7 @@ func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 	for _, model := range c.models(available) {
 		p := vm.Plan{
 			Image: c.Kernel.Path, Initramfs: files, Accelerator: c.Accelerator,
-			Memory: c.MemoryMiB, Model: model,
+			Memory: c.MemoryMiB, Model: model, IPv6: c.hasIPv6(),
 		}
 		for _, card := range c.Cards {
 			p.Cards = append(p.Cards, vm.Card{Hardware: card.Hardware.String(), Tap: card.Tap})
@@ -133,11 +164,11 @@ func (c *Config) boot(ctx context.Context, p vm.Plan, release kernel.Release) (*
 		return nil, err
 	}
 	m.initramfs = files.Size()
-	s := agent.Setup{Node: c.Node, Gateway: c.Gateway}
+	s := agent.Setup{Node: c.Node, Own: c.own(), Routes: c.Routes}
 	for _, card := range c.Cards {
 		s.Links = append(s.Links, agent.Link{
-			Name: card.Name, Hardware: card.Hardware.String(), Addr: card.Addr,
-			Peer: card.Peer, PeerHardwareAddr: card.PeerHardware.String(),
+			Name: card.Name, Hardware: card.Hardware.String(),
+			Pairs: card.Pairs, PeerHardwareAddr: card.PeerHardware.String(),
 		})
 	}
 	if _, err := agent.SetUp.Call(within, m.caller, s); err != nil {

@@ -57,7 +57,7 @@ func (k Kind) Prepare(ctx context.Context, all []topo.NodeKind) (lab.Maker, erro
 
 // Make boots a guest.
 func (k Kind) Make(ctx context.Context, b lab.Blueprint) (lab.Made, error) {
-	m, err := Boot(ctx, Config{Host: k.Host, Node: b.Node, Kernel: k.Kernel, Cards: b.Cards, Gateway: b.Gateway})
+	m, err := Boot(ctx, Config{Host: k.Host, Node: b.Node, Kernel: k.Kernel, Cards: b.Cards, Own: b.Own, Routes: b.Routes})
 	if err != nil {
 		return nil, err
 	}

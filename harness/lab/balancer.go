@@ -9,8 +9,9 @@ import (
 	"twlab/harness/topo"
 )
 
-// VIP returns what clients connect to: the balancer's address and its port. It is not valid
-// for a lab that BuildNetwork has built: what clients connect to is in the network.
+// VIP returns what clients connect to: the balancer's address and its port, in a dual-stack
+// network the IPv4 address. It is not valid for a lab that BuildNetwork has built: what
+// clients connect to is in the network.
 func (l *Lab) VIP() netip.AddrPort {
 	if l.topology.Clients == 0 {
 		return netip.AddrPort{}

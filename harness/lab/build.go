@@ -40,6 +40,7 @@ func build(ctx context.Context, t Topology, n topo.Network) (*Lab, error) {
 	}
 	b := &builder{plan: plan, lab: &Lab{
 		topology: t,
+		ip:       plan.Network.IP,
 		machines: make([]*machine, len(plan.Nodes)),
 		byName:   make(map[string]*machine, len(plan.Nodes)),
 		programs: map[string]topo.Running{},
@@ -66,13 +67,14 @@ type builder struct {
 }
 
 func (b *builder) build(ctx context.Context) (err error) {
+	if err := b.requireIPv6(); err != nil {
+		return err
+	}
 	if b.firewall, err = b.newFirewall(); err != nil {
 		return err
 	}
-	if !b.plan.Network.NoBaseline {
-		if b.baseline, err = baselineDifferences(); err != nil {
-			return err
-		}
+	if b.baseline, err = differences(b.plan.Network.Common()); err != nil {
+		return err
 	}
 	b.machine = sysctlsHere(b.plan.Network.Sysctls)
 	if err := b.addAll(ctx); err != nil {
@@ -81,10 +83,16 @@ func (b *builder) build(ctx context.Context) (err error) {
 	if err := b.plug(); err != nil {
 		return err
 	}
+	if err := b.forward(); err != nil {
+		return err
+	}
 	if err := b.route(); err != nil {
 		return err
 	}
 	if err := b.awaitLinks(ctx); err != nil {
+		return err
+	}
+	if err := b.awaitAddresses(ctx); err != nil {
 		return err
 	}
 	if err := b.boot(ctx); err != nil {
@@ -159,7 +167,11 @@ func (b *builder) addLeaf(ctx context.Context, m *machine) error {
 	if err := b.joinAll(m); err != nil {
 		return err
 	}
-	return m.addRoutes()
+	if err := m.addRoutes(); err != nil {
+		return err
+	}
+	_, err := m.arrives(m.links) // most often; see awaitAddresses
+	return err
 }
 
 // balance starts the programs that balance.
@@ -236,6 +248,9 @@ func (b *builder) route() error {
 func (b *builder) applySysctls(who topo.Planned) error {
 	own := b.plan.SysctlsOf(who) // ip_forward comes first, while the lock is free; see add
 	for _, s := range own {
+		if s.Name == topo.Forwarding6 {
+			continue // see forward
+		}
 		err := kernel.WriteSysctl(s.Name, s.Value)
 		if s.IfPresent && absent(err) || errors.Is(err, kernel.ErrSysctlGlobal) && s.Is(b.machine[s.Name]) {
 			continue

@@ -20,7 +20,8 @@ import (
 // Lab is a topology that has been built. Its methods may be called from any goroutine. The
 // caller of [Build] must Close it.
 type Lab struct {
-	topology Topology   // the zero value when it was built from a network
+	topology Topology // the zero value when it was built from a network
+	ip       topo.IPVersion
 	machines []*machine // in the order of the network's nodes
 	byName   map[string]*machine
 	programs map[string]topo.Running // those that balance, by their node
@@ -37,6 +38,7 @@ type machine struct {
 	space *ns.Namespace // nil for a guest, and until it is made
 	links *links        // open while the lab is being built
 	local *node.Local   // nil until space is made
+	ready bool          // packets to all its IPv6 addresses arrive
 
 	cards []Card // of a guest that has not been made yet
 	own   Made   // of a guest; nil until it is made

@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/internal/wire"
 	"twlab/harness/observe"
 
 	"twlab/harness/topo"
@@ -57,19 +58,19 @@ func (l *links) loopback(addrs []netip.Addr) error {
 		return fmt.Errorf("set lo up: %w", err)
 	}
 	for _, a := range addrs {
-		if err := l.AddrAdd(lo, &netlink.Addr{IPNet: host(a)}); err != nil {
-			return fmt.Errorf("add address %v to lo: %w", a, err)
+		if err := wire.AddLoopback(l.Handle, lo, a); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // join makes the link between an outer node and its inner node, of which e is the outer
-// end. Neighbours are static: no ARP, and no share of the neighbour table, whose limit
-// (net.ipv4.neigh.default.gc_thresh3) is one for all namespaces.
+// end.
 func join(outer, inner *machine, e topo.End) error {
-	outerEnd := end{outer.links, e.Addr, hardwareAddr(true, e.Link)}
-	innerEnd := end{inner.links, e.PeerAddr, hardwareAddr(false, e.Link)}
+	pairs := e.Pairs()
+	outerEnd := end{outer.links, pairs, hardwareAddr(true, e.Link)}
+	innerEnd := end{inner.links, farSide(pairs), hardwareAddr(false, e.Link)}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = e.Interface
 	attrs.HardwareAddr = outerEnd.hardware
@@ -93,45 +94,48 @@ func join(outer, inner *machine, e topo.End) error {
 	}
 	// The inner end comes up first. The end of a veth pair that comes up last can send at
 	// once, the other one a moment later (see awaitLinks).
-	if err := innerEnd.configure(outer.Name, outerEnd); err != nil {
+	if err := innerEnd.configure(outer.Name, outerEnd.hardware); err != nil {
 		return fmt.Errorf("%s: %w", inner.Name, err)
 	}
-	return outerEnd.configure(e.Interface, innerEnd)
+	return outerEnd.configure(e.Interface, innerEnd.hardware)
 }
 
 // end is one end of a link.
 type end struct {
 	links    *links
-	addr     netip.Addr
+	pairs    []topo.Pair
 	hardware net.HardwareAddr
 }
 
-// configure gives the end its address and its only neighbour, and brings it up.
-func (e end) configure(name string, far end) error {
+// farSide returns the addresses of a link as the other end sees them.
+func farSide(pairs []topo.Pair) (far []topo.Pair) {
+	for _, p := range pairs {
+		far = append(far, topo.Pair{Addr: p.Peer, Peer: p.Addr})
+	}
+	return far
+}
+
+// configure brings the end up, and gives it its addresses and its only neighbour.
+func (e end) configure(name string, far net.HardwareAddr) error {
 	link, err := e.links.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("find link %s: %w", name, err)
 	}
-	if err := e.links.LinkSetUp(link); err != nil {
+	if wire.HasIPv6(e.pairs) {
+		err = wire.SetUpQuietly(e.links.control, name)
+	} else {
+		err = e.links.LinkSetUp(link)
+	}
+	if err != nil {
 		return fmt.Errorf("set link %s up: %w", name, err)
 	}
-	err = e.links.AddrAdd(link, &netlink.Addr{IPNet: host(e.addr), Peer: host(far.addr)})
-	if err != nil {
-		return fmt.Errorf("add address %v to %s: %w", e.addr, name, err)
-	}
-	return e.links.setNeighbour(link, far)
-}
-
-// setNeighbour makes the far end of a link the neighbour that it is.
-func (l *links) setNeighbour(link netlink.Link, far end) error {
-	err := l.NeighSet(&netlink.Neigh{
-		LinkIndex:    link.Attrs().Index,
-		State:        netlink.NUD_PERMANENT,
-		IP:           far.addr.AsSlice(),
-		HardwareAddr: far.hardware,
-	})
-	if err != nil {
-		return fmt.Errorf("set neighbour %v of %s: %w", far.addr, link.Attrs().Name, err)
+	for _, p := range e.pairs {
+		if err := wire.AddAddress(e.links.Handle, link, p); err != nil {
+			return err
+		}
+		if err := wire.SetNeighbour(e.links.Handle, link, p.Peer, far); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -159,10 +163,6 @@ func (b *builder) awaitLinks(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func host(a netip.Addr) *net.IPNet {
-	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)}
 }
 
 // hardwareAddr is a locally administered address that shows which link it is of, and

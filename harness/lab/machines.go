@@ -5,7 +5,6 @@ package lab
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"reflect"
 	"slices"
 	"time"
@@ -44,19 +43,17 @@ func (b *builder) plugEnd(m, guest *machine, e topo.End) error {
 			return err
 		}
 	}
-	near := end{m.links, e.Addr, hardwareAddr(e.Outer, e.Link)}
-	far := end{addr: e.PeerAddr, hardware: hardwareAddr(!e.Outer, e.Link)}
+	near := end{m.links, e.Pairs(), hardwareAddr(e.Outer, e.Link)}
 	card, _ := guest.Toward(m.Name)
-	return guest.plugInto(m, e.Interface, near, far, card.Interface)
+	return guest.plugInto(m, e.Interface, near, Card{
+		Name: card.Interface, Hardware: hardwareAddr(!e.Outer, e.Link),
+		Pairs: card.Pairs(), PeerHardware: near.hardware,
+	})
 }
 
 // plugInto makes a tap device in the namespace of a neighbour, configures it as the near
 // end of a link, and keeps it for m's card at the far end.
-func (m *machine) plugInto(neighbour *machine, tap string, near, far end, card string) error {
-	c := Card{
-		Name: card, Hardware: far.hardware, Addr: far.addr,
-		Peer: near.addr, PeerHardware: near.hardware,
-	}
+func (m *machine) plugInto(neighbour *machine, tap string, near end, c Card) error {
 	err := neighbour.space.Do(func() (err error) {
 		c.Tap, err = openTap(tap)
 		return err
@@ -69,7 +66,7 @@ func (m *machine) plugInto(neighbour *machine, tap string, near, far end, card s
 	if err := near.links.LinkSetHardwareAddr(device, near.hardware); err != nil {
 		return fmt.Errorf("set hardware address of %s: %w", tap, err)
 	}
-	return near.configure(tap, far)
+	return near.configure(tap, c.Hardware)
 }
 
 // boot makes the guests and sets their sysctls.
@@ -161,15 +158,13 @@ func (b *builder) bootRow(ctx context.Context, row []*machine, maker Maker) erro
 func (b *builder) bootOne(ctx context.Context, m *machine, maker Maker) error {
 	cards := m.cards
 	m.cards = nil // Make closes them
-	made, err := maker.Make(ctx, Blueprint{Node: m.Identity, Cards: cards, Gateway: m.gateway()})
+	made, err := maker.Make(ctx, Blueprint{Node: m.Identity, Cards: cards, Own: m.Loopback, Routes: m.hops()})
 	if err != nil {
 		return err
 	}
 	m.own = made
-	if !b.plan.Network.NoBaseline {
-		if err := setBaseline(ctx, m.own); err != nil {
-			return fmt.Errorf("baseline: %w", err)
-		}
+	if err := setCommon(ctx, m.own, b.plan.Network.Common()); err != nil {
+		return fmt.Errorf("baseline: %w", err)
 	}
 	for _, s := range b.plan.SysctlsOf(m.Planned) {
 		err := m.own.SetSysctl(ctx, s.Name, s.Value)
@@ -183,23 +178,21 @@ func (b *builder) bootOne(ctx context.Context, m *machine, maker Maker) error {
 	return nil
 }
 
-// gateway is where the node's default route leads; no address when it has none.
-func (m *machine) gateway() netip.Addr {
-	for _, r := range m.Routes {
-		if end, found := m.Toward(r.Via); found && r.To == (netip.Prefix{}) {
-			return end.PeerAddr
-		}
+// hops are all routes of the node.
+func (m *machine) hops() (all []topo.Hop) {
+	for _, e := range m.Ends {
+		all = append(all, m.HopsOver(e)...)
 	}
-	return netip.Addr{}
+	return all
 }
 
-// setBaseline writes the part of Baseline that the kernel has.
-func setBaseline(ctx context.Context, n node.Node) error {
+// setCommon writes those settings that the kernel has.
+func setCommon(ctx context.Context, n node.Node, settings []Setting) error {
 	release, err := n.Release(ctx)
 	if err != nil {
 		return err
 	}
-	for _, s := range baselineFor(release) {
+	for _, s := range settingsFor(release, settings) {
 		if err := n.SetSysctl(ctx, s.Name, s.Value); err != nil && !absent(err) {
 			return err
 		}
@@ -207,9 +200,9 @@ func setBaseline(ctx context.Context, n node.Node) error {
 	return nil
 }
 
-// baselineFor returns Baseline, adapted to what its values mean on that kernel.
-func baselineFor(release kernel.Release) []Setting {
-	all := slices.Clone(topo.Baseline)
+// settingsFor returns the settings, adapted to what their values mean on that kernel.
+func settingsFor(release kernel.Release, settings []Setting) []Setting {
+	all := slices.Clone(settings)
 	for i, s := range all {
 		// 2, loopback only, is the default since Linux 4.19 (commit 79e9fed46038). Before,
 		// every value except 0 means 1, and 0 is the default.

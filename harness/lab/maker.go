@@ -29,18 +29,19 @@ type Maker interface {
 // Blueprint describes a node that will be made.
 type Blueprint struct {
 	Node topo.Identity
-	// Cards are its network cards; Gateway is its default gateway. When no card has the
-	// node's address, lo has it.
-	Cards   []Card
-	Gateway netip.Addr
+	// Cards are its network cards, Own the addresses that it has on lo.
+	Cards []Card
+	Own   []netip.Addr
+	// Routes are its routes, in addition to those to its neighbours.
+	Routes []topo.Hop
 }
 
 // Card is a network card of a node, with the tap device at the other end of its link.
 type Card struct {
-	Name         string // its name on the node: "eth0"
-	Hardware     net.HardwareAddr
-	Addr         netip.Addr
-	Peer         netip.Addr // the only neighbour
+	Name     string // its name on the node: "eth0"
+	Hardware net.HardwareAddr
+	// Pairs are its addresses, each with that of the only neighbour.
+	Pairs        []topo.Pair
 	PeerHardware net.HardwareAddr
 	Tap          *os.File
 }

@@ -17,6 +17,7 @@ import (
 	"twlab/harness/observe"
 	"twlab/harness/sandbox"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // Requirements lists what labs and their observations need from the machine. Each probe
@@ -88,6 +89,16 @@ func useful() []kernel.Requirement {
 			Optional: true,
 			Probe: func(ctx context.Context) (kernel.Fact, string) {
 				topology := Topology{Clients: 1, Servers: 2, Balancer: BalancerSpec{Kind: DNAT}}
+				return fact("", inLab(ctx, topology, func(*Lab) error { return nil }))
+			},
+		},
+		{
+			Name: "IPv6, ip6tables and MASQUERADE of IPv6",
+			Hint: "boot without ipv6.disable=1, run hack/bootstrap as root, which loads ip6table_nat; " +
+				"networks with IPv6 cannot be built without",
+			Optional: true,
+			Probe: func(ctx context.Context) (kernel.Fact, string) {
+				topology := Topology{Clients: 1, IP: topo.IPv6, Gateway: GatewaySpec{Kind: Masquerade}}
 				return fact("", inLab(ctx, topology, func(*Lab) error { return nil }))
 			},
 		},

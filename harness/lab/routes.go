@@ -4,11 +4,12 @@ package lab
 
 import (
 	"fmt"
-	"net"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/internal/wire"
 	"twlab/harness/topo"
 )
 
@@ -24,10 +25,13 @@ func (m *machine) addRoutes() error {
 		}
 	}
 	for _, k := range m.Marked() {
-		rule := netlink.NewRule()
-		rule.Mark, rule.Table = uint32(k.Mark), firstTable+k.Mark //nolint:gosec // it counts links
-		if err := m.links.RuleAdd(rule); err != nil {
-			return fmt.Errorf("add the routing rule of mark %d: %w", k.Mark, err)
+		for _, hop := range k.End.Hops(topo.Route{}) {
+			rule := netlink.NewRule()
+			rule.Mark, rule.Table = uint32(k.Mark), firstTable+k.Mark //nolint:gosec // it counts links
+			rule.Family = nl.GetIPFamily(hop.Via.AsSlice())
+			if err := m.links.RuleAdd(rule); err != nil {
+				return fmt.Errorf("add the routing rule of mark %d via %v: %w", k.Mark, hop.Via, err)
+			}
 		}
 	}
 	return nil
@@ -40,21 +44,8 @@ func (m *machine) addRoutesOver(own *links, e topo.End) error {
 	if err != nil {
 		return fmt.Errorf("find link %s: %w", e.Interface, err)
 	}
-	add := func(r topo.Route, table int) error {
-		route := &netlink.Route{Gw: e.PeerAddr.AsSlice(), LinkIndex: link.Attrs().Index, Table: table}
-		if r.To.IsValid() {
-			route.Dst = &net.IPNet{IP: r.To.Masked().Addr().AsSlice(), Mask: net.CIDRMask(r.To.Bits(), 32)}
-		}
-		if err := own.RouteReplace(route); err != nil {
-			return fmt.Errorf("add route to %v via %v: %w", r, e.PeerAddr, err)
-		}
-		return nil
-	}
-	for _, r := range m.Routes {
-		if r.Via != e.Peer {
-			continue
-		}
-		if err := add(r, unix.RT_TABLE_MAIN); err != nil {
+	for _, hop := range m.HopsOver(e) {
+		if err := wire.SetRoute(own.Handle, link, hop, unix.RT_TABLE_MAIN); err != nil {
 			return err
 		}
 	}
@@ -62,8 +53,10 @@ func (m *machine) addRoutesOver(own *links, e topo.End) error {
 		if k.End.Link != e.Link {
 			continue
 		}
-		if err := add(topo.Route{}, firstTable+k.Mark); err != nil {
-			return err
+		for _, hop := range e.Hops(topo.Route{}) {
+			if err := wire.SetRoute(own.Handle, link, hop, firstTable+k.Mark); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -17,7 +17,7 @@ func (l *Lab) AddRules(rules ...Rule) error {
 		roles[m.Name] = m.Role
 	}
 	for _, r := range rules {
-		if err := r.Validate(roles); err != nil {
+		if err := r.Validate(l.ip, roles); err != nil {
 			return fmt.Errorf("add rules: %w", err)
 		}
 	}
@@ -29,13 +29,13 @@ func (l *Lab) AddRules(rules ...Rule) error {
 	wall := firewall{}
 	if len(rules) > 0 {
 		var err error
-		if wall.iptables, err = newIPTables(); err != nil {
+		if wall, err = newFirewall(l.ip); err != nil {
 			return err
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	appended := make([]int, len(l.machines))
+	appended := make([][]Rule, len(l.machines))
 	for i, m := range l.machines {
 		its := of(rules, m.Identity)
 		if len(its) == 0 {
@@ -46,7 +46,7 @@ func (l *Lab) AddRules(rules ...Rule) error {
 			return err
 		})
 		if err != nil {
-			return errors.Join(fmt.Errorf("%s: %w", m.Name, err), l.undo(wall, rules, appended))
+			return errors.Join(fmt.Errorf("%s: %w", m.Name, err), l.undo(wall, appended))
 		}
 	}
 	l.added = append(l.added, rules...)
@@ -54,13 +54,13 @@ func (l *Lab) AddRules(rules ...Rule) error {
 }
 
 // undo removes the rules that each machine already got.
-func (l *Lab) undo(wall firewall, rules []Rule, appended []int) error {
+func (l *Lab) undo(wall firewall, appended [][]Rule) error {
 	var errs []error
 	for i, m := range l.machines {
-		if appended[i] == 0 {
+		if len(appended[i]) == 0 {
 			continue
 		}
-		if err := m.space.Do(func() error { return wall.undo(of(rules, m.Identity)[:appended[i]]) }); err != nil {
+		if err := m.space.Do(func() error { return wall.undo(appended[i]) }); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", m.Name, err))
 		}
 	}
@@ -84,11 +84,10 @@ func (l *Lab) RemoveRules(rules ...Rule) error {
 	if len(rules) == 0 {
 		return nil
 	}
-	ipt, err := newIPTables()
+	wall, err := newFirewall(l.ip)
 	if err != nil {
 		return err
 	}
-	wall := firewall{iptables: ipt}
 	var errs []error
 	for _, m := range l.machines {
 		its := of(rules, m.Identity)

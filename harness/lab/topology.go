@@ -13,7 +13,9 @@
 // called eth0; the end at the inner one (gateway or balancer) has the name of the outer
 // node. Routes are host routes and neighbours are static, so a lab has no ARP, and can have
 // as many clients as there are addresses (a Linux bridge has at most 1023 ports, the
-// kernel's neighbour table at most 1024 learnt entries for the whole machine).
+// kernel's neighbour table at most 1024 learnt entries for the whole machine). With IPv6
+// ([Topology].IP) no address is tentative, and the kernel sends nothing of its own: see
+// harness/internal/wire. Without, IPv6 is off on the links.
 //
 // A node may be of another kind, such as a guest: a virtual machine with its own kernel
 // ([Topology].Kinds). The neighbour's end of its link is then a tap device. Programs that

@@ -120,20 +120,37 @@ func (s BalancerSpec) validate() (errs []error) {
 	return errs
 }
 
-// VIP returns what clients connect to: the balancer's address and its port.
-func (t Topology) VIP() netip.AddrPort { return netip.AddrPortFrom(balancerAddr, t.Balancer.port()) }
+// VIP returns what clients connect to: the balancer's address and its port. In a dual-stack
+// network it is the IPv4 address.
+func (t Topology) VIP() netip.AddrPort { return t.VIPOf(t.IP.primary()) }
 
-// Place returns where the balancer's program balances.
+// VIPOf returns the VIP of one version, IPv4 or IPv6; not valid when the network has none.
+func (t Topology) VIPOf(v IPVersion) netip.AddrPort {
+	if !t.IP.Has(v) {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(t.IP.addr(v, balancerAddr), t.Balancer.port())
+}
+
+// Place returns where the balancer's program balances. In a dual-stack network it balances
+// at the IPv4 address.
 func (t Topology) Place() Place {
-	return Place{At: t.VIP(), Servers: t.Behind(), Own: inner(serverNet)}
+	return Place{At: t.VIP(), Servers: t.Behind(), Own: t.IP.addr(t.IP.primary(), inner(serverNet))}
 }
 
 // Behind returns the addresses, in the order of the servers, that these must listen on so
-// that the balancer finds them.
-func (t Topology) Behind() []netip.AddrPort {
-	var all []netip.AddrPort
+// that the balancer finds them. In a dual-stack network they are the IPv4 addresses.
+func (t Topology) Behind() []netip.AddrPort { return t.BehindOf(t.IP.primary()) }
+
+// BehindOf returns what Behind returns, of one version, IPv4 or IPv6; nothing when the
+// network has no such addresses.
+func (t Topology) BehindOf(v IPVersion) (all []netip.AddrPort) {
+	if !t.IP.Has(v) {
+		return nil
+	}
 	for i := range min(t.Servers, capacity(serverNet)) {
-		all = append(all, netip.AddrPortFrom(outer(serverNet, i), cmp.Or(t.Balancer.ServerPort, usualPort)))
+		addr := t.IP.addr(v, outer(serverNet, i))
+		all = append(all, netip.AddrPortFrom(addr, cmp.Or(t.Balancer.ServerPort, usualPort)))
 	}
 	return all
 }

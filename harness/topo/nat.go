@@ -12,7 +12,8 @@ import (
 type SourceNAT struct {
 	// Towards is the neighbour that they leave for.
 	Towards string
-	// From is whose connections; its zero value is everybody's.
+	// From is whose connections; its zero value is everybody's. From and To are of one
+	// version of IP. Without either, the connections of every version are translated.
 	From netip.Prefix
 	// To is the new address; without one it is that of the link (MASQUERADE).
 	To netip.Addr
@@ -22,7 +23,8 @@ type SourceNAT struct {
 	Random RandomMode
 }
 
-// DestinationNAT gives connections to an address other destinations.
+// DestinationNAT gives connections to an address other destinations, of the same version of
+// IP.
 type DestinationNAT struct {
 	At netip.AddrPort
 	To []netip.AddrPort
@@ -30,12 +32,17 @@ type DestinationNAT struct {
 	Statistic StatisticMode
 }
 
-func (s SourceNAT) validate(at Planned) (errs []error) {
+func (s SourceNAT) validate(ip IPVersion, at Planned) (errs []error) {
 	if _, found := at.Toward(s.Towards); !found {
 		errs = append(errs, fmt.Errorf("source NAT towards %q: no link to it", s.Towards))
 	}
-	if s.From.IsValid() && !s.From.Addr().Is4() || s.To.IsValid() && !s.To.Is4() {
-		errs = append(errs, fmt.Errorf("source NAT towards %q: from %v to %v: networks are IPv4", s.Towards, s.From, s.To))
+	if s.From.IsValid() && s.To.IsValid() && versionOf(s.From.Addr()) != versionOf(s.To) {
+		errs = append(errs, fmt.Errorf("source NAT towards %q: from %v to %v: want both of one version of IP", s.Towards, s.From, s.To))
+	}
+	for _, a := range []netip.Addr{s.From.Addr(), s.To} {
+		if a.IsValid() && !ip.Has(versionOf(a)) {
+			errs = append(errs, fmt.Errorf("source NAT towards %q: %v: %w", s.Towards, a, ip.lacks(versionOf(a))))
+		}
 	}
 	for _, err := range slices.Concat(s.Random.validate(), s.Ports.validate()) {
 		errs = append(errs, fmt.Errorf("source NAT towards %q: %w", s.Towards, err))
@@ -43,23 +50,38 @@ func (s SourceNAT) validate(at Planned) (errs []error) {
 	return errs
 }
 
-func (d DestinationNAT) validate() (errs []error) {
+func (d DestinationNAT) validate(ip IPVersion) (errs []error) {
 	bad := func(err error) { errs = append(errs, fmt.Errorf("destination NAT at %v: %w", d.At, err)) }
-	if !d.At.Addr().Is4() || d.At.Port() == 0 {
-		bad(errors.New("want an IPv4 address and a port"))
+	if !d.At.Addr().IsValid() || d.At.Port() == 0 {
+		bad(errors.New("want an address and a port"))
+	} else if v := versionOf(d.At.Addr()); !ip.Has(v) {
+		bad(ip.lacks(v))
 	}
 	if len(d.To) == 0 {
 		bad(errors.New("no destination: it needs servers"))
 	}
 	for _, to := range d.To {
-		if !to.Addr().Is4() || to.Port() == 0 {
-			bad(fmt.Errorf("destination %v: want an IPv4 address and a port", to))
+		switch {
+		case !to.Addr().IsValid() || to.Port() == 0:
+			bad(fmt.Errorf("destination %v: want an address and a port", to))
+		case d.At.Addr().IsValid() && versionOf(to.Addr()) != versionOf(d.At.Addr()):
+			bad(fmt.Errorf("destination %v: want the same version of IP at both", to))
 		}
 	}
 	for _, err := range d.Statistic.validate() {
 		bad(err)
 	}
 	return errs
+}
+
+// version is that of its addresses; the zero value, for every version, when it has none.
+func (s SourceNAT) version() IPVersion {
+	for _, a := range []netip.Addr{s.From.Addr(), s.To} {
+		if a.IsValid() {
+			return versionOf(a)
+		}
+	}
+	return ""
 }
 
 // rule is how iptables writes it; out is the interface of the link.
@@ -81,13 +103,15 @@ func (s SourceNAT) rule(node, out string) Rule {
 		spec = append(spec, "MASQUERADE", "--to-ports", s.Ports.String())
 	case anyPort:
 		spec = append(spec, "SNAT", "--to-source", s.To.String())
+	case s.To.Is6():
+		spec = append(spec, "SNAT", "--to-source", fmt.Sprintf("[%v]:%v", s.To, s.Ports))
 	default:
 		spec = append(spec, "SNAT", "--to-source", fmt.Sprintf("%v:%v", s.To, s.Ports))
 	}
 	if s.Random != KeepPort {
 		spec = append(spec, string(s.Random))
 	}
-	return Rule{Node: node, Table: "nat", Chain: "POSTROUTING", Spec: strings.Join(spec, " ")}
+	return Rule{Node: node, Table: "nat", Chain: "POSTROUTING", Spec: strings.Join(spec, " "), IP: s.version()}
 }
 
 // rules are how iptables writes it. The first of n destinations gets one in n
@@ -103,7 +127,7 @@ func (d DestinationNAT) rules(node string) (rules []Rule) {
 			share = fmt.Sprintf("-m statistic --mode random --probability %.10f ", 1/float64(left))
 		}
 		rules = append(rules, Rule{
-			Node: node, Table: "nat", Chain: "PREROUTING",
+			Node: node, Table: "nat", Chain: "PREROUTING", IP: versionOf(d.At.Addr()),
 			Spec: fmt.Sprintf("-d %v -p tcp --dport %d %s-j DNAT --to-destination %v", d.At.Addr(), d.At.Port(), share, to),
 		})
 	}

@@ -5,11 +5,13 @@ import (
 	"time"
 )
 
-// Network describes a lab of any shape: nodes, and links between them, over IPv4. A
-// [Topology] is a network of one shape: see [Topology.Network].
+// Network describes a lab of any shape: nodes, and links between them. A [Topology] is a network of one shape: see [Topology.Network].
 type Network struct {
 	Nodes []Node
 	Links []Link
+	// IP says which addresses the nodes have; its zero value is IPv4. What is left out gets
+	// addresses of that version, or of both.
+	IP IPVersion
 	// Sysctls are the differences from [Baseline]; later ones win. One that the
 	// kernel has for the whole machine only (kernel.ErrSysctlGlobal) may be asked for
 	// when the machine has that value.
@@ -30,7 +32,8 @@ type Node struct {
 	Identity
 	// Kind is nil for a namespace of the running kernel.
 	Kind NodeKind
-	// Forwards lets the node forward packets to other nodes (ip_forward).
+	// Forwards lets the node forward packets to other nodes (net.ipv4.ip_forward and
+	// net.ipv6.conf.all.forwarding).
 	Forwards bool
 	// Own are addresses in addition to those of its links: VIPs, on lo.
 	Own []netip.Addr
@@ -57,13 +60,18 @@ func (n Node) IsGuest() bool { return n.Kind != nil }
 // The interface at the inner node has the name of the outer node.
 type Link struct {
 	Outer, Inner string
-	// OuterAddr and InnerAddr are the addresses of the ends. A link without either gets both.
+	// OuterAddr and InnerAddr are the addresses of the ends: IPv6 addresses in an IPv6
+	// network, IPv4 addresses in others. A link without either gets both.
 	OuterAddr, InnerAddr netip.Addr
+	// OuterAddr6 and InnerAddr6 are the IPv6 addresses in a dual-stack network. A link
+	// without either gets both.
+	OuterAddr6, InnerAddr6 netip.Addr
 }
 
 // Route sends packets for some addresses to a neighbour.
 type Route struct {
-	// To is the destination; its zero value is a default route.
+	// To is the destination; its zero value is a default route, of each version that the
+	// network has.
 	To netip.Prefix
 	// Via is the name of the neighbour.
 	Via string
@@ -103,7 +111,7 @@ const (
 
 // Network is the topology as a network.
 func (t Topology) Network() Network {
-	n := Network{Sysctls: t.Sysctls, NoBaseline: t.NoBaseline, Rules: t.Rules, BootGap: t.BootGap}
+	n := Network{IP: t.IP, Sysctls: t.Sysctls, NoBaseline: t.NoBaseline, Rules: t.Rules, BootGap: t.BootGap}
 	for _, m := range t.members() {
 		d := Node{Identity: m.Identity, Kind: m.Kind}
 		switch m.Role {
@@ -113,7 +121,10 @@ func (t Topology) Network() Network {
 			d.Program, d.Place = t.Balancer.Program, t.Place()
 			if t.Balancer.Kind == DNAT {
 				d.Forwards = true
-				d.DestinationNAT = []DestinationNAT{{At: t.VIP(), To: t.Behind(), Statistic: t.Balancer.Statistic}}
+				for _, v := range t.IP.Versions() {
+					d.DestinationNAT = append(d.DestinationNAT,
+						DestinationNAT{At: t.VIPOf(v), To: t.BehindOf(v), Statistic: t.Balancer.Statistic})
+				}
 			}
 		case Client, Server:
 		}
@@ -121,6 +132,7 @@ func (t Topology) Network() Network {
 		if m.Inner != "" {
 			n.Links = append(n.Links, Link{
 				Outer: m.Name, Inner: m.Inner, OuterAddr: m.Addr, InnerAddr: m.InnerAddr,
+				OuterAddr6: m.Addr6, InnerAddr6: m.InnerAddr6,
 			})
 		}
 	}
@@ -139,9 +151,12 @@ func (t Topology) sourceNAT() (all []SourceNAT) {
 		return []SourceNAT{one}
 	}
 	for i := range t.Clients {
-		addr := outer(clientNet, i)
-		one.From, one.Ports = netip.PrefixFrom(addr, addr.BitLen()), g.Ports.block(i, g.PerClient)
-		all = append(all, one)
+		one.Ports = g.Ports.block(i, g.PerClient)
+		for _, v := range t.IP.Versions() {
+			addr := t.IP.addr(v, outer(clientNet, i))
+			one.From = netip.PrefixFrom(addr, addr.BitLen())
+			all = append(all, one)
+		}
 	}
 	return all
 }

@@ -31,10 +31,59 @@ type End struct {
 	Outer bool
 	// Interface is what the node calls it.
 	Interface string
-	Addr      netip.Addr
-	// Peer is the node at the other end, PeerAddr its address there.
-	Peer     string
-	PeerAddr netip.Addr
+	// Peer is the node at the other end.
+	Peer string
+	// Addr is the node's own address, PeerAddr that of the peer.
+	Addr, PeerAddr netip.Addr
+	// Addr6 and PeerAddr6 are the IPv6 addresses of a link that has both versions.
+	Addr6, PeerAddr6 netip.Addr
+}
+
+// Pair are the addresses of a link, of one version, as one of its ends sees them.
+type Pair struct{ Addr, Peer netip.Addr }
+
+// Pairs are the addresses of the link, of each version that it has.
+func (e End) Pairs() []Pair {
+	pairs := []Pair{{e.Addr, e.PeerAddr}}
+	if e.Addr6.IsValid() {
+		pairs = append(pairs, Pair{e.Addr6, e.PeerAddr6})
+	}
+	return pairs
+}
+
+// Hop is a route as a kernel has it: a destination, and the address of a neighbour.
+type Hop struct {
+	To  netip.Prefix
+	Via netip.Addr
+}
+
+// Hops are a route over the link, of each version that the link and the destination have.
+func (e End) Hops(r Route) (hops []Hop) {
+	for _, p := range e.Pairs() {
+		switch {
+		case isDefault(r):
+			var anywhere netip.Addr
+			if p.Peer.Is6() {
+				anywhere = netip.IPv6Unspecified()
+			} else {
+				anywhere = netip.IPv4Unspecified()
+			}
+			hops = append(hops, Hop{netip.PrefixFrom(anywhere, 0), p.Peer})
+		case versionOf(p.Peer) == versionOf(r.To.Addr()):
+			hops = append(hops, Hop{r.To.Masked(), p.Peer})
+		}
+	}
+	return hops
+}
+
+// HopsOver are the node's routes over one of its links.
+func (n Planned) HopsOver(e End) (hops []Hop) {
+	for _, r := range n.Routes {
+		if r.Via == e.Peer {
+			hops = append(hops, e.Hops(r)...)
+		}
+	}
+	return hops
 }
 
 // Node finds a node by name.
@@ -66,6 +115,20 @@ func linkAddrs(link int) (outer, inner netip.Addr) {
 	return inner.Next(), inner
 }
 
+// fill gives the i-th link the addresses that it is not given.
+func (v IPVersion) fill(l Link, i int) Link {
+	outer, inner := linkAddrs(i)
+	outer1, outer6 := v.addrs(outer)
+	inner1, inner6 := v.addrs(inner)
+	if !l.OuterAddr.IsValid() && !l.InnerAddr.IsValid() {
+		l.OuterAddr, l.InnerAddr = outer1, inner1
+	}
+	if !l.OuterAddr6.IsValid() && !l.InnerAddr6.IsValid() {
+		l.OuterAddr6, l.InnerAddr6 = outer6, inner6
+	}
+	return l
+}
+
 // plan makes the plan. It does not check anything: see check.
 func (n Network) plan() Plan {
 	p := Plan{Network: n, byName: map[string]int{}}
@@ -78,14 +141,12 @@ func (n Network) plan() Plan {
 	}
 	outers := map[string]int{} // how many links a node is the outer one of
 	for i, l := range n.Links {
-		if !l.OuterAddr.IsValid() && !l.InnerAddr.IsValid() {
-			l.OuterAddr, l.InnerAddr = linkAddrs(i)
-		}
+		l = n.IP.fill(l, i)
 		if at, found := p.byName[l.Outer]; found {
 			d := &p.Nodes[at]
 			d.Ends = append(d.Ends, End{
 				Link: i, Outer: true, Interface: fmt.Sprintf("eth%d", outers[l.Outer]),
-				Addr: l.OuterAddr, Peer: l.Inner, PeerAddr: l.InnerAddr,
+				Peer: l.Inner, Addr: l.OuterAddr, PeerAddr: l.InnerAddr, Addr6: l.OuterAddr6, PeerAddr6: l.InnerAddr6,
 			})
 			if outers[l.Outer] == 0 && !slices.ContainsFunc(d.Routes, isDefault) {
 				d.Routes = append(d.Routes, Route{Via: l.Inner})
@@ -94,36 +155,51 @@ func (n Network) plan() Plan {
 		if at, found := p.byName[l.Inner]; found {
 			d := &p.Nodes[at]
 			d.Ends = append(d.Ends, End{
-				Link: i, Interface: l.Outer, Addr: l.InnerAddr, Peer: l.Outer, PeerAddr: l.OuterAddr,
+				Link: i, Interface: l.Outer,
+				Peer: l.Outer, Addr: l.InnerAddr, PeerAddr: l.OuterAddr, Addr6: l.InnerAddr6, PeerAddr6: l.OuterAddr6,
 			})
 		}
 		outers[l.Outer]++
 	}
 	for i := range p.Nodes {
-		p.Nodes[i].address()
+		p.Nodes[i].address(n.IP)
 	}
 	return p
 }
 
 func isDefault(r Route) bool { return r.To == netip.Prefix{} }
 
-// address gives the node the address by which others know it, and lo its addresses.
-func (n *Planned) address() {
+// address gives the node the addresses by which others know it, and lo its addresses.
+func (n *Planned) address(ip IPVersion) {
 	n.Loopback = slices.Clone(n.Own)
-	all := n.addrs()
-	switch {
-	case n.Addr.IsValid() && !slices.Contains(all, n.Addr):
-		n.Loopback = append(n.Loopback, n.Addr)
-	case !n.Addr.IsValid() && len(all) > 0:
-		n.Addr = all[0]
+	n.Addr = n.addressOf(ip.primary(), n.Addr)
+	if ip == DualStack {
+		n.Addr6 = n.addressOf(IPv6, n.Addr6)
 	}
 }
 
-// addrs are all addresses of the node.
-func (n Planned) addrs() []netip.Addr {
+// addressOf returns the address, of one version, by which others know the node, which is
+// given or else its first one. One that no link has is on lo.
+func (n *Planned) addressOf(v IPVersion, given netip.Addr) netip.Addr {
+	all := n.Addrs()
+	switch {
+	case given.IsValid() && !slices.Contains(all, given):
+		n.Loopback = append(n.Loopback, given)
+	case !given.IsValid():
+		if i := slices.IndexFunc(all, func(a netip.Addr) bool { return a.IsValid() && versionOf(a) == v }); i >= 0 {
+			return all[i]
+		}
+	}
+	return given
+}
+
+// Addrs are all addresses of the node.
+func (n Planned) Addrs() []netip.Addr {
 	all := slices.Clone(n.Loopback)
 	for _, e := range n.Ends {
-		all = append(all, e.Addr)
+		for _, p := range e.Pairs() {
+			all = append(all, p.Addr)
+		}
 	}
 	return all
 }
@@ -131,7 +207,7 @@ func (n Planned) addrs() []netip.Addr {
 // next is the neighbour to whom the node sends packets to an address.
 func (n Planned) next(to netip.Addr) (neighbour string, found bool) {
 	for _, e := range n.Ends {
-		if e.PeerAddr == to {
+		if to.IsValid() && (e.PeerAddr == to || e.PeerAddr6 == to) {
 			return e.Peer, true
 		}
 	}
@@ -172,8 +248,11 @@ func (p Plan) RulesOf(d Planned) (rules []Rule) {
 
 // SysctlsOf are the sysctls of a node, which the baseline does not touch.
 func (p Plan) SysctlsOf(d Planned) (own []Setting) {
-	if d.Forwards {
+	if d.Forwards && p.Network.IP.Has(IPv4) {
 		own = append(own, Setting{Name: "net.ipv4.ip_forward", Value: "1"})
+	}
+	if d.Forwards && p.Network.IP.Has(IPv6) {
+		own = append(own, Setting{Name: Forwarding6, Value: "1"})
 	}
 	if d.Program != nil {
 		// A program that is killed closes its connections by a FIN, which nobody

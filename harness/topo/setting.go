@@ -1,6 +1,9 @@
 package topo
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Setting is one sysctl on one node, or on every node of a role.
 type Setting struct {
@@ -68,29 +71,41 @@ var Baseline = []Setting{
 	// Routes are host routes, and a reply may leave through another link.
 	{Name: "net.ipv4.conf.all.rp_filter", Value: "0"},
 	{Name: "net.ipv4.conf.default.rp_filter", Value: "0"},
-	// No neighbour discovery and no router solicitations on the links, which inherit this
-	// when they are created.
-	{Name: "net.ipv6.conf.default.disable_ipv6", Value: "1"},
+}
+
+// Forwarding6 is the sysctl that lets a node forward IPv6 packets. It must be set when the
+// node's links no longer have IFF_MULTICAST: on a link that has, the node then joins the
+// group of all routers, which it reports by MLD (ipv6_add_dev, dev_forward_change).
+const Forwarding6 = "net.ipv6.conf.all.forwarding"
+
+// Common lists the sysctls of every node of the network before its own ones: the
+// [Baseline], unless the network has none, and what its version of IP needs. New namespaces
+// may have the machine's values of these (net.core.devconf_inherit_init_net). Links inherit
+// those of conf.default when they are created.
+func (n Network) Common() []Setting {
+	var all []Setting
+	if !n.NoBaseline {
+		all = slices.Clone(Baseline)
+	}
+	if !n.IP.Has(IPv6) {
+		// No multicast listener reports, no neighbour discovery and no router solicitations
+		// on the links.
+		return append(all, Setting{Name: "net.ipv6.conf.default.disable_ipv6", Value: "1"})
+	}
+	return append(all,
+		Setting{Name: "net.ipv6.conf.all.disable_ipv6", Value: "0"},
+		Setting{Name: "net.ipv6.conf.default.disable_ipv6", Value: "0"},
+		Setting{Name: Forwarding6, Value: "0"},
+		// No router solicitations from link-local addresses (addrconf_dad_completed). Without
+		// such addresses there would be none either, but the write of addr_gen_mode keeps the
+		// processor busy until the lock for links is free (addrconf_sysctl_addr_gen_mode,
+		// restart_syscall).
+		Setting{Name: "net.ipv6.conf.default.accept_ra", Value: "0"},
+		// A link that goes down loses its IPv6 addresses (addrconf_ifdown).
+		Setting{Name: "net.ipv6.conf.all.keep_addr_on_down", Value: "0"},
+		Setting{Name: "net.ipv6.conf.default.keep_addr_on_down", Value: "0"},
+	)
 }
 
 // Is reports whether value, as read from the sysctl, is the value of the setting.
 func (s Setting) Is(value string) bool { return strings.Join(strings.Fields(s.Value), " ") == value }
-
-// SysctlsOf returns the sysctls of one node that override its baseline.
-func (t Topology) SysctlsOf(who member) (own []Setting) {
-	if who.Role == Gateway || who.Role == Balancer && t.Balancer.Kind == DNAT {
-		own = append(own, Setting{Name: "net.ipv4.ip_forward", Value: "1"})
-	}
-	if who.Role == Balancer && t.Balancer.Program != nil {
-		// A killed program closes its connections by a FIN, which gets no answer when the
-		// lab ends too: without this setting the orphans would keep the namespace alive for
-		// minutes (tcp_orphan_retries, 8 instead of 0).
-		own = append(own, Setting{Name: "net.ipv4.tcp_orphan_retries", Value: "1", IfPresent: true})
-	}
-	for _, s := range t.Sysctls {
-		if s.Role == who.Role || s.Node == who.Name {
-			own = append(own, s)
-		}
-	}
-	return own
-}

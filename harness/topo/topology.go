@@ -34,6 +34,8 @@ type Topology struct {
 	// Rules are iptables rules in addition to those that the gateway and the
 	// balancer need.
 	Rules []Rule
+	// IP says which addresses the nodes have; its zero value is IPv4.
+	IP IPVersion
 	// Loopback is the role whose loopback will be recorded, if any: its nodes must be on
 	// the running kernel (see lab.Lab.Capture).
 	Loopback Role
@@ -53,7 +55,6 @@ type Topology struct {
 func (t Topology) Validate() error {
 	var errs []error
 	bad := func(err error) { errs = append(errs, err) }
-
 	if t.Clients < 1 {
 		bad(fmt.Errorf("%d clients: want at least 1", t.Clients))
 	}

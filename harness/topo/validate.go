@@ -3,7 +3,6 @@ package topo
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 )
@@ -23,7 +22,7 @@ func (n Network) check() (p Plan, errs []error) {
 	p = n.plan()
 	errs = slices.Concat(n.validateNames(), p.validateLinks(), p.validateAddresses(), p.validateRoutes())
 	for _, d := range p.Nodes {
-		for _, err := range d.validate() {
+		for _, err := range d.validate(n.IP) {
 			errs = append(errs, fmt.Errorf("%s: %w", d.Name, err))
 		}
 	}
@@ -87,100 +86,6 @@ func (p Plan) validateLinks() (errs []error) {
 	return errs
 }
 
-// validateAddresses checks who has which address. Several ends of one node may have the
-// same one, as those of a gateway towards its clients have.
-func (p Plan) validateAddresses() (errs []error) {
-	owner := map[netip.Addr]string{}
-	for _, d := range p.Nodes {
-		for _, e := range d.Ends {
-			if e.Outer && e.Addr.IsValid() != e.PeerAddr.IsValid() {
-				errs = append(errs, fmt.Errorf("link of %s and %s: an address at one end only: give both or none", d.Name, e.Peer))
-			}
-		}
-		for _, a := range d.addrs() {
-			if !a.IsValid() {
-				continue // told of the link
-			}
-			if other, taken := owner[a]; taken && other != d.Name {
-				errs = append(errs, fmt.Errorf("%s and %s both have the address %v", other, d.Name, a))
-			}
-			if !a.Is4() || a.IsUnspecified() || a.IsMulticast() {
-				errs = append(errs, fmt.Errorf("%s: %v: want an IPv4 address of a node", d.Name, a))
-			}
-			owner[a] = d.Name
-		}
-	}
-	return errs
-}
-
-func (p Plan) validateRoutes() (errs []error) {
-	for _, d := range p.Nodes {
-		for _, r := range d.Routes {
-			if _, found := d.Toward(r.Via); !found {
-				errs = append(errs, fmt.Errorf("%s: route to %v via %q: no link to it", d.Name, r, r.Via))
-			}
-			if !isDefault(r) && !r.To.Addr().Is4() {
-				errs = append(errs, fmt.Errorf("%s: route to %v: networks are IPv4", d.Name, r))
-			}
-		}
-	}
-	if len(errs) > 0 {
-		return errs
-	}
-	return p.loops()
-}
-
-// loops finds the addresses to which packets would go round. From each node the way is
-// followed to the owner of the address; which way leads on is remembered.
-func (p Plan) loops() (errs []error) {
-	told := map[string]bool{}
-	for _, target := range p.Network.destinations() {
-		good := map[string]bool{}
-		for _, d := range p.Nodes {
-			var way []string
-			for at := d; !good[at.Name] && !slices.Contains(at.addrs(), target); {
-				if slices.Contains(way, at.Name) {
-					round := strings.Join(append(way[slices.Index(way, at.Name):], at.Name), " > ")
-					if !told[round] {
-						told[round] = true
-						errs = append(errs, fmt.Errorf("packets to %v go round: %s", target, round))
-					}
-					break
-				}
-				way = append(way, at.Name)
-				next, found := at.next(target)
-				if !found {
-					break // no route is a question of its own
-				}
-				at, _ = p.Node(next)
-			}
-			for _, name := range way {
-				good[name] = true
-			}
-		}
-	}
-	return errs
-}
-
-// destinations are the addresses that routes and translations speak of: to neighbours
-// nothing can go round.
-func (n Network) destinations() (all []netip.Addr) {
-	for _, d := range n.Nodes {
-		all = append(all, d.Own...)
-		for _, r := range d.Routes {
-			if r.To.IsValid() {
-				all = append(all, r.To.Addr())
-			}
-		}
-		for _, t := range d.DestinationNAT {
-			for _, to := range t.To {
-				all = append(all, to.Addr())
-			}
-		}
-	}
-	return all
-}
-
 // String is "10.0.0.0/8", or "everywhere".
 func (r Route) String() string {
 	if isDefault(r) {
@@ -189,15 +94,15 @@ func (r Route) String() string {
 	return r.To.String()
 }
 
-func (n Planned) validate() (errs []error) {
+func (n Planned) validate(ip IPVersion) (errs []error) {
 	if !n.Forwards && (len(n.SourceNAT) > 0 || len(n.DestinationNAT) > 0) {
 		errs = append(errs, errors.New("NAT on a node that does not forward"))
 	}
 	for _, s := range n.SourceNAT {
-		errs = append(errs, s.validate(n)...)
+		errs = append(errs, s.validate(ip, n)...)
 	}
 	for _, d := range n.DestinationNAT {
-		errs = append(errs, d.validate()...)
+		errs = append(errs, d.validate(ip)...)
 	}
 	switch n.Replies {
 	case ByRoute, AsTheyCame, ByAcceptMark:
@@ -216,6 +121,8 @@ func (n Planned) validate() (errs []error) {
 	case n.Program == nil:
 	case len(n.Place.Servers) == 0:
 		errs = append(errs, fmt.Errorf("%s needs servers", n.Program.Name()))
+	case n.Place.At.IsValid() && !ip.Has(versionOf(n.Place.At.Addr())):
+		errs = append(errs, fmt.Errorf("%s at %v: %w", n.Program.Name(), n.Place.At, ip.lacks(versionOf(n.Place.At.Addr()))))
 	default:
 		if err := n.Program.Validate(n.Place); err != nil {
 			errs = append(errs, err)
@@ -238,7 +145,7 @@ func (p Plan) validateSettings() (errs []error) {
 		}
 	}
 	for _, r := range p.Network.Rules {
-		errs = append(errs, r.validate(roles)...)
+		errs = append(errs, r.validate(p.Network.IP, roles)...)
 	}
 	return errs
 }
@@ -260,9 +167,6 @@ func (p Plan) validateGuests() (errs []error) {
 			if peer, _ := p.Node(e.Peer); peer.IsGuest() && e.Outer {
 				bad(fmt.Errorf("%s and %s are both guests and share a link: put a gateway between them", d.Name, e.Peer))
 			}
-		}
-		if len(d.Own) > 0 || slices.ContainsFunc(d.Routes, func(r Route) bool { return !isDefault(r) }) {
-			bad(errors.New("a guest has the addresses of its links, and a default route: no Own, and no other route"))
 		}
 		if d.Program != nil {
 			bad(fmt.Errorf("a guest runs no programs, so %s cannot run there", d.Program.Name()))

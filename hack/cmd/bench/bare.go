@@ -56,7 +56,7 @@ func (s setting) path() string { return "/proc/sys/" + strings.ReplaceAll(s.name
 var forward = setting{"net.ipv4.ip_forward", "1"}
 
 // baselineSettings is what lab.Build writes on every node: the part of
-// topo.Baseline that a new namespace does not have by itself.
+// topo.Network.Common that a new namespace does not have by itself.
 func baselineSettings() (different []setting, err error) {
 	fresh, err := ns.New()
 	if err != nil {
@@ -64,7 +64,7 @@ func baselineSettings() (different []setting, err error) {
 	}
 	defer func() { err = errors.Join(err, fresh.Close()) }()
 	err = fresh.Do(func() error {
-		for _, s := range topo.Baseline {
+		for _, s := range (topo.Network{}).Common() {
 			// A sysctl that this kernel does not have is not written either.
 			if value, err := kernel.ReadSysctl(s.Name); err == nil && value != s.Value {
 				different = append(different, setting{s.Name, s.Value})

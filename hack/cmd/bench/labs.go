@@ -10,6 +10,7 @@ import (
 	"twlab/harness/lab"
 	"twlab/harness/ns"
 	"twlab/harness/observe"
+	"twlab/harness/topo"
 )
 
 // closeTimeout bounds the wait for the kernel to take a lab down: minutes beyond
@@ -53,10 +54,15 @@ func benchLabs(ctx context.Context, t *table, o options) (err error) {
 		}
 	}
 	ways := func(clients int) []*way {
+		build := func(ip topo.IPVersion) func(context.Context, int) (made, error) {
+			return func(ctx context.Context, clients int) (made, error) {
+				return lab.Build(ctx, lab.Topology{Clients: clients, IP: ip, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}})
+			}
+		}
 		all := []*way{
-			{name: "Build", make: func(ctx context.Context, clients int) (made, error) {
-				return lab.Build(ctx, lab.Topology{Clients: clients, Gateway: lab.GatewaySpec{Kind: lab.Masquerade}})
-			}},
+			{name: "Build", make: build(topo.IPv4)},
+			{name: "Build with IPv6", make: build(topo.IPv6)},
+			{name: "Build with both versions", make: build(topo.DualStack)},
 			{name: "bare loop", make: func(_ context.Context, clients int) (made, error) {
 				return buildBare(plan(clients), settings)
 			}},
@@ -91,8 +97,11 @@ func benchLabs(ctx context.Context, t *table, o options) (err error) {
 		}
 		for _, w := range all[1:] {
 			what := func(step string) string { return fmt.Sprintf("%s: %s, against %s", label, step, w.name) }
-			within := goal{atMost: 1.3}
-			if w.name != "bare loop" {
+			var within goal
+			switch w.name {
+			case "bare loop":
+				within = goal{atMost: 1.3}
+			case "ip(8)":
 				within = goal{atMost: 0.2}
 			}
 			t.compare(what("Build"), ours.build, w.took.build, seconds, within)

@@ -48,19 +48,18 @@ const (
 // Setup describes the node that a guest becomes after its boot.
 type Setup struct {
 	Node topo.Identity
-	// Gateway is the default gateway; an invalid address means none.
-	Gateway netip.Addr
-	// Links are the links of the guest. When none of them has the node's address, lo has
-	// it.
-	Links []Link
+	// Own are the addresses on lo, Links the links of the guest, Routes its routes in
+	// addition to those to its neighbours.
+	Own    []netip.Addr
+	Links  []Link
+	Routes []topo.Hop
 }
 
 // Link is one network card of the guest. The far end is its only neighbour.
 type Link struct {
 	Name             string // the name of the card: "eth0"
 	Hardware         string // its address, as net.HardwareAddr prints it
-	Addr             netip.Addr
-	Peer             netip.Addr
+	Pairs            []topo.Pair
 	PeerHardwareAddr string
 }
 
