@@ -5,6 +5,7 @@ package haproxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os/exec"
 	"strings"
@@ -37,7 +38,38 @@ func (b Balancer) Start(ctx context.Context, inside func(func() error) error, at
 	if err != nil {
 		return nil, err
 	}
-	return h, nil
+	return &running{HAProxy: h, at: at}, nil
+}
+
+// running is HAProxy as the balancer at a place.
+type running struct {
+	*HAProxy
+	at topo.Place
+}
+
+var (
+	_ topo.Running    = (*running)(nil)
+	_ topo.Stoppable  = (*running)(nil)
+	_ topo.Reloadable = (*running)(nil)
+	_ topo.Pausable   = (*running)(nil)
+)
+
+// Reload makes HAProxy use the configuration of another Balancer at the same place.
+func (r *running) Reload(ctx context.Context, to topo.Program) error {
+	if to == nil {
+		r.mu.Lock()
+		same := r.config
+		r.mu.Unlock()
+		return r.HAProxy.Reload(ctx, same)
+	}
+	b, same := to.(Balancer)
+	if !same {
+		return fmt.Errorf("reload haproxy: its configuration cannot be one of %s", to.Name())
+	}
+	if err := b.Validate(r.at); err != nil {
+		return err
+	}
+	return r.HAProxy.Reload(ctx, b.there(r.at))
 }
 
 // there returns the configuration at that place.

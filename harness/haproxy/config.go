@@ -65,7 +65,27 @@ type Timeouts struct {
 	Client    time.Duration // 1 min
 	Server    time.Duration // 1 min
 	KeepAlive time.Duration // "http-keep-alive": like Client
+	// HardStop is how long a process that was told to stop serves its connections
+	// ("hard-stop-after"): until they end
+	HardStop time.Duration
 }
+
+// Takeover says how the new process gets the listening sockets when HAProxy reloads.
+type Takeover string
+
+// The ways.
+const (
+	// HandOver: a second process gets the sockets of the first one ("-x", "expose-fd
+	// listeners") and tells it to finish ("-sf"). No connection is lost.
+	HandOver Takeover = ""
+	// Rebind: a second process opens sockets of its own on the same port (SO_REUSEPORT) and
+	// tells the first one to finish ("-sf"). What is in the first one's accept queue is lost
+	// with its socket, unless net.ipv4.tcp_migrate_req is 1 (inet_csk_listen_stop).
+	Rebind Takeover = "rebind"
+	// MasterWorker: a master ("-W") is told to reload (SIGUSR2) and starts a new worker,
+	// which gets the sockets of the old one.
+	MasterWorker Takeover = "master-worker"
+)
 
 // Config describes one frontend, and one backend with all the servers. With one server and
 // otherwise zero, it is a balancer in mode TCP on port 80.
@@ -79,11 +99,17 @@ type Config struct {
 
 	Connections Connections
 	Reuse       Reuse
+	// IdleCloseOnResponse lets an idle connection of a client live on after a soft stop, for
+	// one more request, whose response announces the end ("option idle-close-on-response",
+	// HAProxy 2.4). Without it HAProxy closes idle connections at once.
+	IdleCloseOnResponse bool
 	// NoLingerClients and NoLingerServers close the connections of that side by
 	// RST ("option nolinger" of the frontend and of the backend).
 	NoLingerClients, NoLingerServers bool
 	Source                           Source
 	Timeouts                         Timeouts
+	// Takeover says how a reload works.
+	Takeover Takeover
 
 	// Retries is how often HAProxy repeats a failed connect to a server; 0 means HAProxy's
 	// default, 3, and a negative number means never.
@@ -120,11 +146,14 @@ func (c Config) Validate() error {
 	bad(len(c.Servers) == 0, errors.New("no servers to balance over"))
 	bad(c.Connections != "" && mode != HTTP, fmt.Errorf("option %s needs mode %q", c.Connections, HTTP))
 	bad(c.Reuse != "" && mode != HTTP, fmt.Errorf("http-reuse %s needs mode %q", c.Reuse, HTTP))
+	bad(c.IdleCloseOnResponse && mode != HTTP, fmt.Errorf("option idle-close-on-response needs mode %q", HTTP))
+	bad(c.Takeover != HandOver && c.Takeover != Rebind && c.Takeover != MasterWorker,
+		fmt.Errorf("unknown takeover %q: want %q, %q or none", c.Takeover, Rebind, MasterWorker))
 	s := c.Source
 	bad(s.First > s.Last || s.First == 0 && s.Last != 0, fmt.Errorf("source ports %d-%d: want the smaller one first, and not 0", s.First, s.Last))
 	bad(s.First != 0 && (!s.Addr.IsValid() || s.Addr.IsUnspecified()), fmt.Errorf("source ports %d-%d: HAProxy ignores them without an address", s.First, s.Last))
 	t := c.Timeouts
-	shortest := min(t.Connect, t.Client, t.Server, t.KeepAlive)
+	shortest := min(t.Connect, t.Client, t.Server, t.KeepAlive, t.HardStop)
 	bad(shortest < 0, fmt.Errorf("a timeout of %v", shortest))
 	if len(errs) > 0 {
 		return fmt.Errorf("haproxy: %w", errors.Join(errs...))
@@ -132,14 +161,13 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// text returns the configuration as HAProxy reads it. HAProxy serves its statistics on the
-// socket with this descriptor number.
-func (c Config) text(statistics int) (string, error) {
+// text returns the configuration as HAProxy reads it.
+func (c Config) text() (string, error) {
 	var text strings.Builder
 	if err := configuration.Execute(&text, struct {
 		Config
-		Statistics int
-	}{c, statistics}); err != nil {
+		Questions int
+	}{c, questionsFD}); err != nil {
 		return "", fmt.Errorf("write configuration: %w", err)
 	}
 	return text.String(), nil
@@ -154,7 +182,9 @@ var configuration = template.Must(template.New("haproxy.cfg").Funcs(template.Fun
 	},
 }).Parse(`global
 	log stdout format raw local0
-	stats socket fd@{{.Statistics}} level operator
+	stats socket sockpair@{{.Questions}} level admin{{if not .Takeover}} expose-fd listeners{{end}}
+{{- with ms .Timeouts.HardStop ""}}
+	hard-stop-after {{.}}{{end}}
 	nbthread 1
 
 defaults
@@ -174,6 +204,8 @@ frontend clients
 	bind {{.Frontend}}
 {{- if .NoLingerClients}}
 	option nolinger{{end}}
+{{- if .IdleCloseOnResponse}}
+	option idle-close-on-response{{end}}
 	log-format "{{.LogFormat}}"
 {{- range .FrontendLines}}
 	{{.}}{{end}}

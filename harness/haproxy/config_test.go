@@ -22,6 +22,7 @@ var samples = map[string][]reflect.Value{
 	"Source.Addr":   values(server.Addr()),
 	"Source.First":  values(uint16(1024)),
 	"Source.Last":   values(uint16(2047)),
+	"Takeover":      values(haproxy.Rebind, haproxy.MasterWorker),
 	"FrontendLines": values([]string{"option dontlog-normal"}),
 	"BackendLines":  values([]string{"option abortonclose"}),
 }

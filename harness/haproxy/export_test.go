@@ -3,4 +3,4 @@
 package haproxy
 
 // Text is the configuration as HAProxy reads it.
-func (c Config) Text() (string, error) { return c.text(statisticsFD) }
+func (c Config) Text() (string, error) { return c.text() }

@@ -1,25 +1,24 @@
 //go:build linux
 
-// Package haproxy runs a real HAProxy inside a node and reads its statistics socket.
+// Package haproxy runs a real HAProxy inside a node, through its whole life, and reads its
+// statistics socket.
 //
 // It runs the distribution's program, in the foreground, and leaves nothing behind:
-// configuration and log are files in memory, the name of the statistics socket exists only
-// in the node's namespace, and HAProxy ends with this process.
+// configuration and log are files in memory, questions go over a pair of sockets without a
+// name, and HAProxy ends with this process.
 package haproxy
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os"
+	"maps"
 	"os/exec"
-	"strings"
-	"time"
+	"sync"
 
 	"twlab/harness/internal/program"
 	"twlab/harness/kernel"
+	"twlab/harness/topo"
 )
 
 const programName = "haproxy"
@@ -27,26 +26,33 @@ const programName = "haproxy"
 var (
 	// ErrMissing means that HAProxy is not installed.
 	ErrMissing = errors.New("haproxy is not installed: run hack/bootstrap, or install the package haproxy")
-	// ErrTooOld means that the installed HAProxy is too old for this package.
+	// ErrTooOld means that the installed HAProxy is too old for this package, or for the
+	// configuration.
 	ErrTooOld = errors.New("haproxy is too old")
 	// ErrRejected means that HAProxy does not accept the configuration.
 	ErrRejected = errors.New("haproxy rejects the configuration")
+	// ErrStopped means that HAProxy was stopped, and cannot be reloaded, paused or stopped
+	// again before it is started again.
+	ErrStopped = errors.New("haproxy was stopped: start it again first")
 )
 
-// HAProxy is a running HAProxy. Its methods may be called from any goroutine. The caller of
-// [Start] must Close it.
+// HAProxy is a running HAProxy: the process that serves, and those before it that have not
+// ended. Its methods may be called from any goroutine. The caller of [Start] must Close it.
 type HAProxy struct {
-	*program.Program
-	inside        func(func() error) error
-	statistics    net.Addr
-	configuration string
-}
+	path   string
+	inside func(func() error) error
+	log    *program.Log
 
-// The descriptors that HAProxy inherits.
-const (
-	configurationFD = program.FirstFile + iota
-	statisticsFD
-)
+	changing sync.Mutex // of one Stop, Start or Reload at a time
+
+	mu            sync.Mutex // for what follows
+	config        Config
+	configuration string         // the text of config
+	serving       *process       // nil when it was stopped
+	all           []*process     // all that were started, the oldest first
+	told          []topo.Process // those told to stop, with their last statistics
+	closed        bool
+}
 
 // Start starts HAProxy through inside, such as ns.Namespace.Do, and returns when HAProxy
 // answers on its statistics socket, which it does once it listens. The error is
@@ -60,36 +66,17 @@ func Start(ctx context.Context, inside func(func() error) error, c Config) (*HAP
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	text, err := c.text(statisticsFD)
+	text, err := c.text()
 	if err != nil {
 		return nil, err
 	}
-	var in input
-	err = inside(func() (err error) {
-		in, err = openInput(text)
-		return err
-	})
+	log, err := program.NewLog(programName)
 	if err != nil {
 		return nil, err
 	}
-	p, err := program.Start(inside, program.Spec{
-		Path: path, Args: []string{"-db", "-f", program.FilePath(configurationFD)}, Files: in.files(),
-	})
-	statistics := in.statistics.Addr()
-	// HAProxy has its own copies; while ours are open, the end of HAProxy would not be
-	// noticed.
-	if closed := in.close(); err != nil || closed != nil {
-		if p != nil {
-			closed = errors.Join(closed, p.Close())
-		}
-		return nil, errors.Join(err, closed)
-	}
-	h := &HAProxy{Program: p, inside: inside, statistics: statistics, configuration: text}
-	if err := h.ready(ctx); err != nil {
-		_ = p.Close() // it has ended or must end; err says why
-		if rejected := c.check(ctx, path, text); rejected != nil && ctx.Err() == nil {
-			err = rejected
-		}
+	h := &HAProxy{path: path, inside: inside, log: log, config: c, configuration: text}
+	if err := h.Start(ctx); err != nil {
+		_ = h.Close() // it never ran; err says why
 		return nil, err
 	}
 	return h, nil
@@ -103,29 +90,39 @@ func installed() (path string, err error) {
 	return path, nil
 }
 
-// ready sends a command and waits for the answer. The socket exists before HAProxy runs;
-// HAProxy answers when it has opened everything.
-func (h *HAProxy) ready(ctx context.Context) error {
-	if _, err := h.Stats(ctx); err != nil {
-		if ctx.Err() != nil {
-			return fmt.Errorf("await HAProxy's first answer: %w", ctx.Err())
-		}
-		// There was no answer because HAProxy ended.
-		select {
-		case <-h.Ended():
-			return h.Failure()
-		case <-time.After(lastWords):
-			return err
-		}
+// now returns the process that serves. It is the last one that did when HAProxy was
+// stopped.
+func (h *HAProxy) now() (p *process, stopped bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.serving == nil {
+		return h.all[len(h.all)-1], true
 	}
-	return nil
+	return h.serving, false
 }
 
-// lastWords is how long a HAProxy that closes the socket may take to end.
-const lastWords = 5 * time.Second
+// PID returns the id of the process that serves, or that served last; with a master it is
+// that of the master.
+func (h *HAProxy) PID() int {
+	p, _ := h.now()
+	return p.PID()
+}
 
-// Configuration returns the configuration that HAProxy has read.
-func (h *HAProxy) Configuration() string { return h.configuration }
+// Ended returns a channel that is closed when that process has ended.
+func (h *HAProxy) Ended() <-chan struct{} {
+	p, _ := h.now()
+	return p.Ended()
+}
+
+// Configuration returns the configuration that HAProxy has read last.
+func (h *HAProxy) Configuration() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.configuration
+}
+
+// Log returns what all processes have written so far.
+func (h *HAProxy) Log() (string, error) { return h.log.Text() }
 
 // Stats returns HAProxy's own statistics, under its own names: "frontend.stot",
 // "backend.wredis", "server0.econ" (the columns of "show stat") and "process.CumConns" (the
@@ -139,123 +136,58 @@ func (h *HAProxy) Configuration() string { return h.configuration }
 //	wretr, wredis     connects retried, and retried at another server
 //	cli_abrt, srv_abrt transfers aborted by the client, and by the server
 //
-// (management guide, "CSV format"). When HAProxy has ended, the error wraps topo.ErrEnded
-// and contains its last messages.
+// (management guide, "CSV format"). They are those of the process that serves, which
+// begins at 0; what the processes before it counted is in Processes. When HAProxy was
+// stopped, they are from just before. When HAProxy has ended by itself, the error wraps
+// topo.ErrEnded and contains its last messages.
 func (h *HAProxy) Stats(ctx context.Context) (kernel.Counters, error) {
-	answer, err := h.ask(ctx, "show info;show stat")
+	h.mu.Lock()
+	p := h.serving
+	if p == nil {
+		defer h.mu.Unlock()
+		var last kernel.Counters
+		for _, one := range h.told {
+			last = one.Stats
+		}
+		return maps.Clone(last), nil
+	}
+	h.mu.Unlock()
+	all, err := p.stats(ctx)
 	if err != nil {
 		if failure := h.Failure(); failure != nil {
 			return nil, failure
 		}
 		return nil, fmt.Errorf("statistics of HAProxy: %w", err)
 	}
-	all, err := parseStatistics(answer)
-	if err != nil {
-		return nil, fmt.Errorf("statistics of HAProxy: %w", err)
-	}
 	return all, nil
 }
 
-// ask sends a command to the statistics socket and returns the answer.
-func (h *HAProxy) ask(ctx context.Context, command string) (answer string, err error) {
-	var conn *net.UnixConn
-	err = h.inside(func() (err error) {
-		conn, err = net.DialUnix("unix", nil, &net.UnixAddr{Net: "unix", Name: h.statistics.String()})
-		return err
-	})
-	if err != nil {
-		return "", err
+// Failure returns nil as long as no process has ended that was not told to, and none has
+// crashed. Otherwise it wraps topo.ErrEnded and contains the last messages.
+func (h *HAProxy) Failure() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var errs []error
+	for _, p := range h.all {
+		errs = append(errs, p.Failure())
 	}
-	defer conn.Close()
-	// A deadline in the past makes a waiting call fail.
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	if _, err := io.WriteString(conn, command+"\n"); err != nil {
-		return "", err
-	}
-	text, err := io.ReadAll(conn)
-	if err == nil && len(text) == 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	return string(text), errors.Join(err, ctx.Err())
+	return errors.Join(errs...)
 }
 
-// Check lets HAProxy check a configuration (haproxy -c). The error is [ErrMissing],
-// [ErrTooOld], or [ErrRejected] with HAProxy's messages.
-func Check(ctx context.Context, c Config) error {
-	path, err := installed()
-	if err != nil {
-		return err
-	}
-	if err := c.Validate(); err != nil {
-		return err
-	}
-	text, err := c.text(statisticsFD)
-	if err != nil {
-		return err
-	}
-	return c.check(ctx, path, text)
-}
-
-func (c Config) check(ctx context.Context, path, text string) (err error) {
-	in, err := openInput(text)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, in.close()) }()
-	command := exec.CommandContext(ctx, path, "-c", "-f", program.FilePath(configurationFD))
-	command.ExtraFiles = in.files()
-	said, err := command.CombinedOutput()
-	if err == nil {
+// Close kills all processes and waits until they have ended. The error is that of Failure
+// when one had ended before. A second Close does nothing.
+func (h *HAProxy) Close() error {
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
 		return nil
 	}
-	if old := tooOld(ctx, path); old != nil {
-		return old
+	h.closed = true
+	all := h.all
+	h.mu.Unlock()
+	var errs []error
+	for _, p := range all {
+		errs = append(errs, p.Close())
 	}
-	return fmt.Errorf("%w: %w:\n%s", ErrRejected, err, alerts(string(said)))
-}
-
-// alerts returns HAProxy's complaints, without the messages that it always prints.
-func alerts(said string) string {
-	var lines []string
-	for line := range strings.Lines(said) {
-		if !strings.HasPrefix(line, "[NOTICE]") {
-			lines = append(lines, "\t"+strings.TrimRight(line, "\n"))
-		}
-	}
-	return strings.Join(lines, "\n")
-}
-
-// input is what HAProxy inherits.
-type input struct {
-	configuration *os.File
-	statistics    *net.UnixListener
-	socket        *os.File // of statistics
-}
-
-// openInput makes the configuration file and the statistics socket. The kernel chooses the
-// name of the socket (unix(7), autobind), which exists only in the calling thread's network
-// namespace.
-func openInput(configuration string) (in input, err error) {
-	in.configuration, err = program.InMemory("haproxy.cfg", func(w io.Writer) error {
-		_, err := io.WriteString(w, configuration)
-		return err
-	})
-	if err != nil {
-		return in, err
-	}
-	if in.statistics, err = net.ListenUnix("unix", &net.UnixAddr{Net: "unix"}); err != nil {
-		return in, errors.Join(fmt.Errorf("statistics socket: %w", err), in.configuration.Close())
-	}
-	if in.socket, err = in.statistics.File(); err != nil {
-		return in, errors.Join(fmt.Errorf("statistics socket: %w", err), in.configuration.Close(), in.statistics.Close())
-	}
-	return in, nil
-}
-
-// files returns HAProxy's descriptors, in their order.
-func (in input) files() []*os.File { return []*os.File{in.configuration, in.socket} }
-
-func (in input) close() error {
-	return errors.Join(in.configuration.Close(), in.socket.Close(), in.statistics.Close())
+	return errors.Join(append(errs, h.log.Close())...)
 }

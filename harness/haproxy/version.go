@@ -21,9 +21,18 @@ func (v version) before(other version) bool {
 	return v.major < other.major || v.major == other.major && v.minor < other.minor
 }
 
-// tooOld returns an error when the installed HAProxy is older than that, and nil when that
-// is not the problem.
-func tooOld(ctx context.Context, path string) error {
+// needs returns the first version that understands the configuration, and what of the
+// configuration that is.
+func (c Config) needs() (version, string) {
+	if c.IdleCloseOnResponse {
+		return version{2, 4}, "option idle-close-on-response needs"
+	}
+	return oldest, "want"
+}
+
+// tooOld returns an error when the installed HAProxy is too old for the configuration, and
+// nil when that is not the problem.
+func (c Config) tooOld(ctx context.Context, path string) error {
 	said, err := exec.CommandContext(ctx, path, "-v").Output()
 	if err != nil {
 		return nil //nolint:nilerr // a program that cannot even say this has another problem
@@ -34,8 +43,8 @@ func tooOld(ctx context.Context, path string) error {
 	if _, err := fmt.Sscanf(string(said), "%s version %d.%d", &name, &have.major, &have.minor); err != nil {
 		return nil //nolint:nilerr // as above
 	}
-	if have.before(oldest) {
-		return fmt.Errorf("%w: want HAProxy %v, and this is %v; install a later one", ErrTooOld, oldest, have)
+	if least, why := c.needs(); have.before(least) {
+		return fmt.Errorf("%w: %s HAProxy %v, and this is %v; install a later one", ErrTooOld, why, least, have)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 
@@ -34,4 +35,73 @@ func (l *Lab) ProgramAt(name string) (topo.Running, error) {
 		return nil, fmt.Errorf("no program balances at %s", name)
 	}
 	return running, nil
+}
+
+// StopProgram stops the program that balances at a node (topo.Stoppable). The end that
+// follows is no failure.
+func (l *Lab) StopProgram(ctx context.Context, name string, how topo.StopMode) error {
+	p, err := programThat[topo.Stoppable](l, name, "cannot be stopped")
+	if err != nil {
+		return err
+	}
+	return at(name, p.Stop(ctx, how))
+}
+
+// StartProgram starts the program that balances at a node again after StopProgram.
+func (l *Lab) StartProgram(ctx context.Context, name string) error {
+	p, err := programThat[topo.Stoppable](l, name, "cannot be started again")
+	if err != nil {
+		return err
+	}
+	return at(name, p.Start(ctx))
+}
+
+// ReloadProgram makes the program that balances at a node use the configuration of another
+// one of its kind; nil is the one that it has (topo.Reloadable).
+func (l *Lab) ReloadProgram(ctx context.Context, name string, to topo.Program) error {
+	p, err := programThat[topo.Reloadable](l, name, "cannot be reloaded")
+	if err != nil {
+		return err
+	}
+	return at(name, p.Reload(ctx, to))
+}
+
+// PauseProgram stops the processes that serve of the program at a node, and returns when
+// they stand still; ContinueProgram lets them run again (topo.Pausable).
+func (l *Lab) PauseProgram(ctx context.Context, name string) error {
+	p, err := programThat[topo.Pausable](l, name, "cannot be paused")
+	if err != nil {
+		return err
+	}
+	return at(name, p.Pause(ctx))
+}
+
+// ContinueProgram ends what PauseProgram has begun.
+func (l *Lab) ContinueProgram(name string) error {
+	p, err := programThat[topo.Pausable](l, name, "cannot be paused")
+	if err != nil {
+		return err
+	}
+	return at(name, p.Continue())
+}
+
+// programThat finds the program at a node and what it can do.
+func programThat[Can any](l *Lab, name, cannot string) (can Can, err error) {
+	running, err := l.ProgramAt(name)
+	if err != nil {
+		return can, err
+	}
+	can, does := running.(Can)
+	if !does {
+		return can, fmt.Errorf("%s: its program %s", name, cannot)
+	}
+	return can, nil
+}
+
+// at names the node in an error.
+func at(name string, err error) error {
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }

@@ -2,8 +2,8 @@
 
 // Package nginx runs a real nginx inside a node, as a balancer of TCP connections.
 //
-// Like package haproxy, it runs the distribution's program, in the foreground, and leaves
-// nothing behind.
+// Like package haproxy, it runs the distribution's program, in the foreground, through its
+// whole life, and leaves nothing behind.
 package nginx
 
 import (
@@ -16,17 +16,23 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
+	"sync"
 	"text/template"
 
 	"twlab/harness/internal/program"
 	"twlab/harness/kernel"
-	"twlab/harness/observe"
 )
 
-// ErrMissing means that nginx, or its stream module, is not installed.
-var ErrMissing = errors.New("nginx with its stream module is not installed: install nginx-light and libnginx-mod-stream (Debian), nginx and nginx-mod-stream (Fedora)")
+var (
+	// ErrMissing means that nginx, or its stream module, is not installed.
+	ErrMissing = errors.New("nginx with its stream module is not installed: install nginx-light and libnginx-mod-stream (Debian), nginx and nginx-mod-stream (Fedora)")
+	// ErrRejected means that nginx does not accept the configuration.
+	ErrRejected = errors.New("nginx rejects the configuration")
+	// ErrStopped means that nginx was stopped, and cannot be reloaded or stopped again
+	// before it is started again.
+	ErrStopped = errors.New("nginx was stopped: start it again first")
+)
 
 // Config describes a balancer of TCP connections on one port.
 type Config struct {
@@ -37,10 +43,23 @@ type Config struct {
 	Lines []string
 }
 
-// Nginx is a running nginx. The caller of [Start] must Close it.
+// Nginx is a running nginx: a master with its workers, and those before it that have not
+// ended. Its methods may be called from any goroutine. The caller of [Start] must Close it.
 type Nginx struct {
-	*program.Program
+	path, module string
+	inside       func(func() error) error
+	log          *program.Log
+	file         *os.File // the configuration, which the master reads again
+
+	changing sync.Mutex // of one Stop, Start or Reload at a time
+
+	mu            sync.Mutex // for what follows
+	config        Config
 	configuration string
+	master        *program.Program // the last one
+	stopped       bool             // whether master was told to stop
+	all           []*program.Program
+	closed        bool
 }
 
 // Start starts nginx through inside, such as ns.Namespace.Do, and returns when it listens.
@@ -54,44 +73,85 @@ func Start(ctx context.Context, inside func(func() error) error, c Config) (*Ngi
 	if err != nil {
 		return nil, err
 	}
-	var text strings.Builder
-	if err := configuration.Execute(&text, view{c, module}); err != nil {
-		return nil, fmt.Errorf("write configuration of nginx: %w", err)
-	}
-	file, err := program.InMemory("nginx.conf", func(w io.Writer) error {
-		_, err := io.WriteString(w, text.String())
-		return err
-	})
+	text, err := c.text(module)
 	if err != nil {
 		return nil, err
 	}
-	p, err := program.Start(inside, program.Spec{
-		Path: path, Args: []string{"-e", "stderr", "-c", program.FilePath(program.FirstFile)}, Files: []*os.File{file},
-	})
-	if err = errors.Join(err, file.Close()); err != nil {
-		return nil, err
-	}
-	err = observe.Await(ctx, "nginx to listen", func() (listens bool, err error) {
-		err = inside(func() error {
-			all, err := observe.ReadSockets()
-			listens = slices.ContainsFunc(all.In(observe.Listen), func(s observe.Socket) bool { return s.Local == c.Bind })
-			return err
-		})
-		return listens, errors.Join(err, p.Failure())
-	})
+	file, err := inMemory(text)
 	if err != nil {
-		_ = p.Close() // it has ended or must end; err says why
 		return nil, err
 	}
-	return &Nginx{Program: p, configuration: text.String()}, nil
+	log, err := program.NewLog("nginx")
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	n := &Nginx{path: path, module: module, inside: inside, log: log, file: file, config: c, configuration: text}
+	if err := n.Start(ctx); err != nil {
+		_ = n.Close() // it never ran; err says why
+		return nil, err
+	}
+	return n, nil
 }
 
-// Configuration returns the configuration that nginx has read.
-func (n *Nginx) Configuration() string { return n.configuration }
+func inMemory(text string) (*os.File, error) {
+	return program.InMemory("nginx.conf", func(w io.Writer) error {
+		_, err := io.WriteString(w, text)
+		return err
+	})
+}
+
+// text returns the configuration as nginx reads it.
+func (c Config) text(module string) (string, error) {
+	var text strings.Builder
+	if err := configuration.Execute(&text, view{c, module}); err != nil {
+		return "", fmt.Errorf("write configuration of nginx: %w", err)
+	}
+	return text.String(), nil
+}
+
+// Configuration returns the configuration that nginx has read last.
+func (n *Nginx) Configuration() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.configuration
+}
+
+// Log returns what all processes have written so far.
+func (n *Nginx) Log() (string, error) { return n.log.Text() }
 
 // Stats returns no counters, because nginx counts nothing for a stream.
 func (n *Nginx) Stats(context.Context) (kernel.Counters, error) {
 	return kernel.Counters{}, n.Failure()
+}
+
+// Failure returns nil as long as no master has ended that was not told to, and none has
+// crashed. Otherwise it wraps topo.ErrEnded and contains the last messages.
+func (n *Nginx) Failure() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var errs []error
+	for _, p := range n.all {
+		errs = append(errs, p.Failure())
+	}
+	return errors.Join(errs...)
+}
+
+// Close kills all processes and waits until they have ended. The error is that of Failure
+// when one had ended before. A second Close does nothing.
+func (n *Nginx) Close() error {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		return nil
+	}
+	n.closed = true
+	all := n.all
+	n.mu.Unlock()
+	var errs []error
+	for _, p := range all {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(append(errs, n.log.Close(), n.file.Close())...)
 }
 
 // streamModule returns the path of nginx's stream module, "" when it is built in. The build
@@ -127,7 +187,8 @@ type view struct {
 var configuration = template.Must(template.New("nginx.conf").Parse(`{{with .Module}}load_module {{.}};
 {{end -}}
 daemon off;
-master_process off;
+user root;
+worker_processes 1;
 pid /proc/self/fd/3; # over this text, which has been read by then
 error_log stderr;
 events {}

@@ -87,13 +87,83 @@ type Running interface {
 	Log() (string, error)
 	// Stats returns the program's own statistics; empty when it keeps none.
 	Stats(ctx context.Context) (kernel.Counters, error)
-	// Failure returns nil while the program runs. Afterwards it says how the program ended,
-	// and wraps [ErrEnded].
+	// Processes returns the processes of the program, the oldest first; none when the kernel
+	// itself balances.
+	Processes() ([]Process, error)
+	// Failure returns nil while the program runs, and when it has ended because somebody
+	// asked for that (see [Stoppable]). Otherwise it says how the program ended, and wraps
+	// [ErrEnded].
 	Failure() error
 	// Close ends the program. The error is that of Failure when the program had ended
 	// before.
 	Close() error
 }
+
+// Stoppable is a program that can be stopped, and started again.
+type Stoppable interface {
+	// Stop stops the program. After a soft stop it returns when the program does not listen
+	// any more; old connections may still be open. After a hard stop it returns when all
+	// its processes have ended. What the program has logged and counted stays readable.
+	Stop(ctx context.Context, how StopMode) error
+	// Start starts a stopped program again, with the same configuration, and returns when
+	// it listens.
+	Start(ctx context.Context) error
+}
+
+// StopMode says how a program stops.
+type StopMode string
+
+// The modes.
+const (
+	// SoftStop: the program stops to listen, serves the connections that it has, and ends
+	// with the last of them. What becomes of idle ones is the program's own choice.
+	SoftStop StopMode = "soft"
+	// HardStop: the program ends at once, with all connections.
+	HardStop StopMode = "hard"
+)
+
+// Reloadable is a program that can read its configuration again while it runs.
+type Reloadable interface {
+	// Reload makes the program use another configuration, that of to, which must be of the
+	// same kind; nil is the one that it has. It returns when the new process listens and
+	// the old one does not; the old one may still serve old connections. When the program
+	// rejects the configuration, the error has its own words, and the old process serves
+	// on.
+	Reload(ctx context.Context, to Program) error
+}
+
+// Pausable is a program that can be held still, so that a race has a certain winner.
+type Pausable interface {
+	// Pause stops the processes that listen (SIGSTOP) and returns when they stand still.
+	// The kernel still completes handshakes for them.
+	Pause(ctx context.Context) error
+	// Continue lets all processes run again (SIGCONT).
+	Continue() error
+}
+
+// Process is one process of a program.
+type Process struct {
+	PID   int
+	State ProcessState
+	// Connections is the number of TCP connections, to clients and to servers, whose
+	// sockets the process has. Those in an accept queue are not among them.
+	Connections int
+	// Stats are the program's statistics from just before this process was told to stop;
+	// nil until then, and when it could not be asked.
+	Stats kernel.Counters
+}
+
+// ProcessState says what a process of a program does.
+type ProcessState string
+
+// The states.
+const (
+	Serving     ProcessState = "serving"     // it listens
+	Leaving     ProcessState = "leaving"     // it listens no more, and serves its connections
+	Paused      ProcessState = "paused"      // a signal has stopped it
+	Supervising ProcessState = "supervising" // it is the master of others
+	Ended       ProcessState = "ended"
+)
 
 const usualPort = 80
 

@@ -3,23 +3,21 @@
 // Package program runs a server program inside a namespace, without any file on disk, and
 // no longer than this process runs.
 //
-// The program's input and output are files in memory ([InMemory]), which have no name and
-// end with their last descriptor. So a killed process leaves neither programs nor files
-// behind.
+// The program's input and output are files in memory ([InMemory], [Log]), which have no
+// name and end with their last descriptor. So a killed process leaves neither programs nor
+// files behind.
 package program
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
-	"sync"
+	"sync/atomic"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -35,6 +33,12 @@ type Spec struct {
 	// Files are inherited by the program, as descriptors from [FirstFile] on. The caller
 	// still owns them.
 	Files []*os.File
+	// Log is where its standard output and error go; several programs may share it. The
+	// caller still owns it.
+	Log *Log
+	// Family is for a program that starts processes of its own. It becomes process 1 of a
+	// PID namespace, so they all end with it (zap_pid_ns_processes).
+	Family bool
 }
 
 // FirstFile is the number of the first of the Files in the program.
@@ -46,38 +50,32 @@ func FilePath(descriptor int) string { return "/proc/self/fd/" + strconv.Itoa(de
 // Program is a started program. Its methods may be called from any goroutine. The caller of
 // [Start] must Close it.
 type Program struct {
-	name  string
-	pid   int
-	log   *os.File
-	stop  context.CancelFunc
-	ended chan struct{} // closed when it has ended
-	how   error         // how, once it has
-
-	closing sync.Once
+	name      string
+	process   *os.Process
+	log       *Log
+	kill      context.CancelFunc
+	dismissed atomic.Bool
+	ended     chan struct{} // closed when it has ended
+	how       error         // how, once it has
 }
 
 // Start starts a program on the thread on which inside runs its function, such as
-// ns.Namespace.Do. Its standard output and error are its log; its standard input is empty.
+// ns.Namespace.Do. Its standard input is empty.
 func Start(inside func(func() error) error, s Spec) (*Program, error) {
 	name := filepath.Base(s.Path)
-	log, err := InMemory("log of "+name, func(io.Writer) error { return nil })
-	if err != nil {
-		return nil, err
-	}
-	// The program may open it again by its path, with an offset of its own.
-	if _, err := unix.FcntlInt(log.Fd(), unix.F_SETFL, unix.O_APPEND); err != nil {
-		return nil, errors.Join(fmt.Errorf("log of %s: O_APPEND: %w", name, err), log.Close())
-	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, kill := context.WithCancel(context.Background())
 	c := exec.CommandContext(ctx, s.Path, s.Args...)
-	c.Stdout, c.Stderr = log, log
+	c.Stdout, c.Stderr = s.Log.file, s.Log.file
 	c.ExtraFiles = s.Files
+	if s.Family {
+		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	}
 	wait, err := child.StartBy(inside, c)
 	if err != nil {
-		stop()
-		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), log.Close())
+		kill()
+		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	p := &Program{name: name, pid: c.Process.Pid, log: log, stop: stop, ended: make(chan struct{})}
+	p := &Program{name: name, process: c.Process, log: s.Log, kill: kill, ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
 		p.how = wait()
@@ -86,71 +84,75 @@ func Start(inside func(func() error) error, s Spec) (*Program, error) {
 }
 
 // PID returns the process id.
-func (p *Program) PID() int { return p.pid }
+func (p *Program) PID() int { return p.process.Pid }
 
 // Ended returns a channel that is closed when the program has ended.
 func (p *Program) Ended() <-chan struct{} { return p.ended }
 
-// Failure returns nil while the program runs. Afterwards the error wraps [topo.ErrEnded]
-// and says how the program ended, with the last lines of its log.
-func (p *Program) Failure() error {
+// HasEnded reports whether the program has ended.
+func (p *Program) HasEnded() bool {
 	select {
 	case <-p.ended:
+		return true
 	default:
+		return false
+	}
+}
+
+// Signal sends a signal to the program. The error wraps os.ErrProcessDone when it has ended.
+func (p *Program) Signal(s unix.Signal) error {
+	if err := p.process.Signal(s); err != nil {
+		return fmt.Errorf("send %s to %s: %w", unix.SignalName(s), p.name, err)
+	}
+	return nil
+}
+
+// Dismiss says that somebody has told, or will tell, the program to end: its end is then no
+// failure, unless it crashes.
+func (p *Program) Dismiss() { p.dismissed.Store(true) }
+
+// Retain takes [Program.Dismiss] back: nobody has told the program to end.
+func (p *Program) Retain() { p.dismissed.Store(false) }
+
+// Failure returns nil while the program runs, and when it has ended as it was told (see
+// [Program.Dismiss]). Otherwise the error wraps [topo.ErrEnded] and says how the program
+// ended, with the last lines of the log.
+func (p *Program) Failure() error {
+	if !p.HasEnded() || p.dismissed.Load() && p.obeyed() {
 		return nil
 	}
 	how := "exit status 0"
 	if p.how != nil {
 		how = p.how.Error()
 	}
-	log, err := p.Log()
+	said, err := p.log.Text()
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s (%w)", p.name, topo.ErrEnded, how, err)
 	}
-	return fmt.Errorf("%s: %w: %s; %s", p.name, topo.ErrEnded, how, tail(log))
+	return fmt.Errorf("%s: %w: %s; %s", p.name, topo.ErrEnded, how, tail(said))
 }
 
-// Log returns what the program has written so far.
-func (p *Program) Log() (string, error) {
-	text, err := io.ReadAll(io.NewSectionReader(p.log, 0, 1<<62))
-	if err != nil {
-		return "", fmt.Errorf("log of %s: %w", p.name, err)
+// obeyed reports whether the program ended as programs do that are told to end: by
+// themselves, or by the signal. The exit status says little: the master of HAProxy has 143
+// after SIGTERM.
+func (p *Program) obeyed() bool {
+	var exit *exec.ExitError
+	if !errors.As(p.how, &exit) {
+		return p.how == nil
 	}
-	return string(text), nil
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	if !ok {
+		return false
+	}
+	return !status.Signaled() || status.Signal() == unix.SIGTERM || status.Signal() == unix.SIGKILL
 }
 
-// Close kills the program and waits until it has ended. The error is that of
-// [Program.Failure] when it had ended before. A second Close does nothing.
-func (p *Program) Close() (err error) {
-	p.closing.Do(func() {
-		early := p.Failure()
-		p.stop()
-		<-p.ended
-		err = errors.Join(early, p.log.Close())
-	})
-	return err
-}
-
-// tailLines is the number of log lines that an error contains.
-const tailLines = 10
-
-func tail(log string) string {
-	lines := slices.Collect(strings.Lines(strings.TrimSpace(log)))
-	if len(lines) == 0 {
-		return "its log is empty"
-	}
-	return "the end of its log:\n\t" + strings.Join(lines[max(0, len(lines)-tailLines):], "\t")
-}
-
-// InMemory makes a file without a name, for a child process to read.
-func InMemory(title string, write func(io.Writer) error) (*os.File, error) {
-	fd, err := unix.MemfdCreate(title, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("%s: memfd_create: %w", title, err)
-	}
-	file := os.NewFile(uintptr(fd), title)
-	if err := write(file); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", title, err), file.Close())
-	}
-	return file, nil
+// Close kills the program, with the family that it has, and waits until it has ended. The
+// error is that of [Program.Failure] when it had ended before. A second Close does the same.
+func (p *Program) Close() error {
+	early := p.Failure()
+	p.Dismiss()
+	p.kill()
+	<-p.ended
+	return early
 }
