@@ -150,7 +150,7 @@ func (h *Host) Exchange(ctx context.Context, exchanges []Exchange, atOnce int) (
 	}
 	connections := 0
 	for i := range exchanges {
-		if err := exchanges[i].Ending.Validate(); err != nil {
+		if err := exchanges[i].Validate(); err != nil {
 			return nil, fmt.Errorf("exchange %d with %v: %w", i, exchanges[i].To, err)
 		}
 		if exchanges[i].Conn.IsZero() {

@@ -5,9 +5,11 @@ package node_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"testing"
+	"time"
 
 	"twlab/harness/http"
 	"twlab/harness/internal/nstest"
@@ -77,6 +79,20 @@ var calls = map[string]func(ctx context.Context, s situation) error{
 	"Serve": func(ctx context.Context, s situation) error {
 		return second(s.Serve(ctx, http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}}))
 	},
+	"TryListen": func(ctx context.Context, s situation) error {
+		got, err := s.TryListen(ctx, tcp.ListenSpec{At: s.listener.Addr})
+		if err == nil && (got.Outcome != tcp.PortInUse || len(got.Holders) == 0) {
+			err = fmt.Errorf("%v, want the port in use", got)
+		}
+		return err
+	},
+	"TryServe": func(ctx context.Context, s situation) error {
+		got, err := s.TryServe(ctx, http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(netip.IPv6Unspecified(), 0)}})
+		if err == nil && got.Addr.Addr() != netip.IPv6Loopback() {
+			err = fmt.Errorf("%v, want it at the node's own IPv6 address", got)
+		}
+		return err
+	},
 	"Connect": func(ctx context.Context, s situation) error {
 		return second(s.Connect(ctx, tcp.Attempt{To: s.listener.Addr}))
 	},
@@ -95,8 +111,14 @@ var calls = map[string]func(ctx context.Context, s situation) error{
 		}
 		return second(s.Accept(ctx, s.listener.Handle, outs[0].Local))
 	},
-	"End":  func(ctx context.Context, s situation) error { return s.End(ctx, s.client.Conn, tcp.Abort) },
-	"Send": func(ctx context.Context, s situation) error { return second(s.Send(ctx, s.client.Conn, 1)) },
+	"End":         func(ctx context.Context, s situation) error { return s.End(ctx, s.client.Conn, tcp.Abort) },
+	"Send":        func(ctx context.Context, s situation) error { return second(s.Send(ctx, s.client.Conn, 1)) },
+	"TrySend":     func(ctx context.Context, s situation) error { return second(s.TrySend(ctx, s.client.Conn, 1)) },
+	"HalfClose":   func(ctx context.Context, s situation) error { return second(s.HalfClose(ctx, s.client.Conn)) },
+	"SocketError": func(ctx context.Context, s situation) error { return second(s.SocketError(ctx, s.client.Conn)) },
+	"ReceiveUpTo": func(ctx context.Context, s situation) error {
+		return second(s.ReceiveUpTo(ctx, s.client.Conn, tcp.Limit{Within: time.Millisecond}))
+	},
 	"Receive": func(ctx context.Context, s situation) error {
 		if err := s.End(ctx, s.server, tcp.CloseNow); err != nil && !errors.Is(err, tcp.ErrNoHandle) {
 			return err

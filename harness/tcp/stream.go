@@ -271,7 +271,7 @@ func (h *Host) timeWait(local, remote netip.AddrPort) (bool, error) {
 		return false, err
 	}
 	state, found, err := lookup.Find(local, remote)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) {
+	if sockdiag.Missing(err) {
 		return false, nil
 	}
 	return found && state == unix.BPF_TCP_TIME_WAIT, err
@@ -297,11 +297,8 @@ func (h *Host) openLookup() (*sockdiag.Lookup, error) {
 }
 
 // readOnce is read(2), except that it reports the error that ended the connection each
-// time; the kernel reports it only once.
+// time; the kernel reports it only once. What came before that error is read first.
 func (s *socket) readOnce(p []byte) (n int, err error) {
-	if errno := syscall.Errno(s.broken.Load()); errno != 0 {
-		return 0, errno
-	}
 	// The same as control, but inlined. This is the deepest point of a new goroutine's
 	// stack; with one more call the stack would grow, which costs some system calls.
 	s.mu.RLock()
@@ -311,6 +308,9 @@ func (s *socket) readOnce(p []byte) (n int, err error) {
 	}
 	n, err = unix.Read(s.fd, p)
 	s.noteBroken(err)
+	if errno := syscall.Errno(s.broken.Load()); n == 0 && err == nil && errno != 0 {
+		return 0, errno
+	}
 	return n, err
 }
 
