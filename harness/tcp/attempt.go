@@ -35,6 +35,18 @@ type Attempt struct {
 	// knows the destination (IP_BIND_ADDRESS_NO_PORT, Linux 4.2). On an older kernel it is
 	// an error.
 	LatePort bool
+	// PortRange limits the ports from which the kernel chooses, with bind(2) or without
+	// (inet_sk_get_local_port_range).
+	PortRange PortRange
+	// MPTCP makes the attempt by an MPTCP socket (RFC 8684; Linux 5.6, and 5.16 to tell what
+	// became of it). On a kernel without it, it is an error.
+	MPTCP bool
+	// FastOpen, when it is not 0, is the number of bytes to send with TCP Fast Open (RFC
+	// 7413; Linux 4.11): in the SYN when the node has a cookie of the server, and else after
+	// the handshake.
+	FastOpen int
+	// Options are set before bind(2) and connect(2).
+	Options Options
 	// ISN, when it is not 0, is the initial sequence number (TCP_REPAIR and
 	// TCP_QUEUE_SEQ; needs CAP_NET_ADMIN).
 	ISN uint32
@@ -52,7 +64,16 @@ type Attempt struct {
 
 // Validate returns all that is wrong with the attempt, whatever the kernel.
 func (a *Attempt) Validate() error {
-	errs := []error{checkAddress("To", a.To.Addr()), checkAddress("From", a.From.Addr()), a.Ending.Validate()}
+	errs := []error{
+		checkAddress("To", a.To.Addr()), checkAddress("From", a.From.Addr()),
+		a.PortRange.Validate(), a.Options.Validate(), a.Ending.Validate(),
+	}
+	if a.MPTCP && (a.ISN != 0 || a.FastOpen != 0 || a.Ending == Vanish) {
+		errs = append(errs, errors.New("MPTCP with ISN, FastOpen or Vanish: an MPTCP socket has none of them"))
+	}
+	if a.FastOpen < 0 {
+		errs = append(errs, fmt.Errorf("fast open of %d bytes: want 0 or more", a.FastOpen))
+	}
 	if a.From.Addr().IsValid() && isIPv6(a.From.Addr()) != isIPv6(a.To.Addr()) {
 		errs = append(errs, fmt.Errorf("From %v and To %v are of different IP versions: use one version", a.From.Addr(), a.To.Addr()))
 	}
@@ -63,7 +84,9 @@ func (a *Attempt) Validate() error {
 }
 
 // kind is the kind of socket that the attempt needs.
-func (a *Attempt) kind() kind { return kind{six: isIPv6(a.To.Addr()) || a.IPv4Mapped} }
+func (a *Attempt) kind() kind {
+	return kind{six: isIPv6(a.To.Addr()) || a.IPv4Mapped, multipath: a.MPTCP}
+}
 
 func (a *Attempt) budget() time.Duration {
 	if a.Budget == 0 {
@@ -101,6 +124,11 @@ type Result struct {
 	// Timestamps reports whether the handshake agreed on the TCP timestamps option
 	// (TCPI_OPT_TIMESTAMPS, RFC 7323).
 	Timestamps bool
+	// MPTCP reports whether the connection of an attempt by an MPTCP socket is one of
+	// Multipath TCP; it is not when the peer knows only TCP.
+	MPTCP bool
+	// FastOpen says what became of the data of an attempt by TCP Fast Open.
+	FastOpen FastOpen
 	// Conn is the open connection of a Connected attempt that keeps it; otherwise zero.
 	Conn Handle
 }

@@ -22,7 +22,7 @@ func (t *try) bind() error {
 	return nil
 }
 
-// beforeBind lists the options that decide which port the socket gets.
+// beforeBind lists the options of the socket.
 func (a *Attempt) beforeBind() (options []option) {
 	if a.ReuseAddr {
 		options = append(options, option{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, 1, ""})
@@ -33,5 +33,6 @@ func (a *Attempt) beforeBind() (options []option) {
 	if a.LatePort && a.From != (netip.AddrPort{}) {
 		options = append(options, option{"IP_BIND_ADDRESS_NO_PORT", unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1, "4.2"})
 	}
-	return options
+	options = append(options, a.PortRange.list()...)
+	return append(options, a.Options.list()...)
 }

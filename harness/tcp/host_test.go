@@ -85,6 +85,14 @@ func sockets(t *testing.T, inside func(func() error) error) (all observe.Sockets
 	return all
 }
 
+func readCounters(inside func(func() error) error) (all kernel.Counters, err error) {
+	err = inside(func() (err error) {
+		all, err = observe.ReadCounters()
+		return err
+	})
+	return all, err
+}
+
 func attempt(t *testing.T, host *tcp.Host, attempts ...tcp.Attempt) []tcp.Result {
 	t.Helper()
 	outcomes, err := host.Attempt(t.Context(), attempts)
@@ -154,11 +162,8 @@ func TestUndecidedAttemptCountsItsSYNs(t *testing.T) {
 	_, full := listen(t, host, tcp.ListenSpec{NeverAccepts: true, Backlog: new(1)})
 	attempt(t, host, tcp.Attempt{To: full}, tcp.Attempt{To: full})
 	got := attempt(t, host, tcp.Attempt{To: full, Budget: 1500 * time.Millisecond})[0]
-	var counters kernel.Counters
-	must(t, inside(func() (err error) {
-		counters, err = observe.ReadCounters()
-		return err
-	}))
+	counters, err := readCounters(inside)
+	must(t, err)
 	again := int(counters["TcpExt.TCPSynRetrans"])
 	if got.Outcome != tcp.Undecided || again == 0 || got.SYNs != 1+again {
 		t.Errorf("%v, while the kernel sent it %d more times", got, again)

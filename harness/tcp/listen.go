@@ -39,6 +39,17 @@ type ListenSpec struct {
 	// Accepts, when it is not 0, is the number of connections that are accepted; those that
 	// come later stay in the accept queue.
 	Accepts int
+	// MPTCP listens by an MPTCP socket (RFC 8684, Linux 5.6), which takes TCP too. On a
+	// kernel without it, it is an error.
+	MPTCP bool
+	// FastOpen, when it is not 0, is how many connections that began by TCP Fast Open may
+	// wait for the end of their handshake (TCP_FASTOPEN, Linux 3.7; tcp_fastopen_queue_check).
+	// The node also needs net.ipv4.tcp_fastopen with 2 (server).
+	FastOpen int
+	// PortRange limits the ports from which the kernel chooses for port 0.
+	PortRange PortRange
+	// Options are set before bind(2); accepted connections inherit them.
+	Options Options
 	// Ending is applied to each connection as soon as it is accepted. With KeepOpen,
 	// [Host.Accept] returns the connection.
 	Ending Ending
@@ -46,7 +57,7 @@ type ListenSpec struct {
 
 // Validate returns all that is wrong with the spec, whatever the kernel.
 func (spec *ListenSpec) Validate() error {
-	errs := []error{checkAddress("At", spec.At.Addr()), spec.Ending.Validate()}
+	errs := []error{checkAddress("At", spec.At.Addr()), spec.PortRange.Validate(), spec.Options.Validate(), spec.Ending.Validate()}
 	if spec.V6Only && !isIPv6(spec.At.Addr()) {
 		errs = append(errs, fmt.Errorf("V6Only at %v: want an IPv6 address", spec.At))
 	}
@@ -56,6 +67,12 @@ func (spec *ListenSpec) Validate() error {
 	if spec.Backlog != nil && *spec.Backlog < 0 {
 		errs = append(errs, fmt.Errorf("backlog %d: want 0 or more, or nil for net.core.somaxconn", *spec.Backlog))
 	}
+	if spec.MPTCP && (spec.FastOpen != 0 || spec.Ending == Vanish) {
+		errs = append(errs, errors.New("MPTCP with FastOpen or Vanish: an MPTCP socket has none of them"))
+	}
+	if spec.FastOpen < 0 {
+		errs = append(errs, fmt.Errorf("fast open for %d connections: want 0 or more", spec.FastOpen))
+	}
 	if spec.Accepts < 0 || spec.AcceptAfter < 0 || spec.ListenAfter < 0 {
 		errs = append(errs, fmt.Errorf("accepts %d, accept after %v, listen after %v: want none below 0",
 			spec.Accepts, spec.AcceptAfter, spec.ListenAfter))
@@ -63,7 +80,7 @@ func (spec *ListenSpec) Validate() error {
 	return errors.Join(errs...)
 }
 
-func (spec *ListenSpec) kind() kind { return kind{six: isIPv6(spec.At.Addr())} }
+func (spec *ListenSpec) kind() kind { return kind{six: isIPv6(spec.At.Addr()), multipath: spec.MPTCP} }
 
 // Listen opens a listening socket and serves it until it is ended or the host closes. It
 // returns the address that the socket really has; an outcome other than [Listening] is an
@@ -167,7 +184,11 @@ func (spec *ListenSpec) prepare(fd int, served bool) error {
 		// the data before it. Accepted connections inherit the option.
 		options = append(options, option{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1, ""})
 	}
-	return setAll(fd, options)
+	if spec.FastOpen != 0 {
+		options = append(options, option{"TCP_FASTOPEN", unix.IPPROTO_TCP, unix.TCP_FASTOPEN, spec.FastOpen, "3.7"})
+	}
+	options = append(options, spec.PortRange.list()...)
+	return setAll(fd, append(options, spec.Options.list()...))
 }
 
 // refused makes the result of a bind(2) or listen(2) that failed.

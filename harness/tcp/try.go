@@ -18,6 +18,7 @@ type try struct {
 	began  time.Time
 	socket *socket // nil once it is closed or has a handle
 	state  uint8   // of the socket, at the last look
+	inSYN  int     // bytes of FastOpen that the SYN carried
 	out    Result
 	err    error
 }
@@ -46,7 +47,13 @@ func (t *try) connect() error {
 		}
 	}
 	t.began = time.Now()
-	err := unix.Connect(t.socket.fd, t.kind().sockaddr(t.To))
+	to := t.kind().sockaddr(t.To)
+	var err error
+	if t.FastOpen != 0 {
+		err = t.connectFast(to)
+	} else {
+		err = unix.Connect(t.socket.fd, to)
+	}
 	if !errors.Is(err, unix.EINPROGRESS) {
 		return t.decide(StepConnect, err)
 	}
@@ -168,7 +175,7 @@ func (t *try) look(fd int) (done bool, err error) {
 		return false, nil
 	}
 	if info.State != unix.BPF_TCP_CLOSE {
-		return true, t.decide(StepConnect, nil)
+		return true, errors.Join(t.decide(StepConnect, nil), t.lookCloser(fd))
 	}
 	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
@@ -178,6 +185,17 @@ func (t *try) look(fd int) (done bool, err error) {
 		return false, errors.New("socket is closed and has no error")
 	}
 	return true, t.decide(StepConnect, syscall.Errno(errno))
+}
+
+// lookCloser notes what became of the kinds of connections that are not plain TCP.
+func (t *try) lookCloser(fd int) (err error) {
+	if t.MPTCP {
+		t.out.MPTCP, err = isMultipath(fd)
+	}
+	if t.FastOpen != 0 {
+		err = errors.Join(err, t.followFast(fd))
+	}
+	return err
 }
 
 // tcpiOptTimestamps is TCPI_OPT_TIMESTAMPS of include/uapi/linux/tcp.h.
