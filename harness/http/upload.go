@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 
 	"twlab/harness/tcp"
 )
@@ -28,7 +29,7 @@ func startUpload(ctx context.Context, st *tcp.Stream, head []byte, body int) *up
 }
 
 func (u *upload) send(ctx context.Context, st *tcp.Stream, head []byte) {
-	piece := append(head, filling[:min(u.body, len(filling))]...) // the head goes out with the beginning of the body
+	piece := slices.Concat(head, filling[:min(u.body, len(filling))]) // the head goes out with the beginning of the body
 	u.sent = -len(head)
 	for {
 		u.err = st.Write(ctx, piece)

@@ -3,6 +3,9 @@
 package http_test
 
 import (
+	"context"
+	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -59,7 +62,15 @@ func TestStopAtAnswer(t *testing.T) {
 	const body = 28_000_000
 	host := newHost(t)
 	_, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{Body: 10}})
-	_, stuck := serve(t, host, http.ListenSpec{HTTP: &http.Responder{ReadAtMost: 512}, ListenSpec: tcp.ListenSpec{Ending: tcp.CloseAfterPeer}})
+	_, stuck, err := host.Serve(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}, func(ctx context.Context, st *tcp.Stream) error {
+		_, err := st.ReadAtMost(ctx, 512)
+		if err == nil {
+			err = st.Write(ctx, []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+		}
+		<-ctx.Done() // and reads no more
+		return errors.Join(err, st.Reset())
+	})
+	must(t, err)
 	kept := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: at}, Requests: []http.Request{{Body: 1000}, {Body: body, Pause: 20 * time.Millisecond}}})[0]
 	again := exchange(t, host, http.Exchange{Conn: kept.Conn, Attempt: tcp.Attempt{Ending: tcp.CloseFirst}, Requests: []http.Request{{Pause: 20 * time.Millisecond}, {Body: 1, StopAtAnswer: true}}})[0]
 	for i, r := range append(kept.Replies, again.Replies...) {
@@ -69,8 +80,10 @@ func TestStopAtAnswer(t *testing.T) {
 	}
 	began := time.Now()
 	got := exchange(t, host, http.Exchange{Attempt: tcp.Attempt{To: stuck, Ending: tcp.Abort}, Requests: []http.Request{{Body: body, StopAtAnswer: true}, {}}})[0]
-	t.Log(got, time.Since(began))
-	if r := got.Replies[0]; r.Disposition != http.Whole || r.WriteErrno != 0 || got.Replies[1].Disposition != http.Unsent {
+	if took := time.Since(began); took > tcp.DefaultBudget/2 {
+		t.Errorf("it took %v: it has not stopped", took)
+	}
+	if r := got.Replies[0]; r.Disposition != http.Whole || r.WriteErrno != 0 || r.Written >= body || got.Replies[1].Disposition != http.Unsent {
 		t.Errorf("%v, want the answer and no error", got)
 	}
 	if _, err := host.web.Exchange(t.Context(), []http.Exchange{{Attempt: tcp.Attempt{To: at}, Requests: []http.Request{{Body: -1}}}}, 0); err == nil {

@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	"twlab/harness/http"
 	"twlab/harness/internal/nstest"
 	"twlab/harness/node"
@@ -169,5 +172,54 @@ func TestEachMethodStandsTwoCallersAtOnce(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A listener at all addresses is reached at the node's own address of that IP version.
+func TestListeningAtTheNodesOwnAddress(t *testing.T) {
+	four, six := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")
+	space := nstest.Loopback(t)
+	err := space.Do(func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		for _, text := range []string{four.String() + "/32", six.String() + "/128"} {
+			addr, err := netlink.ParseAddr(text)
+			if err != nil {
+				return err
+			}
+			addr.Flags = unix.IFA_F_NODAD
+			if err := netlink.AddrAdd(lo, addr); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all4, all6 := netip.AddrPortFrom(netip.IPv4Unspecified(), 0), netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
+	for _, c := range []struct {
+		node netip.Addr
+		at   netip.AddrPort
+		want netip.Addr
+	}{
+		{four, all4, four}, {four, all6, six}, {four, netip.AddrPort{}, four},
+		{six, all6, six}, {six, all4, four}, {six, netip.AddrPort{}, six},
+		{four, netip.AddrPortFrom(loopback, 0), loopback},
+	} {
+		n := node.NewLocal(topo.Identity{Name: "alone", Addr: c.node}, space.Do)
+		got, err := n.Listen(t.Context(), tcp.ListenSpec{At: c.at})
+		if err != nil || got.Addr.Addr() != c.want {
+			t.Errorf("node %v at %v: %v, %v, want %v", c.node, c.at, got.Addr, err, c.want)
+		}
+		out, err := n.Connect(t.Context(), tcp.Attempt{To: got.Addr, Ending: tcp.Abort})
+		if err != nil || out.Outcome != tcp.Connected {
+			t.Errorf("node %v at %v: %v, %v, want Connected", c.node, c.at, out, err)
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

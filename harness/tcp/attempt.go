@@ -75,7 +75,7 @@ func (a *Attempt) Validate() error {
 		errs = append(errs, fmt.Errorf("fast open of %d bytes: want 0 or more", a.FastOpen))
 	}
 	if a.From.Addr().IsValid() && isIPv6(a.From.Addr()) != isIPv6(a.To.Addr()) {
-		errs = append(errs, fmt.Errorf("From %v and To %v are of different IP versions: use one version", a.From.Addr(), a.To.Addr()))
+		errs = append(errs, fmt.Errorf("source %v and destination %v are of different IP versions: use one version", a.From.Addr(), a.To.Addr()))
 	}
 	if a.IPv4Mapped && isIPv6(a.To.Addr()) {
 		errs = append(errs, fmt.Errorf("IPv4Mapped and To %v: want an IPv4 address", a.To.Addr()))

@@ -4,7 +4,10 @@ package tcp_test
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -36,12 +39,15 @@ func TestVersions(t *testing.T) {
 		{"AF_INET6 sockets on both sides of IPv4", tcp.ListenSpec{At: any6}, tcp.Attempt{IPv4Mapped: true, ISN: 9}, loopback},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			host := newHost(t)
+			host, inside := newHostIn(t)
 			listener, at := listen(t, host, c.listen)
 			c.attempt.To = netip.AddrPortFrom(c.to, at.Port())
 			out := attempt(t, host, c.attempt)[0]
 			if out.Outcome != tcp.Connected || out.Local.Addr() != c.to || out.Step != tcp.StepConnect {
 				t.Fatalf("%v, want Connected from %v", out, c.to)
+			}
+			if six := inTable6(t, inside, out.Local.Port()); six != (c.to == loopback6 || c.attempt.IPv4Mapped) {
+				t.Errorf("its socket is one of AF_INET6: %v", six)
 			}
 			server, err := host.Accept(t.Context(), listener, out.Local)
 			must(t, err)
@@ -131,4 +137,20 @@ func TestDialerMixesVersions(t *testing.T) {
 	if left := sockets(t, inside).In(observe.Close); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}
+}
+
+// inTable6 reports whether a connection with this local port is one of an AF_INET6 socket.
+func inTable6(t *testing.T, inside func(func() error) error, port uint16) bool {
+	t.Helper()
+	var table []byte
+	must(t, inside(func() (err error) {
+		table, err = os.ReadFile("/proc/thread-self/net/tcp6")
+		return err
+	}))
+	for line := range strings.Lines(string(table)) {
+		if fields := strings.Fields(line); len(fields) > 3 && strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port)) && fields[3] == "01" {
+			return true
+		}
+	}
+	return false
 }

@@ -3,6 +3,7 @@
 package tcp_test
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"strings"
@@ -128,6 +129,26 @@ func TestListenOutcomes(t *testing.T) {
 	}
 }
 
+// Sockets of the port at other addresses are in nobody's way.
+func TestHoldersConflict(t *testing.T) {
+	host := newHost(t)
+	first, at := listen(t, host, tcp.ListenSpec{})
+	second, _ := listen(t, host, tcp.ListenSpec{At: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), at.Port())})
+	listen(t, host, tcp.ListenSpec{At: netip.AddrPortFrom(loopback6, at.Port())})
+	for _, c := range []struct {
+		at      netip.Addr
+		v6Only  bool
+		holders int
+	}{{loopback, false, 1}, {netip.IPv4Unspecified(), false, 2}, {loopback6, false, 1}, {netip.IPv6Unspecified(), false, 3}, {netip.IPv6Unspecified(), true, 1}} {
+		got := tryListen(t, host, tcp.ListenSpec{At: netip.AddrPortFrom(c.at, at.Port()), V6Only: c.v6Only})
+		if got.Outcome != tcp.PortInUse || len(got.Holders) != c.holders {
+			t.Errorf("at %v: %v, want %d holders", c.at, got, c.holders)
+		}
+	}
+	must(t, host.End(t.Context(), second, tcp.CloseNow))
+	must(t, host.End(t.Context(), first, tcp.CloseNow))
+}
+
 // Two sockets with SO_REUSEADDR may both be bound; one of them can listen.
 func TestListenerIsRefusedByListen(t *testing.T) {
 	host := newHost(t)
@@ -138,13 +159,16 @@ func TestListenerIsRefusedByListen(t *testing.T) {
 		both sync.WaitGroup
 	)
 	both.Go(func() { late, err = host.TryListen(t.Context(), tcp.ListenSpec{At: at, ListenAfter: time.Second}) })
-	await(t, "the first to be bound", func() bool { // SO_REUSEADDR is not set here, so bind(2) is refused
+	defer both.Wait()
+	waiting, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	defer stop()
+	must(t, observe.Await(waiting, "the first to be bound", func() (bool, error) { // SO_REUSEADDR is not set here, so bind(2) is refused
 		got := tryListen(t, host, tcp.ListenSpec{At: at, NoReuseAddr: true})
 		if got.Outcome == tcp.Listening {
 			must(t, host.End(t.Context(), got.Listener, tcp.CloseNow))
 		}
-		return got.Outcome == tcp.PortInUse
-	})
+		return got.Outcome == tcp.PortInUse, nil
+	}))
 	early := tryListen(t, host, tcp.ListenSpec{At: at})
 	both.Wait()
 	must(t, err)
