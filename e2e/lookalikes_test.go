@@ -49,7 +49,7 @@ var _ = Describe("A connect that times out", func() {
 
 	It("is the application's doing when the accept queue is full: every SYN arrives and none is answered", func(ctx SpecContext) {
 		l := up(ctx, lab.Topology{Clients: 1, Sysctls: quick})
-		listener := listen(ctx, l.Balancer(), tcp.ListenSpec{Backlog: 1, NeverAccepts: true})
+		listener := listen(ctx, l.Balancer(), tcp.ListenSpec{Backlog: new(1), NeverAccepts: true})
 		Expect(attempt(ctx, l.Client(0), 2, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 2))
 		Eventually(sockets).WithArguments(ctx, l.Balancer()).Should(HaveSockets(2, observe.Established), "which the queue holds")
 		balancer := watch(ctx, l.Balancer())
@@ -67,7 +67,7 @@ var _ = Describe("A connect that times out", func() {
 
 	It("does not happen when the accept queue has room for one more", func(ctx SpecContext) {
 		l := up(ctx, lab.Topology{Clients: 1, Sysctls: quick})
-		listener := listen(ctx, l.Balancer(), tcp.ListenSpec{Backlog: 2, NeverAccepts: true})
+		listener := listen(ctx, l.Balancer(), tcp.ListenSpec{Backlog: new(2), NeverAccepts: true})
 		balancer := watch(ctx, l.Balancer())
 
 		Expect(attempt(ctx, l.Client(0), 3, tcp.Attempt{To: listener})).To(HaveOutcomes(tcp.Connected, 3))

@@ -136,6 +136,16 @@ func (m *Machine) Serve(ctx context.Context, spec http.ListenSpec) (node.Listeni
 	return ask(ctx, m, agent.Serve, spec)
 }
 
+// TryListen opens a listening socket on the guest, and returns what the kernel says of it.
+func (m *Machine) TryListen(ctx context.Context, spec tcp.ListenSpec) (tcp.ListenResult, error) {
+	return ask(ctx, m, agent.TryListen, spec)
+}
+
+// TryServe is Serve, and returns what the kernel says of the listening socket.
+func (m *Machine) TryServe(ctx context.Context, spec http.ListenSpec) (tcp.ListenResult, error) {
+	return ask(ctx, m, agent.TryServe, spec)
+}
+
 // Connect makes one attempt from the guest.
 func (m *Machine) Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Result, error) {
 	outcomes, err := m.Attempt(ctx, []tcp.Attempt{attempt})
@@ -168,16 +178,6 @@ func (m *Machine) Accept(ctx context.Context, listening tcp.Handle, peer netip.A
 // End ends a connection of the guest.
 func (m *Machine) End(ctx context.Context, conn tcp.Handle, how tcp.Ending) error {
 	return tell(ctx, m, agent.End, agent.Termination{Conn: conn, How: how})
-}
-
-// Send writes up to n bytes to a connection of the guest.
-func (m *Machine) Send(ctx context.Context, conn tcp.Handle, n int) (int, error) {
-	return ask(ctx, m, agent.Send, agent.Transmission{Conn: conn, Bytes: n})
-}
-
-// Receive reads a connection of the guest until the peer ends it.
-func (m *Machine) Receive(ctx context.Context, conn tcp.Handle) (tcp.Received, error) {
-	return ask(ctx, m, agent.Receive, conn)
 }
 
 // Clock reads the timestamp clock of one connection of the guest.

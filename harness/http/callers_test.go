@@ -105,6 +105,15 @@ var byTwo = map[string]func(t *testing.T, h *host){
 			}
 		}))
 	},
+	"TryListen": func(t *testing.T, h *host) {
+		callerstest.None(t, "TryListen", callerstest.Twice(t, func(int) error {
+			web, err := h.web.TryListen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}})
+			if err == nil {
+				err = h.End(t.Context(), web.Listener, tcp.CloseNow)
+			}
+			return err
+		}))
+	},
 	"Listen": func(t *testing.T, h *host) {
 		callerstest.None(t, "Listen", callerstest.Twice(t, func(int) error {
 			web, _, err := h.web.Listen(t.Context(), http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}})

@@ -7,8 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,7 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"twlab/harness/internal/http1"
 	"twlab/harness/tcp"
 )
 
@@ -36,8 +33,14 @@ type Exchange struct {
 	Requests []Request
 }
 
-// Request is a GET.
+// Request is a GET, or a POST when it has a body.
 type Request struct {
+	// Body is the size of the body in bytes. The answer is read while the body is sent.
+	Body int
+	// StopAtAnswer stops sending the body when the whole answer has come; the connection is
+	// then of no use for further requests. Without it, the body is sent in full, or until
+	// the kernel reports an error.
+	StopAtAnswer bool
 	// Path is the request path; empty means "/".
 	Path string
 	// Connection is the value of the Connection field: "close", "keep-alive", or empty for
@@ -82,6 +85,12 @@ type Reply struct {
 	Disposition Disposition
 	// Errno is the kernel's error when the disposition is Broken.
 	Errno syscall.Errno
+	// Written is how many bytes of the request's body the kernel took, WriteErrno the error
+	// that it then reported: ECONNRESET when the server has closed with data unread
+	// (tcp_close), EPIPE when a read had that error before. The answer may be Whole all the
+	// same: what came before the RST stays readable (tcp_reset).
+	Written    int
+	WriteErrno syscall.Errno
 	// Problem says what came instead when the disposition is Malformed.
 	Problem string
 	// Status is the status code; 0 when the head did not come in full.
@@ -105,6 +114,12 @@ func (r Reply) String() string {
 	}
 	if r.Length >= 0 {
 		s += fmt.Sprintf(" of %d", r.Length)
+	}
+	if r.Written != 0 || r.WriteErrno != 0 {
+		s += fmt.Sprintf(" after %d bytes written", r.Written)
+	}
+	if r.WriteErrno != 0 {
+		s += fmt.Sprintf(" and %s", unix.ErrnoName(r.WriteErrno))
 	}
 	if r.Errno != 0 {
 		s += fmt.Sprintf(" (%s)", unix.ErrnoName(r.Errno))
@@ -150,8 +165,13 @@ func (h *Host) Exchange(ctx context.Context, exchanges []Exchange, atOnce int) (
 	}
 	connections := 0
 	for i := range exchanges {
-		if err := exchanges[i].Ending.Validate(); err != nil {
+		if err := exchanges[i].Validate(); err != nil {
 			return nil, fmt.Errorf("exchange %d with %v: %w", i, exchanges[i].To, err)
+		}
+		for j := range exchanges[i].Requests {
+			if n := exchanges[i].Requests[j].Body; n < 0 {
+				return nil, fmt.Errorf("exchange %d with %v: request %d: body of %d bytes: want 0 or more", i, exchanges[i].To, j, n)
+			}
 		}
 		if exchanges[i].Conn.IsZero() {
 			connections++
@@ -275,68 +295,10 @@ func (c *exchangeCall) one(ctx context.Context, x *Exchange, out *Exchanged) (er
 		if ending != tcp.KeepOpen && (reply.Disposition == Pending || reply.Disposition == Malformed) {
 			ending = tcp.Abort
 		}
-		if reply.Disposition != Whole || reply.Close {
+		if reply.Disposition != Whole || reply.Close || reply.Written < x.Requests[i].Body {
 			break
 		}
 	}
 	out.End, out.Conn, err = st.Finish(ctx, ending, budget)
 	return err
-}
-
-// ask sends a request and reads the answer. What the peer does is not an error; the end of
-// ctx is, and so is a failure on this side.
-func ask(ctx context.Context, st *tcp.Stream, q *Request, budget time.Duration, reply *Reply) error {
-	if err := pause(ctx, q.Pause); err != nil {
-		return err
-	}
-	if err := st.Within(ctx, budget); err != nil {
-		return err
-	}
-	path := q.Path
-	if path == "" {
-		path = "/"
-	}
-	began := time.Now()
-	var response http1.Response
-	err := st.Write(ctx, http1.AppendGet(nil, st.Peer().String(), path, q.Connection))
-	for err == nil && !response.Done() {
-		var came []byte
-		if came, err = st.Read(ctx); err != nil {
-			break
-		}
-		if reply.FirstByte == 0 {
-			reply.FirstByte = time.Since(began)
-		}
-		used, wrong := response.Feed(came)
-		if wrong == nil && used < len(came) {
-			wrong = fmt.Errorf("%d bytes after the end of the response: %.80q", len(came)-used, came[used:])
-		}
-		if wrong != nil {
-			reply.Disposition, reply.Problem = Malformed, wrong.Error()
-			break
-		}
-	}
-	reply.Took = time.Since(began)
-	reply.Status, reply.Close, reply.Bytes = response.Status, response.Close, response.Bytes()
-	if response.Status != 0 {
-		reply.Length = response.Length
-	}
-	switch {
-	case reply.Disposition == Malformed:
-	case err == nil:
-		reply.Disposition = Whole
-	case errors.Is(err, io.EOF) && response.End():
-		reply.Disposition = Whole
-	case errors.Is(err, io.EOF) && response.Begun():
-		reply.Disposition = Truncated
-	case errors.Is(err, io.EOF):
-		reply.Disposition = Unanswered
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		reply.Disposition = Pending
-	case errors.As(err, &reply.Errno):
-		reply.Disposition = Broken
-	default:
-		return err
-	}
-	return nil
 }

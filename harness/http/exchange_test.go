@@ -439,9 +439,9 @@ func TestExchangeRefusesWhatItCannotDo(t *testing.T) {
 	host := newHost(t)
 	_, at := serve(t, host, http.ListenSpec{HTTP: &http.Responder{}})
 	for name, x := range map[string]http.Exchange{
-		"IPv6":           {Attempt: tcp.Attempt{To: netip.MustParseAddrPort("[::1]:80")}},
-		"unknown ending": {Attempt: tcp.Attempt{To: at, Ending: "burst"}},
-		"no handle":      {Conn: tcp.Handle{Host: "here", Number: 1000}},
+		"two IP versions": {Attempt: tcp.Attempt{To: netip.MustParseAddrPort("[::1]:80"), From: at}},
+		"unknown ending":  {Attempt: tcp.Attempt{To: at, Ending: "burst"}},
+		"no handle":       {Conn: tcp.Handle{Host: "here", Number: 1000}},
 	} {
 		if got, err := host.web.Exchange(t.Context(), []http.Exchange{x}, 0); err == nil {
 			t.Errorf("%s: %+v, want an error", name, got)

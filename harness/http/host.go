@@ -49,8 +49,18 @@ type ListenSpec struct {
 }
 
 // Listen opens a listening socket that answers requests until it is ended or the host
-// closes. It returns the address that the socket really has.
+// closes. It returns the address that the socket really has; an outcome other than
+// [tcp.Listening] is an error.
 func (h *Host) Listen(ctx context.Context, spec ListenSpec) (handle tcp.Handle, bound netip.AddrPort, err error) {
+	got, err := h.TryListen(ctx, spec)
+	if err == nil && got.Err() != nil {
+		err = fmt.Errorf("listen on %v: %w", spec.At, got.Err())
+	}
+	return got.Listener, got.Addr, err
+}
+
+// TryListen is Listen for a caller that expects one certain outcome, as [tcp.Host.TryListen].
+func (h *Host) TryListen(ctx context.Context, spec ListenSpec) (tcp.ListenResult, error) {
 	s := &server{ending: spec.Ending}
 	if spec.HTTP != nil {
 		s.responder = *spec.HTTP
@@ -59,16 +69,17 @@ func (h *Host) Listen(ctx context.Context, spec ListenSpec) (handle tcp.Handle, 
 		s.ending = tcp.CloseNow
 	}
 	if err := s.responder.check(); err != nil {
-		return tcp.Handle{}, bound, fmt.Errorf("listen: %w", err)
+		return tcp.ListenResult{}, fmt.Errorf("listen: %w", err)
 	}
 	s.answers = s.responder.answers()
-	if handle, bound, err = h.tcp.Serve(ctx, spec.ListenSpec, s.serve); err != nil {
-		return tcp.Handle{}, bound, err
+	got, err := h.tcp.TryServe(ctx, spec.ListenSpec, s.serve)
+	if err != nil || got.Outcome != tcp.Listening {
+		return got, err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.servers[handle] = s
-	return handle, bound, nil
+	h.servers[got.Listener] = s
+	return got, nil
 }
 
 // Served reports what a listener of [Host.Listen] has done so far. The error wraps

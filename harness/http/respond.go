@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"os"
 	"sync"
@@ -44,6 +45,11 @@ type Responder struct {
 	// Idle is how long a connection may wait for a request, or for the rest of one, before
 	// the server ends it; 0 means for ever.
 	Idle time.Duration
+	// ReadAtMost, when it is not 0, is the number of bytes of a request, head and body
+	// together, after which the server answers without reading the rest. The connection then
+	// ends. With an Ending of CloseNow the kernel sends a RST when more has come, or comes
+	// later (tcp_close, tcp_rcv_state_process).
+	ReadAtMost int
 	// Cut, when it is not 0, is the number of bytes of the body after which a last response
 	// stops. An Ending of CloseNow then truncates it, Abort resets the connection.
 	Cut int
@@ -53,7 +59,7 @@ func (r *Responder) check() error {
 	switch {
 	case r.Status != 0 && (r.Status < 200 || r.Status > 999):
 		return fmt.Errorf("responder: status %d: want 200 to 999", r.Status)
-	case r.Body < 0 || r.Delay < 0 || r.Last < 0 || r.Idle < 0 || r.Cut < 0:
+	case r.Body < 0 || r.Delay < 0 || r.Last < 0 || r.Idle < 0 || r.Cut < 0 || r.ReadAtMost < 0:
 		return fmt.Errorf("responder: negative number in %+v", *r)
 	case r.Cut > 0 && r.Cut >= r.Body:
 		return fmt.Errorf("responder: cut after %d bytes of %d: want fewer", r.Cut, r.Body)
@@ -76,8 +82,10 @@ type Served struct {
 	Peers map[netip.AddrPort]int
 	// Requests is the number of requests that came in full, Responses the number of
 	// responses that the kernel took in full, Bytes the bytes of the bodies of all
-	// responses, cut ones included.
+	// responses, cut ones included. Early is the number of responses to requests that had
+	// not come in full ([Responder.ReadAtMost]).
 	Requests, Responses int
+	Early               int
 	Bytes               int64
 	// ClosedFirst and PeerFirst are the numbers of connections that this side, and that the
 	// peer, ended first, as [tcp.End] says; those whose end is Unclear are in neither.
@@ -217,12 +225,19 @@ func (s *server) converse(ctx context.Context, st *tcp.Stream) (end tcp.End, err
 	var came []byte
 	for n := 1; ; n++ {
 		var request http1.Request
-		if came, err = receive(ctx, st, r.Idle, &request, came); err != nil {
+		if came, err = r.receive(ctx, st, &request, came); err != nil {
 			break
 		}
-		k := kind{last: n == r.Last || request.Close && !r.IgnoreClose || r.Framing == ToTheEnd, head: request.Head, old: request.Old}
+		early := !request.Done()
+		k := kind{last: early || n == r.Last || request.Close && !r.IgnoreClose || r.Framing == ToTheEnd, head: request.Head, old: request.Old}
 		a := s.answers[k]
-		s.counts.note(func(now *Served) { now.Requests++ })
+		s.counts.note(func(now *Served) {
+			if early {
+				now.Early++
+			} else {
+				now.Requests++
+			}
+		})
 		if err = pause(ctx, r.Delay); err != nil {
 			break
 		}
@@ -275,21 +290,26 @@ func (s *server) endAfter(ctx context.Context, st *tcp.Stream, err error) (end t
 // errMalformed means that the client sent something that is no request.
 var errMalformed = errors.New("malformed")
 
-// receive reads a request. It starts with the bytes that came before, and returns those
-// that came after the request.
-func receive(ctx context.Context, st *tcp.Stream, idle time.Duration, request *http1.Request, came []byte) (rest []byte, err error) {
-	if err := st.Within(ctx, idle); err != nil {
+// receive reads a request, or as much of it as ReadAtMost says. It starts with the bytes that
+// came before, and returns those that came after the request.
+func (r *Responder) receive(ctx context.Context, st *tcp.Stream, request *http1.Request, came []byte) (rest []byte, err error) {
+	if err := st.Within(ctx, r.Idle); err != nil {
 		return nil, err
+	}
+	left := math.MaxInt
+	if r.ReadAtMost > 0 {
+		left = r.ReadAtMost
 	}
 	for {
 		used, err := request.Feed(came)
 		if err != nil {
 			return nil, fmt.Errorf("%w %w", errMalformed, err)
 		}
-		if came = came[used:]; request.Done() {
+		left -= used
+		if came = came[used:]; request.Done() || left <= 0 {
 			return came, nil
 		}
-		if came, err = st.Read(ctx); err != nil {
+		if came, err = st.ReadAtMost(ctx, left); err != nil {
 			return nil, err
 		}
 	}

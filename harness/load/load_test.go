@@ -74,7 +74,7 @@ func TestRateIsKeptWhateverTheAnswers(t *testing.T) {
 	p := behindGateway(t, 5, tcp.CloseFirst)
 	// A listener behind which nobody answers: the gateway forwards to nowhere.
 	balancer := p.Watched[1]
-	silent, err := balancer.Listen(t.Context(), tcp.ListenSpec{Backlog: 1, NeverAccepts: true})
+	silent, err := balancer.Listen(t.Context(), tcp.ListenSpec{Backlog: new(1), NeverAccepts: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestProgressIsTold(t *testing.T) {
 
 func TestInFlightHoldsBack(t *testing.T) {
 	p := behindGateway(t, 3, tcp.CloseFirst)
-	silent, err := p.Watched[1].Listen(t.Context(), tcp.ListenSpec{Backlog: 1, NeverAccepts: true})
+	silent, err := p.Watched[1].Listen(t.Context(), tcp.ListenSpec{Backlog: new(1), NeverAccepts: true})
 	if err != nil {
 		t.Fatal(err)
 	}

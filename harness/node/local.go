@@ -99,26 +99,6 @@ func (l *Local) HasSymbol(_ context.Context, name string) (kernel.Fact, error) {
 	return fact, l.wrap(err)
 }
 
-// Listen opens a listening socket on the node.
-func (l *Local) Listen(ctx context.Context, spec tcp.ListenSpec) (Listening, error) {
-	handle, addr, err := l.host.Listen(ctx, spec)
-	return l.listening(handle, addr, err)
-}
-
-// Serve opens a listening socket on the node that answers HTTP requests.
-func (l *Local) Serve(ctx context.Context, spec http.ListenSpec) (Listening, error) {
-	handle, addr, err := l.web.Listen(ctx, spec)
-	return l.listening(handle, addr, err)
-}
-
-// listening returns a socket with the address at which others reach it.
-func (l *Local) listening(handle tcp.Handle, addr netip.AddrPort, err error) (Listening, error) {
-	if addr.Addr().IsUnspecified() {
-		addr = netip.AddrPortFrom(l.id.Addr, addr.Port())
-	}
-	return Listening{Handle: handle, Addr: addr}, l.wrap(err)
-}
-
 // Connect makes one attempt from the node.
 func (l *Local) Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Result, error) {
 	outcome, err := l.host.Connect(ctx, attempt)
@@ -152,18 +132,6 @@ func (l *Local) Accept(ctx context.Context, listening tcp.Handle, peer netip.Add
 // End ends a connection of the node.
 func (l *Local) End(ctx context.Context, conn tcp.Handle, how tcp.Ending) error {
 	return l.wrap(l.host.End(ctx, conn, how))
-}
-
-// Send writes up to n bytes to a connection of the node.
-func (l *Local) Send(_ context.Context, conn tcp.Handle, n int) (int, error) {
-	taken, err := l.host.Send(conn, n)
-	return taken, l.wrap(err)
-}
-
-// Receive reads a connection of the node until the peer ends it.
-func (l *Local) Receive(ctx context.Context, conn tcp.Handle) (tcp.Received, error) {
-	got, err := l.host.Receive(ctx, conn)
-	return got, l.wrap(err)
 }
 
 // Clock reads the timestamp clock of one connection of the node.

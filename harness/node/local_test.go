@@ -5,9 +5,14 @@ package node_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"twlab/harness/http"
 	"twlab/harness/internal/nstest"
@@ -77,6 +82,20 @@ var calls = map[string]func(ctx context.Context, s situation) error{
 	"Serve": func(ctx context.Context, s situation) error {
 		return second(s.Serve(ctx, http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}}))
 	},
+	"TryListen": func(ctx context.Context, s situation) error {
+		got, err := s.TryListen(ctx, tcp.ListenSpec{At: s.listener.Addr})
+		if err == nil && (got.Outcome != tcp.PortInUse || len(got.Holders) == 0) {
+			err = fmt.Errorf("%v, want the port in use", got)
+		}
+		return err
+	},
+	"TryServe": func(ctx context.Context, s situation) error {
+		got, err := s.TryServe(ctx, http.ListenSpec{ListenSpec: tcp.ListenSpec{At: netip.AddrPortFrom(netip.IPv6Unspecified(), 0)}})
+		if err == nil && got.Addr.Addr() != netip.IPv6Loopback() {
+			err = fmt.Errorf("%v, want it at the node's own IPv6 address", got)
+		}
+		return err
+	},
 	"Connect": func(ctx context.Context, s situation) error {
 		return second(s.Connect(ctx, tcp.Attempt{To: s.listener.Addr}))
 	},
@@ -95,8 +114,14 @@ var calls = map[string]func(ctx context.Context, s situation) error{
 		}
 		return second(s.Accept(ctx, s.listener.Handle, outs[0].Local))
 	},
-	"End":  func(ctx context.Context, s situation) error { return s.End(ctx, s.client.Conn, tcp.Abort) },
-	"Send": func(ctx context.Context, s situation) error { return second(s.Send(ctx, s.client.Conn, 1)) },
+	"End":         func(ctx context.Context, s situation) error { return s.End(ctx, s.client.Conn, tcp.Abort) },
+	"Send":        func(ctx context.Context, s situation) error { return second(s.Send(ctx, s.client.Conn, 1)) },
+	"TrySend":     func(ctx context.Context, s situation) error { return second(s.TrySend(ctx, s.client.Conn, 1)) },
+	"HalfClose":   func(ctx context.Context, s situation) error { return second(s.HalfClose(ctx, s.client.Conn)) },
+	"SocketError": func(ctx context.Context, s situation) error { return second(s.SocketError(ctx, s.client.Conn)) },
+	"ReceiveUpTo": func(ctx context.Context, s situation) error {
+		return second(s.ReceiveUpTo(ctx, s.client.Conn, tcp.Limit{Within: time.Millisecond}))
+	},
 	"Receive": func(ctx context.Context, s situation) error {
 		if err := s.End(ctx, s.server, tcp.CloseNow); err != nil && !errors.Is(err, tcp.ErrNoHandle) {
 			return err
@@ -147,5 +172,54 @@ func TestEachMethodStandsTwoCallersAtOnce(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A listener at all addresses is reached at the node's own address of that IP version.
+func TestListeningAtTheNodesOwnAddress(t *testing.T) {
+	four, six := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")
+	space := nstest.Loopback(t)
+	err := space.Do(func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		for _, text := range []string{four.String() + "/32", six.String() + "/128"} {
+			addr, err := netlink.ParseAddr(text)
+			if err != nil {
+				return err
+			}
+			addr.Flags = unix.IFA_F_NODAD
+			if err := netlink.AddrAdd(lo, addr); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all4, all6 := netip.AddrPortFrom(netip.IPv4Unspecified(), 0), netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
+	for _, c := range []struct {
+		node netip.Addr
+		at   netip.AddrPort
+		want netip.Addr
+	}{
+		{four, all4, four}, {four, all6, six}, {four, netip.AddrPort{}, four},
+		{six, all6, six}, {six, all4, four}, {six, netip.AddrPort{}, six},
+		{four, netip.AddrPortFrom(loopback, 0), loopback},
+	} {
+		n := node.NewLocal(topo.Identity{Name: "alone", Addr: c.node}, space.Do)
+		got, err := n.Listen(t.Context(), tcp.ListenSpec{At: c.at})
+		if err != nil || got.Addr.Addr() != c.want {
+			t.Errorf("node %v at %v: %v, %v, want %v", c.node, c.at, got.Addr, err, c.want)
+		}
+		out, err := n.Connect(t.Context(), tcp.Attempt{To: got.Addr, Ending: tcp.Abort})
+		if err != nil || out.Outcome != tcp.Connected {
+			t.Errorf("node %v at %v: %v, %v, want Connected", c.node, c.at, out, err)
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

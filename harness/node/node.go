@@ -12,6 +12,7 @@ package node
 import (
 	"context"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"twlab/harness/http"
@@ -71,6 +72,9 @@ type Flows interface {
 // another node returns an error that wraps tcp.ErrForeign.
 type Sockets interface {
 	Listen(ctx context.Context, spec tcp.ListenSpec) (Listening, error)
+	// TryListen is Listen for a caller that expects one certain outcome. The address of the
+	// result is that of Listening.
+	TryListen(ctx context.Context, spec tcp.ListenSpec) (tcp.ListenResult, error)
 	// Connect is Attempt for one attempt.
 	Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Result, error)
 	Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Result, error)
@@ -81,7 +85,12 @@ type Sockets interface {
 // Data writes to connections and reads them, as tcp.Host does.
 type Data interface {
 	Send(ctx context.Context, conn tcp.Handle, n int) (taken int, err error)
+	// TrySend is Send for a caller that expects one certain error number.
+	TrySend(ctx context.Context, conn tcp.Handle, n int) (tcp.Sent, error)
 	Receive(ctx context.Context, conn tcp.Handle) (tcp.Received, error)
+	ReceiveUpTo(ctx context.Context, conn tcp.Handle, limit tcp.Limit) (tcp.Received, error)
+	HalfClose(ctx context.Context, conn tcp.Handle) (syscall.Errno, error)
+	SocketError(ctx context.Context, conn tcp.Handle) (syscall.Errno, error)
 }
 
 // Clocks reads and advances the clocks of connections, as tcp.Host does.
@@ -94,6 +103,8 @@ type Clocks interface {
 // HTTP makes exchanges, and serves, as http.Host does.
 type HTTP interface {
 	Serve(ctx context.Context, spec http.ListenSpec) (Listening, error)
+	// TryServe is Serve for a caller that expects one certain outcome.
+	TryServe(ctx context.Context, spec http.ListenSpec) (tcp.ListenResult, error)
 	Exchange(ctx context.Context, exchanges []http.Exchange, atOnce int) ([]http.Exchanged, error)
 	Served(ctx context.Context, listening tcp.Handle) (http.Served, error)
 }
@@ -101,8 +112,8 @@ type HTTP interface {
 // Listening is an open listening socket of a node.
 type Listening struct {
 	Handle tcp.Handle
-	// Addr is the address at which others reach it: the node's own address when the socket
-	// listens on all addresses.
+	// Addr is the address at which others reach it: the node's own address of that IP
+	// version when the socket listens on all addresses.
 	Addr netip.AddrPort
 }
 

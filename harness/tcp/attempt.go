@@ -20,17 +20,33 @@ const DefaultBudget = 30 * time.Second
 
 // Attempt is one connect(2).
 type Attempt struct {
-	// To is the destination.
+	// To is the destination. Its version decides the address family of the socket.
 	To netip.AddrPort
+	// IPv4Mapped connects to an IPv4 address by an AF_INET6 socket, as programs do that use
+	// one kind of socket for both versions (RFC 4291, 2.5.5.2; tcp_v6_connect). On the wire
+	// it is IPv4, and so are the addresses of the Result.
+	IPv4Mapped bool
 	// From, when it is not zero, is the source that is bound with bind(2) first. With port
 	// 0 the kernel chooses the port, with an invalid address the address.
 	From netip.AddrPort
-	// ReuseAddr sets SO_REUSEADDR before bind(2).
-	ReuseAddr bool
+	// ReuseAddr and ReusePort set SO_REUSEADDR and SO_REUSEPORT before bind(2).
+	ReuseAddr, ReusePort bool
 	// LatePort, with a From of port 0, leaves the choice of the port to connect(2), which
 	// knows the destination (IP_BIND_ADDRESS_NO_PORT, Linux 4.2). On an older kernel it is
 	// an error.
 	LatePort bool
+	// PortRange limits the ports from which the kernel chooses, with bind(2) or without
+	// (inet_sk_get_local_port_range).
+	PortRange PortRange
+	// MPTCP makes the attempt by an MPTCP socket (RFC 8684; Linux 5.6, and 5.16 to tell what
+	// became of it). On a kernel without it, it is an error.
+	MPTCP bool
+	// FastOpen, when it is not 0, is the number of bytes to send with TCP Fast Open (RFC
+	// 7413; Linux 4.11): in the SYN when the node has a cookie of the server, and else after
+	// the handshake.
+	FastOpen int
+	// Options are set before bind(2) and connect(2).
+	Options Options
 	// ISN, when it is not 0, is the initial sequence number (TCP_REPAIR and
 	// TCP_QUEUE_SEQ; needs CAP_NET_ADMIN).
 	ISN uint32
@@ -46,6 +62,32 @@ type Attempt struct {
 	Ending Ending
 }
 
+// Validate returns all that is wrong with the attempt, whatever the kernel.
+func (a *Attempt) Validate() error {
+	errs := []error{
+		checkAddress("To", a.To.Addr()), checkAddress("From", a.From.Addr()),
+		a.PortRange.Validate(), a.Options.Validate(), a.Ending.Validate(),
+	}
+	if a.MPTCP && (a.ISN != 0 || a.FastOpen != 0 || a.Ending == Vanish) {
+		errs = append(errs, errors.New("MPTCP with ISN, FastOpen or Vanish: an MPTCP socket has none of them"))
+	}
+	if a.FastOpen < 0 {
+		errs = append(errs, fmt.Errorf("fast open of %d bytes: want 0 or more", a.FastOpen))
+	}
+	if a.From.Addr().IsValid() && isIPv6(a.From.Addr()) != isIPv6(a.To.Addr()) {
+		errs = append(errs, fmt.Errorf("source %v and destination %v are of different IP versions: use one version", a.From.Addr(), a.To.Addr()))
+	}
+	if a.IPv4Mapped && isIPv6(a.To.Addr()) {
+		errs = append(errs, fmt.Errorf("IPv4Mapped and To %v: want an IPv4 address", a.To.Addr()))
+	}
+	return errors.Join(errs...)
+}
+
+// kind is the kind of socket that the attempt needs.
+func (a *Attempt) kind() kind {
+	return kind{six: isIPv6(a.To.Addr()) || a.IPv4Mapped, multipath: a.MPTCP}
+}
+
 func (a *Attempt) budget() time.Duration {
 	if a.Budget == 0 {
 		return DefaultBudget
@@ -56,8 +98,12 @@ func (a *Attempt) budget() time.Duration {
 // Result describes the result of an Attempt.
 type Result struct {
 	Outcome Outcome
+	// Step is the system call that gave the outcome; empty for Undecided.
+	Step Step
 	// Errno is the kernel's error number; 0 for Connected and Undecided.
 	Errno syscall.Errno
+	// Holders are the sockets that have the port of From, when the outcome is PortInUse.
+	Holders []Holder
 	// Waited is the time from the call of Attempt to that of connect(2): the attempts of
 	// one call start one after the other.
 	Waited time.Duration
@@ -78,6 +124,11 @@ type Result struct {
 	// Timestamps reports whether the handshake agreed on the TCP timestamps option
 	// (TCPI_OPT_TIMESTAMPS, RFC 7323).
 	Timestamps bool
+	// MPTCP reports whether the connection of an attempt by an MPTCP socket is one of
+	// Multipath TCP; it is not when the peer knows only TCP.
+	MPTCP bool
+	// FastOpen says what became of the data of an attempt by TCP Fast Open.
+	FastOpen FastOpen
 	// Conn is the open connection of a Connected attempt that keeps it; otherwise zero.
 	Conn Handle
 }
@@ -98,7 +149,7 @@ func (o Result) Attempted() string {
 	if o.Errno != 0 {
 		s += fmt.Sprintf(" (%s)", unix.ErrnoName(o.Errno))
 	}
-	return s
+	return s + heldBy(o.Holders)
 }
 
 // Attempt starts all attempts in order, without waiting between them, and returns when each
@@ -111,7 +162,7 @@ func (h *Host) Attempt(ctx context.Context, attempts []Attempt) (outcomes []Resu
 	called := time.Now()
 	tries := make([]try, len(attempts))
 	for i, a := range attempts {
-		if err := a.Ending.Validate(); err != nil {
+		if err := a.Validate(); err != nil {
 			return nil, fmt.Errorf("attempt %d to %v: %w", i, a.To, err)
 		}
 		tries[i] = try{Attempt: a}
@@ -121,6 +172,9 @@ func (h *Host) Attempt(ctx context.Context, attempts []Attempt) (outcomes []Resu
 		err := h.begin(ctx, tries)
 		if err == nil {
 			err = h.finishAll(ctx, tries)
+		}
+		if err == nil {
+			err = h.addHolders(tries)
 		}
 		if err == nil {
 			err = h.keepAll(tries)
@@ -190,6 +244,18 @@ func (h *Host) finishAll(ctx context.Context, tries []try) error {
 	return nil
 }
 
+// addHolders adds to each attempt that did not get its port who has it.
+func (h *Host) addHolders(tries []try) (err error) {
+	for i := range tries {
+		if t := &tries[i]; t.out.Outcome == PortInUse {
+			if t.out.Holders, err = h.holders(t.From, false); err != nil {
+				return fmt.Errorf("attempt %d to %v: %w", i, t.To, err)
+			}
+		}
+	}
+	return nil
+}
+
 // keepAll gives a handle to each connection that is kept, or to none of them.
 func (h *Host) keepAll(tries []try) error {
 	h.mu.Lock()
@@ -201,303 +267,6 @@ func (h *Host) keepAll(tries []try) error {
 		if t := &tries[i]; t.socket != nil {
 			t.out.Conn, t.socket = h.enter(t.socket), nil
 		}
-	}
-	return nil
-}
-
-// try is an attempt under way.
-type try struct {
-	Attempt
-	began  time.Time
-	socket *socket // nil once it is closed or has a handle
-	state  uint8   // of the socket, at the last look
-	out    Result
-	err    error
-}
-
-// start opens the socket in the calling thread's namespace and calls connect(2).
-func (t *try) start() (err error) {
-	if t.socket, err = openSocket(); err != nil {
-		return err
-	}
-	return t.connect()
-}
-
-// connect calls connect(2) on the socket; it need not run in the namespace.
-func (t *try) connect() error {
-	to, err := toSockaddr(t.To)
-	if err != nil {
-		return err
-	}
-	if t.ISN != 0 {
-		if err := setISN(t.socket.fd, t.ISN); err != nil {
-			return err
-		}
-	}
-	if err := t.bind(); err != nil || t.out.Outcome != "" {
-		return err
-	}
-	if t.NotBefore != 0 {
-		if err := waitFor(t.NotBefore); err != nil {
-			return err
-		}
-	}
-	t.began = time.Now()
-	err = unix.Connect(t.socket.fd, to)
-	if !errors.Is(err, unix.EINPROGRESS) {
-		return t.decide("connect", err)
-	}
-	t.out.SYNs = 1
-	// The kernel forgets the port that connect(2) chose when the attempt fails
-	// (inet_put_port), so read it now.
-	if t.out.Local, err = t.socket.local(); err != nil {
-		return err
-	}
-	// A handshake over veth is often over by now.
-	_, err = t.look(t.socket.fd)
-	return err
-}
-
-// waitFor waits until a time on CLOCK_MONOTONIC. It sleeps until shortly before and then
-// keeps the processor busy, because a sleep never ends exactly on time.
-func waitFor(moment time.Duration) error {
-	const far, near = time.Second, time.Millisecond
-	if ahead := moment - monotonic(); ahead > far {
-		return fmt.Errorf("not before a moment that is %v ahead: want at most %v", ahead, far)
-	}
-	until := unix.NsecToTimespec((moment - near).Nanoseconds())
-	for {
-		err := unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &until, nil)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("clock_nanosleep: %w", err)
-		}
-	}
-	for monotonic() < moment {
-		continue
-	}
-	return nil
-}
-
-// bind binds the socket to From. When the kernel refuses, that is the attempt's outcome.
-func (t *try) bind() error {
-	fd := t.socket.fd
-	if t.ReuseAddr {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-			return fmt.Errorf("set SO_REUSEADDR: %w", err)
-		}
-	}
-	if t.From == (netip.AddrPort{}) {
-		return nil
-	}
-	if t.LatePort {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
-			return fmt.Errorf("set IP_BIND_ADDRESS_NO_PORT: %w", lacking(err, "4.2"))
-		}
-	}
-	from, err := toSockaddr(t.From)
-	if err != nil {
-		return err
-	}
-	t.began = time.Now()
-	if err := unix.Bind(fd, from); err != nil {
-		return t.decide("bind", err)
-	}
-	return nil
-}
-
-// lacking adds to the error of a kernel without a socket option the Linux release that
-// introduced it.
-func lacking(err error, since string) error {
-	if errors.Is(err, unix.ENOPROTOOPT) {
-		return fmt.Errorf("this kernel lacks it, Linux %s has it: %w", since, err)
-	}
-	return err
-}
-
-// setISN makes connect(2) use a sequence number of our choice: tcp_v4_connect picks one
-// only when write_seq is 0. It must come before SO_REUSEADDR, which leaving repair mode
-// clears (do_tcp_setsockopt, TCP_REPAIR_OFF).
-func setISN(fd int, isn uint32) error {
-	// The kernel sends write_seq itself as the SYN's sequence number.
-	if err := enterRepair(fd); err != nil {
-		return fmt.Errorf("set ISN: %w", err)
-	}
-	for _, step := range []struct {
-		name          string
-		option, value int
-	}{
-		{"TCP_REPAIR_QUEUE", unix.TCP_REPAIR_QUEUE, tcpSendQueue},
-		{"TCP_QUEUE_SEQ", unix.TCP_QUEUE_SEQ, int(int32(isn))},
-	} {
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, step.option, step.value); err != nil {
-			return fmt.Errorf("set ISN: %s: %w", step.name, err)
-		}
-	}
-	if err := leaveRepair(fd); err != nil {
-		return fmt.Errorf("set ISN: %w", err)
-	}
-	return nil
-}
-
-func enterRepair(fd int) error {
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1); err != nil {
-		return fmt.Errorf("enter repair mode: %w", lacking(err, "3.5"))
-	}
-	return nil
-}
-
-// leaveRepair ends repair mode without a window probe where the kernel can
-// (TCP_REPAIR_OFF_NO_WP, Linux 4.19). An older kernel sends one on an established
-// connection, and it carries the connection's new clock.
-func leaveRepair(fd int) error {
-	err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, repairOffNoProbe)
-	if errors.Is(err, unix.EINVAL) {
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, repairOff)
-	}
-	if err != nil {
-		return fmt.Errorf("leave repair mode: %w", err)
-	}
-	return nil
-}
-
-// Values of TCP_REPAIR_QUEUE and TCP_REPAIR (include/uapi/linux/tcp.h).
-const (
-	tcpSendQueue     = 2
-	repairOff        = 0
-	repairOffNoProbe = -1
-)
-
-func (t *try) finished() bool {
-	return t.out.Outcome != "" && (t.socket == nil || t.Ending == KeepOpen)
-}
-
-// finish waits for the outcome and applies the ending.
-func (t *try) finish(ctx context.Context, h *Host) error {
-	if t.out.Outcome == "" {
-		if err := t.awaitOutcome(ctx); err != nil {
-			return err
-		}
-	}
-	if t.socket == nil || t.Ending == KeepOpen {
-		return nil
-	}
-	s := t.socket
-	t.socket = nil // in any case it is closed from here on
-	var err error
-	if t.Ending.waits() {
-		t.out.End, err = h.finish(ctx, s, t.To, t.Ending, t.Budget)
-	} else {
-		t.out.End, err = s.endNow(t.Ending, t.state)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", t.Ending, err)
-	}
-	t.out.Lasted = time.Since(t.began) - t.out.Took
-	return nil
-}
-
-func (t *try) awaitOutcome(ctx context.Context) error {
-	within, cancel := context.WithDeadline(ctx, t.began.Add(t.Budget))
-	defer cancel()
-	var looked error
-	err := t.socket.await(within, true, func(fd int) (done bool) {
-		done, looked = t.look(fd)
-		return done || looked != nil
-	})
-	switch {
-	case looked != nil:
-		return looked
-	case err == nil:
-		return t.dropFailed()
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case within.Err() != nil:
-		return t.giveUp()
-	default:
-		return fmt.Errorf("await connect: %w", err)
-	}
-}
-
-// giveUp sets the outcome when our budget has ended. It looks at the socket once more,
-// because the retransmission of a SYN wakes no waiting call.
-func (t *try) giveUp() error {
-	var done bool
-	err := t.socket.control(func(fd int) (err error) {
-		done, err = t.look(fd)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if !done {
-		t.out.Took = time.Since(t.began)
-		t.out.Outcome = Undecided
-	}
-	return t.dropFailed()
-}
-
-// look notes what the socket knows, and sets the outcome when connect(2) is finished. The
-// state distinguishes a completed handshake from a spurious wake-up; SO_ERROR says why it
-// failed.
-func (t *try) look(fd int) (done bool, err error) {
-	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	if err != nil {
-		return false, fmt.Errorf("TCP_INFO: %w", err)
-	}
-	t.out.SYNs = 1 + int(info.Total_retrans)
-	t.out.Timestamps = info.Options&tcpiOptTimestamps != 0
-	t.state = info.State
-	if info.State == unix.BPF_TCP_SYN_SENT || info.State == unix.BPF_TCP_SYN_RECV {
-		return false, nil
-	}
-	if info.State != unix.BPF_TCP_CLOSE {
-		return true, t.decide("connect", nil)
-	}
-	errno, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err != nil {
-		return false, fmt.Errorf("SO_ERROR: %w", err)
-	}
-	if errno == 0 {
-		return false, errors.New("socket is closed and has no error")
-	}
-	return true, t.decide("connect", syscall.Errno(errno))
-}
-
-// tcpiOptTimestamps is TCPI_OPT_TIMESTAMPS of include/uapi/linux/tcp.h.
-const tcpiOptTimestamps = 1
-
-// decide records the outcome of the step.
-func (t *try) decide(step string, failure error) error {
-	t.out.Took = time.Since(t.began)
-	outcome, errno, err := outcomeOf(step, failure)
-	if err != nil {
-		return err
-	}
-	t.out.Outcome, t.out.Errno = outcome, errno
-	return nil
-}
-
-// dropFailed closes the socket of an attempt that has an outcome other than
-// Connected.
-func (t *try) dropFailed() error {
-	if t.out.Outcome == "" || t.out.Outcome == Connected {
-		return nil
-	}
-	return t.drop()
-}
-
-// drop closes the socket, if there is one.
-func (t *try) drop() error {
-	if t.socket == nil {
-		return nil
-	}
-	s := t.socket
-	t.socket = nil
-	if err := s.close(); err != nil {
-		return fmt.Errorf("close: %w", err)
 	}
 	return nil
 }

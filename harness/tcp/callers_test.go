@@ -234,6 +234,21 @@ var byTwo = map[string]func(t *testing.T, p pair){
 			return err
 		}))
 	},
+	"TryListen": func(t *testing.T, p pair) {
+		callerstest.None(t, "TryListen", callerstest.Twice(t, func(int) error {
+			got, err := p.host.TryListen(t.Context(), tcp.ListenSpec{At: p.at})
+			if err == nil && (got.Outcome != tcp.PortInUse || len(got.Holders) == 0 || got.Holders[0].Handle != p.listener) {
+				err = fmt.Errorf("%v, want the port in use by socket %v", got, p.listener)
+			}
+			return err
+		}))
+	},
+	"TryServe": func(t *testing.T, p pair) {
+		callerstest.None(t, "TryServe", callerstest.Twice(t, func(int) error {
+			got, err := p.host.TryServe(t.Context(), tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}, readAll)
+			return errors.Join(err, p.host.End(t.Context(), got.Listener, tcp.CloseNow))
+		}))
+	},
 	"RTO": func(t *testing.T, p pair) {
 		callerstest.ExactlyOne(t, "RTO and End", callerstest.Twice(t, func(i int) error {
 			if i == 0 {
@@ -269,6 +284,60 @@ var byTwo = map[string]func(t *testing.T, p pair){
 			got, err := p.host.Receive(t.Context(), p.server)
 			if err == nil && got.Errno != unix.ECONNRESET {
 				err = errors.New("took it for a FIN")
+			}
+			return err
+		}))
+	},
+	"TrySend": func(t *testing.T, p pair) {
+		callerstest.ExactlyOne(t, "TrySend and End", callerstest.Twice(t, func(i int) error {
+			if i == 0 {
+				return p.host.End(t.Context(), p.client, tcp.Abort)
+			}
+			for {
+				if _, err := p.host.TrySend(p.client, 1); err != nil {
+					return err
+				}
+			}
+		}))
+	},
+	"HalfClose": func(t *testing.T, p pair) {
+		callerstest.None(t, "HalfClose", callerstest.Twice(t, func(int) error {
+			errno, err := p.host.HalfClose(p.client)
+			if err == nil && errno != 0 {
+				err = errno
+			}
+			return err
+		}))
+		callerstest.ExactlyOne(t, "HalfClose and End", callerstest.Twice(t, func(i int) error {
+			if i == 0 {
+				return p.host.End(t.Context(), p.client, tcp.Abort)
+			}
+			for {
+				if _, err := p.host.HalfClose(p.client); err != nil {
+					return err
+				}
+			}
+		}))
+	},
+	"SocketError": func(t *testing.T, p pair) {
+		callerstest.ExactlyOne(t, "SocketError and End", callerstest.Twice(t, func(i int) error {
+			if i == 0 {
+				return p.host.End(t.Context(), p.client, tcp.Abort)
+			}
+			for {
+				if _, err := p.host.SocketError(p.client); err != nil {
+					return err
+				}
+			}
+		}))
+	},
+	"ReceiveUpTo": func(t *testing.T, p pair) {
+		_, err := p.host.Send(p.server, 10)
+		must(t, err)
+		callerstest.None(t, "ReceiveUpTo", callerstest.Twice(t, func(int) error {
+			got, err := p.host.ReceiveUpTo(t.Context(), p.client, tcp.Limit{Bytes: 5})
+			if err == nil && got != (tcp.Received{Bytes: 5, Open: true}) {
+				err = fmt.Errorf("%+v, want half of the bytes", got)
 			}
 			return err
 		}))

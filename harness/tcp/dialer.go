@@ -17,12 +17,11 @@ type Dialer struct {
 	host   *Host
 	visits sync.WaitGroup
 
-	mu       sync.Mutex
-	more     *sync.Cond // there are more spare sockets, or an error
-	spare    []*socket  // opened in the namespace, and not used yet
-	unopened int        // number of sockets that remain to be opened
-	visiting bool
-	visitErr error
+	connections int // the most that are opened
+
+	mu    sync.Mutex
+	more  *sync.Cond // there are more spare sockets, or an error
+	spare map[kind]*spare
 }
 
 // Dial calls use with a Dialer for this many new connections in all, of which at most
@@ -33,7 +32,7 @@ func (h *Host) Dial(ctx context.Context, connections, atOnce int, use func(conte
 		return err
 	}
 	return h.call(ctx, func(ctx context.Context) error {
-		d := &Dialer{host: h, unopened: connections}
+		d := &Dialer{host: h, connections: connections, spare: map[kind]*spare{}}
 		d.more = sync.NewCond(&d.mu)
 		err := use(ctx, d)
 		return errors.Join(err, d.closeSpare())
@@ -43,7 +42,10 @@ func (h *Host) Dial(ctx context.Context, connections, atOnce int, use func(conte
 // Attempt makes the attempt as [Host.Attempt] does, but ignores its Ending: the caller ends
 // the stream. The stream is nil unless the outcome is [Connected].
 func (d *Dialer) Attempt(ctx context.Context, a Attempt) (Result, *Stream, error) {
-	s, err := d.open()
+	if err := a.Validate(); err != nil {
+		return Result{}, nil, err
+	}
+	s, err := d.open(a.kind())
 	if err != nil {
 		return Result{}, nil, err
 	}
@@ -52,6 +54,9 @@ func (d *Dialer) Attempt(ctx context.Context, a Attempt) (Result, *Stream, error
 	err = errors.Join(t.connect(), t.dropFailed())
 	if err == nil && t.out.Outcome == "" {
 		err = t.awaitOutcome(ctx)
+	}
+	if err == nil && t.out.Outcome == PortInUse {
+		t.out.Holders, err = d.host.holders(t.From, false)
 	}
 	if err != nil || t.socket == nil {
 		return t.out, nil, errors.Join(err, t.drop())
@@ -101,66 +106,4 @@ func enoughDescriptors(connections int) error {
 			connections, need, limit.Cur)
 	}
 	return nil
-}
-
-// spareSockets is the number of sockets that one visit to the namespace opens; the visit
-// costs as much as some of them. The next visit begins when half of them are used, so that
-// no attempt waits for it.
-const spareSockets = 64
-
-func (d *Dialer) open() (*socket, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for {
-		if len(d.spare) <= spareSockets/2 && d.unopened > 0 && !d.visiting {
-			d.visiting = true
-			d.visits.Go(d.visit)
-		}
-		if len(d.spare) > 0 {
-			break
-		}
-		if d.visitErr != nil {
-			return nil, d.visitErr
-		}
-		d.more.Wait()
-	}
-	last := len(d.spare) - 1
-	s := d.spare[last]
-	d.spare = d.spare[:last]
-	return s, nil
-}
-
-// visit opens more sockets in the namespace.
-func (d *Dialer) visit() {
-	d.mu.Lock()
-	wanted := min(spareSockets, d.unopened)
-	d.mu.Unlock()
-	var opened []*socket
-	err := d.host.inside(func() error {
-		for range wanted {
-			s, err := openSocket()
-			if err != nil {
-				return err
-			}
-			opened = append(opened, s)
-		}
-		return nil
-	})
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.spare = append(d.spare, opened...)
-	d.unopened -= wanted
-	d.visitErr = err
-	d.visiting = err != nil // after an error there is no further visit
-	d.more.Broadcast()
-}
-
-// closeSpare closes the sockets that were opened and not used.
-func (d *Dialer) closeSpare() error {
-	d.visits.Wait()
-	var errs []error
-	for _, s := range d.spare {
-		errs = append(errs, s.close())
-	}
-	return errors.Join(errs...)
 }

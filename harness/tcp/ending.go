@@ -130,11 +130,17 @@ var ErrPeerReset = errors.New("the peer reset the connection")
 
 // awaitPeer reads until the peer's FIN and discards the data.
 func (s *socket) awaitPeer(ctx context.Context) error {
-	got, err := s.receive(ctx)
-	if err == nil && got.Errno != 0 {
+	got, err := s.receive(ctx, Limit{})
+	switch {
+	case err != nil:
+		return err
+	case got.Errno == unix.ECONNRESET:
 		return ErrPeerReset
+	case got.Errno != 0:
+		return fmt.Errorf("no FIN of the peer: %w", got.Errno)
+	default:
+		return nil
 	}
-	return err
 }
 
 // Side is one of the two sides of a connection.

@@ -85,6 +85,14 @@ func sockets(t *testing.T, inside func(func() error) error) (all observe.Sockets
 	return all
 }
 
+func readCounters(inside func(func() error) error) (all kernel.Counters, err error) {
+	err = inside(func() (err error) {
+		all, err = observe.ReadCounters()
+		return err
+	})
+	return all, err
+}
+
 func attempt(t *testing.T, host *tcp.Host, attempts ...tcp.Attempt) []tcp.Result {
 	t.Helper()
 	outcomes, err := host.Attempt(t.Context(), attempts)
@@ -100,7 +108,7 @@ func attempt(t *testing.T, host *tcp.Host, attempts ...tcp.Attempt) []tcp.Result
 func TestAttemptReportsTheKernelsOutcome(t *testing.T) {
 	host := newHost(t, "net.ipv4.tcp_syn_retries", "1", "net.ipv4.ip_local_port_range", "40000 40000")
 	_, open := listen(t, host, tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 80), Ending: tcp.CloseAfterPeer})
-	_, full := listen(t, host, tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 81), NeverAccepts: true, Backlog: 1})
+	_, full := listen(t, host, tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 81), NeverAccepts: true, Backlog: new(1)})
 	closed := netip.AddrPortFrom(loopback, 9)
 
 	for _, c := range []struct {
@@ -151,14 +159,11 @@ func TestAttemptReportsTheKernelsOutcome(t *testing.T) {
 // sent again wakes nobody.
 func TestUndecidedAttemptCountsItsSYNs(t *testing.T) {
 	host, inside := newHostIn(t)
-	_, full := listen(t, host, tcp.ListenSpec{NeverAccepts: true, Backlog: 1})
+	_, full := listen(t, host, tcp.ListenSpec{NeverAccepts: true, Backlog: new(1)})
 	attempt(t, host, tcp.Attempt{To: full}, tcp.Attempt{To: full})
 	got := attempt(t, host, tcp.Attempt{To: full, Budget: 1500 * time.Millisecond})[0]
-	var counters kernel.Counters
-	must(t, inside(func() (err error) {
-		counters, err = observe.ReadCounters()
-		return err
-	}))
+	counters, err := readCounters(inside)
+	must(t, err)
 	again := int(counters["TcpExt.TCPSynRetrans"])
 	if got.Outcome != tcp.Undecided || again == 0 || got.SYNs != 1+again {
 		t.Errorf("%v, while the kernel sent it %d more times", got, again)
@@ -293,8 +298,11 @@ func TestAcceptInVainSaysWhy(t *testing.T) {
 func TestAttemptRefusesWhatItCannotDo(t *testing.T) {
 	host := newHost(t)
 	for name, a := range map[string]tcp.Attempt{
-		"IPv6":           {To: netip.MustParseAddrPort("[::1]:80")},
-		"unknown ending": {To: mustListen(t, host), Ending: "burst"},
+		"a link-local address":    {To: netip.MustParseAddrPort("[fe80::1%lo]:80")},
+		"an IPv4-mapped address":  {To: netip.MustParseAddrPort("[::ffff:127.0.0.1]:80")},
+		"two IP versions":         {To: netip.MustParseAddrPort("[::1]:80"), From: netip.MustParseAddrPort("127.0.0.1:0")},
+		"an IPv6 address, mapped": {To: netip.MustParseAddrPort("[::1]:80"), IPv4Mapped: true},
+		"unknown ending":          {To: mustListen(t, host), Ending: "burst"},
 	} {
 		if out, err := host.Attempt(t.Context(), []tcp.Attempt{a}); err == nil {
 			t.Errorf("%s: got %v, want an error", name, out)
@@ -309,7 +317,7 @@ func mustListen(t *testing.T, host *tcp.Host) netip.AddrPort {
 
 func TestAttemptEndsWithItsContext(t *testing.T) {
 	host := newHost(t)
-	_, full := listen(t, host, tcp.ListenSpec{NeverAccepts: true, Backlog: 1})
+	_, full := listen(t, host, tcp.ListenSpec{NeverAccepts: true, Backlog: new(1)})
 	attempt(t, host, tcp.Attempt{To: full}, tcp.Attempt{To: full})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

@@ -7,40 +7,85 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
-	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // ListenSpec describes a listening socket and what it does with connections.
 type ListenSpec struct {
-	// At is the address and port; an invalid address means all, port 0 lets
-	// the kernel choose.
+	// At is the address and port; an invalid address means all of IPv4, port 0 lets the
+	// kernel choose. The version of the address decides the address family of the socket.
 	At netip.AddrPort
-	// Backlog is the argument of listen(2); 0 means as large as net.core.somaxconn allows.
-	// The accept queue holds one connection more than Backlog (sk_acceptq_is_full).
-	Backlog int
+	// V6Only leaves IPv4 out at the address "::" (IPV6_V6ONLY). Without it, a listener at
+	// "::" has IPv4 connections too, whatever net.ipv6.bindv6only says.
+	V6Only bool
+	// NoReuseAddr leaves SO_REUSEADDR off, which a listener has otherwise: a server that
+	// restarts must be able to bind while old connections of its port are in TIME_WAIT.
+	NoReuseAddr bool
+	// ReusePort sets SO_REUSEPORT before bind(2).
+	ReusePort bool
+	// ListenAfter is the time between bind(2) and listen(2); the call waits for it. Until
+	// then the port is taken, and connections to it are refused.
+	ListenAfter time.Duration
+	// Backlog is the argument of listen(2); nil means as large as net.core.somaxconn
+	// allows. The accept queue holds one connection more (sk_acceptq_is_full): one with 0.
+	Backlog *int
 	// NeverAccepts leaves connections in the accept queue until it is full.
 	NeverAccepts bool
+	// AcceptAfter is the time from listen(2) to the first accept(2); connections wait in
+	// the accept queue until then.
+	AcceptAfter time.Duration
+	// Accepts, when it is not 0, is the number of connections that are accepted; those that
+	// come later stay in the accept queue.
+	Accepts int
+	// MPTCP listens by an MPTCP socket (RFC 8684, Linux 5.6), which takes TCP too. On a
+	// kernel without it, it is an error.
+	MPTCP bool
+	// FastOpen, when it is not 0, is how many connections that began by TCP Fast Open may
+	// wait for the end of their handshake (TCP_FASTOPEN, Linux 3.7; tcp_fastopen_queue_check).
+	// The node also needs net.ipv4.tcp_fastopen with 2 (server).
+	FastOpen int
+	// PortRange limits the ports from which the kernel chooses for port 0.
+	PortRange PortRange
+	// Options are set before bind(2); accepted connections inherit them.
+	Options Options
 	// Ending is applied to each connection as soon as it is accepted. With KeepOpen,
 	// [Host.Accept] returns the connection.
 	Ending Ending
 }
 
-// listener is the serving half of a listening socket.
-type listener struct {
-	mu       sync.Mutex
-	accepted map[netip.AddrPort]Handle // by the peer's address, KeepOpen only
-	arrived  chan struct{}             // closed and replaced at each arrival, and closed at the end
-	over     error                     // why nothing arrives any more
-	stop     context.CancelFunc
+// Validate returns all that is wrong with the spec, whatever the kernel.
+func (spec *ListenSpec) Validate() error {
+	errs := []error{checkAddress("At", spec.At.Addr()), spec.PortRange.Validate(), spec.Options.Validate(), spec.Ending.Validate()}
+	if spec.V6Only && !isIPv6(spec.At.Addr()) {
+		errs = append(errs, fmt.Errorf("V6Only at %v: want an IPv6 address", spec.At))
+	}
+	if spec.NeverAccepts && (spec.Accepts != 0 || spec.AcceptAfter != 0) {
+		errs = append(errs, errors.New("NeverAccepts with Accepts or AcceptAfter: use one of them"))
+	}
+	if spec.Backlog != nil && *spec.Backlog < 0 {
+		errs = append(errs, fmt.Errorf("backlog %d: want 0 or more, or nil for net.core.somaxconn", *spec.Backlog))
+	}
+	if spec.MPTCP && (spec.FastOpen != 0 || spec.Ending == Vanish) {
+		errs = append(errs, errors.New("MPTCP with FastOpen or Vanish: an MPTCP socket has none of them"))
+	}
+	if spec.FastOpen < 0 {
+		errs = append(errs, fmt.Errorf("fast open for %d connections: want 0 or more", spec.FastOpen))
+	}
+	if spec.Accepts < 0 || spec.AcceptAfter < 0 || spec.ListenAfter < 0 {
+		errs = append(errs, fmt.Errorf("accepts %d, accept after %v, listen after %v: want none below 0",
+			spec.Accepts, spec.AcceptAfter, spec.ListenAfter))
+	}
+	return errors.Join(errs...)
 }
 
+func (spec *ListenSpec) kind() kind { return kind{six: isIPv6(spec.At.Addr()), multipath: spec.MPTCP} }
+
 // Listen opens a listening socket and serves it until it is ended or the host closes. It
-// returns the address that the socket really has. When the socket is ended, kept
-// connections that no [Host.Accept] has returned stay open until the host closes.
+// returns the address that the socket really has; an outcome other than [Listening] is an
+// error. When the socket is ended, kept connections that no [Host.Accept] has returned stay
+// open until the host closes.
 func (h *Host) Listen(ctx context.Context, spec ListenSpec) (handle Handle, bound netip.AddrPort, err error) {
 	return h.Serve(ctx, spec, nil)
 }
@@ -51,135 +96,111 @@ func (h *Host) Listen(ctx context.Context, spec ListenSpec) (handle Handle, boun
 func (h *Host) Serve(
 	ctx context.Context, spec ListenSpec, serve func(context.Context, *Stream) error,
 ) (handle Handle, bound netip.AddrPort, err error) {
-	at, err := toSockaddr(spec.At)
-	if err == nil {
-		err = spec.Ending.Validate()
+	got, err := h.TryServe(ctx, spec, serve)
+	if err == nil && got.Err() != nil {
+		err = fmt.Errorf("listen on %v: %w", spec.At, got.Err())
 	}
-	if err != nil {
-		return Handle{}, netip.AddrPort{}, fmt.Errorf("listen: %w", err)
+	return got.Listener, got.Addr, err
+}
+
+// TryListen is Listen for a caller that expects one certain outcome of bind(2) and
+// listen(2): whatever the kernel says is a result. An error means that something else
+// failed, as for [Host.Attempt].
+func (h *Host) TryListen(ctx context.Context, spec ListenSpec) (ListenResult, error) {
+	return h.TryServe(ctx, spec, nil)
+}
+
+// TryServe is [Host.TryListen] with a server, as Serve is Listen with one.
+func (h *Host) TryServe(
+	ctx context.Context, spec ListenSpec, serve func(context.Context, *Stream) error,
+) (got ListenResult, err error) {
+	if err := spec.Validate(); err != nil {
+		return ListenResult{}, fmt.Errorf("listen: %w", err)
 	}
-	err = h.call(ctx, func(context.Context) error {
+	err = h.call(ctx, func(ctx context.Context) error {
 		var s *socket
 		err := h.inside(func() (err error) {
-			s, err = openSocket()
+			s, err = openSocket(spec.kind())
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		if handle, bound, err = h.listen(s, at, spec, serve); err != nil {
+		if got, err = h.listen(ctx, s, &spec, serve); err != nil || got.Outcome != Listening {
 			return errors.Join(err, s.close())
 		}
 		return nil
 	})
 	if err != nil {
-		return Handle{}, netip.AddrPort{}, fmt.Errorf("listen on %v: %w", spec.At, err)
+		return ListenResult{}, fmt.Errorf("listen on %v: %w", spec.At, err)
 	}
-	return handle, bound, nil
+	return got, nil
 }
 
-// listen makes a socket a listener. When that fails, the caller still owns the socket.
+// listen makes a socket a listener. When it does not, the caller still owns the socket.
 func (h *Host) listen(
-	s *socket, at *unix.SockaddrInet4, spec ListenSpec, serve func(context.Context, *Stream) error,
-) (Handle, netip.AddrPort, error) {
-	// A server that restarts must be able to bind while old connections of its
-	// port are in TIME_WAIT.
-	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		return Handle{}, netip.AddrPort{}, fmt.Errorf("set SO_REUSEADDR: %w", err)
+	ctx context.Context, s *socket, spec *ListenSpec, serve func(context.Context, *Stream) error,
+) (got ListenResult, err error) {
+	if err := spec.prepare(s.fd, serve != nil); err != nil {
+		return got, err
 	}
-	if err := unix.Bind(s.fd, at); err != nil {
-		return Handle{}, netip.AddrPort{}, fmt.Errorf("bind: %w", err)
+	if err := unix.Bind(s.fd, spec.kind().sockaddr(spec.At)); err != nil {
+		return h.refused(StepBind, err, spec)
 	}
-	backlog := spec.Backlog
-	if backlog == 0 {
-		backlog = 1<<31 - 1 // the kernel cuts it down to net.core.somaxconn
+	if err := pause(ctx, spec.ListenAfter); err != nil {
+		return got, err
+	}
+	backlog := 1<<31 - 1 // the kernel cuts it down to net.core.somaxconn
+	if spec.Backlog != nil {
+		backlog = *spec.Backlog
 	}
 	if err := unix.Listen(s.fd, backlog); err != nil {
-		return Handle{}, netip.AddrPort{}, fmt.Errorf("listen: %w", err)
+		return h.refused(StepListen, err, spec)
 	}
-	bound, err := s.local()
-	if err != nil {
-		return Handle{}, netip.AddrPort{}, err
+	got = ListenResult{Outcome: Listening, Step: StepListen}
+	if got.Addr, err = s.local(); err != nil {
+		return got, err
 	}
 	serving, stop := context.WithCancel(context.Background())
 	s.listener = &listener{accepted: map[netip.AddrPort]Handle{}, arrived: make(chan struct{}), stop: stop}
-	if serve != nil {
+	if got.Listener, err = h.keep(s); err != nil {
+		return got, err
+	}
+	h.spawn(func() { h.serve(serving, s, *spec, serve) })
+	return got, nil
+}
+
+// prepare sets what a listening socket must have before bind(2).
+func (spec *ListenSpec) prepare(fd int, served bool) error {
+	options := []option{
+		{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, flag(!spec.NoReuseAddr), ""},
+		{"SO_REUSEPORT", unix.SOL_SOCKET, unix.SO_REUSEPORT, flag(spec.ReusePort), "3.9"},
+	}
+	if spec.kind().six {
+		options = append(options, option{"IPV6_V6ONLY", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, flag(spec.V6Only), ""})
+	}
+	if served {
 		// As web servers do: the end of a response must not wait for the acknowledgement of
 		// the data before it. Accepted connections inherit the option.
-		if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
-			return Handle{}, netip.AddrPort{}, fmt.Errorf("set TCP_NODELAY: %w", err)
-		}
+		options = append(options, option{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1, ""})
 	}
-	handle, err := h.keep(s)
-	if err != nil {
-		return Handle{}, netip.AddrPort{}, err
+	if spec.FastOpen != 0 {
+		options = append(options, option{"TCP_FASTOPEN", unix.IPPROTO_TCP, unix.TCP_FASTOPEN, spec.FastOpen, "3.7"})
 	}
-	if !spec.NeverAccepts {
-		h.spawn(func() { h.serve(serving, s, spec, serve) })
-	}
-	return handle, bound, nil
+	options = append(options, spec.PortRange.list()...)
+	return setAll(fd, append(options, spec.Options.list()...))
 }
 
-// serve accepts until the listening socket is closed.
-func (h *Host) serve(ctx context.Context, s *socket, spec ListenSpec, serve func(context.Context, *Stream) error) {
-	err := h.acceptAll(ctx, s, spec, serve)
-	if err == nil || ctx.Err() != nil {
-		err = errClosedMeanwhile
-	} else {
-		h.report(err)
+// refused makes the result of a bind(2) or listen(2) that failed.
+func (h *Host) refused(step Step, failure error, spec *ListenSpec) (got ListenResult, err error) {
+	got.Step = step
+	if got.Outcome, got.Errno, err = outcomeOf(step, failure); err != nil {
+		return got, err
 	}
-	s.listener.end(err)
-}
-
-// acceptAll accepts until something fails, or ctx ends, which it does before the
-// listening socket is closed.
-func (h *Host) acceptAll(ctx context.Context, s *socket, spec ListenSpec, serve func(context.Context, *Stream) error) error {
-	for {
-		conn, peer, err := s.accept(ctx)
-		if err == nil && (serve != nil || spec.Ending.waits()) {
-			// Here, because it takes more stack than a new goroutine has.
-			if _, err = conn.watch(); err != nil {
-				err = errors.Join(err, conn.close())
-			}
-		}
-		if err != nil {
-			return err
-		}
-		switch {
-		case ctx.Err() != nil:
-			// Like the connections that the kernel still has in its queue.
-			return conn.close()
-		case serve != nil:
-			h.spawn(func() {
-				if err := h.give(ctx, conn, peer, serve); err != nil && ctx.Err() == nil {
-					h.report(fmt.Errorf("serve %v: %w", peer, err))
-				}
-			})
-		case spec.Ending != KeepOpen:
-			h.spawn(func() {
-				// A connection whose peer does something else (sends a RST, never closes)
-				// is reset when the listener is closed.
-				if conn.end(ctx, spec.Ending) != nil {
-					_ = conn.close()
-				}
-			})
-		default:
-			handle, err := h.keep(conn)
-			if err != nil {
-				return conn.close() // the host is being closed
-			}
-			s.listener.arrive(peer, handle)
-		}
+	if got.Outcome == PortInUse {
+		got.Holders, err = h.holders(spec.At, spec.V6Only)
 	}
-}
-
-// give hands a connection to its server.
-func (h *Host) give(ctx context.Context, conn *socket, peer netip.AddrPort, serve func(context.Context, *Stream) error) error {
-	st, err := h.stream(ctx, conn, peer)
-	if err != nil {
-		return errors.Join(err, conn.close())
-	}
-	return serve(ctx, st)
+	return got, err
 }
 
 // Listens returns nil when the handle names a listening socket. The error wraps
@@ -190,110 +211,4 @@ func (h *Host) Listens(listening Handle) error {
 		return fmt.Errorf("socket %d does not listen", listening.Number)
 	}
 	return err
-}
-
-// accept waits for a connection, which the caller then owns.
-func (s *socket) accept(ctx context.Context) (conn *socket, peer netip.AddrPort, err error) {
-	var failure error
-	err = s.await(ctx, false, func(listening int) (done bool) {
-		for {
-			fd, sa, err := unix.Accept4(listening, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-			switch err {
-			case nil:
-				conn, peer = &socket{fd: fd}, fromSockaddr(sa)
-				return true
-			case unix.EAGAIN:
-				return false
-			case unix.ECONNABORTED, unix.EINTR: // gone before accept(2): take the next one
-			default:
-				failure = fmt.Errorf("accept: %w", err)
-				return true
-			}
-		}
-	})
-	if err = errors.Join(err, failure); err != nil && conn != nil {
-		err = errors.Join(err, conn.close())
-	}
-	return conn, peer, err
-}
-
-func (l *listener) arrive(peer netip.AddrPort, conn Handle) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.accepted[peer] = conn
-	close(l.arrived)
-	l.arrived = make(chan struct{})
-}
-
-// end tells all calls that wait for a connection that none will come.
-func (l *listener) end(why error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.over = why
-	close(l.arrived)
-}
-
-// Accept waits until the listener has accepted the connection that comes from peer, and
-// returns it; peer is the address that the listener sees, after any NAT. The listener must
-// keep its connections open. Each connection is returned once. When ctx or the listener
-// ends, the error names the connections that came from other peers and have not been
-// returned yet.
-func (h *Host) Accept(ctx context.Context, listening Handle, peer netip.AddrPort) (conn Handle, err error) {
-	err = h.call(ctx, func(ctx context.Context) error {
-		s, err := h.socket(listening)
-		if err != nil {
-			return err
-		}
-		if s.listener == nil {
-			return fmt.Errorf("socket %d does not listen", listening.Number)
-		}
-		conn, err = s.listener.await(ctx, peer)
-		return err
-	})
-	if err != nil {
-		return Handle{}, fmt.Errorf("accept from %v: %w", peer, err)
-	}
-	return conn, nil
-}
-
-func (l *listener) await(ctx context.Context, peer netip.AddrPort) (Handle, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for {
-		conn, found := l.accepted[peer]
-		if found {
-			delete(l.accepted, peer)
-			return conn, nil
-		}
-		if l.over != nil {
-			return Handle{}, l.others(l.over)
-		}
-		arrived := l.arrived
-		l.mu.Unlock()
-		select {
-		case <-arrived:
-		case <-ctx.Done():
-		}
-		l.mu.Lock()
-		if ctx.Err() != nil && l.accepted[peer].IsZero() {
-			return Handle{}, l.others(ctx.Err())
-		}
-	}
-}
-
-// others adds to an error the peers whose connections came instead.
-func (l *listener) others(err error) error {
-	const enough = 4
-	var names []string
-	for peer := range l.accepted {
-		names = append(names, peer.String())
-	}
-	slices.Sort(names)
-	switch {
-	case len(names) == 0:
-		return err
-	case len(names) > enough:
-		names = append(names[:enough], fmt.Sprintf("%d more", len(names)-enough))
-	}
-	return fmt.Errorf("%w; connections have come from %s", err, strings.Join(names, ", "))
 }

@@ -22,7 +22,8 @@ import (
 const streamBuffer = 8 << 10
 
 // Stream is a connection that one caller has for itself, for many reads and writes: unlike
-// with [Host.Receive], no extra work is done for each wait. [Host.Serve] and a [Dialer]
+// with [Host.Receive], no extra work is done for each wait. One goroutine may write while
+// another reads. [Host.Serve] and a [Dialer]
 // return streams, for protocols on top of TCP. In the end exactly one of Finish and Reset
 // must be called.
 type Stream struct {
@@ -34,10 +35,11 @@ type Stream struct {
 	buffer *[streamBuffer]byte
 	undo   func()
 
-	fill, drain func(fd uintptr) (done bool) // the steps of Read and Write, made once
-	got         int
-	left        []byte
-	err         error
+	fill, drain       func(fd uintptr) (done bool) // the steps of Read and Write, made once
+	room              int                          // the most that Read returns
+	got               int
+	left              []byte
+	readErr, writeErr error
 }
 
 // stream makes a socket a Stream, whose waits end with ctx.
@@ -87,10 +89,15 @@ func (st *Stream) Within(ctx context.Context, budget time.Duration) error {
 // Read waits for bytes, which are valid until the next call. Its error is io.EOF for the
 // peer's FIN, the kernel's errno, os.ErrDeadlineExceeded when the limit of Within ended
 // first, or the error of ctx.
-func (st *Stream) Read(ctx context.Context) ([]byte, error) {
-	st.got = 0
-	err := st.wait(ctx, st.raw.Read, st.fill)
-	return st.buffer[:st.got], err
+func (st *Stream) Read(ctx context.Context) ([]byte, error) { return st.ReadAtMost(ctx, streamBuffer) }
+
+// ReadAtMost is Read of at most n bytes; the rest stays in the kernel. n is at least 1.
+func (st *Stream) ReadAtMost(ctx context.Context, n int) ([]byte, error) {
+	st.got, st.readErr, st.room = 0, nil, min(n, streamBuffer)
+	if err := st.raw.Read(st.fill); err != nil {
+		return nil, st.explain(ctx, err)
+	}
+	return st.buffer[:st.got], st.readErr
 }
 
 // Write waits until the kernel has taken all of p. Its errors are those of Read.
@@ -98,20 +105,27 @@ func (st *Stream) Write(ctx context.Context, p []byte) error {
 	if st.left = p; len(p) == 0 {
 		return nil
 	}
-	return st.wait(ctx, st.raw.Write, st.drain)
-}
-
-func (st *Stream) wait(ctx context.Context, wait func(func(uintptr) bool) error, step func(uintptr) bool) error {
-	st.err = nil
-	if err := wait(step); err != nil {
+	st.writeErr = nil
+	if err := st.raw.Write(st.drain); err != nil {
 		return st.explain(ctx, err)
 	}
-	return st.err
+	return st.writeErr
+}
+
+// Unwritten is how many bytes of the last Write the kernel did not take.
+func (st *Stream) Unwritten() int { return len(st.left) }
+
+// StopWriting makes a Write that waits return os.ErrDeadlineExceeded, until the next Within.
+func (st *Stream) StopWriting(ctx context.Context) error {
+	if err := st.file.SetWriteDeadline(time.Unix(1, 0)); err != nil {
+		return fmt.Errorf("stop writing: %w", st.explain(ctx, err))
+	}
+	return nil
 }
 
 func (st *Stream) readNow(uintptr) (done bool) {
 	for {
-		n, err := st.readOnce(st.buffer[:])
+		n, err := st.readOnce(st.buffer[:st.room])
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return false
@@ -120,7 +134,7 @@ func (st *Stream) readNow(uintptr) (done bool) {
 		case err == nil && n == 0:
 			err = io.EOF
 		}
-		st.got, st.err = max(n, 0), err
+		st.got, st.readErr = max(n, 0), err
 		return true
 	}
 }
@@ -133,7 +147,7 @@ func (st *Stream) writeNow(uintptr) (done bool) {
 			return false
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
-			st.err = err
+			st.writeErr = err
 			return true
 		default:
 			st.left = st.left[n:]
@@ -271,7 +285,7 @@ func (h *Host) timeWait(local, remote netip.AddrPort) (bool, error) {
 		return false, err
 	}
 	state, found, err := lookup.Find(local, remote)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) {
+	if sockdiag.Missing(err) {
 		return false, nil
 	}
 	return found && state == unix.BPF_TCP_TIME_WAIT, err
@@ -297,11 +311,8 @@ func (h *Host) openLookup() (*sockdiag.Lookup, error) {
 }
 
 // readOnce is read(2), except that it reports the error that ended the connection each
-// time; the kernel reports it only once.
+// time; the kernel reports it only once. What came before that error is read first.
 func (s *socket) readOnce(p []byte) (n int, err error) {
-	if errno := syscall.Errno(s.broken.Load()); errno != 0 {
-		return 0, errno
-	}
 	// The same as control, but inlined. This is the deepest point of a new goroutine's
 	// stack; with one more call the stack would grow, which costs some system calls.
 	s.mu.RLock()
@@ -311,6 +322,9 @@ func (s *socket) readOnce(p []byte) (n int, err error) {
 	}
 	n, err = unix.Read(s.fd, p)
 	s.noteBroken(err)
+	if errno := syscall.Errno(s.broken.Load()); n == 0 && err == nil && errno != 0 {
+		return 0, errno
+	}
 	return n, err
 }
 

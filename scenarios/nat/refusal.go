@@ -184,7 +184,7 @@ func driveRefusal(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 	case situation.ByEndpoint:
 		plan.Attempt.To = netip.AddrPortFrom(balancer.Identity().Addr, 80)
 	case situation.ByQueue:
-		listener, err := balancer.Listen(ctx, tcp.ListenSpec{NeverAccepts: true, Backlog: refusalQueue - 1})
+		listener, err := balancer.Listen(ctx, tcp.ListenSpec{NeverAccepts: true, Backlog: new(refusalQueue - 1)})
 		if err != nil {
 			return seen, err
 		}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"twlab/harness/http"
@@ -19,30 +20,36 @@ import (
 
 // The methods of an agent: SetUp first, then those of node.Node, and CloseAll last.
 const (
-	SetUp       line.Method[Setup, line.None]                = "set up"
-	CloseAll    line.Method[line.None, line.None]            = "close all sockets"
-	Release     line.Method[line.None, kernel.Release]       = "release"
-	Sysctl      line.Method[string, string]                  = "read sysctl"
-	SetSysctl   line.Method[SysctlValue, line.None]          = "set sysctl"
-	Counters    line.Method[line.None, kernel.Counters]      = "counters"
-	Occupancy   line.Method[line.None, observe.Occupancy]    = "occupancy"
-	Sockets     line.Method[line.None, observe.Sockets]      = "sockets"
-	Flows       line.Method[line.None, []observe.Flow]       = "flows"
-	Rules       line.Method[line.None, []observe.RuleHits]   = "rules"
-	DeleteFlows line.Method[observe.FlowMatch, int]          = "delete flows"
-	HasSymbol   line.Method[string, kernel.Fact]             = "has symbol"
-	Listen      line.Method[tcp.ListenSpec, node.Listening]  = "listen"
-	Serve       line.Method[http.ListenSpec, node.Listening] = "serve"
-	Attempt     line.Method[[]tcp.Attempt, []tcp.Result]     = "attempt"
-	Exchange    line.Method[Exchanges, []http.Exchanged]     = "exchange"
-	Served      line.Method[tcp.Handle, http.Served]         = "served"
-	Accept      line.Method[Acceptance, tcp.Handle]          = "accept"
-	End         line.Method[Termination, line.None]          = "end"
-	Send        line.Method[Transmission, int]               = "send"
-	Receive     line.Method[tcp.Handle, tcp.Received]        = "receive"
-	Clock       line.Method[tcp.Handle, tcp.ClockReading]    = "read clock"
-	Advance     line.Method[Advancement, line.None]          = "advance clock"
-	RTO         line.Method[tcp.Handle, time.Duration]       = "read retransmission timeout"
+	SetUp       line.Method[Setup, line.None]                  = "set up"
+	CloseAll    line.Method[line.None, line.None]              = "close all sockets"
+	Release     line.Method[line.None, kernel.Release]         = "release"
+	Sysctl      line.Method[string, string]                    = "read sysctl"
+	SetSysctl   line.Method[SysctlValue, line.None]            = "set sysctl"
+	Counters    line.Method[line.None, kernel.Counters]        = "counters"
+	Occupancy   line.Method[line.None, observe.Occupancy]      = "occupancy"
+	Sockets     line.Method[line.None, observe.Sockets]        = "sockets"
+	Flows       line.Method[line.None, []observe.Flow]         = "flows"
+	Rules       line.Method[line.None, []observe.RuleHits]     = "rules"
+	DeleteFlows line.Method[observe.FlowMatch, int]            = "delete flows"
+	HasSymbol   line.Method[string, kernel.Fact]               = "has symbol"
+	Listen      line.Method[tcp.ListenSpec, node.Listening]    = "listen"
+	Serve       line.Method[http.ListenSpec, node.Listening]   = "serve"
+	TryListen   line.Method[tcp.ListenSpec, tcp.ListenResult]  = "try to listen"
+	TryServe    line.Method[http.ListenSpec, tcp.ListenResult] = "try to serve"
+	Attempt     line.Method[[]tcp.Attempt, []tcp.Result]       = "attempt"
+	Exchange    line.Method[Exchanges, []http.Exchanged]       = "exchange"
+	Served      line.Method[tcp.Handle, http.Served]           = "served"
+	Accept      line.Method[Acceptance, tcp.Handle]            = "accept"
+	End         line.Method[Termination, line.None]            = "end"
+	Send        line.Method[Transmission, int]                 = "send"
+	Receive     line.Method[tcp.Handle, tcp.Received]          = "receive"
+	TrySend     line.Method[Transmission, tcp.Sent]            = "try to send"
+	ReceiveUpTo line.Method[Reception, tcp.Received]           = "receive up to a limit"
+	HalfClose   line.Method[tcp.Handle, syscall.Errno]         = "half-close"
+	SocketError line.Method[tcp.Handle, syscall.Errno]         = "read the pending error"
+	Clock       line.Method[tcp.Handle, tcp.ClockReading]      = "read clock"
+	Advance     line.Method[Advancement, line.None]            = "advance clock"
+	RTO         line.Method[tcp.Handle, time.Duration]         = "read retransmission timeout"
 )
 
 // Setup describes the node that a guest becomes after its boot.
@@ -91,6 +98,11 @@ type (
 		Conn  tcp.Handle
 		Bytes int
 	}
+	// Reception has the arguments of ReceiveUpTo.
+	Reception struct {
+		Conn  tcp.Handle
+		Limit tcp.Limit
+	}
 	// Advancement has the arguments of AdvanceClock.
 	Advancement struct {
 		Conn  tcp.Handle
@@ -121,6 +133,7 @@ func NewServer(a *Agent) *line.Server {
 	}))
 	serveEvidence(s, a)
 	serveSockets(s, a)
+	serveData(s, a)
 	return s
 }
 
@@ -152,6 +165,12 @@ func serveSockets(s *line.Server, a *Agent) {
 	Serve.Serve(s, ask(a, func(ctx context.Context, n *node.Local, spec http.ListenSpec) (node.Listening, error) {
 		return n.Serve(ctx, spec)
 	}))
+	TryListen.Serve(s, ask(a, func(ctx context.Context, n *node.Local, spec tcp.ListenSpec) (tcp.ListenResult, error) {
+		return n.TryListen(ctx, spec)
+	}))
+	TryServe.Serve(s, ask(a, func(ctx context.Context, n *node.Local, spec http.ListenSpec) (tcp.ListenResult, error) {
+		return n.TryServe(ctx, spec)
+	}))
 	Attempt.Serve(s, ask(a, func(ctx context.Context, n *node.Local, attempts []tcp.Attempt) ([]tcp.Result, error) {
 		return n.Attempt(ctx, attempts)
 	}))
@@ -167,12 +186,6 @@ func serveSockets(s *line.Server, a *Agent) {
 	End.Serve(s, tell(a, func(ctx context.Context, n *node.Local, in Termination) error {
 		return n.End(ctx, in.Conn, in.How)
 	}))
-	Send.Serve(s, ask(a, func(ctx context.Context, n *node.Local, in Transmission) (int, error) {
-		return n.Send(ctx, in.Conn, in.Bytes)
-	}))
-	Receive.Serve(s, ask(a, func(ctx context.Context, n *node.Local, conn tcp.Handle) (tcp.Received, error) {
-		return n.Receive(ctx, conn)
-	}))
 	Clock.Serve(s, ask(a, func(ctx context.Context, n *node.Local, conn tcp.Handle) (tcp.ClockReading, error) {
 		return n.Clock(ctx, conn)
 	}))
@@ -181,6 +194,27 @@ func serveSockets(s *line.Server, a *Agent) {
 	}))
 	RTO.Serve(s, ask(a, func(ctx context.Context, n *node.Local, conn tcp.Handle) (time.Duration, error) {
 		return n.RTO(ctx, conn)
+	}))
+}
+
+func serveData(s *line.Server, a *Agent) {
+	Send.Serve(s, ask(a, func(ctx context.Context, n *node.Local, in Transmission) (int, error) {
+		return n.Send(ctx, in.Conn, in.Bytes)
+	}))
+	Receive.Serve(s, ask(a, func(ctx context.Context, n *node.Local, conn tcp.Handle) (tcp.Received, error) {
+		return n.Receive(ctx, conn)
+	}))
+	TrySend.Serve(s, ask(a, func(ctx context.Context, n *node.Local, in Transmission) (tcp.Sent, error) {
+		return n.TrySend(ctx, in.Conn, in.Bytes)
+	}))
+	ReceiveUpTo.Serve(s, ask(a, func(ctx context.Context, n *node.Local, in Reception) (tcp.Received, error) {
+		return n.ReceiveUpTo(ctx, in.Conn, in.Limit)
+	}))
+	HalfClose.Serve(s, ask(a, func(ctx context.Context, n *node.Local, conn tcp.Handle) (syscall.Errno, error) {
+		return n.HalfClose(ctx, conn)
+	}))
+	SocketError.Serve(s, ask(a, func(ctx context.Context, n *node.Local, conn tcp.Handle) (syscall.Errno, error) {
+		return n.SocketError(ctx, conn)
 	}))
 }
 

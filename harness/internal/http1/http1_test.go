@@ -107,6 +107,7 @@ func TestRequest(t *testing.T) {
 	}{
 		{string(http1.AppendGet(nil, "h", "/p", "")), false, false, false},
 		{string(http1.AppendGet(nil, "h", "/p", "close")), true, false, false},
+		{string(http1.AppendPost(nil, "h", "/p", "close", 3)) + "abc", true, false, false},
 		{"HEAD / HTTP/1.1\r\nHost: h\r\n\r\n", false, true, false},
 		{"OPTIONS * HTTP/1.0\r\n\r\n", true, false, true},
 		{"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", false, false, false},

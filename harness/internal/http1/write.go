@@ -4,12 +4,21 @@ import "strconv"
 
 // AppendGet appends a GET request. An empty connection omits the Connection field.
 func AppendGet(to []byte, host, path, connection string) []byte {
-	to = append(to, "GET "...)
-	to = append(to, path...)
-	to = append(to, " HTTP/1.1\r\nHost: "...)
-	to = append(to, host...)
-	to = append(to, "\r\n"...)
+	return endHead(appendLines(to, "GET ", host, path), connection)
+}
+
+// AppendPost appends the head of a POST request with a body of this many bytes, as AppendGet
+// does.
+func AppendPost(to []byte, host, path, connection string, bytes int) []byte {
+	to = append(appendLines(to, "POST ", host, path), "Content-Length: "...)
+	to = append(strconv.AppendInt(to, int64(bytes), 10), "\r\n"...)
 	return endHead(to, connection)
+}
+
+func appendLines(to []byte, method, host, path string) []byte {
+	to = append(append(to, method...), path...)
+	to = append(to, " HTTP/1.1\r\nHost: "...)
+	return append(append(to, host...), "\r\n"...)
 }
 
 // Framing says how the end of a response is marked.

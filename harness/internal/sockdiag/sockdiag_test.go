@@ -86,7 +86,7 @@ func TestLookup(t *testing.T) {
 		t.Errorf("found %v: %v, %v, want nothing", found, got, err)
 	}
 	if _, _, err := lookup.Find(netip.MustParseAddrPort("[::1]:1"), want.Remote); err == nil {
-		t.Error("looks for IPv6")
+		t.Error("looks for two versions at once")
 	}
 	// A question whose answer nobody read, as after an error, is not the next one's.
 	var unread [unix.SizeofNlMsghdr + diagRequestSize]byte
