@@ -73,6 +73,18 @@ func (f firewall) apply(rules []Rule) (appended int, err error) {
 	return appended, nil
 }
 
+// insert makes a rule the first of its chain, in the calling thread's namespace.
+func (f firewall) insert(r Rule) error {
+	words, err := r.Words()
+	if err == nil {
+		err = f.iptables.Insert(r.Table, r.Chain, 1, words...)
+	}
+	if err != nil {
+		return fmt.Errorf("iptables -t %s -I %s %s: %w%s", r.Table, r.Chain, r.Spec, err, hint(err))
+	}
+	return nil
+}
+
 // undo takes rules away again, which are the last of their chains.
 func (f firewall) undo(rules []Rule) error {
 	for _, r := range slices.Backward(rules) {
