@@ -33,7 +33,9 @@ type Config struct {
 
 // wanted lists the modules that a guest uses; each is loaded if it exists. Without tcp_diag
 // a kernel lists its sockets in /proc/net/tcp.
-func wanted() []string { return []string{"virtio_pci", "virtio_net", "e1000", "tcp_diag"} }
+func wanted() []string {
+	return []string{"virtio_pci", "virtio_net", "e1000", "tcp_diag", "sch_netem"}
+}
 
 // models lists the network cards to try: virtio-net, because a packet passes it as it
 // passes veth, and e1000, whose driver is in many kernels that lack the other. For an image

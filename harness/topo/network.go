@@ -59,6 +59,10 @@ type Link struct {
 	Outer, Inner string
 	// OuterAddr and InnerAddr are the addresses of the ends. A link without either gets both.
 	OuterAddr, InnerAddr netip.Addr
+	// MTU is the largest packet, in bytes without the Ethernet header; 0 is 1500.
+	MTU int
+	// OuterSends and InnerSends are what becomes of packets that an end sends.
+	OuterSends, InnerSends Impairment
 }
 
 // Route sends packets for some addresses to a neighbour.

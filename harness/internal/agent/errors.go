@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"twlab/harness/internal/line"
+	"twlab/harness/internal/shape"
 	"twlab/harness/kernel"
 	"twlab/harness/tcp"
 )
@@ -16,6 +17,7 @@ func Errors() line.Errors {
 	known := line.Errors{
 		Sentinels: map[string]error{
 			"agent.ErrNoCard":  ErrNoCard,
+			"shape.ErrNoNetem": shape.ErrNoNetem,
 			"tcp.ErrNoHandle":  tcp.ErrNoHandle,
 			"tcp.ErrForeign":   tcp.ErrForeign,
 			"tcp.ErrPeerReset": tcp.ErrPeerReset,

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"twlab/harness/observe"
 )
@@ -112,6 +113,16 @@ func awaitCarrier(ctx context.Context, name string) error {
 		}
 		return link.Attrs().RawFlags&runningFlag != 0, nil
 	})
+}
+
+// onLink gives change a handle on the links of the guest.
+func onLink(change func(*netlink.Handle) error) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open rtnetlink: %w", err)
+	}
+	defer h.Close()
+	return change(h)
 }
 
 // runningFlag is IFF_RUNNING of include/uapi/linux/if.h.
