@@ -38,7 +38,7 @@ type Config struct {
 // wanted lists the modules that the guest uses; each is loaded if it exists. Without
 // tcp_diag a kernel lists its sockets in /proc/net/tcp.
 func (c *Config) wanted() []string {
-	modules := []string{"virtio_pci", "virtio_net", "e1000", "tcp_diag"}
+	modules := []string{"virtio_pci", "virtio_net", "e1000", "tcp_diag", "sch_netem"}
 	if c.hasIPv6() {
 		modules = append([]string{"ipv6"}, modules...)
 	}

@@ -15,6 +15,7 @@ import (
 	"twlab/harness/internal/line"
 	"twlab/harness/internal/vm"
 	"twlab/harness/kernel"
+	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -37,7 +38,10 @@ type Machine struct {
 	closed  error
 }
 
-var _ node.Node = (*Machine)(nil)
+var (
+	_ node.Node  = (*Machine)(nil)
+	_ lab.Shaper = (*Machine)(nil)
+)
 
 // Identity says who the node is.
 func (m *Machine) Identity() topo.Identity { return m.id }
@@ -89,6 +93,17 @@ func (m *Machine) Sysctl(ctx context.Context, name string) (string, error) {
 // SetSysctl sets a sysctl of the guest.
 func (m *Machine) SetSysctl(ctx context.Context, name, value string) error {
 	return tell(ctx, m, agent.SetSysctl, agent.SysctlValue{Name: name, Value: value})
+}
+
+// SetMTU sets the MTU of a network card of the guest, in bytes.
+func (m *Machine) SetMTU(ctx context.Context, link string, mtu int) error {
+	return tell(ctx, m, agent.SetMTU, agent.LinkMTU{Link: link, MTU: mtu})
+}
+
+// Impair sets what becomes of packets that leave the guest over a network card. The error wraps
+// lab.ErrNoNetem when the guest's kernel lacks it.
+func (m *Machine) Impair(ctx context.Context, link string, i topo.Impairment) error {
+	return tell(ctx, m, agent.Impair, agent.Impairing{Link: link, Impairment: i})
 }
 
 // Counters reads the counters of the guest.

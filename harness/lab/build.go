@@ -101,6 +101,9 @@ func (b *builder) build(ctx context.Context) (err error) {
 	for _, m := range b.lab.machines {
 		m.closeLinks()
 	}
+	if err := b.shape(ctx); err != nil {
+		return err
+	}
 	// Last, so that its sockets begin with the sysctls of the network.
 	return b.balance(ctx)
 }

@@ -100,6 +100,19 @@ func (f firewall) apply(rules []Rule) (appended []Rule, err error) {
 	return appended, nil
 }
 
+// insert makes a rule of one version the first of its chain, in the calling thread's
+// namespace.
+func (f firewall) insert(r Rule) error {
+	words, err := r.Words()
+	if err == nil {
+		err = f.programs[r.IP].Insert(r.Table, r.Chain, 1, words...)
+	}
+	if err != nil {
+		return fmt.Errorf("%s -t %s -I %s %s: %w%s", programs[r.IP], r.Table, r.Chain, r.Spec, err, f.hint(err))
+	}
+	return nil
+}
+
 // undo takes rules away again that apply has appended, and that are the last of their
 // chains.
 func (f firewall) undo(appended []Rule) error {

@@ -29,6 +29,7 @@ type Lab struct {
 	mu       sync.Mutex
 	taps     map[string]link // by the outer node of the link
 	added    []Rule          // by AddRules
+	drops    int             // how many Drop has made
 	attached []io.Closer     // by CloseWith
 }
 
@@ -142,12 +143,13 @@ func (l *Lab) CloseWith(attached io.Closer) {
 // detach closes what is attached.
 func (l *Lab) detach() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	attached := l.attached
+	l.attached = nil
+	l.mu.Unlock() // what is closed may need the lab
 	var errs []error
-	for _, a := range l.attached {
+	for _, a := range attached {
 		errs = append(errs, a.Close())
 	}
-	l.attached = nil
 	return errors.Join(errs...)
 }
 

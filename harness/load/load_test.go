@@ -109,7 +109,7 @@ func TestRateIsKeptWhateverTheAnswers(t *testing.T) {
 
 func TestProgressIsTold(t *testing.T) {
 	p := behindGateway(t, 2, tcp.CloseFirst)
-	silent, err := p.Watched[1].Listen(t.Context(), tcp.ListenSpec{Backlog: 1, NeverAccepts: true})
+	silent, err := p.Watched[1].Listen(t.Context(), tcp.ListenSpec{Backlog: new(1), NeverAccepts: true})
 	if err != nil {
 		t.Fatal(err)
 	}

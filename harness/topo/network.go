@@ -66,6 +66,10 @@ type Link struct {
 	// OuterAddr6 and InnerAddr6 are the IPv6 addresses in a dual-stack network. A link
 	// without either gets both.
 	OuterAddr6, InnerAddr6 netip.Addr
+	// MTU is the largest packet, in bytes without the Ethernet header; 0 is 1500.
+	MTU int
+	// OuterSends and InnerSends are what becomes of packets that an end sends.
+	OuterSends, InnerSends Impairment
 }
 
 // Route sends packets for some addresses to a neighbour.

@@ -70,6 +70,7 @@ func (p Plan) validateLinks() (errs []error) {
 			errs = append(errs, fmt.Errorf("two links between %q and %q", l.Outer, l.Inner))
 		}
 		linked[pair] = true
+		errs = append(errs, l.validateShape()...)
 	}
 	for _, d := range p.Nodes {
 		names := map[string]bool{}

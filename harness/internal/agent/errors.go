@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"twlab/harness/internal/line"
+	"twlab/harness/internal/shape"
 	"twlab/harness/internal/wire"
 	"twlab/harness/kernel"
 	"twlab/harness/tcp"
@@ -17,6 +18,7 @@ func Errors() line.Errors {
 	known := line.Errors{
 		Sentinels: map[string]error{
 			"agent.ErrNoCard":  ErrNoCard,
+			"shape.ErrNoNetem": shape.ErrNoNetem,
 			"wire.ErrNoIPv6":   wire.ErrNoIPv6,
 			"tcp.ErrNoHandle":  tcp.ErrNoHandle,
 			"tcp.ErrForeign":   tcp.ErrForeign,

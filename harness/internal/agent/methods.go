@@ -9,8 +9,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"twlab/harness/http"
 	"twlab/harness/internal/line"
+	"twlab/harness/internal/shape"
 	"twlab/harness/kernel"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -48,6 +51,8 @@ const (
 	HalfClose   line.Method[tcp.Handle, syscall.Errno]         = "half-close"
 	SocketError line.Method[tcp.Handle, syscall.Errno]         = "read the pending error"
 	Clock       line.Method[tcp.Handle, tcp.ClockReading]      = "read clock"
+	SetMTU      line.Method[LinkMTU, line.None]                = "set MTU"
+	Impair      line.Method[Impairing, line.None]              = "impair"
 	Advance     line.Method[Advancement, line.None]            = "advance clock"
 	RTO         line.Method[tcp.Handle, time.Duration]         = "read retransmission timeout"
 )
@@ -78,6 +83,16 @@ var ErrNoCard = errors.New("no network card with this address")
 type (
 	// SysctlValue is a sysctl and the value to set.
 	SysctlValue struct{ Name, Value string }
+	// LinkMTU is a link of the guest and its MTU.
+	LinkMTU struct {
+		Link string
+		MTU  int
+	}
+	// Impairing is a link of the guest and what becomes of packets that leave over it.
+	Impairing struct {
+		Link       string
+		Impairment topo.Impairment
+	}
 	// Exchanges are the arguments of Exchange.
 	Exchanges struct {
 		All    []http.Exchange
@@ -127,6 +142,12 @@ func NewServer(a *Agent) *line.Server {
 	}))
 	SetSysctl.Serve(s, tell(a, func(ctx context.Context, n *node.Local, in SysctlValue) error {
 		return n.SetSysctl(ctx, in.Name, in.Value)
+	}))
+	SetMTU.Serve(s, tell(a, func(_ context.Context, _ *node.Local, in LinkMTU) error {
+		return onLink(func(h *netlink.Handle) error { return shape.MTU(h, in.Link, in.MTU) })
+	}))
+	Impair.Serve(s, tell(a, func(_ context.Context, _ *node.Local, in Impairing) error {
+		return onLink(func(h *netlink.Handle) error { return shape.Egress(h, in.Link, in.Impairment) })
 	}))
 	HasSymbol.Serve(s, ask(a, func(ctx context.Context, n *node.Local, name string) (kernel.Fact, error) {
 		return n.HasSymbol(ctx, name)

@@ -210,5 +210,15 @@ func awaitCarrier(ctx context.Context, name string) error {
 	})
 }
 
+// onLink gives change a handle on the links of the guest.
+func onLink(change func(*netlink.Handle) error) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open rtnetlink: %w", err)
+	}
+	defer h.Close()
+	return change(h)
+}
+
 // runningFlag is IFF_RUNNING of include/uapi/linux/if.h.
 const runningFlag = 1 << 6
