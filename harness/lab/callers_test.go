@@ -6,6 +6,7 @@ import (
 	"errors"
 	"reflect"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -46,6 +47,29 @@ func netfilter(calls twoCalls) twoCalls {
 		}
 	}
 	return calls
+}
+
+// bothAre wants the same answer of both calls.
+func bothAre[T comparable](want T) func(t *testing.T, first, second answer) {
+	return func(t *testing.T, first, second answer) {
+		t.Helper()
+		for _, a := range []answer{first, second} {
+			if got, is := a.value.Interface().(T); a.err != nil || !is || got != want {
+				t.Errorf("%+v, %v, want %+v", a.value, a.err, want)
+			}
+		}
+	}
+}
+
+// bothInUse wants that both calls find the port in use, and say by which socket.
+func bothInUse(t *testing.T, first, second answer) {
+	t.Helper()
+	for _, a := range []answer{first, second} {
+		got, is := a.value.Interface().(tcp.ListenResult)
+		if a.err != nil || !is || got.Outcome != tcp.PortInUse || len(got.Holders) == 0 {
+			t.Errorf("%v, %v, want the port in use", a.value, a.err)
+		}
+	}
 }
 
 func value[T any](v T) reflect.Value { return reflect.ValueOf(v) }
@@ -172,6 +196,51 @@ var inTwos = map[string]func(t *testing.T, client, balancer node.Node) twoCalls{
 				}
 			}
 		}
+		return calls
+	},
+	"TrySend": func(t *testing.T, client, balancer node.Node) twoCalls {
+		t.Helper()
+		conn, _ := connection(t, client, balancer)
+		calls := same(client, value(conn), value(1000))
+		calls.check = bothAre(tcp.Sent{Bytes: 1000})
+		return calls
+	},
+	"HalfClose": func(t *testing.T, client, balancer node.Node) twoCalls {
+		t.Helper()
+		conn, _ := connection(t, client, balancer)
+		calls := same(client, value(conn))
+		calls.check = bothAre(syscall.Errno(0))
+		return calls
+	},
+	"SocketError": func(t *testing.T, client, balancer node.Node) twoCalls {
+		t.Helper()
+		conn, _ := connection(t, client, balancer)
+		calls := same(client, value(conn))
+		calls.check = bothAre(syscall.Errno(0))
+		return calls
+	},
+	"ReceiveUpTo": func(t *testing.T, client, balancer node.Node) twoCalls {
+		t.Helper()
+		conn, peer := connection(t, client, balancer)
+		if n, err := balancer.Send(t.Context(), peer, 10); err != nil || n != 10 {
+			t.Fatal(n, err)
+		}
+		calls := same(client, value(conn), value(tcp.Limit{Bytes: 5}))
+		calls.check = bothAre(tcp.Received{Bytes: 5, Open: true})
+		return calls
+	},
+	"TryListen": func(t *testing.T, _, balancer node.Node) twoCalls {
+		t.Helper()
+		at := listenOn(t, balancer, tcp.ListenSpec{}).Addr
+		calls := same(balancer, value(tcp.ListenSpec{At: at}))
+		calls.check = bothInUse
+		return calls
+	},
+	"TryServe": func(t *testing.T, _, balancer node.Node) twoCalls {
+		t.Helper()
+		at := listenOn(t, balancer, tcp.ListenSpec{}).Addr
+		calls := same(balancer, value(http.ListenSpec{ListenSpec: tcp.ListenSpec{At: at}}))
+		calls.check = bothInUse
 		return calls
 	},
 	"Receive": func(t *testing.T, client, balancer node.Node) twoCalls {

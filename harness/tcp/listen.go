@@ -126,10 +126,14 @@ func (h *Host) TryServe(
 		if err != nil {
 			return err
 		}
-		if got, err = h.listen(ctx, s, &spec, serve); err != nil || got.Outcome != Listening {
-			return errors.Join(err, s.close())
+		if got, err = h.listen(ctx, s, &spec, serve); err == nil && got.Outcome == Listening {
+			return nil
 		}
-		return nil
+		err = errors.Join(err, s.close()) // before the look: it may be bound itself
+		if err == nil && got.Outcome == PortInUse {
+			got.Holders, err = h.holders(spec.At, spec.V6Only)
+		}
+		return err
 	})
 	if err != nil {
 		return ListenResult{}, fmt.Errorf("listen on %v: %w", spec.At, err)
@@ -145,7 +149,7 @@ func (h *Host) listen(
 		return got, err
 	}
 	if err := unix.Bind(s.fd, spec.kind().sockaddr(spec.At)); err != nil {
-		return h.refused(StepBind, err, spec)
+		return refused(StepBind, err)
 	}
 	if err := pause(ctx, spec.ListenAfter); err != nil {
 		return got, err
@@ -155,7 +159,7 @@ func (h *Host) listen(
 		backlog = *spec.Backlog
 	}
 	if err := unix.Listen(s.fd, backlog); err != nil {
-		return h.refused(StepListen, err, spec)
+		return refused(StepListen, err)
 	}
 	got = ListenResult{Outcome: Listening, Step: StepListen}
 	if got.Addr, err = s.local(); err != nil {
@@ -192,14 +196,9 @@ func (spec *ListenSpec) prepare(fd int, served bool) error {
 }
 
 // refused makes the result of a bind(2) or listen(2) that failed.
-func (h *Host) refused(step Step, failure error, spec *ListenSpec) (got ListenResult, err error) {
+func refused(step Step, failure error) (got ListenResult, err error) {
 	got.Step = step
-	if got.Outcome, got.Errno, err = outcomeOf(step, failure); err != nil {
-		return got, err
-	}
-	if got.Outcome == PortInUse {
-		got.Holders, err = h.holders(spec.At, spec.V6Only)
-	}
+	got.Outcome, got.Errno, err = outcomeOf(step, failure)
 	return got, err
 }
 
