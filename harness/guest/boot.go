@@ -29,12 +29,20 @@ type Config struct {
 	// its default gateway. When no card has the node's address, lo has it.
 	Cards   []lab.Card
 	Gateway netip.Addr
+	// Conntrack is how the guest tracks connections.
+	Conntrack Conntrack
 }
 
 // wanted lists the modules that a guest uses; each is loaded if it exists. Without tcp_diag
 // a kernel lists its sockets in /proc/net/tcp.
 func wanted() []string {
 	return []string{"virtio_pci", "virtio_net", "e1000", "tcp_diag", "sch_netem"}
+}
+
+// modules lists the modules of this guest, and their parameters.
+func (c *Config) modules(available vm.Modules) (names []string, parameters map[string]string, err error) {
+	own, parameters, err := c.Conntrack.modules(available)
+	return append(wanted(), own...), parameters, err
 }
 
 // models lists the network cards to try: virtio-net, because a packet passes it as it
@@ -67,7 +75,11 @@ func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := vm.Initramfs(c.Agent, available, wanted())
+	names, parameters, err := c.modules(available)
+	if err != nil {
+		return nil, err
+	}
+	files, err := vm.Initramfs(c.Agent, available, names)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +97,7 @@ func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 		for _, card := range c.Cards {
 			p.Cards = append(p.Cards, vm.Card{Hardware: card.Hardware.String(), Tap: card.Tap})
 		}
-		if m, err = c.boot(ctx, p, release); !errors.Is(err, agent.ErrNoCard) {
+		if m, err = c.boot(ctx, p, release, parameters); !errors.Is(err, agent.ErrNoCard) {
 			break
 		}
 	}
@@ -104,7 +116,7 @@ func (c *Config) check() error {
 }
 
 // boot starts the guest once.
-func (c *Config) boot(ctx context.Context, p vm.Plan, release kernel.Release) (*Machine, error) {
+func (c *Config) boot(ctx context.Context, p vm.Plan, release kernel.Release, modules map[string]string) (*Machine, error) {
 	// At the last moment, when the memory of guests started earlier is visible.
 	if err := c.EnoughMemory(1); err != nil {
 		return nil, err
@@ -135,7 +147,7 @@ func (c *Config) boot(ctx context.Context, p vm.Plan, release kernel.Release) (*
 		return nil, err
 	}
 	m.initramfs = files.Size()
-	s := agent.Setup{Node: c.Node, Gateway: c.Gateway}
+	s := agent.Setup{Node: c.Node, Gateway: c.Gateway, Modules: modules}
 	for _, card := range c.Cards {
 		s.Links = append(s.Links, agent.Link{
 			Name: card.Name, Hardware: card.Hardware.String(), Addr: card.Addr,

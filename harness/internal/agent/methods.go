@@ -58,6 +58,8 @@ type Setup struct {
 	// Links are the links of the guest. When none of them has the node's address, lo has
 	// it.
 	Links []Link
+	// Modules are the parameters of modules, by name ("nf_conntrack": "hashsize=1024").
+	Modules map[string]string
 }
 
 // Link is one network card of the guest. The far end is its only neighbour.
