@@ -33,6 +33,8 @@ type Config struct {
 	Cards  []lab.Card
 	Own    []netip.Addr
 	Routes []topo.Hop
+	// Conntrack is how the guest tracks connections.
+	Conntrack Conntrack
 }
 
 // wanted lists the modules that the guest uses; each is loaded if it exists. Without
@@ -66,6 +68,12 @@ func (c *Config) own() []netip.Addr {
 	return all
 }
 
+// modules lists the modules of this guest, and their parameters.
+func (c *Config) modules(available vm.Modules) (names []string, parameters map[string]string, err error) {
+	own, parameters, err := c.Conntrack.modules(available)
+	return append(c.wanted(), own...), parameters, err
+}
+
 // models lists the network cards to try: virtio-net, because a packet passes it as it
 // passes veth, and e1000, whose driver is in many kernels that lack the other. For an image
 // without modules, only a boot shows which driver is built in.
@@ -96,7 +104,11 @@ func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := vm.Initramfs(c.Agent, available, c.wanted())
+	names, parameters, err := c.modules(available)
+	if err != nil {
+		return nil, err
+	}
+	files, err := vm.Initramfs(c.Agent, available, names)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +126,7 @@ func Boot(ctx context.Context, c Config) (m *Machine, err error) {
 		for _, card := range c.Cards {
 			p.Cards = append(p.Cards, vm.Card{Hardware: card.Hardware.String(), Tap: card.Tap})
 		}
-		if m, err = c.boot(ctx, p, release); !errors.Is(err, agent.ErrNoCard) {
+		if m, err = c.boot(ctx, p, release, parameters); !errors.Is(err, agent.ErrNoCard) {
 			break
 		}
 	}
@@ -133,7 +145,7 @@ func (c *Config) check() error {
 }
 
 // boot starts the guest once.
-func (c *Config) boot(ctx context.Context, p vm.Plan, release kernel.Release) (*Machine, error) {
+func (c *Config) boot(ctx context.Context, p vm.Plan, release kernel.Release, modules map[string]string) (*Machine, error) {
 	// At the last moment, when the memory of guests started earlier is visible.
 	if err := c.EnoughMemory(1); err != nil {
 		return nil, err
@@ -164,7 +176,7 @@ func (c *Config) boot(ctx context.Context, p vm.Plan, release kernel.Release) (*
 		return nil, err
 	}
 	m.initramfs = files.Size()
-	s := agent.Setup{Node: c.Node, Own: c.own(), Routes: c.Routes}
+	s := agent.Setup{Node: c.Node, Own: c.own(), Routes: c.Routes, Modules: modules}
 	for _, card := range c.Cards {
 		s.Links = append(s.Links, agent.Link{
 			Name: card.Name, Hardware: card.Hardware.String(),

@@ -15,6 +15,8 @@ import (
 type Kind struct {
 	Host
 	Kernel kernel.Image
+	// Conntrack is how these guests track connections; the zero value is not at all.
+	Conntrack Conntrack
 }
 
 var _ lab.Maker = Kind{}
@@ -28,6 +30,7 @@ func (k Kind) Validate() error {
 	if k.Agent == "" {
 		errs = append(errs, errors.New("no guest agent: build hack/cmd/agent and give its path in Host.Agent"))
 	}
+	errs = append(errs, k.Conntrack.validate())
 	return errors.Join(errs...)
 }
 
@@ -57,7 +60,9 @@ func (k Kind) Prepare(ctx context.Context, all []topo.NodeKind) (lab.Maker, erro
 
 // Make boots a guest.
 func (k Kind) Make(ctx context.Context, b lab.Blueprint) (lab.Made, error) {
-	m, err := Boot(ctx, Config{Host: k.Host, Node: b.Node, Kernel: k.Kernel, Cards: b.Cards, Own: b.Own, Routes: b.Routes})
+	m, err := Boot(ctx, Config{
+		Host: k.Host, Node: b.Node, Kernel: k.Kernel, Conntrack: k.Conntrack, Cards: b.Cards, Own: b.Own, Routes: b.Routes,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,12 @@ func TestTopologyKnowsWhatItsGuestsLack(t *testing.T) {
 	for want, kind := range map[string]guest.Kind{
 		"client0: no guest agent: build hack/cmd/agent": {Kernel: kernel.Image{Path: "/boot/old"}},
 		"client0: no kernel image":                      {Host: guest.Host{Agent: "agent"}, Kernel: kernel.Image{Modules: "/lib"}},
+		"client0: conntrack: buckets for connections that are not tracked": {
+			Host: guest.Host{Agent: "agent"}, Kernel: kernel.Image{Path: "/boot/old"}, Conntrack: guest.Conntrack{Buckets: 1},
+		},
+		"client0: conntrack: -1 buckets: want 1 to": {
+			Host: guest.Host{Agent: "agent"}, Kernel: kernel.Image{Path: "/boot/old"}, Conntrack: guest.Conntrack{Buckets: -1, Always: true},
+		},
 	} {
 		topology := topo.Topology{Clients: 1, Kinds: map[topo.Role]topo.NodeKind{topo.Client: kind}}
 		if err := topology.Validate(); err == nil || !strings.Contains(err.Error(), want) {

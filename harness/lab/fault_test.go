@@ -21,11 +21,11 @@ import (
 )
 
 // faultLab is clients, a router and a balancer that listens. Clients send few SYNs.
-func faultLab(t *testing.T, clients int, sysctls ...string) (*lab.Lab, node.Listening) {
+func faultLab(t *testing.T, clients int) (*lab.Lab, node.Listening) {
 	t.Helper()
 	l := build(t, lab.Topology{
 		Clients: clients, Gateway: lab.GatewaySpec{Kind: lab.Routed},
-		Sysctls: lab.On(lab.Client, append([]string{"net.ipv4.tcp_syn_retries=1"}, sysctls...)...),
+		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=1"),
 	})
 	return l, listenOn(t, l.Balancer(), tcp.ListenSpec{Ending: tcp.CloseAfterPeer})
 }

@@ -65,42 +65,42 @@ func (d Drop) String() string {
 // Validate returns everything that is wrong with the drop at its node.
 func (d Drop) Validate(at Planned, ip IPVersion) error {
 	var errs []error
-	bad := func(format string, values ...any) { errs = append(errs, fmt.Errorf(format, values...)) }
+	bad := func(err error) { errs = append(errs, err) }
 	if d.IP != "" && !ip.Has(d.IP) {
-		bad("packets of %s: the network has %s", d.IP, ip)
+		bad(ip.lacks(d.IP))
 	}
 	if d.First > 0 && len(d.Versions(ip)) > 1 {
-		bad("the first %d packets of two versions: give IP", d.First)
+		bad(fmt.Errorf("the first %d packets of two versions: give IP", d.First))
 	}
 	if at.IsGuest() {
-		bad("no iptables rules on a guest: drop at its neighbour")
+		bad(errors.New("no iptables rules on a guest: drop at its neighbour"))
 	}
 	if chains, found := dropChains[d.Table]; !found {
-		bad("table %q: want raw, mangle or filter", d.Table)
+		bad(fmt.Errorf("table %q: want raw, mangle or filter", d.Table))
 	} else if !slices.Contains(chains, d.Chain) {
-		bad("chain %q: table %s has %s", d.Chain, d.Table, strings.Join(chains, ", "))
+		bad(fmt.Errorf("chain %q: table %s has %s", d.Chain, d.Table, strings.Join(chains, ", ")))
 	}
 	words, err := Rule{Spec: d.Match}.Words()
 	if err != nil {
-		bad("match %q: %w", d.Match, err)
+		bad(fmt.Errorf("match %q: %w", d.Match, err))
 	}
 	for _, target := range []string{"-j", "--jump", "-g", "--goto"} {
 		if slices.Contains(words, target) {
-			bad("match %q: %s: a match without a target", d.Match, target)
+			bad(fmt.Errorf("match %q: %s: a match without a target", d.Match, target))
 		}
 	}
 	for _, neighbour := range []string{d.From, d.To} {
 		if _, found := at.Toward(neighbour); neighbour != "" && !found {
-			bad("no link to %q", neighbour)
+			bad(fmt.Errorf("no link to %q", neighbour))
 		}
 	}
 	switch {
 	case d.First < 0 || d.First > MostFirst:
-		bad("the first %d packets: want 1 to %d, or 0 for all", d.First, MostFirst)
+		bad(fmt.Errorf("the first %d packets: want 1 to %d, or 0 for all", d.First, MostFirst))
 	case d.For < 0:
-		bad("for %v: want more than 0, or 0 for no limit", d.For)
+		bad(fmt.Errorf("for %v: want more than 0, or 0 for no limit", d.For))
 	case d.First > 0 && d.For > LongestFirst:
-		bad("the first %d packets for %v: want at most %v", d.First, d.For, LongestFirst)
+		bad(fmt.Errorf("the first %d packets for %v: want at most %v", d.First, d.For, LongestFirst))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%s: %w", d, err)

@@ -30,29 +30,29 @@ const longestDelay = 4 * time.Minute
 // Validate returns everything that is wrong with the impairment.
 func (i Impairment) Validate() error {
 	var errs []error
-	bad := func(format string, values ...any) { errs = append(errs, fmt.Errorf(format, values...)) }
+	bad := func(err error) { errs = append(errs, err) }
 	for _, share := range []struct {
 		name    string
 		percent float64
 	}{{"loss", i.Loss}, {"duplicate", i.Duplicate}} {
 		if !(share.percent >= 0 && share.percent <= 100) { // so that NaN is bad
-			bad("%s of %v percent: want 0 to 100", share.name, share.percent)
+			bad(fmt.Errorf("%s of %v percent: want 0 to 100", share.name, share.percent))
 		}
 	}
 	if i.Delay < 0 || i.Delay > longestDelay {
-		bad("delay of %v: want 0 to %v", i.Delay, longestDelay)
+		bad(fmt.Errorf("delay of %v: want 0 to %v", i.Delay, longestDelay))
 	}
 	if i.Jitter < 0 || i.Jitter > i.Delay {
-		bad("jitter of %v: want 0 to the delay, %v", i.Jitter, i.Delay)
+		bad(fmt.Errorf("jitter of %v: want 0 to the delay, %v", i.Jitter, i.Delay))
 	}
 	if i.Rate > 0 && i.Rate < 8 {
-		bad("rate of %d bits per second: want at least 8", i.Rate)
+		bad(fmt.Errorf("rate of %d bits per second: want at least 8", i.Rate))
 	}
 	if i.Limit < 0 || i.Limit > 1<<20 {
-		bad("limit of %d packets: want 1 to %d, or 0 for 1000", i.Limit, 1<<20)
+		bad(fmt.Errorf("limit of %d packets: want 1 to %d, or 0 for 1000", i.Limit, 1<<20))
 	}
 	if i.Limit > 0 && i == (Impairment{Limit: i.Limit}) {
-		bad("limit of %d packets without delay or rate: nothing waits", i.Limit)
+		bad(fmt.Errorf("limit of %d packets without delay or rate: nothing waits", i.Limit))
 	}
 	return errors.Join(errs...)
 }

@@ -17,7 +17,7 @@ type Agent struct {
 
 // setUp loads the modules of the initramfs, configures the links, and makes the node.
 func (a *Agent) setUp(ctx context.Context, s Setup) error {
-	if err := loadModules(); err != nil {
+	if err := loadModules(s.Modules); err != nil {
 		return fmt.Errorf("%s: %w", s.Node.Name, err)
 	}
 	if err := configure(ctx, s); err != nil {

@@ -114,7 +114,7 @@ func (j Job) do() error {
 
 // prepare prepares the machine for the command: modules, devices, directories, lo.
 func (j Job) prepare() error {
-	if err := loadModules(); err != nil {
+	if err := loadModules(nil); err != nil {
 		return err
 	}
 	if err := mount("devtmpfs", "/dev"); err != nil {

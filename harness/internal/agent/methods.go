@@ -65,6 +65,8 @@ type Setup struct {
 	Own    []netip.Addr
 	Links  []Link
 	Routes []topo.Hop
+	// Modules are the parameters of modules, by name ("nf_conntrack": "hashsize=1024").
+	Modules map[string]string
 }
 
 // Link is one network card of the guest. The far end is its only neighbour.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,28 +16,30 @@ import (
 // order in which to load them.
 const ModuleList = "/modules/order"
 
-// loadModules loads the listed modules. A module that is already loaded is not an error.
-func loadModules() error {
+// loadModules loads the listed modules with their parameters. A module that is already loaded
+// is not an error unless it has parameters, which it would not get.
+func loadModules(parameters map[string]string) error {
 	list, err := os.ReadFile(ModuleList)
 	if err != nil {
 		return fmt.Errorf("list of modules: %w", err)
 	}
 	for file := range strings.FieldsSeq(string(list)) {
-		if err := loadModule(file); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("load module %s: %w", file, err)
+		values := parameters[strings.TrimSuffix(path.Base(file), ".ko")]
+		if err := loadModule(file, values); err != nil && (values != "" || !errors.Is(err, unix.EEXIST)) {
+			return fmt.Errorf("load module %s %s: %w", file, values, err)
 		}
 	}
 	return nil
 }
 
 // loadModule loads a module with finit_module (Linux 3.8), or else with init_module.
-func loadModule(file string) error {
+func loadModule(file, parameters string) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	err = unix.FinitModule(int(f.Fd()), "", 0)
+	err = unix.FinitModule(int(f.Fd()), parameters, 0)
 	if !errors.Is(err, unix.ENOSYS) {
 		return err
 	}
@@ -44,5 +47,5 @@ func loadModule(file string) error {
 	if err != nil {
 		return err
 	}
-	return unix.InitModule(image, "")
+	return unix.InitModule(image, parameters)
 }

@@ -6,10 +6,10 @@ package shape
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"twlab/harness/topo"
 )
@@ -37,33 +37,22 @@ func Egress(h *netlink.Handle, name string, i topo.Impairment) error {
 	if err != nil {
 		return fmt.Errorf("find link %s: %w", name, err)
 	}
+	q := netem(link, i)
 	// Not a change of the netem that is there: it would keep what is not mentioned
-	// (netem_change).
-	if err := remove(h, link); err != nil {
+	// (netem_change). When there is none, the root has no handle, or another one, or is of
+	// another kind (tc_get_qdisc).
+	if err := h.QdiscDel(q); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("remove netem from %s: %w", name, err)
 	}
 	if i == (topo.Impairment{}) {
 		return nil
 	}
-	err = h.QdiscAdd(netem(link, i))
-	if errors.Is(err, fs.ErrNotExist) { // ENOENT: no such kind (qdisc_create)
+	err = h.QdiscAdd(q)
+	if errors.Is(err, unix.ENOENT) { // no such kind (qdisc_create)
 		err = ErrNoNetem
 	}
 	if err != nil {
 		return fmt.Errorf("set netem on %s: %w", name, err)
-	}
-	return nil
-}
-
-func remove(h *netlink.Handle, link netlink.Link) error {
-	all, err := h.QdiscList(link)
-	if err != nil {
-		return err
-	}
-	for _, q := range all {
-		if q.Type() == "netem" && q.Attrs().Parent == netlink.HANDLE_ROOT {
-			return h.QdiscDel(q)
-		}
 	}
 	return nil
 }

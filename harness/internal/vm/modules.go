@@ -83,6 +83,28 @@ func openModules(dir string) (Modules, error) {
 // Has reports whether there is a module of this name, or the image contains it.
 func (m Modules) Has(name string) bool { return m.builtin[name] || m.files[name] != "" }
 
+// CheckParameter returns an error when there is no module of this name that can be loaded, or
+// it does not have the parameter. The kernel itself ignores a parameter that it does not know
+// (unknown_module_param_cb).
+func (m Modules) CheckParameter(name, parameter string) error {
+	file, found := m.files[name]
+	if !found {
+		return fmt.Errorf("%w: %s", ErrNoModule, name)
+	}
+	image, err := readModule(file)
+	if err != nil {
+		return fmt.Errorf("module %s: %w", file, err)
+	}
+	says, err := modinfo(image)
+	if err != nil {
+		return fmt.Errorf("module %s: %w", file, err)
+	}
+	if !slices.Contains(says.parameters, parameter) {
+		return fmt.Errorf("module %s has no parameter %s: another kernel is needed", file, parameter)
+	}
+	return nil
+}
+
 // moduleName is the kernel's name of a module: "nf_nat" for nf-nat.ko.xz.
 func moduleName(file string) string {
 	base, _, _ := strings.Cut(filepath.Base(file), ".ko")
@@ -192,6 +214,7 @@ func readModule(path string) ([]byte, error) {
 type information struct {
 	depends       []string // "depends=virtio,virtio_ring"
 	before, after []string // "softdep=pre: nf_log_ipv4 post: nf_log_ipv6"
+	parameters    []string // "parm=hashsize:..."
 	release       string   // "vermagic=6.1.0-1-amd64 SMP"; empty when it does not say
 }
 
@@ -222,6 +245,9 @@ func modinfo(image []byte) (says information, err error) {
 					says.depends = append(says.depends, moduleName(name))
 				}
 			}
+		case "parm":
+			parameter, _, _ := strings.Cut(value, ":")
+			says.parameters = append(says.parameters, parameter)
 		case "softdep":
 			says.soft(value)
 		}
