@@ -3,9 +3,11 @@ package observe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,7 +70,19 @@ func up(name, address string) error {
 	if err != nil {
 		return err
 	}
+	if parsed.IP.To4() == nil {
+		parsed.Flags = unix.IFA_F_NODAD // so that it can be used at once
+	}
 	return errors.Join(netlink.AddrAdd(link, parsed), netlink.LinkSetUp(link))
+}
+
+// run runs a program in the calling thread's namespace.
+func run(t *testing.T, name string, arguments ...string) error {
+	t.Helper()
+	if text, err := exec.CommandContext(t.Context(), name, arguments...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(arguments, " "), err, text)
+	}
+	return nil
 }
 
 // routes makes both ends send everything to the gateway.

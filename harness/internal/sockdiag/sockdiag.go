@@ -63,8 +63,13 @@ const (
 // as unix.BPF_TCP_TIME_WAIT). It also finds a TIME_WAIT minisocket. It never returns a
 // listener at the local end instead. After Close the error is os.ErrClosed.
 func (l *Lookup) Find(local, remote netip.AddrPort) (state uint8, found bool, err error) {
-	if !local.Addr().Is4() || !remote.Addr().Is4() {
-		return 0, false, fmt.Errorf("find socket %v > %v: want IPv4", local, remote)
+	family := byte(unix.AF_INET)
+	switch {
+	case local.Addr().Is4() && remote.Addr().Is4():
+	case local.Addr().Is6() && remote.Addr().Is6():
+		family = unix.AF_INET6
+	default:
+		return 0, false, fmt.Errorf("find socket %v > %v: want two addresses of one IP version", local, remote)
 	}
 	var message [8192]byte
 	request := message[:unix.SizeofNlMsghdr+diagRequestSize]
@@ -72,7 +77,7 @@ func (l *Lookup) Find(local, remote netip.AddrPort) (state uint8, found bool, er
 	binary.NativeEndian.PutUint16(request[4:], unix.SOCK_DIAG_BY_FAMILY)
 	binary.NativeEndian.PutUint16(request[6:], unix.NLM_F_REQUEST)
 	body := request[unix.SizeofNlMsghdr:]
-	body[0], body[1] = unix.AF_INET, unix.IPPROTO_TCP
+	body[0], body[1] = family, unix.IPPROTO_TCP
 	binary.NativeEndian.PutUint32(body[4:], 1<<32-1) // any state
 	id := body[diagRequestID:]
 	binary.BigEndian.PutUint16(id[diagSourcePort:], local.Port())
