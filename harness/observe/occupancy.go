@@ -91,7 +91,7 @@ func (o *Occupancy) parse(text string) error {
 // below /proc/sys/net costs time in proportion to the number of namespaces.
 func countFlows() (int, error) {
 	const getStats, entries = 5, 1 // enum cntl_msg_types, enum ctattr_stats_global
-	answers, err := conntrackRequest(getStats, unix.NLM_F_ACK).Execute(unix.NETLINK_NETFILTER, 0)
+	answers, err := conntrackRequest(getStats, unix.NLM_F_ACK, unix.AF_UNSPEC).Execute(unix.NETLINK_NETFILTER, 0)
 	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) {
 		return 0, nil // no conntrack in this kernel, or no ctnetlink
 	}

@@ -267,15 +267,15 @@ func (w walk) passes(p *Packet, s station) bool {
 }
 
 // sender returns the index of the trail that the packet continues from a station, or -1.
-// Retransmissions differ in the IP identification. Where that is zero, sender takes the
-// latest packet sent before this one: a link takes microseconds, and the next
-// retransmission comes milliseconds later. A later packet never takes the place of an
-// earlier one that was lost.
+// Retransmissions over IPv4 differ in the IP identification. Where that is zero, and over
+// IPv6, sender takes the latest packet sent before this one: a link takes microseconds, and
+// the next retransmission comes milliseconds later. A later packet never takes the place of
+// an earlier one that was lost.
 func sender(trails []trail, station int, p *Packet) int {
 	found := -1
 	for i, t := range trails {
 		q := t.seen[station]
-		if q == nil || q.ID != p.ID || q.Seq != p.Seq || q.Ack != p.Ack || q.Flags != p.Flags {
+		if q == nil || q.ID != p.ID || q.FlowLabel != p.FlowLabel || q.Seq != p.Seq || q.Ack != p.Ack || q.Flags != p.Flags {
 			continue
 		}
 		if !q.Time.After(p.Time) || found < 0 && p.ID != 0 {
