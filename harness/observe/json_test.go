@@ -14,7 +14,10 @@ import (
 // What another machine sends arrives as it was.
 func TestJSONRoundTrip(t *testing.T) {
 	tuple := Tuple{Src: private, Dst: endpoint}
-	way := Way{EnteredGateway: true, LeftGateway: true, Reached: true, As: public}
+	way := Way{
+		EnteredGateway: true, LeftGateway: true, Reached: true, As: public, To: endpoint,
+		Hops: []Hop{{"gateway1", true, true, public, endpoint}, {Gateway: "gateway2", Entered: true}},
+	}
 	roundTrip(t, kernel.Counters{"TcpExt.TW": 1<<64 - 1, "Tcp.InSegs": 0})
 	roundTrip(t, Sockets{
 		{State: TimeWait, Local: private, Remote: endpoint, Timer: TimerTimeWait, Expires: 59 * time.Second, RecvQueue: 1, SendQueue: 2, V6: true, V6Only: true},
