@@ -121,6 +121,7 @@ func DeleteFlows(match FlowMatch) (int, error) {
 type entry struct {
 	flow     Flow
 	identity []attribute
+	stamp    time.Time // of the event that the message tells of; the zero value in other messages
 }
 
 // selectConntrack finds the entries that may match: the entry of a tuple that is complete,

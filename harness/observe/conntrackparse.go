@@ -45,6 +45,10 @@ func parseEntry(message []byte) (entry, bool, error) {
 			e.flow.Expires = time.Duration(seconds) * time.Second
 		case nl.CTA_PROTOINFO:
 			e.flow.State, err = parseState(a.value)
+		case attributeTimestampEvent:
+			var nanoseconds uint64
+			nanoseconds, err = number(a, 8)
+			e.stamp = time.Unix(0, int64(nanoseconds)).UTC()
 		}
 		if err != nil {
 			return entry{}, false, fmt.Errorf("attribute %d: %w", a.kind, err)

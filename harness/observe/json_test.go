@@ -24,6 +24,9 @@ func TestJSONRoundTrip(t *testing.T) {
 		{},
 	})
 	roundTrip(t, Flow{Original: tuple, Reply: Tuple{Src: endpoint, Dst: public}, State: "TIME_WAIT", Expires: time.Minute, SeenReply: true, Assured: true})
+	roundTrip(t, FlowEvent{
+		Time: time.Unix(1, 2).UTC(), Stamped: true, Change: FlowDestroyed, Flow: Flow{Original: tuple, Reply: tuple, State: "CLOSE"}, Requester: 7,
+	})
 	roundTrip(t, FlowMatch{Original: tuple})
 	roundTrip(t, RuleHits{6, "nat", "POSTROUTING", `-A POSTROUTING -m comment --comment "<&>" -j MASQUERADE`, 1, 2})
 	roundTrip(t, Packet{

@@ -87,11 +87,14 @@ func (o *Occupancy) parse(text string) error {
 	return errors.New("no line of TCP")
 }
 
+// getStatistics is IPCTNL_MSG_CT_GET_STATS of enum cntl_msg_types.
+const getStatistics = 5
+
 // countFlows asks ctnetlink (Linux 3.6, IPCTNL_MSG_CT_GET_STATS). Reading the same number
 // below /proc/sys/net costs time in proportion to the number of namespaces.
 func countFlows() (int, error) {
-	const getStats, entries = 5, 1 // enum cntl_msg_types, enum ctattr_stats_global
-	answers, err := conntrackRequest(getStats, unix.NLM_F_ACK, unix.AF_UNSPEC).Execute(unix.NETLINK_NETFILTER, 0)
+	const entries = 1 // enum ctattr_stats_global
+	answers, err := conntrackRequest(getStatistics, unix.NLM_F_ACK, unix.AF_UNSPEC).Execute(unix.NETLINK_NETFILTER, 0)
 	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) {
 		return 0, nil // no conntrack in this kernel, or no ctnetlink
 	}
