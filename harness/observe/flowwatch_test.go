@@ -75,7 +75,7 @@ func tryWatchFlows(t *testing.T, w *network) {
 	w.sysctl(w.gateway, "net/netfilter/nf_conntrack_timestamp", "1")
 	mark = watch.Mark()
 	client, server = w.connect(listener, 40002, 0)
-	match := FlowMatch{Original: Tuple{w.clientAt(40002), w.endpoint}}
+	match := FlowMatch{Original: Tuple{w.second(), w.endpoint}}
 	w.in(w.gateway, func() error { _, err := DeleteFlows(match); return err })
 	events = watch.Since(mark)
 	if got, want := outline(events), "DESTROY ESTABLISHED 40002"; len(got) != 4 || got[3] != want {

@@ -297,8 +297,9 @@ func (w *network) await(event string, seen func() bool) {
 	w.check(Await(ctx, event, func() (bool, error) { return seen(), nil }))
 }
 
-func (w *network) clientAt(port uint16) netip.AddrPort {
-	return netip.AddrPortFrom(w.private.Addr(), port)
+// second is the client's end of its second connection.
+func (w *network) second() netip.AddrPort {
+	return netip.AddrPortFrom(w.private.Addr(), 40002)
 }
 
 var anyEnd netip.AddrPort
@@ -436,9 +437,9 @@ func (w *network) deleteFlows() {
 		match FlowMatch
 		want  int
 	}{
-		{FlowMatch{Original: Tuple{w.clientAt(40002), anyEnd}}, 0},
+		{FlowMatch{Original: Tuple{w.second(), anyEnd}}, 0},
 		{FlowMatch{Original: Tuple{anyEnd, w.private}}, 0},
-		{FlowMatch{Original: Tuple{w.clientAt(40002), w.endpoint}}, 0},
+		{FlowMatch{Original: Tuple{w.second(), w.endpoint}}, 0},
 		{FlowMatch{Reply: Tuple{w.endpoint, w.private}}, 0},
 		{FlowMatch{Original: Tuple{w.private, w.endpoint}, Reply: Tuple{anyEnd, w.private}}, 0},
 		{FlowMatch{Original: Tuple{w.private, w.endpoint}, Reply: Tuple{anyEnd, w.public}}, 1},
@@ -527,7 +528,7 @@ func tryDroppedSYN(t *testing.T, w *network) {
 		moved = w.counters(w.gateway).Sub(before)
 		return moved["Conntrack.insert_failed"] > 0
 	})
-	account := w.account(marks, w.clientAt(40002))
+	account := w.account(marks, w.second())
 	if account.Sent == 0 || account.EnteredGateway != account.Sent || account.LeftGateway != 0 || account.Reached != 0 {
 		t.Errorf("got %s, want SYNs that enter the gateway and do not leave it", account)
 	}

@@ -27,5 +27,5 @@
 //   - It stores 1024 addresses (tcp_metrics had more, and forgot the oldest).
 //   - It knows IPv4 alone. The kernels checked SYNs over IPv6 too (tcp_v6_conn_request);
 //     here they pass as if tcp_tw_recycle were 0, and a TIME_WAIT over IPv6 lives for the
-//     whole 60 s.
+//     whole 60 s. So does the TIME_WAIT of an IPv6 socket that talked IPv4.
 package recycle

@@ -113,7 +113,13 @@ func tryLookup(t *testing.T, family int, listen unix.Sockaddr, to func(unix.Sock
 	if _, _, err := lookup.Find(other, want.Remote); err == nil {
 		t.Error("looks for a socket between an IPv6 and an IPv4 address")
 	}
-	// A question whose answer nobody read, as after an error, is not the next one's.
+	afterUnreadAnswer(t, lookup, want)
+}
+
+// afterUnreadAnswer looks for a socket after a question whose answer nobody read, as after
+// an error: that answer is not the next one's.
+func afterUnreadAnswer(t *testing.T, lookup *Lookup, want observe.Socket) {
+	t.Helper()
 	var unread [unix.SizeofNlMsghdr + diagRequestSize]byte
 	binary.NativeEndian.PutUint32(unread[:], uint32(len(unread)))
 	binary.NativeEndian.PutUint16(unread[4:], unix.SOCK_DIAG_BY_FAMILY)
