@@ -88,7 +88,11 @@ func (p *Prevention) look(tuple ends) (e entry, found bool, err error) {
 func (p *Prevention) entryRequest(message int, tuple ends) *nl.NetlinkRequest {
 	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|message, unix.NLM_F_ACK)
 	request.Sockets = p.conntrack
-	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_INET, Version: nl.NFNETLINK_V0})
+	family := uint8(unix.AF_INET)
+	if tuple.from.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	request.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: nl.NFNETLINK_V0})
 	request.AddData(observe.TupleAttribute(nl.CTA_TUPLE_ORIG, observe.Tuple{Src: tuple.from, Dst: tuple.to}))
 	return request
 }

@@ -29,8 +29,8 @@ import (
 	"twlab/harness/kernel"
 )
 
-// Rule is an iptables rule that sends packets to the queue. Spec is what follows `iptables
-// -t Table -A Chain`.
+// Rule is a rule that sends packets to the queue, for iptables and, where connections are
+// over IPv6, for ip6tables. Spec is what follows `iptables -t Table -A Chain`.
 type Rule struct{ Table, Chain, Spec string }
 
 // Rules returns the rules that the gateway needs. Without a [Prevention] they let the
@@ -132,9 +132,9 @@ const (
 	verdictHeader = 2
 )
 
-// headersAtMost is how many bytes of a packet are read: an IP header with all options, and
-// the ports.
-const headersAtMost = 64
+// headersAtMost is how many bytes of a packet are read: an IPv4 header with all options, or
+// an IPv6 header and 84 bytes of extension headers, and the ports.
+const headersAtMost = 128
 
 // bind binds the queue to this socket, and asks for the headers of its packets.
 func (p *Prevention) bind() error {
@@ -215,7 +215,7 @@ func (p *Prevention) serveOne(message []byte) error {
 	return nil
 }
 
-// ends are the two ends of a packet; they are invalid when it is not TCP over IPv4.
+// ends are the two ends of a packet; they are invalid when it is not TCP.
 type ends struct{ from, to netip.AddrPort }
 
 // packet is a packet that waits in the queue.
@@ -251,20 +251,4 @@ func parsePacket(message []byte) (id uint32, p packet, err error) {
 		return 0, p, errors.New("queue: a packet without a number")
 	}
 	return id, p, nil
-}
-
-// endsOf reads the ends of a TCP packet over IPv4; for any other packet they are invalid.
-func endsOf(packet []byte) (e ends) {
-	const least, protocol, source, destination = 20, 9, 12, 16 // of an IPv4 header
-	if len(packet) < least || packet[0]>>4 != 4 || packet[protocol] != unix.IPPROTO_TCP {
-		return e
-	}
-	header := int(packet[0]&0xf) * 4
-	if header < least || len(packet) < header+4 {
-		return e
-	}
-	end := func(address, port int) netip.AddrPort {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(packet[address:address+4])), binary.BigEndian.Uint16(packet[port:]))
-	}
-	return ends{end(source, header), end(destination, header+2)}
 }

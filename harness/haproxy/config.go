@@ -48,13 +48,24 @@ const (
 	CloseBoth Connections = "httpclose"
 )
 
+// Stack says whether a bind at :: takes IPv4 connections as well ("bind"). The zero value
+// leaves it to net.ipv6.bindv6only.
+type Stack string
+
+// The choices.
+const (
+	DualStack Stack = "v4v6"
+	IPv6Only  Stack = "v6only"
+)
+
 // Source is the source of connections towards servers ("source" of a server).
 type Source struct {
-	// Addr is the address; with the zero value the kernel chooses it.
+	// Addr is the address, of the IP version of the servers; with the zero value the kernel
+	// chooses it.
 	Addr netip.Addr
 	// First and Last are the range of ports. HAProxy then assigns the ports itself, in turn
 	// and separately for each server; with 0 and 0 the kernel chooses the port. Ports need
-	// an Addr: without one, or with 0.0.0.0, HAProxy ignores them.
+	// an Addr: without one, or with 0.0.0.0 or ::, HAProxy ignores them.
 	First, Last uint16
 }
 
@@ -91,9 +102,11 @@ const (
 // otherwise zero, it is a balancer in mode TCP on port 80.
 type Config struct {
 	Mode Mode
-	// Bind is the address that clients connect to. Without an address it is every address
-	// of the namespace; port 0 is 80.
-	Bind netip.AddrPort
+	// Bind is the address that clients connect to. Without an address it is every IPv4
+	// address of the namespace, with :: every IPv6 address; port 0 is 80. Stack is for ::
+	// alone. Further addresses are lines of the frontend: "bind [fd00::1]:80".
+	Bind  netip.AddrPort
+	Stack Stack
 	// Servers are called server0, server1, ...
 	Servers []netip.AddrPort
 
@@ -152,6 +165,7 @@ func (c Config) Validate() error {
 	s := c.Source
 	bad(s.First > s.Last || s.First == 0 && s.Last != 0, fmt.Errorf("source ports %d-%d: want the smaller one first, and not 0", s.First, s.Last))
 	bad(s.First != 0 && (!s.Addr.IsValid() || s.Addr.IsUnspecified()), fmt.Errorf("source ports %d-%d: HAProxy ignores them without an address", s.First, s.Last))
+	errs = append(errs, c.addresses()...)
 	t := c.Timeouts
 	shortest := min(t.Connect, t.Client, t.Server, t.KeepAlive, t.HardStop)
 	bad(shortest < 0, fmt.Errorf("a timeout of %v", shortest))
@@ -159,6 +173,31 @@ func (c Config) Validate() error {
 		return fmt.Errorf("haproxy: %w", errors.Join(errs...))
 	}
 	return nil
+}
+
+// addresses returns what is wrong with the addresses and their IP versions.
+func (c Config) addresses() (errs []error) {
+	bind, source := c.Bind.Addr(), c.Source.Addr
+	switch {
+	case c.Stack == "":
+	case c.Stack != DualStack && c.Stack != IPv6Only:
+		errs = append(errs, fmt.Errorf("unknown stack %q: want %q, %q or none", c.Stack, DualStack, IPv6Only))
+	case bind != netip.IPv6Unspecified():
+		errs = append(errs, fmt.Errorf("stack %s needs Bind at [::], and it is at %v", c.Stack, c.Frontend()))
+	}
+	all := []netip.Addr{bind, source}
+	for _, server := range c.Servers {
+		all = append(all, server.Addr())
+		if source.IsValid() && server.IsValid() && source.Is4() != server.Addr().Is4() {
+			errs = append(errs, fmt.Errorf("source %v and server %v: want one IP version", source, server))
+		}
+	}
+	for _, a := range all {
+		if a.Zone() != "" || a.Is4In6() {
+			errs = append(errs, fmt.Errorf("address %v: HAProxy reads addresses without a zone, and IPv4 as IPv4", a))
+		}
+	}
+	return errs
 }
 
 // text returns the configuration as HAProxy reads it.
@@ -201,7 +240,7 @@ defaults
 	option {{.}}{{end}}
 
 frontend clients
-	bind {{.Frontend}}
+	bind {{.Frontend}}{{with .Stack}} {{.}}{{end}}
 {{- if .NoLingerClients}}
 	option nolinger{{end}}
 {{- if .IdleCloseOnResponse}}
@@ -226,7 +265,8 @@ backend servers
 // LogFormat returns the format of the line that HAProxy writes when a connection, or a
 // request in mode HTTP, has ended. end= is its termination state: who ended it, and at what
 // point (configuration manual, "Session state at disconnection"). The times are in
-// milliseconds; -1 is a step that was not reached.
+// milliseconds; -1 is a step that was not reached. HAProxy writes IPv6 addresses without
+// brackets: the port is what follows the last colon.
 func (c Config) LogFormat() string {
 	if c.Mode == HTTP {
 		return `client=%ci:%cp server=%s from=%bi:%bp to=%si:%sp request=%TR wait=%Tw connect=%Tc response=%Tr total=%Ta status=%ST bytes=%B end=%tsc retries=%rc %{+Q}r`
@@ -243,8 +283,12 @@ func (c Config) SourceAddress() string {
 	if !addr.IsValid() {
 		addr = netip.IPv4Unspecified()
 	}
-	if c.Source.First == 0 {
-		return addr.String()
+	text := addr.String()
+	if addr.Is6() {
+		text = "[" + text + "]" // else HAProxy takes the last group for a port
 	}
-	return fmt.Sprintf("%v:%d-%d", addr, c.Source.First, c.Source.Last)
+	if c.Source.First == 0 {
+		return text
+	}
+	return fmt.Sprintf("%s:%d-%d", text, c.Source.First, c.Source.Last)
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 // samples are values for the fields whose type does not say what they may be.
 var samples = map[string][]reflect.Value{
 	"Mode":          values(haproxy.HTTP),
-	"Bind":          values(netip.MustParseAddrPort("127.0.0.1:81")),
+	"Bind":          values(netip.MustParseAddrPort("[::]:81")),
+	"Stack":         values(haproxy.DualStack, haproxy.IPv6Only),
 	"Servers":       values([]netip.AddrPort{server, listener}),
 	"Connections":   values(haproxy.KeepAlive, haproxy.ServerClose, haproxy.CloseBoth),
 	"Reuse":         values(haproxy.ReuseNever, haproxy.ReuseSafe, haproxy.ReuseAggressive, haproxy.ReuseAlways),
@@ -112,6 +114,44 @@ func TestUnderstandsEveryField(t *testing.T) {
 		}
 		if err := haproxy.Check(t.Context(), full); err != nil {
 			t.Errorf("%+v:\n%v", full, err)
+		}
+	}
+}
+
+// Addresses are written as HAProxy reads them, and those that it would read as something
+// else are refused.
+func TestAddressesOfBothVersions(t *testing.T) {
+	at := netip.MustParseAddrPort
+	text, err := haproxy.Config{
+		Bind: at("[fd00::1]:81"), Servers: []netip.AddrPort{at("[fd00::9]:8080")},
+		Source: haproxy.Source{Addr: netip.MustParseAddr("fd00::7"), First: 5000, Last: 5001},
+	}.Text()
+	noError(t, err)
+	for _, want := range []string{"\tbind [fd00::1]:81\n", "\tserver server0 [fd00::9]:8080 source [fd00::7]:5000-5001\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if got, want := (haproxy.Config{Source: haproxy.Source{Addr: netip.MustParseAddr("fd00::7")}}).SourceAddress(), "[fd00::7]"; got != want {
+		t.Errorf("source: got %q, want %q", got, want)
+	}
+	for want, change := range map[string]func(*haproxy.Config){
+		"source fd00::7 and server 127.0.0.1:8080": func(c *haproxy.Config) { c.Source.Addr = netip.MustParseAddr("fd00::7") },
+		"source 10.0.0.1 and server [fd00::9]:80": func(c *haproxy.Config) {
+			c.Source.Addr = netip.MustParseAddr("10.0.0.1")
+			c.Servers[0] = at("[fd00::9]:80")
+		},
+		"stack v4v6 needs Bind at [::]":   func(c *haproxy.Config) { c.Stack = haproxy.DualStack },
+		"stack v6only needs Bind at [::]": func(c *haproxy.Config) { c.Stack = haproxy.IPv6Only; c.Bind = at("[fd00::1]:80") },
+		`unknown stack "both"`:            func(c *haproxy.Config) { c.Stack = "both"; c.Bind = at("[::]:80") },
+		"address fe80::1%eth0":            func(c *haproxy.Config) { c.Bind = at("[fe80::1%eth0]:80") },
+		"address ::ffff:10.0.0.1":         func(c *haproxy.Config) { c.Servers[0] = at("[::ffff:10.0.0.1]:80") },
+		"ports 5-6: HAProxy ignores them": func(c *haproxy.Config) { c.Source = haproxy.Source{Addr: netip.IPv6Unspecified(), First: 5, Last: 6} },
+	} {
+		c := haproxy.Config{Servers: []netip.AddrPort{server}}
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want an error with %q", err, want)
 		}
 	}
 }

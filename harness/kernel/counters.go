@@ -9,9 +9,15 @@ import (
 
 // Counters maps the kernel's own name of a counter to its value, or to how much the value
 // rose ([Counters.Sub]). Names are "TcpExt.PAWSTimewait", "Tcp.ActiveOpens",
-// "IpExt.InNoRoutes" (group and column of /proc/net/snmp and /proc/net/netstat) and
+// "IpExt.InNoRoutes" (group and column of /proc/net/snmp and /proc/net/netstat),
+// "Ip6.OutNoRoutes", "Icmp6.InMsgs" (/proc/net/snmp6, with a dot after the 6) and
 // "Conntrack.insert_failed" (the column of /proc/net/stat/nf_conntrack, summed over all
 // CPUs).
+//
+// A namespace has one set of Tcp, TcpExt and Conntrack counters, which count IPv4 and IPv6
+// together; of TcpExt only IPReversePathFilter and ArpFilter are of IPv4 alone. Ip, IpExt,
+// Icmp and Udp count IPv4, Ip6, Icmp6 and Udp6 count IPv6. Neighbour discovery moves Ip6 and
+// Icmp6 counters although nobody uses the node.
 //
 // A missing name is not zero: it means that this kernel does not count the event at all.
 type Counters map[string]uint64
@@ -51,7 +57,7 @@ func (c Counters) String() string {
 }
 
 // Counter is a kernel counter that rules use or drivers read: a column of /proc/net/snmp,
-// /proc/net/netstat or /proc/net/stat/nf_conntrack. Drivers read a counter through its
+// /proc/net/netstat or /proc/net/stat/nf_conntrack, or a line of /proc/net/snmp6. Drivers read a counter through its
 // variable, so that a misspelt one does not compile.
 type Counter struct {
 	Name string // as in /proc: "TcpExt.TW"

@@ -175,10 +175,13 @@ func (l *Lab) Path(client string) observe.Path {
 		return ""
 	}
 	has := func(role Role) func(*machine) bool { return func(m *machine) bool { return m.Role == role } }
-	return observe.Path{
-		Client:  recorded(func(m *machine) bool { return m.Name == client }),
-		Gateway: recorded(has(Gateway)), Server: recorded(has(Balancer)),
+	path := observe.Path{
+		Client: recorded(func(m *machine) bool { return m.Name == client }), Server: recorded(has(Balancer)),
 	}
+	if gateway := recorded(has(Gateway)); gateway != "" {
+		path.Gateways = []string{gateway}
+	}
+	return path
 }
 
 // Close removes everything: captures, what is attached, the balancer's program, sockets,

@@ -60,13 +60,13 @@ func TestEveryPathCarriesAConnection(t *testing.T) {
 		passed  int    // SYNs through the gateway
 	}{
 		"direct":     {lab.GatewaySpec{}, observe.Path{Client: "client1", Server: "balancer"}, "10.10.0.3", 0},
-		"routed":     {lab.GatewaySpec{Kind: lab.Routed}, observe.Path{Client: "client1", Gateway: "gateway", Server: "balancer"}, "10.10.0.3", 1},
-		"masquerade": {lab.GatewaySpec{Kind: lab.Masquerade}, observe.Path{Client: "client1", Gateway: "gateway", Server: "balancer"}, "10.20.0.1", 1},
+		"routed":     {lab.GatewaySpec{Kind: lab.Routed}, observe.Path{Client: "client1", Gateways: []string{"gateway"}, Server: "balancer"}, "10.10.0.3", 1},
+		"masquerade": {lab.GatewaySpec{Kind: lab.Masquerade}, observe.Path{Client: "client1", Gateways: []string{"gateway"}, Server: "balancer"}, "10.20.0.1", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := build(t, lab.Topology{Clients: 3, Gateway: c.gateway})
 			links := []string{"client1"}
-			if c.path.Gateway != "" {
+			if len(c.path.Gateways) > 0 {
 				links = append(links, "balancer")
 			}
 			if err := l.Capture(links...); err != nil {

@@ -152,12 +152,18 @@ func (w *watch) look(ctx context.Context, at time.Duration) error {
 	row.Moved = moved(w.run.Watched, w.last, now)
 	for role, by := range row.Moved {
 		telling := by.Moved()
-		maps.DeleteFunc(telling, func(name string, _ uint64) bool { return strings.HasPrefix(name, "Ip") })
+		maps.DeleteFunc(telling, func(name string, _ uint64) bool { return !tells(name) })
 		row.Moved[role] = telling
 	}
 	w.last = now
 	w.rows = append(w.rows, row)
 	return nil
+}
+
+// tells reports whether a counter is one of TCP or of connection tracking, and so of the
+// load. Those of IP move with every packet, those of ICMPv6 with neighbour discovery.
+func tells(counter string) bool {
+	return strings.HasPrefix(counter, "Tcp") || strings.HasPrefix(counter, "Conntrack.")
 }
 
 // series returns all rows with all outcomes.

@@ -36,10 +36,13 @@ var (
 
 // Config describes a balancer of TCP connections on one port.
 type Config struct {
+	// Bind is the address that clients connect to, of either IP version. At [::] it takes
+	// IPv6 connections alone (nginx's own default, ipv6only=on).
 	Bind    netip.AddrPort
 	Servers []netip.AddrPort
 	// Lines are added to the server section, for options without a field here ("proxy_bind
-	// 10.30.0.1;").
+	// 10.30.0.1;"), or for a further address ("listen 10.20.0.2:80;"). In nginx's log an IPv6
+	// address of a client has no brackets: the port is what follows the last colon.
 	Lines []string
 }
 

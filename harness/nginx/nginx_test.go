@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"twlab/harness/http"
 	"twlab/harness/internal/nstest"
 	"twlab/harness/nginx"
@@ -98,4 +100,50 @@ func TestSaysWhatIsWrong(t *testing.T) {
 	if err := start(); !errors.Is(err, nginx.ErrMissing) {
 		t.Errorf("without the module: %v, want ErrMissing", err)
 	}
+}
+
+// nginx listens on an IPv6 address and on an IPv4 one beside it, and connects over IPv6.
+func TestBalancesOverBothVersions(t *testing.T) {
+	if _, err := exec.LookPath("nginx"); err != nil {
+		t.Skip(nginx.ErrMissing)
+	}
+	space := nstest.Loopback(t)
+	listening, clients := 0, map[string]unix.Sockaddr{
+		"client=::1:":       &unix.SockaddrInet6{Addr: netip.IPv6Loopback().As16(), Port: 80},
+		"client=127.0.0.1:": &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 80},
+	}
+	noError(t, space.Do(func() (err error) {
+		if listening, err = unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		return errors.Join(unix.Bind(listening, &unix.SockaddrInet6{Addr: netip.IPv6Loopback().As16(), Port: 8080}), unix.Listen(listening, 5))
+	}))
+	defer func() { noError(t, unix.Close(listening)) }()
+	n, err := nginx.Start(t.Context(), space.Do, nginx.Config{
+		Bind: netip.MustParseAddrPort("[::]:80"), Servers: []netip.AddrPort{netip.MustParseAddrPort("[::1]:8080")}, Lines: []string{"listen 0.0.0.0:80;"},
+	})
+	noError(t, err)
+	for says, to := range clients {
+		var client int
+		noError(t, space.Do(func() (err error) {
+			family := unix.AF_INET
+			if _, six := to.(*unix.SockaddrInet6); six {
+				family = unix.AF_INET6
+			}
+			if client, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+				return err
+			}
+			return unix.Connect(client, to)
+		}))
+		server, _, err := unix.Accept(listening)
+		noError(t, err)
+		noError(t, errors.Join(unix.Close(server), unix.Close(client)))
+		within, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		noError(t, observe.Await(within, "nginx's word on "+says, func() (bool, error) {
+			log, err := n.Log()
+			return strings.Contains(log, says) && strings.Contains(log, " to=[::1]:8080 "), err
+		}))
+		cancel()
+	}
+	noError(t, n.Close())
 }

@@ -13,11 +13,10 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
-// Tap records the TCP segments over IPv4 that pass one interface, in both directions, from
+// Tap records the TCP segments over IPv4 and IPv6 that pass one interface, in both directions, from
 // OpenTap to Stop. Its methods may be called from any goroutine and any namespace.
 //
 // The position of the tap in the stack decides what its packets prove. An incoming packet
@@ -43,7 +42,6 @@ type Tap struct {
 
 	mu      sync.Mutex
 	ring    *ring // nil after Stop
-	decoder *decoder
 	packets []Packet
 	lost    uint64
 	err     error // the first one
@@ -71,7 +69,7 @@ func openTap(point, ifname string) (*Tap, error) {
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}
 	file := os.NewFile(uintptr(fd), "tap "+point+"/"+ifname)
-	t := &Tap{point: point, name: ifname, file: file, done: make(chan struct{}), decoder: newDecoder()}
+	t := &Tap{point: point, name: ifname, file: file, done: make(chan struct{})}
 	if err := t.configure(fd); err != nil {
 		return nil, errors.Join(err, t.unmap(), file.Close())
 	}
@@ -103,34 +101,6 @@ func (t *Tap) configure(fd int) error {
 		return fmt.Errorf("register packet socket: %w", err)
 	}
 	return nil
-}
-
-// tcpFilter accepts the first snapLength octets of frames with a TCP header over IPv4. Only
-// the first fragment of a packet has one.
-func tcpFilter() []bpf.Instruction {
-	return []bpf.Instruction{
-		bpf.LoadAbsolute{Off: 12, Size: 2}, // EtherType
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.ETH_P_IP, SkipTrue: 5},
-		bpf.LoadAbsolute{Off: ethernetHeader + 9, Size: 1}, // protocol
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_TCP, SkipTrue: 3},
-		bpf.LoadAbsolute{Off: ethernetHeader + 6, Size: 2}, // flags and fragment offset
-		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x1fff, SkipTrue: 1},
-		bpf.RetConstant{Val: snapLength},
-		bpf.RetConstant{Val: 0},
-	}
-}
-
-func attach(fd int, program []bpf.Instruction) error {
-	assembled, err := bpf.Assemble(program)
-	if err != nil {
-		return err
-	}
-	filter := make([]unix.SockFilter, len(assembled))
-	for i, in := range assembled {
-		filter[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
-	}
-	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
-		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
 }
 
 // Mark returns how many packets have passed so far, as an argument for Since.
@@ -229,7 +199,7 @@ func (t *Tap) drain() {
 }
 
 func (t *Tap) record(frame []byte, stamp time.Time, kind uint8) {
-	p, err := t.decoder.decode(bytes.Clone(frame))
+	p, err := decode(bytes.Clone(frame))
 	if err != nil {
 		t.note(err) // this one is missing; the next may be readable
 		return

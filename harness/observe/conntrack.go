@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
@@ -53,8 +52,9 @@ func (f Flow) String() string {
 	return text + " " + f.Expires.String()
 }
 
-// FlowMatch selects flows. In each of its four ends, the unspecified or an invalid address
-// matches any address and port 0 any port; the zero value selects every TCP flow.
+// FlowMatch selects flows of either IP version. In each of its four ends, an unspecified or
+// an invalid address matches any address and port 0 any port; the zero value selects every
+// TCP flow.
 type FlowMatch struct {
 	Original Tuple `json:"original"`
 	Reply    Tuple `json:"reply"`
@@ -66,9 +66,12 @@ func (m FlowMatch) Matches(f Flow) bool {
 		covers(m.Reply.Src, f.Reply.Src) && covers(m.Reply.Dst, f.Reply.Dst)
 }
 
-// ReadFlows lists the tracked TCP connections over IPv4 of the calling thread's network
-// namespace. A namespace without a rule that needs connection tracking has none. On a
-// kernel without ctnetlink the error is EPROTONOSUPPORT or EINVAL.
+// ReadFlows lists the tracked TCP connections over IPv4 and IPv6 of the calling thread's
+// network namespace. A namespace without a rule that needs connection tracking has none; a
+// rule of one version has the kernel track that version alone (nf_ct_netns_get). Before
+// Linux 4.19 the tracking of IPv6 is a module of its own, nf_conntrack_ipv6; without it
+// there are no IPv6 flows, and asking for them is no error. On a kernel without ctnetlink
+// the error is EPROTONOSUPPORT or EINVAL.
 func ReadFlows() ([]Flow, error) {
 	entries, err := dumpConntrack()
 	if err != nil {
@@ -81,8 +84,8 @@ func ReadFlows() ([]Flow, error) {
 	return flows, nil
 }
 
-// DeleteFlows deletes the conntrack entries of TCP connections over IPv4 that match, in the
-// calling thread's network namespace, and returns how many. Once the entry is deleted, the
+// DeleteFlows deletes the conntrack entries of TCP connections that match, in the calling
+// thread's network namespace, and returns how many. Once the entry is deleted, the
 // NAT can use the same address and port again while the server still has them in TIME_WAIT.
 //
 // A match with a complete Original or a complete Reply is looked up. For any other match
@@ -97,7 +100,7 @@ func DeleteFlows(match FlowMatch) (int, error) {
 		if !match.Matches(e.flow) {
 			continue
 		}
-		request := conntrackRequest(nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)
+		request := conntrackRequest(nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK, familyOf(e.flow.Original.Src.Addr()))
 		for _, a := range e.identity {
 			request.AddData(nl.NewRtAttr(int(a.kind), a.value))
 		}
@@ -118,6 +121,7 @@ func DeleteFlows(match FlowMatch) (int, error) {
 type entry struct {
 	flow     Flow
 	identity []attribute
+	stamp    time.Time // of the event that the message tells of; the zero value in other messages
 }
 
 // selectConntrack finds the entries that may match: the entry of a tuple that is complete,
@@ -127,24 +131,46 @@ func selectConntrack(match FlowMatch) ([]entry, error) {
 		kind  int
 		tuple Tuple
 	}{{nl.CTA_TUPLE_ORIG, match.Original}, {nl.CTA_TUPLE_REPLY, match.Reply}} {
-		if complete(direction.tuple.Src) && complete(direction.tuple.Dst) {
-			return lookUpConntrack(direction.kind, direction.tuple)
+		src, dst := unmapped(direction.tuple.Src), unmapped(direction.tuple.Dst)
+		if complete(src) && complete(dst) {
+			if familyOf(src.Addr()) != familyOf(dst.Addr()) {
+				return nil, nil // no flow has both
+			}
+			return lookUpConntrack(direction.kind, Tuple{Src: src, Dst: dst})
 		}
 	}
 	return dumpConntrack()
 }
 
-func complete(end netip.AddrPort) bool {
-	return end.Addr().Is4() && !end.Addr().IsUnspecified() && end.Port() != 0
+// unmapped returns an end with the address that is in the packets.
+func unmapped(end netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(end.Addr().Unmap(), end.Port())
 }
 
-// TupleAttribute encodes one direction of a TCP connection over IPv4 for ctnetlink: kind is
-// nl.CTA_TUPLE_ORIG or nl.CTA_TUPLE_REPLY.
+func complete(end netip.AddrPort) bool {
+	return end.Addr().IsValid() && !end.Addr().IsUnspecified() && end.Port() != 0
+}
+
+// familyOf returns the address family of a flow, by one of its addresses.
+func familyOf(a netip.Addr) uint8 {
+	if a.Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+// TupleAttribute encodes one direction of a TCP connection for ctnetlink: kind is
+// nl.CTA_TUPLE_ORIG or nl.CTA_TUPLE_REPLY. Both addresses must be of one IP version, which
+// the message must name too (struct nfgenmsg).
 func TupleAttribute(kind int, tuple Tuple) *nl.RtAttr {
 	attribute := nl.NewRtAttr(kind|unix.NLA_F_NESTED, nil)
 	ip := attribute.AddRtAttr(nl.CTA_TUPLE_IP|unix.NLA_F_NESTED, nil)
-	ip.AddRtAttr(nl.CTA_IP_V4_SRC, tuple.Src.Addr().AsSlice())
-	ip.AddRtAttr(nl.CTA_IP_V4_DST, tuple.Dst.Addr().AsSlice())
+	source, destination := nl.CTA_IP_V4_SRC, nl.CTA_IP_V4_DST
+	if tuple.Src.Addr().Is6() {
+		source, destination = nl.CTA_IP_V6_SRC, nl.CTA_IP_V6_DST
+	}
+	ip.AddRtAttr(source, tuple.Src.Addr().AsSlice())
+	ip.AddRtAttr(destination, tuple.Dst.Addr().AsSlice())
 	transport := attribute.AddRtAttr(nl.CTA_TUPLE_PROTO|unix.NLA_F_NESTED, nil)
 	transport.AddRtAttr(nl.CTA_PROTO_NUM, []byte{unix.IPPROTO_TCP})
 	transport.AddRtAttr(nl.CTA_PROTO_SRC_PORT, binary.BigEndian.AppendUint16(nil, tuple.Src.Port()))
@@ -153,7 +179,7 @@ func TupleAttribute(kind int, tuple Tuple) *nl.RtAttr {
 }
 
 func lookUpConntrack(kind int, tuple Tuple) ([]entry, error) {
-	request := conntrackRequest(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_ACK)
+	request := conntrackRequest(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_ACK, familyOf(tuple.Src.Addr()))
 	request.AddData(TupleAttribute(kind, tuple))
 	messages, err := request.Execute(unix.NETLINK_NETFILTER, 0)
 	if errors.Is(err, unix.ENOENT) {
@@ -165,11 +191,12 @@ func lookUpConntrack(kind int, tuple Tuple) ([]entry, error) {
 	return parseEntries(messages)
 }
 
-// dumpConntrack is not netlink.ConntrackTableList, because that omits the status bits and
+// dumpConntrack lists the entries of both IP versions, which is what the kernel does for
+// AF_UNSPEC (ctnetlink_dump_table). It is not netlink.ConntrackTableList, because that omits the status bits and
 // misreads an entry with a zone.
 func dumpConntrack() ([]entry, error) {
 	messages, err := dump(func() ([][]byte, error) {
-		return conntrackRequest(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP).Execute(unix.NETLINK_NETFILTER, 0)
+		return conntrackRequest(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, unix.AF_UNSPEC).Execute(unix.NETLINK_NETFILTER, 0)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("dump conntrack entries: %w", err)
@@ -191,132 +218,8 @@ func parseEntries(messages [][]byte) ([]entry, error) {
 	return entries, nil
 }
 
-func conntrackRequest(operation, flags int) *nl.NetlinkRequest {
+func conntrackRequest(operation, flags int, family uint8) *nl.NetlinkRequest {
 	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|operation, flags)
-	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_INET, Version: nl.NFNETLINK_V0})
+	request.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: nl.NFNETLINK_V0})
 	return request
-}
-
-// parseEntry returns false for a protocol other than TCP. The attributes are
-// enum ctattr_type of include/uapi/linux/netfilter/nfnetlink_conntrack.h.
-func parseEntry(message []byte) (entry, bool, error) {
-	attributes, err := parseAttributes(message, nl.SizeofNfgenmsg)
-	if err != nil {
-		return entry{}, false, err
-	}
-	var (
-		e        entry
-		protocol uint8
-	)
-	for _, a := range attributes {
-		var err error
-		switch a.kind {
-		case nl.CTA_TUPLE_ORIG:
-			e.identity = append(e.identity, a)
-			e.flow.Original, protocol, err = parseTuple(a.value)
-		case nl.CTA_ZONE, nl.CTA_ID:
-			e.identity = append(e.identity, a)
-		case nl.CTA_TUPLE_REPLY:
-			e.flow.Reply, _, err = parseTuple(a.value)
-		case nl.CTA_STATUS:
-			const seenReply, assured = 1 << 1, 1 << 2 // enum ip_conntrack_status
-			var status uint64
-			status, err = number(a, 4)
-			e.flow.SeenReply, e.flow.Assured = status&seenReply != 0, status&assured != 0
-		case nl.CTA_TIMEOUT:
-			var seconds uint64
-			seconds, err = number(a, 4)
-			e.flow.Expires = time.Duration(seconds) * time.Second
-		case nl.CTA_PROTOINFO:
-			e.flow.State, err = parseState(a.value)
-		}
-		if err != nil {
-			return entry{}, false, fmt.Errorf("attribute %d: %w", a.kind, err)
-		}
-	}
-	return e, protocol == unix.IPPROTO_TCP, nil
-}
-
-func parseTuple(value []byte) (tuple Tuple, protocol uint8, err error) {
-	parts, err := parseAttributes(value, 0)
-	if err != nil {
-		return Tuple{}, 0, err
-	}
-	var address [2]netip.Addr
-	var port [2]uint16
-	for _, part := range parts {
-		if part.kind != nl.CTA_TUPLE_IP && part.kind != nl.CTA_TUPLE_PROTO {
-			continue // a zone
-		}
-		fields, err := parseAttributes(part.value, 0)
-		if err != nil {
-			return Tuple{}, 0, err
-		}
-		for _, field := range fields {
-			switch {
-			case part.kind == nl.CTA_TUPLE_IP && (field.kind == nl.CTA_IP_V4_SRC || field.kind == nl.CTA_IP_V4_DST):
-				address[field.kind-nl.CTA_IP_V4_SRC], _ = netip.AddrFromSlice(field.value)
-			case part.kind == nl.CTA_TUPLE_PROTO && field.kind == nl.CTA_PROTO_NUM:
-				n, err := number(field, 1)
-				if err != nil {
-					return Tuple{}, 0, err
-				}
-				protocol = uint8(n)
-			case part.kind == nl.CTA_TUPLE_PROTO && (field.kind == nl.CTA_PROTO_SRC_PORT || field.kind == nl.CTA_PROTO_DST_PORT):
-				n, err := number(field, 2)
-				if err != nil {
-					return Tuple{}, 0, err
-				}
-				port[field.kind-nl.CTA_PROTO_SRC_PORT] = uint16(n)
-			}
-		}
-	}
-	return Tuple{
-		Src: netip.AddrPortFrom(address[0], port[0]),
-		Dst: netip.AddrPortFrom(address[1], port[1]),
-	}, protocol, nil
-}
-
-func parseState(value []byte) (string, error) {
-	protocols, err := parseAttributes(value, 0)
-	if err != nil {
-		return "", err
-	}
-	for _, protocol := range protocols {
-		if protocol.kind != nl.CTA_PROTOINFO_TCP {
-			continue
-		}
-		fields, err := parseAttributes(protocol.value, 0)
-		if err != nil {
-			return "", err
-		}
-		for _, field := range fields {
-			if field.kind == nl.CTA_PROTOINFO_TCP_STATE {
-				n, err := number(field, 1)
-				return flowState(n), err
-			}
-		}
-	}
-	return "", nil
-}
-
-func flowState(number uint64) string {
-	names := [...]string{
-		"NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT",
-		"CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2",
-	}
-	if number >= uint64(len(names)) {
-		return "state " + strconv.FormatUint(number, 10)
-	}
-	return names[number]
-}
-
-// number reads an attribute of exactly size bytes in network order.
-func number(a attribute, size int) (uint64, error) {
-	if len(a.value) != size {
-		return 0, fmt.Errorf("attribute %d has %d bytes, want %d", a.kind, len(a.value), size)
-	}
-	var wide [8]byte
-	copy(wide[8-size:], a.value)
-	return binary.BigEndian.Uint64(wide[:]), nil
 }

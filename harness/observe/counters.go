@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"strings"
 
@@ -13,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReadCounters reads the counters of the calling thread's network namespace.
+// ReadCounters reads the counters of the calling thread's network namespace. Those of
+// /proc/net/snmp6 are absent where there is no IPv6.
 //
 // The Conntrack names are absent on a kernel without ctnetlink (Linux 3.6 and later have
 // what this function needs). Reading them needs CAP_NET_ADMIN in the user namespace that
@@ -28,6 +30,9 @@ func ReadCounters() (kernel.Counters, error) {
 		if err := parseCounters(counters, string(data), path); err != nil {
 			return nil, err
 		}
+	}
+	if err := readIPv6Counters(counters); err != nil {
+		return nil, err
 	}
 	if err := readConntrackStatistics(counters); err != nil {
 		return nil, fmt.Errorf("read conntrack statistics: %w", err)
@@ -65,6 +70,38 @@ func parseCounters(c kernel.Counters, text, file string) error {
 			}
 			c[group+"."+name[j]] = n
 		}
+	}
+	return nil
+}
+
+func readIPv6Counters(c kernel.Counters) error {
+	data, path, err := readProcNet("snmp6")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // no IPv6
+	}
+	if err != nil {
+		return err
+	}
+	return parseIPv6Counters(c, string(data), path)
+}
+
+// parseIPv6Counters adds the lines of /proc/net/snmp6 (snmp6_seq_show): "Ip6OutNoRoutes 12"
+// is Ip6.OutNoRoutes. The groups are Ip6, Icmp6, Udp6 and UdpLite6.
+func parseIPv6Counters(c kernel.Counters, text, file string) error {
+	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
+		words := strings.Fields(line)
+		if len(words) != 2 {
+			return fmt.Errorf("parse %s: line %d: %d words, want a name and a value", file, i+1, len(words))
+		}
+		group, name, found := strings.Cut(words[0], "6")
+		if !found {
+			return fmt.Errorf("parse %s: line %d: no group with a 6 in %q", file, i+1, words[0])
+		}
+		n, err := strconv.ParseUint(words[1], 10, 64)
+		if err != nil {
+			return fmt.Errorf("parse %s: line %d: value of %s: %w", file, i+1, words[0], err)
+		}
+		c[group+"6."+name] = n
 	}
 	return nil
 }

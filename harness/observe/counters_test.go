@@ -54,3 +54,25 @@ func TestCountersDifference(t *testing.T) {
 		t.Errorf("String: got %q, want %q", got, want)
 	}
 }
+
+func TestParseIPv6Counters(t *testing.T) {
+	const text = "Ip6InReceives                   \t4\nIp6OutNoRoutes                  \t0\nIcmp6OutType133 \t2\nUdpLite6InErrors \t1\n"
+	got := kernel.Counters{}
+	if err := parseIPv6Counters(got, text, "snmp6"); err != nil {
+		t.Fatal(err)
+	}
+	want := kernel.Counters{"Ip6.InReceives": 4, "Ip6.OutNoRoutes": 0, "Icmp6.OutType133": 2, "UdpLite6.InErrors": 1}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for text, want := range map[string]string{
+		"":                       "line 1: 0 words",
+		"Ip6InReceives 1\nIp6Ou": "line 2: 1 words",
+		"IpInReceives 1\n":       "no group with a 6",
+		"Ip6InReceives -1\n":     "value of Ip6InReceives",
+	} {
+		if err := parseIPv6Counters(kernel.Counters{}, text, "snmp6"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want an error with %q", text, err, want)
+		}
+	}
+}

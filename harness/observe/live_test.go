@@ -3,9 +3,11 @@ package observe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,24 +24,54 @@ import (
 	"twlab/harness/ns"
 )
 
-// network is a client (eth0, 10.0.0.2) behind a gateway (interfaces client0 and
-// balancer) that can reach a balancer (eth0, 10.20.0.3).
+// version is an IP version, with the ends of a connection as the network has them.
+type version struct {
+	number                    int
+	family                    int
+	private, public, endpoint netip.AddrPort
+}
+
+var (
+	ipv4 = version{4, unix.AF_INET, private, public, endpoint}
+	ipv6 = version{
+		6, unix.AF_INET6, netip.MustParseAddrPort("[fd00:a::2]:40001"),
+		netip.MustParseAddrPort("[fd00:14::1]:40001"), netip.MustParseAddrPort("[fd00:14::3]:80"),
+	}
+)
+
+// eachVersion runs a test in a network of its own for each version.
+func eachVersion(t *testing.T, test func(*testing.T, *network)) {
+	t.Helper()
+	for _, v := range []version{ipv4, ipv6} {
+		t.Run(fmt.Sprintf("IPv%d", v.number), func(t *testing.T) {
+			w := newNetwork(t)
+			w.version = v
+			test(t, w)
+		})
+	}
+}
+
+// network is a client (eth0, 10.0.0.2 and fd00:a::2) behind a gateway (interfaces client0
+// and balancer) that can reach a balancer (eth0, 10.20.0.3 and fd00:14::3).
 type network struct {
-	t                         *testing.T
+	t *testing.T
+	version
 	client, gateway, balancer *ns.Namespace
 	taps                      []*Tap
 }
 
 func newNetwork(t *testing.T) *network {
 	t.Helper()
-	w := &network{t: t}
+	w := &network{t: t, version: ipv4}
 	for _, n := range []**ns.Namespace{&w.client, &w.gateway, &w.balancer} {
 		*n = nstest.New(t)
 	}
-	w.wire(w.client, "eth0", "10.0.0.2/24", "client0", "10.0.0.1/24")
-	w.wire(w.balancer, "eth0", "10.20.0.3/24", "balancer", "10.20.0.1/24")
+	w.sysctl(w.client, "net/ipv6/conf/all/keep_addr_on_down", "1") // for tests that take its link down
+	w.wire(w.client, "eth0", "10.0.0.2/24 fd00:a::2/64", "client0", "10.0.0.1/24 fd00:a::1/64")
+	w.wire(w.balancer, "eth0", "10.20.0.3/24 fd00:14::3/64", "balancer", "10.20.0.1/24 fd00:14::1/64")
 	w.routes()
 	w.sysctl(w.gateway, "net/ipv4/ip_forward", "1")
+	w.sysctl(w.gateway, "net/ipv6/conf/all/forwarding", "1")
 	// Until the kernel has noticed both ends, what is sent on a link is lost.
 	w.await("links up", func() bool {
 		return isUp(w.client, "eth0") && isUp(w.gateway, "client0") && isUp(w.gateway, "balancer") && isUp(w.balancer, "eth0")
@@ -59,25 +91,45 @@ func (w *network) wire(machine *ns.Namespace, name, address, peer, peerAddress s
 	w.in(machine, func() error { return up(name, address) })
 }
 
-func up(name, address string) error {
+// up gives an interface its addresses, separated by spaces.
+func up(name, addresses string) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return err
 	}
-	parsed, err := netlink.ParseAddr(address)
-	if err != nil {
-		return err
+	for address := range strings.FieldsSeq(addresses) {
+		parsed, err := netlink.ParseAddr(address)
+		if err != nil {
+			return err
+		}
+		if parsed.IP.To4() == nil {
+			parsed.Flags = unix.IFA_F_NODAD // so that it can be used at once
+		}
+		if err := netlink.AddrAdd(link, parsed); err != nil {
+			return err
+		}
 	}
-	return errors.Join(netlink.AddrAdd(link, parsed), netlink.LinkSetUp(link))
+	return netlink.LinkSetUp(link)
+}
+
+// run runs a program in the calling thread's namespace.
+func run(t *testing.T, name string, arguments ...string) error {
+	t.Helper()
+	if text, err := exec.CommandContext(t.Context(), name, arguments...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(arguments, " "), err, text)
+	}
+	return nil
 }
 
 // routes makes both ends send everything to the gateway.
 func (w *network) routes() {
 	w.t.Helper()
-	for n, gateway := range map[*ns.Namespace]net.IP{w.client: net.IPv4(10, 0, 0, 1), w.balancer: net.IPv4(10, 20, 0, 1)} {
-		w.in(n, func() error {
-			return netlink.RouteReplace(&netlink.Route{Gw: gateway, Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}})
-		})
+	for n, gateways := range map[*ns.Namespace][]net.IP{
+		w.client: {net.ParseIP("10.0.0.1"), net.ParseIP("fd00:a::1")}, w.balancer: {net.ParseIP("10.20.0.1"), net.ParseIP("fd00:14::1")},
+	} {
+		for i, everything := range []*net.IPNet{{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}, {IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}} {
+			w.in(n, func() error { return netlink.RouteReplace(&netlink.Route{Gw: gateways[i], Dst: everything}) })
+		}
 	}
 }
 
@@ -111,7 +163,11 @@ func (w *network) sysctl(n *ns.Namespace, name, value string) {
 func (w *network) rule(table, chain string, rule ...string) {
 	w.t.Helper()
 	w.in(w.gateway, func() error {
-		ipt, err := iptables.New(iptables.Timeout(5))
+		protocol := iptables.ProtocolIPv4
+		if w.family == unix.AF_INET6 {
+			protocol = iptables.ProtocolIPv6
+		}
+		ipt, err := iptables.New(iptables.IPFamily(protocol), iptables.Timeout(5))
 		if err != nil {
 			return err
 		}
@@ -145,7 +201,7 @@ func (w *network) account(marks []int, client netip.AddrPort) SYNAccount {
 	for i, tap := range w.taps {
 		packets = append(packets, tap.Since(marks[i])...)
 	}
-	return AccountSYNs(packets, throughGateway, client, endpoint)
+	return AccountSYNs(packets, throughGateway, client, w.endpoint)
 }
 
 func (w *network) marks() []int {
@@ -161,13 +217,13 @@ func (w *network) listen() int {
 	var fd int
 	w.in(w.balancer, func() error {
 		var err error
-		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		fd, err = unix.Socket(w.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
 		return errors.Join(
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-			unix.Bind(fd, &unix.SockaddrInet4{Addr: endpoint.Addr().As4(), Port: int(endpoint.Port())}),
+			unix.Bind(fd, sockaddr(w.family, w.endpoint.Addr(), int(w.endpoint.Port()))),
 			unix.Listen(fd, 5))
 	})
 	w.t.Cleanup(func() { _ = unix.Close(fd) })
@@ -180,13 +236,13 @@ func (w *network) socket(port int, isn int, flags int) int {
 	var fd int
 	w.in(w.client, func() error {
 		var err error
-		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|flags, 0)
+		fd, err = unix.Socket(w.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|flags, 0)
 		if err != nil {
 			return err
 		}
 		err = errors.Join(
 			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
-			unix.Bind(fd, &unix.SockaddrInet4{Port: port}))
+			unix.Bind(fd, sockaddr(w.family, w.private.Addr(), port)))
 		if isn != 0 {
 			err = errors.Join(err,
 				unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1),
@@ -199,15 +255,15 @@ func (w *network) socket(port int, isn int, flags int) int {
 	return fd
 }
 
-func toEndpoint(fd int) error {
-	return unix.Connect(fd, &unix.SockaddrInet4{Addr: endpoint.Addr().As4(), Port: int(endpoint.Port())})
+func (w *network) toEndpoint(fd int) error {
+	return unix.Connect(fd, sockaddr(w.family, w.endpoint.Addr(), int(w.endpoint.Port())))
 }
 
 // connect makes a connection and returns both ends.
 func (w *network) connect(listener, port, isn int) (client, server int) {
 	w.t.Helper()
 	client = w.socket(port, isn, 0)
-	w.check(toEndpoint(client))
+	w.check(w.toEndpoint(client))
 	server, _, err := unix.Accept(listener)
 	w.check(err)
 	return client, server
@@ -241,23 +297,28 @@ func (w *network) await(event string, seen func() bool) {
 	w.check(Await(ctx, event, func() (bool, error) { return seen(), nil }))
 }
 
-func clientAt(port uint16) netip.AddrPort { return netip.AddrPortFrom(private.Addr(), port) }
+// second is the client's end of its second connection.
+func (w *network) second() netip.AddrPort {
+	return netip.AddrPortFrom(w.private.Addr(), 40002)
+}
 
 var anyEnd netip.AddrPort
 
 // One connection through a MASQUERADE gateway, seen by every evidence.
-func TestEvidenceOfOneConnection(t *testing.T) {
-	w := newNetwork(t)
+func TestEvidenceOfOneConnection(t *testing.T) { eachVersion(t, tryEvidence) }
+
+func tryEvidence(t *testing.T, w *network) {
 	w.rule("nat", "POSTROUTING", "-o", "balancer", "-j", "MASQUERADE")
 	w.tapAll()
 	listener := w.listen()
 	before := w.counters(w.client)
 
 	client, server := w.connect(listener, 40001, 0)
-	account := w.account(make([]int, len(w.taps)), private)
-	if want := "1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer: 1 answered by SYN-ACK"; account.String() != want {
+	account := w.account(make([]int, len(w.taps)), w.private)
+	if want := fmt.Sprintf("1 sent, 1 entered and 1 left gateway as %v, 1 reached balancer: 1 answered by SYN-ACK", w.public); account.String() != want {
 		t.Errorf("SYNs:\ngot  %s\nwant %s", account, want)
 	}
+	w.countersOf(before)
 	moved := w.counters(w.client).Sub(before)
 	if moved["Tcp.ActiveOpens"] != 1 {
 		t.Errorf("client's Tcp.ActiveOpens: got +%d, want +1", moved["Tcp.ActiveOpens"])
@@ -269,14 +330,14 @@ func TestEvidenceOfOneConnection(t *testing.T) {
 		t.Errorf("client's sockets: got %v, want one that is ESTABLISHED", got)
 	}
 	listening := w.sockets(w.balancer).In(Listen)
-	if len(listening) != 1 || listening[0].Local != endpoint || listening[0].SendQueue != 5 {
-		t.Errorf("balancer's listener: got %+v, want %s with room for 5", listening, endpoint)
+	if len(listening) != 1 || listening[0].Local != w.endpoint || listening[0].SendQueue != 5 {
+		t.Errorf("balancer's listener: got %+v, want %s with room for 5", listening, w.endpoint)
 	}
 	w.agree(w.balancer)
 
 	flows := w.flows()
 	want := Flow{
-		Original: Tuple{private, endpoint}, Reply: Tuple{endpoint, public},
+		Original: Tuple{w.private, w.endpoint}, Reply: Tuple{w.endpoint, w.public},
 		State: "ESTABLISHED", SeenReply: true, Assured: true,
 	}
 	if len(flows) != 1 {
@@ -299,13 +360,29 @@ func TestEvidenceOfOneConnection(t *testing.T) {
 	w.agree(w.client)
 	w.check(unix.Close(server))
 	w.await("client in TIME_WAIT", func() bool { return len(w.sockets(w.client).In(TimeWait)) == 1 })
-	rest := w.sockets(w.client).Between(private, endpoint)
+	rest := w.sockets(w.client).Between(w.private, w.endpoint)
 	if len(rest) != 1 || !rest[0].Mini() || rest[0].Expires > 60*time.Second || rest[0].Expires < 50*time.Second {
 		t.Errorf("after the end: got %v, want TIME_WAIT for about 60 s", rest)
 	}
 	w.agree(w.client)
 	w.deleteFlows()
 	w.recording()
+}
+
+// countersOf checks which counters of the client count its connection.
+func (w *network) countersOf(before kernel.Counters) {
+	w.t.Helper()
+	moved := w.counters(w.client).Sub(before)
+	own, other := "Ip.OutRequests", "Ip6.OutRequests"
+	if w.number == 6 {
+		own, other = other, own
+	}
+	if w.number == 6 && moved["Tcp.OutSegs"] == 0 || moved[own] < moved["Tcp.OutSegs"] || moved["Tcp.InSegs"] != 1 {
+		w.t.Errorf("client: got Tcp.OutSegs +%d, Tcp.InSegs +%d, %s +%d, want one segment in", moved["Tcp.OutSegs"], moved["Tcp.InSegs"], own, moved[own])
+	}
+	if w.number == 6 && moved[other] != 0 {
+		w.t.Errorf("client's %s: got +%d, want +0", other, moved[other])
+	}
 }
 
 // agree compares the two sources of the socket table.
@@ -317,7 +394,7 @@ func (w *network) agree(n *ns.Namespace) {
 	normal := func(s Sockets) []Socket {
 		for i := range s {
 			if s[i].State == Listen {
-				s[i].SendQueue = 0 // only sock_diag tells
+				s[i].SendQueue, s[i].V6Only = 0, false // only sock_diag tells
 			}
 			s[i].Expires = s[i].Expires.Round(10 * time.Second)
 		}
@@ -333,7 +410,10 @@ func (w *network) rulesHit() {
 	w.t.Helper()
 	w.in(w.gateway, func() error {
 		rules, err := ReadRules(w.t.Context(), "")
-		want := RuleHits{Table: "nat", Chain: "POSTROUTING", Rule: "-A POSTROUTING -o balancer -j MASQUERADE", Packets: 1, Bytes: 60}
+		want := RuleHits{
+			IPVersion: w.number, Table: "nat", Chain: "POSTROUTING", Rule: "-A POSTROUTING -o balancer -j MASQUERADE",
+			Packets: 1, Bytes: map[int]uint64{4: 20 + 40, 6: 40 + 40}[w.number], // the headers of a SYN
+		}
 		if len(rules) != 1 || rules[0] != want {
 			w.t.Errorf("gateway's rules: got %v, want %v", rules, want)
 		}
@@ -357,12 +437,12 @@ func (w *network) deleteFlows() {
 		match FlowMatch
 		want  int
 	}{
-		{FlowMatch{Original: Tuple{clientAt(40002), anyEnd}}, 0},
-		{FlowMatch{Original: Tuple{anyEnd, private}}, 0},
-		{FlowMatch{Original: Tuple{clientAt(40002), endpoint}}, 0},
-		{FlowMatch{Reply: Tuple{endpoint, private}}, 0},
-		{FlowMatch{Original: Tuple{private, endpoint}, Reply: Tuple{anyEnd, private}}, 0},
-		{FlowMatch{Original: Tuple{private, endpoint}, Reply: Tuple{anyEnd, public}}, 1},
+		{FlowMatch{Original: Tuple{w.second(), anyEnd}}, 0},
+		{FlowMatch{Original: Tuple{anyEnd, w.private}}, 0},
+		{FlowMatch{Original: Tuple{w.second(), w.endpoint}}, 0},
+		{FlowMatch{Reply: Tuple{w.endpoint, w.private}}, 0},
+		{FlowMatch{Original: Tuple{w.private, w.endpoint}, Reply: Tuple{anyEnd, w.private}}, 0},
+		{FlowMatch{Original: Tuple{w.private, w.endpoint}, Reply: Tuple{anyEnd, w.public}}, 1},
 		{FlowMatch{}, 0},
 	} {
 		w.in(w.gateway, func() error {
@@ -398,8 +478,9 @@ func (w *network) recording() {
 
 // A server in TIME_WAIT is asked again with an older sequence number: its ACK,
 // the client's RST and the next SYN are all accounted for.
-func TestAccountOfRejectedSYN(t *testing.T) {
-	w := newNetwork(t)
+func TestAccountOfRejectedSYN(t *testing.T) { eachVersion(t, tryRejectedSYN) }
+
+func tryRejectedSYN(t *testing.T, w *network) {
 	w.rule("nat", "POSTROUTING", "-o", "balancer", "-j", "MASQUERADE")
 	w.sysctl(w.client, "net/ipv4/tcp_timestamps", "0")
 	w.tapAll()
@@ -413,9 +494,9 @@ func TestAccountOfRejectedSYN(t *testing.T) {
 
 	marks := w.marks()
 	client, server = w.connect(listener, 40001, 900_000_000)
-	account := w.account(marks, private)
-	const want = "2 sent, 2 entered and 2 left gateway as 10.20.0.1:40001, 2 reached balancer: 1 answered by ACK, 1 by SYN-ACK; " +
-		"1 RST sent, 1 entered and 1 left gateway as 10.20.0.1:40001, 1 reached balancer"
+	account := w.account(marks, w.private)
+	want := fmt.Sprintf("2 sent, 2 entered and 2 left gateway as %[1]v, 2 reached balancer: 1 answered by ACK, 1 by SYN-ACK; "+
+		"1 RST sent, 1 entered and 1 left gateway as %[1]v, 1 reached balancer", w.public)
 	if account.String() != want {
 		t.Errorf("got  %s\nwant %s", account, want)
 		for _, tap := range w.taps {
@@ -429,8 +510,9 @@ func TestAccountOfRejectedSYN(t *testing.T) {
 }
 
 // A NAT without a free port drops the SYN itself, and only its own observations say so.
-func TestAccountOfSYNThatTheGatewayDrops(t *testing.T) {
-	w := newNetwork(t)
+func TestAccountOfSYNThatTheGatewayDrops(t *testing.T) { eachVersion(t, tryDroppedSYN) }
+
+func tryDroppedSYN(t *testing.T, w *network) {
 	w.rule("nat", "POSTROUTING", "-o", "balancer", "-p", "tcp", "-j", "MASQUERADE", "--to-ports", "40001-40001")
 	w.tapAll()
 	listener := w.listen()
@@ -438,7 +520,7 @@ func TestAccountOfSYNThatTheGatewayDrops(t *testing.T) {
 
 	marks, before := w.marks(), w.counters(w.gateway)
 	second := w.socket(40002, 0, unix.SOCK_NONBLOCK)
-	if err := toEndpoint(second); !errors.Is(err, unix.EINPROGRESS) {
+	if err := w.toEndpoint(second); !errors.Is(err, unix.EINPROGRESS) {
 		t.Fatalf("connect: got %v, want EINPROGRESS", err)
 	}
 	var moved kernel.Counters
@@ -446,7 +528,7 @@ func TestAccountOfSYNThatTheGatewayDrops(t *testing.T) {
 		moved = w.counters(w.gateway).Sub(before)
 		return moved["Conntrack.insert_failed"] > 0
 	})
-	account := w.account(marks, clientAt(40002))
+	account := w.account(marks, w.second())
 	if account.Sent == 0 || account.EnteredGateway != account.Sent || account.LeftGateway != 0 || account.Reached != 0 {
 		t.Errorf("got %s, want SYNs that enter the gateway and do not leave it", account)
 	}
@@ -512,7 +594,7 @@ func TestTapTellsWhatItLost(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				if err := errors.Join(toEndpoint(fd), unix.Close(fd)); !errors.Is(err, unix.ECONNREFUSED) {
+				if err := errors.Join(w.toEndpoint(fd), unix.Close(fd)); !errors.Is(err, unix.ECONNREFUSED) {
 					return err
 				}
 			}
@@ -594,7 +676,7 @@ func TestReadCountersOfOwnNamespace(t *testing.T) {
 		if len(counters) < 100 {
 			t.Errorf("%s: %d counters, want the kernel's hundreds", name, len(counters))
 		}
-		for _, known := range []string{"Tcp.ActiveOpens", "TcpExt.TW", "TcpExt.PAWSEstab", "IpExt.InNoRoutes", "Conntrack.insert_failed", "Conntrack.drop"} {
+		for _, known := range []string{"Tcp.ActiveOpens", "TcpExt.TW", "TcpExt.PAWSEstab", "IpExt.InNoRoutes", "Conntrack.insert_failed", "Conntrack.drop", "Ip6.OutNoRoutes", "Icmp6.InMsgs"} {
 			if _, ok := counters[known]; !ok {
 				t.Errorf("%s: no counter %s", name, known)
 			}

@@ -5,6 +5,7 @@ package observe
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"strings"
 
@@ -13,15 +14,15 @@ import (
 )
 
 // Occupancy says how many entries the tables of a network namespace hold, as the kernel
-// itself counts them. Unlike a list of sockets or flows, it costs the same however many
+// itself counts them, IPv4 and IPv6 together. Unlike a list of sockets or flows, it costs the same however many
 // there are, and it removes nothing: an expired conntrack entry is counted until the kernel
 // comes across it (nf_ct_is_expired, gc_worker).
 type Occupancy struct {
 	// TimeWait counts minisockets (/proc/net/sockstat, "tw"): TIME_WAIT, and FIN_WAIT2
 	// without an owner. Linux before 4.11 counts those of all namespaces.
 	TimeWait int `json:"timeWait"`
-	// Sockets counts the TCP sockets in the hash table ("inuse"): all except minisockets
-	// and requests.
+	// Sockets counts the TCP sockets in the hash table ("inuse" of /proc/net/sockstat and
+	// sockstat6): all except minisockets and requests.
 	Sockets int `json:"sockets"`
 	// Flows counts conntrack entries of every protocol, as net.netfilter.nf_conntrack_count
 	// does; 0 where there is no connection tracking.
@@ -39,24 +40,31 @@ func ReadOccupancy() (o Occupancy, err error) {
 	return o, nil
 }
 
-// readSockstat reads the counts of sockets.
+// readSockstat reads the counts of sockets. Minisockets of both versions are counted in one
+// number (inet_timewait_sock), sockets in one for each version, because IPv6 sockets have a
+// struct proto of their own (tcpv6_prot).
 func (o *Occupancy) readSockstat() error {
-	data, path, err := readProcNet("sockstat")
-	if err != nil {
-		return err
-	}
-	if err := o.parse(string(data)); err != nil {
-		return fmt.Errorf("parse %s: %w", path, err)
+	for _, name := range []string{"sockstat", "sockstat6"} {
+		data, path, err := readProcNet(name)
+		if errors.Is(err, fs.ErrNotExist) && name == "sockstat6" {
+			return nil // no IPv6
+		}
+		if err != nil {
+			return err
+		}
+		if err := o.parse(string(data)); err != nil {
+			return fmt.Errorf("parse %s: %w", path, err)
+		}
 	}
 	return nil
 }
 
-// parse reads the line "TCP: inuse 3 orphan 0 tw 12 alloc 3 mem 1"
-// (sockstat_seq_show).
+// parse adds the numbers of the line "TCP: inuse 3 orphan 0 tw 12 alloc 3 mem 1"
+// (sockstat_seq_show) or "TCP6: inuse 2" (sockstat6_seq_show).
 func (o *Occupancy) parse(text string) error {
 	for line := range strings.Lines(text) {
 		words := strings.Fields(line)
-		if len(words) == 0 || words[0] != "TCP:" {
+		if len(words) == 0 || words[0] != "TCP:" && words[0] != "TCP6:" {
 			continue
 		}
 		numbers := map[string]int{}
@@ -69,20 +77,24 @@ func (o *Occupancy) parse(text string) error {
 		}
 		inuse, known := numbers["inuse"]
 		tw, counted := numbers["tw"]
-		if !known || !counted {
+		if !known || !counted && words[0] == "TCP:" {
 			return fmt.Errorf("no inuse and tw in %q", strings.TrimSpace(line))
 		}
-		o.Sockets, o.TimeWait = inuse, tw
+		o.Sockets += inuse
+		o.TimeWait += tw
 		return nil
 	}
 	return errors.New("no line of TCP")
 }
 
+// getStatistics is IPCTNL_MSG_CT_GET_STATS of enum cntl_msg_types.
+const getStatistics = 5
+
 // countFlows asks ctnetlink (Linux 3.6, IPCTNL_MSG_CT_GET_STATS). Reading the same number
 // below /proc/sys/net costs time in proportion to the number of namespaces.
 func countFlows() (int, error) {
-	const getStats, entries = 5, 1 // enum cntl_msg_types, enum ctattr_stats_global
-	answers, err := conntrackRequest(getStats, unix.NLM_F_ACK).Execute(unix.NETLINK_NETFILTER, 0)
+	const entries = 1 // enum ctattr_stats_global
+	answers, err := conntrackRequest(getStatistics, unix.NLM_F_ACK, unix.AF_UNSPEC).Execute(unix.NETLINK_NETFILTER, 0)
 	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) {
 		return 0, nil // no conntrack in this kernel, or no ctnetlink
 	}

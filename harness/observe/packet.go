@@ -3,21 +3,12 @@
 package observe
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
 )
-
-const ethernetHeader = 14
 
 // Direction says whether a packet came into the namespace through the tapped
 // interface or left it there.
@@ -76,22 +67,29 @@ type TimestampOption struct {
 	Echo    uint32 `json:"echo,omitempty"`  // TSecr
 }
 
-// Packet is one TCP segment over IPv4 as recorded at one interface. A segment that crosses
-// three machines gives up to six of them.
+// Packet is one TCP segment over IPv4 or IPv6 as recorded at one interface. A segment that
+// crosses three machines gives up to six of them.
 type Packet struct {
-	Point     string          `json:"point"`     // the machine, as named to OpenTap
-	Interface string          `json:"interface"` // the interface there
-	Time      time.Time       `json:"time"`      // UTC, stamped by the kernel
-	Direction Direction       `json:"direction"`
-	Src       netip.AddrPort  `json:"src"`
-	Dst       netip.AddrPort  `json:"dst"`
-	ID        uint16          `json:"id"` // IP identification; 0 on answers that Linux sends without a full socket
+	Point     string         `json:"point"`     // the machine, as named to OpenTap
+	Interface string         `json:"interface"` // the interface there
+	Time      time.Time      `json:"time"`      // UTC, stamped by the kernel
+	Direction Direction      `json:"direction"`
+	Src       netip.AddrPort `json:"src"`
+	Dst       netip.AddrPort `json:"dst"`
+	ID        uint16         `json:"id"` // IPv4 identification; 0 on answers that Linux sends without a full socket
+	// FlowLabel is the flow label of IPv6 (RFC 6437). Linux makes it from the hash of the
+	// socket (ip6_make_flowlabel, net.ipv6.auto_flowlabels), which it changes when it
+	// retransmits (sk_rethink_txhash). Neither routing nor NAT changes it.
+	FlowLabel uint32          `json:"flowLabel,omitempty"`
 	Seq       uint32          `json:"seq"`
 	Ack       uint32          `json:"ack"`
 	Flags     Flags           `json:"flags"`
 	Timestamp TimestampOption `json:"timestamp"`
 	Payload   int             `json:"payload"` // octets of data after the TCP header
-	Raw       []byte          `json:"raw"`     // the frame from its Ethernet header on, cut at 190 octets; read only
+	// Fragment means that only the first fragment of the IP packet was recorded, of which
+	// Payload is then the size; the others have no TCP header.
+	Fragment bool   `json:"fragment,omitempty"`
+	Raw      []byte `json:"raw"` // the frame from its Ethernet header on, cut at 190 octets; read only
 }
 
 // String writes the packet in one line in the manner of tcpdump:
@@ -108,129 +106,14 @@ func (p Packet) String() string {
 		fmt.Fprintf(&text, ", TS val %d ecr %d", p.Timestamp.Value, p.Timestamp.Echo)
 	}
 	fmt.Fprintf(&text, ", length %d", p.Payload)
+	if p.Fragment {
+		text.WriteString(", first fragment")
+	}
 	return text.String()
 }
 
 // place names the tap: "client0/eth0".
 func (p Packet) place() string { return p.Point + "/" + p.Interface }
-
-// decoder decodes frames into Packets. It reuses its layers for each frame, to allocate
-// little, so it is not safe for concurrent use.
-type decoder struct {
-	ethernet layers.Ethernet
-	ip       layers.IPv4
-	tcp      layers.TCP
-	parser   *gopacket.DecodingLayerParser
-	found    []gopacket.LayerType
-}
-
-func newDecoder() *decoder {
-	d := &decoder{}
-	d.parser = gopacket.NewDecodingLayerParser(layers.LayerTypeEthernet, &d.ethernet, &d.ip, &d.tcp)
-	d.parser.IgnoreUnsupported = true // the payload is not needed
-	return d
-}
-
-// decode fills in all that the frame itself contains.
-func (d *decoder) decode(frame []byte) (Packet, error) {
-	if err := d.parser.DecodeLayers(frame, &d.found); err != nil {
-		return Packet{}, fmt.Errorf("decode frame: %w", err)
-	}
-	if !slices.Contains(d.found, layers.LayerTypeTCP) {
-		return Packet{}, errors.New("decode frame: no TCP over IPv4 in it")
-	}
-	src, _ := netip.AddrFromSlice(d.ip.SrcIP)
-	dst, _ := netip.AddrFromSlice(d.ip.DstIP)
-	p := Packet{
-		Src:   netip.AddrPortFrom(src, uint16(d.tcp.SrcPort)),
-		Dst:   netip.AddrPortFrom(dst, uint16(d.tcp.DstPort)),
-		ID:    d.ip.Id,
-		Seq:   d.tcp.Seq,
-		Ack:   d.tcp.Ack,
-		Flags: Flags(d.tcp.Contents[13]),
-		// The length comes from the IP header, because the frame may be cut.
-		Payload: int(d.ip.Length) - len(d.ip.Contents) - len(d.tcp.Contents),
-		Raw:     frame,
-	}
-	for _, option := range d.tcp.Options {
-		if option.OptionType == layers.TCPOptionKindTimestamps && len(option.OptionData) == 8 {
-			p.Timestamp = TimestampOption{
-				Present: true,
-				Value:   binary.BigEndian.Uint32(option.OptionData[:4]),
-				Echo:    binary.BigEndian.Uint32(option.OptionData[4:]),
-			}
-		}
-	}
-	return p, nil
-}
-
-// WritePcapng writes the packets in time order as one pcapng file, with
-// nanosecond timestamps and one interface for each pair of machine and
-// interface, named "client0/eth0". The direction is in the packet's flags and,
-// for readers that do not show those, in its comment.
-func WritePcapng(w io.Writer, packets []Packet) error {
-	packets = inTimeOrder(packets)
-	var names []string
-	index := map[string]int{}
-	for _, p := range packets {
-		if _, ok := index[p.place()]; !ok {
-			index[p.place()] = len(names)
-			names = append(names, p.place())
-		}
-	}
-	if len(names) == 0 {
-		names = []string{"none"} // the format needs at least one interface
-	}
-	out, err := pcapgo.NewNgWriterInterface(w, ngInterface(names[0]), pcapgo.NgWriterOptions{
-		SectionInfo: pcapgo.NgSectionInfo{Application: "twlab"},
-	})
-	if err != nil {
-		return fmt.Errorf("write pcapng: %w", err)
-	}
-	for _, name := range names[1:] {
-		if _, err := out.AddInterface(ngInterface(name)); err != nil {
-			return fmt.Errorf("write pcapng: interface %s: %w", name, err)
-		}
-	}
-	for _, p := range packets {
-		if err := writePacket(out, index[p.place()], p); err != nil {
-			return fmt.Errorf("write pcapng: %s: %w", p, err)
-		}
-	}
-	if err := out.Flush(); err != nil {
-		return fmt.Errorf("write pcapng: %w", err)
-	}
-	return nil
-}
-
-func ngInterface(name string) pcapgo.NgInterface {
-	return pcapgo.NgInterface{Name: name, LinkType: layers.LinkTypeEthernet, SnapLength: snapLength}
-}
-
-func writePacket(out *pcapgo.NgWriter, index int, p Packet) error {
-	direction := pcapgo.NgEpbFlagDirectionInbound
-	if p.Direction == Out {
-		direction = pcapgo.NgEpbFlagDirectionOutbound
-	}
-	return out.WritePacketWithOptions(gopacket.CaptureInfo{
-		Timestamp:      p.Time,
-		CaptureLength:  len(p.Raw),
-		Length:         max(len(p.Raw), wireLength(p.Raw)),
-		InterfaceIndex: index,
-	}, p.Raw, pcapgo.NgPacketOptions{
-		Comments: []string{p.place() + " " + string(p.Direction)},
-		Flags:    &pcapgo.NgEpbFlags{Direction: direction},
-	})
-}
-
-// wireLength returns the length of the frame before it was cut, from the total length in
-// its IPv4 header; 0 when the frame is too short for that.
-func wireLength(frame []byte) int {
-	if len(frame) < ethernetHeader+4 {
-		return 0
-	}
-	return ethernetHeader + int(binary.BigEndian.Uint16(frame[ethernetHeader+2:]))
-}
 
 // inTimeOrder returns a sorted copy; packets of the same instant keep their order.
 func inTimeOrder(packets []Packet) []Packet {

@@ -19,7 +19,8 @@ const (
 	frames    = 4096
 	blockSize = 64 << 10
 	// snapLength is the room in a frame after the kernel's own header (TPACKET2_HDRLEN and
-	// alignment): the 134 octets of the longest headers, and some payload.
+	// alignment): the 134 octets of the longest headers over IPv4, or over IPv6 the 114 of
+	// the longest headers and 76 of extension headers.
 	snapLength = 190
 )
 

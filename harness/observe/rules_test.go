@@ -3,9 +3,16 @@
 package observe
 
 import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"twlab/harness/internal/nstest"
+	"twlab/harness/ns"
 )
 
 func TestParseRules(t *testing.T) {
@@ -22,19 +29,23 @@ COMMIT
 [1:60] -A POSTROUTING -o balancer -j MASQUERADE
 COMMIT
 `
-	got, err := parseRules(text)
+	got, err := parseRules(text, 4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []RuleHits{
-		{"filter", "FORWARD", "-P FORWARD DROP", 2, 120},
-		{"filter", "mine", `-A mine -m comment --comment "a \"b\" c" -j ACCEPT`, 3, 180},
-		{"nat", "POSTROUTING", "-A POSTROUTING -o balancer -j MASQUERADE", 1, 60},
+		{4, "filter", "FORWARD", "-P FORWARD DROP", 2, 120},
+		{4, "filter", "mine", `-A mine -m comment --comment "a \"b\" c" -j ACCEPT`, 3, 180},
+		{4, "nat", "POSTROUTING", "-A POSTROUTING -o balancer -j MASQUERADE", 1, 60},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
 	if got, want := got[2].String(), "nat -A POSTROUTING -o balancer -j MASQUERADE: 1 packets, 60 bytes"; got != want {
+		t.Errorf("String: got %q, want %q", got, want)
+	}
+	got[2].IPVersion = 6
+	if got, want := got[2].String(), "IPv6 nat -A POSTROUTING -o balancer -j MASQUERADE: 1 packets, 60 bytes"; got != want {
 		t.Errorf("String: got %q, want %q", got, want)
 	}
 }
@@ -48,15 +59,98 @@ func TestParseRulesRefuses(t *testing.T) {
 		"*nat\n[1:] -A FORWARD\n":      "bytes",
 		"*nat\n[1] -A FORWARD\n":       "are not [packets:bytes]",
 	} {
-		if _, err := parseRules(text); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parseRules(text, 4); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want an error with %q", text, err, want)
 		}
 	}
 }
 
-func TestReadRulesWithoutCommand(t *testing.T) {
-	_, err := ReadRules(t.Context(), "no-such-iptables-save")
-	if err == nil || !strings.Contains(err.Error(), "no-such-iptables-save") {
-		t.Errorf("got %v, want an error that names the command", err)
+// A program runs for the versions that have tables, and for no other.
+func TestRulesAreListedWhereThereAreTables(t *testing.T) {
+	programs := map[int]string{4: "iptables", 6: "ip6tables"}
+	for name, versions := range map[string][]int{"none": nil, "IPv4": {4}, "IPv6": {6}, "both": {4, 6}} {
+		t.Run(name, func(t *testing.T) {
+			space := nstest.New(t)
+			directory := t.TempDir() // the only programs that can be found
+			err := space.Do(func() error {
+				for _, v := range versions {
+					if err := run(t, programs[v], "-w", "-A", "INPUT", "-p", "tcp", "-j", "DROP"); err != nil {
+						return err
+					}
+					path, err := exec.LookPath(programs[v] + "-save")
+					if err != nil {
+						return err
+					}
+					if err := os.Symlink(path, filepath.Join(directory, programs[v]+"-save")); err != nil {
+						return err
+					}
+				}
+				t.Setenv("PATH", directory)
+				rules, err := ReadRules(t.Context(), "")
+				var got []int
+				for _, r := range rules {
+					got = append(got, r.IPVersion)
+					if r.Rule != "-A INPUT -p tcp -j DROP" {
+						t.Errorf("got %v", r)
+					}
+				}
+				if !slices.Equal(got, versions) {
+					t.Errorf("got rules of versions %v, want %v", got, versions)
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// Rules that cannot be listed are an error that names the missing program.
+func TestRulesWithoutTheirProgramAreAnError(t *testing.T) {
+	for version, program := range map[int]string{4: "iptables", 6: "ip6tables"} {
+		space := nstest.New(t)
+		err := space.Do(func() error {
+			if err := run(t, program, "-w", "-P", "FORWARD", "DROP"); err != nil {
+				return err
+			}
+			_, err := ReadRules(t.Context(), "no-such-iptables-save")
+			if !errors.Is(err, exec.ErrNotFound) || !strings.Contains(err.Error(), "no-such-"+program+"-save") {
+				t.Errorf("IPv%d: got %v, want an error that names the program", version, err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What a namespace without rules costs, and one with a rule of each version.
+func BenchmarkReadRules(b *testing.B) {
+	for name, rules := range map[string][]string{"none": nil, "IPv4": {"iptables"}, "both": {"iptables", "ip6tables"}} {
+		b.Run(name, func(b *testing.B) {
+			space, err := ns.New()
+			if err != nil {
+				b.Skip(err)
+			}
+			defer space.Close()
+			err = space.Do(func() error {
+				for _, program := range rules {
+					if err := exec.CommandContext(b.Context(), program, "-w", "-A", "INPUT", "-j", "DROP").Run(); err != nil {
+						return err
+					}
+				}
+				for b.Loop() {
+					if _, err := ReadRules(b.Context(), ""); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+		})
 	}
 }

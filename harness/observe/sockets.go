@@ -3,17 +3,10 @@
 package observe
 
 import (
-	"encoding/binary"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
-	"strings"
 	"time"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // State is a TCP state, with the kernel's name (include/net/tcp_states.h).
@@ -63,6 +56,15 @@ type Socket struct {
 	// SendQueue is the number of bytes not yet acknowledged; for a listener, the maximum
 	// number of connections waiting for accept (zero from /proc, which does not show it).
 	SendQueue uint32 `json:"sendQueue"`
+	// V6 means that the socket is an IPv6 socket (AF_INET6). With IPv4 addresses it is one
+	// that talks IPv4: Local and Remote are what is in the packets, not the IPv4-mapped
+	// addresses by which the kernel has them (RFC 4291, section 2.5.5.2).
+	V6 bool `json:"v6,omitempty"`
+	// V6Only means that an IPv6 listener takes no IPv4 connections: it has IPV6_V6ONLY, which
+	// bind sets by itself for every address but :: and IPv4-mapped ones (__inet6_bind). Only
+	// sock_diag shows it, on kernels newer than 3.16 (INET_DIAG_SKV6ONLY, commit
+	// 8220ea232431); it is false where the kernel does not say.
+	V6Only bool `json:"v6Only,omitempty"`
 }
 
 // Mini reports whether only a minisocket is left (struct inet_timewait_sock). That is so
@@ -72,11 +74,18 @@ type Socket struct {
 func (s Socket) Mini() bool { return s.Timer == TimerTimeWait }
 
 // String describes the socket in one line:
-// "TIME_WAIT 10.0.0.2:40001 > 10.0.0.1:80 timewait 59.98s".
+// "TIME_WAIT 10.0.0.2:40001 > 10.0.0.1:80 timewait 59.98s",
+// "LISTEN [::]:80 > [::]:0 (IPv6 only)".
 func (s Socket) String() string {
 	text := fmt.Sprintf("%s %s > %s", s.State, s.Local, s.Remote)
 	if s.Timer != TimerNone {
 		text += fmt.Sprintf(" %s %s", s.Timer, s.Expires)
+	}
+	switch {
+	case s.V6Only:
+		text += " (IPv6 only)"
+	case s.V6 && s.Local.Addr().Is4():
+		text += " (IPv6 socket)"
 	}
 	return text
 }
@@ -89,8 +98,9 @@ func (s Sockets) In(state State) Sockets {
 	return s.where(func(one Socket) bool { return one.State == state })
 }
 
-// Between returns the sockets with these ends. In each end, the unspecified or an invalid
-// address matches any address and port 0 any port.
+// Between returns the sockets with these ends. In each end, an unspecified address of
+// either version or an invalid one matches any address, and port 0 any port. Addresses of
+// sockets have no zone, so patterns for link-local addresses must have none.
 func (s Sockets) Between(local, remote netip.AddrPort) Sockets {
 	return s.where(func(one Socket) bool { return covers(local, one.Local) && covers(remote, one.Remote) })
 }
@@ -108,239 +118,9 @@ func (s Sockets) where(keep func(Socket) bool) Sockets {
 // covers reports whether the pattern matches the end: an invalid or unspecified address
 // matches every address, port 0 every port.
 func covers(pattern, end netip.AddrPort) bool {
-	address, port := pattern.Addr(), pattern.Port()
+	address, port := pattern.Addr().Unmap(), pattern.Port()
 	return (!address.IsValid() || address.IsUnspecified() || address == end.Addr()) &&
 		(port == 0 || port == end.Port())
-}
-
-// ReadSockets lists the TCP sockets over IPv4 of the calling thread's network namespace, in
-// every state, including minisockets and half-open requests. It asks sock_diag (Linux 3.3
-// and CONFIG_INET_TCP_DIAG), and reads /proc/net/tcp when that is not available.
-//
-// One dump may miss a socket that has not changed at all, or list it twice: the kernel
-// continues within a hash chain by position (inet_diag_dump_icsk, established_get_first),
-// and a socket that comes or goes before that position shifts all that follow. So the list
-// is compared with the kernel's own count of sockets, or else with a second list, and read
-// again when they differ. When sockets come and go during every try, only the number of
-// minisockets is certain.
-func ReadSockets() (Sockets, error) {
-	return settledSockets(dumpSockets, func() (o Occupancy, err error) {
-		return o, o.readSockstat()
-	})
-}
-
-// socketTries limits how often the list of sockets is read again while it equals neither
-// the kernel's count nor the previous list.
-const socketTries = 20
-
-func settledSockets(dump func() (Sockets, error), count func() (Occupancy, error)) (Sockets, error) {
-	var last, counted Sockets
-	for range socketTries {
-		list, err := dump()
-		if err != nil {
-			return nil, err
-		}
-		list = list.withoutTwins()
-		full, err := count()
-		if err != nil {
-			return nil, fmt.Errorf("count sockets: %w", err)
-		}
-		minis, owned := list.tally()
-		if minis == full.TimeWait && owned == full.Sockets || last != nil && list.sameAs(last) {
-			return list, nil
-		}
-		if minis == full.TimeWait {
-			counted = list
-		}
-		last = list
-	}
-	if counted != nil {
-		return counted, nil
-	}
-	return last, nil
-}
-
-// tally counts as /proc/net/sockstat does, which leaves out requests.
-func (s Sockets) tally() (minis, owned int) {
-	for _, one := range s {
-		switch {
-		case one.Mini():
-			minis++
-		case one.State != SynRecv:
-			owned++
-		}
-	}
-	return minis, owned
-}
-
-// ends identifies a socket: no two sockets of one namespace have the same ends.
-type ends struct{ local, remote netip.AddrPort }
-
-// withoutTwins removes duplicates from the list and keeps the one that was read last.
-// Listeners may share their port (SO_REUSEPORT) and are all kept.
-func (s Sockets) withoutTwins() Sockets {
-	at := make(map[ends]int, len(s))
-	kept := make(Sockets, 0, len(s))
-	for _, one := range s {
-		if one.State == Listen || one.State == Close {
-			kept = append(kept, one)
-			continue
-		}
-		key := ends{one.Local, one.Remote}
-		if i, twice := at[key]; twice {
-			kept[i] = one
-			continue
-		}
-		at[key] = len(kept)
-		kept = append(kept, one)
-	}
-	return kept
-}
-
-// sameAs reports whether both lists have the same sockets in the same states.
-func (s Sockets) sameAs(other Sockets) bool {
-	if len(s) != len(other) {
-		return false
-	}
-	states := make(map[ends]State, len(other))
-	for _, one := range other {
-		states[ends{one.Local, one.Remote}] = one.State
-	}
-	for _, one := range s {
-		if states[ends{one.Local, one.Remote}] != one.State {
-			return false
-		}
-	}
-	return true
-}
-
-// dumpSockets reads the table once.
-func dumpSockets() (Sockets, error) {
-	sockets, err := sockDiag()
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) {
-		return procSockets()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("dump sockets by sock_diag: %w", err)
-	}
-	return sockets, nil
-}
-
-func sockDiag() (Sockets, error) {
-	found, err := dump(func() ([]*netlink.Socket, error) { return netlink.SocketDiagTCP(unix.AF_INET) })
-	if err != nil {
-		return nil, err
-	}
-	sockets := make(Sockets, 0, len(found))
-	for _, f := range found {
-		local, okLocal := netip.AddrFromSlice(f.ID.Source.To4())
-		remote, okRemote := netip.AddrFromSlice(f.ID.Destination.To4())
-		state, okState := stateNamed(f.State)
-		if !okLocal || !okRemote || !okState {
-			return nil, fmt.Errorf("socket with state %d, local %v, remote %v is not understood", f.State, f.ID.Source, f.ID.Destination)
-		}
-		timer := timerNamed(f.Timer)
-		sockets = append(sockets, Socket{
-			State:     state,
-			Local:     netip.AddrPortFrom(local, f.ID.SourcePort),
-			Remote:    netip.AddrPortFrom(remote, f.ID.DestinationPort),
-			Timer:     timer,
-			Expires:   expires(timer, int64(int32(f.Expires)), time.Millisecond),
-			RecvQueue: f.RQueue,
-			SendQueue: f.WQueue,
-		})
-	}
-	return sockets, nil
-}
-
-func procSockets() (Sockets, error) {
-	data, path, err := readProcNet("tcp")
-	if err != nil {
-		return nil, err
-	}
-	return parseSockets(string(data), path)
-}
-
-// parseSockets reads /proc/net/tcp (tcp4_seq_show). The columns used are
-// "sl local_address rem_address st tx_queue:rx_queue tr:tm->when".
-func parseSockets(text, file string) (Sockets, error) {
-	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-	sockets := make(Sockets, 0, len(lines))
-	for i, line := range lines {
-		if i == 0 { // titles
-			continue
-		}
-		one, err := parseSocket(strings.Fields(line))
-		if err != nil {
-			return nil, fmt.Errorf("parse %s: line %d: %w", file, i+1, err)
-		}
-		sockets = append(sockets, one)
-	}
-	return sockets, nil
-}
-
-func parseSocket(column []string) (Socket, error) {
-	if len(column) < 6 {
-		return Socket{}, fmt.Errorf("%d columns, want 6 or more (truncated?)", len(column))
-	}
-	local, err := parseEnd(column[1])
-	if err != nil {
-		return Socket{}, err
-	}
-	remote, err := parseEnd(column[2])
-	if err != nil {
-		return Socket{}, err
-	}
-	number, err := strconv.ParseUint(column[3], 16, 8)
-	if err != nil {
-		return Socket{}, fmt.Errorf("state: %w", err)
-	}
-	state, ok := stateNamed(uint8(number))
-	if !ok {
-		return Socket{}, fmt.Errorf("state %d is not known", number)
-	}
-	send, receive, err := parsePair(column[4], 32)
-	if err != nil {
-		return Socket{}, fmt.Errorf("queues: %w", err)
-	}
-	kind, ticks, err := parsePair(column[5], 64)
-	if err != nil {
-		return Socket{}, fmt.Errorf("timer: %w", err)
-	}
-	// The kernel scales to clock ticks for user space, USER_HZ = 100.
-	const tick = 10 * time.Millisecond
-	timer := timerNamed(uint8(kind))
-	return Socket{
-		State: state, Local: local, Remote: remote,
-		Timer: timer, Expires: expires(timer, int64(ticks), tick),
-		RecvQueue: uint32(receive), SendQueue: uint32(send),
-	}, nil
-}
-
-// parseEnd reads "0100007F:0050": the address is the network order bytes, printed as an
-// integer of the machine's own byte order, and the port is a number.
-func parseEnd(text string) (netip.AddrPort, error) {
-	address, port, _ := strings.Cut(text, ":")
-	raw, err := hex.DecodeString(address)
-	if err != nil || len(raw) != 4 {
-		return netip.AddrPort{}, fmt.Errorf("address %q is not 8 hexadecimal digits and a port", text)
-	}
-	number, err := strconv.ParseUint(port, 16, 16)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("port of %q: %w", text, err)
-	}
-	var bytes [4]byte
-	binary.NativeEndian.PutUint32(bytes[:], binary.BigEndian.Uint32(raw))
-	return netip.AddrPortFrom(netip.AddrFrom4(bytes), uint16(number)), nil
-}
-
-func parsePair(text string, bits int) (first, second uint64, err error) {
-	left, right, _ := strings.Cut(text, ":")
-	if first, err = strconv.ParseUint(left, 16, bits); err != nil {
-		return 0, 0, err
-	}
-	second, err = strconv.ParseUint(right, 16, bits)
-	return first, second, err
 }
 
 func stateNamed(number uint8) (State, bool) {

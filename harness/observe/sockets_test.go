@@ -46,7 +46,7 @@ func TestParseSocketsRefuses(t *testing.T) {
 	good := hexEnd("10.0.0.1:1")
 	for name, c := range map[string]struct{ line, want string }{
 		"truncated":     {"0: " + good + " " + good + " 06", "line 2: 4 columns"},
-		"short address": {"0: 0A00:0050 " + good + " 06 0:0 0:0", "8 hexadecimal digits"},
+		"short address": {"0: 0A00:0050 " + good + " 06 0:0 0:0", "8 or 32 hexadecimal digits"},
 		"no port":       {"0: 0A000001 " + good + " 06 0:0 0:0", "port of"},
 		"unknown state": {"0: " + good + " " + good + " 0D 0:0 0:0", "state 13 is not known"},
 		"bad timer":     {"0: " + good + " " + good + " 06 0:0 03", "timer"},
@@ -88,6 +88,47 @@ func TestSocketsSelect(t *testing.T) {
 	for i, want := range []bool{false, false, false, true, false} {
 		if sockets[i].Mini() != want {
 			t.Errorf("Mini of %s: got %v", sockets[i], !want)
+		}
+	}
+}
+
+// hexEnd6 writes an address as this machine's /proc/net/tcp6 does.
+func hexEnd6(end string) string {
+	a := netip.MustParseAddrPort(end)
+	bytes := a.Addr().As16()
+	var text strings.Builder
+	for word := 0; word < len(bytes); word += 4 {
+		fmt.Fprintf(&text, "%08X", binary.NativeEndian.Uint32(bytes[word:]))
+	}
+	return fmt.Sprintf("%s:%04X", text.String(), a.Port())
+}
+
+func TestParseIPv6Sockets(t *testing.T) {
+	text := "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n" +
+		"   0: " + hexEnd6("[::]:80") + " " + hexEnd6("[::]:0") + " 0A 00000000:00000002 00:00000000 00000000 0 0 1 1 0 100 0 0 10 0\n" +
+		"   1: " + hexEnd6("[fd00::1]:40001") + " " + hexEnd6("[2001:db8::abcd]:80") + " 06 00000000:00000000 03:0000176F 00000000 0 0 0 3 0\n" +
+		"   2: " + hexEnd6("10.0.0.1:80") + " " + hexEnd6("10.0.0.2:40001") + " 01 00000000:00000000 00:00000000 00000000 0 0 0 3 0\n"
+	got, err := parseSockets(text, "tcp6")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := netip.MustParseAddrPort
+	want := Sockets{
+		{State: Listen, Local: at("[::]:80"), Remote: at("[::]:0"), Timer: TimerNone, RecvQueue: 2, V6: true},
+		{State: TimeWait, Local: at("[fd00::1]:40001"), Remote: at("[2001:db8::abcd]:80"), Timer: TimerTimeWait, Expires: 59990 * time.Millisecond, V6: true},
+		{State: Established, Local: at("10.0.0.1:80"), Remote: at("10.0.0.2:40001"), Timer: TimerNone, V6: true},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+	only := want[0]
+	only.V6Only = true
+	for want, s := range map[string]Socket{
+		"ESTABLISHED 10.0.0.1:80 > 10.0.0.2:40001 (IPv6 socket)": got[2],
+		"LISTEN [::]:80 > [::]:0 (IPv6 only)":                    only,
+	} {
+		if s.String() != want {
+			t.Errorf("String: got %q, want %q", s, want)
 		}
 	}
 }

@@ -88,7 +88,7 @@ func refusal() Packet {
 	return Packet{Ack: isn + 1, Flags: FlagRST | FlagACK}
 }
 
-var throughGateway = Path{Client: "client0", Gateway: "gateway", Server: "balancer"}
+var throughGateway = Path{Client: "client0", Gateways: []string{"gateway"}, Server: "balancer"}
 
 func TestAccountSYNs(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -399,11 +399,11 @@ func TestAccountSYNsWithFewerTaps(t *testing.T) {
 		want    string
 	}{
 		{
-			without("balancer"), Path{Client: "client0", Gateway: "gateway"},
+			without("balancer"), Path{Client: "client0", Gateways: []string{"gateway"}},
 			"1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001: 1 answered by ACK; 1 RST sent, 1 entered and 1 left gateway as 10.0.0.2:40001",
 		},
 		{
-			without("client0"), Path{Gateway: "gateway"},
+			without("client0"), Path{Gateways: []string{"gateway"}},
 			"1 sent, 1 entered and 1 left gateway as 10.20.0.1:40001: 1 answered by ACK; 1 RST sent, 1 entered and 1 left gateway as 10.0.0.2:40001",
 		},
 	} {
@@ -427,7 +427,7 @@ func TestAccountSYNsDirect(t *testing.T) {
 	if want := "1 sent, 1 reached balancer: 1 answered by SYN-ACK"; got.String() != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if want := (Way{Reached: true, As: private}); !reflect.DeepEqual(got.SYNs[0].Way, want) {
+	if want := (Way{Reached: true, As: private, To: endpoint}); !reflect.DeepEqual(got.SYNs[0].Way, want) {
 		t.Errorf("way: got %+v, want %+v", got.SYNs[0].Way, want)
 	}
 }
@@ -467,5 +467,140 @@ func TestSilencesAreExplainedByCounters(t *testing.T) {
 				t.Errorf("%q does not say %q", account, c.says)
 			}
 		})
+	}
+}
+
+// hops are the ends of a packet behind each of three gateways: two that translate its
+// source, and one that translates both.
+var hops = []Tuple{
+	{ipv6.private, ipv6.endpoint},
+	{netip.MustParseAddrPort("[fd00:b::1]:1025"), ipv6.endpoint},
+	{netip.MustParseAddrPort("[fd00:c::1]:40001"), ipv6.endpoint},
+	{netip.MustParseAddrPort("[fd00:d::1]:7"), netip.MustParseAddrPort("[fd00:d::9]:8080")},
+}
+
+var throughThree = Path{Client: "client0", Gateways: []string{"near", "middle", "far"}, Server: "server"}
+
+// walk lets a packet go from one station to another of the path with three gateways: 0 is
+// the client, 1 and 2 are the sides of the first gateway, 7 is the server. It may go back.
+func (tp *tape) walk(p Packet, from, to int) {
+	points := []string{"client0", "near", "near", "middle", "middle", "far", "far", "server"}
+	for i := from; ; {
+		ends := hops[i/2]
+		p.Src, p.Dst = ends.Src, ends.Dst
+		leaves := i%2 == 0
+		if from > to {
+			p.Src, p.Dst, leaves = ends.Dst, ends.Src, !leaves
+		}
+		tp.see(points[i], map[bool]Direction{true: Out, false: In}[leaves], p)
+		switch {
+		case i == to:
+			return
+		case from < to:
+			i++
+		default:
+			i--
+		}
+	}
+}
+
+func TestAccountOverSeveralGateways(t *testing.T) {
+	syn := func(label uint32) Packet { return Packet{Seq: isn, Flags: FlagSYN, FlowLabel: label} }
+	sources := func(n int) string {
+		text := ""
+		for i, name := range []string{"near", "middle", "far"} {
+			if i < n {
+				text += ", 1 entered and 1 left " + name + " as " + hops[i+1].Src.String()
+			}
+		}
+		return text
+	}
+	for name, c := range map[string]struct {
+		tape  func(*tape)
+		want  string
+		ended []string
+	}{
+		"accepted": {
+			func(tp *tape) { tp.walk(syn(1), 0, 7); tp.walk(synAck(), 7, 0) },
+			"1 sent" + sources(3) + ", 1 reached server: 1 answered by SYN-ACK", []string{"reached server"},
+		},
+		"the answer is dropped in the middle": {
+			func(tp *tape) { tp.walk(syn(1), 0, 7); tp.walk(synAck(), 7, 4) },
+			"1 sent" + sources(3) + ", 1 reached server: 1 answered by SYN-ACK (0 reached the client)", []string{"reached server"},
+		},
+		"dropped in the middle": {
+			func(tp *tape) { tp.walk(syn(1), 0, 3) },
+			"1 sent" + sources(1) + ", 1 entered and 0 left middle, 0 entered and 0 left far, 0 reached server: 1 not answered",
+			[]string{"dropped by middle"},
+		},
+		"lost on a link": {
+			func(tp *tape) { tp.walk(syn(1), 0, 4) },
+			"1 sent" + sources(2) + ", 0 entered and 0 left far, 0 reached server: 1 not answered",
+			[]string{"lost between middle and far"},
+		},
+		"lost on the first and on the last link": {
+			func(tp *tape) { tp.walk(syn(1), 0, 0); tp.wait(time.Second); tp.walk(syn(2), 0, 6) },
+			"2 sent" + sources(3) + ", 0 reached server: 2 not answered",
+			[]string{"lost between client0 and near", "lost between far and server"},
+		},
+		"refused by the last gateway": {
+			func(tp *tape) { tp.walk(syn(1), 0, 5); tp.walk(refusal(), 5, 0) },
+			"1 sent" + sources(2) + ", 1 entered and 0 left far, 0 reached server: 1 answered by RST from far",
+			[]string{"dropped by far"},
+		},
+		"refused by the one in the middle": {
+			func(tp *tape) { tp.walk(syn(1), 0, 3); tp.walk(refusal(), 3, 0) },
+			"1 sent" + sources(1) + ", 1 entered and 0 left middle, 0 entered and 0 left far, 0 reached server: 1 answered by RST from middle",
+			[]string{"dropped by middle"},
+		},
+		"another client's SYN that looks the same leaves instead": {
+			func(tp *tape) { tp.walk(syn(1), 0, 1); tp.walk(syn(2), 2, 7) },
+			"1 sent, 1 entered and 0 left near, 0 entered and 0 left middle, 0 entered and 0 left far, 0 reached server: 1 not answered",
+			[]string{"dropped by near"},
+		},
+		"an old connection is reset": {
+			func(tp *tape) { tp.walk(syn(1), 0, 7); tp.walk(oldAck(), 7, 0); tp.walk(reset(), 0, 3) },
+			"1 sent" + sources(3) + ", 1 reached server: 1 answered by ACK; 1 RST sent" + sources(1) +
+				", 1 entered and 0 left middle, 0 entered and 0 left far, 0 reached server",
+			[]string{"reached server"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tp := newTape()
+			c.tape(tp)
+			slices.Reverse(tp.packets) // the order of the list is of no account
+			got := AccountSYNs(tp.packets, throughThree, ipv6.private, ipv6.endpoint)
+			if got.String() != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+			var ended []string
+			for _, syn := range got.SYNs {
+				ended = append(ended, throughThree.Ended(syn.Way))
+			}
+			if !slices.Equal(ended, c.ended) {
+				t.Errorf("ended: got %q, want %q", ended, c.ended)
+			}
+		})
+	}
+}
+
+func TestPathNames(t *testing.T) {
+	gateways := []string{"near", "far"}
+	for _, c := range []struct {
+		path               Path
+		toClient, toServer string
+	}{
+		{Path{Client: "client0", Gateways: gateways, Server: "server"}, "client0", "server"},
+		{Path{Gateways: gateways}, "near", "far"},
+		{Path{Client: "client0"}, "client0", "client0"},
+		{Path{Server: "server"}, "server", "server"},
+		{},
+	} {
+		if c.path.NearestToClient() != c.toClient || c.path.NearestToServer() != c.toServer {
+			t.Errorf("%+v: got %q and %q", c, c.path.NearestToClient(), c.path.NearestToServer())
+		}
+	}
+	if got, want := (Path{}).Ended(Way{}), "lost between the client and the server"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

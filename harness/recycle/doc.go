@@ -24,6 +24,8 @@
 //     so nothing is stored, but what was stored before is still checked.
 //   - SYN cookies skipped the check, and a connect from this host took the stored timestamp
 //     as the first one of its peer. Neither is imitated.
-//   - It stores 1024 addresses (tcp_metrics had more, and forgot the oldest), and IPv4
-//     only.
+//   - It stores 1024 addresses (tcp_metrics had more, and forgot the oldest).
+//   - It knows IPv4 alone. The kernels checked SYNs over IPv6 too (tcp_v6_conn_request);
+//     here they pass as if tcp_tw_recycle were 0, and a TIME_WAIT over IPv6 lives for the
+//     whole 60 s. So does the TIME_WAIT of an IPv6 socket that talked IPv4.
 package recycle

@@ -113,7 +113,8 @@ func (r Result) text(wanted, other string) string {
 	for _, role := range slices.Sorted(maps.Keys(r.Seen.Moved)) {
 		telling := kernel.Counters{}
 		for name, by := range r.Seen.Moved[role] {
-			if !strings.HasPrefix(name, "Ip") { // numbers of packets and octets are not interesting
+			// Numbers of packets and octets, and neighbour discovery, are not interesting.
+			if !strings.HasPrefix(name, "Ip") && !strings.HasPrefix(name, "Icmp6") {
 				telling[name] = by
 			}
 		}

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -87,7 +86,7 @@ func (s twoClocks) show(
 		return c, 0, err
 	}
 	path := s.lab.Path(from.Identity().Name)
-	first := cmp.Or(path.Client, path.Gateway, path.Server)
+	first := path.NearestToClient()
 	for _, p := range packets {
 		if p.Point == first && p.Src == out.Local && p.Flags == observe.FlagSYN {
 			c.syn = p // the last one is this connection's

@@ -1,7 +1,6 @@
 package situation
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -30,7 +29,7 @@ func (s FiveTupleRun) quiet(ctx context.Context) error {
 		return err
 	}
 	path := s.Lab.Path(s.First.Identity().Name)
-	point := cmp.Or(path.Server, path.Gateway, path.Client)
+	point := path.NearestToServer()
 	var next uint32 // of the first client, which has sent no data
 	var probed time.Time
 	for _, p := range packets {

@@ -199,7 +199,7 @@ func (s FiveTupleRun) LastShown() (value uint32, err error) {
 	}
 	found := false
 	path := s.Lab.Path(s.First.Identity().Name)
-	last := cmp.Or(path.Server, path.Gateway, path.Client)
+	last := path.NearestToServer()
 	for _, p := range packets {
 		if p.Point == last && p.Src == s.Outside() && p.Timestamp.Present {
 			value, found = p.Timestamp.Value, true

@@ -1,7 +1,6 @@
 package situation
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -20,7 +19,7 @@ func (s FiveTupleRun) cut() (bool, error) {
 		return false, err
 	}
 	path := s.Lab.Path(s.First.Identity().Name)
-	point := cmp.Or(path.Server, path.Gateway)
+	point := path.NearestToServer()
 	ended := false
 	for _, p := range packets {
 		switch {

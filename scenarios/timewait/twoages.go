@@ -1,7 +1,6 @@
 package timewait
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -203,7 +202,7 @@ func (s twoAges) try(ctx context.Context, number uint16) (t secondTry, err error
 // wire to it. The balancer remembers it when the TIME_WAIT begins.
 func (s twoAges) lastFIN(packets []observe.Packet) (value uint32, found bool) {
 	path := s.Lab.Path(s.First.Identity().Name)
-	point := cmp.Or(path.Server, path.Gateway)
+	point := path.NearestToServer()
 	for _, p := range packets {
 		if p.Point == point && p.Src.Addr() == s.Outside().Addr() && p.Src.Port() < secondPort &&
 			p.Flags.Has(observe.FlagFIN) && p.Timestamp.Present {

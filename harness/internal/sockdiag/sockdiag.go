@@ -65,7 +65,7 @@ const (
 // talks IPv4 is found by its IPv4 addresses (inet_diag_find_one_icsk). After Close the error
 // is os.ErrClosed.
 func (l *Lookup) Find(local, remote netip.AddrPort) (state uint8, found bool, err error) {
-	family := uint8(unix.AF_INET)
+	family := byte(unix.AF_INET)
 	switch {
 	case local.Addr().Is4() && remote.Addr().Is4():
 	case local.Addr().Is6() && remote.Addr().Is6():

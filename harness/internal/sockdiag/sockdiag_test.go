@@ -21,6 +21,27 @@ func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }
 
 // A lookup finds what a dump shows, and nothing else.
 func TestLookup(t *testing.T) {
+	for name, c := range map[string]struct {
+		family int
+		at     unix.Sockaddr
+		to     func(unix.Sockaddr) unix.Sockaddr
+	}{
+		"IPv4": {unix.AF_INET, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}, same},
+		"IPv6": {unix.AF_INET6, &unix.SockaddrInet6{Addr: netip.IPv6Loopback().As16()}, same},
+		"IPv4 on an IPv6 socket": {unix.AF_INET6, &unix.SockaddrInet6{}, func(at unix.Sockaddr) unix.Sockaddr {
+			six, _ := at.(*unix.SockaddrInet6)
+			return &unix.SockaddrInet6{Addr: netip.MustParseAddr("::ffff:127.0.0.1").As16(), Port: six.Port}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) { tryLookup(t, c.family, c.at, c.to) })
+	}
+}
+
+func same(at unix.Sockaddr) unix.Sockaddr { return at }
+
+// tryLookup makes a connection to a listener at an address, and looks for it.
+func tryLookup(t *testing.T, family int, listen unix.Sockaddr, to func(unix.Sockaddr) unix.Sockaddr) {
+	t.Helper()
 	space := nstest.Loopback(t)
 	var (
 		lookup *Lookup
@@ -30,19 +51,19 @@ func TestLookup(t *testing.T) {
 	err := space.Do(func() (err error) {
 		for i := range fds {
 			if i < 2 {
-				if fds[i], err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+				if fds[i], err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
 					return err
 				}
 			}
 		}
-		if err := errors.Join(unix.Bind(fds[0], &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fds[0], 1)); err != nil {
+		if err := errors.Join(unix.Bind(fds[0], listen), unix.Listen(fds[0], 1)); err != nil {
 			return err
 		}
 		at, err := unix.Getsockname(fds[0])
 		if err != nil {
 			return err
 		}
-		if err := unix.Connect(fds[1], at); err != nil {
+		if err := unix.Connect(fds[1], to(at)); err != nil {
 			return err
 		}
 		if fds[2], _, err = unix.Accept(fds[0]); err != nil {
@@ -85,10 +106,20 @@ func TestLookup(t *testing.T) {
 	if got, found, err := lookup.Find(want.Local, netip.AddrPortFrom(want.Remote.Addr(), 1)); err != nil || found {
 		t.Errorf("found %v: %v, %v, want nothing", found, got, err)
 	}
-	if _, _, err := lookup.Find(netip.MustParseAddrPort("[::1]:1"), want.Remote); err == nil {
-		t.Error("looks for two versions at once")
+	other := netip.MustParseAddrPort("[::1]:1")
+	if want.Remote.Addr().Is6() {
+		other = netip.MustParseAddrPort("127.0.0.1:1")
 	}
-	// A question whose answer nobody read, as after an error, is not the next one's.
+	if _, _, err := lookup.Find(other, want.Remote); err == nil {
+		t.Error("looks for a socket between an IPv6 and an IPv4 address")
+	}
+	afterUnreadAnswer(t, lookup, want)
+}
+
+// afterUnreadAnswer looks for a socket after a question whose answer nobody read, as after
+// an error: that answer is not the next one's.
+func afterUnreadAnswer(t *testing.T, lookup *Lookup, want observe.Socket) {
+	t.Helper()
 	var unread [unix.SizeofNlMsghdr + diagRequestSize]byte
 	binary.NativeEndian.PutUint32(unread[:], uint32(len(unread)))
 	binary.NativeEndian.PutUint16(unread[4:], unix.SOCK_DIAG_BY_FAMILY)
