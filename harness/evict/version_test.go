@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/evict"
+	"twlab/harness/internal/arrivaltest"
 	"twlab/harness/internal/nstest"
 	"twlab/harness/kernel"
 	"twlab/harness/ns"
@@ -65,6 +66,10 @@ func newRow(t *testing.T, family int) *row {
 	r.await("links up", func() bool {
 		return r.up(r.client, "eth0") && r.up(r.server, "eth0") && r.up(r.gateway, "link0") && r.up(r.gateway, "link1")
 	})
+	for i, n := range []*ns.Namespace{r.client, r.server} {
+		arrivaltest.Await(t, n, netip.MustParseAddr(fmt.Sprintf(prefix, i, 2)))
+		arrivaltest.Await(t, r.gateway, netip.MustParseAddr(fmt.Sprintf(prefix, i, 1)))
+	}
 	return r
 }
 

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/haproxy"
+	"twlab/harness/internal/arrivaltest"
 	"twlab/harness/internal/nstest"
 	"twlab/harness/kernel"
 	"twlab/harness/ns"
@@ -62,6 +63,7 @@ func TestBalancesOverIPv6(t *testing.T) {
 		return errors.Join(unix.Bind(listening, &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())}), unix.Listen(listening, 5))
 	}))
 	defer func() { noError(t, unix.Close(listening)) }()
+	arrivaltest.Await(t, space, own)
 	h := start(t, space, haproxy.Config{
 		Bind: netip.MustParseAddrPort("[::1]:80"), Servers: []netip.AddrPort{to}, Source: haproxy.Source{Addr: own, First: 5000, Last: 5001},
 	})

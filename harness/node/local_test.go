@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/harness/http"
+	"twlab/harness/internal/arrivaltest"
 	"twlab/harness/internal/nstest"
 	"twlab/harness/node"
 	"twlab/harness/observe"
@@ -199,6 +200,7 @@ func TestListeningAtTheNodesOwnAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	arrivaltest.Await(t, space, six)
 	all4, all6 := netip.AddrPortFrom(netip.IPv4Unspecified(), 0), netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
 	for _, c := range []struct {
 		node netip.Addr

@@ -76,7 +76,21 @@ func newNetwork(t *testing.T) *network {
 	w.await("links up", func() bool {
 		return isUp(w.client, "eth0") && isUp(w.gateway, "client0") && isUp(w.gateway, "balancer") && isUp(w.balancer, "eth0")
 	})
+	// The local route of an IPv6 address comes some time after it (addrconf_dad_work).
+	w.await("addresses to arrive", func() bool {
+		return arrives(w.client, "fd00:a::2") && arrives(w.balancer, "fd00:14::3") && arrives(w.gateway, "fd00:a::1") && arrives(w.gateway, "fd00:14::1")
+	})
 	return w
+}
+
+// arrives reports whether packets to an address of a namespace arrive there.
+func arrives(n *ns.Namespace, address string) (local bool) {
+	err := n.Do(func() error {
+		routes, err := netlink.RouteGet(net.ParseIP(address))
+		local = err == nil && len(routes) == 1 && routes[0].Type == unix.RTN_LOCAL
+		return nil
+	})
+	return local && err == nil
 }
 
 // wire makes a link from a machine to the gateway, born with both ends in place.
