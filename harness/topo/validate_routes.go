@@ -41,6 +41,9 @@ func (p Plan) loops() (errs []error) {
 					}
 					break
 				}
+				if len(way) > 0 && !at.Forwards {
+					break // it goes no further, whatever the routes say
+				}
 				way = append(way, at.Name)
 				next, found := at.next(target)
 				if !found {

@@ -1,0 +1,314 @@
+package script
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"twlab/harness/topo"
+)
+
+// Problem is one thing that is wrong with a scenario.
+type Problem struct {
+	// Path leads to it, by the keys that files have: "steps", "2", "connect", "from".
+	Path []string
+	Text string
+}
+
+// String returns the path and the text.
+func (p Problem) String() string { return strings.Join(p.Path, ".") + ": " + p.Text }
+
+// Check returns everything that is wrong with the scenario, in the order of its parts. It
+// needs no privilege. What only a kernel can say, such as a sysctl that it lacks, is found
+// when the scenario runs.
+func (s Scenario) Check() []Problem {
+	c := &checker{scenario: s, made: map[string]made{}}
+	if strings.TrimSpace(s.Name) == "" {
+		c.wrong("name", "a scenario needs a name")
+	}
+	plan, err := s.Network.Plan()
+	if err != nil {
+		for _, e := range unjoin(err) {
+			c.wrong("topology", "%s", e)
+		}
+		return c.problems // names mean nothing without nodes
+	}
+	c.plan = plan
+	c.names()
+	c.programs()
+	for i, step := range s.Steps {
+		c.path = []string{"steps", strconv.Itoa(i)}
+		c.step(step)
+	}
+	c.path = nil
+	c.ends()
+	return c.problems
+}
+
+// unjoin returns the parts of an error that was joined, without what only wraps them.
+func unjoin(err error) []error {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if joined, ok := e.(interface{ Unwrap() []error }); ok {
+			return joined.Unwrap()
+		}
+	}
+	return []error{err}
+}
+
+// made is what a step makes and later steps may name.
+type made struct {
+	what       string // "a connection", "a listener", "a rule"; empty for nothing
+	background bool
+	awaited    bool
+	ended      string // the step or verb that ended it, if one did
+	several    bool   // it is more than one
+}
+
+// checker checks a scenario.
+type checker struct {
+	scenario Scenario
+	plan     topo.Plan
+	path     []string // where it is
+	problems []Problem
+	made     map[string]made // by the ID of the step
+	ids      []string        // in order
+	asked    int             // how many expectations there are
+	holds    bool            // whether a listener leaves connections to later steps
+}
+
+// wrong notes a problem at a key below where the checker is.
+func (c *checker) wrong(key, format string, args ...any) { //nolint:forbidigo // as Printf has them
+	path := slices.Clone(c.path)
+	if key != "" {
+		path = append(path, strings.Split(key, ".")...)
+	}
+	c.problems = append(c.problems, Problem{path, fmt.Sprintf(format, args...)})
+}
+
+// below runs a check one key further down.
+func (c *checker) below(key string, check func()) {
+	before := c.path
+	c.path = append(slices.Clone(before), strings.Split(key, ".")...)
+	check()
+	c.path = before
+}
+
+// names checks the names of groups and addresses.
+func (c *checker) names() {
+	for name, addr := range sorted(c.scenario.Addresses) {
+		key := "topology.addresses." + name
+		if _, twice := c.plan.Node(name); twice {
+			c.wrong(key, "%q is a node already", name)
+		}
+		if !addr.IsValid() {
+			c.wrong(key, "%q has no address", name)
+		}
+	}
+	for name, nodes := range sorted(c.scenario.Groups) {
+		if len(nodes) == 0 {
+			c.wrong("topology.nodes."+name, "a group without nodes")
+		}
+	}
+}
+
+// ends checks what must have happened when the last step is over.
+func (c *checker) ends() {
+	for i, step := range c.scenario.Steps {
+		if m := c.made[step.ID]; step.Background && step.ID != "" && !m.awaited {
+			c.wrong(fmt.Sprintf("steps.%d", i), "%q runs in the background, and no step awaits it", step.ID)
+		}
+	}
+	if c.asked == 0 && len(c.problems) == 0 {
+		c.wrong("steps", "nothing is expected of any step, so the scenario cannot fail: give one of them \"expect\"")
+	}
+}
+
+// step checks a step, and notes what it makes.
+func (c *checker) step(s Step) {
+	if s.Do == nil {
+		c.wrong("", "a step without a verb: want one of %s", list(Verbs(), "or"))
+		return
+	}
+	c.id(s)
+	c.lasts("after", s.After, false)
+	c.below("when", func() { c.condition(s.When) })
+	c.below(s.Do.Verb(), func() { s.Do.check(c) })
+	if s.ID != "" {
+		m := c.makes(s.Do)
+		m.background = s.Background
+		c.made[s.ID] = m
+		c.ids = append(c.ids, s.ID)
+	}
+	for i, e := range s.Expect {
+		c.below(item("expect", len(s.Expect), i), func() { c.expectation(e, s) })
+	}
+}
+
+// item is the key of the i-th of n entries: files need no list for a single one.
+func item(key string, n, i int) string {
+	if n == 1 {
+		return key
+	}
+	return key + "." + strconv.Itoa(i)
+}
+
+// id checks the ID of a step.
+func (c *checker) id(s Step) {
+	switch {
+	case s.ID == "" && s.Background:
+		c.wrong("background", "a step in the background needs an id, so that a later step can await it")
+	case s.ID == "":
+	case !validName(s.ID):
+		c.wrong("id", "%q: an id has letters, digits, - and _, begins with a letter, and has at most 30", s.ID)
+	case slices.Contains(c.ids, s.ID):
+		c.wrong("id", "%q is the id of an earlier step", s.ID)
+	}
+}
+
+// validName reports whether a name can be an ID.
+func validName(name string) bool {
+	for i, r := range name {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		if !letter && (i == 0 || (r < '0' || r > '9') && r != '-' && r != '_') {
+			return false
+		}
+	}
+	return name != "" && len(name) <= 30
+}
+
+// makes is what an action makes.
+func (c *checker) makes(a Action) made {
+	switch a := a.(type) {
+	case Listen:
+		return made{what: "a listener"}
+	case Connect:
+		return made{what: "a connection", several: c.several(a.From, a.Count), ended: a.Then.ended()}
+	case Exchange:
+		return made{what: "a connection", several: c.several(a.From, 0), ended: a.Then.ended()}
+	case AddRule:
+		return made{what: "a rule"}
+	case Drop:
+		return made{what: "a rule"}
+	case SetLink:
+		return made{what: "a change of a link"}
+	default:
+		return made{}
+	}
+}
+
+// several reports whether attempts are more than one.
+func (c *checker) several(from Endpoint, count int) bool {
+	return count > 1 || len(c.scenario.Groups[from.Name]) > 1
+}
+
+// ended says how an ending ends a connection at once; empty when it stays.
+func (e Ending) ended() string {
+	if e == ThenKeep {
+		return ""
+	}
+	return "its \"then\", which is \"close\" where it is left out: say \"then: keep\""
+}
+
+// node checks the name of a node.
+func (c *checker) node(key, name string) {
+	if name == "" {
+		c.wrong(key, "which node? There are %s", list(c.nodes(), "and"))
+		return
+	}
+	if _, found := c.plan.Node(name); !found {
+		c.wrong(key, "no node %q: there are %s", name, list(c.nodes(), "and"))
+	}
+}
+
+// neighbour checks the name of a node at the other end of a link of a node.
+func (c *checker) neighbour(key, node, name string) {
+	planned, found := c.plan.Node(node)
+	if !found {
+		return // said already
+	}
+	if _, found := planned.Toward(name); !found {
+		var all []string
+		for _, e := range planned.Ends {
+			all = append(all, e.Peer)
+		}
+		c.wrong(key, "%s has no link to %q: its neighbours are %s", node, name, list(all, "and"))
+	}
+}
+
+// nodes lists the names of the nodes.
+func (c *checker) nodes() (all []string) {
+	for _, n := range c.plan.Nodes {
+		all = append(all, n.Name)
+	}
+	return all
+}
+
+// endpoint checks an endpoint, which must be a node or a group of nodes if here is set, and
+// otherwise anything that has an address.
+func (c *checker) endpoint(key string, e Endpoint, here bool) {
+	_, node := c.plan.Node(e.Name)
+	_, group := c.scenario.Groups[e.Name]
+	_, address := c.scenario.Addresses[e.Name]
+	switch {
+	case node, here && group, !here && address:
+	case here && address:
+		c.wrong(key, "%q is an address, not a node", e.Name)
+	case group:
+		c.wrong(key, "%q is a group of nodes: name one of %s", e.Name, list(c.scenario.Groups[e.Name], "or"))
+	default:
+		all := c.nodes()
+		for name := range sorted(c.scenario.Addresses) {
+			all = append(all, name)
+		}
+		c.wrong(key, "no node or address %q: there are %s", e.Name, list(all, "and"))
+	}
+}
+
+// conn checks that a connection is there.
+func (c *checker) conn(key string, to Conn, ends string) {
+	m, found := c.made[to.Step]
+	switch {
+	case !found && slices.ContainsFunc(c.scenario.Steps, func(s Step) bool { return s.ID == to.Step }):
+		c.wrong(key, "%q comes later", to.Step)
+	case !found:
+		c.wrong(key, "no step %q: %s", to.Step, c.known("a connection"))
+	case m.what != "a connection":
+		c.wrong(key, "%q makes no connection: %s", to.Step, c.known("a connection"))
+	case m.several:
+		c.wrong(key, "%q makes several connections: only one can be named", to.Step)
+	case m.background && !m.awaited:
+		c.wrong(key, "%q runs in the background: await it first", to.Step)
+	case to.Server && !c.holds:
+		c.wrong(key, "no listener leaves its connections to steps: say \"serve: hold\" where it listens")
+	case !to.Server && m.ended != "":
+		c.wrong(key, "%q was ended by %s", to.Step, m.ended)
+	case ends != "" && !to.Server:
+		m.ended = ends
+		c.made[to.Step] = m
+	}
+}
+
+// known lists the IDs of the steps so far that made this.
+func (c *checker) known(what string) string {
+	var all []string
+	for _, id := range c.ids {
+		if c.made[id].what == what {
+			all = append(all, id)
+		}
+	}
+	if len(all) == 0 {
+		return "no step so far makes " + what + " and has an id"
+	}
+	return "there are " + list(all, "and")
+}
+
+// Addr returns the address of a node, or of an entry of Addresses.
+func (s Scenario) Addr(plan topo.Plan, name string) netip.Addr {
+	if n, found := plan.Node(name); found {
+		return n.Addr
+	}
+	return s.Addresses[name]
+}

@@ -1,0 +1,221 @@
+package script
+
+import (
+	"slices"
+	"strings"
+
+	"twlab/harness/kernel"
+)
+
+// condition checks a condition.
+func (c *checker) condition(w Condition) {
+	if w.At != "" {
+		c.node("at", w.At)
+		if w == (Condition{At: w.At}) {
+			c.wrong("", "the kernel of %s, and what of it? Give since, before, feature or without", w.At)
+		}
+	}
+	for key, release := range map[string]string{"since": w.Since, "before": w.Before} {
+		if release == "" {
+			continue
+		}
+		if _, err := kernel.ParseRelease(release); err != nil {
+			c.wrong(key, "%q: want a release such as 5.14", release)
+		}
+	}
+	for key, name := range map[string]string{"feature": w.Feature, "without": w.Without} {
+		if name != "" && !slices.ContainsFunc(kernel.Features(), func(f kernel.FeatureInfo) bool { return string(f.Feature) == name }) {
+			c.wrong(key, "no feature %q: twlab doctor lists them", name)
+		}
+	}
+}
+
+// outcomes are those that can be expected (tcp.Outcome), which the kernel gives.
+var outcomes = []string{ //nolint:gochecknoglobals // a constant list
+	"Connected", "Refused", "Reset", "TimedOut", "NoPort", "PortInUse", "NoAddress", "Denied", "Unreachable", "Listening",
+}
+
+// expectation checks what is expected of a step.
+func (c *checker) expectation(e Expectation, of Step) {
+	c.asked++
+	c.below("when", func() { c.condition(e.When) })
+	c.lasts("within", e.Within, false)
+	c.lasts("never", e.Never, false)
+	if e.Within > 0 && e.Never > 0 {
+		c.wrong("never", "either \"within\" or \"never\"")
+	}
+	if (e.Within > 0 || e.Never > 0) && !e.ofNetwork() {
+		c.wrong("", "nothing to wait for: counters, rules, flows and sockets change, a result does not")
+	}
+	if !e.ofNetwork() && !e.ofResult() {
+		c.wrong("", "nothing is expected")
+	}
+	c.outcome("outcome", e.Outcome)
+	for name, b := range sorted(e.Outcomes) {
+		c.outcome("outcomes."+name, name)
+		c.bound("outcomes."+name, &b)
+	}
+	for key, b := range map[string]*Bound{
+		"syns": e.SYNs, "took": e.Took, "status": e.Status, "sent": e.Sent, "received": e.Received,
+		"forgotten": e.Forgotten, "dropped": e.Dropped,
+	} {
+		c.bound(key, b)
+	}
+	if e.ClosedFirst != "" {
+		c.node("closed-first", e.ClosedFirst)
+	}
+	if e.Local != (Endpoint{}) {
+		c.endpoint("local", e.Local, false)
+	}
+	c.ofStep(e, of)
+	c.expectNetwork(e)
+}
+
+func (c *checker) outcome(key, name string) {
+	switch {
+	case name == "":
+	case name == "Undecided":
+		c.wrong(key, "Undecided is the end of twlab's patience, not the kernel's answer: it cannot be expected")
+	case !slices.Contains(outcomes, name):
+		c.wrong(key, "no outcome %q: want %s", name, list(outcomes, "or"))
+	}
+}
+
+// bound checks a bound, which must be able to fail.
+func (c *checker) bound(key string, b *Bound) {
+	switch {
+	case b == nil:
+	case b.SYNsOf != "":
+		if m, found := c.made[b.SYNsOf]; !found || m.what != "a connection" {
+			c.wrong(key, "no step %q that makes a connection: %s", b.SYNsOf, c.known("a connection"))
+		}
+	case b.Open && b.Low <= 0:
+		c.wrong(key, "%v: this cannot fail", b)
+	case !b.Open && b.Low > b.High:
+		c.wrong(key, "%d..%d: no number is both", b.Low, b.High)
+	}
+}
+
+// ofResult reports whether anything is asked of the result of the step.
+func (e Expectation) ofResult() bool {
+	return e.Outcome != "" || len(e.Outcomes) > 0 || e.Errno != "" || e.SYNs != nil || e.Took != nil ||
+		e.Local != (Endpoint{}) || e.Answers != nil || e.Disposition != "" || e.Status != nil || len(e.Header) > 0 ||
+		e.Sent != nil || e.Received != nil || e.ClosedFirst != "" || e.Forgotten != nil || e.Dropped != nil || e.Holder != nil
+}
+
+// ofNetwork reports whether anything is asked of the network.
+func (e Expectation) ofNetwork() bool {
+	return len(e.Counters) > 0 || len(e.Rules) > 0 || len(e.Flows) > 0 || len(e.Sockets) > 0
+}
+
+// results are the keys of what the result of each kind of step has.
+func results(a Action) []string {
+	connect := []string{"outcome", "outcomes", "errno", "syns", "took", "local", "answers", "holder", "closed-first"}
+	switch a.(type) {
+	case Connect:
+		return connect
+	case Exchange:
+		return append(connect, "disposition", "status", "header", "sent", "received")
+	case Listen:
+		return []string{"outcome", "errno", "holder"}
+	case Send:
+		return []string{"errno", "sent"}
+	case Receive:
+		return []string{"errno", "received"}
+	case ForgetFlows:
+		return []string{"forgotten"}
+	case RemoveRule:
+		return []string{"dropped"}
+	default:
+		return nil
+	}
+}
+
+// asks lists the keys of what is asked of the result.
+func (e Expectation) asks() (keys []string) {
+	for key, asked := range map[string]bool{
+		"outcome": e.Outcome != "", "outcomes": len(e.Outcomes) > 0, "errno": e.Errno != "", "syns": e.SYNs != nil,
+		"took": e.Took != nil, "local": e.Local != Endpoint{}, "answers": e.Answers != nil,
+		"disposition": e.Disposition != "", "status": e.Status != nil, "header": len(e.Header) > 0, "sent": e.Sent != nil,
+		"received": e.Received != nil, "closed-first": e.ClosedFirst != "", "forgotten": e.Forgotten != nil,
+		"dropped": e.Dropped != nil, "holder": e.Holder != nil,
+	} {
+		if asked {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// ofStep checks that the step has the results that are asked for.
+func (c *checker) ofStep(e Expectation, of Step) {
+	what := of.Do
+	if a, ok := what.(Await); ok {
+		for _, s := range c.scenario.Steps {
+			if s.ID == a.Step && s.Do != nil {
+				what = s.Do
+			}
+		}
+	}
+	have := results(what)
+	for _, key := range e.asks() {
+		switch {
+		case of.Background:
+			c.wrong(key, "the step has no result before its end: expect this where %q is awaited", of.ID)
+		case !slices.Contains(have, key):
+			c.wrong(key, "%q has no %s%s", what.Verb(), key, hasInstead(have))
+		}
+	}
+}
+
+func hasInstead(have []string) string {
+	if len(have) == 0 {
+		return ": it has no result; counters, rules, flows and sockets can be asked"
+	}
+	return ": it has " + list(have, "and")
+}
+
+// expectNetwork checks what is expected of the network.
+func (c *checker) expectNetwork(e Expectation) {
+	for node, all := range sorted(e.Counters) {
+		c.node("counters."+node, node)
+		for name, b := range sorted(all) {
+			if !strings.Contains(name, ".") {
+				c.wrong("counters."+node+"."+name, "a counter's name begins with its group: TcpExt.ListenDrops, Tcp.OutRsts, Ip.OutNoRoutes, conntrack.drop")
+			}
+			c.bound("counters."+node+"."+name, &b)
+		}
+	}
+	for node, all := range sorted(e.Rules) {
+		c.node("rules."+node, node)
+		for id, b := range sorted(all) {
+			if m, found := c.made[id]; !found || m.what != "a rule" {
+				c.wrong("rules."+node+"."+id, "no rule %q: %s", id, c.known("a rule"))
+			}
+			c.bound("rules."+node+"."+id, &b)
+		}
+	}
+	for i, f := range e.Flows {
+		c.below(item("flows", len(e.Flows), i), func() {
+			c.node("node", f.Node)
+			f.check(c)
+			c.bound("count", &f.Count)
+		})
+	}
+	for i, s := range e.Sockets {
+		c.below(item("sockets", len(e.Sockets), i), func() {
+			c.node("node", s.Node)
+			if s.State != "" && !slices.Contains(states, s.State) {
+				c.wrong("state", "no state %q: want %s", s.State, list(states, "or"))
+			}
+			c.bound("count", &s.Count)
+		})
+	}
+}
+
+// states are those of sockets (observe.State).
+var states = []string{ //nolint:gochecknoglobals // a constant list
+	"CLOSE", "CLOSE_WAIT", "CLOSING", "ESTABLISHED", "FIN_WAIT1", "FIN_WAIT2", "LAST_ACK", "LISTEN", "SYN_RECV",
+	"SYN_SENT", "TIME_WAIT",
+}

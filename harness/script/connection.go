@@ -1,0 +1,159 @@
+package script
+
+import (
+	"time"
+
+	"twlab/harness/topo"
+)
+
+// Listen opens a listening socket at a node.
+type Listen struct {
+	Node string
+	Port uint16
+	// At is the name of the address to listen on; empty means all of them.
+	At string
+	// Backlog is the argument of listen(2); nil means as large as net.core.somaxconn allows.
+	Backlog *int
+	// AcceptAfter is when the program begins to accept; Accept is how many connections it
+	// accepts, nil for all.
+	AcceptAfter time.Duration
+	Accept      *int
+	// Serve is what it does with a connection.
+	Serve Service
+	// Web describes the responses of ServeHTTP.
+	Web Web
+	// NoReuseAddr leaves out SO_REUSEADDR, which servers usually set; ReusePort sets
+	// SO_REUSEPORT.
+	NoReuseAddr, ReusePort bool
+	// OnlyV6 makes a socket on all IPv6 addresses refuse IPv4 (IPV6_V6ONLY).
+	OnlyV6 bool
+}
+
+// Service is what a listener does with a connection.
+type Service string
+
+// The services. The zero value reads until the client has ended the connection, and then
+// closes.
+const (
+	Drain Service = ""
+	// Hold leaves the connection to later steps, which name it ID@server.
+	Hold Service = "hold"
+	// CloseFirst closes it at once and waits for the client.
+	CloseFirst Service = "close-first"
+	// ResetAll ends it with a RST.
+	ResetAll Service = "reset"
+	// ServeHTTP answers HTTP/1.1 requests.
+	ServeHTTP Service = "http"
+)
+
+// Web describes HTTP responses.
+type Web struct {
+	// Status is 200 if it is 0. Body is the size of the body in bytes.
+	Status, Body int
+	// Reads is how many bytes of a request, head and body, are read before the answer; 0 means
+	// all. The connection is closed after the answer to a request that is longer.
+	Reads int
+	// Last is the number of responses after which the connection is closed; 0 for no limit.
+	Last int
+	// Delay is the time between a request and its response.
+	Delay time.Duration
+}
+
+// Connect makes a connection: connect(2).
+type Connect struct {
+	// From is the client. If it is the name of a group, each of its nodes makes one attempt.
+	From Endpoint
+	To   Endpoint
+	// Count is the number of attempts of each client, made at once; 0 means one.
+	Count int
+	// Then is what becomes of the connection.
+	Then Ending
+	// ISN is the initial sequence number; 0 leaves it to the kernel.
+	ISN     uint32
+	Options Options
+}
+
+// Ending is what becomes of a connection when it is there, or its requests are answered.
+type Ending string
+
+// The endings. The zero value is an ordinary close(2).
+const (
+	ThenClose  Ending = ""
+	ThenKeep   Ending = "keep"
+	ThenReset  Ending = "reset"
+	ThenVanish Ending = "vanish"
+	// ThenCloseFirst sends a FIN and waits for that of the server; ThenCloseAfter waits for
+	// the server's FIN before it closes.
+	ThenCloseFirst Ending = "close-first"
+	ThenCloseAfter Ending = "close-after-server"
+)
+
+// Options are options of a client's socket.
+type Options struct {
+	// ReuseAddr is SO_REUSEADDR, ReusePort SO_REUSEPORT, LatePort IP_BIND_ADDRESS_NO_PORT.
+	ReuseAddr, ReusePort, LatePort bool
+	// Ports is the range of source ports (IP_LOCAL_PORT_RANGE, Linux 6.3).
+	Ports topo.PortRange
+	// NoDelay is TCP_NODELAY: each write is a segment of its own.
+	NoDelay bool
+	// UserTimeout is TCP_USER_TIMEOUT.
+	UserTimeout time.Duration
+	// KeepIdle, KeepInterval and KeepCount turn on SO_KEEPALIVE with these timers
+	// (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT).
+	KeepIdle, KeepInterval time.Duration
+	KeepCount              int
+}
+
+// Exchange makes HTTP requests, one after the other, on a new connection or on one that was
+// kept.
+type Exchange struct {
+	// From and To are as in Connect. Without them, Conn is the step that made the connection.
+	From, To Endpoint
+	Conn     string
+	// Requests is how many; 0 means one.
+	Requests int
+	// Body is the size of the body of each request in bytes; 0 makes it a GET.
+	Body int
+	// Connection is the value of the Connection field, if any.
+	Connection string
+	Then       Ending
+	Options    Options
+}
+
+// Send writes bytes to a connection.
+type Send struct {
+	Conn  Conn
+	Bytes int
+}
+
+// Receive reads a connection until it has got Bytes, or without a number until its end.
+type Receive struct {
+	Conn   Conn
+	Bytes  int
+	Within time.Duration
+}
+
+// Close closes a connection: close(2).
+type Close struct{ Conn Conn }
+
+// HalfClose sends a FIN and leaves the connection open for reading: shutdown(2).
+type HalfClose struct{ Conn Conn }
+
+// Reset ends a connection with a RST.
+type Reset struct{ Conn Conn }
+
+// Vanish drops a connection without a packet, as a machine that loses power does.
+type Vanish struct{ Conn Conn }
+
+// Conn names one end of a connection: that of the client, as the ID of the step that made
+// it, or that of the server.
+type Conn struct {
+	Step   string
+	Server bool
+}
+
+// Clock advances the timestamp clock of a connection.
+type Clock struct {
+	Conn    Conn
+	Advance time.Duration
+}

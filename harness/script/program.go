@@ -1,0 +1,59 @@
+package script
+
+import "time"
+
+// Program is a program that balances at a node.
+type Program struct {
+	Kind ProgramKind
+	// Port is where clients connect; 0 is 80. Servers are where it sends them.
+	Port    uint16
+	Servers []Endpoint
+	// HTTP handles requests instead of connections.
+	HTTP bool
+	// IdleCloseOnResponse is HAProxy's option idle-close-on-response, ServerClose its option
+	// http-server-close, NoLinger its option nolinger towards clients.
+	IdleCloseOnResponse, ServerClose, NoLinger bool
+	// Takeover is how a reload passes the listening sockets on (haproxy.Takeover).
+	Takeover string
+	// The timeouts; 0 leaves the program's own.
+	ConnectTimeout, ClientTimeout, ServerTimeout, KeepAliveTimeout time.Duration
+}
+
+// ProgramKind is which program balances.
+type ProgramKind string
+
+// The programs.
+const (
+	HAProxy ProgramKind = "haproxy"
+	Nginx   ProgramKind = "nginx"
+)
+
+// check checks the programs.
+func (c *checker) programs() {
+	for node, p := range sorted(c.scenario.Programs) {
+		c.below("topology.nodes."+node+"."+string(p.Kind), func() {
+			c.node("", node)
+			if len(p.Servers) == 0 {
+				c.wrong("servers", "to which servers? Give them as NODE:PORT")
+			}
+			for _, s := range p.Servers {
+				c.endpoint("servers", s, false)
+				if s.Port == 0 {
+					c.wrong("servers", "which port of %s? Say %s:80", s.Name, s.Name)
+				}
+			}
+			if p.Takeover != "" && p.Takeover != "rebind" && p.Takeover != "master-worker" {
+				c.wrong("takeover", "%q: want rebind or master-worker, or leave it out", p.Takeover)
+			}
+			if p.Kind == Nginx && (p.IdleCloseOnResponse || p.ServerClose || p.NoLinger || p.Takeover != "") {
+				c.wrong("", "only haproxy has idle-close-on-response, server-close, no-linger and takeover")
+			}
+			for key, d := range map[string]time.Duration{
+				"connect-timeout": p.ConnectTimeout, "client-timeout": p.ClientTimeout, "server-timeout": p.ServerTimeout,
+				"keep-alive-timeout": p.KeepAliveTimeout,
+			} {
+				c.lasts(key, d, false)
+			}
+		})
+	}
+}
