@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"twlab/harness/nearest"
 )
 
 // The exit statuses of a program that has not done what it was asked for.
@@ -150,56 +151,11 @@ func owners(c *cobra.Command, flag string) (paths []string) {
 // near is the end of a sentence: the names that are near to a slip or, where none is, and
 // when others is not empty, all of them.
 func near(slip string, names []string, others string) string {
-	if found := Nearest(slip, names); len(found) > 0 {
+	if found := nearest.To(slip, names); len(found) > 0 {
 		return "; near it: " + strings.Join(found, ", ")
 	}
 	if others == "" {
 		return ""
 	}
 	return "; " + others + strings.Join(names, ", ")
-}
-
-// Nearest are the names that somebody may have meant, the nearest first, three at most.
-func Nearest(slip string, names []string) (found []string) {
-	const most = 3
-	bare := strings.TrimLeft(slip, "-")
-	away := func(name string) int {
-		const telling = 3 // letters that a name may be known by
-		if b := strings.TrimLeft(name, "-"); min(len(bare), len(b)) >= telling && (strings.HasPrefix(b, bare) || strings.HasPrefix(bare, b)) {
-			return 1
-		}
-		return distance(slip, name)
-	}
-	for _, name := range names {
-		if away(name) <= max(2, len(bare)/3) {
-			found = append(found, name)
-		}
-	}
-	slices.SortStableFunc(found, func(a, b string) int { return cmp.Compare(away(a), away(b)) })
-	return found[:min(most, len(found))]
-}
-
-// distance is how many letters must be put in, taken out, changed or swapped with the next to
-// make one text of the other.
-func distance(a, b string) int {
-	before, row := make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		next := make([]int, len(b)+1)
-		next[0] = i + 1
-		for j := range len(b) {
-			change := row[j]
-			if a[i] != b[j] {
-				change++
-			}
-			next[j+1] = min(change, next[j]+1, row[j+1]+1)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				next[j+1] = min(next[j+1], before[j-1]+1)
-			}
-		}
-		before, row = row, next
-	}
-	return row[len(b)]
 }

@@ -4,23 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
 )
-
-func TestNearest(t *testing.T) {
-	names := []string{"doctor", "load", "kernels", "matrix", "mutate", "ask", "soak"}
-	for slip, want := range map[string][]string{
-		"laod": {"load"}, "mutat": {"mutate"}, "kernel": {"kernels"}, "matrxi": {"matrix"}, "sok": {"soak", "ask"}, "weather": nil, "x": nil,
-	} {
-		if got := Nearest(slip, names); !slices.Equal(got, want) {
-			t.Errorf("%s: %q, want %q", slip, got, want)
-		}
-	}
-}
 
 // program is a command with two subcommands, of which one has a flag.
 func program() *cobra.Command {

@@ -1,0 +1,120 @@
+package scriptfile
+
+import (
+	"go.yaml.in/yaml/v3"
+
+	"twlab/harness/script"
+)
+
+// expectations reads one expectation, or a list of them.
+func (r *reader) expectations(n *yaml.Node, to *[]script.Expectation) {
+	if n == nil {
+		r.expectation(nil)
+		return
+	}
+	r.items(n, "expect", true, func(one *yaml.Node) bool {
+		e, applies := r.expectation(one)
+		if applies {
+			*to = append(*to, e)
+		}
+		return applies
+	})
+}
+
+func (r *reader) expectation(n *yaml.Node) (e script.Expectation, applies bool) {
+	applies = true
+	r.mapping(n, "\"expect\"", append([]field{
+		{"when", "Where it applies.", r.when(&e.When, &applies)},
+		{"within", "How long what it asks of the network may take.", duration(&e.Within)},
+		{"never", "How long what it asks of the network must not come about.", duration(&e.Never)},
+		{"outcome", "The outcome: Connected, Refused, Reset, TimedOut, NoPort, PortInUse, Unreachable; Listening.", text(&e.Outcome)},
+		{"outcomes", "The numbers of several attempts by outcome.", value{"mapping of outcomes to numbers", func(r *reader, n *yaml.Node) {
+			if n == nil {
+				return
+			}
+			e.Outcomes = map[string]script.Bound{}
+			r.entries(n, "outcomes", func(key, val *yaml.Node) { e.Outcomes[key.Value] = r.bound(val) })
+		}}},
+		{"errno", "The kernel's error: ECONNRESET, or none.", text(&e.Errno)},
+		{"syns", "How many SYNs were sent.", bound(&e.SYNs)},
+		{"took", "The time to the outcome.", times(&e.Took)},
+		{"local", "Where the attempt came from.", endpoint(&e.Local)},
+		{"answers", "What reached the client after each SYN: SYN-ACK, ACK, RST or none.", texts(&e.Answers)},
+		{"disposition", "What became of the last request: whole, broken, cut.", text(&e.Disposition)},
+		{"status", "The status code of the last response.", bound(&e.Status)},
+		{"sent", "How many bytes the kernel took.", bound(&e.Sent)},
+		{"received", "How many bytes were read.", bound(&e.Received)},
+		{"closed-first", "The node that sent the first FIN or RST.", text(&e.ClosedFirst)},
+		{"forgotten", "How many conntrack entries were deleted.", bound(&e.Forgotten)},
+		{"dropped", "How many packets a drop has lost.", bound(&e.Dropped)},
+		{"holder", "The socket that has the port which is in use.", value{"mapping", func(r *reader, n *yaml.Node) {
+			e.Holder = &script.SocketCount{Count: script.AtLeast(1)}
+			r.mapping(n, "\"holder\"", socketFields(e.Holder))
+		}}},
+	}, r.networkFields(&e)...))
+	return e, applies
+}
+
+// bound reads the bound of a name.
+func (r *reader) bound(n *yaml.Node) (b script.Bound) {
+	boundOf(&b).read(r, n)
+	return b
+}
+
+func socketFields(s *script.SocketCount) []field {
+	return []field{
+		{"node", "The node.", text(&s.Node)},
+		{"state", "The state: TIME_WAIT.", text(&s.State)},
+		{"local", "Its local end.", endpoint(&s.Local)},
+		{"remote", "Its remote end.", endpoint(&s.Remote)},
+		{"count", "How many.", boundOf(&s.Count)},
+	}
+}
+
+// networkFields are what is expected of the network.
+func (r *reader) networkFields(e *script.Expectation) []field {
+	byNode := func(to *map[string]map[string]script.Bound, what string) value {
+		return value{"mapping of nodes to mappings of names to numbers", func(r *reader, n *yaml.Node) {
+			if n == nil {
+				return
+			}
+			*to = map[string]map[string]script.Bound{}
+			r.entries(n, what, func(node, names *yaml.Node) {
+				(*to)[node.Value] = map[string]script.Bound{}
+				r.entries(names, what+" of "+node.Value, func(key, val *yaml.Node) { (*to)[node.Value][key.Value] = r.bound(val) })
+			})
+		}}
+	}
+	return []field{
+		{"counters", "How much counters have risen since the step began.", byNode(&e.Counters, "counters")},
+		{"rules", "How many packets rules have matched, by the ids of their steps.", byNode(&e.Rules, "rules")},
+		{"flows", "Conntrack entries: one mapping, or a list of them.", value{"mapping, or list of mappings", func(r *reader, n *yaml.Node) {
+			read := func(one *yaml.Node) bool {
+				f := script.FlowCount{Count: script.AtLeast(1)}
+				r.mapping(one, "\"flows\"", append([]field{
+					{"node", "The node.", text(&f.Node)}, {"count", "How many.", boundOf(&f.Count)},
+				}, flowFields(&f.Flow)...))
+				e.Flows = append(e.Flows, f)
+				return true
+			}
+			if n == nil {
+				read(nil)
+				return
+			}
+			r.items(n, "flows", true, read)
+		}}},
+		{"sockets", "Sockets: one mapping, or a list of them.", value{"mapping, or list of mappings", func(r *reader, n *yaml.Node) {
+			read := func(one *yaml.Node) bool {
+				s := script.SocketCount{Count: script.AtLeast(1)}
+				r.mapping(one, "\"sockets\"", socketFields(&s))
+				e.Sockets = append(e.Sockets, s)
+				return true
+			}
+			if n == nil {
+				read(nil)
+				return
+			}
+			r.items(n, "sockets", true, read)
+		}}},
+	}
+}
