@@ -1,0 +1,176 @@
+//go:build linux
+
+package play
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"twlab/harness/observe"
+	"twlab/harness/script"
+	"twlab/harness/tcp"
+	"twlab/harness/topo"
+)
+
+// act does what a step does.
+func (p *player) act(ctx context.Context, id string, do script.Action) (Result, error) {
+	switch a := do.(type) {
+	case script.Listen:
+		return p.listen(ctx, a)
+	case script.Connect:
+		return p.connect(ctx, id, a)
+	case script.Exchange:
+		return p.exchange(ctx, id, a)
+	case script.Send:
+		return p.send(ctx, a)
+	case script.Receive:
+		return p.receive(ctx, a)
+	case script.Close:
+		return p.endConn(ctx, a.Conn, tcp.CloseNow)
+	case script.Reset:
+		return p.endConn(ctx, a.Conn, tcp.Abort)
+	case script.Vanish:
+		return p.endConn(ctx, a.Conn, tcp.Vanish)
+	case script.HalfClose:
+		return p.halfClose(ctx, a)
+	case script.Clock:
+		return p.clock(ctx, a)
+	case script.AddRule:
+		return Result{}, p.addRule(id, topo.Rule{Node: a.Node, Table: a.Table, Chain: a.Chain, Spec: a.Spec})
+	case script.RemoveRule:
+		return p.removeRule(ctx, a.Step)
+	case script.Drop:
+		return Result{}, p.drop(id, a)
+	case script.SetLink:
+		return Result{}, p.setLink(ctx, a)
+	case script.ForgetFlows:
+		return p.forget(ctx, a)
+	case script.Set:
+		return Result{}, p.set(ctx, a)
+	case script.Await:
+		return p.await(ctx, a.Step)
+	case script.Sleep:
+		return Result{}, observe.Pass(ctx, a.For, "the end of the pause")
+	default:
+		return Result{}, p.program(ctx, do)
+	}
+}
+
+// addr resolves an endpoint.
+func (p *player) addr(e script.Endpoint) netip.AddrPort {
+	return netip.AddrPortFrom(p.scenario.Addr(p.plan, e.Name), e.Port)
+}
+
+// name returns what the scenario calls an address: the node that has it, or the entry of
+// its addresses.
+func (p *player) name(a netip.Addr) string {
+	for name, addr := range p.scenario.Addresses {
+		if addr == a {
+			return name
+		}
+	}
+	if owner := p.owner(a); owner != "" {
+		return owner
+	}
+	return a.String()
+}
+
+// owner returns the node that has an address; empty when no node has it.
+func (p *player) owner(a netip.Addr) string {
+	for _, n := range p.plan.Nodes {
+		if n.Addr == a {
+			return n.Name
+		}
+		for _, own := range n.Loopback {
+			if own == a {
+				return n.Name
+			}
+		}
+		for _, e := range n.Ends {
+			if e.Addr == a {
+				return n.Name
+			}
+		}
+	}
+	return ""
+}
+
+// is reports whether an address and a port are those that an endpoint asks for: any address
+// of its node, any port if it has none, and anything if it asks for nothing.
+func (p *player) is(e script.Endpoint, a netip.AddrPort) bool {
+	named := e.Name == "" || p.scenario.Addresses[e.Name] == a.Addr() || p.owner(a.Addr()) == e.Name
+	return named && (e.Port == 0 || e.Port == a.Port())
+}
+
+// named writes an address and a port with the scenario's name.
+func (p *player) named(a netip.AddrPort) string {
+	return fmt.Sprintf("%s:%d", p.name(a.Addr()), a.Port())
+}
+
+// What describes an action in a few words.
+func What(do script.Action) string {
+	var words []string
+	add := func(format, value string) {
+		if value != "" {
+			words = append(words, fmt.Sprintf(format, value))
+		}
+	}
+	switch a := do.(type) {
+	case script.Listen:
+		add("%s", script.Endpoint{Name: a.Node, Port: a.Port}.String())
+	case script.Connect:
+		add("%s", a.From.String()+" > "+a.To.String())
+	case script.Exchange:
+		if add("with %s", a.Conn); a.Conn == "" {
+			add("%s", a.From.String()+" > "+a.To.String())
+		}
+	case script.Send:
+		add("%s", fmt.Sprintf("%d bytes to %v", a.Bytes, a.Conn))
+	case script.Receive:
+		add("%s", a.Conn.String())
+	case script.Close:
+		add("%s", a.Conn.String())
+	case script.HalfClose:
+		add("%s", a.Conn.String())
+	case script.Reset:
+		add("%s", a.Conn.String())
+	case script.Vanish:
+		add("%s", a.Conn.String())
+	case script.Clock:
+		add("%s", fmt.Sprintf("of %v by %v", a.Conn, a.Advance))
+	case script.AddRule:
+		add("%s", a.Node+": "+a.Table+" "+a.Chain+" "+a.Spec)
+	case script.RemoveRule:
+		add("%s", a.Step)
+	case script.Drop:
+		add("at %s", a.Node)
+		add("from %s", a.In)
+		add("to %s", a.Out)
+		add("%s", a.Flags)
+	case script.SetLink:
+		state := "down"
+		if a.Up {
+			state = "up"
+		}
+		add("%s", a.A+" -- "+a.B+" "+state)
+	case script.ForgetFlows:
+		add("at %s", a.Node)
+	case script.Set:
+		for _, s := range a.Sysctls {
+			add("%s", a.Node+": "+s.Name+"="+s.Value)
+		}
+	case script.Stop:
+		add("%s", a.Node)
+	case script.Start:
+		add("%s", a.Node)
+	case script.Reload:
+		add("%s", a.Node)
+	case script.Await:
+		add("%s", a.Step)
+	case script.Sleep:
+		add("%s", a.For.String())
+	}
+	return strings.Join(append([]string{do.Verb()}, words...), " ")
+}

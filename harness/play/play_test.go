@@ -1,0 +1,157 @@
+//go:build linux
+
+package play_test
+
+import (
+	"encoding/json"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"twlab/harness/play"
+	"twlab/harness/script"
+	"twlab/harness/topo"
+)
+
+func at(name string, port uint16) script.Endpoint { return script.Endpoint{Name: name, Port: port} }
+
+func node(name string) topo.Node { return topo.Node{Identity: topo.Identity{Name: name}} }
+
+// lateRule is a client whose SYN leaves the gateway before the rule that translates it is
+// there.
+func lateRule() script.Scenario {
+	vip := netip.MustParseAddr("10.99.0.1")
+	gateway := node("gw")
+	gateway.Forwards, gateway.Tracking = true, topo.Always
+	gateway.Routes = []topo.Route{{To: netip.PrefixFrom(vip, 32), Via: "web"}}
+	web := node("web")
+	web.Routes = []topo.Route{{To: netip.MustParsePrefix("10.64.0.2/32"), Via: "gw"}}
+	dnat := "-d 10.99.0.1 -p tcp --dport 80 -j DNAT --to-destination 10.64.0.5:80"
+	return script.Scenario{
+		Name: "a rule that comes after its client",
+		Network: topo.Network{
+			Nodes:   []topo.Node{node("c1"), gateway, web},
+			Links:   []topo.Link{{Outer: "c1", Inner: "gw"}, {Outer: "gw", Inner: "web"}},
+			Sysctls: topo.OnNode("c1", "net.ipv4.tcp_syn_retries=1"),
+			// A service of somebody else, so that table nat is asked from the first packet on.
+			Rules: []topo.Rule{{Node: "gw", Table: "nat", Chain: "PREROUTING", Spec: "-d 10.99.0.2 -p tcp -j DNAT --to-destination 10.64.0.5"}},
+		},
+		Addresses: map[string]netip.Addr{"vip": vip},
+		Steps: []script.Step{
+			{Do: script.Listen{Node: "web", Port: 80}},
+			{ID: "early", Background: true, Do: script.Connect{From: at("c1", 50000), To: at("vip", 80)}},
+			{After: 400 * time.Millisecond, ID: "dnat", Do: script.AddRule{Node: "gw", Table: "nat", Chain: "PREROUTING", Spec: dnat}},
+			{Do: script.Await{Step: "early"}, Expect: []script.Expectation{{
+				Outcome: "TimedOut", Rules: map[string]map[string]script.Bound{"gw": {"dnat": script.Exactly(0)}},
+				Flows: []script.FlowCount{{Node: "gw", Flow: script.Flow{State: "SYN_SENT", From: at("c1", 50000)}, Count: script.Exactly(1)}},
+			}}},
+			{Do: script.Connect{From: at("c1", 0), To: at("vip", 80)}, Expect: []script.Expectation{{Outcome: "Connected", ClosedFirst: "c1"}}},
+			{Do: script.ForgetFlows{Node: "gw", Flow: script.Flow{From: at("c1", 50000)}}, Expect: []script.Expectation{{
+				Forgotten: &script.Bound{Low: 1, High: 1},
+			}}},
+			{Do: script.Connect{From: at("c1", 50000), To: at("vip", 80)}, Expect: []script.Expectation{{
+				Outcome: "Connected", Answers: []string{"SYN-ACK"}, SYNs: &script.Bound{Low: 1, High: 1},
+			}}},
+		},
+	}
+}
+
+func TestARuleThatComesLate(t *testing.T) {
+	r, err := play.Run(t.Context(), lateRule(), play.ByRelease)
+	var text strings.Builder
+	if err := r.WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil || r.Verdict() != play.AsExpected {
+		t.Fatalf("%v\n%s", err, text.String())
+	}
+	t.Log("\n" + text.String())
+}
+
+// direct is a client and a server with a link between them.
+func direct(steps ...script.Step) script.Scenario {
+	return script.Scenario{
+		Name: "a client and a server",
+		Network: topo.Network{
+			Nodes:   []topo.Node{node("c1"), node("web")},
+			Links:   []topo.Link{{Outer: "c1", Inner: "web"}},
+			Sysctls: topo.OnNode("c1", "net.ipv4.tcp_syn_retries=1"),
+		},
+		Steps: steps,
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	refused := script.Step{
+		Do:     script.Connect{From: at("c1", 0), To: at("web", 80)},
+		Expect: []script.Expectation{{Outcome: "Refused", Answers: []string{"RST"}, SYNs: &script.Bound{Low: 1, High: 1}}},
+	}
+	connected := script.Step{Do: refused.Do, Expect: []script.Expectation{{Outcome: "Connected"}}}
+	later := refused
+	later.When = script.Condition{Since: "99.0"}
+	waits := func(within, never time.Duration) script.Step {
+		return script.Step{Do: script.Sleep{For: time.Millisecond}, Expect: []script.Expectation{{
+			Within: within, Never: never, Sockets: []script.SocketCount{{Node: "web", State: "LISTEN", Count: script.Exactly(1)}},
+		}}}
+	}
+	for _, c := range []struct {
+		name  string
+		steps []script.Step
+		want  play.Verdict
+		says  string
+	}{
+		{"as expected", []script.Step{refused}, play.AsExpected, "as expected   answers: RST"},
+		{"not as expected", []script.Step{connected}, play.NotAsExpected, "NOT EXPECTED  outcome: wanted Connected, seen Refused"},
+		{"a sysctl that there is not", []script.Step{
+			{Do: script.Set{Node: "web", Sysctls: []script.Sysctl{{Name: "net.ipv4.tcp_tw_recycle", Value: "1"}}}}, refused,
+		}, play.CannotHere, "FAILED"},
+		{"a step that fails", []script.Step{
+			{Do: script.AddRule{Node: "web", Table: "filter", Chain: "INPUT", Spec: "-p nothing -j DROP"}}, refused,
+		}, play.NotBroughtAbout, "FAILED"},
+		{"left out", []script.Step{later, refused}, play.AsExpected, "left out, only with the kernel since 99.0"},
+		{"waits in vain", []script.Step{waits(200*time.Millisecond, 0)}, play.NotAsExpected, "wanted 1, seen 0"},
+		{"never", []script.Step{waits(0, 200*time.Millisecond)}, play.AsExpected, "never within 200ms: 0"},
+		{"came about", []script.Step{{Do: script.Listen{Node: "web", Port: 80}}, waits(0, time.Minute)}, play.NotAsExpected, "NOT EXPECTED"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, err := play.Run(t.Context(), direct(c.steps...), play.ByRelease)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var text strings.Builder
+			if err := r.WriteText(&text); err != nil {
+				t.Fatal(err)
+			}
+			if r.Verdict() != c.want || !strings.Contains(text.String(), c.says) {
+				t.Errorf("%v, want %v, and %q in\n%s", r.Verdict(), c.want, c.says, text.String())
+			}
+		})
+	}
+}
+
+func TestARecordingIsKept(t *testing.T) {
+	r, err := play.Run(t.Context(), lateRule(), play.ByRelease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again play.Recording
+	if err := json.Unmarshal(text, &again); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(again.Steps, r.Steps) || len(again.Packets) != len(r.Packets) || len(again.Packets) == 0 || len(again.After) != 3 {
+		t.Errorf("read again: %d steps, %d packets, %d states", len(again.Steps), len(again.Packets), len(again.After))
+	}
+}
+
+func TestScenarioThatIsWrong(t *testing.T) {
+	_, err := play.Run(t.Context(), direct(), play.ByRelease)
+	if err == nil || !strings.Contains(err.Error(), "nothing is expected of any step") {
+		t.Errorf("%v, want what the check says", err)
+	}
+}

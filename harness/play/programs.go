@@ -1,0 +1,88 @@
+//go:build linux
+
+package play
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"twlab/harness/haproxy"
+	"twlab/harness/nginx"
+	"twlab/harness/script"
+	"twlab/harness/topo"
+)
+
+// program does what a step does to a balancer's program.
+func (p *player) program(ctx context.Context, do script.Action) error {
+	switch a := do.(type) {
+	case script.Stop:
+		how := topo.HardStop
+		if a.Soft {
+			how = topo.SoftStop
+		}
+		return p.lab.StopProgram(ctx, a.Node, how)
+	case script.Start:
+		return p.lab.StartProgram(ctx, a.Node)
+	case script.Reload:
+		return p.lab.ReloadProgram(ctx, a.Node, nil)
+	default:
+		return fmt.Errorf("%s: nothing is known of this verb", do.Verb())
+	}
+}
+
+// programs notes what all programs have said.
+func (p *player) programs() error {
+	p.recording.Programs = map[string]Program{}
+	for name := range p.scenario.Programs {
+		running, err := p.lab.ProgramAt(name)
+		if err != nil {
+			return err
+		}
+		log, err := running.Log()
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		p.recording.Programs[name] = Program{Configuration: running.Configuration(), Log: log}
+	}
+	return nil
+}
+
+// network is the scenario's network with its programs.
+func network(s script.Scenario, plan topo.Plan) topo.Network {
+	n := s.Network
+	n.Nodes = slices.Clone(n.Nodes)
+	for i := range n.Nodes {
+		p, balances := s.Programs[n.Nodes[i].Name]
+		if !balances {
+			continue
+		}
+		at, _ := plan.Node(n.Nodes[i].Name)
+		place := topo.Place{At: netip.AddrPortFrom(at.Addr, cmp.Or(p.Port, 80)), Own: at.Addr}
+		for _, to := range p.Servers {
+			place.Servers = append(place.Servers, netip.AddrPortFrom(s.Addr(plan, to.Name), to.Port))
+		}
+		n.Nodes[i].Program, n.Nodes[i].Place = balancer(p), place
+	}
+	return n
+}
+
+// balancer is a program as its package has it.
+func balancer(p script.Program) topo.Program {
+	if p.Kind == script.Nginx {
+		return nginx.Balancer{}
+	}
+	c := haproxy.Config{
+		IdleCloseOnResponse: p.IdleCloseOnResponse, NoLingerClients: p.NoLinger, Takeover: haproxy.Takeover(p.Takeover),
+		Timeouts: haproxy.Timeouts{Connect: p.ConnectTimeout, Client: p.ClientTimeout, Server: p.ServerTimeout, KeepAlive: p.KeepAliveTimeout},
+	}
+	if p.HTTP {
+		c.Mode = haproxy.HTTP
+	}
+	if p.ServerClose {
+		c.Connections = haproxy.ServerClose
+	}
+	return haproxy.Balancer{Config: c}
+}

@@ -1,0 +1,336 @@
+//go:build linux
+
+package play
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"twlab/harness/http"
+	"twlab/harness/lab"
+	"twlab/harness/node"
+	"twlab/harness/script"
+	"twlab/harness/tcp"
+	"twlab/harness/topo"
+)
+
+// connection is a connection that a step has made and kept.
+type connection struct {
+	node   node.Node
+	handle tcp.Handle
+	local  netip.AddrPort
+	to     netip.AddrPort
+	since  lab.Mark // before its SYN
+	server *end     // nil until a step names the server's end
+}
+
+// end is the server's end of a connection.
+type end struct {
+	node   node.Node
+	handle tcp.Handle
+}
+
+// listener is a listening socket that leaves its connections to steps.
+type listener struct {
+	node   node.Node
+	handle tcp.Handle
+	port   uint16
+}
+
+var serves = map[script.Service]tcp.Ending{
+	script.Drain: tcp.CloseAfterPeer, script.Hold: tcp.KeepOpen, script.CloseFirst: tcp.CloseFirst,
+	script.ResetAll: tcp.Abort, script.ServeHTTP: tcp.CloseNow,
+}
+
+var endings = map[script.Ending]tcp.Ending{
+	script.ThenClose: tcp.CloseNow, script.ThenKeep: tcp.KeepOpen, script.ThenReset: tcp.Abort,
+	script.ThenVanish: tcp.Vanish, script.ThenCloseFirst: tcp.CloseFirst, script.ThenCloseAfter: tcp.CloseAfterPeer,
+}
+
+// listen opens a listening socket.
+func (p *player) listen(ctx context.Context, a script.Listen) (Result, error) {
+	n := p.node(a.Node)
+	spec := tcp.ListenSpec{
+		At: netip.AddrPortFrom(p.scenario.Addr(p.plan, a.At), a.Port), Backlog: a.Backlog, AcceptAfter: a.AcceptAfter,
+		NoReuseAddr: a.NoReuseAddr, ReusePort: a.ReusePort, V6Only: a.OnlyV6, Ending: serves[a.Serve],
+	}
+	if a.Accept != nil {
+		spec.Accepts, spec.NeverAccepts = *a.Accept, *a.Accept == 0
+	}
+	try := func() (tcp.ListenResult, error) { return n.TryListen(ctx, spec) }
+	if a.Serve == script.ServeHTTP {
+		web := http.ListenSpec{ListenSpec: spec, HTTP: responder(a.Web)}
+		try = func() (tcp.ListenResult, error) { return n.TryServe(ctx, web) }
+	}
+	got, err := try()
+	if err != nil {
+		return Result{}, err
+	}
+	if got.Outcome == tcp.Listening && a.Serve == script.Hold {
+		p.mu.Lock()
+		p.listeners = append(p.listeners, listener{n, got.Listener, a.Port})
+		p.mu.Unlock()
+	}
+	return Result{Outcome: string(got.Outcome), Errno: errnoName(got.Errno), Holders: got.Holders}, nil
+}
+
+// responder describes the responses of a listener.
+func responder(w script.Web) *http.Responder {
+	return &http.Responder{Status: w.Status, Body: w.Body, Last: w.Last, Delay: w.Delay, ReadAtMost: w.Reads}
+}
+
+// clients lists the nodes that an endpoint stands for.
+func (p *player) clients(from script.Endpoint) []node.Node {
+	names := p.scenario.Groups[from.Name]
+	if len(names) == 0 {
+		names = []string{from.Name}
+	}
+	var all []node.Node
+	for _, name := range names {
+		all = append(all, p.node(name))
+	}
+	return all
+}
+
+// attempt is the attempt of one client.
+func (p *player) attempt(ctx context.Context, from node.Node, source, to script.Endpoint, then script.Ending, o script.Options) (tcp.Attempt, error) {
+	a := tcp.Attempt{
+		To: p.addr(to), Ending: endings[then], ReuseAddr: o.ReuseAddr, ReusePort: o.ReusePort, LatePort: o.LatePort,
+		PortRange: tcp.PortRange{Low: o.Ports.First, High: o.Ports.Last},
+		Options: tcp.Options{
+			NoDelay: o.NoDelay, UserTimeout: o.UserTimeout,
+			KeepAlive: tcp.KeepAlive{On: o.KeepIdle > 0 || o.KeepInterval > 0 || o.KeepCount > 0, Idle: o.KeepIdle, Interval: o.KeepInterval, Count: o.KeepCount},
+		},
+	}
+	if source.Port != 0 || o.LatePort {
+		version := topo.IPv4
+		if a.To.Addr().Is6() {
+			version = topo.IPv6
+		}
+		a.From = netip.AddrPortFrom(from.Identity().AddrOf(version), source.Port)
+	}
+	var err error
+	a.Budget, err = patience(ctx, from)
+	return a, err
+}
+
+// patience is longer than the kernel tries to connect, so that every outcome is its own.
+func patience(ctx context.Context, n node.Node) (time.Duration, error) {
+	text, err := n.Sysctl(ctx, "net.ipv4.tcp_syn_retries")
+	if err != nil {
+		return 0, err
+	}
+	retries, err := strconv.Atoi(text)
+	if err != nil {
+		return 0, fmt.Errorf("net.ipv4.tcp_syn_retries of %s: %w", n.Identity().Name, err)
+	}
+	// Without linear timeouts the kernel tries for the longest time; timers are up to an eighth
+	// late.
+	longest := tcp.SYNTimer{Retries: retries}.GivesUp()
+	return longest + longest/4 + tcp.DefaultBudget, nil
+}
+
+// connect makes the attempts of a step: those of each client at once, and all clients at
+// once.
+func (p *player) connect(ctx context.Context, id string, a script.Connect) (Result, error) {
+	since := p.lab.Mark()
+	clients := p.clients(a.From)
+	results := make([][]tcp.Result, len(clients))
+	var all errgroup.Group
+	for i, from := range clients {
+		one, err := p.attempt(ctx, from, a.From, a.To, a.Then, a.Options)
+		if err != nil {
+			return Result{}, err
+		}
+		one.ISN = a.ISN
+		all.Go(func() (err error) {
+			results[i], err = from.Attempt(ctx, slices.Repeat([]tcp.Attempt{one}, max(1, a.Count)))
+			return err
+		})
+	}
+	if err := all.Wait(); err != nil {
+		return Result{}, err
+	}
+	var r Result
+	for i, of := range results {
+		for _, one := range of {
+			r.Attempts = append(r.Attempts, Attempt{Node: clients[i].Identity().Name, Result: one})
+		}
+	}
+	p.connected(id, &r, p.addr(a.To), since)
+	return r, nil
+}
+
+// connected completes the result of the attempts of a step, and keeps its connection.
+func (p *player) connected(id string, r *Result, to netip.AddrPort, since lab.Mark) {
+	for i := range r.Attempts {
+		p.explain(&r.Attempts[i], to, since)
+	}
+	if len(r.Attempts) != 1 {
+		return
+	}
+	one := r.Attempts[0]
+	r.Errno, r.Holders = cmp.Or(errnoName(one.Errno), errnoName(one.End.Errno)), one.Holders
+	if (one.Conn != tcp.Handle{}) && id != "" {
+		p.mu.Lock()
+		p.conns[id] = &connection{node: p.node(one.Node), handle: one.Conn, local: one.Local, to: to, since: since}
+		p.mu.Unlock()
+	}
+}
+
+// exchange makes HTTP requests on a new connection, or on one that was kept.
+func (p *player) exchange(ctx context.Context, id string, a script.Exchange) (Result, error) {
+	since := p.lab.Mark()
+	request := http.Request{Connection: a.Connection, Body: a.Body}
+	x := http.Exchange{Requests: slices.Repeat([]http.Request{request}, max(1, a.Requests))}
+	from, to := p.node(p.firstOf(a.From)), p.addr(a.To)
+	if a.Conn != "" {
+		c, err := p.conn(a.Conn)
+		if err != nil {
+			return Result{}, err
+		}
+		id, from, to, since = a.Conn, c.node, c.to, c.since
+		x.Conn, x.Ending = c.handle, endings[a.Then]
+	} else {
+		var err error
+		if x.Attempt, err = p.attempt(ctx, from, a.From, a.To, a.Then, a.Options); err != nil {
+			return Result{}, err
+		}
+	}
+	got, err := from.Exchange(ctx, []http.Exchange{x}, 1)
+	if err != nil {
+		return Result{}, err
+	}
+	one := Attempt{Node: from.Identity().Name, Result: got[0].Result, Replies: got[0].Replies}
+	r := Result{Attempts: []Attempt{one}}
+	p.connected(id, &r, to, since)
+	for _, reply := range one.Replies {
+		r.Sent += int64(reply.Written)
+		r.Received += reply.Bytes
+		r.Errno = cmp.Or(errnoName(reply.WriteErrno), errnoName(reply.Errno))
+	}
+	return r, nil
+}
+
+// firstOf is the node of an endpoint; of a group, the first.
+func (p *player) firstOf(e script.Endpoint) string {
+	if group := p.scenario.Groups[e.Name]; len(group) > 0 {
+		return group[0]
+	}
+	if e.Name == "" {
+		return p.plan.Nodes[0].Name // of an exchange on a connection, which has its own
+	}
+	return e.Name
+}
+
+// conn finds a connection that was kept.
+func (p *player) conn(id string) (*connection, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c, found := p.conns[id]
+	if !found {
+		return nil, fmt.Errorf("there is no connection %q: its step was left out, or it did not connect", id)
+	}
+	return c, nil
+}
+
+// endOf finds one end of a connection.
+func (p *player) endOf(ctx context.Context, of script.Conn) (end, error) {
+	c, err := p.conn(of.Step)
+	if err != nil {
+		return end{}, err
+	}
+	if !of.Server {
+		return end{c.node, c.handle}, nil
+	}
+	if c.server == nil {
+		if c.server, err = p.accepted(ctx, c); err != nil {
+			return end{}, fmt.Errorf("the server's end of %q: %w", of.Step, err)
+		}
+	}
+	return *c.server, nil
+}
+
+// accepted finds the server's end of a connection: where its SYN arrived last.
+func (p *player) accepted(ctx context.Context, c *connection) (*end, error) {
+	at, peer, listens, err := p.arrival(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range p.listeners {
+		if l.node.Identity().Name != at || l.port != listens.Port() {
+			continue
+		}
+		handle, err := l.node.Accept(ctx, l.handle, peer)
+		if err != nil {
+			return nil, err
+		}
+		return &end{l.node, handle}, nil
+	}
+	return nil, fmt.Errorf("%s has no listener on port %d that says \"serve: hold\"", at, listens.Port())
+}
+
+func (p *player) send(ctx context.Context, a script.Send) (Result, error) {
+	e, err := p.endOf(ctx, a.Conn)
+	if err != nil {
+		return Result{}, err
+	}
+	sent, err := e.node.TrySend(ctx, e.handle, a.Bytes)
+	return Result{Sent: int64(sent.Bytes), Errno: errnoName(sent.Errno)}, err
+}
+
+func (p *player) receive(ctx context.Context, a script.Receive) (Result, error) {
+	e, err := p.endOf(ctx, a.Conn)
+	if err != nil {
+		return Result{}, err
+	}
+	got, err := e.node.ReceiveUpTo(ctx, e.handle, tcp.Limit{Bytes: a.Bytes, Within: a.Within})
+	return Result{Received: int64(got.Bytes), Errno: errnoName(got.Errno)}, err
+}
+
+// endConn ends one end of a connection.
+func (p *player) endConn(ctx context.Context, of script.Conn, how tcp.Ending) (Result, error) {
+	e, err := p.endOf(ctx, of)
+	if err == nil {
+		err = e.node.End(ctx, e.handle, how)
+	}
+	return Result{}, err
+}
+
+func (p *player) halfClose(ctx context.Context, a script.HalfClose) (Result, error) {
+	e, err := p.endOf(ctx, a.Conn)
+	if err != nil {
+		return Result{}, err
+	}
+	errno, err := e.node.HalfClose(ctx, e.handle)
+	return Result{Errno: errnoName(errno)}, err
+}
+
+// clock advances the timestamp clock of a connection. Its ticks are milliseconds (Linux 4.13).
+func (p *player) clock(ctx context.Context, a script.Clock) (Result, error) {
+	e, err := p.endOf(ctx, a.Conn)
+	if err == nil {
+		err = e.node.AdvanceClock(ctx, e.handle, int32(a.Advance.Milliseconds())) //nolint:gosec // at most a day
+	}
+	return Result{}, err
+}
+
+// errnoName names an error of the kernel; empty for none.
+func errnoName(e syscall.Errno) string {
+	if e == 0 {
+		return ""
+	}
+	return unix.ErrnoName(e)
+}
+
+var errNoPacket = errors.New("no packet shows where its SYN arrived")
