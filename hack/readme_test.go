@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"twlab/harness/scriptfile"
 )
 
 // The Go code in README is code of the tree, or a program, which hack/test builds and runs.
@@ -45,4 +47,26 @@ func unindented(text string) string {
 		lines[i] = strings.TrimLeft(line, "\t")
 	}
 	return strings.Join(lines, "\n")
+}
+
+// A scenario in README is one that can be read.
+func TestReadmeShowsScenarios(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, block := range strings.Split(string(readme), "```yaml\n")[1:] {
+		text, _, _ := strings.Cut(block, "```")
+		if !strings.HasPrefix(text, "twlab:") {
+			continue
+		}
+		found++
+		if _, err := scriptfile.Read("README.md", []byte(text)); err != nil {
+			t.Error(err)
+		}
+	}
+	if found == 0 {
+		t.Error("no scenario in README")
+	}
 }
