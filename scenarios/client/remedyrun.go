@@ -94,7 +94,7 @@ func (r *remedyRun) once(ctx context.Context, i int) error {
 	to := r.listeners[i%len(r.listeners)]
 	a := tcp.Attempt{To: to.Addr}
 	if r.kind == "bind" {
-		a.From = netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(remedyFirstPort+i%remedyPorts))
+		a.From = netip.AddrPortFrom(netip.Addr{}, uint16(remedyFirstPort+i%remedyPorts))
 		a.ReuseAddr = true
 	}
 	outs, err := r.client.Attempt(ctx, []tcp.Attempt{a})

@@ -255,7 +255,7 @@ func (r *samePort) attempt() tcp.Attempt {
 	switch r.Binding {
 	case AutoPort:
 	case FixedPort, SharedPort:
-		a.From = netip.AddrPortFrom(netip.IPv4Unspecified(), r.port)
+		a.From = netip.AddrPortFrom(netip.Addr{}, r.port)
 		a.ReuseAddr = r.Binding == SharedPort
 	case EarlyPortOf, LatePortOf:
 		a.From = netip.AddrPortFrom(r.from, 0)

@@ -159,7 +159,7 @@ func (g *portReuse) attempt(ctx context.Context) ([]tcp.Result, error) {
 		})
 	}
 	outs, err := g.second.Attempt(ctx, []tcp.Attempt{{
-		To: g.listener.Addr, From: netip.AddrPortFrom(netip.IPv4Unspecified(), g.from), ReuseAddr: true, ISN: g.secondISN(),
+		To: g.listener.Addr, From: netip.AddrPortFrom(netip.Addr{}, g.from), ReuseAddr: true, ISN: g.secondISN(),
 	}})
 	stop()
 	return outs, errors.Join(err, lister.Wait())

@@ -22,7 +22,7 @@ type earlierConn struct {
 func (g *portReuse) open(ctx context.Context) (conns []earlierConn, err error) {
 	g.outs = nil
 	for i := range g.earlier {
-		from := netip.AddrPortFrom(netip.IPv4Unspecified(), situation.SourcePort+i)
+		from := netip.AddrPortFrom(netip.Addr{}, situation.SourcePort+i)
 		out, err := situation.Connect(ctx, g.first, tcp.Attempt{To: g.listener.Addr, From: from, ReuseAddr: true, ISN: situation.FirstISN})
 		if err != nil {
 			return nil, err

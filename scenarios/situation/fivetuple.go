@@ -289,7 +289,7 @@ func (s FiveTupleRun) secondISN() uint32 {
 
 // From is the address and port from which both clients connect.
 func (s FiveTupleRun) From() netip.AddrPort {
-	return netip.AddrPortFrom(netip.IPv4Unspecified(), s.Port)
+	return netip.AddrPortFrom(netip.Addr{}, s.Port)
 }
 
 // Outside is the first client's address and port as the balancer sees them.

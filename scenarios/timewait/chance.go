@@ -134,7 +134,7 @@ func driveChance(ctx context.Context, _ claim.Cell, l *lab.Lab) (seen claim.Seen
 	}
 	rejected, failed := 0, 0
 	for i := range chanceSYNs + 1 {
-		from := netip.AddrPortFrom(netip.IPv4Unspecified(), 50000+uint16(i))
+		from := netip.AddrPortFrom(netip.Addr{}, 50000+uint16(i))
 		client := clients[i%len(clients)]
 		outs, err := client.Attempt(ctx, []tcp.Attempt{{To: listener.Addr, From: from}})
 		if err != nil {

@@ -145,7 +145,7 @@ func (s longIdle) noteLeft(ctx context.Context, from netip.AddrPort, seen *claim
 // timeWait leaves a TIME_WAIT at the balancer, waits, and connects again from the same
 // port.
 func (s longIdle) timeWait(ctx context.Context) (seen claim.Seen, err error) {
-	from := netip.AddrPortFrom(netip.IPv4Unspecified(), situation.SourcePort)
+	from := netip.AddrPortFrom(netip.Addr{}, situation.SourcePort)
 	out, conn, err := s.open(ctx, from)
 	if err != nil {
 		return seen, err

@@ -177,7 +177,7 @@ func (s twoAges) try(ctx context.Context, number uint16) (t secondTry, err error
 	if err != nil {
 		return t, err
 	}
-	from := netip.AddrPortFrom(netip.IPv4Unspecified(), secondPort+number)
+	from := netip.AddrPortFrom(netip.Addr{}, secondPort+number)
 	outs, err := s.Second.Attempt(ctx, []tcp.Attempt{{To: s.Listener.Addr, From: from, ReuseAddr: true, Ending: tcp.Abort}})
 	if err != nil {
 		return t, fmt.Errorf("second client: %w", err)
