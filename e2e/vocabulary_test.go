@@ -54,7 +54,7 @@ func up(ctx SpecContext, topology lab.Topology) specLab {
 		Skip("not with these kernels: " + err.Error())
 	}
 	built, err := lab.Build(ctx, topology)
-	if errors.Is(err, kernel.ErrSysctlGlobal) {
+	if errors.Is(err, kernel.ErrSysctlGlobal) || errors.Is(err, lab.ErrNoIPv6) {
 		Skip("not on this kernel: " + err.Error())
 	}
 	noError(err, noSituation)

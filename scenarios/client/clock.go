@@ -38,6 +38,7 @@ func Clock() situation.Family {
 					Means: "what the second connection is: the same five-tuple again, one from another port of the same host, or one from another host"},
 				{Name: clockPath, Values: []string{"direct", "nat"}, Product: true,
 					Means: "whether the clients are behind a MASQUERADE gateway, which gives all of them one address"},
+				situation.IPAxis(),
 			},
 			Rules: slices.Concat(clockOffsetRules(), clockJiffiesRules()),
 		},

@@ -77,6 +77,7 @@ func exhaustionAxes() []claim.Axis {
 		{Name: delay, Values: []string{"1000", "1", "60000"},
 			Sysctl: claim.RoleSysctl{Role: lab.Client, Sysctl: situation.ReuseDelay, IfPresent: true},
 			Means:  "tcp_tw_reuse_delay of the client in milliseconds, on kernels that have it"},
+		situation.IPAxis(),
 	}
 }
 

@@ -38,6 +38,7 @@ func Negotiation() situation.Family {
 					Means: "tcp_timestamps of the balancer"},
 				{Name: opener, Values: []string{openerClient, openerBalancer}, Product: true,
 					Means: "which side connects: the client to the balancer, or the balancer to the client (as to a server)"},
+				situation.IPAxis(),
 			},
 			Rules: negotiationRules(),
 		},

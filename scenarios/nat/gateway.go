@@ -115,6 +115,7 @@ func gatewayAxes() []claim.Axis {
 			Means:  "how many seconds the gateway keeps the entry of an ended connection; the default of the kernel is 120"},
 		{Name: gatewayClock, Values: []string{string(situation.Newer), string(situation.Older)},
 			Means: "the new connection's timestamp compared with the last one of the earlier connections"},
+		situation.IPAxis(),
 	}
 }
 

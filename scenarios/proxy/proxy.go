@@ -70,6 +70,7 @@ func proxyAxes() []claim.Axis {
 			Means: "tcp_timestamps of the client"},
 		{Name: proxyBalancerTS, Values: []string{"1", "0"}, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
+		situation.IPAxis(),
 	}
 }
 

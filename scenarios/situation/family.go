@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"twlab/harness/lab"
+	"twlab/harness/topo"
 	"twlab/scenarios/claim"
 )
 
@@ -23,6 +24,9 @@ type Family struct {
 // and the user's own.
 func (f Family) Lab(c claim.Cell) lab.Topology {
 	t := f.Topology(c)
+	if c.Values[ipAxis] == "6" { // a family without the axis has none
+		t.IP = topo.IPv6
+	}
 	for _, a := range f.Axes {
 		if a.Sysctl != (claim.RoleSysctl{}) {
 			t.Sysctls = append(t.Sysctls, lab.Setting{

@@ -69,6 +69,7 @@ func tupleAxes() []claim.Axis {
 		{Name: tuplePath, Values: []string{"clean", string(situation.DropsInvalid), string(situation.EatsRST), string(situation.UnNATedRST), string(situation.EatsACK)},
 			Means: "what the gateway does to the handshake: nothing; drops what conntrack finds INVALID; drops the client's RSTs; forwards them " +
 				"untranslated; drops the balancer's bare ACKs"},
+		situation.IPAxis(),
 	}
 }
 
