@@ -84,7 +84,7 @@ func (r *runner) all(ctx context.Context, files []scriptfile.File) error {
 	worst := play.AsExpected
 	for _, f := range files {
 		for _, s := range f.Scenarios {
-			v, err := r.one(ctx, f, s)
+			v, err := r.one(ctx, f, s, false)
 			if err != nil {
 				return err
 			}
@@ -114,19 +114,10 @@ func (r *runner) twinsOf(ctx context.Context, f scriptfile.File) (worst play.Ver
 		return play.AsExpected, nil
 	}
 	for _, s := range f.Twins {
-		v, err := r.one(ctx, f, s)
+		v, err := r.one(ctx, f, s, true)
 		if err != nil {
 			return worst, err
 		}
-		last := &r.lines[len(r.lines)-1]
-		switch v {
-		case play.NotAsExpected:
-			v = play.AsExpected
-		case play.AsExpected:
-			v = play.NotAsExpected
-		case play.NotBroughtAbout, play.CannotHere:
-		}
-		last.verdict = v
 		worst = max(worst, v)
 	}
 	return worst, nil
@@ -135,8 +126,8 @@ func (r *runner) twinsOf(ctx context.Context, f scriptfile.File) (worst play.Ver
 // statuses are the exit statuses.
 var statuses = map[play.Verdict]int{play.NotAsExpected: 1, play.NotBroughtAbout: 3, play.CannotHere: 4}
 
-// one runs one scenario.
-func (r *runner) one(ctx context.Context, f scriptfile.File, s script.Scenario) (play.Verdict, error) {
+// one runs one scenario. If it is a twin, it is as expected when something in it is not.
+func (r *runner) one(ctx context.Context, f scriptfile.File, s script.Scenario, twin bool) (play.Verdict, error) {
 	fmt.Fprintf(r.out, "%s\n", s.Name)
 	recording, err := play.Run(ctx, s, roles.Probe)
 	if err != nil {
@@ -150,8 +141,14 @@ func (r *runner) one(ctx context.Context, f scriptfile.File, s script.Scenario) 
 	if err := recording.WriteText(r.out); err != nil {
 		return 0, err
 	}
-	verdict := recording.Verdict()
-	fmt.Fprintf(r.out, "%s\n", verdict)
+	verdict, why := recording.Verdict(), ""
+	switch {
+	case twin && verdict == play.NotAsExpected:
+		verdict, why = play.AsExpected, ": with this value, something must be different"
+	case twin && verdict == play.AsExpected:
+		verdict, why = play.NotAsExpected, ": with this value something must be different, and nothing is"
+	}
+	fmt.Fprintf(r.out, "%s%s\n", verdict, why)
 	r.lines = append(r.lines, line{s.Name, verdict})
 	return verdict, r.keep(f, s, recording)
 }
