@@ -142,6 +142,13 @@ func (p *player) ofReplies(f *found, e script.Expectation, a Attempt) {
 	if e.Disposition != "" {
 		f.is("disposition", e.Disposition, string(last.Disposition))
 	}
+	if e.Connection != "" {
+		said := "none"
+		if last.Close {
+			said = "close"
+		}
+		f.is("connection", e.Connection, said)
+	}
 	if e.Status != nil {
 		p.within(f, "status", *e.Status, int64(last.Status))
 	}

@@ -67,6 +67,9 @@ func (c *checker) expectation(e Expectation, of Step) {
 	if e.Local != (Endpoint{}) {
 		c.endpoint("local", e.Local, false)
 	}
+	if e.Connection != "" && e.Connection != "close" && e.Connection != "none" {
+		c.wrong("connection", "%q: want close or none", e.Connection)
+	}
 	c.ofStep(e, of)
 	c.expectNetwork(e)
 }
@@ -99,7 +102,7 @@ func (c *checker) bound(key string, b *Bound) {
 // ofResult reports whether anything is asked of the result of the step.
 func (e Expectation) ofResult() bool {
 	return e.Outcome != "" || len(e.Outcomes) > 0 || e.Errno != "" || e.SYNs != nil || e.Took != nil ||
-		e.Local != (Endpoint{}) || e.Answers != nil || e.Disposition != "" || e.Status != nil || len(e.Header) > 0 ||
+		e.Local != (Endpoint{}) || e.Answers != nil || e.Disposition != "" || e.Status != nil || e.Connection != "" ||
 		e.Sent != nil || e.Received != nil || e.ClosedFirst != "" || e.Forgotten != nil || e.Dropped != nil || e.Holder != nil
 }
 
@@ -115,7 +118,7 @@ func results(a Action) []string {
 	case Connect:
 		return connect
 	case Exchange:
-		return append(connect, "disposition", "status", "header", "sent", "received")
+		return append(connect, "disposition", "status", "connection", "sent", "received")
 	case Listen:
 		return []string{"outcome", "errno", "holder"}
 	case Send:
@@ -136,7 +139,7 @@ func (e Expectation) asks() (keys []string) {
 	for key, asked := range map[string]bool{
 		"outcome": e.Outcome != "", "outcomes": len(e.Outcomes) > 0, "errno": e.Errno != "", "syns": e.SYNs != nil,
 		"took": e.Took != nil, "local": e.Local != Endpoint{}, "answers": e.Answers != nil,
-		"disposition": e.Disposition != "", "status": e.Status != nil, "header": len(e.Header) > 0, "sent": e.Sent != nil,
+		"disposition": e.Disposition != "", "status": e.Status != nil, "connection": e.Connection != "", "sent": e.Sent != nil,
 		"received": e.Received != nil, "closed-first": e.ClosedFirst != "", "forgotten": e.Forgotten != nil,
 		"dropped": e.Dropped != nil, "holder": e.Holder != nil,
 	} {

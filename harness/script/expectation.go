@@ -29,8 +29,8 @@ type Expectation struct {
 	// code.
 	Disposition string
 	Status      *Bound
-	// Header are fields of the last response; the value "none" means that there is none.
-	Header map[string]string
+	// Connection is what the last response says of the connection: "close", or "none".
+	Connection string
 	// Sent and Received are numbers of bytes.
 	Sent, Received *Bound
 	// ClosedFirst is the node that ended the connection first.

@@ -42,6 +42,7 @@ func (r *reader) expectation(n *yaml.Node) (e script.Expectation, applies bool) 
 		{"answers", "What reached the client after each SYN: SYN-ACK, ACK, RST or none.", texts(&e.Answers)},
 		{"disposition", "What became of the last request: whole, broken, cut.", text(&e.Disposition)},
 		{"status", "The status code of the last response.", bound(&e.Status)},
+		{"connection", "What the last response says of the connection: close, or none.", text(&e.Connection)},
 		{"sent", "How many bytes the kernel took.", bound(&e.Sent)},
 		{"received", "How many bytes were read.", bound(&e.Received)},
 		{"closed-first", "The node that sent the first FIN or RST.", text(&e.ClosedFirst)},

@@ -96,12 +96,13 @@ func jobModules() []string {
 		// Up to 4.18 an address family was a module of its own, which a rule requests from
 		// the kernel ("nf_conntrack-2"), and so was its part of nf_tables up to 4.16
 		// ("nft-afinfo-2").
-		"nf_conntrack_ipv4", "nf_tables_ipv4", "nft_masq_ipv4",
-		"nf_tables", "nft_compat", "nft_chain_nat", "nft_chain_nat_ipv4", "nft_counter", "nft_ct", "nft_nat", "nft_masq", "nft_log",
+		"ipv6", "nf_conntrack_ipv4", "nf_tables_ipv4", "nft_masq_ipv4", "nf_conntrack_ipv6", "nf_tables_ipv6", "nft_masq_ipv6",
+		"nf_tables", "nft_compat", "nft_chain_nat", "nft_chain_nat_ipv4", "nft_chain_nat_ipv6", "nft_counter", "nft_ct", "nft_nat", "nft_masq", "nft_log",
 		"ip_tables", "iptable_filter", "iptable_nat", "iptable_raw", "iptable_mangle",
-		"xt_MASQUERADE", "ipt_MASQUERADE", "xt_nat", "xt_conntrack", "xt_statistic", "xt_tcpudp", "xt_CT", "xt_multiport",
+		"ip6_tables", "ip6table_filter", "ip6table_nat", "ip6table_raw", "ip6table_mangle",
+		"xt_MASQUERADE", "ipt_MASQUERADE", "ip6t_MASQUERADE", "xt_nat", "xt_conntrack", "xt_statistic", "xt_tcpudp", "xt_CT", "xt_multiport",
 		"xt_comment", "xt_connlimit", "xt_hashlimit", "xt_limit", "xt_mark", "xt_LOG", "xt_u32", "xt_tcpmss",
-		"ipt_REJECT", "nf_reject_ipv4", "xt_addrtype", "xt_connmark", "xt_state",
+		"ipt_REJECT", "nf_reject_ipv4", "ip6t_REJECT", "nf_reject_ipv6", "xt_addrtype", "xt_connmark", "xt_state",
 		"sch_netem", "sch_ingress", "cls_bpf", "act_bpf", "dummy",
 	}
 }

@@ -102,7 +102,10 @@ func findLibrary(name string) (string, error) {
 
 // iptablesNames are the programs that labs and observations call.
 func iptablesNames() []string {
-	return []string{"iptables", "iptables-save", "iptables-restore", "iptables-legacy-save", "iptables-nft-save"}
+	return []string{
+		"iptables", "iptables-save", "iptables-restore", "iptables-legacy-save", "iptables-nft-save",
+		"ip6tables", "ip6tables-save", "ip6tables-restore", "ip6tables-legacy-save", "ip6tables-nft-save",
+	}
 }
 
 // iptablesFor returns the program here that the machine gets under this name.
@@ -114,9 +117,11 @@ func iptablesNames() []string {
 // that of iptable_nat, which every namespace has before 4.7 ("netfilter: xtables: don't
 // hook tables by default").
 func iptablesFor(release kernel.Release, name string) string {
-	backend, own := strings.CutPrefix(name, "iptables")
-	if own && release.Before(4, 18) && !strings.HasPrefix(backend, "-legacy") && !strings.HasPrefix(backend, "-nft") {
-		return "iptables-legacy" + backend
+	for _, program := range []string{"iptables", "ip6tables"} {
+		backend, own := strings.CutPrefix(name, program)
+		if own && release.Before(4, 18) && !strings.HasPrefix(backend, "-legacy") && !strings.HasPrefix(backend, "-nft") {
+			return program + "-legacy" + backend
+		}
 	}
 	return name
 }

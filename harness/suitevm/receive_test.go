@@ -41,6 +41,7 @@ func TestOldKernelsGetTheIPTablesThatTheyKnow(t *testing.T) {
 		name, want string
 	}{
 		{kernel.Release{Major: 4, Minor: 17}, "iptables", "iptables-legacy"},
+		{kernel.Release{Major: 4, Minor: 17}, "ip6tables-save", "ip6tables-legacy-save"},
 		{kernel.Release{Major: 4, Minor: 17}, "iptables-save", "iptables-legacy-save"},
 		{kernel.Release{Major: 4, Minor: 17}, "iptables-legacy-save", "iptables-legacy-save"},
 		{kernel.Release{Major: 4, Minor: 17}, "iptables-nft-save", "iptables-nft-save"},
