@@ -133,8 +133,8 @@ func (p *player) ofAttempts(f *found, e script.Expectation, r Result) {
 // ofReplies compares the last response.
 func (p *player) ofReplies(f *found, e script.Expectation, a Attempt) {
 	if len(a.Replies) == 0 {
-		if e.Disposition != "" || e.Status != nil {
-			f.is("disposition", e.Disposition, "no request was made")
+		if e.Disposition != "" || e.Status != nil || e.Connection != "" {
+			f.is("response", "one", "no request was made")
 		}
 		return
 	}

@@ -71,8 +71,7 @@ type player struct {
 
 // moment is the network at the beginning of a step.
 type moment struct {
-	mark     lab.Mark
-	counters map[string]kernel.Counters
+	counters map[string]kernel.Counters // of the nodes that an expectation names
 }
 
 // running is a step in the background.
@@ -291,7 +290,7 @@ func (p *player) await(ctx context.Context, id string) (Result, error) {
 // moment notes what expectations about changes start from: the counters of the nodes that
 // any of them names.
 func (p *player) moment(ctx context.Context) (moment, error) {
-	m := moment{mark: p.lab.Mark(), counters: map[string]kernel.Counters{}}
+	m := moment{counters: map[string]kernel.Counters{}}
 	for _, step := range p.scenario.Steps {
 		for _, e := range step.Expect {
 			for name := range e.Counters {

@@ -187,7 +187,7 @@ func (c *checker) makes(a Action) made {
 	case Connect:
 		return made{what: "a connection", several: c.several(a.From, a.Count), ended: a.Then.ended()}
 	case Exchange:
-		return made{what: "a connection", several: c.several(a.From, 0), ended: a.Then.ended()}
+		return made{what: "a connection", ended: a.Then.ended()}
 	case AddRule:
 		return made{what: "a rule"}
 	case Drop:

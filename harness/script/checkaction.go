@@ -70,7 +70,7 @@ func (l Listen) check(c *checker) {
 }
 
 func (x Connect) check(c *checker) {
-	c.ends2(x.From, x.To)
+	c.bothEnds(x.From, x.To)
 	c.counts("count", x.Count, 0, mostAttempts)
 	if x.From.Port != 0 && c.several(x.From, x.Count) && x.Count > 1 {
 		c.wrong("from", "%d attempts from one port: leave the port to the kernel", x.Count)
@@ -79,8 +79,8 @@ func (x Connect) check(c *checker) {
 	x.Options.check(c)
 }
 
-// ends2 checks the two ends of a new connection.
-func (c *checker) ends2(from, to Endpoint) {
+// bothEnds checks the two ends of a new connection.
+func (c *checker) bothEnds(from, to Endpoint) {
 	c.endpoint("from", from, true)
 	c.endpoint("to", to, false)
 	if to.Port == 0 && to.Name != "" {
@@ -115,7 +115,10 @@ func (o Options) check(c *checker) {
 func (x Exchange) check(c *checker) {
 	switch {
 	case x.Conn == "":
-		c.ends2(x.From, x.To)
+		c.bothEnds(x.From, x.To)
+		if c.several(x.From, 0) {
+			c.wrong("from", "%q is several nodes: an exchange is made by one", x.From.Name)
+		}
 	case x.From != Endpoint{} || x.To != Endpoint{}:
 		c.wrong("conn", "either \"conn\" or \"from\" and \"to\"")
 	default:
@@ -219,6 +222,9 @@ func (x Drop) check(c *checker) {
 func (x SetLink) check(c *checker) {
 	c.node("between.0", x.A)
 	c.neighbour("between.1", x.A, x.B)
+	if x.Up && x.For > 0 {
+		c.wrong("for", "a link is taken down for a time: leave out \"up\"")
+	}
 	c.lasts("for", x.For, false)
 }
 

@@ -162,6 +162,9 @@ func (c *checker) ofStep(e Expectation, of Step) {
 		}
 	}
 	have := results(what)
+	if c.manyAttempts(what) {
+		have = []string{"outcome", "outcomes"} // of all of them; no other result is one
+	}
 	for _, key := range e.asks() {
 		switch {
 		case of.Background:
@@ -170,6 +173,12 @@ func (c *checker) ofStep(e Expectation, of Step) {
 			c.wrong(key, "%q has no %s%s", what.Verb(), key, hasInstead(have))
 		}
 	}
+}
+
+// manyAttempts reports whether a step makes several attempts.
+func (c *checker) manyAttempts(a Action) bool {
+	x, connects := a.(Connect)
+	return connects && c.several(x.From, x.Count)
 }
 
 func hasInstead(have []string) string {
