@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -143,21 +144,23 @@ func (m *Machine) HasSymbol(ctx context.Context, name string) (kernel.Fact, erro
 
 // Listen opens a listening socket on the guest.
 func (m *Machine) Listen(ctx context.Context, spec tcp.ListenSpec) (node.Listening, error) {
-	return ask(ctx, m, agent.Listen, spec)
+	return ask(ctx, m, agent.Listen, spec.Explicit())
 }
 
 // Serve opens a listening socket on the guest that answers HTTP requests.
 func (m *Machine) Serve(ctx context.Context, spec http.ListenSpec) (node.Listening, error) {
+	spec.ListenSpec = spec.Explicit()
 	return ask(ctx, m, agent.Serve, spec)
 }
 
 // TryListen opens a listening socket on the guest, and returns what the kernel says of it.
 func (m *Machine) TryListen(ctx context.Context, spec tcp.ListenSpec) (tcp.ListenResult, error) {
-	return ask(ctx, m, agent.TryListen, spec)
+	return ask(ctx, m, agent.TryListen, spec.Explicit())
 }
 
 // TryServe is Serve, and returns what the kernel says of the listening socket.
 func (m *Machine) TryServe(ctx context.Context, spec http.ListenSpec) (tcp.ListenResult, error) {
+	spec.ListenSpec = spec.Explicit()
 	return ask(ctx, m, agent.TryServe, spec)
 }
 
@@ -172,11 +175,19 @@ func (m *Machine) Connect(ctx context.Context, attempt tcp.Attempt) (tcp.Result,
 
 // Attempt makes the attempts from the guest.
 func (m *Machine) Attempt(ctx context.Context, attempts []tcp.Attempt) ([]tcp.Result, error) {
+	attempts = slices.Clone(attempts)
+	for i := range attempts {
+		attempts[i] = attempts[i].Explicit()
+	}
 	return ask(ctx, m, agent.Attempt, attempts)
 }
 
 // Exchange makes HTTP exchanges from the guest, at most atOnce at the same time.
 func (m *Machine) Exchange(ctx context.Context, exchanges []http.Exchange, atOnce int) ([]http.Exchanged, error) {
+	exchanges = slices.Clone(exchanges)
+	for i := range exchanges {
+		exchanges[i].Attempt = exchanges[i].Explicit()
+	}
 	return ask(ctx, m, agent.Exchange, agent.Exchanges{All: exchanges, AtOnce: atOnce})
 }
 

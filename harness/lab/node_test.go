@@ -74,6 +74,7 @@ func TestNode(t *testing.T) {
 			{"connects, and leaves its observations", testConnect},
 			{"reports the kernel's errors", testOutcomes},
 			{"keeps connections open", testKept},
+		{"knows a port without an address", testBarePort},
 			{"moves data", testData},
 			{"exchanges HTTP", testExchange},
 			{"controls clocks", testClocks},
@@ -216,6 +217,39 @@ func testKept(t *testing.T, client, balancer node.Node) {
 	endOn(t, client, out.Conn, tcp.Abort)
 	if err := balancer.End(t.Context(), conn, tcp.CloseAfterPeer); !errors.Is(err, tcp.ErrPeerReset) {
 		t.Errorf("%v, want ErrPeerReset", err)
+	}
+}
+
+// A source or listener that has only a port has it on every kind of node, in every call.
+func testBarePort(t *testing.T, client, balancer node.Node) {
+	bare := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, port) }
+	at := func(port uint16) tcp.ListenSpec { return tcp.ListenSpec{At: bare(port), Ending: tcp.CloseAfterPeer} }
+	tried := func(r tcp.ListenResult, err error) (node.Listening, error) {
+		return node.Listening{Handle: r.Listener, Addr: r.Addr}, err
+	}
+	for port, listen := range map[uint16]func() (node.Listening, error){
+		4001: func() (node.Listening, error) { return balancer.Listen(t.Context(), at(4001)) },
+		4002: func() (node.Listening, error) { return tried(balancer.TryListen(t.Context(), at(4002))) },
+		4003: func() (node.Listening, error) {
+			return balancer.Serve(t.Context(), http.ListenSpec{ListenSpec: at(4003)})
+		},
+		4004: func() (node.Listening, error) {
+			return tried(balancer.TryServe(t.Context(), http.ListenSpec{ListenSpec: at(4004)}))
+		},
+	} {
+		listener, err := listen()
+		if err != nil || listener.Addr.Port() != port {
+			t.Errorf("listens at %v, %v, want port %d", listener.Addr, err, port)
+		}
+		defer endOn(t, balancer, listener.Handle, tcp.CloseNow)
+	}
+	to := netip.AddrPortFrom(balancer.Identity().Addr, 4001)
+	if out := attemptFrom(t, client, tcp.Attempt{To: to, From: bare(5001), Ending: tcp.Abort})[0]; out.Local.Port() != 5001 {
+		t.Errorf("an attempt is %v from %v, want it from port 5001", out, out.Local)
+	}
+	done, err := client.Exchange(t.Context(), []http.Exchange{{Attempt: tcp.Attempt{To: to, From: bare(5002), Ending: tcp.Abort}}}, 1)
+	if err != nil || done[0].Local.Port() != 5002 {
+		t.Errorf("an exchange is %+v, %v, want it from port 5002", done, err)
 	}
 }
 

@@ -52,3 +52,25 @@ func fromSockaddr(sa unix.Sockaddr) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 }
+
+// Explicit is the attempt with the unspecified address of the destination's version for a
+// source that has only a port. The meaning is the same, and it survives being written as
+// text, where a port without an address is nothing (netip.AddrPort.MarshalText).
+func (a Attempt) Explicit() Attempt {
+	if a.From.Port() != 0 && !a.From.Addr().IsValid() {
+		a.From = netip.AddrPortFrom(netip.IPv4Unspecified(), a.From.Port())
+		if isIPv6(a.To.Addr()) {
+			a.From = netip.AddrPortFrom(netip.IPv6Unspecified(), a.From.Port())
+		}
+	}
+	return a
+}
+
+// Explicit is the spec with the address 0.0.0.0 for an endpoint that has only a port, for
+// the same reason as [Attempt.Explicit].
+func (spec ListenSpec) Explicit() ListenSpec {
+	if spec.At.Port() != 0 && !spec.At.Addr().IsValid() {
+		spec.At = netip.AddrPortFrom(netip.IPv4Unspecified(), spec.At.Port())
+	}
+	return spec
+}

@@ -52,7 +52,12 @@ func buildUnit(ctx context.Context, repository, into string) (u unit, err error)
 		}
 		return string(out), nil
 	}
-	list, err := goTool("list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}}{{end}}", "./...")
+	// Tests build programs in the sandbox, where no network is.
+	if _, err := goTool("mod", "download"); err != nil {
+		return u, err
+	}
+	// The longest first: it would be alone at the end.
+	list, err := goTool("list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{.Dir}}{{end}}", "./harness/lab", "./...")
 	if err != nil {
 		return u, err
 	}
