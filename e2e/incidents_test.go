@@ -7,6 +7,8 @@ import (
 	. "github.com/onsi/gomega"
 
 	"twlab/harness/play"
+	"twlab/harness/recording"
+	"twlab/harness/report"
 	"twlab/harness/script"
 	"twlab/scenarios/incidents"
 	"twlab/scenarios/roles"
@@ -23,29 +25,29 @@ var _ = Describe("Incident", Label("incident"), func() {
 		name := "file:" + strings.TrimSuffix(f.Name, ".yaml")
 		for _, s := range f.Scenarios {
 			It(s.Name, Label(name), func(ctx SpecContext) {
-				Expect(played(ctx, s)).To(Equal(play.AsExpected), "what was seen is above")
+				Expect(played(ctx, s)).To(Equal(recording.AsExpected), "what was seen is above")
 			})
 		}
 		for _, s := range f.Twins {
 			It(s.Name+" is not as expected", Label(name, "twin"), func(ctx SpecContext) {
-				Expect(played(ctx, s)).To(Equal(play.NotAsExpected), "with this value something must be different")
+				Expect(played(ctx, s)).To(Equal(recording.NotAsExpected), "with this value something must be different")
 			})
 		}
 	}
 })
 
 // played runs a scenario, and shows what was seen if the spec fails.
-func played(ctx SpecContext, s script.Scenario) play.Verdict {
+func played(ctx SpecContext, s script.Scenario) recording.Verdict {
 	GinkgoHelper()
 	if *kernelsFile != "" {
 		Skip("incidents have nodes of their own names, so that no role has another kernel; use --kernel all=")
 	}
-	recording, err := play.Run(ctx, s, roles.Probe)
-	Expect(recording.WriteText(GinkgoWriter)).To(Succeed())
+	seen, err := play.Run(ctx, s, roles.Probe)
+	Expect(report.Text(GinkgoWriter, seen)).To(Succeed())
 	Expect(err).NotTo(HaveOccurred())
-	if verdict := recording.Verdict(); verdict != play.CannotHere {
+	if verdict := seen.Verdict(); verdict != recording.CannotHere {
 		return verdict
 	}
-	Skip("not on this kernel: " + recording.Problem())
-	return play.CannotHere
+	Skip("not on this kernel: " + seen.Problem())
+	return recording.CannotHere
 }

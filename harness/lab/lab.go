@@ -132,6 +132,24 @@ func (l *Lab) Inside(name string) (func(func() error) error, error) {
 	return m.space.Do, nil
 }
 
+// Descriptor returns the number of the descriptor by which this process holds the namespace
+// of a node: /proc/PID/fd/NUMBER is a way in until Close. The error wraps [ErrGuest] when the
+// node is a guest.
+func (l *Lab) Descriptor(name string) (number int, err error) {
+	m, found := l.byName[name]
+	switch {
+	case !found:
+		return 0, fmt.Errorf("no node %q in this lab", name)
+	case m.IsGuest():
+		return 0, fmt.Errorf("%s: %w", name, ErrGuest)
+	}
+	err = m.space.Use(func(fd int) error {
+		number = fd
+		return nil
+	})
+	return number, err
+}
+
 // CloseWith attaches something to the lab, which Close then closes right after the
 // captures, in the order of attachment.
 func (l *Lab) CloseWith(attached io.Closer) {

@@ -8,6 +8,7 @@ import (
 
 	"twlab/harness/lab"
 	"twlab/harness/observe"
+	"twlab/harness/recording"
 )
 
 // conversation is what the first tap on a connection's way has recorded of it: what the
@@ -47,14 +48,14 @@ func (c conversation) here(k observe.Packet) bool {
 
 // answers lists what reached the client between each of its SYNs and the next: the first
 // packet, or nothing.
-func (c conversation) answers() (all []observe.Answer) {
+func (c conversation) answers() (all []string) {
 	waiting := false
 	for _, k := range c.packets {
 		switch {
 		case c.sent(k) && k.Flags.Has(observe.FlagSYN):
-			all, waiting = append(all, observe.NoAnswer), true
+			all, waiting = append(all, string(observe.NoAnswer)), true
 		case waiting && c.got(k):
-			all[len(all)-1], waiting = answer(k), false
+			all[len(all)-1], waiting = string(answer(k)), false
 		}
 	}
 	return all
@@ -102,11 +103,11 @@ func (c conversation) origin(of observe.Packet) string {
 
 // explain adds to an attempt what packets show of it. Where a tap has lost some, it shows
 // nothing, and says so.
-func (p *player) explain(a *Attempt, to netip.AddrPort, since lab.Mark) {
+func (p *player) explain(a *recording.Attempt, since lab.Mark) {
 	if !a.Local.IsValid() {
 		return // it sent nothing
 	}
-	c, found, err := p.conversation(a.Local, to, since)
+	c, found, err := p.conversation(a.Local, a.Remote, since)
 	switch {
 	case err != nil:
 		a.NoPackets = err.Error()

@@ -15,6 +15,7 @@ import (
 
 	"twlab/harness/kernel"
 	"twlab/harness/observe"
+	"twlab/harness/recording"
 	"twlab/harness/script"
 )
 
@@ -23,7 +24,7 @@ import (
 const settles = time.Second
 
 // judge compares what is expected of a step with what was seen.
-func (p *player) judge(ctx context.Context, all []script.Expectation, r Result, from moment) (findings []Finding, err error) {
+func (p *player) judge(ctx context.Context, all []script.Expectation, r Result, from moment) (findings []recording.Finding, err error) {
 	for _, e := range all {
 		applies, _, err := p.applies(e.When)
 		if err != nil {
@@ -43,15 +44,17 @@ func (p *player) judge(ctx context.Context, all []script.Expectation, r Result, 
 }
 
 // found is what was compared so far.
-type found []Finding
+type found []recording.Finding
 
 func (f *found) is(what, wanted, seen string) {
-	*f = append(*f, Finding{what, wanted, seen, wanted == seen})
+	*f = append(*f, recording.Finding{What: what, Wanted: wanted, Seen: seen, Met: wanted == seen})
 }
 
 // within notes whether a number is within its bound.
 func (p *player) within(f *found, what string, b script.Bound, n int64) {
-	*f = append(*f, Finding{what, b.String(), strconv.FormatInt(n, 10), b.Holds(n, p.syns(b.SYNsOf))})
+	*f = append(*f, recording.Finding{
+		What: what, Wanted: b.String(), Seen: strconv.FormatInt(n, 10), Met: b.Holds(n, p.syns(b.SYNsOf)),
+	})
 }
 
 // syns is the number of SYNs that a step has sent.
@@ -99,11 +102,11 @@ func (p *player) ofResult(e script.Expectation, r Result) (f found) {
 // ofAttempts compares attempts; of several, each one.
 func (p *player) ofAttempts(f *found, e script.Expectation, r Result) {
 	if e.Outcome != "" {
-		f.is("outcome", e.Outcome, outcomesOf(r))
+		f.is("outcome", e.Outcome, r.Outcomes())
 	}
 	count := map[string]int64{}
 	for _, a := range r.Attempts {
-		count[string(a.Outcome)]++
+		count[a.Outcome]++
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.Outcomes)) {
 		p.within(f, "outcome "+name, e.Outcomes[name], count[name])
@@ -131,7 +134,7 @@ func (p *player) ofAttempts(f *found, e script.Expectation, r Result) {
 }
 
 // ofReplies compares the last response.
-func (p *player) ofReplies(f *found, e script.Expectation, a Attempt) {
+func (p *player) ofReplies(f *found, e script.Expectation, a recording.Attempt) {
 	if len(a.Replies) == 0 {
 		if e.Disposition != "" || e.Status != nil || e.Connection != "" {
 			f.is("response", "one", "no request was made")
@@ -140,7 +143,7 @@ func (p *player) ofReplies(f *found, e script.Expectation, a Attempt) {
 	}
 	last := a.Replies[len(a.Replies)-1]
 	if e.Disposition != "" {
-		f.is("disposition", e.Disposition, string(last.Disposition))
+		f.is("disposition", e.Disposition, last.Disposition)
 	}
 	if e.Connection != "" {
 		said := "none"
@@ -154,29 +157,10 @@ func (p *player) ofReplies(f *found, e script.Expectation, a Attempt) {
 	}
 }
 
-// outcomesOf is the outcome of all attempts, or each with its number.
-func outcomesOf(r Result) string {
-	if r.Outcome != "" {
-		return r.Outcome
-	}
-	count := map[string]int{}
-	for _, a := range r.Attempts {
-		count[string(a.Outcome)]++
-	}
-	names := slices.Sorted(maps.Keys(count))
-	if len(names) == 1 {
-		return names[0]
-	}
-	for i, name := range names {
-		names[i] = fmt.Sprintf("%d %s", count[name], name)
-	}
-	return none(strings.Join(names, ", "))
-}
-
-func answers(all []observe.Answer) string {
+func answers(all []string) string {
 	var words []string
 	for _, a := range all {
-		words = append(words, none(string(a)))
+		words = append(words, none(a))
 	}
 	return listed(words)
 }
@@ -210,7 +194,7 @@ func (p *player) awaitNetwork(ctx context.Context, e script.Expectation, from mo
 	err = observe.Await(within, "what is expected of the network", func() (bool, error) {
 		var err error
 		f, err = p.ofNetwork(ctx, e, from)
-		met := !slices.ContainsFunc(f, func(one Finding) bool { return !one.Met })
+		met := !slices.ContainsFunc(f, func(one recording.Finding) bool { return !one.Met })
 		return met, err
 	})
 	over := within.Err() != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded)

@@ -15,6 +15,7 @@ import (
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
+	"twlab/harness/recording"
 	"twlab/harness/script"
 	"twlab/harness/topo"
 )
@@ -28,34 +29,88 @@ func ByRelease(ctx context.Context, n node.Node) (kernel.Facts, error) {
 	return kernel.FactsOf(release), err
 }
 
-// Run builds the network of a scenario, takes its steps, and returns what was seen. Where a
-// condition asks for a feature, probe says whether a kernel has it. A step that fails ends the
-// run: the recording says which and why. The error is for what is not a step: a scenario that
-// does not pass its check, a lab that cannot be built, the end of ctx.
-func Run(ctx context.Context, s script.Scenario, probe Probe) (Recording, error) {
-	if wrong := s.Check(); len(wrong) > 0 {
-		return Recording{}, fmt.Errorf("scenario %q: %s", s.Name, wrong[0])
+// Runner runs scenarios.
+type Runner struct {
+	// Probe says what a node's kernel can do, where a condition asks for a feature; nil is
+	// [ByRelease].
+	Probe Probe
+	// Kinds are the nodes that are not namespaces of the running kernel, by name.
+	Kinds map[string]topo.NodeKind
+	// Progress, if it is not nil, is told when a step begins.
+	Progress func(Progress)
+	// Keep, if it is not nil, is called when everything is recorded and the lab still stands.
+	// The lab is closed when it returns.
+	Keep func(context.Context, recording.Recording, *lab.Lab) error
+}
+
+// Progress is how far a run has come: to the step of that number, from 1 on, of so many.
+type Progress struct {
+	Step, Steps int
+	What        string
+}
+
+// Run runs a scenario on the running kernel.
+func Run(ctx context.Context, s script.Scenario, probe Probe) (recording.Recording, error) {
+	return Runner{Probe: probe}.Run(ctx, s)
+}
+
+// Run builds the network of a scenario, takes its steps, and returns what was seen. A step
+// that fails ends the run: the recording says which and why. The error is for what is not a
+// step: a scenario that does not pass its check, a lab that cannot be built, the end of ctx.
+// With it the recording has what was seen until then, and says why there is no more.
+func (r Runner) Run(ctx context.Context, s script.Scenario) (recording.Recording, error) {
+	seen := recording.Recording{Version: recording.FormatVersion, Scenario: s.Name, Planned: len(s.Steps)}
+	unbuilt := func(err error) (recording.Recording, error) {
+		if seen.Unbuilt = err.Error(); ctx.Err() != nil {
+			seen.Unbuilt, seen.Interrupted = "", context.Cause(ctx).Error()
+		}
+		return seen, fmt.Errorf("scenario %q: %w", s.Name, err)
 	}
+	if wrong := s.Check(); len(wrong) > 0 {
+		return unbuilt(errors.New(wrong[0].String()))
+	}
+	s.Network = ofKinds(s.Network, r.Kinds)
 	plan, err := s.Network.Plan()
 	if err != nil {
-		return Recording{}, fmt.Errorf("scenario %q: %w", s.Name, err)
+		return unbuilt(err)
 	}
 	l, err := lab.BuildNetwork(ctx, network(s, plan))
 	if err != nil {
-		return Recording{}, fmt.Errorf("scenario %q: %w", s.Name, err)
+		return unbuilt(err)
 	}
-	p := newPlayer(s, plan, l)
-	err = p.play(ctx, probe)
+	p := newPlayer(r, s, plan, l, seen)
+	err = p.play(ctx)
+	if r.Keep != nil && err == nil {
+		err = r.Keep(ctx, p.recording, l)
+	}
 	p.stop()
-	return p.recording, errors.Join(err, l.Close())
+	closed := l.Close()
+	if whole := errors.Join(p.ended, closed); whole != nil {
+		p.recording.Failed = whole.Error()
+	}
+	return p.recording, errors.Join(err, closed)
+}
+
+// ofKinds gives nodes their kinds.
+func ofKinds(n topo.Network, kinds map[string]topo.NodeKind) topo.Network {
+	n.Nodes = slices.Clone(n.Nodes)
+	for i := range n.Nodes {
+		if kind, own := kinds[n.Nodes[i].Name]; own {
+			n.Nodes[i].Kind = kind
+		}
+	}
+	return n
 }
 
 // player runs one scenario.
 type player struct {
+	Runner
 	scenario  script.Scenario
 	plan      topo.Plan
 	lab       *lab.Lab
-	recording Recording
+	began     time.Time // the first step
+	recording recording.Recording
+	ended     error                   // why the end of the recording is missing
 	facts     map[string]kernel.Facts // of each node's kernel
 
 	mu        sync.Mutex // of what follows, which steps in the background use as well
@@ -82,32 +137,54 @@ type running struct {
 	err    error
 }
 
-func newPlayer(s script.Scenario, plan topo.Plan, l *lab.Lab) *player {
+func newPlayer(r Runner, s script.Scenario, plan topo.Plan, l *lab.Lab, begun recording.Recording) *player {
+	if r.Probe == nil {
+		r.Probe = ByRelease
+	}
 	return &player{
-		scenario: s, plan: plan, lab: l,
-		recording: Recording{Version: FormatVersion, Scenario: s.Name},
-		facts:     map[string]kernel.Facts{},
-		conns:     map[string]*connection{}, rules: map[string]topo.Rule{}, drops: map[string]*lab.Drops{},
+		Runner: r, scenario: s, plan: plan, lab: l, recording: begun,
+		facts: map[string]kernel.Facts{},
+		conns: map[string]*connection{}, rules: map[string]topo.Rule{}, drops: map[string]*lab.Drops{},
 		since: map[string]moment{}, running: map[string]*running{},
 		halt: func() {},
 	}
 }
 
 // play takes the steps.
-func (p *player) play(ctx context.Context, probe Probe) error {
-	ctx, p.halt = context.WithCancel(ctx)
-	if err := p.begin(ctx, probe); err != nil {
+func (p *player) play(ctx context.Context) error {
+	within, halt := context.WithCancel(ctx)
+	p.halt = halt
+	if err := p.begin(within); err != nil {
+		if p.recording.Unbuilt = err.Error(); ctx.Err() != nil {
+			p.recording.Unbuilt, p.recording.Interrupted = "", context.Cause(ctx).Error()
+		}
 		return err
 	}
 	for i, step := range p.scenario.Steps {
-		p.recording.Steps = append(p.recording.Steps, Step{Number: i + 1, ID: step.ID, Verb: step.Do.Verb(), What: What(step.Do)})
-		p.step(ctx, step, i)
-		if p.recording.Steps[i].Problem != "" {
+		if ctx.Err() != nil {
+			p.recording.Interrupted = context.Cause(ctx).Error()
+			break
+		}
+		what := What(step.Do)
+		p.recording.Steps = append(p.recording.Steps, recording.Step{Number: i + 1, ID: step.ID, Verb: step.Do.Verb(), What: what})
+		if p.Progress != nil {
+			p.Progress(Progress{Step: i + 1, Steps: len(p.scenario.Steps), What: what})
+		}
+		p.step(within, step, i)
+		if r := &p.recording.Steps[i]; r.Problem != "" {
+			if ctx.Err() != nil { // that is why it failed
+				p.recording.Interrupted = context.Cause(ctx).Error()
+				r.Problem, r.Cannot, r.Interrupted = "", false, true
+			}
 			break
 		}
 	}
-	p.recording.Took = time.Since(p.recording.Began)
-	return p.end(ctx)
+	p.recording.Took = time.Since(p.began)
+	p.ended = p.end(ctx)
+	if p.recording.Interrupted != "" {
+		return errors.Join(context.Cause(ctx), p.ended)
+	}
+	return p.ended
 }
 
 // stop ends the steps that are still under way.
@@ -116,38 +193,21 @@ func (p *player) stop() {
 	p.under.Wait()
 }
 
-// begin begins the recording.
-func (p *player) begin(ctx context.Context, probe Probe) (err error) {
-	var links []string
-	for _, n := range p.plan.Nodes {
-		for _, e := range n.Ends {
-			if e.Outer {
-				links = append(links, n.Name+"/"+e.Interface)
-			}
-		}
-	}
-	if err := p.lab.Capture(links...); err != nil {
-		return err
-	}
-	p.recording.Kernels = map[string]kernel.Release{}
-	for _, n := range p.plan.Nodes {
-		if p.facts[n.Name], err = probe(ctx, p.node(n.Name)); err != nil {
-			return err
-		}
-		p.recording.Kernels[n.Name] = p.facts[n.Name].Release
-	}
-	if p.recording.Before, err = p.states(ctx); err != nil {
-		return err
-	}
-	p.recording.Began = time.Now()
-	return nil
-}
+// lastLook is how long the last look at the network may take when the run was interrupted.
+const lastLook = 5 * time.Second
 
-// end ends the recording.
-func (p *player) end(ctx context.Context) (err error) {
-	if p.recording.Packets, err = p.lab.Packets(); err != nil {
+// end ends the recording, also when ctx has ended.
+func (p *player) end(ctx context.Context) error {
+	if ctx.Err() != nil {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(context.WithoutCancel(ctx), lastLook)
+		defer stop()
+	}
+	all, err := p.lab.Packets()
+	if err != nil {
 		p.recording.NoPackets = err.Error()
 	}
+	p.recording.Packets = packets(all)
 	if p.recording.After, err = p.states(ctx); err != nil {
 		return err
 	}
@@ -163,62 +223,22 @@ func (p *player) node(name string) node.Node {
 	return n
 }
 
-// states reads the tables of all nodes.
-func (p *player) states(ctx context.Context) (map[string]State, error) {
-	all := map[string]State{}
-	for _, who := range p.plan.Nodes {
-		n := p.node(who.Name)
-		var s State
-		var err error
-		if s.Counters, err = n.Counters(ctx); err != nil {
-			return nil, err
-		}
-		if s.Sockets, err = n.Sockets(ctx); err != nil {
-			return nil, err
-		}
-		if len(p.plan.RulesOf(who)) > 0 || p.hasRules(who.Name) {
-			if s.Flows, err = n.Flows(ctx); err != nil {
-				return nil, err
-			}
-			if s.Rules, err = n.Rules(ctx); err != nil {
-				return nil, err
-			}
-		}
-		all[who.Name] = s
-	}
-	return all, nil
-}
-
-// hasRules reports whether a step adds rules to a node.
-func (p *player) hasRules(name string) bool {
-	return slices.ContainsFunc(p.scenario.Steps, func(s script.Step) bool {
-		switch a := s.Do.(type) {
-		case script.AddRule:
-			return a.Node == name
-		case script.Drop:
-			return a.Node == name
-		default:
-			return false
-		}
-	})
-}
-
 // step takes one step: after its pause, and if it applies.
 func (p *player) step(ctx context.Context, step script.Step, i int) {
 	r := &p.recording.Steps[i]
 	if applies, why, err := p.applies(step.When); err != nil || !applies {
 		r.Skipped = why
-		r.fail(err)
+		fail(r, err)
 		return
 	}
 	if err := observe.Pass(ctx, step.After, "the pause before the step"); err != nil {
-		r.fail(err)
+		fail(r, err)
 		return
 	}
-	r.Began = time.Since(p.recording.Began)
+	r.Began = time.Since(p.began)
 	now, err := p.moment(ctx)
 	if err != nil {
-		r.fail(err)
+		fail(r, err)
 		return
 	}
 	p.mu.Lock()
@@ -228,7 +248,7 @@ func (p *player) step(ctx context.Context, step script.Step, i int) {
 		p.launch(ctx, step, i)
 	} else {
 		r.Result, err = p.act(ctx, step.ID, step.Do)
-		r.Ended = time.Since(p.recording.Began)
+		r.Ended = time.Since(p.began)
 	}
 	if err == nil {
 		from := now
@@ -237,11 +257,11 @@ func (p *player) step(ctx context.Context, step script.Step, i int) {
 		}
 		r.Findings, err = p.judge(ctx, step.Expect, r.Result, from)
 	}
-	r.fail(err)
+	fail(r, err)
 }
 
 // fail notes why a step could not be taken.
-func (s *Step) fail(err error) {
+func fail(s *recording.Step, err error) {
 	if err == nil {
 		return
 	}
@@ -282,8 +302,8 @@ func (p *player) await(ctx context.Context, id string) (Result, error) {
 		return Result{}, fmt.Errorf("await %s: %w", id, ctx.Err())
 	}
 	r := &p.recording.Steps[run.index]
-	r.Result, r.Ended = run.result, time.Since(p.recording.Began)
-	r.fail(run.err)
+	r.Result, r.Ended = run.result, time.Since(p.began)
+	fail(r, run.err)
 	return run.result, run.err
 }
 

@@ -3,14 +3,21 @@
 package play_test
 
 import (
-	"encoding/json"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
 	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	"twlab/harness/lab"
 	"twlab/harness/play"
+	"twlab/harness/recording"
+	"twlab/harness/report"
 	"twlab/harness/script"
 	"twlab/harness/topo"
 )
@@ -61,10 +68,10 @@ func lateRule() script.Scenario {
 func TestARuleThatComesLate(t *testing.T) {
 	r, err := play.Run(t.Context(), lateRule(), play.ByRelease)
 	var text strings.Builder
-	if err := r.WriteText(&text); err != nil {
+	if err := report.Text(&text, r); err != nil {
 		t.Fatal(err)
 	}
-	if err != nil || r.Verdict() != play.AsExpected {
+	if err != nil || r.Verdict() != recording.AsExpected {
 		t.Fatalf("%v\n%s", err, text.String())
 	}
 	t.Log("\n" + text.String())
@@ -99,21 +106,21 @@ func TestVerdicts(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		steps []script.Step
-		want  play.Verdict
+		want  recording.Verdict
 		says  string
 	}{
-		{"as expected", []script.Step{refused}, play.AsExpected, "as expected   answers: RST"},
-		{"not as expected", []script.Step{connected}, play.NotAsExpected, "NOT EXPECTED  outcome: wanted Connected, seen Refused"},
+		{"as expected", []script.Step{refused}, recording.AsExpected, "as expected   answers: RST"},
+		{"not as expected", []script.Step{connected}, recording.NotAsExpected, "NOT EXPECTED  outcome: wanted Connected, seen Refused"},
 		{"a sysctl that there is not", []script.Step{
 			{Do: script.Set{Node: "web", Sysctls: []script.Sysctl{{Name: "net.ipv4.tcp_tw_recycle", Value: "1"}}}}, refused,
-		}, play.CannotHere, "FAILED"},
+		}, recording.CannotHere, "FAILED"},
 		{"a step that fails", []script.Step{
 			{Do: script.AddRule{Node: "web", Table: "filter", Chain: "INPUT", Spec: "-p nothing -j DROP"}}, refused,
-		}, play.NotBroughtAbout, "FAILED"},
-		{"left out", []script.Step{later, refused}, play.AsExpected, "left out, only with the kernel since 99.0"},
-		{"waits in vain", []script.Step{waits(200*time.Millisecond, 0)}, play.NotAsExpected, "wanted 1, seen 0"},
-		{"never", []script.Step{waits(0, 200*time.Millisecond)}, play.AsExpected, "never within 200ms: 0"},
-		{"came about", []script.Step{{Do: script.Listen{Node: "web", Port: 80}}, waits(0, time.Minute)}, play.NotAsExpected, "NOT EXPECTED"},
+		}, recording.NotBroughtAbout, "FAILED"},
+		{"left out", []script.Step{later, refused}, recording.AsExpected, "left out, only with the kernel since 99.0"},
+		{"waits in vain", []script.Step{waits(200*time.Millisecond, 0)}, recording.NotAsExpected, "wanted 1, seen 0"},
+		{"never", []script.Step{waits(0, 200*time.Millisecond)}, recording.AsExpected, "never within 200ms: 0"},
+		{"came about", []script.Step{{Do: script.Listen{Node: "web", Port: 80}}, waits(0, time.Minute)}, recording.NotAsExpected, "NOT EXPECTED"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r, err := play.Run(t.Context(), direct(c.steps...), play.ByRelease)
@@ -121,7 +128,7 @@ func TestVerdicts(t *testing.T) {
 				t.Fatal(err)
 			}
 			var text strings.Builder
-			if err := r.WriteText(&text); err != nil {
+			if err := report.Text(&text, r); err != nil {
 				t.Fatal(err)
 			}
 			if r.Verdict() != c.want || !strings.Contains(text.String(), c.says) {
@@ -131,21 +138,95 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-func TestARecordingIsKept(t *testing.T) {
+func TestARecordingIsReadAgain(t *testing.T) {
 	r, err := play.Run(t.Context(), lateRule(), play.ByRelease)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := json.Marshal(r)
+	r.By, r.File = "a test", recording.File{Name: "late.yaml", Text: "name: <late> & \"quoted\"\n"}
+	var written bytes.Buffer
+	if err := r.Write(&written); err != nil {
+		t.Fatal(err)
+	}
+	again, err := recording.Read(&written)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var again play.Recording
-	if err := json.Unmarshal(text, &again); err != nil {
+	if !reflect.DeepEqual(again, r) {
+		t.Errorf("read again, it is another one: %d steps, %d packets, %d states", len(again.Steps), len(again.Packets), len(again.After))
+	}
+	if len(r.Packets) == 0 || len(r.After) != 3 || r.Nodes["c1"].Settings[recording.SYNRetries] != (recording.Setting{Value: "1", Said: true}) {
+		t.Errorf("%d packets, %d states, nodes %v", len(r.Packets), len(r.After), r.Nodes)
+	}
+	for name, text := range map[string]func(io.Writer, recording.Recording) error{
+		"text": report.Text,
+		"summary": func(to io.Writer, r recording.Recording) error {
+			return report.Summary(to, []report.Run{{Recordings: []recording.Recording{r}}})
+		},
+		"JUnit": func(to io.Writer, r recording.Recording) error {
+			return report.JUnit(to, []report.Run{{Recordings: []recording.Recording{r}}})
+		},
+	} {
+		var first, second strings.Builder
+		if err := errors.Join(text(&first, r), text(&second, again)); err != nil {
+			t.Fatal(err)
+		}
+		if first.String() != second.String() {
+			t.Errorf("%s: read again, it says\n%s\ninstead of\n%s", name, second.String(), first.String())
+		}
+	}
+}
+
+func TestInterrupted(t *testing.T) {
+	ctx, stop := context.WithCancelCause(t.Context())
+	refused := script.Step{
+		Do:     script.Connect{From: at("c1", 0), To: at("web", 80)},
+		Expect: []script.Expectation{{Outcome: "Refused"}},
+	}
+	halt := errors.New("somebody has had enough")
+	run := play.Runner{Progress: func(p play.Progress) {
+		if p.Step == 2 {
+			stop(halt)
+		}
+	}}
+	r, err := run.Run(ctx, direct(refused, script.Step{Do: script.Sleep{For: time.Hour}}, refused))
+	if !errors.Is(err, halt) || r.Verdict() != recording.Interrupted || len(r.Steps) != 2 || !r.Steps[1].Interrupted || r.Steps[0].Verdict() != recording.AsExpected {
+		t.Errorf("%v: %v, steps %+v", err, r.Verdict(), r.Steps)
+	}
+	if len(r.Packets) == 0 || len(r.After) != 2 {
+		t.Errorf("%d packets and %d states, want what there was until then", len(r.Packets), len(r.After))
+	}
+	var written bytes.Buffer
+	if err := r.Write(&written); err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(again.Steps, r.Steps) || len(again.Packets) != len(r.Packets) || len(again.Packets) == 0 || len(again.After) != 3 {
-		t.Errorf("read again: %d steps, %d packets, %d states", len(again.Steps), len(again.Packets), len(again.After))
+	if _, err := recording.Read(&written); err != nil {
+		t.Errorf("an interrupted recording: %v", err)
+	}
+}
+
+func TestKeptUntilItReturns(t *testing.T) {
+	refused := script.Step{
+		Do:     script.Connect{From: at("c1", 0), To: at("web", 80)},
+		Expect: []script.Expectation{{Outcome: "Connected"}},
+	}
+	var listed int
+	run := play.Runner{Keep: func(_ context.Context, r recording.Recording, l *lab.Lab) error {
+		if r.Verdict() != recording.NotAsExpected {
+			t.Errorf("%v, want what was recorded", r.Verdict())
+		}
+		inside, err := l.Inside("c1")
+		if err != nil {
+			return err
+		}
+		return inside(func() error {
+			links, err := net.Interfaces()
+			listed = len(links)
+			return err
+		})
+	}}
+	if _, err := run.Run(t.Context(), direct(refused)); err != nil || listed < 2 {
+		t.Errorf("%v: %d links, want lo and eth0", err, listed)
 	}
 }
 

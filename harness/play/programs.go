@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"twlab/harness/haproxy"
 	"twlab/harness/nginx"
+	"twlab/harness/recording"
 	"twlab/harness/script"
 	"twlab/harness/topo"
 )
@@ -35,7 +37,6 @@ func (p *player) program(ctx context.Context, do script.Action) error {
 
 // programs notes what all programs have said.
 func (p *player) programs() error {
-	p.recording.Programs = map[string]Program{}
 	for name := range p.scenario.Programs {
 		running, err := p.lab.ProgramAt(name)
 		if err != nil {
@@ -45,7 +46,10 @@ func (p *player) programs() error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		p.recording.Programs[name] = Program{Configuration: running.Configuration(), Log: log}
+		if p.recording.Programs == nil {
+			p.recording.Programs = map[string]recording.Program{}
+		}
+		p.recording.Programs[name] = recording.Program{Configuration: running.Configuration(), Log: strings.ToValidUTF8(log, "\ufffd")}
 	}
 	return nil
 }

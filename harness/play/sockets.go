@@ -10,15 +10,14 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"twlab/harness/http"
 	"twlab/harness/lab"
 	"twlab/harness/node"
+	"twlab/harness/recording"
 	"twlab/harness/script"
 	"twlab/harness/tcp"
 	"twlab/harness/topo"
@@ -81,7 +80,7 @@ func (p *player) listen(ctx context.Context, a script.Listen) (Result, error) {
 		p.listeners = append(p.listeners, listener{n, got.Listener, a.Port})
 		p.mu.Unlock()
 	}
-	return Result{Outcome: string(got.Outcome), Errno: errnoName(got.Errno), Holders: got.Holders}, nil
+	return Result{Outcome: string(got.Outcome), Errno: errnoName(got.Errno), Holders: holders(got.Holders)}, nil
 }
 
 // responder describes the responses of a listener.
@@ -164,26 +163,27 @@ func (p *player) connect(ctx context.Context, id string, a script.Connect) (Resu
 	var r Result
 	for i, of := range results {
 		for _, one := range of {
-			r.Attempts = append(r.Attempts, Attempt{Node: clients[i].Identity().Name, Result: one})
+			r.Attempts = append(r.Attempts, attempted(clients[i].Identity().Name, p.addr(a.To), one, nil))
 		}
 	}
-	p.connected(id, &r, p.addr(a.To), since)
+	p.connected(id, &r, results[0][0], since)
 	return r, nil
 }
 
-// connected completes the result of the attempts of a step, and keeps its connection.
-func (p *player) connected(id string, r *Result, to netip.AddrPort, since lab.Mark) {
+// connected completes the result of the attempts of a step, and keeps its connection. got is
+// what is known of the first of them.
+func (p *player) connected(id string, r *Result, got tcp.Result, since lab.Mark) {
 	for i := range r.Attempts {
-		p.explain(&r.Attempts[i], to, since)
+		p.explain(&r.Attempts[i], since)
 	}
 	if len(r.Attempts) != 1 {
 		return
 	}
 	one := r.Attempts[0]
-	r.Errno, r.Holders = cmp.Or(errnoName(one.Errno), errnoName(one.End.Errno)), one.Holders
-	if (one.Conn != tcp.Handle{}) && id != "" {
+	r.Errno, r.Holders = cmp.Or(one.Errno, errnoName(got.End.Errno)), holders(got.Holders)
+	if !got.Conn.IsZero() && id != "" {
 		p.mu.Lock()
-		p.conns[id] = &connection{node: p.node(one.Node), handle: one.Conn, local: one.Local, to: to, since: since}
+		p.conns[id] = &connection{node: p.node(one.Node), handle: got.Conn, local: one.Local, to: one.Remote, since: since}
 		p.mu.Unlock()
 	}
 }
@@ -211,13 +211,12 @@ func (p *player) exchange(ctx context.Context, id string, a script.Exchange) (Re
 	if err != nil {
 		return Result{}, err
 	}
-	one := Attempt{Node: from.Identity().Name, Result: got[0].Result, Replies: got[0].Replies}
-	r := Result{Attempts: []Attempt{one}}
-	p.connected(id, &r, to, since)
-	for _, reply := range one.Replies {
-		r.Sent += int64(reply.Written)
+	r := Result{Attempts: []recording.Attempt{attempted(from.Identity().Name, to, got[0].Result, got[0].Replies)}}
+	p.connected(id, &r, got[0].Result, since)
+	for _, reply := range r.Attempts[0].Replies {
+		r.Sent += reply.Written
 		r.Received += reply.Bytes
-		r.Errno = cmp.Or(errnoName(reply.WriteErrno), errnoName(reply.Errno))
+		r.Errno = cmp.Or(reply.WriteErrno, reply.Errno)
 	}
 	return r, nil
 }
@@ -323,14 +322,6 @@ func (p *player) clock(ctx context.Context, a script.Clock) (Result, error) {
 		err = e.node.AdvanceClock(ctx, e.handle, int32(a.Advance.Milliseconds())) //nolint:gosec // at most a day
 	}
 	return Result{}, err
-}
-
-// errnoName names an error of the kernel; empty for none.
-func errnoName(e syscall.Errno) string {
-	if e == 0 {
-		return ""
-	}
-	return unix.ErrnoName(e)
 }
 
 var errNoPacket = errors.New("no packet shows where its SYN arrived")

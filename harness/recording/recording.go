@@ -43,6 +43,8 @@ type Recording struct {
 	// Unbuilt is why there was no network, or no recording of it, for the steps; empty if
 	// there was.
 	Unbuilt string `json:"unbuilt,omitempty"`
+	// Failed is why the recording is not whole although the steps were taken; empty if it is.
+	Failed string `json:"failed,omitempty"`
 	// Interrupted is what ended the run before its steps did; empty if nothing has.
 	Interrupted string `json:"interrupted,omitempty"`
 }

@@ -42,6 +42,9 @@ func (r Recording) Verdict() Verdict {
 		return CannotHere
 	}
 	worst := AsExpected
+	if r.Failed != "" {
+		worst = NotBroughtAbout
+	}
 	for _, s := range r.Steps {
 		worst = max(worst, s.Verdict())
 	}
@@ -62,7 +65,7 @@ func (r Recording) Conclusion() Verdict {
 }
 
 // Problem returns why there was no network, or why the first step that could not be taken
-// could not; empty if all were.
+// could not, or why the recording is not whole; empty if nothing went wrong.
 func (r Recording) Problem() string {
 	if r.Unbuilt != "" {
 		return "could not be built: " + r.Unbuilt
@@ -72,7 +75,7 @@ func (r Recording) Problem() string {
 			return s.Verb + ": " + s.Problem
 		}
 	}
-	return ""
+	return r.Failed
 }
 
 // Verdict is that of one step.

@@ -8,24 +8,6 @@ import (
 	"twlab/harness/recording"
 )
 
-// The sysctls that most often decide what becomes of a connection.
-const (
-	synRetries     = "net.ipv4.tcp_syn_retries"
-	linearTimeouts = "net.ipv4.tcp_syn_linear_timeouts"
-	timestamps     = "net.ipv4.tcp_timestamps"
-	twReuse        = "net.ipv4.tcp_tw_reuse"
-	portRange      = "net.ipv4.ip_local_port_range"
-	synCookies     = "net.ipv4.tcp_syncookies"
-	someMax        = "net.core.somaxconn"
-	synBacklog     = "net.ipv4.tcp_max_syn_backlog"
-)
-
-// Settings are the sysctls of which a recording is to have the values: those whose default
-// [LeftOut] may name.
-func Settings() []string {
-	return []string{synRetries, linearTimeouts, timestamps, twReuse, portRange, synCookies, someMax, synBacklog}
-}
-
 // What shows that a default had a part in the answer.
 var (
 	// A queue was full (tcp_conn_request, tcp_v4_syn_recv_sock).
@@ -87,12 +69,12 @@ func (f *defaults) note(what, node string) {
 func (f *defaults) attempt(a recording.Attempt) {
 	switch a.Outcome {
 	case "TimedOut":
-		f.add(a.Node, synRetries, linearTimeouts)
+		f.add(a.Node, recording.SYNRetries, recording.LinearTimeouts)
 	case "NoPort":
-		f.add(a.Node, portRange, twReuse)
+		f.add(a.Node, recording.PortRange, recording.TimeWaitReuse)
 	}
 	if slices.Contains(a.Answers, "ACK") {
-		f.add(a.Node, timestamps)
+		f.add(a.Node, recording.Timestamps)
 	}
 }
 
@@ -105,12 +87,12 @@ func (f *defaults) node(name string) {
 				f.note(fmt.Sprintf("backlog of step %d, which is as large as somaxconn", s.Number), name)
 			}
 		}
-		f.add(name, someMax, synBacklog, synCookies)
+		f.add(name, recording.MostWaiting, recording.SYNBacklog, recording.SYNCookies)
 	case f.rose(name, olderCounters):
-		f.add(name, timestamps)
+		f.add(name, recording.Timestamps)
 	}
 	if f.rose(name, reuseCounters) {
-		f.add(name, twReuse)
+		f.add(name, recording.TimeWaitReuse)
 	}
 }
 

@@ -23,6 +23,9 @@ func Text(to io.Writer, r recording.Recording) error {
 	if r.Unbuilt != "" {
 		p.line("              FAILED  could not be built: %s", r.Unbuilt)
 	}
+	if r.Failed != "" {
+		p.line("              FAILED  %s", r.Failed)
+	}
 	p.line("%s", conclusion(r))
 	if left := LeftOut(r); left != "" {
 		p.line("left out: %s", left)

@@ -30,6 +30,11 @@ import (
 // Variable is "1" in the environment of every process in a sandbox.
 const Variable = "TWLAB_SANDBOX"
 
+// OuterVariable is, in the environment of the command, the process id that PID 1 of the
+// sandbox has outside of it. /proc/ID/root/proc is the sandbox's own /proc there: the way in
+// for whoever looks from outside. It is not set when it could not be found out.
+const OuterVariable = "TWLAB_SANDBOX_PID"
+
 const (
 	// initName is argv[0] of the process that becomes a sandbox's PID 1.
 	initName = "twlab-sandbox-init"
@@ -331,6 +336,11 @@ const (
 
 // startInside prepares the inside of the sandbox and starts the command in it.
 func startInside(foreground bool, path string, argv []string) (pid int, failed *refusal) {
+	env := os.Environ()
+	// Until the sandbox has its own, /proc is the caller's, where self is what the caller sees.
+	if outer, err := os.Readlink("/proc/self"); err == nil {
+		env = append(env, OuterVariable+"="+outer)
+	}
 	// /proc comes last: when everything else was permitted, its refusal has a special
 	// reason (see explain).
 	for _, step := range []struct {
@@ -365,7 +375,7 @@ func startInside(foreground bool, path string, argv []string) (pid int, failed *
 		}
 	}
 	pid, err := syscall.ForkExec(path, argv, &syscall.ProcAttr{
-		Env:   os.Environ(),
+		Env:   env,
 		Files: []uintptr{0, 1, 2},
 		Sys:   &syscall.SysProcAttr{Setpgid: !foreground},
 	})

@@ -3,23 +3,19 @@
 package run
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"twlab/hack/internal/cli"
-	"twlab/harness/play"
+	"twlab/harness/recording"
+	"twlab/harness/report"
 	"twlab/harness/sandbox"
-	"twlab/harness/script"
 	"twlab/harness/scriptfile"
-	"twlab/scenarios/roles"
 )
 
 const about = `Builds the network that a scenario file describes in a private sandbox, takes its steps, and
@@ -27,159 +23,167 @@ prints what was expected and what was seen.
 
 A directory stands for all its files that end in .yaml. --twins also runs the twins of each
 file, in which something must not be as expected. With --output-dir, DIR gets for each
-scenario a directory with the file itself and run.json: the steps, packets, counters, sockets,
-conntrack entries and rules.
+scenario a directory with the file itself and run.json (the steps, packets, counters, sockets,
+conntrack entries and rules; --schema prints the JSON schema of it), and of all together
+junit.xml, and summary.md to be mailed. DIR must be new or empty.
+
+--kernel ROLE=KERNEL makes the nodes of a role guests with another kernel: client, gateway,
+balancer or server, as the short form of topologies has them, or else the nodes whose name
+this is, with or without a number. --kernel all=KERNEL runs everything in a virtual machine
+with that kernel, and --kernels K,K,... one after the other on several, "running" among them,
+and prints a table. KERNEL is a name that twlab kernels has fetched, or the path of an image
+(with a slash) and, after a comma, of its modules (not with --kernels). They need QEMU.
+
+--keep leaves the network of a scenario that is not as expected standing until Enter is
+pressed, and prints a way into each node; --keep=always that of each.
 
 Exit status: 0 if everything was as expected, 1 if something was not, 2 if a file is wrong and
 nothing was run, 3 if a step failed, so that the scenario did not come about, 4 if this machine
-or kernel cannot run it.`
+or kernel cannot run it, 130 if the run was interrupted; what was seen until then is kept.`
+
+// The words of --keep.
+const (
+	keepFailed = "failed"
+	keepAlways = "always"
+)
+
+// options is what a command line asks for.
+type options struct {
+	output  string
+	twins   bool
+	schema  bool
+	keep    string   // "" for never
+	kernel  []string // ROLE=KERNEL, or all=KERNEL
+	kernels []string // to run on, one after the other
+	// What another process of this program has prepared.
+	agent    string // the guest agent
+	recordTo string // a directory for recordings, one file each, and nothing else
+
+	all string // the kernel of --kernel all=
+}
 
 // Command is the subcommand.
 func Command() *cobra.Command {
-	var output string
-	var twins bool
+	var o options
 	c := &cobra.Command{
 		Use:   "run FILE...",
 		Short: "Run scenario files, and say whether what they expect is what the kernel does",
 		Long:  about,
 		Example: `  twlab run scenarios/incidents/late-dnat-rule.yaml
-  twlab run --output-dir results scenarios/incidents`,
+  twlab run --output-dir results scenarios/incidents
+  twlab run --kernels running,debian-5.10 scenarios/incidents
+  twlab run --keep mine.yaml`,
 	}
-	c.Flags().BoolVar(&twins, "twins", false, "run the twins, too")
-	c.Flags().StringVar(&output, "output-dir", "", "`DIR` that gets what was recorded")
+	f := c.Flags()
+	f.BoolVar(&o.twins, "twins", false, "run the twins, too")
+	f.StringVar(&o.output, "output-dir", "", "`DIR` that gets what was recorded")
+	f.StringArrayVar(&o.kernel, "kernel", nil, "`ROLE=KERNEL`, or all=KERNEL; may be repeated")
+	f.StringSliceVar(&o.kernels, "kernels", nil, "run on each of these `KERNELS`, and compare")
+	f.StringVar(&o.keep, "keep", "", "leave the network standing: failed or always (default without a value: failed)")
+	f.Lookup("keep").NoOptDefVal = keepFailed
+	f.BoolVar(&o.schema, "schema", false, "print the JSON schema of run.json")
+	f.StringVar(&o.agent, "agent", "", "`FILE` of the guest agent")
+	f.StringVar(&o.recordTo, "record-to", "", "`DIR` for recordings alone")
+	for _, hidden := range []string{"agent", "record-to"} {
+		f.Lookup(hidden).Hidden = true
+	}
 	c.RunE = func(c *cobra.Command, words []string) error {
-		if len(words) == 0 {
-			return cli.Usage(errors.New("which file? give at least one"))
+		if o.schema {
+			return writeSchema(c, words)
+		}
+		if err := o.check(words, f.Changed("keep"), f.Changed("output-dir")); err != nil {
+			return err
 		}
 		files, err := scriptfile.ReadAll(words)
 		if err != nil {
 			return cli.NotRunError(err)
 		}
-		if os.Getenv(sandbox.Variable) == "" {
-			return cli.Enter()
-		}
-		ctx, stop := cli.Interruptible(c.Context())
-		defer stop()
-		r := runner{out: c.OutOrStdout(), dir: output, twins: twins}
-		return r.all(ctx, files)
+		return o.run(c, files)
 	}
 	return c
 }
 
-// runner runs scenarios one after the other.
-type runner struct {
-	out   io.Writer
-	dir   string // "" keeps nothing
-	twins bool
-	lines []line
+func writeSchema(c *cobra.Command, words []string) error {
+	if len(words) > 0 {
+		return cli.Usage(errors.New("either files or --schema"))
+	}
+	text, err := recording.Schema()
+	if err == nil {
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n", text)
+	}
+	return err
 }
 
-// line is a row of the table at the end.
-type line struct {
-	name    string
-	verdict play.Verdict
-}
-
-func (r *runner) all(ctx context.Context, files []scriptfile.File) error {
-	worst := play.AsExpected
-	for _, f := range files {
-		for _, s := range f.Scenarios {
-			v, err := r.one(ctx, f, s, false)
-			if err != nil {
-				return err
-			}
-			worst = max(worst, v)
-		}
-		v, err := r.twinsOf(ctx, f)
-		if err != nil {
-			return err
-		}
-		worst = max(worst, v)
+// check says what is wrong with the command line.
+func (o *options) check(words []string, keep, output bool) error {
+	switch {
+	case len(words) == 0:
+		return cli.Usage(errors.New("which file? give at least one"))
+	case output && o.output == "":
+		return cli.Usage(errors.New("--output-dir wants a directory"))
+	case keep && o.keep != keepFailed && o.keep != keepAlways:
+		return cli.Usage(fmt.Errorf("--keep=%s: want --keep or --keep=always", o.keep))
+	case len(o.kernels) > 0 && len(o.kernel) > 0:
+		return cli.Usage(errors.New("--kernel and --kernels do not go together"))
 	}
-	if len(r.lines) > 1 {
-		fmt.Fprintln(r.out)
-		for _, l := range r.lines {
-			fmt.Fprintf(r.out, "%-18s %s\n", l.verdict, l.name)
+	for i, k := range o.kernels {
+		switch {
+		case k == "":
+			return cli.Usage(errors.New("--kernels wants names with a comma in between: running,debian-5.10"))
+		case slices.Contains(o.kernels[:i], k):
+			return cli.Usage(fmt.Errorf("kernel '%s' is given twice", k))
 		}
 	}
-	if worst != play.AsExpected {
-		return cli.StatusError{Status: statuses[worst]}
+	for _, word := range o.kernel {
+		role, kernel, _ := strings.Cut(word, "=")
+		switch {
+		case role == "" || kernel == "":
+			return cli.Usage(fmt.Errorf("--kernel %s: want ROLE=KERNEL; roles are client, gateway, balancer, server and all", word))
+		case role == "all" && len(o.kernel) > 1:
+			return cli.Usage(errors.New("--kernel all= goes with no other --kernel; --kernels is for several"))
+		case role == "all":
+			o.all = kernel
+		}
+	}
+	if keep && (len(o.kernels) > 0 || o.all != "") {
+		return cli.Usage(errors.New("--keep is for the running kernel: what is in a virtual machine ends with it"))
 	}
 	return nil
 }
 
-// twinsOf runs the twins of a file. One in which everything is as expected is not as expected.
-func (r *runner) twinsOf(ctx context.Context, f scriptfile.File) (worst play.Verdict, err error) {
-	if !r.twins {
-		return play.AsExpected, nil
+// run runs the files where they are to run.
+func (o *options) run(c *cobra.Command, files []scriptfile.File) error {
+	ctx, stop := cli.Interruptible(c.Context())
+	defer stop()
+	boxed := os.Getenv(sandbox.Variable) != ""
+	switch {
+	case o.recordTo != "": // whoever asked for it has seen to where we are
+		return o.record(ctx, files, c.OutOrStdout())
+	case o.all != "" || len(o.kernels) > 0:
+		return o.onKernels(ctx, files, c.OutOrStdout(), c.ErrOrStderr())
+	case len(o.kernel) > 0 && o.agent == "":
+		return o.withAgent(ctx, files, c.ErrOrStderr())
+	case !boxed:
+		return cli.Enter()
 	}
-	for _, s := range f.Twins {
-		v, err := r.one(ctx, f, s, true)
-		if err != nil {
-			return worst, err
-		}
-		worst = max(worst, v)
-	}
-	return worst, nil
+	return o.here(ctx, files, c.OutOrStdout(), c.ErrOrStderr())
 }
 
 // statuses are the exit statuses.
-var statuses = map[play.Verdict]int{play.NotAsExpected: 1, play.NotBroughtAbout: 3, play.CannotHere: 4}
-
-// one runs one scenario. If it is a twin, it is as expected when something in it is not.
-func (r *runner) one(ctx context.Context, f scriptfile.File, s script.Scenario, twin bool) (play.Verdict, error) {
-	fmt.Fprintf(r.out, "%s\n", s.Name)
-	recording, err := play.Run(ctx, s, roles.Probe)
-	if err != nil {
-		if ctx.Err() != nil {
-			return 0, err
-		}
-		fmt.Fprintf(r.out, "  could not be built: %v\n", err)
-		r.lines = append(r.lines, line{s.Name, play.CannotHere})
-		return play.CannotHere, nil
-	}
-	if err := recording.WriteText(r.out); err != nil {
-		return 0, err
-	}
-	verdict, why := recording.Verdict(), ""
-	switch {
-	case twin && verdict == play.NotAsExpected:
-		verdict, why = play.AsExpected, ": with this value, something must be different"
-	case twin && verdict == play.AsExpected:
-		verdict, why = play.NotAsExpected, ": with this value something must be different, and nothing is"
-	}
-	fmt.Fprintf(r.out, "%s%s\n", verdict, why)
-	r.lines = append(r.lines, line{s.Name, verdict})
-	return verdict, r.keep(f, s, recording)
+var statuses = map[recording.Verdict]int{
+	recording.NotAsExpected: 1, recording.NotBroughtAbout: 3, recording.CannotHere: 4, recording.Interrupted: 130,
 }
 
-// keep writes what was recorded.
-func (r *runner) keep(f scriptfile.File, s script.Scenario, recording play.Recording) error {
-	if r.dir == "" {
+// ended is how the program ends after runs.
+func ended(runs []report.Run) error {
+	worst := report.Worst(runs)
+	if worst == recording.AsExpected {
 		return nil
 	}
-	dir := filepath.Join(r.dir, fileName(s.Name))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	text, err := json.MarshalIndent(recording, "", " ")
-	if err != nil {
-		return fmt.Errorf("%s: %w", s.Name, err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "run.json"), text, 0o644); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, "scenario.yaml"), f.Text, 0o644)
+	return cli.StatusError{Status: statuses[worst]}
 }
 
-// fileName makes a name of a scenario one of a directory.
-func fileName(name string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '=', r == '.':
-			return r
-		default:
-			return '-'
-		}
-	}, name)
+// cannot says that this machine cannot run it, with the status of that.
+func cannot(err error) error {
+	return cli.StatusError{Status: statuses[recording.CannotHere], Err: err}
 }

@@ -1,0 +1,161 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"twlab/hack/internal/cli"
+	"twlab/harness/lab"
+	"twlab/harness/play"
+	"twlab/harness/recording"
+	"twlab/harness/report"
+	"twlab/harness/script"
+	"twlab/harness/scriptfile"
+	"twlab/scenarios/roles"
+)
+
+// task is one scenario to run.
+type task struct {
+	file     scriptfile.File
+	scenario script.Scenario
+	twin     bool
+}
+
+// tasks lists what is to run, in the order of the files: each file's scenarios, then its twins.
+func (o *options) tasks(files []scriptfile.File) (all []task) {
+	for _, f := range files {
+		for _, s := range f.Scenarios {
+			all = append(all, task{f, s, false})
+		}
+		if !o.twins {
+			continue
+		}
+		for _, s := range f.Twins {
+			all = append(all, task{f, s, true})
+		}
+	}
+	return all
+}
+
+// here runs the files in this sandbox, and says what came of each at once.
+func (o *options) here(ctx context.Context, files []scriptfile.File, stdout, stderr io.Writer) error {
+	out, err := openOutput(o.output)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	assigned, err := o.assigned(files)
+	if err != nil {
+		return err
+	}
+	line := newProgress(stderr)
+	defer line.Close()
+	r := runner{assigned: assigned, line: line, by: describe()}
+	var run report.Run
+	for _, t := range o.tasks(files) {
+		kept := keeper{when: o.keep, stdout: stdout, line: line}
+		seen := r.one(ctx, t, &kept)
+		run.Recordings = append(run.Recordings, seen)
+		line.clear()
+		if !kept.told {
+			err = report.Text(stdout, seen)
+		}
+		if err := errors.Join(err, out.add("", seen)); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(run.Recordings) > 1 {
+		fmt.Fprintln(stdout)
+		if err := report.Table(stdout, run.Recordings); err != nil {
+			return err
+		}
+	}
+	runs := []report.Run{run}
+	if err := out.finish(runs); err != nil {
+		return err
+	}
+	return o.over(ctx, runs, len(o.tasks(files)))
+}
+
+// over is the end of runs: an interrupt that came between two scenarios is one, too.
+func (o *options) over(ctx context.Context, runs []report.Run, wanted int) error {
+	for _, run := range runs {
+		if ctx.Err() != nil && len(run.Recordings) < wanted {
+			return cli.StatusError{Status: statuses[recording.Interrupted], Err: fmt.Errorf("interrupted: %d of %d scenarios were not run", wanted-len(run.Recordings), wanted)}
+		}
+	}
+	return ended(runs)
+}
+
+// record runs the files, and leaves their recordings in a directory: 0001.json and so on.
+func (o *options) record(ctx context.Context, files []scriptfile.File, stdout io.Writer) error {
+	line := newProgress(stdout)
+	defer line.Close()
+	r := runner{line: line, by: describe()}
+	for i, t := range o.tasks(files) {
+		if err := write(filepath.Join(o.recordTo, numbered(i)), r.one(ctx, t, &keeper{}).Write); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil
+}
+
+// numbered is the file of the i-th recording.
+func numbered(i int) string { return fmt.Sprintf("%04d.json", i+1) }
+
+// readRecordings reads what record has left.
+func readRecordings(dir string) (all []recording.Recording, err error) {
+	for i := 0; ; i++ {
+		file, err := os.Open(filepath.Join(dir, numbered(i)))
+		if errors.Is(err, os.ErrNotExist) {
+			return all, nil
+		}
+		if err != nil {
+			return all, err
+		}
+		r, err := recording.Read(file)
+		if err := errors.Join(err, file.Close()); err != nil {
+			return all, fmt.Errorf("%s: %w", file.Name(), err)
+		}
+		all = append(all, r)
+	}
+}
+
+// runner runs scenarios one after the other.
+type runner struct {
+	assigned assignment
+	line     *progress
+	by       string
+}
+
+// one runs one scenario. What goes wrong is in the recording.
+func (r runner) one(ctx context.Context, t task, kept *keeper) recording.Recording {
+	run := play.Runner{Probe: roles.Probe, Kinds: r.assigned.kinds(t.scenario), Progress: func(p play.Progress) {
+		r.line.say(t.scenario.Name, p)
+	}}
+	complete := func(from recording.Recording) recording.Recording {
+		from.By, from.Twin = r.by, t.twin
+		from.File = recording.File{Name: filepath.Base(t.file.Name), Text: string(t.file.Text)}
+		return from
+	}
+	if kept.when != "" {
+		run.Keep = func(ctx context.Context, seen recording.Recording, l *lab.Lab) error {
+			return kept.keep(ctx, complete(seen), l)
+		}
+	}
+	seen, err := run.Run(ctx, t.scenario)
+	if err != nil && seen.Unbuilt == "" && seen.Interrupted == "" && seen.Failed == "" {
+		seen.Failed = err.Error()
+	}
+	return complete(seen)
+}

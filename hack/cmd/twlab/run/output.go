@@ -1,0 +1,147 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"twlab/hack/internal/cli"
+	"twlab/harness/recording"
+	"twlab/harness/report"
+)
+
+// The files about all scenarios.
+const (
+	junitFile   = "junit.xml"
+	summaryFile = "summary.md"
+)
+
+// output is a directory of results, which one run has for itself, once. The zero value keeps
+// nothing.
+type output struct {
+	dir  string
+	lock *os.File        // the directory itself
+	used map[string]bool // names below it
+}
+
+// openOutput takes a directory for this run. It refuses one in which something is: nothing is
+// overwritten.
+func openOutput(dir string) (*output, error) {
+	o := &output{dir: dir, used: map[string]bool{junitFile: true, summaryFile: true}}
+	if dir == "" {
+		return o, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return o, cannotWrite(err)
+	}
+	var err error
+	if o.lock, err = os.Open(dir); err != nil {
+		return o, cannotWrite(err)
+	}
+	if err := o.take(); err != nil {
+		return o, errors.Join(err, o.lock.Close())
+	}
+	return o, nil
+}
+
+// take makes sure that the directory is ours alone, empty, and can be written to.
+func (o *output) take() error {
+	if err := unix.Flock(int(o.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		return cli.NotRunError(fmt.Errorf("another run is using '%s'; give another directory with --output-dir DIR", o.dir))
+	}
+	there, err := o.lock.ReadDir(1)
+	if len(there) > 0 {
+		return cli.NotRunError(fmt.Errorf("'%s' is not empty, and nothing is overwritten; give a new directory with --output-dir DIR", o.dir))
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return cannotWrite(err)
+	}
+	if err := unix.Access(o.dir, unix.W_OK|unix.X_OK); err != nil {
+		return cannotWrite(&os.PathError{Op: "write", Path: o.dir, Err: err})
+	}
+	return nil
+}
+
+func cannotWrite(err error) error {
+	return cli.NotRunError(fmt.Errorf("cannot write to the output directory: %w; give another one with --output-dir DIR", err))
+}
+
+// Close lets others have the directory.
+func (o *output) Close() error {
+	if o.lock == nil {
+		return nil
+	}
+	return o.lock.Close()
+}
+
+// add keeps a recording and its file; kernel is a directory in between, or empty.
+func (o *output) add(kernel string, r recording.Recording) error {
+	if o.dir == "" {
+		return nil
+	}
+	dir := filepath.Join(o.dir, o.name(filepath.Join(fileName(kernel), fileName(r.Scenario))))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return errors.Join(
+		write(filepath.Join(dir, "run.json"), r.Write),
+		write(filepath.Join(dir, "scenario.yaml"), func(to io.Writer) error {
+			_, err := io.WriteString(to, r.File.Text)
+			return err
+		}))
+}
+
+// finish writes what is about all scenarios.
+func (o *output) finish(runs []report.Run) error {
+	if o.dir == "" {
+		return nil
+	}
+	return errors.Join(
+		write(filepath.Join(o.dir, junitFile), func(to io.Writer) error { return report.JUnit(to, runs) }),
+		write(filepath.Join(o.dir, summaryFile), func(to io.Writer) error { return report.Summary(to, runs) }),
+	)
+}
+
+// name makes a name one that nothing has yet.
+func (o *output) name(want string) string {
+	name := want
+	for i := 2; o.used[name]; i++ {
+		name = fmt.Sprintf("%s-%d", want, i)
+	}
+	o.used[name] = true
+	return name
+}
+
+// write writes a file whole or not at all.
+func write(path string, content func(io.Writer) error) error {
+	file, err := os.CreateTemp(filepath.Dir(path), ".unfinished-")
+	if err != nil {
+		return err
+	}
+	err = errors.Join(content(file), file.Chmod(0o644), file.Close())
+	if err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	return os.Rename(file.Name(), path)
+}
+
+// fileName makes a name one of a directory: without a slash, without dots that lead
+// elsewhere, and not too long.
+func fileName(name string) string {
+	const longest = 120
+	name = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '=', r == '.':
+			return r
+		default:
+			return '-'
+		}
+	}, name)
+	name = strings.TrimLeft(name, ".")
+	return name[:min(len(name), longest)]
+}
