@@ -35,7 +35,11 @@ type testCase struct {
 	Time    string   `xml:"time,attr"`
 	Failure *failure `xml:"failure"`
 	Error   *failure `xml:"error"`
-	Output  string   `xml:"system-out"`
+	Output  output   `xml:"system-out"`
+}
+
+type output struct {
+	Text string `xml:",cdata"`
 }
 
 type failure struct {
@@ -100,7 +104,7 @@ func caseOf(r recording.Recording) (testCase, error) {
 	}
 	c := testCase{
 		Name: Plain(r.Scenario), Class: Plain(strings.TrimSuffix(r.File.Name, ".yaml")),
-		Time: fmt.Sprintf("%.3f", r.Took.Seconds()), Output: text.String(),
+		Time: fmt.Sprintf("%.3f", r.Took.Seconds()), Output: output{text.String()},
 	}
 	verdict := r.Conclusion()
 	f := &failure{Message: Plain(Why(r)), Type: verdict.String()}

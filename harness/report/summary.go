@@ -64,7 +64,7 @@ func section(b *strings.Builder, run Run, r recording.Recording) {
 		}
 	}
 	var text strings.Builder
-	if err := Text(&text, r); err == nil { // a buffer takes everything
+	if err := Text(&text, r); err == nil && r.Conclusion() != recording.AsExpected { // a buffer takes everything
 		b.WriteString("\n" + fenced("", text.String()))
 	}
 }

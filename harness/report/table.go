@@ -126,7 +126,8 @@ func column(run Run) int {
 type seen struct{ kernel, says string }
 
 // difference is the first step of a scenario that ends differently on two kernels, with what
-// each says; else the first that shows something else, although all are as expected.
+// each says; else the first that shows something else, although all are as expected. What is
+// not as expected, and the same on all of them, is said, too.
 func difference(runs []Run, s which) string {
 	most := 0
 	for _, run := range runs {
@@ -142,6 +143,9 @@ func difference(runs []Run, s which) string {
 				return d
 			}
 		}
+	}
+	if r, there := runs[0].find(s); there && r.Conclusion() != recording.AsExpected {
+		return "none: " + Why(r)
 	}
 	return ""
 }

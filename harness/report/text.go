@@ -28,7 +28,7 @@ func Text(to io.Writer, r recording.Recording) error {
 	}
 	p.line("%s", conclusion(r))
 	if left := LeftOut(r); left != "" {
-		p.line("left out: %s", left)
+		p.line("left out: %s; the default had a part in it", left)
 	}
 	if r.Conclusion() == recording.NotAsExpected && !r.Twin {
 		for _, line := range Lives(r) {
