@@ -5,6 +5,7 @@ package lab_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -286,4 +287,33 @@ func openNamespaces(t *testing.T) int {
 		}
 	}
 	return n
+}
+
+// The descriptor is a way in, as nsenter takes it.
+func TestDescriptorIsTheNamespace(t *testing.T) {
+	l := build(t, lab.Topology{Clients: 1})
+	number, err := l.Descriptor("client0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := os.Stat(fmt.Sprintf("/proc/self/fd/%d", number))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside, err := l.Inside("client0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := inside(func() error {
+		own, err := os.Stat("/proc/thread-self/ns/net")
+		if err == nil && !os.SameFile(own, held) {
+			err = fmt.Errorf("descriptor %d is another namespace", number)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+	if _, err := l.Descriptor("nobody"); err == nil {
+		t.Error("a node that is none has a descriptor")
+	}
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
 	"twlab/harness/lab"
 	"twlab/harness/play"
 	"twlab/harness/recording"
@@ -148,6 +150,7 @@ func TestARecordingIsReadAgain(t *testing.T) {
 	if err := r.Write(&written); err != nil {
 		t.Fatal(err)
 	}
+	fitsSchema(t, written.Bytes())
 	again, err := recording.Read(&written)
 	if err != nil {
 		t.Fatal(err)
@@ -177,6 +180,34 @@ func TestARecordingIsReadAgain(t *testing.T) {
 	}
 }
 
+// fitsSchema wants a recording to be what its schema says.
+func fitsSchema(t *testing.T, text []byte) {
+	t.Helper()
+	schema, err := recording.Schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("run.schema.json", document); err != nil {
+		t.Fatal(err)
+	}
+	compiled, err := compiler.Compile("run.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	instance, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := compiled.Validate(instance); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestInterrupted(t *testing.T) {
 	ctx, stop := context.WithCancelCause(t.Context())
 	refused := script.Step{
@@ -200,6 +231,7 @@ func TestInterrupted(t *testing.T) {
 	if err := r.Write(&written); err != nil {
 		t.Fatal(err)
 	}
+	fitsSchema(t, written.Bytes())
 	if _, err := recording.Read(&written); err != nil {
 		t.Errorf("an interrupted recording: %v", err)
 	}

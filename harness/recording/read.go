@@ -29,12 +29,14 @@ var (
 // Read reads a recording that [Recording.Write] has written. It takes nothing that it does not
 // know, and nothing that is missing for granted. The error wraps one of those above, or is the
 // reader's.
-func Read(from io.Reader) (r Recording, err error) {
-	text, err := io.ReadAll(io.LimitReader(from, MaxBytes+1))
+func Read(from io.Reader) (Recording, error) { return read(from, MaxBytes) }
+
+func read(from io.Reader, most int) (r Recording, err error) {
+	text, err := io.ReadAll(io.LimitReader(from, int64(most)+1))
 	switch {
 	case err != nil:
 		return r, fmt.Errorf("read a recording: %w", err)
-	case len(text) > MaxBytes:
+	case len(text) > most:
 		return r, ErrTooLarge
 	}
 	if err := begins(text); err != nil {
@@ -95,7 +97,9 @@ func (r Recording) check() error {
 }
 
 // Write writes the recording as JSON. The error wraps [ErrTooLarge] when Read would refuse it.
-func (r Recording) Write(to io.Writer) error {
+func (r Recording) Write(to io.Writer) error { return r.write(to, MaxBytes) }
+
+func (r Recording) write(to io.Writer, most int) error {
 	r.Version = FormatVersion
 	var text bytes.Buffer
 	e := json.NewEncoder(&text)
@@ -104,7 +108,7 @@ func (r Recording) Write(to io.Writer) error {
 	if err := e.Encode(r); err != nil {
 		return fmt.Errorf("write the recording of %q: %w", r.Scenario, err)
 	}
-	if text.Len() > MaxBytes {
+	if text.Len() > most {
 		return fmt.Errorf("write the recording of %q: %w, and this one has %d packets: make fewer connections", r.Scenario, ErrTooLarge, len(r.Packets))
 	}
 	if _, err := text.WriteTo(to); err != nil {

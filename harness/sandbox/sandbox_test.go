@@ -129,6 +129,31 @@ func TestSandboxIsPrivate(t *testing.T) {
 	}
 }
 
+// By the process id that PID 1 has outside, whoever is there finds a process inside.
+func TestTheWayIntoASandbox(t *testing.T) {
+	for _, c := range callers(t) {
+		t.Run(c.name, func(t *testing.T) {
+			p := c.sandbox(t, "sh", "-c", "echo $"+sandbox.OuterVariable+" $$; readlink /proc/self/ns/net; read end")
+			in, err := p.StdinPipe()
+			try(t, err)
+			out, err := p.StdoutPipe()
+			try(t, err)
+			try(t, p.Start())
+			var outer, inner int
+			var space string
+			_, err = fmt.Fscan(out, &outer, &inner, &space)
+			try(t, err)
+			found, err := os.Readlink(fmt.Sprintf("/proc/%d/root/proc/%d/ns/net", outer, inner))
+			try(t, err)
+			if found != space {
+				t.Errorf("process %d of the sandbox whose PID 1 is %d is in %s, want %s", inner, outer, found, space)
+			}
+			try(t, in.Close())
+			_ = p.Wait() // read has found the end
+		})
+	}
+}
+
 // Only the machine's own root can let others load programs, and only those of one kind.
 func TestSandboxOfRootHasBPF(t *testing.T) {
 	const system = " /sys/fs/bpf bpf rw,nosuid,nodev,noexec,relatime,delegate_cmds=map_create:prog_load," +
