@@ -68,8 +68,8 @@ func JUnit(to io.Writer, runs []Run) error {
 			s.add(c, r.Took.Seconds())
 		}
 		if run.Problem != "" {
-			s := &suite{Name: Plain(run.Kernel)}
-			s.add(testCase{Name: "all scenarios", Error: &failure{Message: Plain(run.Problem), Type: recording.CannotHere.String()}}, 0)
+			s := &suite{Name: Plain(strings.TrimSpace("others " + run.Kernel))}
+			s.add(testCase{Name: "others", Class: s.Name, Error: &failure{Message: Plain(run.Problem), Type: "not run"}}, 0)
 			all.Suites = append(all.Suites, s)
 		}
 	}

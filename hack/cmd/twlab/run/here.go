@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"twlab/hack/internal/cli"
 	"twlab/harness/lab"
 	"twlab/harness/play"
 	"twlab/harness/recording"
@@ -77,21 +76,20 @@ func (o *options) here(ctx context.Context, files []scriptfile.File, stdout, std
 			return err
 		}
 	}
+	run.Problem = unfinished(ctx, len(run.Recordings), len(o.tasks(files)))
 	runs := []report.Run{run}
 	if err := out.finish(runs); err != nil {
 		return err
 	}
-	return o.over(ctx, runs, len(o.tasks(files)))
+	return ended(ctx, runs)
 }
 
-// over is the end of runs: an interrupt that came between two scenarios is one, too.
-func (o *options) over(ctx context.Context, runs []report.Run, wanted int) error {
-	for _, run := range runs {
-		if ctx.Err() != nil && len(run.Recordings) < wanted {
-			return cli.StatusError{Status: statuses[recording.Interrupted], Err: fmt.Errorf("interrupted: %d of %d scenarios were not run", wanted-len(run.Recordings), wanted)}
-		}
+// unfinished says how many scenarios an interrupt has kept from running; empty for none.
+func unfinished(ctx context.Context, done, wanted int) string {
+	if ctx.Err() == nil || done >= wanted {
+		return ""
 	}
-	return ended(runs)
+	return fmt.Sprintf("interrupted: %d of %d scenarios were not run", wanted-done, wanted)
 }
 
 // record runs the files, and leaves their recordings in a directory: 0001.json and so on.

@@ -56,11 +56,13 @@ func (o *options) onKernels(ctx context.Context, files []scriptfile.File, stdout
 			}
 		}
 		for i, k := range wanted {
+			if ctx.Err() != nil {
+				all := len(o.tasks(files))
+				runs = append(runs, report.Run{Kernel: k, Problem: unfinished(ctx, 0, all)})
+				continue
+			}
 			at := guest.Machine{Kernel: k, Agent: agent, VirtualTime: virtual[k], Results: filepath.Join(dir, fmt.Sprint(i))}
 			runs = append(runs, o.onOne(ctx, at, files, stderr))
-			if ctx.Err() != nil {
-				break
-			}
 		}
 		return nil
 	})
@@ -86,7 +88,7 @@ func (o *options) told(ctx context.Context, runs []report.Run, out *output, stdo
 			}
 		}
 	}
-	if o.all == "" || wanted > 1 || runs[0].Problem != "" {
+	if o.all == "" || wanted > 1 {
 		if err := report.Kernels(stdout, runs); err != nil {
 			return err
 		}
@@ -94,7 +96,7 @@ func (o *options) told(ctx context.Context, runs []report.Run, out *output, stdo
 	if err := out.finish(runs); err != nil {
 		return err
 	}
-	return o.over(ctx, runs, wanted)
+	return ended(ctx, runs)
 }
 
 // onOne runs the files on one kernel.
@@ -112,9 +114,11 @@ func (o *options) onOne(ctx context.Context, at guest.Machine, files []scriptfil
 	switch err := errors.Join(err, read); {
 	case err != nil:
 		run.Problem = err.Error()
-	case status != 0 || missing > 0 && ctx.Err() == nil:
-		text := strings.Split(strings.TrimSpace(said.String()), "\n")
-		run.Problem = fmt.Sprintf("%d scenarios were not run, exit status %d: %s", missing, status, text[0])
+	case ctx.Err() != nil:
+		run.Problem = unfinished(ctx, len(run.Recordings), len(o.tasks(files)))
+	case status != 0 || missing > 0:
+		text, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
+		run.Problem = fmt.Sprintf("%d scenarios were not run, exit status %d: %s", missing, status, text)
 	}
 	return run
 }
@@ -144,7 +148,7 @@ func (o *options) child(ctx context.Context, at guest.Machine, files []scriptfil
 	if argv, err = cli.InSandbox(argv...); err != nil {
 		return 0, err
 	}
-	progress.line.tell(at.Kernel + ": begins")
+	progress.line.tell(at.Kernel+": begins", "")
 	c := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // ourselves
 	c.Stdout, c.Stderr = progress, said
 	_, status, err = cli.Child(c)
@@ -165,7 +169,7 @@ func (l *lines) Write(text []byte) (int, error) {
 		if !whole {
 			return len(text), nil
 		}
-		l.line.tell(l.before + string(line))
+		l.line.tell(l.before+string(line), "")
 		l.begun = bytes.Clone(rest)
 	}
 }

@@ -23,7 +23,8 @@ type progress struct {
 	ticking  sync.WaitGroup
 
 	mu      sync.Mutex
-	text    string // empty when there is nothing to say
+	where   string // empty when there is nothing to say
+	what    string
 	began   time.Time
 	written bool
 }
@@ -54,30 +55,32 @@ func (p *progress) tick() {
 
 // say tells that a step of a scenario begins.
 func (p *progress) say(scenario string, at play.Progress) {
-	p.tell(fmt.Sprintf("%s: step %d of %d: %s", scenario, at.Step, at.Steps, at.What))
+	p.tell(fmt.Sprintf("%s: step %d of %d", scenario, at.Step, at.Steps), at.What)
 }
 
-// tell tells one thing, which begins now.
-func (p *progress) tell(text string) {
+// tell tells one thing, which begins now: where the run is, and what happens there, which may
+// be empty.
+func (p *progress) tell(where, what string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if text = report.Plain(text); !p.terminal {
-		fmt.Fprintln(p.to, text)
+	if what != "" {
+		what = ": " + what
+	}
+	p.where, p.what, p.began = report.Plain(where), report.Plain(what), time.Now()
+	if !p.terminal {
+		fmt.Fprintln(p.to, p.where+p.what)
 		return
 	}
-	p.text, p.began = text, time.Now()
 	p.show()
 }
 
-// show writes the line. The caller has the lock.
+// show writes the line, cut to the width of the terminal. The caller has the lock.
 func (p *progress) show() {
-	if p.text == "" {
+	if p.where == "" {
 		return
 	}
-	seconds := fmt.Sprintf(" %.0f s", time.Since(p.began).Seconds())
-	text := []rune(p.text)
-	room := max(0, width(p.to)-len(seconds)-1)
-	fmt.Fprintf(p.to, "\r\x1b[K%s%s", string(text[:min(len(text), room)]), seconds)
+	text := []rune(fmt.Sprintf("%s, %.0f s%s", p.where, time.Since(p.began).Seconds(), p.what))
+	fmt.Fprintf(p.to, "\r\x1b[K%s", string(text[:min(len(text), width(p.to)-1)]))
 	p.written = true
 }
 
@@ -88,7 +91,7 @@ func (p *progress) clear() {
 	if p.written {
 		fmt.Fprint(p.to, "\r\x1b[K")
 	}
-	p.text, p.written = "", false
+	p.where, p.written = "", false
 }
 
 // Close ends it.

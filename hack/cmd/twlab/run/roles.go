@@ -144,7 +144,7 @@ func agentFor(ctx context.Context, dir, arch string, stderr io.Writer) (string, 
 	}
 	line := newProgress(stderr)
 	defer line.Close()
-	line.tell("building the guest agent")
+	line.tell("building the guest agent", "")
 	b := e2e.Builder{Tree: k.Tree, Temp: dir + "/tmp"}
 	agent := dir + "/agent"
 	if err := b.Begin(ctx); err != nil {

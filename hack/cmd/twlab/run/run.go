@@ -3,6 +3,7 @@
 package run
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -174,9 +175,19 @@ var statuses = map[recording.Verdict]int{
 	recording.NotAsExpected: 1, recording.NotBroughtAbout: 3, recording.CannotHere: 4, recording.Interrupted: 130,
 }
 
-// ended is how the program ends after runs.
-func ended(runs []report.Run) error {
+// ended is how the program ends after runs: by the worst of their verdicts. An interrupt that
+// came between two scenarios is one, too.
+func ended(ctx context.Context, runs []report.Run) error {
 	worst := report.Worst(runs)
+	for _, run := range runs {
+		if run.Problem == "" {
+			continue
+		}
+		if ctx.Err() != nil {
+			worst = recording.Interrupted
+		}
+		return cli.StatusError{Status: statuses[worst], Err: errors.New(report.Plain(strings.TrimPrefix(run.Kernel+": "+run.Problem, ": ")))}
+	}
 	if worst == recording.AsExpected {
 		return nil
 	}
