@@ -18,7 +18,7 @@ func decode(b []byte) (e Event, ok bool, err error) {
 	if len(b) < recordSize {
 		return e, false, fmt.Errorf("a record of %d bytes, want %d", len(b), recordSize)
 	}
-	headers := b[recordHeaders:recordSize]
+	headers := b[recordHeaders : recordHeaders+recordedHeader]
 	switch kind := binary.NativeEndian.Uint32(b[recordKind:]); kind {
 	case kindDrop:
 		e.Kind = Drop

@@ -11,7 +11,7 @@ import (
 func recorded(headers ...byte) []byte {
 	b := make([]byte, recordSize)
 	binary.NativeEndian.PutUint32(b[recordKind:], kindDrop)
-	copy(b[recordHeaders:], headers)
+	copy(b[recordHeaders:recordHeaders+recordedHeader], headers)
 	return b
 }
 
