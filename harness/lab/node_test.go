@@ -74,7 +74,7 @@ func TestNode(t *testing.T) {
 			{"connects, and leaves its observations", testConnect},
 			{"reports the kernel's errors", testOutcomes},
 			{"keeps connections open", testKept},
-		{"knows a port without an address", testBarePort},
+			{"knows a port without an address", testBarePort},
 			{"moves data", testData},
 			{"exchanges HTTP", testExchange},
 			{"controls clocks", testClocks},

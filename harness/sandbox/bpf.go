@@ -24,9 +24,9 @@ import (
 // packets, and nothing else. The numbers are those of include/uapi/linux/bpf.h.
 var delegated = []struct{ parameter, mask string }{
 	{"delegate_cmds", "0x21"},              // BPF_MAP_CREATE, BPF_PROG_LOAD
-	{"delegate_maps", "0x6"},               // BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY
-	{"delegate_progs", "0x8"},              // BPF_PROG_TYPE_SCHED_CLS
-	{"delegate_attachs", "0x400000000000"}, // BPF_TCX_INGRESS
+	{"delegate_maps", "0x8000006"},         // BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_RINGBUF
+	{"delegate_progs", "0x20008"},          // BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_RAW_TRACEPOINT
+	{"delegate_attachs", "0x400000000001"}, // BPF_TCX_INGRESS, and 0, which a program for a tracepoint has
 }
 
 // granted is the byte with which the caller reports that it has configured the file system.

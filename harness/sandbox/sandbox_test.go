@@ -157,7 +157,7 @@ func TestTheWayIntoASandbox(t *testing.T) {
 // Only the machine's own root can let others load programs, and only those of one kind.
 func TestSandboxOfRootHasBPF(t *testing.T) {
 	const system = " /sys/fs/bpf bpf rw,nosuid,nodev,noexec,relatime,delegate_cmds=map_create:prog_load," +
-		"delegate_maps=hash:array,delegate_progs=sched_cls,delegate_attachs=tcx_ingress "
+		"delegate_maps=hash:array:ringbuf,delegate_progs=sched_cls:raw_tracepoint,delegate_attachs=cgroup_inet_ingress:tcx_ingress "
 	outside, err := os.ReadFile("/proc/thread-self/mounts")
 	try(t, err)
 	for _, c := range callers(t) {
