@@ -48,6 +48,9 @@ func (p *player) begin(ctx context.Context) (err error) {
 	if p.recording.Before, err = p.states(ctx); err != nil {
 		return err
 	}
+	if err := p.watchReasons(); err != nil {
+		return err
+	}
 	p.began = time.Now()
 	p.recording.Began = p.began.UTC().Round(0) // as a reader gets it: without the monotonic clock
 	return nil

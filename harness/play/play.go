@@ -15,6 +15,7 @@ import (
 	"twlab/harness/lab"
 	"twlab/harness/node"
 	"twlab/harness/observe"
+	"twlab/harness/reason"
 	"twlab/harness/recording"
 	"twlab/harness/script"
 	"twlab/harness/topo"
@@ -112,6 +113,8 @@ type player struct {
 	recording recording.Recording
 	ended     error                   // why the end of the recording is missing
 	facts     map[string]kernel.Facts // of each node's kernel
+	reasons   *reason.Watch           // nil where nobody may know
+	looked    time.Duration           // how long the look after the step before took
 
 	mu        sync.Mutex // of what follows, which steps in the background use as well
 	conns     map[string]*connection
@@ -166,7 +169,7 @@ func (p *player) play(ctx context.Context) error {
 			break
 		}
 		what := What(step.Do)
-		p.recording.Steps = append(p.recording.Steps, recording.Step{Number: i + 1, ID: step.ID, Verb: step.Do.Verb(), What: what})
+		p.recording.Steps = append(p.recording.Steps, recording.Step{Number: i + 1, ID: step.ID, Verb: step.Do.Verb(), What: what, Background: step.Background})
 		if p.Progress != nil {
 			p.Progress(Progress{Step: i + 1, Steps: len(p.scenario.Steps), What: what})
 		}
@@ -203,11 +206,10 @@ func (p *player) end(ctx context.Context) error {
 		ctx, stop = context.WithTimeout(context.WithoutCancel(ctx), lastLook)
 		defer stop()
 	}
-	all, err := p.lab.Packets()
-	if err != nil {
-		p.recording.NoPackets = err.Error()
+	if err := p.gather(); err != nil {
+		return err
 	}
-	p.recording.Packets = packets(all)
+	var err error
 	if p.recording.After, err = p.states(ctx); err != nil {
 		return err
 	}
@@ -231,11 +233,11 @@ func (p *player) step(ctx context.Context, step script.Step, i int) {
 		fail(r, err)
 		return
 	}
-	if err := observe.Pass(ctx, step.After, "the pause before the step"); err != nil {
+	if err := observe.Pass(ctx, max(0, step.After-p.looked), "the pause before the step"); err != nil {
 		fail(r, err)
 		return
 	}
-	r.Began = time.Since(p.began)
+	r.Began, p.looked = time.Since(p.began), 0
 	now, err := p.moment(ctx)
 	if err != nil {
 		fail(r, err)
@@ -251,11 +253,16 @@ func (p *player) step(ctx context.Context, step script.Step, i int) {
 		r.Ended = time.Since(p.began)
 	}
 	if err == nil {
+		err = p.look(ctx, step, i)
+	}
+	if err == nil {
 		from := now
 		if a, ok := step.Do.(script.Await); ok {
 			from = p.since[a.Step]
 		}
-		r.Findings, err = p.judge(ctx, step.Expect, r.Result, from)
+		if r.Findings, err = p.judge(ctx, step.Expect, r.Result, from); err == nil {
+			err = p.judgeCause(step, i)
+		}
 	}
 	fail(r, err)
 }

@@ -6,6 +6,37 @@ import (
 	"time"
 )
 
+// Evidence is a kind of evidence.
+type Evidence string
+
+// The kinds.
+const (
+	OfErrno    Evidence = "errno" // outcomes and errors of system calls
+	OfPackets  Evidence = "packets"
+	OfCounters Evidence = "counters"
+	OfSockets  Evidence = "sockets"
+	OfFlows    Evidence = "flows" // conntrack entries
+	OfRules    Evidence = "rules" // iptables rules and what they have matched
+	OfEvents   Evidence = "events"
+)
+
+// Event is a packet that a node's kernel dropped, or a RST that it sent.
+type Event struct {
+	Time   time.Time `json:"time"`
+	Kind   string    `json:"kind"` // "drop" or "reset"
+	Node   string    `json:"node"`
+	Reason string    `json:"reason,omitempty"` // the kernel's name: "NETFILTER_DROP"
+	Place  string    `json:"place,omitempty"`  // the kernel's function that dropped
+	// Unasked marks a RST that a socket sent on its own; Src is then its local end.
+	Unasked bool           `json:"unasked,omitempty"`
+	Src     netip.AddrPort `json:"src"`
+	Dst     netip.AddrPort `json:"dst"`
+	Flags   string         `json:"flags,omitempty"`
+	Seq     uint32         `json:"seq,omitempty"`
+	Ack     uint32         `json:"ack,omitempty"`
+	Payload int            `json:"payload,omitempty"`
+}
+
 // Packet is one TCP segment as recorded at one interface. A segment that crosses three
 // machines gives up to six of them.
 type Packet struct {

@@ -37,9 +37,14 @@ type Recording struct {
 	After  map[string]State `json:"after,omitempty"`
 	// Packets are those of all taps, ordered by time. They are missing, and NoPackets says
 	// why, if a tap has lost some.
-	Packets   []Packet           `json:"packets,omitempty"`
-	NoPackets string             `json:"noPackets,omitempty"`
-	Programs  map[string]Program `json:"programs,omitempty"`
+	Packets []Packet `json:"packets,omitempty"`
+	// Events are the drops and resets that the running kernel has told of, ordered by time.
+	Events []Event `json:"events,omitempty"`
+	// Missing says why there is no evidence of a kind, by kind. What is missing is unknown, and
+	// not absent.
+	Missing   map[Evidence]string `json:"missing,omitempty"`
+	NoPackets string              `json:"noPackets,omitempty"`
+	Programs  map[string]Program  `json:"programs,omitempty"`
 	// Unbuilt is why there was no network, or no recording of it, for the steps; empty if
 	// there was.
 	Unbuilt string `json:"unbuilt,omitempty"`
@@ -99,6 +104,10 @@ type Step struct {
 	// out of it and whose default may decide ("backlog").
 	Node    string   `json:"node,omitempty"`
 	LeftOut []string `json:"leftOut,omitempty"`
+	// Background says that the next step began before this one ended.
+	Background bool `json:"background,omitempty"`
+	// After is the state of all nodes after the step, if it is one that moves packets.
+	After map[string]State `json:"after,omitempty"`
 	// Skipped is why the step does not apply; empty when it was taken.
 	Skipped string `json:"skipped,omitempty"`
 	// Began and Ended are times since the beginning of the first step.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"twlab/harness/diagnose"
 	"twlab/harness/recording"
 )
 
@@ -17,8 +18,9 @@ import (
 func Text(to io.Writer, r recording.Recording) error {
 	var p page
 	p.line("%s", r.Scenario)
-	for _, s := range r.Steps {
+	for i, s := range r.Steps {
 		p.step(s)
+		p.why(diagnose.Of(&r, i), s.Verdict() == recording.NotAsExpected)
 	}
 	if r.Unbuilt != "" {
 		p.line("              FAILED  could not be built: %s", r.Unbuilt)
@@ -98,6 +100,32 @@ func (p *page) step(s recording.Step) {
 	}
 	if s.Problem != "" {
 		p.line("              FAILED  %s", s.Problem)
+	}
+}
+
+// why explains the attempts that were not fine: in a line for each cause, or, where the step was
+// not as expected, in full.
+func (p *page) why(all []diagnose.Diagnosis, whole bool) {
+	count := map[string]int{}
+	for _, d := range all {
+		count[d.Short()]++
+	}
+	for _, d := range all {
+		n := count[d.Short()]
+		if d.Symptom == diagnose.Fine || n == 0 {
+			continue
+		}
+		count[d.Short()] = 0
+		lines := d.Lines()
+		if !whole {
+			lines = lines[:min(2, len(lines))]
+		}
+		for i, line := range lines {
+			if i == 0 && n > 1 {
+				line += fmt.Sprintf(", %d attempts", n)
+			}
+			p.line("              %s", line)
+		}
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"slices"
 	"strings"
 
+	"twlab/harness/diagnose"
 	"twlab/harness/kernel"
+	"twlab/harness/nearest"
 )
 
 // condition checks a condition.
@@ -61,6 +63,7 @@ func (c *checker) expectation(e Expectation, of Step) {
 	} {
 		c.bound(key, b)
 	}
+	c.cause(e)
 	if e.ClosedFirst != "" {
 		c.node("closed-first", e.ClosedFirst)
 	}
@@ -84,6 +87,20 @@ func (c *checker) outcome(key, name string) {
 	}
 }
 
+// cause checks an expected cause.
+func (c *checker) cause(e Expectation) {
+	if _, found := diagnose.Find(e.Cause); !found && e.Cause != "" && e.Cause != "none" {
+		c.wrong("cause", "no cause %q: near it are %s", e.Cause, list(nearest.To(e.Cause, diagnose.IDs()), "and"))
+	}
+	switch {
+	case e.Proof == "":
+	case e.Cause == "" || e.Cause == "none":
+		c.wrong("proof", "what is to be proved? name the cause")
+	case e.Proof != string(diagnose.Proved):
+		c.wrong("proof", "%q: want %s, or nothing", e.Proof, diagnose.Proved)
+	}
+}
+
 // bound checks a bound, which must be able to fail.
 func (c *checker) bound(key string, b *Bound) {
 	switch {
@@ -103,7 +120,7 @@ func (c *checker) bound(key string, b *Bound) {
 func (e Expectation) ofResult() bool {
 	return e.Outcome != "" || len(e.Outcomes) > 0 || e.Errno != "" || e.SYNs != nil || e.Took != nil ||
 		e.Local != (Endpoint{}) || e.Answers != nil || e.Disposition != "" || e.Status != nil || e.Connection != "" ||
-		e.Sent != nil || e.Received != nil || e.ClosedFirst != "" || e.Forgotten != nil || e.Dropped != nil || e.Holder != nil
+		e.Sent != nil || e.Received != nil || e.ClosedFirst != "" || e.Cause != "" || e.Forgotten != nil || e.Dropped != nil || e.Holder != nil
 }
 
 // ofNetwork reports whether anything is asked of the network.
@@ -113,7 +130,7 @@ func (e Expectation) ofNetwork() bool {
 
 // results are the keys of what the result of each kind of step has.
 func results(a Action) []string {
-	connect := []string{"outcome", "outcomes", "errno", "syns", "took", "local", "answers", "holder", "closed-first"}
+	connect := []string{"outcome", "outcomes", "errno", "syns", "took", "local", "answers", "holder", "closed-first", "cause"}
 	switch a.(type) {
 	case Connect:
 		return connect
@@ -140,7 +157,7 @@ func (e Expectation) asks() (keys []string) {
 		"outcome": e.Outcome != "", "outcomes": len(e.Outcomes) > 0, "errno": e.Errno != "", "syns": e.SYNs != nil,
 		"took": e.Took != nil, "local": e.Local != Endpoint{}, "answers": e.Answers != nil,
 		"disposition": e.Disposition != "", "status": e.Status != nil, "connection": e.Connection != "", "sent": e.Sent != nil,
-		"received": e.Received != nil, "closed-first": e.ClosedFirst != "", "forgotten": e.Forgotten != nil,
+		"received": e.Received != nil, "closed-first": e.ClosedFirst != "", "cause": e.Cause != "", "forgotten": e.Forgotten != nil,
 		"dropped": e.Dropped != nil, "holder": e.Holder != nil,
 	} {
 		if asked {

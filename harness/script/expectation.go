@@ -35,6 +35,10 @@ type Expectation struct {
 	Sent, Received *Bound
 	// ClosedFirst is the node that ended the connection first.
 	ClosedFirst string
+	// Cause is why the attempts that did not connect at once, or broke, did so: an ID of
+	// diagnose.Catalogue, or "none" where all of them are fine. Proof is how sure that must be:
+	// "proved", or empty for any of proved and consistent.
+	Cause, Proof string
 	// Forgotten is the number of conntrack entries that were deleted.
 	Forgotten *Bound
 	// Dropped is the number of packets that a fault has dropped.

@@ -1,0 +1,146 @@
+package diagnose
+
+import "slices"
+
+// Catalogue lists all causes. The order means nothing: when two of them are proved for one
+// attempt, the catalogue is wrong.
+func Catalogue() []Cause {
+	return slices.Concat(nothingLeaves(), onTheWay(), atTheServer(), afterConnected())
+}
+
+// Find finds a cause by its ID.
+func Find(id string) (Cause, bool) {
+	all := Catalogue()
+	i := slices.IndexFunc(all, func(c Cause) bool { return c.ID == id })
+	if i < 0 {
+		return Cause{}, false
+	}
+	return all[i], true
+}
+
+// IDs lists the IDs of all causes.
+func IDs() (all []string) {
+	for _, c := range Catalogue() {
+		all = append(all, c.ID)
+	}
+	return all
+}
+
+// nothingLeaves are the causes by which no SYN is sent.
+func nothingLeaves() []Cause {
+	return []Cause{
+		{
+			ID:       "ports-exhausted",
+			Why:      "The client's kernel found no free port to this destination in net.ipv4.ip_local_port_range, and sent nothing.",
+			Symptoms: []Symptom{Failed},
+			Requires: []Condition{outcome("NoPort"), nothingSent, rangeHeld},
+			Do:       "Keep connections open and use them again; more destination addresses or ports; tcp_tw_reuse=1 with timestamps on both sides; let the server close first.",
+			Cost:     "Each of them is local to the client, but the last: then TIME_WAIT is at the server.",
+			Source:   "__inet_hash_connect",
+		},
+		{
+			ID:       "port-in-use",
+			Why:      "Another socket has the port that was asked for, so bind(2) failed, and nothing was sent.",
+			Symptoms: []Symptom{Failed},
+			Requires: []Condition{outcome("PortInUse"), nothingSent, held},
+			Do:       "Leave the port to the kernel, or set SO_REUSEADDR on both sockets; keep ports that services need out of the range (ip_local_reserved_ports).",
+			Cost:     "None.",
+			Source:   "inet_csk_get_port",
+		},
+		{
+			ID:       "connected-to-itself",
+			Why:      "The kernel drew the destination's own port as the source, so the SYN met the socket that had sent it: a simultaneous open with itself (RFC 9293, section 3.5).",
+			Symptoms: []Symptom{Broken},
+			Requires: []Condition{toItself, nobodyListens},
+			Do:       "Reserve the port of each local service (net.ipv4.ip_local_reserved_ports), or compare the two ends after connect.",
+			Cost:     "A port less for other connections.",
+			Source:   "tcp_rcv_synsent_state_process",
+		},
+	}
+}
+
+// onTheWay are the causes that end a packet between client and server.
+func onTheWay() []Cause {
+	const noPort, full = "Conntrack.insert_failed", "Conntrack.drop"
+	return []Cause{
+		{
+			ID:         "filtered",
+			Why:        "A rule of the node where they ended dropped the SYNs.",
+			Symptoms:   []Symptom{Failed, Late},
+			Requires:   []Condition{endedAtOne, ruled("-j DROP")},
+			LookAlikes: []LookAlike{{"snat-exhausted", still(noPort)}, {"accept-queue-full", still("TcpExt.ListenOverflows")}},
+			Do:         "Change that rule.",
+			Cost:       "What the rule was there for.",
+			Source:     "nft_do_chain, ipt_do_table",
+		},
+		{
+			ID:         "rejected",
+			Why:        "A rule answered the SYN by a RST (REJECT with tcp-reset): no socket was asked.",
+			Symptoms:   []Symptom{Failed},
+			Requires:   []Condition{outcome("Refused"), ruled("-j REJECT"), wasReset},
+			LookAlikes: []LookAlike{{"no-listener", still("Tcp.OutRsts")}},
+			Do:         "Change that rule.",
+			Cost:       "What the rule was there for.",
+			Source:     "nf_send_reset",
+		},
+		{
+			ID:          "not-forwarding",
+			Why:         "The SYNs came into a node that neither owns their destination nor forwards.",
+			Symptoms:    []Symptom{Failed, Late},
+			Requires:    []Condition{stopped, counted("Ip.InAddrErrors")},
+			LookAlikes:  []LookAlike{{"nat-entry-older-than-rule", not(staleEntry)}},
+			Contradicts: []Condition{staleEntry},
+			Do:          "net.ipv4.ip_forward=1 at that node, or another route to the destination.",
+			Cost:        "The node becomes a router: filter what it is to forward.",
+			Source:      "ip_route_input_slow",
+		},
+		{
+			ID:         "snat-exhausted",
+			Why:        "The gateway has no free port left for this destination, so it could not translate the SYNs, and dropped them.",
+			Symptoms:   []Symptom{Failed, Late},
+			Requires:   []Condition{stopped, counted(noPort)},
+			LookAlikes: []LookAlike{{"filtered", unruled("-j DROP")}, {"conntrack-full", counted(noPort)}},
+			Do:         "More addresses or ports at the gateway; shorter conntrack timeouts of ended connections; fewer and longer connections; more destinations.",
+			Cost:       "A port that is used again early can meet the server's TIME_WAIT.",
+			Source:     "nf_nat_l4proto_unique_tuple, __nf_conntrack_confirm",
+		},
+		{
+			ID:         "conntrack-full",
+			Why:        "The conntrack table is full, so the node made no entry for the SYNs, and dropped them.",
+			Symptoms:   []Symptom{Failed, Late},
+			Requires:   []Condition{stopped, counted(full)},
+			LookAlikes: []LookAlike{{"snat-exhausted", still(noPort)}, {"filtered", unruled("-j DROP")}},
+			Do:         "A larger nf_conntrack_max; shorter timeouts; NOTRACK for what needs no tracking.",
+			Cost:       "Memory: about 320 bytes an entry.",
+			Source:     "__nf_conntrack_alloc",
+		},
+		{
+			ID:       "nat-entry-older-than-rule",
+			Why:      "The conntrack entry of this five-tuple was made before the DNAT rule was there, and each new SYN keeps it alive: no rule is asked again.",
+			Symptoms: []Symptom{Failed, Late},
+			Requires: []Condition{staleEntry, ruleUnasked},
+			Do:       "Delete the entries of the destination whenever its rule changes (conntrack -D -d ADDRESS); a shorter nf_conntrack_tcp_timeout_syn_sent.",
+			Cost:     "None: such an entry has no connection.",
+			Source:   "nf_nat_inet_fn",
+		},
+		{
+			ID:       "one-direction-invalid",
+			Why:      "A node on the way sees only one direction of the connection, so conntrack calls its packets INVALID, and a rule drops those.",
+			Symptoms: []Symptom{Failed, Broken},
+			Requires: []Condition{invalid, oneWay},
+			Do:       "Let both directions pass that node, or do not track such connections (NOTRACK), or do not drop INVALID there. nf_conntrack_tcp_be_liberal changes nothing: it is about windows.",
+			Cost:     "Without tracking there is no NAT and no state for rules.",
+			Source:   "nf_conntrack_tcp_packet",
+		},
+		{
+			ID:         "lost-on-link",
+			Why:        "The SYNs left a node and came into no other: the link lost them.",
+			Symptoms:   []Symptom{Failed, Late},
+			Requires:   []Condition{lostOnLink},
+			LookAlikes: []LookAlike{{"filtered", unruled("-j DROP")}},
+			Do:         "Look at the link: its state, its queue, its counters.",
+			Cost:       "None.",
+			Source:     "__dev_queue_xmit",
+		},
+	}
+}

@@ -1,0 +1,104 @@
+package diagnose
+
+import "slices"
+
+// Cause is one way in which a connection dies, as data.
+type Cause struct {
+	ID string
+	// Who and Why say it in a sentence: who ended it, and by which mechanism.
+	Why string
+	// Symptoms are those that it can have.
+	Symptoms []Symptom
+	// Requires must all be true, and Contradicts all be false.
+	Requires, Contradicts []Condition
+	// LookAlikes are what it can be taken for.
+	LookAlikes []LookAlike
+	// Do is what changes it, and Cost what that costs.
+	Do, Cost string
+	// Source is the kernel's function, or the RFC.
+	Source string
+}
+
+// LookAlike is a cause that gives the same picture, and what rules it out when it is true.
+type LookAlike struct {
+	ID string
+	By Condition
+}
+
+// Status says how sure a finding is.
+type Status string
+
+// The statuses.
+const (
+	Proved       Status = "proved"
+	Consistent   Status = "consistent"   // what would decide is unknown
+	Undetermined Status = "undetermined" // several causes are consistent
+	Unexplained  Status = "unexplained"  // no cause of the catalogue fits
+)
+
+// Finding is a cause that fits an attempt.
+type Finding struct {
+	Cause  Cause
+	Status Status
+	// Proof are the facts that are true, Open those that are unknown.
+	Proof, Open []Fact
+	// NotThese are the look-alikes that are ruled out, each with its fact.
+	NotThese []Exclusion
+}
+
+// Exclusion is a look-alike that a fact rules out.
+type Exclusion struct {
+	ID string
+	By Fact
+}
+
+// judge holds a cause against a case. It does not fit when something that it requires is
+// false, or something that contradicts it is true.
+func (cause Cause) judge(c *Case) (f Finding, fits bool) {
+	f.Cause = cause
+	if !slices.Contains(cause.Symptoms, c.symptom) {
+		return f, false
+	}
+	add := func(fact Fact, wanted Truth) bool {
+		switch fact.Is {
+		case wanted:
+			f.Proof = append(f.Proof, fact)
+		case Unknown:
+			f.Open = append(f.Open, fact)
+		default:
+			return false
+		}
+		return true
+	}
+	for _, condition := range cause.Requires {
+		if !add(condition(c), True) {
+			return f, false
+		}
+	}
+	for _, condition := range cause.Contradicts {
+		if !add(condition(c), False) {
+			return f, false
+		}
+	}
+	for _, other := range cause.LookAlikes {
+		fact := other.By(c)
+		if fact.Is == True {
+			f.NotThese = append(f.NotThese, Exclusion{other.ID, fact})
+		} else {
+			f.Open = append(f.Open, fact)
+		}
+	}
+	if f.Status = Consistent; len(f.Open) == 0 && f.kinds() >= 2 {
+		f.Status = Proved
+	}
+	return f, len(f.Proof) > 0
+}
+
+// kinds is of how many kinds the evidence is.
+func (f Finding) kinds() int {
+	kinds := map[string]bool{}
+	for _, fact := range f.Proof {
+		kinds[string(fact.By)] = true
+	}
+	return len(kinds)
+}

@@ -1,0 +1,77 @@
+package diagnose
+
+import (
+	"slices"
+
+	"twlab/harness/recording"
+)
+
+// Diagnosis is what became of one attempt, and why.
+type Diagnosis struct {
+	Step    int // its number in the scenario
+	ID      string
+	Attempt recording.Attempt
+	Symptom Symptom
+	// Status is Proved or Consistent with one finding, Undetermined with several, Unexplained
+	// with none; empty for an attempt that is fine.
+	Status   Status
+	Findings []Finding
+}
+
+// Cause is the ID of the one cause that fits; "none" for an attempt that is fine, and empty
+// where none or several fit.
+func (d Diagnosis) Cause() string {
+	switch {
+	case d.Symptom == Fine:
+		return "none"
+	case len(d.Findings) == 1:
+		return d.Findings[0].Cause.ID
+	}
+	return ""
+}
+
+// Of diagnoses the attempts of a step. Steps are numbered from 0 here.
+func Of(r *recording.Recording, step int) (all []Diagnosis) {
+	s := r.Steps[step]
+	if s.Verb == "await" { // its attempts are those of the step that it waits for
+		return nil
+	}
+	for _, a := range s.Result.Attempts {
+		all = append(all, one(r, step, a))
+	}
+	return all
+}
+
+// Recording diagnoses all attempts of a recording, in the order of its steps.
+func Recording(r *recording.Recording) (all []Diagnosis) {
+	for i := range r.Steps {
+		all = append(all, Of(r, i)...)
+	}
+	return all
+}
+
+func one(r *recording.Recording, step int, a recording.Attempt) Diagnosis {
+	c := newCase(r, step, a)
+	d := Diagnosis{Step: r.Steps[step].Number, ID: r.Steps[step].ID, Attempt: a, Symptom: c.symptom}
+	if d.Symptom == Fine {
+		return d
+	}
+	for _, cause := range Catalogue() {
+		if f, fits := cause.judge(c); fits {
+			d.Findings = append(d.Findings, f)
+		}
+	}
+	// What is proved leaves no room for what is only possible.
+	if i := slices.IndexFunc(d.Findings, func(f Finding) bool { return f.Status == Proved }); i >= 0 {
+		d.Findings = slices.DeleteFunc(d.Findings, func(f Finding) bool { return f.Status != Proved })
+	}
+	switch len(d.Findings) {
+	case 0:
+		d.Status = Unexplained
+	case 1:
+		d.Status = d.Findings[0].Status
+	default:
+		d.Status = Undetermined
+	}
+	return d
+}
