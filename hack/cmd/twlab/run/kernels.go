@@ -37,7 +37,7 @@ func (o *options) onKernels(ctx context.Context, files []scriptfile.File, stdout
 		}
 		accelerator, err := (guest.Machine{Kernel: k}).Check(ctx)
 		if err != nil {
-			return cannot(fmt.Errorf("kernel %s: %w", k, err))
+			return cannot(err) // which names it
 		}
 		// An emulated machine is slow: only where idle time passes at once are its timers right.
 		virtual[k] = accelerator != string(machines.KVM)
