@@ -108,7 +108,7 @@ func Kernels(to io.Writer, runs []Run) error {
 	}
 	if len(differ) > 0 {
 		p.line("")
-		p.line("The first difference of each:")
+		p.line("The first difference of each (one run on each kernel: it may be chance):")
 	}
 	for _, d := range differ {
 		p.line("  %s", d)
