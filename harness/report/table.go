@@ -145,7 +145,7 @@ func difference(runs []Run, s which) string {
 		}
 	}
 	if r, there := runs[0].find(s); there && r.Conclusion() != recording.AsExpected {
-		return "none: " + Why(r)
+		return "none, on all of them " + Why(r)
 	}
 	return ""
 }
