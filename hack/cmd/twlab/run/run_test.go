@@ -264,8 +264,8 @@ func TestKeptUntilEnter(t *testing.T) {
 	over := make(chan error, 1)
 	go func() { over <- entered(t.Context(), r) }()
 	select {
-	case <-over:
-		t.Fatal("it did not wait")
+	case err := <-over:
+		t.Fatalf("it did not wait: %v", err)
 	case <-time.After(20 * time.Millisecond):
 	}
 	if _, err := io.WriteString(w, "\n"); err != nil {
