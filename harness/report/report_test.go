@@ -220,9 +220,9 @@ no answer            as expected         NOT as expected     -
 the same everywhere  NOT as expected     NOT as expected     -
 debian-6.1: 2 scenarios were not run
 
-The first difference of each:
+The first difference of each (one run on each kernel: it may be chance):
   no answer: step 2, connect client:50000 > server:80: as expected on running; outcome TimedOut instead of Connected on debian-5.10
-  the same everywhere: none: step 2, connect client:50000 > server:80: outcome: wanted Connected, seen TimedOut
+  the same everywhere: none, on all of them step 2, connect client:50000 > server:80: outcome: wanted Connected, seen TimedOut
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)

@@ -108,7 +108,7 @@ func Kernels(to io.Writer, runs []Run) error {
 	}
 	if len(differ) > 0 {
 		p.line("")
-		p.line("The first difference of each:")
+		p.line("The first difference of each (one run on each kernel: it may be chance):")
 	}
 	for _, d := range differ {
 		p.line("  %s", d)
@@ -145,7 +145,7 @@ func difference(runs []Run, s which) string {
 		}
 	}
 	if r, there := runs[0].find(s); there && r.Conclusion() != recording.AsExpected {
-		return "none: " + Why(r)
+		return "none, on all of them " + Why(r)
 	}
 	return ""
 }

@@ -70,11 +70,8 @@ func (o *options) here(ctx context.Context, files []scriptfile.File, stdout, std
 			break
 		}
 	}
-	if len(run.Recordings) > 1 {
-		fmt.Fprintln(stdout)
-		if err := report.Table(stdout, run.Recordings); err != nil {
-			return err
-		}
+	if err := table(stdout, run.Recordings); err != nil {
+		return err
 	}
 	run.Problem = unfinished(ctx, len(run.Recordings), len(o.tasks(files)))
 	runs := []report.Run{run}
@@ -82,6 +79,15 @@ func (o *options) here(ctx context.Context, files []scriptfile.File, stdout, std
 		return err
 	}
 	return ended(ctx, runs)
+}
+
+// table writes the table at the end, where there is more than one scenario.
+func table(stdout io.Writer, all []recording.Recording) error {
+	if len(all) < 2 {
+		return nil
+	}
+	fmt.Fprintln(stdout)
+	return report.Table(stdout, all)
 }
 
 // unfinished says how many scenarios an interrupt has kept from running; empty for none.
@@ -154,6 +160,9 @@ func (r runner) one(ctx context.Context, t task, kept *keeper) recording.Recordi
 	seen, err := run.Run(ctx, t.scenario)
 	if err != nil && seen.Unbuilt == "" && seen.Interrupted == "" && seen.Failed == "" {
 		seen.Failed = err.Error()
+	}
+	if seen.Unbuilt != "" && len(r.assigned) > 0 {
+		seen.Unbuilt += "; a guest has no iptables and runs no programs, and --kernel all= is for the whole network"
 	}
 	return complete(seen)
 }

@@ -56,11 +56,12 @@ func wayInto(l *lab.Lab, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	held := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), number)
 	outer := os.Getenv(sandbox.OuterVariable)
 	if outer == "" {
-		return fmt.Sprintf("nsenter --net=/proc/%d/fd/%d", os.Getpid(), number), nil
+		return "nsenter --net=" + held + " bash", nil
 	}
-	way := fmt.Sprintf("--net=/proc/%s/root/proc/%d/fd/%d", outer, os.Getpid(), number)
+	way := fmt.Sprintf("--net=/proc/%s/root%s", outer, held)
 	if ordinary() {
 		// The namespaces belong to the sandbox's user namespace, and iptables wants a /run
 		// to which it may write.

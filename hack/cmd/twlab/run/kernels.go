@@ -37,7 +37,7 @@ func (o *options) onKernels(ctx context.Context, files []scriptfile.File, stdout
 		}
 		accelerator, err := (guest.Machine{Kernel: k}).Check(ctx)
 		if err != nil {
-			return cannot(fmt.Errorf("kernel %s: %w", k, err))
+			return cannot(err) // which names it
 		}
 		// An emulated machine is slow: only where idle time passes at once are its timers right.
 		virtual[k] = accelerator != string(machines.KVM)
@@ -69,11 +69,11 @@ func (o *options) onKernels(ctx context.Context, files []scriptfile.File, stdout
 	if err != nil {
 		return err
 	}
-	return o.told(ctx, runs, out, stdout, len(o.tasks(files)))
+	return o.told(ctx, runs, out, stdout)
 }
 
 // told says what the runs have shown, and keeps it.
-func (o *options) told(ctx context.Context, runs []report.Run, out *output, stdout io.Writer, wanted int) error {
+func (o *options) told(ctx context.Context, runs []report.Run, out *output, stdout io.Writer) error {
 	for _, run := range runs {
 		for _, r := range run.Recordings {
 			kernel := run.Kernel
@@ -88,10 +88,12 @@ func (o *options) told(ctx context.Context, runs []report.Run, out *output, stdo
 			}
 		}
 	}
-	if o.all == "" || wanted > 1 {
-		if err := report.Kernels(stdout, runs); err != nil {
-			return err
-		}
+	show := func() error { return report.Kernels(stdout, runs) }
+	if o.all != "" {
+		show = func() error { return table(stdout, runs[0].Recordings) }
+	}
+	if err := show(); err != nil {
+		return err
 	}
 	if err := out.finish(runs); err != nil {
 		return err

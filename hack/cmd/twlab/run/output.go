@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -84,7 +85,7 @@ func (o *output) add(kernel string, r recording.Recording) error {
 	if o.dir == "" {
 		return nil
 	}
-	dir := filepath.Join(o.dir, o.name(filepath.Join(fileName(kernel), fileName(r.Scenario))))
+	dir := filepath.Join(o.dir, o.name(filepath.Join(fileName(kernel), cmp.Or(fileName(r.Scenario), "scenario"))))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}

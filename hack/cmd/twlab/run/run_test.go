@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -172,7 +174,7 @@ func TestOneRunInADirectoryAtATime(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(first.finish(nil), first.Close()); err != nil {
+	if err := errors.Join(first.add("", recording.Recording{Scenario: ".."}), first.finish(nil), first.Close()); err != nil {
 		t.Fatal(err)
 	}
 	found, err := filepath.Glob(filepath.Join(dir, "*"))
@@ -182,7 +184,7 @@ func TestOneRunInADirectoryAtATime(t *testing.T) {
 	for i, f := range found {
 		found[i] = filepath.Base(f)
 	}
-	if got := strings.Join(found, " "); got != "-x -x-2 debian-6.1 junit.xml summary.md" {
+	if got := strings.Join(found, " "); got != "-x -x-2 debian-6.1 junit.xml scenario summary.md" {
 		t.Errorf("the directory has %s", got)
 	}
 	if _, err := openOutput(dir); status(err) != cli.NotRun || !strings.Contains(err.Error(), "is not empty") {
@@ -262,8 +264,8 @@ func TestKeptUntilEnter(t *testing.T) {
 	over := make(chan error, 1)
 	go func() { over <- entered(t.Context(), r) }()
 	select {
-	case <-over:
-		t.Fatal("it did not wait")
+	case err := <-over:
+		t.Fatalf("it did not wait: %v", err)
 	case <-time.After(20 * time.Millisecond):
 	}
 	if _, err := io.WriteString(w, "\n"); err != nil {
@@ -276,6 +278,47 @@ func TestKeptUntilEnter(t *testing.T) {
 	stop()
 	if err := entered(ctx, strings.NewReader("")); err != nil {
 		t.Error(err)
+	}
+}
+
+// While a network is kept, what is printed leads into its nodes; then it is gone.
+func TestAKeptNetworkHasAWayIn(t *testing.T) {
+	boxed(t)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute) // where nothing is found, it would be kept
+	defer stop()
+	way := regexp.MustCompile(`(?m)^  (client1|web) +nsenter .*--net=/proc/(\d+/root/proc/)?(\d+)/fd/(\d+) bash$`)
+	var found []string
+	var printed strings.Builder
+	out := writer(func(text []byte) {
+		printed.Write(text)
+		for _, m := range way.FindAllStringSubmatch(string(text), -1) {
+			space, err := os.Readlink("/proc/" + m[3] + "/fd/" + m[4])
+			if err != nil {
+				t.Error(err)
+			}
+			found = append(found, m[1]+" "+space)
+		}
+		if len(found) == 2 {
+			stop()
+		}
+	})
+	o := options{keep: keepFailed}
+	err := o.here(ctx, []scriptfile.File{file(t, "good", "Refused"), file(t, "bad", "Connected")}, out, io.Discard)
+	if status(err) != 1 || len(found) != 2 || !strings.HasPrefix(found[0], "client1 net:[") || !strings.HasPrefix(found[1], "web net:[") || found[0][8:] == found[1][4:] {
+		t.Errorf("%v: ways into %v\n%s", err, found, printed.String())
+	}
+	if strings.Count(printed.String(), "kept until Enter") != 1 || strings.Count(printed.String(), "  2 connect") != 2 {
+		t.Errorf("what is as expected was kept, or something is told twice:\n%s", printed.String())
+	}
+	left, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range left {
+		space, err := os.Readlink(fd)
+		if err == nil && slices.ContainsFunc(found, func(f string) bool { return strings.HasSuffix(f, " "+space) }) {
+			t.Errorf("%s is still held", space)
+		}
 	}
 }
 
