@@ -85,7 +85,7 @@ func (c *Case) gather(from, until time.Time) {
 		c.lives = append(c.lives, l)
 	}
 	for i, l := range c.lives {
-		if isSYN(l) && !slices.ContainsFunc(c.lives[i:], func(a Life) bool { return answers(a, l) }) {
+		if isSYN(l) && !answered(c.lives[i:]) {
 			c.syns = append(c.syns, l)
 		}
 	}
@@ -99,9 +99,17 @@ func (c *Case) gather(from, until time.Time) {
 
 func isSYN(l Life) bool { return l.First().Flags == "S" }
 
-// answers reports whether a packet is the SYN-ACK for a SYN.
-func answers(a, syn Life) bool {
-	return a.First().Flags == "S." && a.First().Ack == syn.First().Seq+1
+// answered reports whether the first packet, a SYN, has a SYN-ACK before it is sent again.
+func answered(lives []Life) bool {
+	for _, l := range lives[1:] {
+		switch {
+		case isSYN(l):
+			return false
+		case l.First().Flags == "S." && l.First().Ack == lives[0].First().Seq+1:
+			return true
+		}
+	}
+	return false
 }
 
 // symptom is what the client saw.

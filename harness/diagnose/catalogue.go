@@ -61,7 +61,7 @@ func nothingLeaves() []Cause {
 
 // onTheWay are the causes that end a packet between client and server.
 func onTheWay() []Cause {
-	const noPort, full = "Conntrack.insert_failed", "Conntrack.drop"
+	const noPort = "Conntrack.insert_failed"
 	return []Cause{
 		{
 			ID:         "filtered",
@@ -84,35 +84,14 @@ func onTheWay() []Cause {
 			Source:     "nf_send_reset",
 		},
 		{
-			ID:          "not-forwarding",
-			Why:         "The SYNs came into a node that neither owns their destination nor forwards.",
-			Symptoms:    []Symptom{Failed, Late},
-			Requires:    []Condition{stopped, counted("Ip.InAddrErrors")},
-			LookAlikes:  []LookAlike{{"nat-entry-older-than-rule", not(staleEntry)}},
-			Contradicts: []Condition{staleEntry},
-			Do:          "net.ipv4.ip_forward=1 at that node, or another route to the destination.",
-			Cost:        "The node becomes a router: filter what it is to forward.",
-			Source:      "ip_route_input_slow",
-		},
-		{
 			ID:         "snat-exhausted",
 			Why:        "The gateway has no free port left for this destination, so it could not translate the SYNs, and dropped them.",
 			Symptoms:   []Symptom{Failed, Late},
 			Requires:   []Condition{stopped, counted(noPort)},
-			LookAlikes: []LookAlike{{"filtered", unruled("-j DROP")}, {"conntrack-full", counted(noPort)}},
+			LookAlikes: []LookAlike{{"filtered", unruled("-j DROP")}},
 			Do:         "More addresses or ports at the gateway; shorter conntrack timeouts of ended connections; fewer and longer connections; more destinations.",
 			Cost:       "A port that is used again early can meet the server's TIME_WAIT.",
 			Source:     "nf_nat_l4proto_unique_tuple, __nf_conntrack_confirm",
-		},
-		{
-			ID:         "conntrack-full",
-			Why:        "The conntrack table is full, so the node made no entry for the SYNs, and dropped them.",
-			Symptoms:   []Symptom{Failed, Late},
-			Requires:   []Condition{stopped, counted(full)},
-			LookAlikes: []LookAlike{{"snat-exhausted", still(noPort)}, {"filtered", unruled("-j DROP")}},
-			Do:         "A larger nf_conntrack_max; shorter timeouts; NOTRACK for what needs no tracking.",
-			Cost:       "Memory: about 320 bytes an entry.",
-			Source:     "__nf_conntrack_alloc",
 		},
 		{
 			ID:       "nat-entry-older-than-rule",
@@ -133,14 +112,14 @@ func onTheWay() []Cause {
 			Source:   "nf_conntrack_tcp_packet",
 		},
 		{
-			ID:         "lost-on-link",
-			Why:        "The SYNs left a node and came into no other: the link lost them.",
+			ID:         "link-down",
+			Why:        "The link over which the SYNs were to leave has no carrier, so the node dropped them.",
 			Symptoms:   []Symptom{Failed, Late},
-			Requires:   []Condition{lostOnLink},
-			LookAlikes: []LookAlike{{"filtered", unruled("-j DROP")}},
-			Do:         "Look at the link: its state, its queue, its counters.",
+			Requires:   []Condition{stopped, dropped("QDISC_DROP")},
+			LookAlikes: []LookAlike{{"filtered", unruled("-j DROP")}, {"snat-exhausted", still(noPort)}},
+			Do:         "Look at both ends of that link.",
 			Cost:       "None.",
-			Source:     "__dev_queue_xmit",
+			Source:     "noop_enqueue, __dev_queue_xmit",
 		},
 	}
 }

@@ -60,12 +60,6 @@ func reachedServer(c *Case) Fact {
 	return c.is(recording.OfPackets, ok && len(c.syns) > 0 && end == Delivered, "all %d SYNs came into %s, which owns their destination", len(c.syns), orNone(node))
 }
 
-// lostOnLink says that all SYNs left a node and came into no other.
-func lostOnLink(c *Case) Fact {
-	node, end, ok := c.stop()
-	return c.is(recording.OfPackets, ok && len(c.syns) > 0 && end == OnTheWay, "all %d SYNs left %s and came into no other node", len(c.syns), orNone(node))
-}
-
 // counted says that a counter of the node where the SYNs ended rose by their number.
 func counted(counter string) Condition {
 	return func(c *Case) Fact {
