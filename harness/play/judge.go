@@ -63,6 +63,9 @@ func (p *player) syns(id string) (n int64) {
 		for _, a := range s.Result.Attempts {
 			n += int64(a.SYNs)
 		}
+		if l := s.Result.Load; l != nil {
+			n += int64(l.SYNs)
+		}
 	}
 	return n
 }
@@ -101,12 +104,12 @@ func (p *player) ofAttempts(f *found, e script.Expectation, r Result) {
 	if e.Outcome != "" {
 		f.is("outcome", e.Outcome, outcomesOf(r))
 	}
-	count := map[string]int64{}
-	for _, a := range r.Attempts {
-		count[string(a.Outcome)]++
-	}
+	count := r.counts()
 	for _, name := range slices.Sorted(maps.Keys(e.Outcomes)) {
-		p.within(f, "outcome "+name, e.Outcomes[name], count[name])
+		p.within(f, "outcome "+name, e.Outcomes[name], int64(count[name]))
+	}
+	if l := r.Load; l != nil {
+		p.ofLoad(f, e, *l)
 	}
 	if len(r.Attempts) != 1 {
 		return
@@ -159,10 +162,7 @@ func outcomesOf(r Result) string {
 	if r.Outcome != "" {
 		return r.Outcome
 	}
-	count := map[string]int{}
-	for _, a := range r.Attempts {
-		count[string(a.Outcome)]++
-	}
+	count := r.counts()
 	names := slices.Sorted(maps.Keys(count))
 	if len(names) == 1 {
 		return names[0]

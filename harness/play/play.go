@@ -41,6 +41,9 @@ func Run(ctx context.Context, s script.Scenario, probe Probe) (Recording, error)
 		return Recording{}, fmt.Errorf("scenario %q: %w", s.Name, err)
 	}
 	l, err := lab.BuildNetwork(ctx, network(s, plan))
+	if err != nil && cannot(err) {
+		return unbuilt(s, err), nil
+	}
 	if err != nil {
 		return Recording{}, fmt.Errorf("scenario %q: %w", s.Name, err)
 	}
@@ -48,6 +51,14 @@ func Run(ctx context.Context, s script.Scenario, probe Probe) (Recording, error)
 	err = p.play(ctx, probe)
 	p.stop()
 	return p.recording, errors.Join(err, l.Close())
+}
+
+// unbuilt is the recording of a scenario whose network this machine cannot have: no step was
+// taken, and the first one says why.
+func unbuilt(s script.Scenario, why error) Recording {
+	step := Step{Number: 1, ID: s.Steps[0].ID, Verb: s.Steps[0].Do.Verb(), What: What(s.Steps[0].Do)}
+	step.fail(why)
+	return Recording{Version: FormatVersion, Scenario: s.Name, Steps: []Step{step}}
 }
 
 // player runs one scenario.
@@ -251,7 +262,7 @@ func (s *Step) fail(err error) {
 // cannot reports whether an error says that this machine or kernel lacks something.
 func cannot(err error) bool {
 	for _, lacks := range []error{
-		kernel.ErrSysctlUnknown, kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, lab.ErrGuest,
+		kernel.ErrSysctlUnknown, kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, lab.ErrGuest, lab.ErrNoNetem,
 	} {
 		if errors.Is(err, lacks) {
 			return true

@@ -88,6 +88,8 @@ type Result struct {
 	// packets that a fault has dropped.
 	Forgotten int   `json:"forgotten,omitempty"`
 	Dropped   int64 `json:"dropped,omitempty"`
+	// Load is what became of a load.
+	Load *Load `json:"load,omitempty"`
 }
 
 // Attempt is one connection of a step, and the requests on it.

@@ -40,11 +40,13 @@ type end struct {
 	handle tcp.Handle
 }
 
-// listener is a listening socket that leaves its connections to steps.
+// listener is a listening socket.
 type listener struct {
+	id     string
 	node   node.Node
 	handle tcp.Handle
 	port   uint16
+	holds  bool // it leaves its connections to steps
 }
 
 var serves = map[script.Service]tcp.Ending{
@@ -58,11 +60,15 @@ var endings = map[script.Ending]tcp.Ending{
 }
 
 // listen opens a listening socket.
-func (p *player) listen(ctx context.Context, a script.Listen) (Result, error) {
+func (p *player) listen(ctx context.Context, id string, a script.Listen) (Result, error) {
 	n := p.node(a.Node)
 	spec := tcp.ListenSpec{
 		At: netip.AddrPortFrom(p.scenario.Addr(p.plan, a.At), a.Port), Backlog: a.Backlog, AcceptAfter: a.AcceptAfter,
 		NoReuseAddr: a.NoReuseAddr, ReusePort: a.ReusePort, V6Only: a.OnlyV6, Ending: serves[a.Serve],
+		FastOpen: a.FastOpen, MPTCP: a.MPTCP,
+	}
+	if p.scenario.Network.IP == topo.DualStack && a.At == (script.Endpoint{}) {
+		spec.At = netip.AddrPortFrom(netip.IPv6Unspecified(), a.Port)
 	}
 	if a.Accept != nil {
 		spec.Accepts, spec.NeverAccepts = *a.Accept, *a.Accept == 0
@@ -76,12 +82,23 @@ func (p *player) listen(ctx context.Context, a script.Listen) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if got.Outcome == tcp.Listening && a.Serve == script.Hold {
+	if got.Outcome == tcp.Listening {
 		p.mu.Lock()
-		p.listeners = append(p.listeners, listener{n, got.Listener, a.Port})
+		p.listeners = append(p.listeners, listener{id, n, got.Listener, a.Port, a.Serve == script.Hold})
 		p.mu.Unlock()
 	}
 	return Result{Outcome: string(got.Outcome), Errno: errnoName(got.Errno), Holders: got.Holders}, nil
+}
+
+// listener finds the listener that a step has opened.
+func (p *player) listener(of script.Conn) (listener, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.listeners, func(l listener) bool { return l.id == of.Step })
+	if i < 0 || of.Server {
+		return listener{}, false
+	}
+	return p.listeners[i], true
 }
 
 // responder describes the responses of a listener.
@@ -105,7 +122,7 @@ func (p *player) clients(from script.Endpoint) []node.Node {
 // attempt is the attempt of one client.
 func (p *player) attempt(ctx context.Context, from node.Node, source, to script.Endpoint, then script.Ending, o script.Options) (tcp.Attempt, error) {
 	a := tcp.Attempt{
-		To: p.addr(to), Ending: endings[then], ReuseAddr: o.ReuseAddr, ReusePort: o.ReusePort, LatePort: o.LatePort,
+		To: p.addr(to), Ending: endings[then], ReuseAddr: o.ReuseAddr, ReusePort: o.ReusePort, LatePort: o.LatePort, FastOpen: o.FastOpen, MPTCP: o.MPTCP,
 		PortRange: tcp.PortRange{Low: o.Ports.First, High: o.Ports.Last},
 		Options: tcp.Options{
 			NoDelay: o.NoDelay, UserTimeout: o.UserTimeout,
@@ -154,7 +171,13 @@ func (p *player) connect(ctx context.Context, id string, a script.Connect) (Resu
 		}
 		one.ISN = a.ISN
 		all.Go(func() (err error) {
-			results[i], err = from.Attempt(ctx, slices.Repeat([]tcp.Attempt{one}, max(1, a.Count)))
+			attempts := slices.Repeat([]tcp.Attempt{one}, max(1, a.Count))
+			try := func(some []tcp.Attempt) ([]tcp.Result, error) { return from.Attempt(ctx, some) }
+			if a.InTurn {
+				results[i], err = inTurn(attempts, try)
+			} else {
+				results[i], err = try(attempts)
+			}
 			return err
 		})
 	}
@@ -268,7 +291,7 @@ func (p *player) accepted(ctx context.Context, c *connection) (*end, error) {
 		return nil, err
 	}
 	for _, l := range p.listeners {
-		if l.node.Identity().Name != at || l.port != listens.Port() {
+		if !l.holds || l.node.Identity().Name != at || l.port != listens.Port() {
 			continue
 		}
 		handle, err := l.node.Accept(ctx, l.handle, peer)

@@ -67,7 +67,7 @@ func (r Result) String() string {
 		}
 		add(a.ClosedFirst != "", "%s closed first", a.ClosedFirst)
 	} else {
-		add(len(r.Attempts) > 0, "%s", outcomesOf(r))
+		add(len(r.Attempts) > 0 || r.Load != nil, "%s", outcomesOf(r))
 		add(r.Outcome != "", "%s", r.Outcome)
 	}
 	add(r.Sent > 0 && len(r.Attempts) == 0, "%d bytes sent", r.Sent)

@@ -184,6 +184,8 @@ func (c *checker) makes(a Action) made {
 	switch a := a.(type) {
 	case Listen:
 		return made{what: "a listener"}
+	case Load:
+		return made{what: "a connection", several: true}
 	case Connect:
 		return made{what: "a connection", several: c.several(a.From, a.Count), ended: a.Then.ended()}
 	case Exchange:
@@ -253,6 +255,8 @@ func (c *checker) endpoint(key string, e Endpoint, here bool) {
 	_, group := c.scenario.Groups[e.Name]
 	_, address := c.scenario.Addresses[e.Name]
 	switch {
+	case e.Six && c.scenario.Network.IP != topo.DualStack:
+		c.wrong(key, "%q: only a network with \"ip: both\" has names with two addresses", e)
 	case node, here && group, !here && address:
 	case here && address:
 		c.wrong(key, "%q is an address, not a node", e.Name)
@@ -305,10 +309,17 @@ func (c *checker) known(what string) string {
 	return "there are " + list(all, "and")
 }
 
-// Addr returns the address of a node, or of an entry of Addresses.
-func (s Scenario) Addr(plan topo.Plan, name string) netip.Addr {
-	if n, found := plan.Node(name); found {
+// Addr returns the address of a node, or of an entry of Addresses; not valid without one.
+func (s Scenario) Addr(plan topo.Plan, e Endpoint) netip.Addr {
+	n, found := plan.Node(e.Name)
+	switch {
+	case found && e.Six:
+		return n.Addr6
+	case found:
 		return n.Addr
+	case e.Six:
+		return s.Addresses6[e.Name]
+	default:
+		return s.Addresses[e.Name]
 	}
-	return s.Addresses[name]
 }

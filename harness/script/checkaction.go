@@ -37,8 +37,11 @@ func (l Listen) check(c *checker) {
 	if l.Port == 0 {
 		c.wrong("port", "which port? Give one from 1 to 65535")
 	}
-	if l.At != "" {
-		c.endpoint("at", Endpoint{Name: l.At}, false)
+	if l.At != (Endpoint{}) {
+		c.endpoint("at", l.At, false)
+	}
+	if l.At.Port != 0 {
+		c.wrong("at", "%q: an address without a port, which \"port\" says", l.At)
 	}
 	if l.Backlog != nil {
 		c.counts("backlog", *l.Backlog, 0, mostBacklog)
@@ -50,6 +53,7 @@ func (l Listen) check(c *checker) {
 		}
 	}
 	c.lasts("accept-after", l.AcceptAfter, false)
+	c.counts("fast-open", l.FastOpen, 0, mostBacklog)
 	switch l.Serve {
 	case Drain, CloseFirst, ResetAll, ServeHTTP:
 	case Hold:
@@ -72,8 +76,11 @@ func (l Listen) check(c *checker) {
 func (x Connect) check(c *checker) {
 	c.bothEnds(x.From, x.To)
 	c.counts("count", x.Count, 0, mostAttempts)
-	if x.From.Port != 0 && c.several(x.From, x.Count) && x.Count > 1 {
+	if x.From.Port != 0 && x.Count > 1 && !x.InTurn {
 		c.wrong("from", "%d attempts from one port: leave the port to the kernel", x.Count)
+	}
+	if x.InTurn && x.Count < 2 {
+		c.wrong("in-turn", "one attempt has no turn: give \"count\"")
 	}
 	x.Then.check(c)
 	x.Options.check(c)
@@ -82,6 +89,9 @@ func (x Connect) check(c *checker) {
 // bothEnds checks the two ends of a new connection.
 func (c *checker) bothEnds(from, to Endpoint) {
 	c.endpoint("from", from, true)
+	if from.Six {
+		c.wrong("from", "%q: \"to\" decides the version of IP", from)
+	}
 	c.endpoint("to", to, false)
 	if to.Port == 0 && to.Name != "" {
 		c.wrong("to", "which port of %s? Say %s:80", to.Name, to.Name)
@@ -98,9 +108,8 @@ func (e Ending) check(c *checker) {
 }
 
 func (o Options) check(c *checker) {
-	if p := o.Ports; p != (topo.PortRange{}) && (p.First == 0 || p.First > p.Last) {
-		c.wrong("ports", "%v: want the first port, then the last, from 1 on", p)
-	}
+	c.ports(o.Ports)
+	c.counts("fast-open", o.FastOpen, 0, 1000) // what fits into a SYN
 	c.lasts("user-timeout", o.UserTimeout, false)
 	c.lasts("keep-idle", o.KeepIdle, false)
 	c.lasts("keep-interval", o.KeepInterval, false)
@@ -109,6 +118,13 @@ func (o Options) check(c *checker) {
 		if d%time.Second != 0 {
 			c.wrong(key, "%v: the kernel takes whole seconds", d)
 		}
+	}
+}
+
+// ports checks a range of ports.
+func (c *checker) ports(p topo.PortRange) {
+	if p != (topo.PortRange{}) && (p.First == 0 || p.First > p.Last) {
+		c.wrong("ports", "%v: want the first port, then the last, from 1 on", p)
 	}
 }
 
@@ -155,7 +171,19 @@ func (x Receive) check(c *checker) {
 	c.lasts("within", x.Within, false)
 }
 
-func (x Close) check(c *checker)     { c.conn("", x.Conn, "close") }
+func (x Close) check(c *checker) {
+	m := c.made[x.Conn.Step]
+	switch {
+	case m.what != "a listener" || x.Conn.Server:
+		c.conn("", x.Conn, "close")
+	case m.ended != "":
+		c.wrong("", "the listener of %q was closed by an earlier step", x.Conn.Step)
+	default:
+		m.ended = "close"
+		c.made[x.Conn.Step] = m
+	}
+}
+
 func (x HalfClose) check(c *checker) { c.conn("", x.Conn, "") }
 func (x Reset) check(c *checker)     { c.conn("", x.Conn, "reset") }
 func (x Vanish) check(c *checker)    { c.conn("", x.Conn, "vanish") }
@@ -169,7 +197,7 @@ func (x Clock) check(c *checker) {
 
 func (x AddRule) check(c *checker) {
 	c.node("node", x.Node)
-	rule := topo.Rule{Node: x.Node, Table: x.Table, Chain: x.Chain, Spec: x.Spec}
+	rule := topo.Rule{Node: x.Node, Table: x.Table, Chain: x.Chain, Spec: x.Spec, IP: x.IP}
 	if err := rule.Validate(c.scenario.Network.IP, map[string]topo.Role{x.Node: ""}); err != nil && x.Node != "" {
 		for _, e := range unjoin(err) {
 			c.wrong("rule", "%s", e)

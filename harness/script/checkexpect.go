@@ -56,7 +56,7 @@ func (c *checker) expectation(e Expectation, of Step) {
 		c.bound("outcomes."+name, &b)
 	}
 	for key, b := range map[string]*Bound{
-		"syns": e.SYNs, "took": e.Took, "status": e.Status, "sent": e.Sent, "received": e.Received,
+		"syns": e.SYNs, "late": e.Late, "took": e.Took, "status": e.Status, "sent": e.Sent, "received": e.Received,
 		"forgotten": e.Forgotten, "dropped": e.Dropped,
 	} {
 		c.bound(key, b)
@@ -101,7 +101,7 @@ func (c *checker) bound(key string, b *Bound) {
 
 // ofResult reports whether anything is asked of the result of the step.
 func (e Expectation) ofResult() bool {
-	return e.Outcome != "" || len(e.Outcomes) > 0 || e.Errno != "" || e.SYNs != nil || e.Took != nil ||
+	return e.Outcome != "" || len(e.Outcomes) > 0 || e.Errno != "" || e.SYNs != nil || e.Late != nil || e.Took != nil ||
 		e.Local != (Endpoint{}) || e.Answers != nil || e.Disposition != "" || e.Status != nil || e.Connection != "" ||
 		e.Sent != nil || e.Received != nil || e.ClosedFirst != "" || e.Forgotten != nil || e.Dropped != nil || e.Holder != nil
 }
@@ -119,6 +119,8 @@ func results(a Action) []string {
 		return connect
 	case Exchange:
 		return append(connect, "disposition", "status", "connection", "sent", "received")
+	case Load:
+		return []string{"outcome", "outcomes", "syns", "late"}
 	case Listen:
 		return []string{"outcome", "errno", "holder"}
 	case Send:
@@ -137,7 +139,7 @@ func results(a Action) []string {
 // asks lists the keys of what is asked of the result.
 func (e Expectation) asks() (keys []string) {
 	for key, asked := range map[string]bool{
-		"outcome": e.Outcome != "", "outcomes": len(e.Outcomes) > 0, "errno": e.Errno != "", "syns": e.SYNs != nil,
+		"outcome": e.Outcome != "", "outcomes": len(e.Outcomes) > 0, "errno": e.Errno != "", "syns": e.SYNs != nil, "late": e.Late != nil,
 		"took": e.Took != nil, "local": e.Local != Endpoint{}, "answers": e.Answers != nil,
 		"disposition": e.Disposition != "", "status": e.Status != nil, "connection": e.Connection != "", "sent": e.Sent != nil,
 		"received": e.Received != nil, "closed-first": e.ClosedFirst != "", "forgotten": e.Forgotten != nil,

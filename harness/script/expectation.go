@@ -20,6 +20,8 @@ type Expectation struct {
 	// SYNs is the number of SYNs that were sent, Took the time to the outcome in
 	// milliseconds.
 	SYNs, Took *Bound
+	// Late is the number of attempts of a load that connected after repeating their SYN.
+	Late *Bound
 	// Local is the address that the attempt came from.
 	Local Endpoint
 	// Answers are the answers to the SYNs, in order (observe.Answer): "ACK", "RST",

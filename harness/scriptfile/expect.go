@@ -28,7 +28,7 @@ func (r *reader) expectation(n *yaml.Node) (e script.Expectation, applies bool) 
 		{"within", "How long what it asks of the network may take.", duration(&e.Within)},
 		{"never", "How long what it asks of the network must not come about.", duration(&e.Never)},
 		{"outcome", "The outcome: Connected, Refused, Reset, TimedOut, NoPort, PortInUse, Unreachable; Listening.", text(&e.Outcome)},
-		{"outcomes", "The numbers of several attempts by outcome.", value{"mapping of outcomes to numbers", func(r *reader, n *yaml.Node) {
+		{"outcomes", "The numbers of several attempts by outcome.", value{"mapping of outcomes to numbers", namesOf(boundForm), func(r *reader, n *yaml.Node) {
 			if n == nil {
 				return
 			}
@@ -37,6 +37,7 @@ func (r *reader) expectation(n *yaml.Node) (e script.Expectation, applies bool) 
 		}}},
 		{"errno", "The kernel's error: ECONNRESET, or none.", text(&e.Errno)},
 		{"syns", "How many SYNs were sent.", bound(&e.SYNs)},
+		{"late", "How many attempts of a load connected after repeating their SYN.", bound(&e.Late)},
 		{"took", "The time to the outcome.", times(&e.Took)},
 		{"local", "Where the attempt came from.", endpoint(&e.Local)},
 		{"answers", "What reached the client after each SYN: SYN-ACK, ACK, RST or none.", texts(&e.Answers)},
@@ -48,7 +49,7 @@ func (r *reader) expectation(n *yaml.Node) (e script.Expectation, applies bool) 
 		{"closed-first", "The node that sent the first FIN or RST.", text(&e.ClosedFirst)},
 		{"forgotten", "How many conntrack entries were deleted.", bound(&e.Forgotten)},
 		{"dropped", "How many packets a drop has lost.", bound(&e.Dropped)},
-		{"holder", "The socket that has the port which is in use.", value{"mapping", func(r *reader, n *yaml.Node) {
+		{"holder", "The socket that has the port which is in use.", value{"mapping", mapping, func(r *reader, n *yaml.Node) {
 			e.Holder = &script.SocketCount{Count: script.AtLeast(1)}
 			r.mapping(n, "\"holder\"", socketFields(e.Holder))
 		}}},
@@ -75,7 +76,7 @@ func socketFields(s *script.SocketCount) []field {
 // networkFields are what is expected of the network.
 func (r *reader) networkFields(e *script.Expectation) []field {
 	byNode := func(to *map[string]map[string]script.Bound, what string) value {
-		return value{"mapping of nodes to mappings of names to numbers", func(r *reader, n *yaml.Node) {
+		return value{"mapping of nodes to mappings of names to numbers", namesOf(namesOf(boundForm)), func(r *reader, n *yaml.Node) {
 			if n == nil {
 				return
 			}
@@ -89,7 +90,7 @@ func (r *reader) networkFields(e *script.Expectation) []field {
 	return []field{
 		{"counters", "How much counters have risen since the step began.", byNode(&e.Counters, "counters")},
 		{"rules", "How many packets rules have matched, by the ids of their steps.", byNode(&e.Rules, "rules")},
-		{"flows", "Conntrack entries: one mapping, or a list of them.", value{"mapping, or list of mappings", func(r *reader, n *yaml.Node) {
+		{"flows", "Conntrack entries: one mapping, or a list of them.", value{"mapping, or list of mappings", oneOrListOf(mapping), func(r *reader, n *yaml.Node) {
 			read := func(one *yaml.Node) bool {
 				f := script.FlowCount{Count: script.AtLeast(1)}
 				r.mapping(one, "\"flows\"", append([]field{
@@ -104,7 +105,7 @@ func (r *reader) networkFields(e *script.Expectation) []field {
 			}
 			r.items(n, "flows", true, read)
 		}}},
-		{"sockets", "Sockets: one mapping, or a list of them.", value{"mapping, or list of mappings", func(r *reader, n *yaml.Node) {
+		{"sockets", "Sockets: one mapping, or a list of them.", value{"mapping, or list of mappings", oneOrListOf(mapping), func(r *reader, n *yaml.Node) {
 			read := func(one *yaml.Node) bool {
 				s := script.SocketCount{Count: script.AtLeast(1)}
 				r.mapping(one, "\"sockets\"", socketFields(&s))

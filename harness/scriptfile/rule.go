@@ -48,12 +48,16 @@ func (r *reader) rule(at *yaml.Node, text string) (table, chain, spec string) {
 
 var braced = regexp.MustCompile(`\{([^{}]*)\}:?`)
 
-// resolve writes the addresses of names, and the interfaces of neighbours, into a rule.
-func resolve(s *script.Scenario, plan topo.Plan, at, spec string) (resolved, wrong string) {
+// resolve writes the addresses of names, and the interfaces of neighbours, into a rule. A rule
+// with an address is of the version of the last one.
+func resolve(s *script.Scenario, plan topo.Plan, at, spec string) (resolved string, version topo.IPVersion, wrong string) {
 	resolved = braced.ReplaceAllStringFunc(spec, func(in string) string {
 		name, port := strings.CutSuffix(in, ":")
-		name = strings.Trim(name, "{}")
-		a := s.Addr(plan, name)
+		name, six := strings.CutSuffix(strings.Trim(name, "{}"), ".ipv6")
+		a := s.Addr(plan, script.Endpoint{Name: name, Six: six})
+		if version = topo.IPv4; a.Is6() {
+			version = topo.IPv6
+		}
 		switch {
 		case !a.IsValid():
 			wrong = fmt.Sprintf("no node or address %q", name)
@@ -82,7 +86,7 @@ func resolve(s *script.Scenario, plan topo.Plan, at, spec string) (resolved, wro
 			words[i] = end.Interface
 		}
 	}
-	return strings.Join(words, " "), wrong
+	return strings.Join(words, " "), version, wrong
 }
 
 // resolveSteps does that for the rules that steps add.
@@ -97,7 +101,7 @@ func (r *reader) resolveSteps(s *script.Scenario) {
 			continue
 		}
 		var wrong string
-		if add.Spec, wrong = resolve(s, plan, add.Node, add.Spec); wrong != "" {
+		if add.Spec, add.IP, wrong = resolve(s, plan, add.Node, add.Spec); wrong != "" {
 			r.problem(script.Problem{Path: []string{"steps", fmt.Sprint(i), "add-rule", "rule"}, Text: wrong})
 		}
 		s.Steps[i].Do = add

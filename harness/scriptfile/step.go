@@ -8,6 +8,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"twlab/harness/script"
+	"twlab/harness/topo"
 )
 
 // items reads the entries of a list under the paths that script.Check gives them: it numbers
@@ -62,7 +63,7 @@ func (r *reader) step(n *yaml.Node) (s script.Step, applies bool) {
 		{"after", "The time since the step before it ended.", duration(&s.After)},
 		{"background", "Whether the next step begins at once; a later \"await\" waits for the end.", truth(&s.Background)},
 		{"when", "Where the step applies.", r.when(&s.When, &applies)},
-		{"expect", "What is expected: one mapping, or a list of them.", value{"mapping, or list of mappings", func(r *reader, n *yaml.Node) { r.expectations(n, &s.Expect) }}},
+		{"expect", "What is expected: one mapping, or a list of them.", value{"mapping, or list of mappings", oneOrListOf(mapping), func(r *reader, n *yaml.Node) { r.expectations(n, &s.Expect) }}},
 	}
 	for _, v := range r.verbs(&s.Do) {
 		verbs = append(verbs, v.key)
@@ -91,7 +92,7 @@ func (r *reader) step(n *yaml.Node) (s script.Step, applies bool) {
 
 // when reads a condition: parameters decide at once, kernels later.
 func (r *reader) when(to *script.Condition, applies *bool) value {
-	return value{"mapping", func(r *reader, n *yaml.Node) {
+	return value{"mapping", mapping, func(r *reader, n *yaml.Node) {
 		fields := []field{
 			{"at", "The node whose kernel decides; it may be left out if all have the same kernel.", text(&to.At)},
 			{"since", "The first release of the kernel to which it applies: 5.14.", text(&to.Since)},
@@ -100,7 +101,7 @@ func (r *reader) when(to *script.Condition, applies *bool) value {
 			{"without", "A feature that the kernel must lack.", text(&to.Without)},
 		}
 		for name, is := range r.values {
-			fields = append(fields, field{name, "", value{"value of a parameter", func(r *reader, n *yaml.Node) {
+			fields = append(fields, field{name, "", value{"value of a parameter", anyText, func(r *reader, n *yaml.Node) {
 				r.used[name] = true
 				if n.Kind != yaml.ScalarNode {
 					r.wrong(n, "want a value of the parameter %s", name)
@@ -115,7 +116,7 @@ func (r *reader) when(to *script.Condition, applies *bool) value {
 
 // verb makes the field of a verb with several keys.
 func verb[A script.Action](to *script.Action, key, means string, a *A, fields []field) field {
-	return field{key, means, value{"mapping", func(r *reader, n *yaml.Node) {
+	return field{key, means, value{"mapping", mapping, func(r *reader, n *yaml.Node) {
 		r.mapping(n, strconv.Quote(key), fields)
 		*to = *a
 	}}}
@@ -123,7 +124,7 @@ func verb[A script.Action](to *script.Action, key, means string, a *A, fields []
 
 // scalarVerb makes the field of a verb with one value.
 func scalarVerb[A script.Action](to *script.Action, key, means string, a *A, of value) field {
-	return field{key, means, value{of.takes, func(r *reader, n *yaml.Node) {
+	return field{key, means, value{of.takes, of.form, func(r *reader, n *yaml.Node) {
 		of.read(r, n)
 		*to = *a
 	}}}
@@ -148,6 +149,8 @@ func optionFields(o *script.Options) []field {
 		{"late-port", "IP_BIND_ADDRESS_NO_PORT: connect chooses the port, not bind.", truth(&o.LatePort)},
 		{"ports", "IP_LOCAL_PORT_RANGE: the range of source ports.", ports(&o.Ports.First, &o.Ports.Last)},
 		{"no-delay", "TCP_NODELAY: each write is a segment of its own.", truth(&o.NoDelay)},
+		{"fast-open", "How many bytes to send by TCP Fast Open.", number(&o.FastOpen)},
+		{"mptcp", "Whether the socket is one of Multipath TCP.", truth(&o.MPTCP)},
 		{"user-timeout", "TCP_USER_TIMEOUT.", duration(&o.UserTimeout)},
 		{"keep-idle", "SO_KEEPALIVE, and its idle time.", duration(&o.KeepIdle)},
 		{"keep-interval", "The time between keep-alive probes.", duration(&o.KeepInterval)},
@@ -159,6 +162,7 @@ func (r *reader) socketVerbs(to *script.Action) []field {
 	var (
 		l    script.Listen
 		c    script.Connect
+		ld   script.Load
 		x    script.Exchange
 		s    script.Send
 		v    script.Receive
@@ -172,7 +176,7 @@ func (r *reader) socketVerbs(to *script.Action) []field {
 		verb(to, "listen", "Opens a listening socket.", &l, []field{
 			{"node", "The node.", text(&l.Node)},
 			{"port", "The port.", port(&l.Port)},
-			{"at", "The name of the address; without it, all.", text(&l.At)},
+			{"at", "The name of the address; without it, all, of both versions of IP.", endpoint(&l.At)},
 			{"backlog", "The argument of listen(2); without it, as large as net.core.somaxconn.", numberOrNil(&l.Backlog)},
 			{"accept-after", "When the program begins to accept.", duration(&l.AcceptAfter)},
 			{"accept", "How many connections it accepts, or never; without it, all.", accepted(&l.Accept)},
@@ -188,14 +192,27 @@ func (r *reader) socketVerbs(to *script.Action) []field {
 			{"no-reuse-addr", "Leaves out SO_REUSEADDR, which servers usually set.", truth(&l.NoReuseAddr)},
 			{"reuse-port", "SO_REUSEPORT.", truth(&l.ReusePort)},
 			{"only-v6", "IPV6_V6ONLY.", truth(&l.OnlyV6)},
+			{"fast-open", "TCP_FASTOPEN: how many connections that began so may wait for their handshake.", number(&l.FastOpen)},
+			{"mptcp", "Whether the socket is one of Multipath TCP.", truth(&l.MPTCP)},
 		}),
 		verb(to, "connect", "Makes a connection.", &c, append([]field{
 			{"from", "The client, with a port if it matters.", endpoint(&c.From)},
 			{"to", "The address and port to connect to.", endpoint(&c.To)},
-			{"count", "How many attempts each client makes at once.", number(&c.Count)},
+			{"count", "How many attempts each client makes; at once, without in-turn.", number(&c.Count)},
+			{"in-turn", "Whether it makes them one after the other.", truth(&c.InTurn)},
 			{"then", "What becomes of the connection; without it, close.", named(&c.Then, endingWords, endings)},
 			{"isn", "The initial sequence number.", number32(&c.ISN)},
 		}, optionFields(&c.Options)...)),
+		verb(to, "load", "Makes many connections, at a rate that does not wait for outcomes.", &ld, []field{
+			{"from", "The client, or a group of clients.", endpoint(&ld.From)},
+			{"to", "The address and port to connect to.", endpoint(&ld.To)},
+			{"each", "How many attempts each client makes.", number(&ld.Each)},
+			{"rate", "How many attempts all clients begin in a second; without it, as fast as they can.", number(&ld.Rate)},
+			{"for", "How long attempts begin, without \"each\".", duration(&ld.For)},
+			{"in-flight", "How many are under way at once; 1000 without it.", number(&ld.InFlight)},
+			{"then", "What becomes of each connection; without it, close.", named(&ld.Then, endingWords, endings)},
+			{"ports", "IP_LOCAL_PORT_RANGE: the range of source ports.", ports(&ld.Ports.First, &ld.Ports.Last)},
+		}),
 		verb(to, "exchange", "Makes HTTP requests.", &x, append([]field{
 			{"from", "The client of a new connection.", endpoint(&x.From)},
 			{"to", "The address and port of a new connection.", endpoint(&x.To)},
@@ -214,7 +231,7 @@ func (r *reader) socketVerbs(to *script.Action) []field {
 			{"bytes", "How many; without it, until the end.", number(&v.Bytes)},
 			{"within", "How long to wait.", duration(&v.Within)},
 		}),
-		scalarVerb(to, "close", "Closes a connection: a FIN, or a RST if data was not read.", &cl, conn(&cl.Conn)),
+		scalarVerb(to, "close", "Closes a connection: a FIN, or a RST if data was not read. Of a listener, also connections that wait get a RST.", &cl, conn(&cl.Conn)),
 		scalarVerb(to, "half-close", "Sends a FIN and goes on reading.", &half, conn(&half.Conn)),
 		scalarVerb(to, "reset", "Ends a connection with a RST.", &rst, conn(&rst.Conn)),
 		scalarVerb(to, "vanish", "Drops a connection without a packet, as a machine that loses power.", &gone, conn(&gone.Conn)),
@@ -231,13 +248,14 @@ func (r *reader) faultVerbs(to *script.Action) []field {
 		remove script.RemoveRule
 		drop   script.Drop
 		link   script.SetLink
+		impair script.Impair
 		forget script.ForgetFlows
 		set    script.Set
 	)
 	return []field{
 		verb(to, "add-rule", "Adds an iptables rule.", &add, []field{
 			{"node", "The node.", text(&add.Node)},
-			{"rule", "Table, chain and rule: nat PREROUTING -d {vip} -j DNAT --to-destination {web}:80.", value{"text", func(r *reader, n *yaml.Node) {
+			{"rule", "Table, chain and rule: nat PREROUTING -d {vip} -j DNAT --to-destination {web}:80.", value{"text", anyText, func(r *reader, n *yaml.Node) {
 				if n == nil {
 					return
 				}
@@ -258,23 +276,18 @@ func (r *reader) faultVerbs(to *script.Action) []field {
 			{"for", "After which time it ends.", duration(&drop.For)},
 		}),
 		verb(to, "link", "Takes a link down, or up again.", &link, []field{
-			{"between", "Its nodes: client -- gateway.", scalarOf("A -- B", func(t string) string {
-				a, b, found := strings.Cut(t, "--")
-				link.A, link.B = strings.TrimSpace(a), strings.TrimSpace(b)
-				if !found || link.A == "" || link.B == "" {
-					return strconv.Quote(t) + ": want two nodes, such as client -- gateway"
-				}
-				return ""
-			})},
+			{"between", "Its nodes: client -- gateway.", pair(&link.A, &link.B)},
 			{"up", "true or false.", truth(&link.Up)},
 			{"for", "After which time it is as before.", duration(&link.For)},
 		}),
+		verb(to, "impair", "Sets what becomes of the packets of a link from now on; with nothing else, all is as before. It needs netem.", &impair,
+			append([]field{{"between", "Its nodes: client -- gateway.", pair(&impair.A, &impair.B)}}, impairmentFields(&impair.From, &impair.Sends)...)),
 		verb(to, "forget-flows", "Deletes conntrack entries.", &forget, append([]field{
 			{"node", "The node.", text(&forget.Node)},
 		}, flowFields(&forget.Flow)...)),
 		verb(to, "set", "Sets sysctls.", &set, []field{
 			{"node", "The node.", text(&set.Node)},
-			{"sysctls", "net.some.name: value.", value{"mapping of names to values", func(r *reader, n *yaml.Node) {
+			{"sysctls", "net.some.name: value.", value{"mapping of names to values", namesOf(anyText), func(r *reader, n *yaml.Node) {
 				if n == nil {
 					return
 				}
@@ -285,6 +298,18 @@ func (r *reader) faultVerbs(to *script.Action) []field {
 				})
 			}}},
 		}),
+	}
+}
+
+// impairmentFields are what becomes of packets that an end of a link sends.
+func impairmentFields(from *string, i *topo.Impairment) []field {
+	return []field{
+		{"from", "The end whose packets are meant; without it, both.", text(from)},
+		{"loss", "How many percent of the packets are lost.", percent(&i.Loss)},
+		{"duplicate", "How many percent arrive twice.", percent(&i.Duplicate)},
+		{"delay", "How much later packets leave.", duration(&i.Delay)},
+		{"jitter", "By how much the delay differs, so that packets may overtake each other.", duration(&i.Jitter)},
+		{"keep-order", "Packets do not overtake each other.", truth(&i.KeepOrder)},
 	}
 }
 

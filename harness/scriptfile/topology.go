@@ -19,7 +19,7 @@ type topology struct {
 	nodes     []nodeDecl
 	links     []linkDecl
 	addresses []addressDecl
-	six       bool
+	version   topo.IPVersion
 	sysctls   []sysctlDecl
 }
 
@@ -70,8 +70,11 @@ type dnatDecl struct {
 }
 
 type linkDecl struct {
-	a, b string
-	at   *yaml.Node
+	a, b  string
+	at    *yaml.Node
+	mtu   int
+	from  string // whose packets are impaired; empty for both
+	sends topo.Impairment
 }
 
 type addressDecl struct {
@@ -85,13 +88,13 @@ func (t *topology) read(r *reader, n *yaml.Node) {
 	before := len(r.mistakes.All)
 	ip := ""
 	there := r.mapping(n, "\"topology\"", []field{
-		{"ip", "4 or 6: the version of IP; 4 without it.", words(&ip, "4", "6")},
+		{"ip", "The version of IP: 4, 6 or both; 4 without it. With both, web is the IPv4 address of web, and web.ipv6 the other.", words(&ip, "4", "6", "both")},
 		{"clients", "Short form: how many clients: client0, client1 and so on.", number(&t.short.clients)},
 		{"gateway", "Short form: between clients and balancer: masquerade, routed or none.", words(&t.short.gateway, "masquerade", "routed", "none")},
 		{"balancer", "Short form: what clients connect to, at vip:80: haproxy, nginx, dnat, or none for a plain node.",
 			words(&t.short.balancer, "haproxy", "nginx", "dnat", "none")},
 		{"servers", "Short form: how many servers: server0, server1 and so on.", number(&t.short.servers)},
-		{"sysctls", "Short form: sysctls by role: client, gateway, balancer, server.", value{"mapping of roles to sysctls", func(r *reader, n *yaml.Node) {
+		{"sysctls", "Short form: sysctls by role: client, gateway, balancer, server.", value{"mapping of roles to sysctls", namesOf(namesOf(anyText)), func(r *reader, n *yaml.Node) {
 			if n == nil {
 				return
 			}
@@ -102,14 +105,14 @@ func (t *topology) read(r *reader, n *yaml.Node) {
 				}
 			})
 		}}},
-		{"nodes", "The nodes, by name.", value{"mapping", t.readNodes}},
-		{"links", "The links: client -- gateway.", value{"list", t.readLinks}},
-		{"addresses", "Addresses beside those of the nodes, by name.", value{"mapping", t.readAddresses}},
+		{"nodes", "The nodes, by name.", value{"mapping", namesOf(mapping), t.readNodes}},
+		{"links", "The links: client -- gateway.", value{"list of \"A -- B\", or of mappings", listOf(linkForm), t.readLinks}},
+		{"addresses", "Addresses beside those of the nodes, by name.", value{"mapping", namesOf(mapping), t.readAddresses}},
 	})
 	if r.keys != nil {
 		return
 	}
-	t.six = ip == "6"
+	t.version = map[string]topo.IPVersion{"6": topo.IPv6, "both": topo.DualStack}[ip]
 	switch usual := there["clients"] != nil; {
 	case usual && there["nodes"] != nil:
 		r.wrong(there["nodes"], "either clients, gateway, balancer and servers, or nodes and links")
@@ -160,12 +163,12 @@ func (t *topology) node(key, n *yaml.Node) {
 	track, replies := "", ""
 	fields := []field{
 		{"count", "How many nodes like this there are: NAME0, NAME1 and so on. NAME stands for all of them.", number(&d.count)},
-		{"sysctls", "net.some.name: value.", value{"mapping of names to values", func(r *reader, n *yaml.Node) {
+		{"sysctls", "net.some.name: value.", value{"mapping of names to values", namesOf(anyText), func(r *reader, n *yaml.Node) {
 			if n != nil {
 				d.sysctls = r.readSysctls(n)
 			}
 		}}},
-		{"rules", "iptables rules: table, chain and rule. {NAME} is an address; -i and -o take neighbours.", value{"list of texts", func(r *reader, n *yaml.Node) {
+		{"rules", "iptables rules: table, chain and rule. {NAME} is an address; -i and -o take neighbours.", value{"list of texts", listOf(anyText), func(r *reader, n *yaml.Node) {
 			if n == nil {
 				return
 			}
@@ -175,7 +178,7 @@ func (t *topology) node(key, n *yaml.Node) {
 				}
 			})
 		}}},
-		{"snat", "Gives connections that leave for a neighbour another source.", value{"mapping", func(r *reader, n *yaml.Node) {
+		{"snat", "Gives connections that leave for a neighbour another source.", value{"mapping", mapping, func(r *reader, n *yaml.Node) {
 			s := snatDecl{at: n}
 			r.mapping(n, "\"snat\"", []field{
 				{"towards", "The neighbour.", text(&s.towards)},
@@ -186,7 +189,7 @@ func (t *topology) node(key, n *yaml.Node) {
 			})
 			d.snat = append(d.snat, s)
 		}}},
-		{"dnat", "Gives connections to an address other destinations: {\"vip:80\": [\"web:80\"]}.", value{"mapping of NAME:PORT to lists", func(r *reader, n *yaml.Node) {
+		{"dnat", "Gives connections to an address other destinations: {\"vip:80\": [\"web:80\"]}.", value{"mapping of NAME:PORT to lists", namesOf(oneOrListOf(endpointForm)), func(r *reader, n *yaml.Node) {
 			if n == nil {
 				return
 			}
@@ -198,8 +201,8 @@ func (t *topology) node(key, n *yaml.Node) {
 			})
 		}}},
 		{"in-turn", "Whether dnat takes destinations in turn; without it, by chance.", truth(&d.inTurn)},
-		{"haproxy", "HAProxy balances here.", value{"mapping", func(r *reader, n *yaml.Node) { r.program(n, script.HAProxy, &h, &d) }}},
-		{"nginx", "nginx balances here.", value{"mapping", func(r *reader, n *yaml.Node) { r.program(n, script.Nginx, &x, &d) }}},
+		{"haproxy", "HAProxy balances here.", value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.program(n, script.HAProxy, &h, &d) }}},
+		{"nginx", "nginx balances here.", value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.program(n, script.Nginx, &x, &d) }}},
 		{"replies", "Which way replies go: by-route, the-way-they-came or by-accept-mark.", words(&replies, "by-route", "the-way-they-came", "by-accept-mark")},
 		{"track", "Which packets connection tracking sees: always, never or arriving.", words(&track, "always", "never", "arriving")},
 	}
@@ -238,18 +241,37 @@ func (r *reader) program(n *yaml.Node, kind script.ProgramKind, p *script.Progra
 
 func (t *topology) readLinks(r *reader, n *yaml.Node) {
 	if n == nil {
+		t.link(r, nil)
 		return
 	}
-	r.list(n, "links", false, func(_ int, one *yaml.Node) {
-		text, ok := r.scalar(one, "A -- B")
-		a, b, found := strings.Cut(text, "--")
-		l := linkDecl{strings.TrimSpace(a), strings.TrimSpace(b), one}
-		if ok && (!found || l.a == "" || l.b == "") {
-			r.wrong(one, "%q: want two nodes, such as client -- gateway", text)
-		}
-		t.links = append(t.links, l)
-	})
+	r.list(n, "links", false, func(_ int, one *yaml.Node) { t.link(r, one) })
 }
+
+// link reads a link: its nodes, or a mapping that says more.
+func (t *topology) link(r *reader, n *yaml.Node) {
+	l := linkDecl{at: n}
+	if n != nil && n.Kind != yaml.MappingNode {
+		pair(&l.a, &l.b).read(r, n)
+		t.links = append(t.links, l)
+		return
+	}
+	there := r.mapping(n, "a link", append([]field{
+		{"between", "Its nodes: client -- gateway.", pair(&l.a, &l.b)},
+		{"mtu", "The largest packet in bytes; 1500 without it.", number(&l.mtu)},
+	}, impairmentFields(&l.from, &l.sends)...))
+	switch {
+	case n == nil:
+		return
+	case there["between"] == nil:
+		r.wrong(n, "a link between which nodes? Say \"between: client -- gateway\"")
+	case l.from != "" && l.from != l.a && l.from != l.b:
+		r.wrong(there["from"], "%q is at neither end of the link: want %s or %s", l.from, l.a, l.b)
+	}
+	t.links = append(t.links, l)
+}
+
+// linkForm is that of a link: two nodes, or a mapping.
+var linkForm = form{kind: linkOrMapping}
 
 func (t *topology) readAddresses(r *reader, n *yaml.Node) {
 	read := func(key, val *yaml.Node) {
@@ -279,8 +301,8 @@ func (t *topology) readAddresses(r *reader, n *yaml.Node) {
 }
 
 // address is the i-th address below 10.B.0.0/16, or what stands for it in IPv6.
-func (t *topology) address(b byte, i int) netip.Addr {
-	if t.six {
+func address(v topo.IPVersion, b byte, i int) netip.Addr {
+	if v == topo.IPv6 {
 		return netip.MustParseAddr("fd74:776c:6162:ffff::" + strconv.FormatInt(int64(b), 16) + ":" + strconv.FormatInt(int64(i), 16))
 	}
 	return netip.AddrFrom4([4]byte{10, b, byte(i >> 8), byte(i)})
