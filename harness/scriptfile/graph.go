@@ -1,6 +1,7 @@
 package scriptfile
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -88,6 +89,7 @@ func (t *topology) graph() {
 		}
 	}
 	t.ownAddresses()
+	t.checkRoutes()
 	plan, err := s.Network.Plan()
 	if err != nil {
 		return // the check says it
@@ -196,16 +198,52 @@ func (t *topology) route(plan topo.Plan) {
 			if !reachable {
 				continue
 			}
+			via = cmp.Or(t.chosen(n.Name, to.Name), via)
 			for _, addr := range to.Addrs() {
-				if !slices.ContainsFunc(from.Ends, func(e topo.End) bool { return e.PeerAddr == addr || e.PeerAddr6 == addr }) {
+				if t.chosen(n.Name, to.Name) != "" || !slices.ContainsFunc(from.Ends, func(e topo.End) bool { return e.PeerAddr == addr || e.PeerAddr6 == addr }) {
 					n.Routes = append(n.Routes, topo.Route{To: netip.PrefixFrom(addr, addr.BitLen()), Via: via})
 				}
 			}
 		}
 		for k, a := range t.addresses {
-			if via := onward(a, n.Name, next); via != "" {
+			if via := cmp.Or(t.chosen(n.Name, a.name), onward(a, n.Name, next)); via != "" {
 				for _, addr := range t.assigned(90, k) {
 					n.Routes = append(n.Routes, topo.Route{To: netip.PrefixFrom(addr, addr.BitLen()), Via: via})
+				}
+			}
+		}
+	}
+}
+
+// chosen is the neighbour over which the file sends what a node has for a name; empty if it
+// leaves that open.
+func (t *topology) chosen(node, to string) string {
+	for _, d := range t.nodes {
+		if !slices.Contains(t.members(d.name, d.key), node) {
+			continue
+		}
+		for _, r := range d.routes {
+			if r.to == to {
+				return r.via
+			}
+		}
+	}
+	return ""
+}
+
+// checkRoutes checks the names in routes.
+func (t *topology) checkRoutes() {
+	for _, d := range t.nodes {
+		for _, r := range d.routes {
+			known := slices.ContainsFunc(t.scenario.Network.Nodes, func(n topo.Node) bool { return n.Name == r.to })
+			if _, address := t.scenario.Addresses[r.to]; !known && !address {
+				t.wrong(r.at.key, "no node or address %q", r.to)
+			}
+			for _, name := range t.members(d.name, d.key) {
+				if !slices.ContainsFunc(t.scenario.Network.Links, func(l topo.Link) bool {
+					return l.Outer == name && l.Inner == r.via || l.Outer == r.via && l.Inner == name
+				}) {
+					t.wrong(r.at.value, "%s has no link to %q", name, r.via)
 				}
 			}
 		}

@@ -42,6 +42,13 @@ type nodeDecl struct {
 	program  *script.Program
 	replies  topo.Replies
 	tracking topo.Tracking
+	routes   []routeDecl
+}
+
+// routeDecl sends what is for a node or an address over a neighbour.
+type routeDecl struct {
+	to, via string
+	at      place
 }
 
 type sysctlDecl struct {
@@ -203,6 +210,17 @@ func (t *topology) node(key, n *yaml.Node) {
 		{"in-turn", "Whether dnat takes destinations in turn; without it, by chance.", truth(&d.inTurn)},
 		{"haproxy", "HAProxy balances here.", value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.program(n, script.HAProxy, &h, &d) }}},
 		{"nginx", "nginx balances here.", value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.program(n, script.Nginx, &x, &d) }}},
+		{"routes", "Over which neighbour packets for a node or an address go, where that is not the shortest way: {web: lb2}.",
+			value{"mapping of names to neighbours", namesOf(anyText), func(r *reader, n *yaml.Node) {
+				if n == nil {
+					return
+				}
+				r.entries(n, "routes", func(key, val *yaml.Node) {
+					if via, ok := r.scalar(val, "the name of a neighbour"); ok {
+						d.routes = append(d.routes, routeDecl{key.Value, via, place{key, val}})
+					}
+				})
+			}}},
 		{"replies", "Which way replies go: by-route, the-way-they-came or by-accept-mark.", words(&replies, "by-route", "the-way-they-came", "by-accept-mark")},
 		{"track", "Which packets connection tracking sees: always, never or arriving.", words(&track, "always", "never", "arriving")},
 	}
