@@ -108,6 +108,10 @@ func (p *player) ofAttempts(f *found, e script.Expectation, r Result) {
 	for _, name := range slices.Sorted(maps.Keys(e.Outcomes)) {
 		p.within(f, "outcome "+name, e.Outcomes[name], int64(count[name]))
 	}
+	ended := r.dispositions()
+	for _, name := range slices.Sorted(maps.Keys(e.Dispositions)) {
+		p.within(f, "disposition "+name, e.Dispositions[name], int64(ended[name]))
+	}
 	if l := r.Load; l != nil {
 		p.ofLoad(f, e, *l)
 	}

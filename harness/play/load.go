@@ -70,6 +70,17 @@ func (r Result) counts() map[string]int {
 	return count
 }
 
+// dispositions are the numbers of last requests of a step, by what became of them.
+func (r Result) dispositions() map[string]int {
+	count := map[string]int{}
+	for _, a := range r.Attempts {
+		if n := len(a.Replies); n > 0 {
+			count[string(a.Replies[n-1].Disposition)]++
+		}
+	}
+	return count
+}
+
 // ofLoad compares what became of a load.
 func (p *player) ofLoad(f *found, e script.Expectation, l Load) {
 	if e.SYNs != nil {

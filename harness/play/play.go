@@ -69,8 +69,8 @@ type player struct {
 	recording Recording
 	facts     map[string]kernel.Facts // of each node's kernel
 
-	mu        sync.Mutex // of what follows, which steps in the background use as well
-	conns     map[string]*connection
+	mu        sync.Mutex               // of what follows, which steps in the background use as well
+	conns     map[string][]*connection // by the ID of the step that made them
 	listeners []listener
 	rules     map[string]topo.Rule
 	drops     map[string]*lab.Drops
@@ -98,7 +98,7 @@ func newPlayer(s script.Scenario, plan topo.Plan, l *lab.Lab) *player {
 		scenario: s, plan: plan, lab: l,
 		recording: Recording{Version: FormatVersion, Scenario: s.Name},
 		facts:     map[string]kernel.Facts{},
-		conns:     map[string]*connection{}, rules: map[string]topo.Rule{}, drops: map[string]*lab.Drops{},
+		conns:     map[string][]*connection{}, rules: map[string]topo.Rule{}, drops: map[string]*lab.Drops{},
 		since: map[string]moment{}, running: map[string]*running{},
 		halt: func() {},
 	}

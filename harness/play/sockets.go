@@ -194,55 +194,23 @@ func (p *player) connect(ctx context.Context, id string, a script.Connect) (Resu
 	return r, nil
 }
 
-// connected completes the result of the attempts of a step, and keeps its connection.
+// connected completes the result of the attempts of a step, and keeps its connections.
 func (p *player) connected(id string, r *Result, to netip.AddrPort, since lab.Mark) {
 	for i := range r.Attempts {
 		p.explain(&r.Attempts[i], to, since)
 	}
-	if len(r.Attempts) != 1 {
-		return
-	}
-	one := r.Attempts[0]
-	r.Errno, r.Holders = cmp.Or(errnoName(one.Errno), errnoName(one.End.Errno)), one.Holders
-	if (one.Conn != tcp.Handle{}) && id != "" {
-		p.mu.Lock()
-		p.conns[id] = &connection{node: p.node(one.Node), handle: one.Conn, local: one.Local, to: to, since: since}
-		p.mu.Unlock()
-	}
-}
-
-// exchange makes HTTP requests on a new connection, or on one that was kept.
-func (p *player) exchange(ctx context.Context, id string, a script.Exchange) (Result, error) {
-	since := p.lab.Mark()
-	request := http.Request{Connection: a.Connection, Body: a.Body}
-	x := http.Exchange{Requests: slices.Repeat([]http.Request{request}, max(1, a.Requests))}
-	from, to := p.node(p.firstOf(a.From)), p.addr(a.To)
-	if a.Conn != "" {
-		c, err := p.conn(a.Conn)
-		if err != nil {
-			return Result{}, err
-		}
-		id, from, to, since = a.Conn, c.node, c.to, c.since
-		x.Conn, x.Ending = c.handle, endings[a.Then]
-	} else {
-		var err error
-		if x.Attempt, err = p.attempt(ctx, from, a.From, a.To, a.Then, a.Options); err != nil {
-			return Result{}, err
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, id)
+	for _, one := range r.Attempts {
+		if (one.Conn != tcp.Handle{}) && id != "" {
+			p.conns[id] = append(p.conns[id], &connection{node: p.node(one.Node), handle: one.Conn, local: one.Local, to: to, since: since})
 		}
 	}
-	got, err := from.Exchange(ctx, []http.Exchange{x}, 1)
-	if err != nil {
-		return Result{}, err
+	if len(r.Attempts) == 1 {
+		one := r.Attempts[0]
+		r.Errno, r.Holders = cmp.Or(errnoName(one.Errno), errnoName(one.End.Errno)), one.Holders
 	}
-	one := Attempt{Node: from.Identity().Name, Result: got[0].Result, Replies: got[0].Replies}
-	r := Result{Attempts: []Attempt{one}}
-	p.connected(id, &r, to, since)
-	for _, reply := range one.Replies {
-		r.Sent += int64(reply.Written)
-		r.Received += reply.Bytes
-		r.Errno = cmp.Or(errnoName(reply.WriteErrno), errnoName(reply.Errno))
-	}
-	return r, nil
 }
 
 // firstOf is the node of an endpoint; of a group, the first.
@@ -254,17 +222,6 @@ func (p *player) firstOf(e script.Endpoint) string {
 		return p.plan.Nodes[0].Name // of an exchange on a connection, which has its own
 	}
 	return e.Name
-}
-
-// conn finds a connection that was kept.
-func (p *player) conn(id string) (*connection, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c, found := p.conns[id]
-	if !found {
-		return nil, fmt.Errorf("there is no connection %q: its step was left out, or it did not connect", id)
-	}
-	return c, nil
 }
 
 // endOf finds one end of a connection.

@@ -185,11 +185,11 @@ func (c *checker) makes(a Action) made {
 	case Listen:
 		return made{what: "a listener"}
 	case Load:
-		return made{what: "a connection", several: true}
+		return made{what: "a load"}
 	case Connect:
 		return made{what: "a connection", several: c.several(a.From, a.Count), ended: a.Then.ended()}
 	case Exchange:
-		return made{what: "a connection", ended: a.Then.ended()}
+		return made{what: "a connection", several: a.Count > 1, ended: a.Then.ended()}
 	case AddRule:
 		return made{what: "a rule"}
 	case Drop:
@@ -271,8 +271,17 @@ func (c *checker) endpoint(key string, e Endpoint, here bool) {
 	}
 }
 
-// conn checks that a connection is there.
+// conn checks that one connection is there.
 func (c *checker) conn(key string, to Conn, ends string) {
+	if m := c.made[to.Step]; m.what == "a connection" && m.several {
+		c.wrong(key, "%q makes several connections: only an exchange can be on all of them", to.Step)
+		return
+	}
+	c.conns(key, to, ends)
+}
+
+// conns checks that connections are there: one, or those of a step that makes several.
+func (c *checker) conns(key string, to Conn, ends string) {
 	m, found := c.made[to.Step]
 	switch {
 	case !found && slices.ContainsFunc(c.scenario.Steps, func(s Step) bool { return s.ID == to.Step }):
@@ -281,8 +290,6 @@ func (c *checker) conn(key string, to Conn, ends string) {
 		c.wrong(key, "no step %q: %s", to.Step, c.known("a connection"))
 	case m.what != "a connection":
 		c.wrong(key, "%q makes no connection: %s", to.Step, c.known("a connection"))
-	case m.several:
-		c.wrong(key, "%q makes several connections: only one can be named", to.Step)
 	case m.background && !m.awaited:
 		c.wrong(key, "%q runs in the background: await it first", to.Step)
 	case to.Server && !c.holds:

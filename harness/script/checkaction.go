@@ -138,10 +138,14 @@ func (x Exchange) check(c *checker) {
 	case x.From != Endpoint{} || x.To != Endpoint{}:
 		c.wrong("conn", "either \"conn\" or \"from\" and \"to\"")
 	default:
-		c.conn("conn", Conn{Step: x.Conn}, x.Then.endedBy())
+		c.conns("conn", Conn{Step: x.Conn}, x.Then.endedBy())
 		if x.Options != (Options{}) {
 			c.wrong("conn", "the connection is there: options belong to the step that makes it")
 		}
+	}
+	c.counts("count", x.Count, 0, mostAttempts)
+	if x.Count > 1 && (x.Conn != "" || x.From.Port != 0) {
+		c.wrong("count", "%d exchanges need connections of their own, from ports of the kernel's choice", x.Count)
 	}
 	c.counts("requests", x.Requests, 0, mostAttempts)
 	c.counts("body", x.Body, 0, mostBytes)

@@ -55,6 +55,11 @@ func (c *checker) expectation(e Expectation, of Step) {
 		c.outcome("outcomes."+name, name)
 		c.bound("outcomes."+name, &b)
 	}
+	c.disposition("disposition", e.Disposition)
+	for name, b := range sorted(e.Dispositions) {
+		c.disposition("dispositions."+name, name)
+		c.bound("dispositions."+name, &b)
+	}
 	for key, b := range map[string]*Bound{
 		"syns": e.SYNs, "late": e.Late, "took": e.Took, "status": e.Status, "sent": e.Sent, "received": e.Received,
 		"forgotten": e.Forgotten, "dropped": e.Dropped,
@@ -74,6 +79,15 @@ func (c *checker) expectation(e Expectation, of Step) {
 	c.expectNetwork(e)
 }
 
+// dispositions are those of requests (http.Disposition).
+var dispositions = []string{"whole", "unanswered", "truncated", "broken", "malformed", "unsent"} //nolint:gochecknoglobals // a constant list
+
+func (c *checker) disposition(key, name string) {
+	if name != "" && !slices.Contains(dispositions, name) {
+		c.wrong(key, "no disposition %q: want %s", name, list(dispositions, "or"))
+	}
+}
+
 func (c *checker) outcome(key, name string) {
 	switch {
 	case name == "":
@@ -89,7 +103,7 @@ func (c *checker) bound(key string, b *Bound) {
 	switch {
 	case b == nil:
 	case b.SYNsOf != "":
-		if m, found := c.made[b.SYNsOf]; !found || m.what != "a connection" {
+		if m := c.made[b.SYNsOf]; m.what != "a connection" && m.what != "a load" {
 			c.wrong(key, "no step %q that makes a connection: %s", b.SYNsOf, c.known("a connection"))
 		}
 	case b.Open && b.Low <= 0:
@@ -102,7 +116,7 @@ func (c *checker) bound(key string, b *Bound) {
 // ofResult reports whether anything is asked of the result of the step.
 func (e Expectation) ofResult() bool {
 	return e.Outcome != "" || len(e.Outcomes) > 0 || e.Errno != "" || e.SYNs != nil || e.Late != nil || e.Took != nil ||
-		e.Local != (Endpoint{}) || e.Answers != nil || e.Disposition != "" || e.Status != nil || e.Connection != "" ||
+		e.Local != (Endpoint{}) || e.Answers != nil || e.Disposition != "" || len(e.Dispositions) > 0 || e.Status != nil || e.Connection != "" ||
 		e.Sent != nil || e.Received != nil || e.ClosedFirst != "" || e.Forgotten != nil || e.Dropped != nil || e.Holder != nil
 }
 
@@ -118,7 +132,7 @@ func results(a Action) []string {
 	case Connect:
 		return connect
 	case Exchange:
-		return append(connect, "disposition", "status", "connection", "sent", "received")
+		return append(connect, "disposition", "dispositions", "status", "connection", "sent", "received")
 	case Load:
 		return []string{"outcome", "outcomes", "syns", "late"}
 	case Listen:
@@ -141,7 +155,7 @@ func (e Expectation) asks() (keys []string) {
 	for key, asked := range map[string]bool{
 		"outcome": e.Outcome != "", "outcomes": len(e.Outcomes) > 0, "errno": e.Errno != "", "syns": e.SYNs != nil, "late": e.Late != nil,
 		"took": e.Took != nil, "local": e.Local != Endpoint{}, "answers": e.Answers != nil,
-		"disposition": e.Disposition != "", "status": e.Status != nil, "connection": e.Connection != "", "sent": e.Sent != nil,
+		"disposition": e.Disposition != "", "dispositions": len(e.Dispositions) > 0, "status": e.Status != nil, "connection": e.Connection != "", "sent": e.Sent != nil,
 		"received": e.Received != nil, "closed-first": e.ClosedFirst != "", "forgotten": e.Forgotten != nil,
 		"dropped": e.Dropped != nil, "holder": e.Holder != nil,
 	} {
@@ -166,6 +180,9 @@ func (c *checker) ofStep(e Expectation, of Step) {
 	have := results(what)
 	if c.manyAttempts(what) {
 		have = []string{"outcome", "outcomes"} // of all of them; no other result is one
+		if _, exchanges := what.(Exchange); exchanges {
+			have = append(have, "dispositions")
+		}
 	}
 	for _, key := range e.asks() {
 		switch {
@@ -179,8 +196,14 @@ func (c *checker) ofStep(e Expectation, of Step) {
 
 // manyAttempts reports whether a step makes several attempts.
 func (c *checker) manyAttempts(a Action) bool {
-	x, connects := a.(Connect)
-	return connects && c.several(x.From, x.Count)
+	switch a := a.(type) {
+	case Connect:
+		return c.several(a.From, a.Count)
+	case Exchange:
+		return a.Count > 1 || c.made[a.Conn].several
+	default:
+		return false
+	}
 }
 
 func hasInstead(have []string) string {

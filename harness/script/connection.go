@@ -118,10 +118,14 @@ type Options struct {
 // Exchange makes HTTP requests, one after the other, on a new connection or on one that was
 // kept.
 type Exchange struct {
-	// From and To are as in Connect. Without them, Conn is the step that made the connection.
+	// From and To are as in Connect. Without them, Conn is the step that made the connection, or
+	// several, of which each has an exchange.
 	From, To Endpoint
 	Conn     string
-	// Requests is how many; 0 means one.
+	// Count is the number of exchanges, each on a connection of its own, made at once; 0 means
+	// one.
+	Count int
+	// Requests is how many of each; 0 means one.
 	Requests int
 	// Body is the size of the body of each request in bytes; 0 makes it a GET.
 	Body int

@@ -28,9 +28,10 @@ type Expectation struct {
 	// "SYN-ACK", "none".
 	Answers []string
 	// Disposition is what became of the last request (http.Disposition), Status its status
-	// code.
-	Disposition string
-	Status      *Bound
+	// code. Dispositions are the numbers of several exchanges, by disposition.
+	Disposition  string
+	Dispositions map[string]Bound
+	Status       *Bound
 	// Connection is what the last response says of the connection: "close", or "none".
 	Connection string
 	// Sent and Received are numbers of bytes.

@@ -28,20 +28,15 @@ func (r *reader) expectation(n *yaml.Node) (e script.Expectation, applies bool) 
 		{"within", "How long what it asks of the network may take.", duration(&e.Within)},
 		{"never", "How long what it asks of the network must not come about.", duration(&e.Never)},
 		{"outcome", "The outcome: Connected, Refused, Reset, TimedOut, NoPort, PortInUse, Unreachable; Listening.", text(&e.Outcome)},
-		{"outcomes", "The numbers of several attempts by outcome.", value{"mapping of outcomes to numbers", namesOf(boundForm), func(r *reader, n *yaml.Node) {
-			if n == nil {
-				return
-			}
-			e.Outcomes = map[string]script.Bound{}
-			r.entries(n, "outcomes", func(key, val *yaml.Node) { e.Outcomes[key.Value] = r.bound(val) })
-		}}},
+		{"outcomes", "The numbers of several attempts by outcome.", numbersOf(&e.Outcomes)},
 		{"errno", "The kernel's error: ECONNRESET, or none.", text(&e.Errno)},
 		{"syns", "How many SYNs were sent.", bound(&e.SYNs)},
 		{"late", "How many attempts of a load connected after repeating their SYN.", bound(&e.Late)},
 		{"took", "The time to the outcome.", times(&e.Took)},
 		{"local", "Where the attempt came from.", endpoint(&e.Local)},
 		{"answers", "What reached the client after each SYN: SYN-ACK, ACK, RST or none.", texts(&e.Answers)},
-		{"disposition", "What became of the last request: whole, broken, cut.", text(&e.Disposition)},
+		{"disposition", "What became of the last request: whole, unanswered, truncated, broken, malformed, unsent.", text(&e.Disposition)},
+		{"dispositions", "The numbers of several exchanges by disposition.", numbersOf(&e.Dispositions)},
 		{"status", "The status code of the last response.", bound(&e.Status)},
 		{"connection", "What the last response says of the connection: close, or none.", text(&e.Connection)},
 		{"sent", "How many bytes the kernel took.", bound(&e.Sent)},
@@ -55,6 +50,17 @@ func (r *reader) expectation(n *yaml.Node) (e script.Expectation, applies bool) 
 		}}},
 	}, r.networkFields(&e)...))
 	return e, applies
+}
+
+// numbersOf takes the bounds of names.
+func numbersOf(to *map[string]script.Bound) value {
+	return value{"mapping of names to numbers", namesOf(boundForm), func(r *reader, n *yaml.Node) {
+		if n == nil {
+			return
+		}
+		*to = map[string]script.Bound{}
+		r.entries(n, "this", func(key, val *yaml.Node) { (*to)[key.Value] = r.bound(val) })
+	}}
 }
 
 // bound reads the bound of a name.

@@ -216,7 +216,8 @@ func (r *reader) socketVerbs(to *script.Action) []field {
 		verb(to, "exchange", "Makes HTTP requests.", &x, append([]field{
 			{"from", "The client of a new connection.", endpoint(&x.From)},
 			{"to", "The address and port of a new connection.", endpoint(&x.To)},
-			{"conn", "The step whose connection is used instead.", text(&x.Conn)},
+			{"conn", "The step whose connection, or connections, are used instead.", text(&x.Conn)},
+			{"count", "How many such exchanges, at once.", number(&x.Count)},
 			{"requests", "How many, one after the other; without it, one.", number(&x.Requests)},
 			{"body", "The size of the body of each request in bytes.", number(&x.Body)},
 			{"connection", "The value of the Connection field.", text(&x.Connection)},
