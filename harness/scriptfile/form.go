@@ -10,8 +10,9 @@ type form struct {
 	pattern *regexp.Regexp
 	words   []string
 	// numbers lets a whole number from low on stand without quotes, truth values true and false.
-	numbers, truths bool
-	low             int
+	// decimals lets any number.
+	numbers, truths, decimals bool
+	low                       int
 	// of is the form of the entries.
 	of *form
 }

@@ -2,6 +2,7 @@ package scriptfile
 
 import (
 	"regexp"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -94,7 +95,7 @@ func (r *reader) scenario(root *yaml.Node) (s script.Scenario) {
 	ignore := func(*reader, *yaml.Node) {}
 	t := &topology{reader: r, scenario: &s}
 	there := r.mapping(root, "a scenario", []field{
-		{"twlab", "The version of the format, as the first key.", text(&version)},
+		{"twlab", "The version of the format, as the first key.", words(&version, strconv.Itoa(Version))},
 		{"name", "What happens, in a few words.", text(&s.Name)},
 		{"belief", "What people think, in a sentence.", text(&s.Belief)},
 		{"truth", "What is the case, in a sentence or two.", text(&s.Truth)},

@@ -34,7 +34,7 @@ func text(to *string) value {
 
 // words takes one of a few words.
 func words[T ~string](to *T, choice ...string) value {
-	return scalarOf(strings.Join(choice, " or "), oneOf(choice), func(t string) string {
+	return scalarOf(strings.Join(choice, " or "), form{words: choice}, func(t string) string {
 		for _, c := range choice {
 			if t == c {
 				*to = T(t)
@@ -47,7 +47,7 @@ func words[T ~string](to *T, choice ...string) value {
 
 // named takes one of a few words that stand for values.
 func named[T any](to *T, choice []string, values []T) value {
-	return scalarOf(strings.Join(choice, " or "), oneOf(choice), func(t string) string {
+	return scalarOf(strings.Join(choice, " or "), form{words: choice}, func(t string) string {
 		for i, c := range choice {
 			if t == c {
 				*to = values[i]
@@ -121,7 +121,7 @@ func number32(to *uint32) value {
 // percent takes a share.
 func percent(to *float64) value {
 	share := regexp.MustCompile(`^[0-9]{1,3}(\.[0-9]{1,4})?$`)
-	return scalarOf("percent", numbered(0, share), func(t string) string {
+	return scalarOf("percent", form{pattern: share, numbers: true, decimals: true}, func(t string) string {
 		if !share.MatchString(t) {
 			return strconv.Quote(t) + ": want a number of percent such as 2.5"
 		}
@@ -186,15 +186,6 @@ var (
 	endpointForm = matching(regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_-]{0,29}(\.ipv6)?(:[1-9][0-9]{0,4})?$`))
 	boundForm    = numbered(0, regexp.MustCompile(`^(still|rises|syns\([a-zA-Z0-9_-]+\)|([<>]= *)?[0-9]+|[0-9]+\.\.[0-9]+)$`))
 )
-
-// oneOf is the form of one of a few words.
-func oneOf(choice []string) form {
-	f := form{words: choice}
-	for _, c := range choice {
-		f.numbers = f.numbers || digits.MatchString(c)
-	}
-	return f
-}
 
 func parseEndpoint(t string) (e script.Endpoint, wrong string) {
 	name, after, has := strings.Cut(t, ":")
