@@ -60,7 +60,7 @@ func unjoin(err error) []error {
 
 // made is what a step makes and later steps may name.
 type made struct {
-	what       string // "a connection", "a listener", "a rule"; empty for nothing
+	what       string // "connection", "listener", "rule", "load"; empty for nothing
 	background bool
 	awaited    bool
 	ended      string // the step or verb that ended it, if one did
@@ -183,19 +183,17 @@ func validName(name string) bool {
 func (c *checker) makes(a Action) made {
 	switch a := a.(type) {
 	case Listen:
-		return made{what: "a listener"}
+		return made{what: "listener"}
 	case Load:
-		return made{what: "a load"}
+		return made{what: "load"}
 	case Connect:
-		return made{what: "a connection", several: c.several(a.From, a.Count), ended: a.Then.ended()}
+		return made{what: "connection", several: c.several(a.From, a.Count), ended: a.Then.ended()}
 	case Exchange:
-		return made{what: "a connection", several: a.Count > 1, ended: a.Then.ended()}
+		return made{what: "connection", several: a.Count > 1, ended: a.Then.ended()}
 	case AddRule:
-		return made{what: "a rule"}
+		return made{what: "rule"}
 	case Drop:
-		return made{what: "a rule"}
-	case SetLink:
-		return made{what: "a change of a link"}
+		return made{what: "rule"}
 	default:
 		return made{}
 	}
@@ -273,7 +271,7 @@ func (c *checker) endpoint(key string, e Endpoint, here bool) {
 
 // conn checks that one connection is there.
 func (c *checker) conn(key string, to Conn, ends string) {
-	if m := c.made[to.Step]; m.what == "a connection" && m.several {
+	if m := c.made[to.Step]; m.what == "connection" && m.several {
 		c.wrong(key, "%q makes several connections: only an exchange can be on all of them", to.Step)
 		return
 	}
@@ -287,9 +285,9 @@ func (c *checker) conns(key string, to Conn, ends string) {
 	case !found && slices.ContainsFunc(c.scenario.Steps, func(s Step) bool { return s.ID == to.Step }):
 		c.wrong(key, "%q comes later", to.Step)
 	case !found:
-		c.wrong(key, "no step %q: %s", to.Step, c.known("a connection"))
-	case m.what != "a connection":
-		c.wrong(key, "%q makes no connection: %s", to.Step, c.known("a connection"))
+		c.wrong(key, "no step %q: %s", to.Step, c.known("connection"))
+	case m.what != "connection":
+		c.wrong(key, "%q makes no connection: %s", to.Step, c.known("connection"))
 	case m.background && !m.awaited:
 		c.wrong(key, "%q runs in the background: await it first", to.Step)
 	case to.Server && !c.holds:
@@ -311,7 +309,7 @@ func (c *checker) known(what string) string {
 		}
 	}
 	if len(all) == 0 {
-		return "no step so far makes " + what + " and has an id"
+		return "no step so far makes a " + what + " and has an id"
 	}
 	return "there are " + list(all, "and")
 }

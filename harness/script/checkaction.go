@@ -178,7 +178,7 @@ func (x Receive) check(c *checker) {
 func (x Close) check(c *checker) {
 	m := c.made[x.Conn.Step]
 	switch {
-	case m.what != "a listener" || x.Conn.Server:
+	case m.what != "listener" || x.Conn.Server:
 		c.conn("", x.Conn, "close")
 	case m.ended != "":
 		c.wrong("", "the listener of %q was closed by an earlier step", x.Conn.Step)
@@ -213,9 +213,9 @@ func (x RemoveRule) check(c *checker) {
 	m, found := c.made[x.Step]
 	switch {
 	case !found:
-		c.wrong("", "no step %q: %s", x.Step, c.known("a rule"))
-	case m.what != "a rule":
-		c.wrong("", "%q adds no rule: %s", x.Step, c.known("a rule"))
+		c.wrong("", "no step %q: %s", x.Step, c.known("rule"))
+	case m.what != "rule":
+		c.wrong("", "%q adds no rule: %s", x.Step, c.known("rule"))
 	case m.ended != "":
 		c.wrong("", "the rule of %q is gone already", x.Step)
 	default:

@@ -103,8 +103,8 @@ func (c *checker) bound(key string, b *Bound) {
 	switch {
 	case b == nil:
 	case b.SYNsOf != "":
-		if m := c.made[b.SYNsOf]; m.what != "a connection" && m.what != "a load" {
-			c.wrong(key, "no step %q that makes a connection: %s", b.SYNsOf, c.known("a connection"))
+		if m := c.made[b.SYNsOf]; m.what != "connection" && m.what != "load" {
+			c.wrong(key, "no step %q that makes a connection: %s", b.SYNsOf, c.known("connection"))
 		}
 	case b.Open && b.Low <= 0:
 		c.wrong(key, "%v: this cannot fail", b)
@@ -227,8 +227,8 @@ func (c *checker) expectNetwork(e Expectation) {
 	for node, all := range sorted(e.Rules) {
 		c.node("rules."+node, node)
 		for id, b := range sorted(all) {
-			if m, found := c.made[id]; !found || m.what != "a rule" {
-				c.wrong("rules."+node+"."+id, "no rule %q: %s", id, c.known("a rule"))
+			if m, found := c.made[id]; !found || m.what != "rule" {
+				c.wrong("rules."+node+"."+id, "no rule %q: %s", id, c.known("rule"))
 			}
 			c.bound("rules."+node+"."+id, &b)
 		}
