@@ -77,6 +77,7 @@ type checker struct {
 	ids      []string        // in order
 	asked    int             // how many expectations there are
 	holds    bool            // whether a listener leaves connections to later steps
+	own      string          // the ID of the step that is checked
 }
 
 // wrong notes a problem at a key below where the checker is.
@@ -135,6 +136,7 @@ func (c *checker) step(s Step) {
 	c.id(s)
 	c.lasts("after", s.After, false)
 	c.below("when", func() { c.condition(s.When) })
+	c.own = s.ID
 	c.below(s.Do.Verb(), func() { s.Do.check(c) })
 	if s.ID != "" {
 		m := c.makes(s.Do)

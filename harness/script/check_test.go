@@ -58,7 +58,7 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 		{"nothing expected", []Step{listen}, `steps: nothing is expected of any step`},
 		{"background without an id", []Step{{Background: true, Do: connect}}, `steps.0.background: a step in the background needs an id`},
 		{"never awaited", []Step{{ID: "a", Background: true, Do: connect}, expect(gets...)}, `steps.0: "a" runs in the background, and no step awaits it`},
-		{"awaits itself", []Step{{ID: "a", Do: Await{Step: "a"}}}, `steps.0.await: no step "a" so far`},
+		{"awaits itself", []Step{{ID: "a", Do: Await{Step: "a"}}}, `steps.0.await: "a" is this step itself`},
 		{"awaits what is over", []Step{closed, {Do: Await{Step: "a"}}}, `steps.1.await: "a" does not run in the background`},
 		{"twice the same id", []Step{closed, closed}, `steps.1.id: "a" is the id of an earlier step`},
 		{"connection that is closed", []Step{closed, {Do: Send{Conn: Conn{Step: "a"}, Bytes: 1}}}, `steps.1.send.conn: "a" was ended by its "then"`},

@@ -1,6 +1,7 @@
 package script
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -276,13 +277,16 @@ func (f Flow) check(c *checker) {
 	}
 }
 
+// sysctlName is that of a sysctl of a node.
+var sysctlName = regexp.MustCompile(`^net\.[a-zA-Z0-9_./-]+$`)
+
 func (x Set) check(c *checker) {
 	c.node("node", x.Node)
 	if len(x.Sysctls) == 0 {
 		c.wrong("sysctls", "which? Give them as name: value")
 	}
 	for _, s := range x.Sysctls {
-		if !strings.HasPrefix(s.Name, "net.") {
+		if !sysctlName.MatchString(s.Name) {
 			c.wrong("sysctls."+s.Name, "only sysctls below net. belong to a node")
 		}
 	}
@@ -304,6 +308,8 @@ func (x Reload) check(c *checker) { c.program(x.Node) }
 func (x Await) check(c *checker) {
 	m, found := c.made[x.Step]
 	switch {
+	case !found && x.Step == c.own && x.Step != "":
+		c.wrong("", "%q is this step itself: it would wait for ever", x.Step)
 	case !found:
 		c.wrong("", "no step %q so far", x.Step)
 	case !m.background:

@@ -76,6 +76,7 @@ func (c *checker) expectation(e Expectation, of Step) {
 		c.wrong("connection", "%q: want close or none", e.Connection)
 	}
 	c.ofStep(e, of)
+	c.ofMany(e, of)
 	c.expectNetwork(e)
 }
 
@@ -169,14 +170,7 @@ func (e Expectation) asks() (keys []string) {
 
 // ofStep checks that the step has the results that are asked for.
 func (c *checker) ofStep(e Expectation, of Step) {
-	what := of.Do
-	if a, ok := what.(Await); ok {
-		for _, s := range c.scenario.Steps {
-			if s.ID == a.Step && s.Do != nil {
-				what = s.Do
-			}
-		}
-	}
+	what := c.begun(of.Do)
 	have := results(what)
 	if c.manyAttempts(what) {
 		have = []string{"outcome", "outcomes"} // of all of them; no other result is one
@@ -192,6 +186,49 @@ func (c *checker) ofStep(e Expectation, of Step) {
 			c.wrong(key, "%q has no %s%s", what.Verb(), key, hasInstead(have))
 		}
 	}
+}
+
+// ofMany checks that numbers of several attempts can be others than those that are expected.
+func (c *checker) ofMany(e Expectation, of Step) {
+	most := c.attempts(c.begun(of.Do))
+	for _, one := range []struct {
+		key string
+		all map[string]Bound
+	}{{"outcomes", e.Outcomes}, {"dispositions", e.Dispositions}} {
+		for name, b := range sorted(one.all) {
+			if most > 0 && b.SYNsOf == "" && !b.Open && b.Low <= 0 && b.High >= most {
+				c.wrong(one.key+"."+name, "%v of %d: this cannot fail", b, most)
+			}
+		}
+	}
+}
+
+// attempts is how many attempts a step makes; 0 if it is not known.
+func (c *checker) attempts(a Action) int64 {
+	clients := func(e Endpoint) int { return max(1, len(c.scenario.Groups[e.Name])) }
+	switch a := a.(type) {
+	case Connect:
+		return int64(clients(a.From) * max(1, a.Count))
+	case Load:
+		return int64(a.attempts(clients(a.From)))
+	case Exchange:
+		if a.Conn == "" {
+			return int64(max(1, a.Count))
+		}
+	}
+	return 0
+}
+
+// begun is what a step does, or what the step does whose end it awaits.
+func (c *checker) begun(what Action) Action {
+	if a, ok := what.(Await); ok {
+		for _, s := range c.scenario.Steps {
+			if s.ID == a.Step && s.Do != nil {
+				return s.Do
+			}
+		}
+	}
+	return what
 }
 
 // manyAttempts reports whether a step makes several attempts.

@@ -34,6 +34,25 @@ var (
 	anyText = form{numbers: true, truths: true}
 )
 
+var digits = regexp.MustCompile(`^(0|[1-9][0-9]{0,9})$`)
+
+// The forms of scalars.
+var (
+	numberForm  = numbered(0, digits)
+	acceptForm  = numbered(1, regexp.MustCompile(`^([1-9][0-9]{0,9}|never)$`))
+	portForm    = numbered(1, regexp.MustCompile(`^[1-9][0-9]{0,4}$`))
+	portsForm   = matching(regexp.MustCompile(`^[1-9][0-9]{0,4} *- *[1-9][0-9]{0,4}$`))
+	percentForm = form{pattern: regexp.MustCompile(`^[0-9]{1,3}(\.[0-9]{1,4})?$`), numbers: true, decimals: true}
+	durations   = matching(regexp.MustCompile(`^(0|[0-9.]+[a-zµ]+[0-9.a-zµ]*)$`))
+	timesForm   = matching(regexp.MustCompile(`^(([<>]= ?)?[0-9.]+[a-zµ]+[0-9.a-zµ]*|[0-9.]+[a-zµ]+\.\.[0-9.]+[a-zµ]+)$`))
+	boundForm   = numbered(0, regexp.MustCompile(`^(still|rises|syns\([a-zA-Z0-9_-]+\)|([<>]= *)?[0-9]+|[0-9]+\.\.[0-9]+)$`))
+
+	endpointForm = matching(regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_-]{0,29}(\.ipv6)?(:[1-9][0-9]{0,4})?$`))
+	connForm     = matching(regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_-]{0,29}(@server)?$`))
+	pairForm     = matching(regexp.MustCompile(`^ *[a-z][a-z0-9_-]* *-- *[a-z][a-z0-9_-]* *$`))
+	sourceForm   = matching(regexp.MustCompile("^https?://"))
+)
+
 func namesOf(f form) form     { return form{kind: namesForm, of: &f} }
 func listOf(f form) form      { return form{kind: listForm, of: &f} }
 func oneOrListOf(f form) form { return form{kind: oneOrListForm, of: &f} }

@@ -22,7 +22,37 @@ var (
 	}
 	targets = []string{"ACCEPT", "CONNMARK", "CT", "DNAT", "DROP", "MARK", "MASQUERADE", "REDIRECT", "REJECT", "RETURN", "SNAT", "TCPMSS", "TCPOPTSTRIP"}
 	word    = regexp.MustCompile(`^[a-zA-Z0-9_.,:;/=!+*{}\[\]-]+$`)
+	// shorts are the options of one letter. There are others: -M names a program to start.
+	shorts = []string{"-p", "-s", "-d", "-i", "-o", "-m", "-j", "-g", "-f"}
+	// commands are the options of iptables itself that are no part of a rule, by getopt_long(3)
+	// in every abbreviation.
+	commands = []string{
+		"append", "check", "delete", "delete-chain", "exact", "flush", "help", "insert", "ipv4", "ipv6", "line-numbers", "list", "list-rules",
+		"modprobe", "new-chain", "numeric", "policy", "rename-chain", "replace", "set-counters", "table", "verbose", "version", "wait", "zero",
+	}
+	// selectors choose what is looked up in matches and targets; an abbreviation would not be.
+	selectors = []string{"match", "jump", "goto"}
 )
+
+// option says why a rule may not have an option; empty if it may.
+func option(w string) (wrong string) {
+	long, isLong := strings.CutPrefix(w, "--")
+	begins := func(name string) bool { return strings.HasPrefix(name, long) && name != long }
+	switch {
+	case !strings.HasPrefix(w, "-"):
+		return ""
+	case !isLong && !slices.Contains(shorts, w):
+		return fmt.Sprintf("option %s: a rule may have %s with a space behind, and long options", w, strings.Join(shorts, ", "))
+	case isLong && strings.Contains(w, "="):
+		return fmt.Sprintf("option %s: put a space before the value", w)
+	case isLong && (slices.Contains(commands, long) || slices.ContainsFunc(commands, begins) || slices.ContainsFunc(selectors, begins)):
+		return fmt.Sprintf("option %s: it is none of a rule's, or an abbreviation", w)
+	case long == "helper":
+		return "option --helper: it loads a module for the whole machine"
+	default:
+		return ""
+	}
+}
 
 // rule splits a rule into its table, its chain and the rest.
 func (r *reader) rule(at *yaml.Node, text string) (table, chain, spec string) {
@@ -34,7 +64,9 @@ func (r *reader) rule(at *yaml.Node, text string) (table, chain, spec string) {
 	}
 	for i, w := range words[2:] {
 		before := words[i+1]
-		switch {
+		switch wrong := option(w); {
+		case wrong != "":
+			r.wrong(at, "%s", wrong)
 		case !word.MatchString(w):
 			r.wrong(at, "%q in a rule: letters, digits and %s are allowed", w, "_.,:;/=!+*{}[]-")
 		case (before == "-m" || before == "--match") && !slices.Contains(matches, w):

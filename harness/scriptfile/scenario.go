@@ -99,7 +99,7 @@ func (r *reader) scenario(root *yaml.Node) (s script.Scenario) {
 		{"name", "What happens, in a few words.", text(&s.Name)},
 		{"belief", "What people think, in a sentence.", text(&s.Belief)},
 		{"truth", "What is the case, in a sentence or two.", text(&s.Truth)},
-		{"sources", "Addresses of reports.", value{"list of addresses", listOf(matching(regexp.MustCompile("^https?://"))), func(r *reader, n *yaml.Node) { r.sources(n, &s.Sources) }}},
+		{"sources", "Addresses of reports.", value{"list of addresses", listOf(sourceForm), func(r *reader, n *yaml.Node) { r.sources(n, &s.Sources) }}},
 		{"params", "Values of parameters; each combination is a scenario of its own. ${NAME} stands for a whole value.",
 			value{"lists of values by name", namesOf(listOf(anyText)), ignore}},
 		{"twins", "Other values of parameters, with which something must not be as expected.",

@@ -2,8 +2,8 @@ package scriptfile
 
 import (
 	"net/netip"
+	"regexp"
 	"strconv"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -133,9 +133,11 @@ func (t *topology) read(r *reader, n *yaml.Node) {
 	}
 }
 
+var sysctlName = regexp.MustCompile(`^net\.[a-zA-Z0-9_./-]+$`)
+
 func (r *reader) readSysctls(n *yaml.Node) (all []sysctlDecl) {
 	r.entries(n, "sysctls", func(key, val *yaml.Node) {
-		if !strings.HasPrefix(key.Value, "net.") {
+		if !sysctlName.MatchString(key.Value) {
 			r.wrong(key, "%q: only sysctls below net. belong to a node", key.Value)
 		}
 		if t, ok := r.scalar(val, "a value"); ok {

@@ -68,10 +68,8 @@ func truth(to *bool) value {
 	})
 }
 
-var digits = regexp.MustCompile(`^(0|[1-9][0-9]{0,9})$`)
-
 func number(to *int) value {
-	return scalarOf("number", numbered(0, digits), func(t string) string {
+	return scalarOf("number", numberForm, func(t string) string {
 		if !digits.MatchString(t) {
 			return strconv.Quote(t) + ": want a number such as 12"
 		}
@@ -81,7 +79,7 @@ func number(to *int) value {
 }
 
 func numberOrNil(to **int) value {
-	return scalarOf("number", numbered(0, digits), func(t string) string {
+	return scalarOf("number", numberForm, func(t string) string {
 		if !digits.MatchString(t) {
 			return strconv.Quote(t) + ": want a number such as 12"
 		}
@@ -93,7 +91,7 @@ func numberOrNil(to **int) value {
 
 // accepted takes a number of connections, or never.
 func accepted(to **int) value {
-	return scalarOf("number or never", numbered(1, regexp.MustCompile(`^([1-9][0-9]{0,9}|never)$`)), func(t string) string {
+	return scalarOf("number or never", acceptForm, func(t string) string {
 		n := 0
 		switch {
 		case t == "never":
@@ -108,7 +106,7 @@ func accepted(to **int) value {
 }
 
 func number32(to *uint32) value {
-	return scalarOf("number", numbered(0, digits), func(t string) string {
+	return scalarOf("number", numberForm, func(t string) string {
 		n, err := strconv.ParseUint(t, 10, 32)
 		if err != nil || !digits.MatchString(t) {
 			return strconv.Quote(t) + ": want a number from 1 to 4294967295"
@@ -120,9 +118,8 @@ func number32(to *uint32) value {
 
 // percent takes a share.
 func percent(to *float64) value {
-	share := regexp.MustCompile(`^[0-9]{1,3}(\.[0-9]{1,4})?$`)
-	return scalarOf("percent", form{pattern: share, numbers: true, decimals: true}, func(t string) string {
-		if !share.MatchString(t) {
+	return scalarOf("percent", percentForm, func(t string) string {
+		if !percentForm.pattern.MatchString(t) {
 			return strconv.Quote(t) + ": want a number of percent such as 2.5"
 		}
 		*to, _ = strconv.ParseFloat(t, 64)
@@ -136,7 +133,7 @@ func portOf(t string) (uint16, bool) {
 }
 
 func port(to *uint16) value {
-	return scalarOf("port", numbered(1, regexp.MustCompile(`^[1-9][0-9]{0,4}$`)), func(t string) (wrong string) {
+	return scalarOf("port", portForm, func(t string) (wrong string) {
 		var ok bool
 		if *to, ok = portOf(t); !ok {
 			return strconv.Quote(t) + ": want a port from 1 to 65535"
@@ -147,7 +144,7 @@ func port(to *uint16) value {
 
 // ports takes a range: "2000-2003".
 func ports(first, last *uint16) value {
-	return scalarOf("range of ports", matching(regexp.MustCompile(`^[1-9][0-9]{0,4} *- *[1-9][0-9]{0,4}$`)), func(t string) string {
+	return scalarOf("range of ports", portsForm, func(t string) string {
 		a, b, found := strings.Cut(t, "-")
 		var ok, also bool
 		*first, ok = portOf(strings.TrimSpace(a))
@@ -180,13 +177,6 @@ func parseDuration(t string) (time.Duration, string) {
 // namePattern is that of nodes, groups, addresses and IDs.
 var namePattern = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_-]{0,29}$`)
 
-// The forms of durations, endpoints and bounds.
-var (
-	durations    = matching(regexp.MustCompile(`^(0|[0-9.]+[a-zµ]+[0-9.a-zµ]*)$`))
-	endpointForm = matching(regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_-]{0,29}(\.ipv6)?(:[1-9][0-9]{0,4})?$`))
-	boundForm    = numbered(0, regexp.MustCompile(`^(still|rises|syns\([a-zA-Z0-9_-]+\)|([<>]= *)?[0-9]+|[0-9]+\.\.[0-9]+)$`))
-)
-
 func parseEndpoint(t string) (e script.Endpoint, wrong string) {
 	name, after, has := strings.Cut(t, ":")
 	name, e.Six = strings.CutSuffix(name, ".ipv6")
@@ -213,7 +203,7 @@ func endpoint(to *script.Endpoint) value {
 
 // pair takes the nodes of a link.
 func pair(a, b *string) value {
-	return scalarOf("A -- B", matching(regexp.MustCompile(`^ *[a-z][a-z0-9_-]* *-- *[a-z][a-z0-9_-]* *$`)), func(t string) string {
+	return scalarOf("A -- B", pairForm, func(t string) string {
 		one, other, found := strings.Cut(t, "--")
 		*a, *b = strings.TrimSpace(one), strings.TrimSpace(other)
 		if !found || *a == "" || *b == "" {
@@ -225,7 +215,7 @@ func pair(a, b *string) value {
 
 // conn takes a connection: "ID" or "ID@server".
 func conn(to *script.Conn) value {
-	return scalarOf("ID or ID@server", matching(regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_-]{0,29}(@server)?$`)), func(t string) string {
+	return scalarOf("ID or ID@server", connForm, func(t string) string {
 		id, side, has := strings.Cut(t, "@")
 		if !namePattern.MatchString(id) || has && side != "server" {
 			return strconv.Quote(t) + ": want the id of the step that connects, with @server for the server's end"
@@ -296,7 +286,7 @@ func boundOf(to *script.Bound) value {
 
 // times takes a bound of a duration, which it turns into milliseconds.
 func times(to **script.Bound) value {
-	return scalarOf(`"<= 1s", ">= 900ms" or "900ms..1100ms"`, matching(regexp.MustCompile(`^(([<>]= ?)?[0-9.]+[a-zµ]+[0-9.a-zµ]*|[0-9.]+[a-zµ]+\.\.[0-9.]+[a-zµ]+)$`)), func(t string) string {
+	return scalarOf(`"<= 1s", ">= 900ms" or "900ms..1100ms"`, timesForm, func(t string) string {
 		b, wrong := parseBound(t, func(text string) (int64, bool) {
 			d, bad := parseDuration(text)
 			return d.Milliseconds(), bad == ""
