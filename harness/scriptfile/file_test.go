@@ -119,7 +119,9 @@ func TestKeysAreDocumented(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(good))
 	for _, c := range hostile {
-		f.Add(c.text())
+		if text := c.text(); len(text) < 10_000 {
+			f.Add(text)
+		}
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		got, err := Read("x.yaml", text)
