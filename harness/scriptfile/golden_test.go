@@ -1,4 +1,4 @@
-package scriptfile_test
+package scriptfile
 
 import (
 	"flag"
@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"twlab/harness/scriptfile"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -38,7 +36,7 @@ func TestWhatIsSaidOfMistakes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = scriptfile.Read(filepath.Base(name), text)
+			_, err = Read(filepath.Base(name), text)
 			if err == nil {
 				t.Fatal("nothing is wrong with it")
 			}

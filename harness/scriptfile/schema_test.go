@@ -1,4 +1,4 @@
-package scriptfile_test
+package scriptfile
 
 import (
 	"bytes"
@@ -10,14 +10,12 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
-
-	"twlab/harness/scriptfile"
 )
 
 // schemaOfFiles compiles the schema.
 func schemaOfFiles(t *testing.T) *jsonschema.Schema {
 	t.Helper()
-	text, err := scriptfile.Schema()
+	text, err := Schema()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,5 +102,23 @@ func TestTheSchemaTakesWhatReadTakes(t *testing.T) {
 		if err := validate(s, text); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// What is wrong with a stranger's file by its form alone, an editor sees as well.
+func TestTheSchemaRefusesStrangers(t *testing.T) {
+	s, refused := schemaOfFiles(t), 0
+	for _, c := range hostile {
+		byForm := strings.HasPrefix(c.want, "unknown key") || strings.HasPrefix(c.want, "want a port") || c.name == "a text alone" ||
+			c.name == "a deep value"
+		if !byForm {
+			continue
+		}
+		if refused++; validate(s, c.text()) == nil {
+			t.Errorf("%s validates", c.name)
+		}
+	}
+	if refused < 8 {
+		t.Errorf("%d files, want at least 8", refused)
 	}
 }
