@@ -139,7 +139,6 @@ func (r *reader) socketVerbs(to *script.Action) []field {
 	var (
 		l    script.Listen
 		c    script.Connect
-		ld   script.Load
 		x    script.Exchange
 		s    script.Send
 		v    script.Receive
@@ -180,16 +179,7 @@ func (r *reader) socketVerbs(to *script.Action) []field {
 			{"then", "What becomes of the connection; without it, close.", named(&c.Then, endingWords, endings)},
 			{"isn", "The initial sequence number.", number32(&c.ISN)},
 		}, optionFields(&c.Options)...)),
-		verb(to, "load", "Makes many connections, at a rate that does not wait for outcomes.", &ld, []field{
-			{"from", "The client, or a group of clients.", endpoint(&ld.From)},
-			{"to", "The address and port to connect to.", endpoint(&ld.To)},
-			{"each", "How many attempts each client makes.", number(&ld.Each)},
-			{"rate", "How many attempts all clients begin in a second; without it, as fast as they can.", number(&ld.Rate)},
-			{"for", "How long attempts begin, without \"each\".", duration(&ld.For)},
-			{"in-flight", "How many are under way at once; 1000 without it.", number(&ld.InFlight)},
-			{"then", "What becomes of each connection; without it, close.", named(&ld.Then, endingWords, endings)},
-			{"ports", "IP_LOCAL_PORT_RANGE: the range of source ports.", ports(&ld.Ports.First, &ld.Ports.Last)},
-		}),
+		loadVerb(to),
 		verb(to, "exchange", "Makes HTTP requests.", &x, append([]field{
 			{"from", "The client of a new connection.", endpoint(&x.From)},
 			{"to", "The address and port of a new connection.", endpoint(&x.To)},
@@ -218,4 +208,19 @@ func (r *reader) socketVerbs(to *script.Action) []field {
 			{"advance", "By how much.", duration(&tick.Advance)},
 		}),
 	}
+}
+
+// loadVerb is the field of a load.
+func loadVerb(to *script.Action) field {
+	var ld script.Load
+	return verb(to, "load", "Makes many connections, at a rate that does not wait for outcomes.", &ld, []field{
+		{"from", "The client, or a group of clients.", endpoint(&ld.From)},
+		{"to", "The address and port to connect to.", endpoint(&ld.To)},
+		{"each", "How many attempts each client makes.", number(&ld.Each)},
+		{"rate", "How many attempts all clients begin in a second; without it, as fast as they can.", number(&ld.Rate)},
+		{"for", "How long attempts begin, without \"each\".", duration(&ld.For)},
+		{"in-flight", "How many are under way at once; 1000 without it.", number(&ld.InFlight)},
+		{"then", "What becomes of each connection; without it, close.", named(&ld.Then, endingWords, endings)},
+		{"ports", "IP_LOCAL_PORT_RANGE: the range of source ports.", ports(&ld.Ports.First, &ld.Ports.Last)},
+	})
 }
