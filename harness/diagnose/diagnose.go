@@ -16,6 +16,8 @@ type Diagnosis struct {
 	// with none; empty for an attempt that is fine.
 	Status   Status
 	Findings []Finding
+	// SYNs are those that no SYN-ACK answered.
+	SYNs []Life
 }
 
 // Cause is the ID of the one cause that fits; "none" for an attempt that is fine, and empty
@@ -52,7 +54,7 @@ func Recording(r *recording.Recording) (all []Diagnosis) {
 
 func one(r *recording.Recording, step int, a recording.Attempt) Diagnosis {
 	c := newCase(r, step, a)
-	d := Diagnosis{Step: r.Steps[step].Number, ID: r.Steps[step].ID, Attempt: a, Symptom: c.symptom}
+	d := Diagnosis{Step: r.Steps[step].Number, ID: r.Steps[step].ID, Attempt: a, Symptom: c.symptom, SYNs: c.syns}
 	if d.Symptom == Fine {
 		return d
 	}

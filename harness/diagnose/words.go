@@ -2,6 +2,8 @@ package diagnose
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -20,6 +22,22 @@ func (d Diagnosis) Short() string {
 	return fmt.Sprintf("%s (%s)", strings.Join(ids, " or "), d.Status)
 }
 
+// account says where the SYNs ended that no SYN-ACK answered.
+func (d Diagnosis) account() (lines []string) {
+	at := map[string]int{}
+	for _, l := range d.SYNs {
+		at[map[End]string{
+			Delivered: "came into %s, which owns their destination", Stopped: "came into %s, and did not leave it",
+			OnTheWay: "left %s, and came into no other node",
+		}[l.End]+"\x00"+l.Node]++
+	}
+	for _, place := range slices.Sorted(maps.Keys(at)) {
+		how, node, _ := strings.Cut(place, "\x00")
+		lines = append(lines, fmt.Sprintf("     %d of %d SYN without a SYN-ACK: ", at[place], len(d.SYNs))+fmt.Sprintf(how, node)) //nolint:govet // one of the three
+	}
+	return lines
+}
+
 // Lines explains the diagnosis in at most twelve lines: who ended what, why, the proof, what it
 // is not, what to do, and what that costs. What is not proved says what would decide.
 func (d Diagnosis) Lines() []string {
@@ -28,7 +46,7 @@ func (d Diagnosis) Lines() []string {
 	}
 	lines := []string{fmt.Sprintf("why: %s", d.Short())}
 	if len(d.Findings) == 0 {
-		return append(lines, "     no cause that twlab knows fits all that was seen")
+		return append(append(lines, "     no cause that twlab knows fits all that was seen"), d.account()...)
 	}
 	if len(d.Findings) > 1 {
 		for _, f := range d.Findings[:min(3, len(d.Findings))] {

@@ -18,9 +18,11 @@ import (
 func (p *player) act(ctx context.Context, id string, do script.Action) (Result, error) {
 	switch a := do.(type) {
 	case script.Listen:
-		return p.listen(ctx, a)
+		return p.listen(ctx, id, a)
 	case script.Connect:
 		return p.connect(ctx, id, a)
+	case script.Load:
+		return p.load(ctx, a)
 	case script.Exchange:
 		return p.exchange(ctx, id, a)
 	case script.Send:
@@ -28,6 +30,9 @@ func (p *player) act(ctx context.Context, id string, do script.Action) (Result, 
 	case script.Receive:
 		return p.receive(ctx, a)
 	case script.Close:
+		if l, found := p.listener(a.Conn); found {
+			return Result{}, l.node.End(ctx, l.handle, tcp.CloseNow)
+		}
 		return p.endConn(ctx, a.Conn, tcp.CloseNow)
 	case script.Reset:
 		return p.endConn(ctx, a.Conn, tcp.Abort)
@@ -38,13 +43,15 @@ func (p *player) act(ctx context.Context, id string, do script.Action) (Result, 
 	case script.Clock:
 		return p.clock(ctx, a)
 	case script.AddRule:
-		return Result{}, p.addRule(id, topo.Rule{Node: a.Node, Table: a.Table, Chain: a.Chain, Spec: a.Spec})
+		return Result{}, p.addRule(id, topo.Rule{Node: a.Node, Table: a.Table, Chain: a.Chain, Spec: a.Spec, IP: a.IP})
 	case script.RemoveRule:
 		return p.removeRule(ctx, a.Step)
 	case script.Drop:
 		return Result{}, p.drop(id, a)
 	case script.SetLink:
 		return Result{}, p.setLink(ctx, a)
+	case script.Impair:
+		return Result{}, p.impair(ctx, a)
 	case script.ForgetFlows:
 		return p.forget(ctx, a)
 	case script.Set:
@@ -60,15 +67,17 @@ func (p *player) act(ctx context.Context, id string, do script.Action) (Result, 
 
 // addr resolves an endpoint.
 func (p *player) addr(e script.Endpoint) netip.AddrPort {
-	return netip.AddrPortFrom(p.scenario.Addr(p.plan, e.Name), e.Port)
+	return netip.AddrPortFrom(p.scenario.Addr(p.plan, e), e.Port)
 }
 
 // name returns what the scenario calls an address: the node that has it, or the entry of
 // its addresses.
 func (p *player) name(a netip.Addr) string {
-	for name, addr := range p.scenario.Addresses {
-		if addr == a {
-			return name
+	for _, all := range []map[string]netip.Addr{p.scenario.Addresses, p.scenario.Addresses6} {
+		for name, addr := range all {
+			if addr == a {
+				return name
+			}
 		}
 	}
 	if owner := p.owner(a); owner != "" {
@@ -80,7 +89,7 @@ func (p *player) name(a netip.Addr) string {
 // owner returns the node that has an address; empty when no node has it.
 func (p *player) owner(a netip.Addr) string {
 	for _, n := range p.plan.Nodes {
-		if n.Addr == a {
+		if n.Addr == a || n.Addr6 == a {
 			return n.Name
 		}
 		for _, own := range n.Loopback {
@@ -89,7 +98,7 @@ func (p *player) owner(a netip.Addr) string {
 			}
 		}
 		for _, e := range n.Ends {
-			if e.Addr == a {
+			if e.Addr == a || e.Addr6 == a {
 				return n.Name
 			}
 		}
@@ -100,13 +109,15 @@ func (p *player) owner(a netip.Addr) string {
 // is reports whether an address and a port are those that an endpoint asks for: any address
 // of its node, any port if it has none, and anything if it asks for nothing.
 func (p *player) is(e script.Endpoint, a netip.AddrPort) bool {
-	named := e.Name == "" || p.scenario.Addresses[e.Name] == a.Addr() || p.owner(a.Addr()) == e.Name
-	return named && (e.Port == 0 || e.Port == a.Port())
+	named := e.Name == "" || p.scenario.Addresses[e.Name] == a.Addr() || p.scenario.Addresses6[e.Name] == a.Addr() ||
+		p.owner(a.Addr()) == e.Name
+	return named && (!e.Six || a.Addr().Is6()) && (e.Port == 0 || e.Port == a.Port())
 }
 
 // named writes an address and a port with the scenario's name.
 func (p *player) named(a netip.AddrPort) string {
-	return fmt.Sprintf("%s:%d", p.name(a.Addr()), a.Port())
+	six := p.scenario.Network.IP == topo.DualStack && a.Addr().Is6()
+	return script.Endpoint{Name: p.name(a.Addr()), Port: a.Port(), Six: six}.String()
 }
 
 // What describes an action in a few words.
@@ -121,6 +132,8 @@ func What(do script.Action) string {
 	case script.Listen:
 		add("%s", script.Endpoint{Name: a.Node, Port: a.Port}.String())
 	case script.Connect:
+		add("%s", a.From.String()+" > "+a.To.String())
+	case script.Load:
 		add("%s", a.From.String()+" > "+a.To.String())
 	case script.Exchange:
 		if add("with %s", a.Conn); a.Conn == "" {
@@ -155,6 +168,8 @@ func What(do script.Action) string {
 			state = "up"
 		}
 		add("%s", a.A+" -- "+a.B+" "+state)
+	case script.Impair:
+		add("%s", impairment(a))
 	case script.ForgetFlows:
 		add("at %s", a.Node)
 	case script.Set:

@@ -129,27 +129,6 @@ func hasComment(rule, id string) bool {
 	return false
 }
 
-// setLink takes a link down or up.
-func (p *player) setLink(ctx context.Context, a script.SetLink) error {
-	name := p.link(a.A, a.B)
-	if a.For > 0 {
-		_, err := p.lab.Flap(ctx, name, a.For)
-		return err
-	}
-	return p.lab.SetLink(ctx, name, a.Up)
-}
-
-// link is the name that lab has for the link between two nodes.
-func (p *player) link(a, b string) string {
-	n, _ := p.plan.Node(a)
-	e, _ := n.Toward(b)
-	if !e.Outer {
-		n, _ = p.plan.Node(b)
-		e, _ = n.Toward(a)
-	}
-	return n.Name + "/" + e.Interface
-}
-
 // forget deletes conntrack entries.
 func (p *player) forget(ctx context.Context, a script.ForgetFlows) (r Result, err error) {
 	flows, err := p.flows(ctx, a.Node, a.Flow)

@@ -66,6 +66,9 @@ func (p *player) syns(id string) (n int64) {
 		for _, a := range s.Result.Attempts {
 			n += int64(a.SYNs)
 		}
+		if l := s.Result.Load; l != nil {
+			n += int64(l.SYNs)
+		}
 	}
 	return n
 }
@@ -104,12 +107,16 @@ func (p *player) ofAttempts(f *found, e script.Expectation, r Result) {
 	if e.Outcome != "" {
 		f.is("outcome", e.Outcome, r.Outcomes())
 	}
-	count := map[string]int64{}
-	for _, a := range r.Attempts {
-		count[a.Outcome]++
-	}
+	count := counts(r)
 	for _, name := range slices.Sorted(maps.Keys(e.Outcomes)) {
-		p.within(f, "outcome "+name, e.Outcomes[name], count[name])
+		p.within(f, "outcome "+name, e.Outcomes[name], int64(count[name]))
+	}
+	ended := dispositions(r)
+	for _, name := range slices.Sorted(maps.Keys(e.Dispositions)) {
+		p.within(f, "disposition "+name, e.Dispositions[name], int64(ended[name]))
+	}
+	if l := r.Load; l != nil {
+		p.ofLoad(f, e, *l)
 	}
 	if len(r.Attempts) != 1 {
 		return

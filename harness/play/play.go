@@ -76,6 +76,11 @@ func (r Runner) Run(ctx context.Context, s script.Scenario) (recording.Recording
 		return unbuilt(err)
 	}
 	l, err := lab.BuildNetwork(ctx, network(s, plan))
+	if err != nil && cannot(err) {
+		seen.Steps = []recording.Step{{Number: 1, ID: s.Steps[0].ID, Verb: s.Steps[0].Do.Verb(), What: What(s.Steps[0].Do)}}
+		fail(&seen.Steps[0], err)
+		return seen, nil
+	}
 	if err != nil {
 		return unbuilt(err)
 	}
@@ -116,8 +121,8 @@ type player struct {
 	reasons   *reason.Watch           // nil where nobody may know
 	looked    time.Duration           // how long the look after the step before took
 
-	mu        sync.Mutex // of what follows, which steps in the background use as well
-	conns     map[string]*connection
+	mu        sync.Mutex               // of what follows, which steps in the background use as well
+	conns     map[string][]*connection // by the ID of the step that made them
 	listeners []listener
 	rules     map[string]topo.Rule
 	drops     map[string]*lab.Drops
@@ -147,7 +152,7 @@ func newPlayer(r Runner, s script.Scenario, plan topo.Plan, l *lab.Lab, begun re
 	return &player{
 		Runner: r, scenario: s, plan: plan, lab: l, recording: begun,
 		facts: map[string]kernel.Facts{},
-		conns: map[string]*connection{}, rules: map[string]topo.Rule{}, drops: map[string]*lab.Drops{},
+		conns: map[string][]*connection{}, rules: map[string]topo.Rule{}, drops: map[string]*lab.Drops{},
 		since: map[string]moment{}, running: map[string]*running{},
 		halt: func() {},
 	}
@@ -278,7 +283,7 @@ func fail(s *recording.Step, err error) {
 // cannot reports whether an error says that this machine or kernel lacks something.
 func cannot(err error) bool {
 	for _, lacks := range []error{
-		kernel.ErrSysctlUnknown, kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, lab.ErrGuest,
+		kernel.ErrSysctlUnknown, kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, lab.ErrGuest, lab.ErrNoNetem,
 	} {
 		if errors.Is(err, lacks) {
 			return true

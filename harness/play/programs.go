@@ -66,7 +66,7 @@ func network(s script.Scenario, plan topo.Plan) topo.Network {
 		at, _ := plan.Node(n.Nodes[i].Name)
 		place := topo.Place{At: netip.AddrPortFrom(at.Addr, cmp.Or(p.Port, 80)), Own: at.Addr}
 		for _, to := range p.Servers {
-			place.Servers = append(place.Servers, netip.AddrPortFrom(s.Addr(plan, to.Name), to.Port))
+			place.Servers = append(place.Servers, netip.AddrPortFrom(s.Addr(plan, to), to.Port))
 		}
 		n.Nodes[i].Program, n.Nodes[i].Place = balancer(p), place
 	}

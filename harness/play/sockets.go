@@ -5,7 +5,6 @@ package play
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -17,7 +16,6 @@ import (
 	"twlab/harness/http"
 	"twlab/harness/lab"
 	"twlab/harness/node"
-	"twlab/harness/recording"
 	"twlab/harness/script"
 	"twlab/harness/tcp"
 	"twlab/harness/topo"
@@ -33,17 +31,13 @@ type connection struct {
 	server *end     // nil until a step names the server's end
 }
 
-// end is the server's end of a connection.
-type end struct {
-	node   node.Node
-	handle tcp.Handle
-}
-
-// listener is a listening socket that leaves its connections to steps.
+// listener is a listening socket.
 type listener struct {
+	id     string
 	node   node.Node
 	handle tcp.Handle
 	port   uint16
+	holds  bool // it leaves its connections to steps
 }
 
 var serves = map[script.Service]tcp.Ending{
@@ -57,11 +51,15 @@ var endings = map[script.Ending]tcp.Ending{
 }
 
 // listen opens a listening socket.
-func (p *player) listen(ctx context.Context, a script.Listen) (Result, error) {
+func (p *player) listen(ctx context.Context, id string, a script.Listen) (Result, error) {
 	n := p.node(a.Node)
 	spec := tcp.ListenSpec{
 		At: netip.AddrPortFrom(p.scenario.Addr(p.plan, a.At), a.Port), Backlog: a.Backlog, AcceptAfter: a.AcceptAfter,
 		NoReuseAddr: a.NoReuseAddr, ReusePort: a.ReusePort, V6Only: a.OnlyV6, Ending: serves[a.Serve],
+		FastOpen: a.FastOpen, MPTCP: a.MPTCP,
+	}
+	if p.scenario.Network.IP == topo.DualStack && a.At == (script.Endpoint{}) {
+		spec.At = netip.AddrPortFrom(netip.IPv6Unspecified(), a.Port)
 	}
 	if a.Accept != nil {
 		spec.Accepts, spec.NeverAccepts = *a.Accept, *a.Accept == 0
@@ -75,12 +73,23 @@ func (p *player) listen(ctx context.Context, a script.Listen) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if got.Outcome == tcp.Listening && a.Serve == script.Hold {
+	if got.Outcome == tcp.Listening {
 		p.mu.Lock()
-		p.listeners = append(p.listeners, listener{n, got.Listener, a.Port})
+		p.listeners = append(p.listeners, listener{id, n, got.Listener, a.Port, a.Serve == script.Hold})
 		p.mu.Unlock()
 	}
 	return Result{Outcome: string(got.Outcome), Errno: errnoName(got.Errno), Holders: holders(got.Holders)}, nil
+}
+
+// listener finds the listener that a step has opened.
+func (p *player) listener(of script.Conn) (listener, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.listeners, func(l listener) bool { return l.id == of.Step })
+	if i < 0 || of.Server {
+		return listener{}, false
+	}
+	return p.listeners[i], true
 }
 
 // responder describes the responses of a listener.
@@ -104,7 +113,7 @@ func (p *player) clients(from script.Endpoint) []node.Node {
 // attempt is the attempt of one client.
 func (p *player) attempt(ctx context.Context, from node.Node, source, to script.Endpoint, then script.Ending, o script.Options) (tcp.Attempt, error) {
 	a := tcp.Attempt{
-		To: p.addr(to), Ending: endings[then], ReuseAddr: o.ReuseAddr, ReusePort: o.ReusePort, LatePort: o.LatePort,
+		To: p.addr(to), Ending: endings[then], ReuseAddr: o.ReuseAddr, ReusePort: o.ReusePort, LatePort: o.LatePort, FastOpen: o.FastOpen, MPTCP: o.MPTCP,
 		PortRange: tcp.PortRange{Low: o.Ports.First, High: o.Ports.Last},
 		Options: tcp.Options{
 			NoDelay: o.NoDelay, UserTimeout: o.UserTimeout,
@@ -153,7 +162,13 @@ func (p *player) connect(ctx context.Context, id string, a script.Connect) (Resu
 		}
 		one.ISN = a.ISN
 		all.Go(func() (err error) {
-			results[i], err = from.Attempt(ctx, slices.Repeat([]tcp.Attempt{one}, max(1, a.Count)))
+			attempts := slices.Repeat([]tcp.Attempt{one}, max(1, a.Count))
+			try := func(some []tcp.Attempt) ([]tcp.Result, error) { return from.Attempt(ctx, some) }
+			if a.InTurn {
+				results[i], err = inTurn(attempts, try)
+			} else {
+				results[i], err = try(attempts)
+			}
 			return err
 		})
 	}
@@ -161,64 +176,34 @@ func (p *player) connect(ctx context.Context, id string, a script.Connect) (Resu
 		return Result{}, err
 	}
 	var r Result
+	var kept []tcp.Result
 	for i, of := range results {
 		for _, one := range of {
 			r.Attempts = append(r.Attempts, attempted(clients[i].Identity().Name, p.addr(a.To), one, nil))
 		}
+		kept = append(kept, of...)
 	}
-	p.connected(id, &r, results[0][0], since)
+	p.connected(id, &r, kept, since)
 	return r, nil
 }
 
-// connected completes the result of the attempts of a step, and keeps its connection. got is
-// what is known of the first of them.
-func (p *player) connected(id string, r *Result, got tcp.Result, since lab.Mark) {
+// connected completes the result of the attempts of a step, and keeps its connections. got is
+// what is known of each.
+func (p *player) connected(id string, r *Result, got []tcp.Result, since lab.Mark) {
 	for i := range r.Attempts {
 		p.explain(&r.Attempts[i], since)
 	}
-	if len(r.Attempts) != 1 {
-		return
-	}
-	one := r.Attempts[0]
-	r.Errno, r.Holders = cmp.Or(one.Errno, errnoName(got.End.Errno)), holders(got.Holders)
-	if !got.Conn.IsZero() && id != "" {
-		p.mu.Lock()
-		p.conns[id] = &connection{node: p.node(one.Node), handle: got.Conn, local: one.Local, to: one.Remote, since: since}
-		p.mu.Unlock()
-	}
-}
-
-// exchange makes HTTP requests on a new connection, or on one that was kept.
-func (p *player) exchange(ctx context.Context, id string, a script.Exchange) (Result, error) {
-	since := p.lab.Mark()
-	request := http.Request{Connection: a.Connection, Body: a.Body}
-	x := http.Exchange{Requests: slices.Repeat([]http.Request{request}, max(1, a.Requests))}
-	from, to := p.node(p.firstOf(a.From)), p.addr(a.To)
-	if a.Conn != "" {
-		c, err := p.conn(a.Conn)
-		if err != nil {
-			return Result{}, err
-		}
-		id, from, to, since = a.Conn, c.node, c.to, c.since
-		x.Conn, x.Ending = c.handle, endings[a.Then]
-	} else {
-		var err error
-		if x.Attempt, err = p.attempt(ctx, from, a.From, a.To, a.Then, a.Options); err != nil {
-			return Result{}, err
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, id)
+	for i, one := range r.Attempts {
+		if !got[i].Conn.IsZero() && id != "" {
+			p.conns[id] = append(p.conns[id], &connection{node: p.node(one.Node), handle: got[i].Conn, local: one.Local, to: one.Remote, since: since})
 		}
 	}
-	got, err := from.Exchange(ctx, []http.Exchange{x}, 1)
-	if err != nil {
-		return Result{}, err
+	if len(r.Attempts) == 1 {
+		r.Errno, r.Holders = cmp.Or(r.Attempts[0].Errno, errnoName(got[0].End.Errno)), holders(got[0].Holders)
 	}
-	r := Result{Attempts: []recording.Attempt{attempted(from.Identity().Name, to, got[0].Result, got[0].Replies)}}
-	p.connected(id, &r, got[0].Result, since)
-	for _, reply := range r.Attempts[0].Replies {
-		r.Sent += reply.Written
-		r.Received += reply.Bytes
-		r.Errno = cmp.Or(reply.WriteErrno, reply.Errno)
-	}
-	return r, nil
 }
 
 // firstOf is the node of an endpoint; of a group, the first.
@@ -231,97 +216,3 @@ func (p *player) firstOf(e script.Endpoint) string {
 	}
 	return e.Name
 }
-
-// conn finds a connection that was kept.
-func (p *player) conn(id string) (*connection, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	c, found := p.conns[id]
-	if !found {
-		return nil, fmt.Errorf("there is no connection %q: its step was left out, or it did not connect", id)
-	}
-	return c, nil
-}
-
-// endOf finds one end of a connection.
-func (p *player) endOf(ctx context.Context, of script.Conn) (end, error) {
-	c, err := p.conn(of.Step)
-	if err != nil {
-		return end{}, err
-	}
-	if !of.Server {
-		return end{c.node, c.handle}, nil
-	}
-	if c.server == nil {
-		if c.server, err = p.accepted(ctx, c); err != nil {
-			return end{}, fmt.Errorf("the server's end of %q: %w", of.Step, err)
-		}
-	}
-	return *c.server, nil
-}
-
-// accepted finds the server's end of a connection: where its SYN arrived last.
-func (p *player) accepted(ctx context.Context, c *connection) (*end, error) {
-	at, peer, listens, err := p.arrival(c)
-	if err != nil {
-		return nil, err
-	}
-	for _, l := range p.listeners {
-		if l.node.Identity().Name != at || l.port != listens.Port() {
-			continue
-		}
-		handle, err := l.node.Accept(ctx, l.handle, peer)
-		if err != nil {
-			return nil, err
-		}
-		return &end{l.node, handle}, nil
-	}
-	return nil, fmt.Errorf("%s has no listener on port %d that says \"serve: hold\"", at, listens.Port())
-}
-
-func (p *player) send(ctx context.Context, a script.Send) (Result, error) {
-	e, err := p.endOf(ctx, a.Conn)
-	if err != nil {
-		return Result{}, err
-	}
-	sent, err := e.node.TrySend(ctx, e.handle, a.Bytes)
-	return Result{Sent: int64(sent.Bytes), Errno: errnoName(sent.Errno)}, err
-}
-
-func (p *player) receive(ctx context.Context, a script.Receive) (Result, error) {
-	e, err := p.endOf(ctx, a.Conn)
-	if err != nil {
-		return Result{}, err
-	}
-	got, err := e.node.ReceiveUpTo(ctx, e.handle, tcp.Limit{Bytes: a.Bytes, Within: a.Within})
-	return Result{Received: int64(got.Bytes), Errno: errnoName(got.Errno)}, err
-}
-
-// endConn ends one end of a connection.
-func (p *player) endConn(ctx context.Context, of script.Conn, how tcp.Ending) (Result, error) {
-	e, err := p.endOf(ctx, of)
-	if err == nil {
-		err = e.node.End(ctx, e.handle, how)
-	}
-	return Result{}, err
-}
-
-func (p *player) halfClose(ctx context.Context, a script.HalfClose) (Result, error) {
-	e, err := p.endOf(ctx, a.Conn)
-	if err != nil {
-		return Result{}, err
-	}
-	errno, err := e.node.HalfClose(ctx, e.handle)
-	return Result{Errno: errnoName(errno)}, err
-}
-
-// clock advances the timestamp clock of a connection. Its ticks are milliseconds (Linux 4.13).
-func (p *player) clock(ctx context.Context, a script.Clock) (Result, error) {
-	e, err := p.endOf(ctx, a.Conn)
-	if err == nil {
-		err = e.node.AdvanceClock(ctx, e.handle, int32(a.Advance.Milliseconds())) //nolint:gosec // at most a day
-	}
-	return Result{}, err
-}
-
-var errNoPacket = errors.New("no packet shows where its SYN arrived")

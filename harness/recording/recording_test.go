@@ -43,6 +43,8 @@ func fill(t *testing.T, v reflect.Value) {
 		v.SetInt(-7)
 	case v.CanUint():
 		v.SetUint(1<<v.Type().Bits() - 1)
+	case v.CanFloat():
+		v.SetFloat(-0.5)
 	case v.Kind() == reflect.Pointer:
 		set(reflect.New(v.Type().Elem()))
 		fill(t, v.Elem())
@@ -53,7 +55,7 @@ func fill(t *testing.T, v reflect.Value) {
 		one := reflect.New(v.Type().Elem()).Elem()
 		fill(t, one)
 		set(reflect.MakeMap(v.Type()))
-		v.SetMapIndex(reflect.ValueOf("a key"), one)
+		v.SetMapIndex(reflect.ValueOf("a key").Convert(v.Type().Key()), one)
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
 			fill(t, v.Field(i))

@@ -25,6 +25,22 @@ type Result struct {
 	// packets that a fault has dropped.
 	Forgotten int   `json:"forgotten,omitempty"`
 	Dropped   int64 `json:"dropped,omitempty"`
+	// Load is what became of a load.
+	Load *Load `json:"load,omitempty"`
+}
+
+// Load is what became of the attempts of a load.
+type Load struct {
+	// Outcomes are the numbers of attempts, by outcome.
+	Outcomes map[string]int `json:"outcomes"`
+	// Late is the number of attempts that connected after repeating their SYN, SYNs that of
+	// all SYNs that were sent.
+	Late int `json:"late"`
+	SYNs int `json:"syns"`
+	// Offered is the rate of the schedule, 0 without one; Achieved is that at which attempts
+	// began. Both are per second.
+	Offered  float64 `json:"offered"`
+	Achieved float64 `json:"achieved"`
 }
 
 // Attempt is one connection of a step, and the requests on it.
@@ -95,6 +111,9 @@ func (r Result) Outcomes() string {
 		return r.Outcome
 	}
 	count := map[string]int{}
+	if r.Load != nil {
+		count = r.Load.Outcomes
+	}
 	for _, a := range r.Attempts {
 		count[a.Outcome]++
 	}

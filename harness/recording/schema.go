@@ -83,6 +83,8 @@ func (m schemaMaker) of(t reflect.Type) (*schema, error) {
 	case reflect.Uint64:
 		least := int64(0)
 		return &schema{Type: "integer", Minimum: &least}, nil
+	case reflect.Float64:
+		return &schema{Type: "number"}, nil
 	case reflect.Pointer:
 		return m.of(t.Elem())
 	case reflect.Slice:

@@ -146,7 +146,7 @@ func Result(r recording.Result) string {
 		}
 		add(a.ClosedFirst != "", "%s closed first", a.ClosedFirst)
 	} else {
-		add(len(r.Attempts) > 0, "%s", r.Outcomes())
+		add(len(r.Attempts) > 0 || r.Load != nil, "%s", r.Outcomes())
 		add(r.Outcome != "", "%s", r.Outcome)
 	}
 	add(r.Sent > 0 && len(r.Attempts) == 0, "%d bytes sent", r.Sent)

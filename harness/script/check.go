@@ -60,7 +60,7 @@ func unjoin(err error) []error {
 
 // made is what a step makes and later steps may name.
 type made struct {
-	what       string // "a connection", "a listener", "a rule"; empty for nothing
+	what       string // "connection", "listener", "rule", "load"; empty for nothing
 	background bool
 	awaited    bool
 	ended      string // the step or verb that ended it, if one did
@@ -77,6 +77,7 @@ type checker struct {
 	ids      []string        // in order
 	asked    int             // how many expectations there are
 	holds    bool            // whether a listener leaves connections to later steps
+	own      string          // the ID of the step that is checked
 }
 
 // wrong notes a problem at a key below where the checker is.
@@ -135,6 +136,7 @@ func (c *checker) step(s Step) {
 	c.id(s)
 	c.lasts("after", s.After, false)
 	c.below("when", func() { c.condition(s.When) })
+	c.own = s.ID
 	c.below(s.Do.Verb(), func() { s.Do.check(c) })
 	if s.ID != "" {
 		m := c.makes(s.Do)
@@ -155,45 +157,21 @@ func item(key string, n, i int) string {
 	return key + "." + strconv.Itoa(i)
 }
 
-// id checks the ID of a step.
-func (c *checker) id(s Step) {
-	switch {
-	case s.ID == "" && s.Background:
-		c.wrong("background", "a step in the background needs an id, so that a later step can await it")
-	case s.ID == "":
-	case !validName(s.ID):
-		c.wrong("id", "%q: an id has letters, digits, - and _, begins with a letter, and has at most 30", s.ID)
-	case slices.Contains(c.ids, s.ID):
-		c.wrong("id", "%q is the id of an earlier step", s.ID)
-	}
-}
-
-// validName reports whether a name can be an ID.
-func validName(name string) bool {
-	for i, r := range name {
-		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-		if !letter && (i == 0 || (r < '0' || r > '9') && r != '-' && r != '_') {
-			return false
-		}
-	}
-	return name != "" && len(name) <= 30
-}
-
 // makes is what an action makes.
 func (c *checker) makes(a Action) made {
 	switch a := a.(type) {
 	case Listen:
-		return made{what: "a listener"}
+		return made{what: "listener"}
+	case Load:
+		return made{what: "load"}
 	case Connect:
-		return made{what: "a connection", several: c.several(a.From, a.Count), ended: a.Then.ended()}
+		return made{what: "connection", several: c.several(a.From, a.Count), ended: a.Then.ended()}
 	case Exchange:
-		return made{what: "a connection", ended: a.Then.ended()}
+		return made{what: "connection", several: a.Count > 1, ended: a.Then.ended()}
 	case AddRule:
-		return made{what: "a rule"}
+		return made{what: "rule"}
 	case Drop:
-		return made{what: "a rule"}
-	case SetLink:
-		return made{what: "a change of a link"}
+		return made{what: "rule"}
 	default:
 		return made{}
 	}
@@ -212,103 +190,17 @@ func (e Ending) ended() string {
 	return "its \"then\", which is \"close\" where it is left out: say \"then: keep\""
 }
 
-// node checks the name of a node.
-func (c *checker) node(key, name string) {
-	if name == "" {
-		c.wrong(key, "which node? There are %s", list(c.nodes(), "and"))
-		return
-	}
-	if _, found := c.plan.Node(name); !found {
-		c.wrong(key, "no node %q: there are %s", name, list(c.nodes(), "and"))
-	}
-}
-
-// neighbour checks the name of a node at the other end of a link of a node.
-func (c *checker) neighbour(key, node, name string) {
-	planned, found := c.plan.Node(node)
-	if !found {
-		return // said already
-	}
-	if _, found := planned.Toward(name); !found {
-		var all []string
-		for _, e := range planned.Ends {
-			all = append(all, e.Peer)
-		}
-		c.wrong(key, "%s has no link to %q: its neighbours are %s", node, name, list(all, "and"))
-	}
-}
-
-// nodes lists the names of the nodes.
-func (c *checker) nodes() (all []string) {
-	for _, n := range c.plan.Nodes {
-		all = append(all, n.Name)
-	}
-	return all
-}
-
-// endpoint checks an endpoint, which must be a node or a group of nodes if here is set, and
-// otherwise anything that has an address.
-func (c *checker) endpoint(key string, e Endpoint, here bool) {
-	_, node := c.plan.Node(e.Name)
-	_, group := c.scenario.Groups[e.Name]
-	_, address := c.scenario.Addresses[e.Name]
+// Addr returns the address of a node, or of an entry of Addresses; not valid without one.
+func (s Scenario) Addr(plan topo.Plan, e Endpoint) netip.Addr {
+	n, found := plan.Node(e.Name)
 	switch {
-	case node, here && group, !here && address:
-	case here && address:
-		c.wrong(key, "%q is an address, not a node", e.Name)
-	case group:
-		c.wrong(key, "%q is a group of nodes: name one of %s", e.Name, list(c.scenario.Groups[e.Name], "or"))
-	default:
-		all := c.nodes()
-		for name := range sorted(c.scenario.Addresses) {
-			all = append(all, name)
-		}
-		c.wrong(key, "no node or address %q: there are %s", e.Name, list(all, "and"))
-	}
-}
-
-// conn checks that a connection is there.
-func (c *checker) conn(key string, to Conn, ends string) {
-	m, found := c.made[to.Step]
-	switch {
-	case !found && slices.ContainsFunc(c.scenario.Steps, func(s Step) bool { return s.ID == to.Step }):
-		c.wrong(key, "%q comes later", to.Step)
-	case !found:
-		c.wrong(key, "no step %q: %s", to.Step, c.known("a connection"))
-	case m.what != "a connection":
-		c.wrong(key, "%q makes no connection: %s", to.Step, c.known("a connection"))
-	case m.several:
-		c.wrong(key, "%q makes several connections: only one can be named", to.Step)
-	case m.background && !m.awaited:
-		c.wrong(key, "%q runs in the background: await it first", to.Step)
-	case to.Server && !c.holds:
-		c.wrong(key, "no listener leaves its connections to steps: say \"serve: hold\" where it listens")
-	case !to.Server && m.ended != "":
-		c.wrong(key, "%q was ended by %s", to.Step, m.ended)
-	case ends != "" && !to.Server:
-		m.ended = ends
-		c.made[to.Step] = m
-	}
-}
-
-// known lists the IDs of the steps so far that made this.
-func (c *checker) known(what string) string {
-	var all []string
-	for _, id := range c.ids {
-		if c.made[id].what == what {
-			all = append(all, id)
-		}
-	}
-	if len(all) == 0 {
-		return "no step so far makes " + what + " and has an id"
-	}
-	return "there are " + list(all, "and")
-}
-
-// Addr returns the address of a node, or of an entry of Addresses.
-func (s Scenario) Addr(plan topo.Plan, name string) netip.Addr {
-	if n, found := plan.Node(name); found {
+	case found && e.Six:
+		return n.Addr6
+	case found:
 		return n.Addr
+	case e.Six:
+		return s.Addresses6[e.Name]
+	default:
+		return s.Addresses[e.Name]
 	}
-	return s.Addresses[name]
 }

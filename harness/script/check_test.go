@@ -21,7 +21,7 @@ func direct(steps ...Step) Scenario {
 
 var (
 	listen  = Step{Do: Listen{Node: "web", Port: 80}}
-	connect = Connect{From: Endpoint{"c1", 0}, To: Endpoint{"web", 80}}
+	connect = Connect{From: Endpoint{Name: "c1"}, To: Endpoint{Name: "web", Port: 80}}
 	gets    = []Expectation{{Outcome: "Connected"}}
 )
 
@@ -44,7 +44,7 @@ func TestAScenarioThatIsRight(t *testing.T) {
 }
 
 func TestCheckSaysWhatIsWrong(t *testing.T) {
-	kept := Step{ID: "a", Do: Connect{From: Endpoint{"c1", 0}, To: Endpoint{"web", 80}, Then: ThenKeep}, Expect: gets}
+	kept := Step{ID: "a", Do: Connect{From: Endpoint{Name: "c1"}, To: Endpoint{Name: "web", Port: 80}, Then: ThenKeep}, Expect: gets}
 	closed := Step{ID: "a", Do: connect, Expect: gets}
 	expect := func(e ...Expectation) Step { return Step{Do: connect, Expect: e} }
 	for _, c := range []struct {
@@ -54,11 +54,11 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 	}{
 		{"no verb", []Step{{}}, `steps.0: a step without a verb: want one of listen, connect,`},
 		{"no node", []Step{{Do: Listen{Node: "wen", Port: 80}}}, `steps.0.listen.node: no node "wen": there are c1 and web`},
-		{"no port", []Step{{Do: Connect{From: Endpoint{"c1", 0}, To: Endpoint{"web", 0}}}}, `steps.0.connect.to: which port of web?`},
+		{"no port", []Step{{Do: Connect{From: Endpoint{Name: "c1"}, To: Endpoint{Name: "web"}}}}, `steps.0.connect.to: which port of web?`},
 		{"nothing expected", []Step{listen}, `steps: nothing is expected of any step`},
 		{"background without an id", []Step{{Background: true, Do: connect}}, `steps.0.background: a step in the background needs an id`},
 		{"never awaited", []Step{{ID: "a", Background: true, Do: connect}, expect(gets...)}, `steps.0: "a" runs in the background, and no step awaits it`},
-		{"awaits itself", []Step{{ID: "a", Do: Await{Step: "a"}}}, `steps.0.await: no step "a" so far`},
+		{"awaits itself", []Step{{ID: "a", Do: Await{Step: "a"}}}, `steps.0.await: "a" is this step itself`},
 		{"awaits what is over", []Step{closed, {Do: Await{Step: "a"}}}, `steps.1.await: "a" does not run in the background`},
 		{"twice the same id", []Step{closed, closed}, `steps.1.id: "a" is the id of an earlier step`},
 		{"connection that is closed", []Step{closed, {Do: Send{Conn: Conn{Step: "a"}, Bytes: 1}}}, `steps.1.send.conn: "a" was ended by its "then"`},
@@ -72,7 +72,7 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 		{"empty", []Step{expect(Expectation{})}, `steps.0.expect: nothing is expected`},
 		{"second of two", []Step{expect(gets[0], Expectation{Outcome: "x"})}, `steps.0.expect.1.outcome: no outcome "x"`},
 		{"no such result", []Step{{Do: Sleep{1e9}, Expect: gets}}, `steps.0.expect.outcome: "sleep" has no outcome: it has no result`},
-		{"one result of many", []Step{{Do: Connect{From: Endpoint{"c1", 0}, To: Endpoint{"web", 80}, Count: 2}, Expect: []Expectation{{Errno: "none"}}}},
+		{"one result of many", []Step{{Do: Connect{From: Endpoint{Name: "c1"}, To: Endpoint{Name: "web", Port: 80}, Count: 2}, Expect: []Expectation{{Errno: "none"}}}},
 			`steps.0.expect.errno: "connect" has no errno: it has outcome and outcomes`},
 		{"up for a time", []Step{{Do: SetLink{A: "c1", B: "web", Up: true, For: 1e9}}, expect(gets...)}, `steps.0.link.for: a link is taken down for a time`},
 		{"too early", []Step{{ID: "a", Background: true, Do: connect, Expect: gets}, {Do: Await{"a"}}}, `expect this where "a" is awaited`},

@@ -2,7 +2,6 @@ package script
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"twlab/harness/topo"
@@ -37,8 +36,11 @@ func (l Listen) check(c *checker) {
 	if l.Port == 0 {
 		c.wrong("port", "which port? Give one from 1 to 65535")
 	}
-	if l.At != "" {
-		c.endpoint("at", Endpoint{Name: l.At}, false)
+	if l.At != (Endpoint{}) {
+		c.endpoint("at", l.At, false)
+	}
+	if l.At.Port != 0 {
+		c.wrong("at", "%q: an address without a port, which \"port\" says", l.At)
 	}
 	if l.Backlog != nil {
 		c.counts("backlog", *l.Backlog, 0, mostBacklog)
@@ -50,6 +52,7 @@ func (l Listen) check(c *checker) {
 		}
 	}
 	c.lasts("accept-after", l.AcceptAfter, false)
+	c.counts("fast-open", l.FastOpen, 0, mostBacklog)
 	switch l.Serve {
 	case Drain, CloseFirst, ResetAll, ServeHTTP:
 	case Hold:
@@ -72,8 +75,11 @@ func (l Listen) check(c *checker) {
 func (x Connect) check(c *checker) {
 	c.bothEnds(x.From, x.To)
 	c.counts("count", x.Count, 0, mostAttempts)
-	if x.From.Port != 0 && c.several(x.From, x.Count) && x.Count > 1 {
+	if x.From.Port != 0 && x.Count > 1 && !x.InTurn {
 		c.wrong("from", "%d attempts from one port: leave the port to the kernel", x.Count)
+	}
+	if x.InTurn && x.Count < 2 {
+		c.wrong("in-turn", "one attempt has no turn: give \"count\"")
 	}
 	x.Then.check(c)
 	x.Options.check(c)
@@ -82,6 +88,9 @@ func (x Connect) check(c *checker) {
 // bothEnds checks the two ends of a new connection.
 func (c *checker) bothEnds(from, to Endpoint) {
 	c.endpoint("from", from, true)
+	if from.Six {
+		c.wrong("from", "%q: \"to\" decides the version of IP", from)
+	}
 	c.endpoint("to", to, false)
 	if to.Port == 0 && to.Name != "" {
 		c.wrong("to", "which port of %s? Say %s:80", to.Name, to.Name)
@@ -98,9 +107,8 @@ func (e Ending) check(c *checker) {
 }
 
 func (o Options) check(c *checker) {
-	if p := o.Ports; p != (topo.PortRange{}) && (p.First == 0 || p.First > p.Last) {
-		c.wrong("ports", "%v: want the first port, then the last, from 1 on", p)
-	}
+	c.ports(o.Ports)
+	c.counts("fast-open", o.FastOpen, 0, 1000) // what fits into a SYN
 	c.lasts("user-timeout", o.UserTimeout, false)
 	c.lasts("keep-idle", o.KeepIdle, false)
 	c.lasts("keep-interval", o.KeepInterval, false)
@@ -109,6 +117,13 @@ func (o Options) check(c *checker) {
 		if d%time.Second != 0 {
 			c.wrong(key, "%v: the kernel takes whole seconds", d)
 		}
+	}
+}
+
+// ports checks a range of ports.
+func (c *checker) ports(p topo.PortRange) {
+	if p != (topo.PortRange{}) && (p.First == 0 || p.First > p.Last) {
+		c.wrong("ports", "%v: want the first port, then the last, from 1 on", p)
 	}
 }
 
@@ -122,10 +137,14 @@ func (x Exchange) check(c *checker) {
 	case x.From != Endpoint{} || x.To != Endpoint{}:
 		c.wrong("conn", "either \"conn\" or \"from\" and \"to\"")
 	default:
-		c.conn("conn", Conn{Step: x.Conn}, x.Then.endedBy())
+		c.conns("conn", Conn{Step: x.Conn}, x.Then.endedBy())
 		if x.Options != (Options{}) {
 			c.wrong("conn", "the connection is there: options belong to the step that makes it")
 		}
+	}
+	c.counts("count", x.Count, 0, mostAttempts)
+	if x.Count > 1 && (x.Conn != "" || x.From.Port != 0) {
+		c.wrong("count", "%d exchanges need connections of their own, from ports of the kernel's choice", x.Count)
 	}
 	c.counts("requests", x.Requests, 0, mostAttempts)
 	c.counts("body", x.Body, 0, mostBytes)
@@ -155,7 +174,19 @@ func (x Receive) check(c *checker) {
 	c.lasts("within", x.Within, false)
 }
 
-func (x Close) check(c *checker)     { c.conn("", x.Conn, "close") }
+func (x Close) check(c *checker) {
+	m := c.made[x.Conn.Step]
+	switch {
+	case m.what != "listener" || x.Conn.Server:
+		c.conn("", x.Conn, "close")
+	case m.ended != "":
+		c.wrong("", "the listener of %q was closed by an earlier step", x.Conn.Step)
+	default:
+		m.ended = "close"
+		c.made[x.Conn.Step] = m
+	}
+}
+
 func (x HalfClose) check(c *checker) { c.conn("", x.Conn, "") }
 func (x Reset) check(c *checker)     { c.conn("", x.Conn, "reset") }
 func (x Vanish) check(c *checker)    { c.conn("", x.Conn, "vanish") }
@@ -166,122 +197,3 @@ func (x Clock) check(c *checker) {
 		c.wrong("advance", "%v: want a time, in steps of 2ms", x.Advance)
 	}
 }
-
-func (x AddRule) check(c *checker) {
-	c.node("node", x.Node)
-	rule := topo.Rule{Node: x.Node, Table: x.Table, Chain: x.Chain, Spec: x.Spec}
-	if err := rule.Validate(c.scenario.Network.IP, map[string]topo.Role{x.Node: ""}); err != nil && x.Node != "" {
-		for _, e := range unjoin(err) {
-			c.wrong("rule", "%s", e)
-		}
-	}
-}
-
-func (x RemoveRule) check(c *checker) {
-	m, found := c.made[x.Step]
-	switch {
-	case !found:
-		c.wrong("", "no step %q: %s", x.Step, c.known("a rule"))
-	case m.what != "a rule":
-		c.wrong("", "%q adds no rule: %s", x.Step, c.known("a rule"))
-	case m.ended != "":
-		c.wrong("", "the rule of %q is gone already", x.Step)
-	default:
-		m.ended = "remove-rule"
-		c.made[x.Step] = m
-	}
-}
-
-// flags are the names of TCP flags that iptables knows.
-var flags = []string{"SYN", "ACK", "FIN", "RST", "URG", "PSH"} //nolint:gochecknoglobals // a constant list
-
-func (x Drop) check(c *checker) {
-	c.node("node", x.Node)
-	switch {
-	case (x.In == "") == (x.Out == ""):
-		c.wrong("", "want either \"in\", the neighbour that packets come from, or \"out\", the one that they are for")
-	case x.In != "":
-		c.neighbour("in", x.Node, x.In)
-	default:
-		c.neighbour("out", x.Node, x.Out)
-	}
-	for _, f := range strings.FieldsFunc(x.Flags, func(r rune) bool { return r == ',' }) {
-		if !slices.Contains(flags, f) {
-			c.wrong("flags", "%q: want some of %s, such as SYN,ACK", f, list(flags, "and"))
-		}
-	}
-	for key, e := range map[string]Endpoint{"from": x.From, "to": x.To} {
-		if e != (Endpoint{}) {
-			c.endpoint(key, e, false)
-		}
-	}
-	c.counts("first", x.First, 0, mostAttempts)
-	c.lasts("for", x.For, false)
-}
-
-func (x SetLink) check(c *checker) {
-	c.node("between.0", x.A)
-	c.neighbour("between.1", x.A, x.B)
-	if x.Up && x.For > 0 {
-		c.wrong("for", "a link is taken down for a time: leave out \"up\"")
-	}
-	c.lasts("for", x.For, false)
-}
-
-func (x ForgetFlows) check(c *checker) {
-	c.node("node", x.Node)
-	x.Flow.check(c)
-}
-
-func (f Flow) check(c *checker) {
-	for _, end := range []struct {
-		key string
-		e   Endpoint
-	}{{"from", f.From}, {"to", f.To}, {"as", f.As}, {"at", f.At}} {
-		if end.e != (Endpoint{}) {
-			c.endpoint(end.key, end.e, false)
-		}
-	}
-}
-
-func (x Set) check(c *checker) {
-	c.node("node", x.Node)
-	if len(x.Sysctls) == 0 {
-		c.wrong("sysctls", "which? Give them as name: value")
-	}
-	for _, s := range x.Sysctls {
-		if !strings.HasPrefix(s.Name, "net.") {
-			c.wrong("sysctls."+s.Name, "only sysctls below net. belong to a node")
-		}
-	}
-}
-
-// program checks that a balancer's program runs at the node.
-func (c *checker) program(node string) {
-	c.node("node", node)
-	_, found := c.plan.Node(node)
-	if _, runs := c.scenario.Programs[node]; found && !runs {
-		c.wrong("node", "%s has no program that balances", node)
-	}
-}
-
-func (x Stop) check(c *checker)   { c.program(x.Node) }
-func (x Start) check(c *checker)  { c.program(x.Node) }
-func (x Reload) check(c *checker) { c.program(x.Node) }
-
-func (x Await) check(c *checker) {
-	m, found := c.made[x.Step]
-	switch {
-	case !found:
-		c.wrong("", "no step %q so far", x.Step)
-	case !m.background:
-		c.wrong("", "%q does not run in the background, so it is over", x.Step)
-	case m.awaited:
-		c.wrong("", "%q was awaited before", x.Step)
-	default:
-		m.awaited = true
-		c.made[x.Step] = m
-	}
-}
-
-func (x Sleep) check(c *checker) { c.lasts("", x.For, true) }

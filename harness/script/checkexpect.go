@@ -57,8 +57,13 @@ func (c *checker) expectation(e Expectation, of Step) {
 		c.outcome("outcomes."+name, name)
 		c.bound("outcomes."+name, &b)
 	}
+	c.disposition("disposition", e.Disposition)
+	for name, b := range sorted(e.Dispositions) {
+		c.disposition("dispositions."+name, name)
+		c.bound("dispositions."+name, &b)
+	}
 	for key, b := range map[string]*Bound{
-		"syns": e.SYNs, "took": e.Took, "status": e.Status, "sent": e.Sent, "received": e.Received,
+		"syns": e.SYNs, "late": e.Late, "took": e.Took, "status": e.Status, "sent": e.Sent, "received": e.Received,
 		"forgotten": e.Forgotten, "dropped": e.Dropped,
 	} {
 		c.bound(key, b)
@@ -74,7 +79,17 @@ func (c *checker) expectation(e Expectation, of Step) {
 		c.wrong("connection", "%q: want close or none", e.Connection)
 	}
 	c.ofStep(e, of)
+	c.ofMany(e, of)
 	c.expectNetwork(e)
+}
+
+// dispositions are those of requests (http.Disposition).
+var dispositions = []string{"whole", "unanswered", "truncated", "broken", "malformed", "unsent"} //nolint:gochecknoglobals // a constant list
+
+func (c *checker) disposition(key, name string) {
+	if name != "" && !slices.Contains(dispositions, name) {
+		c.wrong(key, "no disposition %q: want %s", name, list(dispositions, "or"))
+	}
 }
 
 func (c *checker) outcome(key, name string) {
@@ -106,8 +121,8 @@ func (c *checker) bound(key string, b *Bound) {
 	switch {
 	case b == nil:
 	case b.SYNsOf != "":
-		if m, found := c.made[b.SYNsOf]; !found || m.what != "a connection" {
-			c.wrong(key, "no step %q that makes a connection: %s", b.SYNsOf, c.known("a connection"))
+		if m := c.made[b.SYNsOf]; m.what != "connection" && m.what != "load" {
+			c.wrong(key, "no step %q that makes a connection: %s", b.SYNsOf, c.known("connection"))
 		}
 	case b.Open && b.Low <= 0:
 		c.wrong(key, "%v: this cannot fail", b)
@@ -116,93 +131,9 @@ func (c *checker) bound(key string, b *Bound) {
 	}
 }
 
-// ofResult reports whether anything is asked of the result of the step.
-func (e Expectation) ofResult() bool {
-	return e.Outcome != "" || len(e.Outcomes) > 0 || e.Errno != "" || e.SYNs != nil || e.Took != nil ||
-		e.Local != (Endpoint{}) || e.Answers != nil || e.Disposition != "" || e.Status != nil || e.Connection != "" ||
-		e.Sent != nil || e.Received != nil || e.ClosedFirst != "" || e.Cause != "" || e.Forgotten != nil || e.Dropped != nil || e.Holder != nil
-}
-
 // ofNetwork reports whether anything is asked of the network.
 func (e Expectation) ofNetwork() bool {
 	return len(e.Counters) > 0 || len(e.Rules) > 0 || len(e.Flows) > 0 || len(e.Sockets) > 0
-}
-
-// results are the keys of what the result of each kind of step has.
-func results(a Action) []string {
-	connect := []string{"outcome", "outcomes", "errno", "syns", "took", "local", "answers", "holder", "closed-first", "cause"}
-	switch a.(type) {
-	case Connect:
-		return connect
-	case Exchange:
-		return append(connect, "disposition", "status", "connection", "sent", "received")
-	case Listen:
-		return []string{"outcome", "errno", "holder"}
-	case Send:
-		return []string{"errno", "sent"}
-	case Receive:
-		return []string{"errno", "received"}
-	case ForgetFlows:
-		return []string{"forgotten"}
-	case RemoveRule:
-		return []string{"dropped"}
-	default:
-		return nil
-	}
-}
-
-// asks lists the keys of what is asked of the result.
-func (e Expectation) asks() (keys []string) {
-	for key, asked := range map[string]bool{
-		"outcome": e.Outcome != "", "outcomes": len(e.Outcomes) > 0, "errno": e.Errno != "", "syns": e.SYNs != nil,
-		"took": e.Took != nil, "local": e.Local != Endpoint{}, "answers": e.Answers != nil,
-		"disposition": e.Disposition != "", "status": e.Status != nil, "connection": e.Connection != "", "sent": e.Sent != nil,
-		"received": e.Received != nil, "closed-first": e.ClosedFirst != "", "cause": e.Cause != "", "forgotten": e.Forgotten != nil,
-		"dropped": e.Dropped != nil, "holder": e.Holder != nil,
-	} {
-		if asked {
-			keys = append(keys, key)
-		}
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// ofStep checks that the step has the results that are asked for.
-func (c *checker) ofStep(e Expectation, of Step) {
-	what := of.Do
-	if a, ok := what.(Await); ok {
-		for _, s := range c.scenario.Steps {
-			if s.ID == a.Step && s.Do != nil {
-				what = s.Do
-			}
-		}
-	}
-	have := results(what)
-	if c.manyAttempts(what) {
-		have = []string{"outcome", "outcomes"} // of all of them; no other result is one
-	}
-	for _, key := range e.asks() {
-		switch {
-		case of.Background:
-			c.wrong(key, "the step has no result before its end: expect this where %q is awaited", of.ID)
-		case !slices.Contains(have, key):
-			c.wrong(key, "%q has no %s%s", what.Verb(), key, hasInstead(have))
-		}
-	}
-}
-
-// manyAttempts reports whether a step makes several attempts.
-func (c *checker) manyAttempts(a Action) bool {
-	x, connects := a.(Connect)
-	return connects && c.several(x.From, x.Count)
-}
-
-func hasInstead(have []string) string {
-	if len(have) == 0 {
-		return ": it has no result; counters, rules, flows and sockets can be asked"
-	}
-	return ": it has " + list(have, "and")
 }
 
 // expectNetwork checks what is expected of the network.
@@ -219,8 +150,8 @@ func (c *checker) expectNetwork(e Expectation) {
 	for node, all := range sorted(e.Rules) {
 		c.node("rules."+node, node)
 		for id, b := range sorted(all) {
-			if m, found := c.made[id]; !found || m.what != "a rule" {
-				c.wrong("rules."+node+"."+id, "no rule %q: %s", id, c.known("a rule"))
+			if m, found := c.made[id]; !found || m.what != "rule" {
+				c.wrong("rules."+node+"."+id, "no rule %q: %s", id, c.known("rule"))
 			}
 			c.bound("rules."+node+"."+id, &b)
 		}

@@ -10,8 +10,9 @@ import (
 type Listen struct {
 	Node string
 	Port uint16
-	// At is the name of the address to listen on; empty means all of them.
-	At string
+	// At is the address to listen on, without a port; its zero value means all of them, of both
+	// versions of IP where the network has both.
+	At Endpoint
 	// Backlog is the argument of listen(2); nil means as large as net.core.somaxconn allows.
 	Backlog *int
 	// AcceptAfter is when the program begins to accept; Accept is how many connections it
@@ -27,6 +28,10 @@ type Listen struct {
 	NoReuseAddr, ReusePort bool
 	// OnlyV6 makes a socket on all IPv6 addresses refuse IPv4 (IPV6_V6ONLY).
 	OnlyV6 bool
+	// FastOpen is how many connections that began by TCP Fast Open may wait for the end of
+	// their handshake (TCP_FASTOPEN); 0 is none. MPTCP listens by an MPTCP socket.
+	FastOpen int
+	MPTCP    bool
 }
 
 // Service is what a listener does with a connection.
@@ -64,8 +69,10 @@ type Connect struct {
 	// From is the client. If it is the name of a group, each of its nodes makes one attempt.
 	From Endpoint
 	To   Endpoint
-	// Count is the number of attempts of each client, made at once; 0 means one.
-	Count int
+	// Count is the number of attempts of each client; 0 means one. They are made at once, and
+	// with InTurn one after the other.
+	Count  int
+	InTurn bool
 	// Then is what becomes of the connection.
 	Then Ending
 	// ISN is the initial sequence number; 0 leaves it to the kernel.
@@ -96,6 +103,10 @@ type Options struct {
 	Ports topo.PortRange
 	// NoDelay is TCP_NODELAY: each write is a segment of its own.
 	NoDelay bool
+	// FastOpen is how many bytes to send by TCP Fast Open (RFC 7413), MPTCP whether the socket
+	// is one of Multipath TCP (RFC 8684).
+	FastOpen int
+	MPTCP    bool
 	// UserTimeout is TCP_USER_TIMEOUT.
 	UserTimeout time.Duration
 	// KeepIdle, KeepInterval and KeepCount turn on SO_KEEPALIVE with these timers
@@ -107,10 +118,14 @@ type Options struct {
 // Exchange makes HTTP requests, one after the other, on a new connection or on one that was
 // kept.
 type Exchange struct {
-	// From and To are as in Connect. Without them, Conn is the step that made the connection.
+	// From and To are as in Connect. Without them, Conn is the step that made the connection, or
+	// several, of which each has an exchange.
 	From, To Endpoint
 	Conn     string
-	// Requests is how many; 0 means one.
+	// Count is the number of exchanges, each on a connection of its own, made at once; 0 means
+	// one.
+	Count int
+	// Requests is how many of each; 0 means one.
 	Requests int
 	// Body is the size of the body of each request in bytes; 0 makes it a GET.
 	Body int
@@ -133,7 +148,8 @@ type Receive struct {
 	Within time.Duration
 }
 
-// Close closes a connection: close(2).
+// Close closes a connection, or a listener with the connections that wait to be accepted:
+// close(2).
 type Close struct{ Conn Conn }
 
 // HalfClose sends a FIN and leaves the connection open for reading: shutdown(2).

@@ -20,15 +20,18 @@ type Expectation struct {
 	// SYNs is the number of SYNs that were sent, Took the time to the outcome in
 	// milliseconds.
 	SYNs, Took *Bound
+	// Late is the number of attempts of a load that connected after repeating their SYN.
+	Late *Bound
 	// Local is the address that the attempt came from.
 	Local Endpoint
 	// Answers are the answers to the SYNs, in order (observe.Answer): "ACK", "RST",
 	// "SYN-ACK", "none".
 	Answers []string
 	// Disposition is what became of the last request (http.Disposition), Status its status
-	// code.
-	Disposition string
-	Status      *Bound
+	// code. Dispositions are the numbers of several exchanges, by disposition.
+	Disposition  string
+	Dispositions map[string]Bound
+	Status       *Bound
 	// Connection is what the last response says of the connection: "close", or "none".
 	Connection string
 	// Sent and Received are numbers of bytes.

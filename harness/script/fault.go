@@ -1,12 +1,18 @@
 package script
 
-import "time"
+import (
+	"time"
+
+	"twlab/harness/topo"
+)
 
 // AddRule adds an iptables rule, which the ID of its step names.
 type AddRule struct {
 	Node string
 	// Table, Chain and Spec are those of topo.Rule.
 	Table, Chain, Spec string
+	// IP restricts the rule to one version of IP, as that of topo.Rule does.
+	IP topo.IPVersion
 }
 
 // RemoveRule ends what the step of this ID began: a rule, or packets that are dropped.

@@ -23,9 +23,10 @@ type Scenario struct {
 	// Groups are names that stand for several nodes.
 	Groups map[string][]string
 	// Addresses are names of addresses that are not the first one of a node: VIPs, whoever
-	// owns them, if anybody does.
-	Addresses map[string]netip.Addr
-	Steps     []Step
+	// owns them, if anybody does. Addresses6 are the IPv6 addresses of the same names in a
+	// dual-stack network.
+	Addresses, Addresses6 map[string]netip.Addr
+	Steps                 []Step
 }
 
 // Step is one thing that is done, and what is expected of it.
@@ -75,4 +76,6 @@ type Condition struct {
 type Endpoint struct {
 	Name string
 	Port uint16
+	// Six is the IPv6 address of a name that has both: "web.ipv6:80".
+	Six bool
 }

@@ -9,8 +9,8 @@ import (
 // Actions returns one empty action of each kind, in the order of the documents.
 func Actions() []Action {
 	return []Action{
-		Listen{}, Connect{}, Exchange{}, Send{}, Receive{}, Close{}, HalfClose{}, Reset{}, Vanish{}, Clock{},
-		AddRule{}, RemoveRule{}, Drop{}, SetLink{}, ForgetFlows{}, Set{},
+		Listen{}, Connect{}, Load{}, Exchange{}, Send{}, Receive{}, Close{}, HalfClose{}, Reset{}, Vanish{}, Clock{},
+		AddRule{}, RemoveRule{}, Drop{}, SetLink{}, Impair{}, ForgetFlows{}, Set{},
 		Stop{}, Start{}, Reload{}, Await{}, Sleep{},
 	}
 }
@@ -86,12 +86,16 @@ func (Await) Verb() string { return "await" }
 // Verb is "sleep".
 func (Sleep) Verb() string { return "sleep" }
 
-// String is what files have: "client0:50000", or the name alone.
+// String is what files have: "client0:50000", "web.ipv6:80", or the name alone.
 func (e Endpoint) String() string {
-	if e.Port == 0 {
-		return e.Name
+	name := e.Name
+	if e.Six {
+		name += ".ipv6"
 	}
-	return fmt.Sprintf("%s:%d", e.Name, e.Port)
+	if e.Port == 0 {
+		return name
+	}
+	return fmt.Sprintf("%s:%d", name, e.Port)
 }
 
 // String is what files have: "first", or "first@server".

@@ -28,19 +28,15 @@ func (r *reader) expectation(n *yaml.Node) (e script.Expectation, applies bool) 
 		{"within", "How long what it asks of the network may take.", duration(&e.Within)},
 		{"never", "How long what it asks of the network must not come about.", duration(&e.Never)},
 		{"outcome", "The outcome: Connected, Refused, Reset, TimedOut, NoPort, PortInUse, Unreachable; Listening.", text(&e.Outcome)},
-		{"outcomes", "The numbers of several attempts by outcome.", value{"mapping of outcomes to numbers", func(r *reader, n *yaml.Node) {
-			if n == nil {
-				return
-			}
-			e.Outcomes = map[string]script.Bound{}
-			r.entries(n, "outcomes", func(key, val *yaml.Node) { e.Outcomes[key.Value] = r.bound(val) })
-		}}},
+		{"outcomes", "The numbers of several attempts by outcome.", numbersOf(&e.Outcomes)},
 		{"errno", "The kernel's error: ECONNRESET, or none.", text(&e.Errno)},
 		{"syns", "How many SYNs were sent.", bound(&e.SYNs)},
+		{"late", "How many attempts of a load connected after repeating their SYN.", bound(&e.Late)},
 		{"took", "The time to the outcome.", times(&e.Took)},
 		{"local", "Where the attempt came from.", endpoint(&e.Local)},
 		{"answers", "What reached the client after each SYN: SYN-ACK, ACK, RST or none.", texts(&e.Answers)},
-		{"disposition", "What became of the last request: whole, broken, cut.", text(&e.Disposition)},
+		{"disposition", "What became of the last request: whole, unanswered, truncated, broken, malformed, unsent.", text(&e.Disposition)},
+		{"dispositions", "The numbers of several exchanges by disposition.", numbersOf(&e.Dispositions)},
 		{"status", "The status code of the last response.", bound(&e.Status)},
 		{"connection", "What the last response says of the connection: close, or none.", text(&e.Connection)},
 		{"sent", "How many bytes the kernel took.", bound(&e.Sent)},
@@ -50,12 +46,23 @@ func (r *reader) expectation(n *yaml.Node) (e script.Expectation, applies bool) 
 		{"proof", "How sure the cause must be: proved.", text(&e.Proof)},
 		{"forgotten", "How many conntrack entries were deleted.", bound(&e.Forgotten)},
 		{"dropped", "How many packets a drop has lost.", bound(&e.Dropped)},
-		{"holder", "The socket that has the port which is in use.", value{"mapping", func(r *reader, n *yaml.Node) {
+		{"holder", "The socket that has the port which is in use.", value{"mapping", mapping, func(r *reader, n *yaml.Node) {
 			e.Holder = &script.SocketCount{Count: script.AtLeast(1)}
 			r.mapping(n, "\"holder\"", socketFields(e.Holder))
 		}}},
 	}, r.networkFields(&e)...))
 	return e, applies
+}
+
+// numbersOf takes the bounds of names.
+func numbersOf(to *map[string]script.Bound) value {
+	return value{"mapping of names to numbers", namesOf(boundForm), func(r *reader, n *yaml.Node) {
+		if n == nil {
+			return
+		}
+		*to = map[string]script.Bound{}
+		r.entries(n, "this", func(key, val *yaml.Node) { (*to)[key.Value] = r.bound(val) })
+	}}
 }
 
 // bound reads the bound of a name.
@@ -77,7 +84,7 @@ func socketFields(s *script.SocketCount) []field {
 // networkFields are what is expected of the network.
 func (r *reader) networkFields(e *script.Expectation) []field {
 	byNode := func(to *map[string]map[string]script.Bound, what string) value {
-		return value{"mapping of nodes to mappings of names to numbers", func(r *reader, n *yaml.Node) {
+		return value{"mapping of nodes to mappings of names to numbers", namesOf(namesOf(boundForm)), func(r *reader, n *yaml.Node) {
 			if n == nil {
 				return
 			}
@@ -91,7 +98,7 @@ func (r *reader) networkFields(e *script.Expectation) []field {
 	return []field{
 		{"counters", "How much counters have risen since the step began.", byNode(&e.Counters, "counters")},
 		{"rules", "How many packets rules have matched, by the ids of their steps.", byNode(&e.Rules, "rules")},
-		{"flows", "Conntrack entries: one mapping, or a list of them.", value{"mapping, or list of mappings", func(r *reader, n *yaml.Node) {
+		{"flows", "Conntrack entries: one mapping, or a list of them.", value{"mapping, or list of mappings", oneOrListOf(mapping), func(r *reader, n *yaml.Node) {
 			read := func(one *yaml.Node) bool {
 				f := script.FlowCount{Count: script.AtLeast(1)}
 				r.mapping(one, "\"flows\"", append([]field{
@@ -106,7 +113,7 @@ func (r *reader) networkFields(e *script.Expectation) []field {
 			}
 			r.items(n, "flows", true, read)
 		}}},
-		{"sockets", "Sockets: one mapping, or a list of them.", value{"mapping, or list of mappings", func(r *reader, n *yaml.Node) {
+		{"sockets", "Sockets: one mapping, or a list of them.", value{"mapping, or list of mappings", oneOrListOf(mapping), func(r *reader, n *yaml.Node) {
 			read := func(one *yaml.Node) bool {
 				s := script.SocketCount{Count: script.AtLeast(1)}
 				r.mapping(one, "\"sockets\"", socketFields(&s))

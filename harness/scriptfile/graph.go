@@ -28,9 +28,7 @@ func (t *topology) usual() {
 	if t.short.balancer == "dnat" {
 		shape.Balancer.Kind = topo.DNAT
 	}
-	if t.six {
-		shape.IP = topo.IPv6
-	}
+	shape.IP = t.version
 	for _, s := range t.sysctls {
 		shape.Sysctls = append(shape.Sysctls, topo.Setting{Role: topo.Role(s.role), Name: s.name, Value: s.value})
 	}
@@ -45,7 +43,10 @@ func (t *topology) usual() {
 		role := string(n.Role) + "s"
 		s.Groups[role] = append(s.Groups[role], n.Name)
 	}
-	s.Addresses = map[string]netip.Addr{}
+	s.Addresses = map[string]netip.Addr{"vip": shape.VIP().Addr()}
+	if t.version == topo.DualStack {
+		s.Addresses6 = map[string]netip.Addr{"vip": shape.VIPOf(topo.IPv6).Addr()}
+	}
 	if kind := script.ProgramKind(t.short.balancer); kind == script.HAProxy || kind == script.Nginx {
 		p := script.Program{Kind: kind}
 		for _, name := range s.Groups["servers"] {
@@ -58,12 +59,14 @@ func (t *topology) usual() {
 // graph makes the network of nodes and links.
 func (t *topology) graph() {
 	s := t.scenario
-	s.Groups, s.Addresses, s.Programs = map[string][]string{}, map[string]netip.Addr{}, map[string]script.Program{}
-	if t.six {
-		s.Network.IP = topo.IPv6
-	}
+	s.Groups, s.Programs = map[string][]string{}, map[string]script.Program{}
+	s.Addresses, s.Addresses6 = map[string]netip.Addr{}, map[string]netip.Addr{}
+	s.Network.IP = t.version
 	for i, a := range t.addresses {
-		s.Addresses[a.name] = t.address(90, i+1)
+		all := t.assigned(90, i)
+		if s.Addresses[a.name] = all[0]; len(all) > 1 {
+			s.Addresses6[a.name] = all[1]
+		}
 	}
 	for _, d := range t.nodes {
 		t.expand(d)
@@ -80,17 +83,38 @@ func (t *topology) graph() {
 		}
 		for _, a := range outer {
 			for _, b := range inner {
-				s.Network.Links = append(s.Network.Links, topo.Link{Outer: a, Inner: b})
+				s.Network.Links = append(s.Network.Links, l.between(a, b))
 			}
 		}
 	}
 	t.ownAddresses()
+	t.checkRoutes()
 	plan, err := s.Network.Plan()
 	if err != nil {
 		return // the check says it
 	}
 	t.route(plan)
 	t.translate(plan)
+}
+
+// assigned are the addresses of the i-th thing of a kind: of each version that the network has.
+func (t *topology) assigned(kind byte, i int) (all []netip.Addr) {
+	for _, v := range t.version.Versions() {
+		all = append(all, address(v, kind, i+1))
+	}
+	return all
+}
+
+// between is the link between two of the nodes that are meant.
+func (l linkDecl) between(outer, inner string) topo.Link {
+	link := topo.Link{Outer: outer, Inner: inner, MTU: l.mtu}
+	if l.from == "" || l.from == l.a {
+		link.OuterSends = l.sends
+	}
+	if l.from == "" || l.from == l.b {
+		link.InnerSends = l.sends
+	}
+	return link
 }
 
 // expand adds a node, or those of a group.
@@ -108,7 +132,7 @@ func (t *topology) expand(d nodeDecl) {
 		n := topo.Node{Identity: topo.Identity{Name: name}, Replies: d.replies, Tracking: d.tracking}
 		for i, a := range t.addresses {
 			if a.owner == name {
-				n.Own = append(n.Own, t.address(90, i+1))
+				n.Own = append(n.Own, t.assigned(90, i)...)
 			}
 		}
 		s.Network.Nodes = append(s.Network.Nodes, n)
@@ -147,126 +171,9 @@ func (t *topology) ownAddresses() {
 	}
 	for i := range t.scenario.Network.Nodes {
 		if n := &t.scenario.Network.Nodes[i]; links[n.Name] > 1 {
-			n.Addr, n.Forwards = t.address(80, i+1), true
-		}
-	}
-}
-
-// route gives each node routes to all addresses, over the fewest links.
-func (t *topology) route(plan topo.Plan) {
-	nodes := t.scenario.Network.Nodes
-	for i := range nodes {
-		n := &nodes[i]
-		from := plan.Nodes[i]
-		if len(from.Ends) == 1 {
-			if !from.Ends[0].Outer {
-				n.Routes = append(n.Routes, topo.Route{Via: from.Ends[0].Peer})
-			}
-			continue
-		}
-		next := nextHops(plan, n.Name)
-		for _, to := range plan.Nodes {
-			via, reachable := next[to.Name]
-			if !reachable {
-				continue
-			}
-			for _, addr := range to.Addrs() {
-				if !slices.ContainsFunc(from.Ends, func(e topo.End) bool { return e.PeerAddr == addr }) {
-					n.Routes = append(n.Routes, topo.Route{To: netip.PrefixFrom(addr, addr.BitLen()), Via: via})
-				}
-			}
-		}
-		for k, a := range t.addresses {
-			if via := onward(a, n.Name, next); via != "" {
-				addr := t.address(90, k+1)
-				n.Routes = append(n.Routes, topo.Route{To: netip.PrefixFrom(addr, addr.BitLen()), Via: via})
-			}
-		}
-	}
-}
-
-// onward is where a node sends packets to an address that nobody has; empty for nowhere.
-func onward(a addressDecl, name string, next map[string]string) string {
-	if len(a.via) == 0 {
-		return ""
-	}
-	switch i := slices.Index(a.via, name); {
-	case i < 0:
-		return next[a.via[0]]
-	case i+1 < len(a.via):
-		return a.via[i+1]
-	default:
-		return ""
-	}
-}
-
-// nextHops finds, for each other node, the neighbour over which it is reached.
-func nextHops(plan topo.Plan, from string) map[string]string {
-	next := map[string]string{}
-	queue := []string{from}
-	for len(queue) > 0 {
-		at, _ := plan.Node(queue[0])
-		queue = queue[1:]
-		for _, e := range at.Ends {
-			if _, seen := next[e.Peer]; seen || e.Peer == from {
-				continue
-			}
-			next[e.Peer] = next[at.Name]
-			if at.Name == from {
-				next[e.Peer] = e.Peer
-			}
-			queue = append(queue, e.Peer)
-		}
-	}
-	return next
-}
-
-// translate gives each node its NAT and rules, with addresses for names.
-func (t *topology) translate(plan topo.Plan) {
-	net := &t.scenario.Network
-	addr := func(at *yaml.Node, e script.Endpoint) netip.AddrPort {
-		a := t.scenario.Addr(plan, e.Name)
-		switch {
-		case !a.IsValid():
-			t.wrong(at, "no node or address %q", e.Name)
-		case e.Port == 0:
-			t.wrong(at, "which port of %s? Say %s:80", e.Name, e.Name)
-		}
-		return netip.AddrPortFrom(a, e.Port)
-	}
-	for _, d := range t.nodes {
-		for _, name := range t.members(d.name, d.key) {
-			i := slices.IndexFunc(net.Nodes, func(n topo.Node) bool { return n.Name == name })
-			n := &net.Nodes[i]
-			for _, one := range d.snat {
-				s := topo.SourceNAT{Towards: one.towards, Ports: topo.PortRange{First: one.first, Last: one.last}, Random: one.random}
-				if one.from != "" {
-					from := t.scenario.Addr(plan, one.from)
-					if !from.IsValid() {
-						t.wrong(one.at, "no node or address %q", one.from)
-						continue
-					}
-					s.From = netip.PrefixFrom(from, from.BitLen())
-				}
-				n.SourceNAT = append(n.SourceNAT, s)
-			}
-			for _, one := range d.dnat {
-				to := topo.DestinationNAT{At: addr(one.key, one.at)}
-				if d.inTurn {
-					to.Statistic = topo.InTurn
-				}
-				for _, e := range one.all {
-					to.To = append(to.To, addr(one.key, e))
-				}
-				n.DestinationNAT = append(n.DestinationNAT, to)
-			}
-			for _, one := range d.rules {
-				table, chain, spec := t.rule(one.at, one.text)
-				spec, wrong := resolve(t.scenario, plan, name, spec)
-				if wrong != "" {
-					t.wrong(one.at, "%s", wrong)
-				}
-				net.Rules = append(net.Rules, topo.Rule{Node: name, Table: table, Chain: chain, Spec: spec})
+			all := t.assigned(80, i)
+			if n.Addr, n.Forwards = all[0], true; len(all) > 1 {
+				n.Addr6 = all[1]
 			}
 		}
 	}

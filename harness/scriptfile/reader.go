@@ -34,6 +34,7 @@ type Key struct {
 	// Takes says what its value is: "text", "duration".
 	Takes string
 	Means string
+	form  form
 }
 
 // field is a key of a mapping: what its value is, and how to read it.
@@ -45,6 +46,7 @@ type field struct {
 // value reads the value of a field.
 type value struct {
 	takes string
+	form  form
 	read  func(r *reader, n *yaml.Node)
 }
 
@@ -86,7 +88,7 @@ func (r *reader) mapping(n *yaml.Node, what string, fields []field) (there map[s
 	if r.keys != nil {
 		for _, f := range fields {
 			r.below(f.key, place{}, func() {
-				*r.keys = append(*r.keys, Key{strings.Join(r.path, "."), f.value.takes, f.means})
+				*r.keys = append(*r.keys, Key{strings.Join(r.path, "."), f.value.takes, f.means, f.value.form})
 				f.value.read(r, nil)
 			})
 		}

@@ -2,6 +2,7 @@ package scriptfile
 
 import (
 	"regexp"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -91,18 +92,20 @@ func (r *reader) scenario(root *yaml.Node) (s script.Scenario) {
 	r.complete = true
 	before := len(r.mistakes.All)
 	var version string
-	ignore := value{"lists of values", func(*reader, *yaml.Node) {}}
+	ignore := func(*reader, *yaml.Node) {}
 	t := &topology{reader: r, scenario: &s}
 	there := r.mapping(root, "a scenario", []field{
-		{"twlab", "The version of the format, as the first key.", text(&version)},
+		{"twlab", "The version of the format, as the first key.", words(&version, strconv.Itoa(Version))},
 		{"name", "What happens, in a few words.", text(&s.Name)},
 		{"belief", "What people think, in a sentence.", text(&s.Belief)},
 		{"truth", "What is the case, in a sentence or two.", text(&s.Truth)},
-		{"sources", "Addresses of reports.", value{"list of addresses", func(r *reader, n *yaml.Node) { r.sources(n, &s.Sources) }}},
-		{"params", "Values of parameters; each combination is a scenario of its own. ${NAME} stands for a whole value.", ignore},
-		{"twins", "Other values of parameters, with which something must not be as expected.", ignore},
-		{"topology", "The network: clients, gateway, balancer and servers, or nodes and links.", value{"mapping", t.read}},
-		{"steps", "What is done, one step after the other.", value{"list of steps", func(r *reader, n *yaml.Node) { r.steps(n, &s.Steps) }}},
+		{"sources", "Addresses of reports.", value{"list of addresses", listOf(sourceForm), func(r *reader, n *yaml.Node) { r.sources(n, &s.Sources) }}},
+		{"params", "Values of parameters; each combination is a scenario of its own. ${NAME} stands for a whole value.",
+			value{"lists of values by name", namesOf(listOf(anyText)), ignore}},
+		{"twins", "Other values of parameters, with which something must not be as expected.",
+			value{"values of parameters by name", namesOf(namesOf(anyText)), ignore}},
+		{"topology", "The network: clients, gateway, balancer and servers, or nodes and links.", value{"mapping", mapping, t.read}},
+		{"steps", "What is done, one step after the other.", value{"list of steps", listOf(mapping), func(r *reader, n *yaml.Node) { r.steps(n, &s.Steps) }}},
 	})
 	if r.keys != nil {
 		return s

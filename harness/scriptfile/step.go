@@ -1,7 +1,6 @@
 package scriptfile
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -62,7 +61,7 @@ func (r *reader) step(n *yaml.Node) (s script.Step, applies bool) {
 		{"after", "The time since the step before it ended.", duration(&s.After)},
 		{"background", "Whether the next step begins at once; a later \"await\" waits for the end.", truth(&s.Background)},
 		{"when", "Where the step applies.", r.when(&s.When, &applies)},
-		{"expect", "What is expected: one mapping, or a list of them.", value{"mapping, or list of mappings", func(r *reader, n *yaml.Node) { r.expectations(n, &s.Expect) }}},
+		{"expect", "What is expected: one mapping, or a list of them.", value{"mapping, or list of mappings", oneOrListOf(mapping), func(r *reader, n *yaml.Node) { r.expectations(n, &s.Expect) }}},
 	}
 	for _, v := range r.verbs(&s.Do) {
 		verbs = append(verbs, v.key)
@@ -91,7 +90,7 @@ func (r *reader) step(n *yaml.Node) (s script.Step, applies bool) {
 
 // when reads a condition: parameters decide at once, kernels later.
 func (r *reader) when(to *script.Condition, applies *bool) value {
-	return value{"mapping", func(r *reader, n *yaml.Node) {
+	return value{"mapping", mapping, func(r *reader, n *yaml.Node) {
 		fields := []field{
 			{"at", "The node whose kernel decides; it may be left out if all have the same kernel.", text(&to.At)},
 			{"since", "The first release of the kernel to which it applies: 5.14.", text(&to.Since)},
@@ -100,7 +99,7 @@ func (r *reader) when(to *script.Condition, applies *bool) value {
 			{"without", "A feature that the kernel must lack.", text(&to.Without)},
 		}
 		for name, is := range r.values {
-			fields = append(fields, field{name, "", value{"value of a parameter", func(r *reader, n *yaml.Node) {
+			fields = append(fields, field{name, "", value{"value of a parameter", anyText, func(r *reader, n *yaml.Node) {
 				r.used[name] = true
 				if n.Kind != yaml.ScalarNode {
 					r.wrong(n, "want a value of the parameter %s", name)
@@ -111,27 +110,6 @@ func (r *reader) when(to *script.Condition, applies *bool) value {
 		}
 		r.mapping(n, "\"when\"", fields)
 	}}
-}
-
-// verb makes the field of a verb with several keys.
-func verb[A script.Action](to *script.Action, key, means string, a *A, fields []field) field {
-	return field{key, means, value{"mapping", func(r *reader, n *yaml.Node) {
-		r.mapping(n, strconv.Quote(key), fields)
-		*to = *a
-	}}}
-}
-
-// scalarVerb makes the field of a verb with one value.
-func scalarVerb[A script.Action](to *script.Action, key, means string, a *A, of value) field {
-	return field{key, means, value{of.takes, func(r *reader, n *yaml.Node) {
-		of.read(r, n)
-		*to = *a
-	}}}
-}
-
-// verbs are the fields of all verbs.
-func (r *reader) verbs(to *script.Action) []field {
-	return slices.Concat(r.socketVerbs(to), r.faultVerbs(to), programVerbs(to))
 }
 
 var (
@@ -148,6 +126,8 @@ func optionFields(o *script.Options) []field {
 		{"late-port", "IP_BIND_ADDRESS_NO_PORT: connect chooses the port, not bind.", truth(&o.LatePort)},
 		{"ports", "IP_LOCAL_PORT_RANGE: the range of source ports.", ports(&o.Ports.First, &o.Ports.Last)},
 		{"no-delay", "TCP_NODELAY: each write is a segment of its own.", truth(&o.NoDelay)},
+		{"fast-open", "How many bytes to send by TCP Fast Open.", number(&o.FastOpen)},
+		{"mptcp", "Whether the socket is one of Multipath TCP.", truth(&o.MPTCP)},
 		{"user-timeout", "TCP_USER_TIMEOUT.", duration(&o.UserTimeout)},
 		{"keep-idle", "SO_KEEPALIVE, and its idle time.", duration(&o.KeepIdle)},
 		{"keep-interval", "The time between keep-alive probes.", duration(&o.KeepInterval)},
@@ -172,7 +152,7 @@ func (r *reader) socketVerbs(to *script.Action) []field {
 		verb(to, "listen", "Opens a listening socket.", &l, []field{
 			{"node", "The node.", text(&l.Node)},
 			{"port", "The port.", port(&l.Port)},
-			{"at", "The name of the address; without it, all.", text(&l.At)},
+			{"at", "The name of the address; without it, all, of both versions of IP.", endpoint(&l.At)},
 			{"backlog", "The argument of listen(2); without it, as large as net.core.somaxconn.", numberOrNil(&l.Backlog)},
 			{"accept-after", "When the program begins to accept.", duration(&l.AcceptAfter)},
 			{"accept", "How many connections it accepts, or never; without it, all.", accepted(&l.Accept)},
@@ -188,18 +168,23 @@ func (r *reader) socketVerbs(to *script.Action) []field {
 			{"no-reuse-addr", "Leaves out SO_REUSEADDR, which servers usually set.", truth(&l.NoReuseAddr)},
 			{"reuse-port", "SO_REUSEPORT.", truth(&l.ReusePort)},
 			{"only-v6", "IPV6_V6ONLY.", truth(&l.OnlyV6)},
+			{"fast-open", "TCP_FASTOPEN: how many connections that began so may wait for their handshake.", number(&l.FastOpen)},
+			{"mptcp", "Whether the socket is one of Multipath TCP.", truth(&l.MPTCP)},
 		}),
 		verb(to, "connect", "Makes a connection.", &c, append([]field{
 			{"from", "The client, with a port if it matters.", endpoint(&c.From)},
 			{"to", "The address and port to connect to.", endpoint(&c.To)},
-			{"count", "How many attempts each client makes at once.", number(&c.Count)},
+			{"count", "How many attempts each client makes; at once, without in-turn.", number(&c.Count)},
+			{"in-turn", "Whether it makes them one after the other.", truth(&c.InTurn)},
 			{"then", "What becomes of the connection; without it, close.", named(&c.Then, endingWords, endings)},
 			{"isn", "The initial sequence number.", number32(&c.ISN)},
 		}, optionFields(&c.Options)...)),
+		loadVerb(to),
 		verb(to, "exchange", "Makes HTTP requests.", &x, append([]field{
 			{"from", "The client of a new connection.", endpoint(&x.From)},
 			{"to", "The address and port of a new connection.", endpoint(&x.To)},
-			{"conn", "The step whose connection is used instead.", text(&x.Conn)},
+			{"conn", "The step whose connection, or connections, are used instead.", text(&x.Conn)},
+			{"count", "How many such exchanges, at once.", number(&x.Count)},
 			{"requests", "How many, one after the other; without it, one.", number(&x.Requests)},
 			{"body", "The size of the body of each request in bytes.", number(&x.Body)},
 			{"connection", "The value of the Connection field.", text(&x.Connection)},
@@ -214,7 +199,7 @@ func (r *reader) socketVerbs(to *script.Action) []field {
 			{"bytes", "How many; without it, until the end.", number(&v.Bytes)},
 			{"within", "How long to wait.", duration(&v.Within)},
 		}),
-		scalarVerb(to, "close", "Closes a connection: a FIN, or a RST if data was not read.", &cl, conn(&cl.Conn)),
+		scalarVerb(to, "close", "Closes a connection: a FIN, or a RST if data was not read. Of a listener, also connections that wait get a RST.", &cl, conn(&cl.Conn)),
 		scalarVerb(to, "half-close", "Sends a FIN and goes on reading.", &half, conn(&half.Conn)),
 		scalarVerb(to, "reset", "Ends a connection with a RST.", &rst, conn(&rst.Conn)),
 		scalarVerb(to, "vanish", "Drops a connection without a packet, as a machine that loses power.", &gone, conn(&gone.Conn)),
@@ -225,95 +210,17 @@ func (r *reader) socketVerbs(to *script.Action) []field {
 	}
 }
 
-func (r *reader) faultVerbs(to *script.Action) []field {
-	var (
-		add    script.AddRule
-		remove script.RemoveRule
-		drop   script.Drop
-		link   script.SetLink
-		forget script.ForgetFlows
-		set    script.Set
-	)
-	return []field{
-		verb(to, "add-rule", "Adds an iptables rule.", &add, []field{
-			{"node", "The node.", text(&add.Node)},
-			{"rule", "Table, chain and rule: nat PREROUTING -d {vip} -j DNAT --to-destination {web}:80.", value{"text", func(r *reader, n *yaml.Node) {
-				if n == nil {
-					return
-				}
-				if t, ok := r.scalar(n, "text"); ok {
-					add.Table, add.Chain, add.Spec = r.rule(n, t)
-				}
-			}}},
-		}),
-		scalarVerb(to, "remove-rule", "Removes the rule, or ends the drop, of the step of this id.", &remove, text(&remove.Step)),
-		verb(to, "drop", "Loses packets at a node.", &drop, []field{
-			{"node", "The node.", text(&drop.Node)},
-			{"in", "The neighbour that the packets come from.", text(&drop.In)},
-			{"out", "The neighbour that they are for.", text(&drop.Out)},
-			{"flags", "TCP flags that they have: SYN,ACK.", text(&drop.Flags)},
-			{"from", "Their source.", endpoint(&drop.From)},
-			{"to", "Their destination.", endpoint(&drop.To)},
-			{"first", "After how many packets it ends.", number(&drop.First)},
-			{"for", "After which time it ends.", duration(&drop.For)},
-		}),
-		verb(to, "link", "Takes a link down, or up again.", &link, []field{
-			{"between", "Its nodes: client -- gateway.", scalarOf("A -- B", func(t string) string {
-				a, b, found := strings.Cut(t, "--")
-				link.A, link.B = strings.TrimSpace(a), strings.TrimSpace(b)
-				if !found || link.A == "" || link.B == "" {
-					return strconv.Quote(t) + ": want two nodes, such as client -- gateway"
-				}
-				return ""
-			})},
-			{"up", "true or false.", truth(&link.Up)},
-			{"for", "After which time it is as before.", duration(&link.For)},
-		}),
-		verb(to, "forget-flows", "Deletes conntrack entries.", &forget, append([]field{
-			{"node", "The node.", text(&forget.Node)},
-		}, flowFields(&forget.Flow)...)),
-		verb(to, "set", "Sets sysctls.", &set, []field{
-			{"node", "The node.", text(&set.Node)},
-			{"sysctls", "net.some.name: value.", value{"mapping of names to values", func(r *reader, n *yaml.Node) {
-				if n == nil {
-					return
-				}
-				r.entries(n, "sysctls", func(key, val *yaml.Node) {
-					if t, ok := r.scalar(val, "a value"); ok {
-						set.Sysctls = append(set.Sysctls, script.Sysctl{Name: key.Value, Value: t})
-					}
-				})
-			}}},
-		}),
-	}
-}
-
-func flowFields(f *script.Flow) []field {
-	return []field{
-		{"from", "The source of the first packet.", endpoint(&f.From)},
-		{"to", "Its destination.", endpoint(&f.To)},
-		{"as", "The source after translation.", endpoint(&f.As)},
-		{"at", "The destination after translation.", endpoint(&f.At)},
-		{"state", "The state of conntrack: SYN_SENT.", text(&f.State)},
-	}
-}
-
-func programVerbs(to *script.Action) []field {
-	var (
-		stop   script.Stop
-		start  script.Start
-		reload script.Reload
-		await  script.Await
-		sleep  script.Sleep
-	)
-	return []field{
-		verb(to, "stop", "Stops the program that balances at a node.", &stop, []field{
-			{"node", "The node.", text(&stop.Node)},
-			{"how", "soft serves the connections that there are; hard, without it, does not.", named(&stop.Soft, []string{"soft", "hard"}, []bool{true, false})},
-		}),
-		verb(to, "start", "Starts it again.", &start, []field{{"node", "The node.", text(&start.Node)}}),
-		verb(to, "reload", "Makes it read its configuration again.", &reload, []field{{"node", "The node.", text(&reload.Node)}}),
-		scalarVerb(to, "await", "Waits for the end of a step in the background.", &await, text(&await.Step)),
-		scalarVerb(to, "sleep", "Does nothing for a time.", &sleep, duration(&sleep.For)),
-	}
+// loadVerb is the field of a load.
+func loadVerb(to *script.Action) field {
+	var ld script.Load
+	return verb(to, "load", "Makes many connections, at a rate that does not wait for outcomes.", &ld, []field{
+		{"from", "The client, or a group of clients.", endpoint(&ld.From)},
+		{"to", "The address and port to connect to.", endpoint(&ld.To)},
+		{"each", "How many attempts each client makes.", number(&ld.Each)},
+		{"rate", "How many attempts all clients begin in a second; without it, as fast as they can.", number(&ld.Rate)},
+		{"for", "How long attempts begin, without \"each\".", duration(&ld.For)},
+		{"in-flight", "How many are under way at once; 1000 without it.", number(&ld.InFlight)},
+		{"then", "What becomes of each connection; without it, close.", named(&ld.Then, endingWords, endings)},
+		{"ports", "IP_LOCAL_PORT_RANGE: the range of source ports.", ports(&ld.Ports.First, &ld.Ports.Last)},
+	})
 }

@@ -1,9 +1,7 @@
 package scriptfile
 
 import (
-	"net/netip"
-	"strconv"
-	"strings"
+	"regexp"
 
 	"go.yaml.in/yaml/v3"
 
@@ -19,7 +17,7 @@ type topology struct {
 	nodes     []nodeDecl
 	links     []linkDecl
 	addresses []addressDecl
-	six       bool
+	version   topo.IPVersion
 	sysctls   []sysctlDecl
 }
 
@@ -42,6 +40,13 @@ type nodeDecl struct {
 	program  *script.Program
 	replies  topo.Replies
 	tracking topo.Tracking
+	routes   []routeDecl
+}
+
+// routeDecl sends what is for a node or an address over a neighbour.
+type routeDecl struct {
+	to, via string
+	at      place
 }
 
 type sysctlDecl struct {
@@ -70,8 +75,11 @@ type dnatDecl struct {
 }
 
 type linkDecl struct {
-	a, b string
-	at   *yaml.Node
+	a, b  string
+	at    *yaml.Node
+	mtu   int
+	from  string // whose packets are impaired; empty for both
+	sends topo.Impairment
 }
 
 type addressDecl struct {
@@ -85,13 +93,13 @@ func (t *topology) read(r *reader, n *yaml.Node) {
 	before := len(r.mistakes.All)
 	ip := ""
 	there := r.mapping(n, "\"topology\"", []field{
-		{"ip", "4 or 6: the version of IP; 4 without it.", words(&ip, "4", "6")},
+		{"ip", "The version of IP: 4, 6 or both; 4 without it. With both, web is the IPv4 address of web, and web.ipv6 the other.", words(&ip, "4", "6", "both")},
 		{"clients", "Short form: how many clients: client0, client1 and so on.", number(&t.short.clients)},
 		{"gateway", "Short form: between clients and balancer: masquerade, routed or none.", words(&t.short.gateway, "masquerade", "routed", "none")},
 		{"balancer", "Short form: what clients connect to, at vip:80: haproxy, nginx, dnat, or none for a plain node.",
 			words(&t.short.balancer, "haproxy", "nginx", "dnat", "none")},
 		{"servers", "Short form: how many servers: server0, server1 and so on.", number(&t.short.servers)},
-		{"sysctls", "Short form: sysctls by role: client, gateway, balancer, server.", value{"mapping of roles to sysctls", func(r *reader, n *yaml.Node) {
+		{"sysctls", "Short form: sysctls by role: client, gateway, balancer, server.", value{"mapping of roles to sysctls", namesOf(namesOf(anyText)), func(r *reader, n *yaml.Node) {
 			if n == nil {
 				return
 			}
@@ -102,14 +110,14 @@ func (t *topology) read(r *reader, n *yaml.Node) {
 				}
 			})
 		}}},
-		{"nodes", "The nodes, by name.", value{"mapping", t.readNodes}},
-		{"links", "The links: client -- gateway.", value{"list", t.readLinks}},
-		{"addresses", "Addresses beside those of the nodes, by name.", value{"mapping", t.readAddresses}},
+		{"nodes", "The nodes, by name.", value{"mapping", namesOf(mapping), t.readNodes}},
+		{"links", "The links: client -- gateway.", value{"list of \"A -- B\", or of mappings", listOf(linkForm), t.readLinks}},
+		{"addresses", "Addresses beside those of the nodes, by name.", value{"mapping", namesOf(mapping), t.readAddresses}},
 	})
 	if r.keys != nil {
 		return
 	}
-	t.six = ip == "6"
+	t.version = map[string]topo.IPVersion{"6": topo.IPv6, "both": topo.DualStack}[ip]
 	switch usual := there["clients"] != nil; {
 	case usual && there["nodes"] != nil:
 		r.wrong(there["nodes"], "either clients, gateway, balancer and servers, or nodes and links")
@@ -123,9 +131,11 @@ func (t *topology) read(r *reader, n *yaml.Node) {
 	}
 }
 
+var sysctlName = regexp.MustCompile(`^net\.[a-zA-Z0-9_./-]+$`)
+
 func (r *reader) readSysctls(n *yaml.Node) (all []sysctlDecl) {
 	r.entries(n, "sysctls", func(key, val *yaml.Node) {
-		if !strings.HasPrefix(key.Value, "net.") {
+		if !sysctlName.MatchString(key.Value) {
 			r.wrong(key, "%q: only sysctls below net. belong to a node", key.Value)
 		}
 		if t, ok := r.scalar(val, "a value"); ok {
@@ -160,12 +170,12 @@ func (t *topology) node(key, n *yaml.Node) {
 	track, replies := "", ""
 	fields := []field{
 		{"count", "How many nodes like this there are: NAME0, NAME1 and so on. NAME stands for all of them.", number(&d.count)},
-		{"sysctls", "net.some.name: value.", value{"mapping of names to values", func(r *reader, n *yaml.Node) {
+		{"sysctls", "net.some.name: value.", value{"mapping of names to values", namesOf(anyText), func(r *reader, n *yaml.Node) {
 			if n != nil {
 				d.sysctls = r.readSysctls(n)
 			}
 		}}},
-		{"rules", "iptables rules: table, chain and rule. {NAME} is an address; -i and -o take neighbours.", value{"list of texts", func(r *reader, n *yaml.Node) {
+		{"rules", "iptables rules: table, chain and rule. {NAME} is an address; -i and -o take neighbours.", value{"list of texts", listOf(anyText), func(r *reader, n *yaml.Node) {
 			if n == nil {
 				return
 			}
@@ -175,7 +185,7 @@ func (t *topology) node(key, n *yaml.Node) {
 				}
 			})
 		}}},
-		{"snat", "Gives connections that leave for a neighbour another source.", value{"mapping", func(r *reader, n *yaml.Node) {
+		{"snat", "Gives connections that leave for a neighbour another source.", value{"mapping", mapping, func(r *reader, n *yaml.Node) {
 			s := snatDecl{at: n}
 			r.mapping(n, "\"snat\"", []field{
 				{"towards", "The neighbour.", text(&s.towards)},
@@ -186,7 +196,7 @@ func (t *topology) node(key, n *yaml.Node) {
 			})
 			d.snat = append(d.snat, s)
 		}}},
-		{"dnat", "Gives connections to an address other destinations: {\"vip:80\": [\"web:80\"]}.", value{"mapping of NAME:PORT to lists", func(r *reader, n *yaml.Node) {
+		{"dnat", "Gives connections to an address other destinations: {\"vip:80\": [\"web:80\"]}.", value{"mapping of NAME:PORT to lists", namesOf(oneOrListOf(endpointForm)), func(r *reader, n *yaml.Node) {
 			if n == nil {
 				return
 			}
@@ -198,8 +208,19 @@ func (t *topology) node(key, n *yaml.Node) {
 			})
 		}}},
 		{"in-turn", "Whether dnat takes destinations in turn; without it, by chance.", truth(&d.inTurn)},
-		{"haproxy", "HAProxy balances here.", value{"mapping", func(r *reader, n *yaml.Node) { r.program(n, script.HAProxy, &h, &d) }}},
-		{"nginx", "nginx balances here.", value{"mapping", func(r *reader, n *yaml.Node) { r.program(n, script.Nginx, &x, &d) }}},
+		{"haproxy", "HAProxy balances here; with both versions of IP, at the IPv4 address.", value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.program(n, script.HAProxy, &h, &d) }}},
+		{"nginx", "nginx balances here; with both versions of IP, at the IPv4 address.", value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.program(n, script.Nginx, &x, &d) }}},
+		{"routes", "Over which neighbour packets for a node or an address go, where that is not the shortest way: {web: lb2}.",
+			value{"mapping of names to neighbours", namesOf(anyText), func(r *reader, n *yaml.Node) {
+				if n == nil {
+					return
+				}
+				r.entries(n, "routes", func(key, val *yaml.Node) {
+					if via, ok := r.scalar(val, "the name of a neighbour"); ok {
+						d.routes = append(d.routes, routeDecl{key.Value, via, place{key, val}})
+					}
+				})
+			}}},
 		{"replies", "Which way replies go: by-route, the-way-they-came or by-accept-mark.", words(&replies, "by-route", "the-way-they-came", "by-accept-mark")},
 		{"track", "Which packets connection tracking sees: always, never or arriving.", words(&track, "always", "never", "arriving")},
 	}
@@ -234,54 +255,4 @@ func (r *reader) program(n *yaml.Node, kind script.ProgramKind, p *script.Progra
 	r.mapping(n, string(kind), fields)
 	p.HTTP = mode == "http"
 	d.program = p
-}
-
-func (t *topology) readLinks(r *reader, n *yaml.Node) {
-	if n == nil {
-		return
-	}
-	r.list(n, "links", false, func(_ int, one *yaml.Node) {
-		text, ok := r.scalar(one, "A -- B")
-		a, b, found := strings.Cut(text, "--")
-		l := linkDecl{strings.TrimSpace(a), strings.TrimSpace(b), one}
-		if ok && (!found || l.a == "" || l.b == "") {
-			r.wrong(one, "%q: want two nodes, such as client -- gateway", text)
-		}
-		t.links = append(t.links, l)
-	})
-}
-
-func (t *topology) readAddresses(r *reader, n *yaml.Node) {
-	read := func(key, val *yaml.Node) {
-		d := addressDecl{at: key}
-		if key != nil {
-			d.name = key.Value
-		}
-		r.mapping(val, "an address", []field{
-			{"owner", "The node that has it.", text(&d.owner)},
-			{"via", "The nodes over which it is routed, if nobody has it.", texts(&d.via)},
-		})
-		if key != nil && (d.owner == "") == (len(d.via) == 0) {
-			r.wrong(key, "%q: want either its owner, or the nodes via which it is routed", d.name)
-		}
-		t.addresses = append(t.addresses, d)
-	}
-	if n == nil {
-		r.below("NAME", place{}, func() { read(nil, nil) })
-		return
-	}
-	r.entries(n, "addresses", func(key, val *yaml.Node) {
-		if !namePattern.MatchString(key.Value) {
-			r.wrong(key, "%q: the name of an address has letters, digits, - and _, and begins with a letter", key.Value)
-		}
-		read(key, val)
-	})
-}
-
-// address is the i-th address below 10.B.0.0/16, or what stands for it in IPv6.
-func (t *topology) address(b byte, i int) netip.Addr {
-	if t.six {
-		return netip.MustParseAddr("fd74:776c:6162:ffff::" + strconv.FormatInt(int64(b), 16) + ":" + strconv.FormatInt(int64(i), 16))
-	}
-	return netip.AddrFrom4([4]byte{10, b, byte(i >> 8), byte(i)})
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // scalarOf makes the value of a field whose text is parsed. parse returns what is wrong.
-func scalarOf(takes string, parse func(text string) (wrong string)) value {
-	return value{takes, func(r *reader, n *yaml.Node) {
+func scalarOf(takes string, f form, parse func(text string) (wrong string)) value {
+	return value{takes, f, func(r *reader, n *yaml.Node) {
 		if n == nil {
 			return // keys are listed
 		}
@@ -29,12 +29,12 @@ func scalarOf(takes string, parse func(text string) (wrong string)) value {
 }
 
 func text(to *string) value {
-	return scalarOf("text", func(t string) string { *to = t; return "" })
+	return scalarOf("text", anyText, func(t string) string { *to = t; return "" })
 }
 
 // words takes one of a few words.
 func words[T ~string](to *T, choice ...string) value {
-	return scalarOf(strings.Join(choice, " or "), func(t string) string {
+	return scalarOf(strings.Join(choice, " or "), form{words: choice}, func(t string) string {
 		for _, c := range choice {
 			if t == c {
 				*to = T(t)
@@ -47,7 +47,7 @@ func words[T ~string](to *T, choice ...string) value {
 
 // named takes one of a few words that stand for values.
 func named[T any](to *T, choice []string, values []T) value {
-	return scalarOf(strings.Join(choice, " or "), func(t string) string {
+	return scalarOf(strings.Join(choice, " or "), form{words: choice}, func(t string) string {
 		for i, c := range choice {
 			if t == c {
 				*to = values[i]
@@ -59,7 +59,7 @@ func named[T any](to *T, choice []string, values []T) value {
 }
 
 func truth(to *bool) value {
-	return scalarOf("true or false", func(t string) string {
+	return scalarOf("true or false", form{words: []string{"true", "false"}, truths: true}, func(t string) string {
 		if t != "true" && t != "false" {
 			return strconv.Quote(t) + ": want true or false"
 		}
@@ -68,10 +68,8 @@ func truth(to *bool) value {
 	})
 }
 
-var digits = regexp.MustCompile(`^(0|[1-9][0-9]{0,9})$`)
-
 func number(to *int) value {
-	return scalarOf("number", func(t string) string {
+	return scalarOf("number", numberForm, func(t string) string {
 		if !digits.MatchString(t) {
 			return strconv.Quote(t) + ": want a number such as 12"
 		}
@@ -81,7 +79,7 @@ func number(to *int) value {
 }
 
 func numberOrNil(to **int) value {
-	return scalarOf("number", func(t string) string {
+	return scalarOf("number", numberForm, func(t string) string {
 		if !digits.MatchString(t) {
 			return strconv.Quote(t) + ": want a number such as 12"
 		}
@@ -93,7 +91,7 @@ func numberOrNil(to **int) value {
 
 // accepted takes a number of connections, or never.
 func accepted(to **int) value {
-	return scalarOf("number or never", func(t string) string {
+	return scalarOf("number or never", acceptForm, func(t string) string {
 		n := 0
 		switch {
 		case t == "never":
@@ -108,12 +106,23 @@ func accepted(to **int) value {
 }
 
 func number32(to *uint32) value {
-	return scalarOf("number", func(t string) string {
+	return scalarOf("number", numberForm, func(t string) string {
 		n, err := strconv.ParseUint(t, 10, 32)
 		if err != nil || !digits.MatchString(t) {
 			return strconv.Quote(t) + ": want a number from 1 to 4294967295"
 		}
 		*to = uint32(n)
+		return ""
+	})
+}
+
+// percent takes a share.
+func percent(to *float64) value {
+	return scalarOf("percent", percentForm, func(t string) string {
+		if !percentForm.pattern.MatchString(t) {
+			return strconv.Quote(t) + ": want a number of percent such as 2.5"
+		}
+		*to, _ = strconv.ParseFloat(t, 64)
 		return ""
 	})
 }
@@ -124,7 +133,7 @@ func portOf(t string) (uint16, bool) {
 }
 
 func port(to *uint16) value {
-	return scalarOf("port", func(t string) (wrong string) {
+	return scalarOf("port", portForm, func(t string) (wrong string) {
 		var ok bool
 		if *to, ok = portOf(t); !ok {
 			return strconv.Quote(t) + ": want a port from 1 to 65535"
@@ -135,7 +144,7 @@ func port(to *uint16) value {
 
 // ports takes a range: "2000-2003".
 func ports(first, last *uint16) value {
-	return scalarOf("range of ports", func(t string) string {
+	return scalarOf("range of ports", portsForm, func(t string) string {
 		a, b, found := strings.Cut(t, "-")
 		var ok, also bool
 		*first, ok = portOf(strings.TrimSpace(a))
@@ -148,7 +157,7 @@ func ports(first, last *uint16) value {
 }
 
 func duration(to *time.Duration) value {
-	return scalarOf("duration", func(t string) (wrong string) {
+	return scalarOf("duration", durations, func(t string) (wrong string) {
 		*to, wrong = parseDuration(t)
 		return wrong
 	})
@@ -170,12 +179,13 @@ var namePattern = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_-]{0,29}$`)
 
 func parseEndpoint(t string) (e script.Endpoint, wrong string) {
 	name, after, has := strings.Cut(t, ":")
+	name, e.Six = strings.CutSuffix(name, ".ipv6")
 	var ok bool
 	switch {
 	case !namePattern.MatchString(name):
 		return e, strconv.Quote(t) + ": want the name of a node or an address, and a port if it matters: web:80"
 	case !has:
-		return script.Endpoint{Name: name}, ""
+		return script.Endpoint{Name: name, Six: e.Six}, ""
 	}
 	if e.Port, ok = portOf(after); !ok {
 		return e, strconv.Quote(t) + ": want a port from 1 to 65535 after the colon"
@@ -185,15 +195,27 @@ func parseEndpoint(t string) (e script.Endpoint, wrong string) {
 }
 
 func endpoint(to *script.Endpoint) value {
-	return scalarOf("NAME:PORT", func(t string) (wrong string) {
+	return scalarOf("NAME:PORT", endpointForm, func(t string) (wrong string) {
 		*to, wrong = parseEndpoint(t)
 		return wrong
 	})
 }
 
+// pair takes the nodes of a link.
+func pair(a, b *string) value {
+	return scalarOf("A -- B", pairForm, func(t string) string {
+		one, other, found := strings.Cut(t, "--")
+		*a, *b = strings.TrimSpace(one), strings.TrimSpace(other)
+		if !found || *a == "" || *b == "" {
+			return strconv.Quote(t) + ": want two nodes, such as client -- gateway"
+		}
+		return ""
+	})
+}
+
 // conn takes a connection: "ID" or "ID@server".
 func conn(to *script.Conn) value {
-	return scalarOf("ID or ID@server", func(t string) string {
+	return scalarOf("ID or ID@server", connForm, func(t string) string {
 		id, side, has := strings.Cut(t, "@")
 		if !namePattern.MatchString(id) || has && side != "server" {
 			return strconv.Quote(t) + ": want the id of the step that connects, with @server for the server's end"
@@ -208,78 +230,9 @@ var (
 	between = regexp.MustCompile(`^(\S+)\.\.(\S+)$`)
 )
 
-const boundKinds = `3, ">= 3", "<= 3", "1..3", still, rises or syns(ID)`
-
-// parseBound parses a bound whose numbers parse reads.
-func parseBound(t string, parse func(string) (int64, bool)) (b script.Bound, wrong string) {
-	bad := strconv.Quote(t) + ": want " + boundKinds
-	number := func(text string) (n int64) {
-		n, ok := parse(strings.TrimSpace(text))
-		if !ok {
-			wrong = bad
-		}
-		return n
-	}
-	if found := symsOf.FindStringSubmatch(t); found != nil {
-		return script.Bound{SYNsOf: found[1]}, ""
-	}
-	if found := between.FindStringSubmatch(t); found != nil {
-		b = script.Between(number(found[1]), number(found[2]))
-		return b, wrong
-	}
-	switch {
-	case t == "still":
-		b = script.Exactly(0)
-	case t == "rises":
-		b = script.AtLeast(1)
-	case strings.HasPrefix(t, ">="):
-		b = script.AtLeast(number(t[2:]))
-	case strings.HasPrefix(t, "<="):
-		b = script.AtMost(number(t[2:]))
-	default:
-		b = script.Exactly(number(t))
-	}
-	return b, wrong
-}
-
-func parseNumber(t string) (int64, bool) {
-	n, err := strconv.ParseInt(t, 10, 64)
-	return n, err == nil && digits.MatchString(t)
-}
-
-func bound(to **script.Bound) value {
-	return scalarOf(boundKinds, func(t string) string {
-		b, wrong := parseBound(t, parseNumber)
-		*to = &b
-		return wrong
-	})
-}
-
-func boundOf(to *script.Bound) value {
-	return scalarOf(boundKinds, func(t string) (wrong string) {
-		*to, wrong = parseBound(t, parseNumber)
-		return wrong
-	})
-}
-
-// times takes a bound of a duration, which it turns into milliseconds.
-func times(to **script.Bound) value {
-	return scalarOf(`"<= 1s", ">= 900ms" or "900ms..1100ms"`, func(t string) string {
-		b, wrong := parseBound(t, func(text string) (int64, bool) {
-			d, bad := parseDuration(text)
-			return d.Milliseconds(), bad == ""
-		})
-		if wrong != "" {
-			return strconv.Quote(t) + `: want "<= 1s", ">= 900ms" or "900ms..1100ms"`
-		}
-		*to = &b
-		return ""
-	})
-}
-
 // texts takes a list of texts.
 func texts(to *[]string) value {
-	return value{"list of texts", func(r *reader, n *yaml.Node) {
+	return value{"list of texts", listOf(anyText), func(r *reader, n *yaml.Node) {
 		if n == nil {
 			return
 		}
@@ -293,7 +246,7 @@ func texts(to *[]string) value {
 
 // endpoints takes a list of endpoints.
 func endpoints(to *[]script.Endpoint) value {
-	return value{"list of NAME:PORT", func(r *reader, n *yaml.Node) {
+	return value{"list of NAME:PORT", oneOrListOf(endpointForm), func(r *reader, n *yaml.Node) {
 		if n == nil {
 			return
 		}
@@ -307,5 +260,5 @@ func endpoints(to *[]script.Endpoint) value {
 
 // group takes a mapping.
 func group(what string, fields []field) value {
-	return value{"mapping", func(r *reader, n *yaml.Node) { r.mapping(n, what, fields) }}
+	return value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.mapping(n, what, fields) }}
 }

@@ -101,7 +101,8 @@ func jobModules() []string {
 		"ip_tables", "iptable_filter", "iptable_nat", "iptable_raw", "iptable_mangle",
 		"ip6_tables", "ip6table_filter", "ip6table_nat", "ip6table_raw", "ip6table_mangle",
 		"xt_MASQUERADE", "ipt_MASQUERADE", "ip6t_MASQUERADE", "xt_nat", "xt_conntrack", "xt_statistic", "xt_tcpudp", "xt_CT", "xt_multiport",
-		"xt_comment", "xt_connlimit", "xt_hashlimit", "xt_limit", "xt_mark", "xt_LOG", "xt_u32", "xt_tcpmss",
+		"xt_comment", "xt_connlimit", "xt_hashlimit", "xt_limit", "xt_mark", "xt_LOG", "xt_u32", "xt_tcpmss", "xt_length", "xt_hl",
+		"xt_TCPMSS", "xt_TCPOPTSTRIP", "xt_REDIRECT", "ipt_REDIRECT",
 		"ipt_REJECT", "nf_reject_ipv4", "ip6t_REJECT", "nf_reject_ipv6", "xt_addrtype", "xt_connmark", "xt_state",
 		"sch_netem", "sch_ingress", "cls_bpf", "act_bpf", "dummy",
 	}

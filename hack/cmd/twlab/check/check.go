@@ -19,27 +19,37 @@ import (
 const about = `Reads scenario files, and says everything that is wrong with them, each with its line. It needs
 no privilege and runs nothing. A directory stands for all its files that end in .yaml.
 
---keys prints all keys of the format, what their values are and what they mean.
+--keys prints all keys of the format, what their values are and what they mean. --schema prints
+a JSON schema of the format, by which an editor completes keys and marks slips: with the YAML
+language server, a first line "# yaml-language-server: $schema=PATH".
 
 Exit status: 0 if all files are right, 2 if one is not.`
 
 // Command is the subcommand that checks files.
 func Command() *cobra.Command {
-	var keys bool
+	var keys, schema bool
 	c := &cobra.Command{
-		Use:   "check {FILE... | --keys}",
+		Use:   "check {FILE... | --keys | --schema}",
 		Short: "Say what is wrong with scenario files, without running them",
 		Long:  about,
 		Example: `  twlab check scenarios/incidents
-  twlab check --keys`,
+  twlab check --keys
+  twlab check --schema > twlab.schema.json`,
 	}
 	c.Flags().BoolVar(&keys, "keys", false, "print the keys of the format")
+	c.Flags().BoolVar(&schema, "schema", false, "print a JSON schema of the format, for editors")
 	c.RunE = func(c *cobra.Command, words []string) error {
 		switch {
-		case keys && len(words) > 0:
-			return cli.Usage(errors.New("either files or --keys"))
+		case keys && schema, (keys || schema) && len(words) > 0:
+			return cli.Usage(errors.New("either files, or --keys, or --schema"))
 		case keys:
 			return writeKeys(c.OutOrStdout())
+		case schema:
+			text, err := scriptfile.Schema()
+			if err == nil {
+				_, err = c.OutOrStdout().Write(text)
+			}
+			return err
 		case len(words) == 0:
 			return cli.Usage(errors.New("which file? give at least one"))
 		}

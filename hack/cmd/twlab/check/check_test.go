@@ -2,6 +2,7 @@ package check
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,6 +54,16 @@ func TestMistakesOfAllFiles(t *testing.T) {
 	_, err := said(t, Command(), dir)
 	if err == nil || strings.Count(err.Error(), "this program reads 1") != 2 {
 		t.Errorf("%v, want the mistakes of both files", err)
+	}
+}
+
+func TestTheSchemaIsPrinted(t *testing.T) {
+	out, err := said(t, Command(), "--schema")
+	if err != nil || !json.Valid([]byte(out)) || !strings.Contains(out, "$schema") {
+		t.Errorf("%v:\n%.200s", err, out)
+	}
+	if _, err := said(t, Command(), "--schema", "x.yaml"); err == nil {
+		t.Error("files and --schema go together")
 	}
 }
 

@@ -1,0 +1,131 @@
+//go:build linux
+
+package play_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"twlab/harness/play"
+	"twlab/harness/recording"
+	"twlab/harness/report"
+	"twlab/harness/script"
+	"twlab/harness/topo"
+)
+
+// played runs a scenario and returns its text.
+func played(t *testing.T, s script.Scenario) (recording.Recording, string) {
+	t.Helper()
+	r, err := play.Run(t.Context(), s, play.ByRelease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if err := report.Text(&text, r); err != nil {
+		t.Fatal(err)
+	}
+	return r, text.String()
+}
+
+func exactly(n int64) *script.Bound {
+	b := script.Exactly(n)
+	return &b
+}
+
+func TestALoad(t *testing.T) {
+	load := script.Load{From: at("c1", 0), To: at("web", 80), Rate: 50, For: time.Second}
+	expect := func(connected, refused, syns int64) []script.Expectation {
+		return []script.Expectation{{
+			Outcomes: map[string]script.Bound{"Connected": script.Exactly(connected), "Refused": script.Exactly(refused)},
+			SYNs:     exactly(syns), Late: exactly(0),
+		}}
+	}
+	r, text := played(t, direct(
+		script.Step{Do: load, Expect: expect(0, 50, 50)},
+		script.Step{Do: script.Listen{Node: "web", Port: 80}, ID: "web"},
+		script.Step{Do: load, Expect: expect(50, 0, 50)},
+		script.Step{Do: script.Close{Conn: script.Conn{Step: "web"}}},
+		script.Step{Do: load, Expect: expect(50, 0, 50)}, // wrong
+	))
+	if r.Verdict() != recording.NotAsExpected || strings.Count(text, "NOT EXPECTED") != 2 ||
+		!strings.Contains(text, "outcome Refused: wanted 0, seen 50") {
+		t.Errorf("%v\n%s", r.Verdict(), text)
+	}
+}
+
+func TestALinkIsImpaired(t *testing.T) {
+	connect := script.Connect{From: at("c1", 0), To: at("web", 80)}
+	impair := func(loss float64) script.Step {
+		return script.Step{Do: script.Impair{A: "c1", B: "web", From: "c1", Sends: topo.Impairment{Loss: loss}}}
+	}
+	r, text := played(t, direct(
+		script.Step{Do: script.Listen{Node: "web", Port: 80}},
+		impair(100),
+		script.Step{Do: connect, Expect: []script.Expectation{{Outcome: "TimedOut"}}},
+		impair(0),
+		script.Step{Do: connect, Expect: []script.Expectation{{Outcome: "Connected"}}},
+	))
+	switch r.Verdict() {
+	case recording.AsExpected:
+	case recording.CannotHere:
+		if !strings.Contains(text, "sch_netem") {
+			t.Errorf("it does not say which module is missing:\n%s", text)
+		}
+	default:
+		t.Errorf("%v\n%s", r.Verdict(), text)
+	}
+}
+
+func TestANetworkThatThisKernelCannotHave(t *testing.T) {
+	s := direct(script.Step{Do: script.Sleep{For: time.Millisecond}, Expect: []script.Expectation{{
+		Sockets: []script.SocketCount{{Node: "web", Count: script.Exactly(0)}},
+	}}})
+	s.Network.Sysctls = topo.OnNode("c1", "net.ipv4.tcp_tw_recycle=1")
+	if r, text := played(t, s); r.Verdict() != recording.CannotHere || !strings.Contains(text, "4.12") {
+		t.Errorf("%v\n%s\nwant the release that removed it", r.Verdict(), text)
+	}
+}
+
+func TestMultipathTCPFallsBack(t *testing.T) {
+	connect := func(to uint16, mptcp bool) script.Connect {
+		return script.Connect{From: at("c1", 0), To: at("web", to), Options: script.Options{MPTCP: mptcp}}
+	}
+	fallback := func(n int64) []script.Expectation {
+		return []script.Expectation{{Outcome: "Connected", Counters: map[string]map[string]script.Bound{
+			"c1": {"MPTcpExt.MPCapableFallbackSYNACK": script.Exactly(n)},
+		}}}
+	}
+	r, text := played(t, direct(
+		script.Step{Do: script.Listen{Node: "web", Port: 80}},
+		script.Step{Do: script.Listen{Node: "web", Port: 81, MPTCP: true}},
+		script.Step{Do: connect(80, true), Expect: fallback(1)},
+		script.Step{Do: connect(81, true), Expect: fallback(0)},
+		script.Step{Do: connect(81, false), Expect: fallback(0)},
+	))
+	if v := r.Verdict(); v != recording.AsExpected && v != recording.CannotHere {
+		t.Errorf("%v\n%s", v, text)
+	}
+	t.Log("\n" + text)
+}
+
+// Exchanges on several connections, and attempts one after the other.
+func TestSeveralAtOnceAndInTurn(t *testing.T) {
+	whole := []script.Expectation{{
+		Outcomes:     map[string]script.Bound{"Connected": script.Exactly(3)},
+		Dispositions: map[string]script.Bound{"whole": script.Exactly(3)},
+	}}
+	r, text := played(t, direct(
+		script.Step{Do: script.Listen{Node: "web", Port: 80, Serve: script.ServeHTTP}},
+		script.Step{ID: "all", Do: script.Connect{From: at("c1", 0), To: at("web", 80), Count: 3, InTurn: true, Then: script.ThenKeep}},
+		script.Step{Do: script.Exchange{Conn: "all", Then: script.ThenKeep}, Expect: whole},
+		script.Step{Do: script.Exchange{Conn: "all"}, Expect: whole},
+		script.Step{Do: script.Exchange{From: at("c1", 0), To: at("web", 80), Count: 3}, Expect: whole},
+		// One port has one connection at a time.
+		script.Step{Do: script.Connect{From: at("c1", 50000), To: at("web", 80), Count: 2, InTurn: true, Then: script.ThenReset},
+			Expect: []script.Expectation{{Outcome: "Connected"}}},
+	))
+	if r.Verdict() != recording.AsExpected {
+		t.Errorf("%v\n%s", r.Verdict(), text)
+	}
+}
