@@ -54,6 +54,11 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"doctor with a word":            {"doctor", []string{"now"}, "belongs to no flag"},
 		"build into two directories":    {"build", []string{"a", "b"}, "one directory, not 2"},
 
+		"lint of nothing":           {"lint", nil, "which file?"},
+		"lint for no such role":     {"lint", []string{"--role", "blancer", "-"}, "near it: balancer"},
+		"lint for no such release":  {"lint", []string{"--kernel", "5.20", "-"}, "the last one before 6.0 is 5.19"},
+		"lint of a file of nothing": {"lint", []string{file}, "no setting in it"},
+
 		"soak of no number":             {"soak", nil, "how many runs?"},
 		"soak of no runs":               {"soak", []string{"0"}, "'0' is no number of runs of at least 1"},
 		"soak of nothing":               {"soak", []string{"--no-unit", "--no-e2e", "3"}, "leave nothing to run"},

@@ -126,7 +126,7 @@ func (c checker) hold(all []With) (first Setting, hold bool) {
 		if !set {
 			value = defaultOf(w.Sysctl, c.Facts.Release)
 		}
-		if w.Unset && set || !w.Unset && !w.Values.Has(value) {
+		if w.Unset && s.Value != "" || !w.Unset && !w.Values.Has(value) {
 			return Setting{}, false
 		}
 	}

@@ -16,7 +16,7 @@ func (c checker) history(s Setting) (found []Finding, there bool) {
 	if !known {
 		return unknown(s), isKnown(s.Name)
 	}
-	level, fails := Error, "the kernel refuses the line"
+	level, fails := Error, "setting it fails"
 	if s.Quiet {
 		level, fails = NoEffect, "the dash before it hides that"
 	}
@@ -43,10 +43,12 @@ func refused(h kernel.Sysctl, r kernel.Release, value string) string {
 		return ""
 	}
 	all, ok := numbers(value)
-	if !ok {
+	switch {
+	case value == "":
+		return "It has no value"
+	case !ok:
 		return fmt.Sprintf("%s is no number", quoted(value))
-	}
-	if !h.Pair {
+	case !h.Pair:
 		all = all[:1]
 	}
 	if n, known := h.NumbersIn(r); known {
@@ -66,7 +68,7 @@ func refused(h kernel.Sysctl, r kernel.Release, value string) string {
 func (c checker) machineWide(h kernel.Sysctl, s Setting) []Finding {
 	r := c.Facts.Release
 	proofs := presenceOf(s.Name).oneForAll
-	if len(proofs) == 0 || !r.Before(h.Namespaced.Major, h.Namespaced.Minor) {
+	if len(proofs) == 0 || !r.Before(h.Namespaced.Major, h.Namespaced.Minor) || c.isDefault(s) && !c.All {
 		return nil
 	}
 	return []Finding{{
@@ -112,6 +114,6 @@ func unknown(s Setting) []Finding {
 	}
 	return []Finding{{
 		Setting: s, Level: Error, Source: namesFrom,
-		Text: "No such sysctl is known here; near it: " + strings.Join(near, ", ") + ".",
+		Text: "No sysctl of this name is known here; near it: " + strings.Join(near, ", ") + ".",
 	}}
 }

@@ -70,7 +70,7 @@ func (v Values) Has(value string) bool {
 }
 
 // With is a condition on another sysctl: that its value, which is the default where the file
-// does not set it, is one of the values; or that the file does not set it.
+// does not set it, is one of the values; or that the file does not set it, or to nothing.
 type With struct {
 	Sysctl string
 	Values Values

@@ -16,7 +16,7 @@ import (
 // Setting is a line of a file that sets a sysctl.
 type Setting struct {
 	Line int
-	// Name is dotted. Value has one space where the file has white space.
+	// Name is dotted. Value has one space where the file has white space, and may be empty.
 	Name, Value string
 	// Quiet means that a dash stands before the name: that the kernel refuses the line is
 	// not to be reported.
@@ -91,8 +91,6 @@ func setting(line string) (s Setting, mistake string) {
 		return Setting{}, ""
 	case !found || !isName(left):
 		return Setting{}, quoted(line) + " is no setting: want NAME = VALUE" + meant(left, value)
-	case value == "":
-		return Setting{}, quoted(line) + " has no value"
 	}
 	return Setting{Name: dotted(left), Value: value, Quiet: quiet}, ""
 }

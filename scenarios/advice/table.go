@@ -67,7 +67,7 @@ func timestampItems() []Item {
 }
 
 func reuseItems() []Item {
-	on := exactly(1)
+	on, delayed := exactly(1), since(kernel.ReuseDelay)
 	return []Item{
 		{
 			Sysctl: twReuse, If: on, With: []With{{Sysctl: timestamps, Values: exactly(0)}}, Roles: opens, Level: Contradiction,
@@ -98,17 +98,17 @@ func reuseItems() []Item {
 			Shown: []Proof{{Rule: "exhaustion-reused", Guest: "client"}},
 		},
 		{
-			Sysctl: reuseDelay, If: atLeast(1), With: []With{{Sysctl: twReuse, Values: exactly(0)}}, Roles: opens, Level: NoEffect,
+			Sysctl: reuseDelay, If: atLeast(1), With: []With{{Sysctl: twReuse, Values: exactly(0)}}, Roles: opens, On: delayed, Level: NoEffect,
 			Says:  "tcp_tw_reuse is off, so that nothing waits for this age.",
 			Shown: rules("exhaustion-reuse-off"),
 		},
 		{
-			Sysctl: reuseDelay, If: atLeast(1), With: []With{{Sysctl: twReuse, Values: exactly(2)}}, Roles: opens, Level: NoEffect,
+			Sysctl: reuseDelay, If: atLeast(1), With: []With{{Sysctl: twReuse, Values: exactly(2)}}, Roles: opens, On: delayed, Level: NoEffect,
 			Says:  "tcp_tw_reuse is 2, so that this counts for loopback addresses only.",
 			Shown: rules("exhaustion-reuse-loopback-only"),
 		},
 		{
-			Sysctl: reuseDelay, If: atLeast(1), With: []With{{Sysctl: twReuse, Values: exactly(1)}}, Roles: opens, Level: Note,
+			Sysctl: reuseDelay, If: atLeast(1), With: []With{{Sysctl: twReuse, Values: exactly(1)}}, Roles: opens, On: delayed, Level: Note,
 			Says:  "A port serves one connection to the same destination in {value} ms, when this host closes first.",
 			Shown: rules("ceiling-client", "exhaustion-too-young"),
 		},
@@ -167,7 +167,7 @@ func timeWaitItems() []Item {
 		{
 			// A thousand closes in a second is what one busy host reaches.
 			Sysctl: twBuckets, If: between(1, 60000), Roles: ends, Level: Danger,
-			Says: "With {value} TIME_WAITs, which is {each-second} closes per second, this host creates no more: a further connection that it " +
+			Says: "A host with {value} TIME_WAITs creates no more, and {each-second} closes per second make so many. A further connection that it " +
 				"closes first is gone at once, without the 60 s.",
 			Shown: rules("exhaustion-overflow", "length-over"),
 		},

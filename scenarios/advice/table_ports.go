@@ -31,18 +31,18 @@ func portItems() []Item {
 }
 
 func queueItems() []Item {
+	const onlyCuts = "It only cuts the backlog that a program asks for by listen(2). Where that is smaller, the accept queue is as long as the " +
+		"program says, whatever this is. "
 	return []Item{
 		{
-			Sysctl: somaxconn, If: atLeast(4097), Roles: accepts, Level: NoEffect,
-			Says: "It only cuts the backlog that a program asks for by listen(2). Where a program asks for less than before, its accept queue " +
-				"is as short as before.",
-			Shown: files("backlog-of-the-program.yaml"),
+			Sysctl: somaxconn, If: atLeast(4097), Roles: accepts, On: since(kernel.LongBacklog), Level: NoEffect,
+			Says:  onlyCuts + "The default is 4096.",
+			Shown: append(files("backlog-of-the-program.yaml"), Proof{Rule: "defaults-somaxconn-4096"}),
 		},
 		{
-			Sysctl: somaxconn, If: between(129, 4096), Roles: accepts, On: before(kernel.LongBacklog), Level: NoEffect,
-			Says: "It only cuts the backlog that a program asks for by listen(2). Where a program asks for less than before, its accept queue " +
-				"is as short as before.",
-			Shown: files("backlog-of-the-program.yaml"),
+			Sysctl: somaxconn, If: atLeast(129), Roles: accepts, On: before(kernel.LongBacklog), Level: NoEffect,
+			Says:  onlyCuts + "The default is 128.",
+			Shown: append(files("backlog-of-the-program.yaml"), Proof{Rule: "defaults-somaxconn-128", Guest: "client"}),
 		},
 		{
 			Sysctl: somaxconn, If: between(0, 4095), Roles: accepts, On: since(kernel.LongBacklog), Level: Danger,

@@ -88,10 +88,11 @@ func listed(roles []topo.Role) string {
 func wrapped(b *strings.Builder, first, others, text string) {
 	line := first
 	for i, word := range strings.Fields(text) {
+		unit := strings.HasPrefix(word, "s") && len(word) <= len("s.") // stays with its number
 		switch {
 		case i == 0:
 			line += word
-		case len(line)+1+len(word) > widest:
+		case !unit && len(line)+1+len(word) > widest:
 			b.WriteString(line + "\n")
 			line = others + word
 		default:

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command twlab is the program of this repository; --help of each subcommand says what it
 // does. hack/twlab builds it if it is older than the tree, and runs it.
 package main

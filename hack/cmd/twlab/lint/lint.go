@@ -146,7 +146,7 @@ func report(to io.Writer, f advice.File, about advice.For) error {
 	}
 	switch {
 	case len(f.Mistakes) > 0:
-		return cli.NotRunError(fmt.Errorf("%d lines are no settings; see above", len(f.Mistakes)))
+		return cli.StatusError{Status: cli.NotRun, Err: fmt.Errorf("not all lines are settings: %d", len(f.Mistakes))}
 	case worse:
 		return cli.StatusError{Status: cli.Failed}
 	}
