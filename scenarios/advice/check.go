@@ -36,7 +36,7 @@ type Finding struct {
 // Check returns what there is to say about the settings of a file, in the order of its lines,
 // the worst of a line first.
 func Check(f File, about For) (all []Finding) {
-	c := checker{For: about, last: map[string]Setting{}}
+	c := &checker{For: about, last: map[string]Setting{}, known: names(), items: Items()}
 	for _, s := range f.Settings {
 		c.last[s.Name] = s
 	}
@@ -54,8 +54,9 @@ func Check(f File, about For) (all []Finding) {
 
 // Known counts the settings of which something is known here.
 func (f File) Known() (n int) {
+	known := names()
 	for _, s := range f.Settings {
-		if isKnown(s.Name) {
+		if known[s.Name] {
 			n++
 		}
 	}
@@ -65,10 +66,14 @@ func (f File) Known() (n int) {
 // checker checks one file.
 type checker struct {
 	For
-	last map[string]Setting // by name: the one that counts
+	last  map[string]Setting // by name: the one that counts
+	known map[string]bool    // names
+	items []Item
+	// strange counts the names that nobody knows, of which only some are compared with all.
+	strange int
 }
 
-func (c checker) line(s Setting) []Finding {
+func (c *checker) line(s Setting) []Finding {
 	if last := c.last[s.Name]; last.Line != s.Line {
 		if last.Value == s.Value {
 			return nil
@@ -82,7 +87,7 @@ func (c checker) line(s Setting) []Finding {
 	if !there {
 		return found
 	}
-	for _, item := range Items() {
+	for _, item := range c.items {
 		if item.Sysctl != s.Name || !item.If.Has(s.Value) || !item.On.Hold(c.Facts) || !c.concerns(item.Roles) {
 			continue
 		}
@@ -102,12 +107,12 @@ func (c checker) line(s Setting) []Finding {
 }
 
 // concerns tells whether the host has one of the roles.
-func (c checker) concerns(roles []topo.Role) bool {
+func (c *checker) concerns(roles []topo.Role) bool {
 	return c.Role == "" || len(roles) == 0 || slices.Contains(roles, c.Role)
 }
 
 // named are the roles that the reader must be told.
-func (c checker) named(roles []topo.Role) []topo.Role {
+func (c *checker) named(roles []topo.Role) []topo.Role {
 	if c.Role != "" {
 		return nil
 	}
@@ -116,7 +121,7 @@ func (c checker) named(roles []topo.Role) []topo.Role {
 
 // hold tells whether the conditions hold, and returns the setting of the first one, if the file
 // has one.
-func (c checker) hold(all []With) (first Setting, hold bool) {
+func (c *checker) hold(all []With) (first Setting, hold bool) {
 	for i, w := range all {
 		s, set := c.last[w.Sysctl]
 		if i == 0 {
@@ -134,7 +139,7 @@ func (c checker) hold(all []With) (first Setting, hold bool) {
 }
 
 // proofs are those for the kernel.
-func (c checker) proofs(all []Proof) (some []Proof) {
+func (c *checker) proofs(all []Proof) (some []Proof) {
 	for _, p := range all {
 		if p.On.Hold(c.Facts) {
 			some = append(some, p)
@@ -149,7 +154,7 @@ func defaultOf(name string, r kernel.Release) string {
 	return value
 }
 
-func (c checker) isDefault(s Setting) bool { return s.Value == defaultOf(s.Name, c.Facts.Release) }
+func (c *checker) isDefault(s Setting) bool { return s.Value == defaultOf(s.Name, c.Facts.Release) }
 
 // filled is a sentence with its numbers.
 func filled(says string, s, other Setting) string {

@@ -178,3 +178,15 @@ func TestReleases(t *testing.T) {
 		}
 	}
 }
+
+// The largest file is not slow, whatever it has.
+func TestLargeFiles(t *testing.T) {
+	var text strings.Builder
+	for i := range 15000 {
+		fmt.Fprintf(&text, "net.ipv4.tcp_tw_reus%d = 1\nnet.ipv4.tcp_tw_reuse 1\n", i)
+	}
+	f := read(t, text.String())
+	if got := Check(f, For{Facts: factsOf(t, "6.1")}); len(got) != 15000 || len(f.Mistakes) != 15000 {
+		t.Errorf("%d findings, %d mistakes", len(got), len(f.Mistakes))
+	}
+}

@@ -11,10 +11,10 @@ import (
 
 // history says what the history of a sysctl says about a line, and whether the kernel has the
 // sysctl and takes the value.
-func (c checker) history(s Setting) (found []Finding, there bool) {
+func (c *checker) history(s Setting) (found []Finding, there bool) {
 	h, known := kernel.SysctlNamed(s.Name)
 	if !known {
-		return unknown(s), isKnown(s.Name)
+		return c.unknown(s), c.known[s.Name]
 	}
 	level, fails := Error, "setting it fails"
 	if s.Quiet {
@@ -65,7 +65,7 @@ func refused(h kernel.Sysctl, r kernel.Release, value string) string {
 }
 
 // machineWide says that a sysctl is not for each network namespace.
-func (c checker) machineWide(h kernel.Sysctl, s Setting) []Finding {
+func (c *checker) machineWide(h kernel.Sysctl, s Setting) []Finding {
 	r := c.Facts.Release
 	proofs := presenceOf(s.Name).oneForAll
 	if len(proofs) == 0 || !r.Before(h.Namespaced.Major, h.Namespaced.Minor) || c.isDefault(s) && !c.All {
@@ -73,12 +73,12 @@ func (c checker) machineWide(h kernel.Sysctl, s Setting) []Finding {
 	}
 	return []Finding{{
 		Setting: s, Level: Note, Shown: proofs,
-		Text: fmt.Sprintf("Until Linux %v there is one value for the whole machine: containers have this one, and cannot set it.", h.Namespaced),
+		Text: fmt.Sprintf("Before Linux %v there is one value for the whole machine: containers have this one, and cannot set it.", h.Namespaced),
 	}}
 }
 
 // notes are for those who want all.
-func (c checker) notes(s Setting) (found []Finding) {
+func (c *checker) notes(s Setting) (found []Finding) {
 	proofs := c.proofs(presenceOf(s.Name).usual)
 	if len(proofs) == 0 {
 		return nil
@@ -97,18 +97,15 @@ func (c checker) notes(s Setting) (found []Finding) {
 
 // unknown says that nobody knows a name. Only directories are judged whose names are known
 // here; other names may be anything.
-func unknown(s Setting) []Finding {
+func (c *checker) unknown(s Setting) []Finding {
 	dir := directory(s.Name)
-	if isKnown(s.Name) || !slices.Contains(judged(), dir) || strings.ContainsAny(s.Name, "*?[") {
+	if c.known[s.Name] || !slices.Contains(judged(), dir) || strings.ContainsAny(s.Name, "*?[") {
 		return nil
 	}
-	var beside []string
-	for _, name := range names() {
-		if directory(name) == dir {
-			beside = append(beside, last(name))
-		}
+	if c.strange++; c.strange > mostHints {
+		return []Finding{{Setting: s, Level: Note, Source: namesFrom, Text: "Not known here either."}}
 	}
-	near := nearest.To(last(s.Name), beside)
+	near := nearest.To(last(s.Name), lastNames(dir))
 	if len(near) == 0 {
 		return []Finding{{Setting: s, Level: Note, Source: namesFrom, Text: "Not known here: misspelt, or of a kernel that is built otherwise."}}
 	}

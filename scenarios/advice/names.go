@@ -2,6 +2,7 @@ package advice
 
 import (
 	_ "embed"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,24 +16,26 @@ import (
 //go:embed names.txt
 var namesText string
 
-const namesFrom = "/proc/sys/net of Linux 3.16, 4.4 and 6.18"
+const namesFrom = "names in /proc/sys/net of Linux 6.18, and older ones"
 
 // names are those that are known here, and about most of which there is nothing to say.
-func names() []string {
-	all := strings.Fields(namesText)
-	for _, s := range kernel.Sysctls() {
-		all = append(all, s.Name)
+func names() map[string]bool {
+	all := map[string]bool{}
+	for _, name := range strings.Fields(namesText) {
+		all[name] = true
 	}
-	slices.Sort(all)
-	return slices.Compact(all)
+	for _, s := range kernel.Sysctls() {
+		all[s.Name] = true
+	}
+	return all
 }
 
-func isKnown(name string) bool { return slices.Contains(names(), name) }
-
-// lastNames are the last components of the names.
-func lastNames() (all []string) {
-	for _, name := range names() {
-		all = append(all, last(name))
+// lastNames are the last components of the names of a directory, or of all, sorted.
+func lastNames(dir string) (all []string) {
+	for _, name := range slices.Sorted(maps.Keys(names())) {
+		if dir == "" || directory(name) == dir {
+			all = append(all, last(name))
+		}
 	}
 	return all
 }

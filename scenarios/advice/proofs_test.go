@@ -46,7 +46,7 @@ func machine(r kernel.Release) kernel.Facts {
 func TestItemsAreProved(t *testing.T) {
 	for _, item := range Items() {
 		for _, release := range releases() {
-			if facts := kernel.FactsOf(release); item.On.Hold(facts) && there(item.Sysctl, release) && len((checker{For: For{Facts: facts}}).proofs(item.Shown)) == 0 {
+			if facts := kernel.FactsOf(release); item.On.Hold(facts) && there(item.Sysctl, release) && len((&checker{For: For{Facts: facts}}).proofs(item.Shown)) == 0 {
 				t.Errorf("%s: %q: on Linux %v nothing proves it", item.Sysctl, item.Says, release)
 			}
 		}
@@ -174,7 +174,7 @@ func TestPresenceIsProved(t *testing.T) {
 // saysTheFamily fails where the family names another rule.
 func saysTheFamily(t *testing.T, sysctl string, release kernel.Release, facts kernel.Facts, proofs []Proof) {
 	t.Helper()
-	named := (checker{For: For{Facts: kernel.FactsOf(release)}}).proofs(proofs)
+	named := (&checker{For: For{Facts: kernel.FactsOf(release)}}).proofs(proofs)
 	f, _, _ := ruleNamed("defaults-own")
 	cell := f.Usual()
 	cell.Values["sysctl"] = sysctl

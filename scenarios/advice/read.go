@@ -37,11 +37,15 @@ type File struct {
 
 // MostBytes is the size of the largest file that is read. The output of sysctl -a has some
 // tens of kilobytes.
-const MostBytes = 10 << 20
+const MostBytes = 1 << 20
+
+// mostHints is how many mistakes, and how many unknown names, are told with what may have been
+// meant.
+const mostHints = 20
 
 // The reasons why a file is not read.
 var (
-	ErrTooLarge = errors.New("larger than 10 MiB: no sysctl.conf is")
+	ErrTooLarge = errors.New("larger than 1 MiB: no sysctl.conf is")
 	ErrNoText   = errors.New("not a text: want lines such as net.ipv4.tcp_timestamps = 1")
 	ErrEmpty    = errors.New("no setting in it: want lines such as net.ipv4.tcp_timestamps = 1")
 )
@@ -69,6 +73,9 @@ func Read(r io.Reader) (File, error) {
 		s, mistake := setting(line)
 		switch {
 		case mistake != "":
+			if len(f.Mistakes) < mostHints {
+				mistake += meant(line)
+			}
 			f.Mistakes = append(f.Mistakes, Mistake{i + 1, mistake})
 		case s.Name != "":
 			s.Line = i + 1
@@ -90,13 +97,15 @@ func setting(line string) (s Setting, mistake string) {
 	case !found && quiet && isName(left):
 		return Setting{}, ""
 	case !found || !isName(left):
-		return Setting{}, quoted(line) + " is no setting: want NAME = VALUE" + meant(left, value)
+		return Setting{}, quoted(line) + " is no setting: want NAME = VALUE"
 	}
 	return Setting{Name: dotted(left), Value: value, Quiet: quiet}, ""
 }
 
 // meant is the end of a sentence: the setting that a line may have been meant to be.
-func meant(left, value string) string {
+func meant(line string) string {
+	left, value, _ := strings.Cut(line, "=")
+	value = strings.Join(strings.Fields(value), " ")
 	words := strings.FieldsFunc(left, func(r rune) bool { return unicode.IsSpace(r) || r == ':' })
 	for i, w := range words {
 		if !isName(w) {
@@ -110,7 +119,7 @@ func meant(left, value string) string {
 		}
 	}
 	if len(words) == 1 {
-		if near := nearest.To(words[0], lastNames()); len(near) > 0 {
+		if near := nearest.To(words[0], lastNames("")); len(near) > 0 {
 			return "; near it: " + strings.Join(near, ", ")
 		}
 	}

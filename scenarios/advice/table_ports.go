@@ -57,7 +57,7 @@ func queueItems() []Item {
 		},
 		{
 			Sysctl: cookies, If: atLeast(1), Roles: accepts, Level: Note,
-			Says:  "When the accept queue is full, clients get a SYN cookie and are connected to nothing until a program accepts.",
+			Says:  "With a SYN cookie, a client whose last ACK finds the accept queue full is connected to nothing until there is room.",
 			Shown: files("accept-queue-ghosts.yaml"),
 		},
 	}
@@ -68,8 +68,8 @@ func natItems() []Item {
 	return []Item{
 		{
 			Sysctl: timeWait, If: between(0, 59), Roles: gateway, Level: Danger,
-			Says: "It is shorter than the 60 s of a TIME_WAIT at the other end. A port that another client gets in between meets that TIME_WAIT, " +
-				"which refuses a SYN with an older timestamp or sequence number at first: half of them.",
+			Says: "It is shorter than the 60 s of a TIME_WAIT at the other end. Another client that gets the port in between meets that " +
+				"TIME_WAIT, which refuses its SYN at first if its timestamp or sequence number is older: half of them, where clients have no common clock.",
 			Shown: rules("gateway-expired-older-timestamp", "gateway-expired-older-number", "share-clocks-of-hosts"),
 		},
 		{
