@@ -3,6 +3,7 @@
 package advice
 
 import (
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -60,10 +61,17 @@ func TestItemsAreProved(t *testing.T) {
 				t.Errorf("%s: no rule %q", item.Sysctl, p.Rule)
 				continue
 			}
-			if !isAbout(f, r, item) {
-				t.Errorf("%s: rule %s is about other sysctls", item.Sysctl, p.Rule)
-			}
 			holds(t, item.Sysctl, item.On, p, r)
+			for _, release := range kernel.KnownReleases() {
+				facts := kernel.FactsOf(release)
+				if named := !release.Before(Oldest.Major, Oldest.Minor) && item.On.Hold(facts) && p.On.Hold(facts) && there(item.Sysctl, release); !named {
+					continue
+				}
+				if !isAbout(f, r, item, machine(release)) {
+					t.Errorf("%s: on Linux %v rule %s is about other sysctls or values than %q", item.Sysctl, release, p.Rule, item.Says)
+					break
+				}
+			}
 		}
 	}
 }
@@ -107,28 +115,67 @@ var inOtherWords = map[string]string{
 	"length-over":   "60 s",         // tcp_max_tw_buckets, which shortens that
 }
 
-// isAbout tells whether the rule is about the item's sysctl: by an axis of its family that sets
-// it, or that stands for it, with a value of the item where the rule names values; or in words.
-func isAbout(f situation.Family, r claim.Rule, item Item) bool {
-	short := last(item.Sysctl)
+// isAbout tells whether the rule is about the item on a kernel. Where an axis of its family is
+// the sysctl, the rule must decide by it: see [decides]. Elsewhere it must speak of it.
+func isAbout(f situation.Family, r claim.Rule, item Item, facts kernel.Facts) bool {
+	short, axes := last(item.Sysctl), 0
 	for _, a := range f.Axes {
 		if a.Sysctl.Sysctl != item.Sysctl && !strings.Contains(a.Means, short) {
 			continue
 		}
-		for _, w := range r.Cells {
-			values, named := w[a.Name]
-			if !named || slices.ContainsFunc(values, func(v string) bool { return item.If.Has(v) || !isNumber(v) }) {
+		if axes++; decides(f, r, item, a, claim.Alike(facts)) {
+			return true
+		}
+	}
+	if words := inOtherWords[r.Name]; words != "" {
+		return strings.Contains(r.Because, words)
+	}
+	return axes == 0 && (strings.Contains(r.Because+r.Source+f.About, short) || slices.ContainsFunc(r.Cells, func(w claim.Where) bool {
+		return slices.Contains(w["sysctl"], item.Sysctl)
+	}))
+}
+
+// ofOtherValues are rules about the value that an item says is better.
+var ofOtherValues = []string{"chance-one-host-one-clock"}
+
+// decides tells whether some cell with a value of the item has the rule, and with another
+// value has another rule or cannot come about. Of what has no effect it is enough that a cell
+// with a value of the item has the rule.
+func decides(f situation.Family, r claim.Rule, item Item, a claim.Axis, k claim.Kernels) bool {
+	better := slices.Contains(ofOtherValues, r.Name)
+	of := func(value string) bool { // where an axis has words, the usual one is not the item's
+		return (item.If.Has(value) || !isNumber(value) && value != a.Values[0]) != better
+	}
+	none := item.Level == NoEffect || item.Level == Contradiction
+	for _, c := range cells(f) {
+		value := c.Value(a.Name)
+		if got, _ := f.Rule(c, k); got.Name != r.Name || !of(value) {
+			continue
+		}
+		if none {
+			return true
+		}
+		for _, other := range a.Values {
+			flipped := claim.Cell{Values: maps.Clone(c.Values)}
+			flipped.Values[a.Name] = other
+			got, _ := f.Rule(flipped, k)
+			if _, possible := f.Possible(flipped); !of(other) && (!possible || got.Name != r.Name) {
 				return true
 			}
 		}
 	}
-	if words := inOtherWords[r.Name]; words != "" && strings.Contains(r.Because, words) {
-		return true
-	}
-	return strings.Contains(r.Because+r.Source+f.About, short) || slices.ContainsFunc(r.Cells, func(w claim.Where) bool {
-		return slices.Contains(w["sysctl"], item.Sysctl)
-	})
+	return false
 }
+
+// cells are all of a family; to list them takes a while.
+func cells(f situation.Family) []claim.Cell {
+	if _, listed := cellsOf[f.Name]; !listed {
+		cellsOf[f.Name] = f.All()
+	}
+	return cellsOf[f.Name]
+}
+
+var cellsOf = map[string][]claim.Cell{}
 
 func isNumber(text string) bool { _, ok := numbers(text); return ok }
 

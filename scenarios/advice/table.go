@@ -110,7 +110,7 @@ func reuseItems() []Item {
 		{
 			Sysctl: reuseDelay, If: atLeast(1), With: []With{{Sysctl: twReuse, Values: exactly(1)}}, Roles: opens, On: delayed, Level: Note,
 			Says:  "A port serves one connection to the same destination in {value} ms, when this host closes first.",
-			Shown: rules("ceiling-client", "exhaustion-too-young"),
+			Shown: rules("ceiling-client"),
 		},
 	}
 }
