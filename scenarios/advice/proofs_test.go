@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"twlab/harness/kernel"
@@ -15,9 +16,12 @@ import (
 	"twlab/scenarios/situation"
 )
 
+// families are all, made once.
+var families = sync.OnceValue(scenarios.Families)
+
 // ruleNamed finds a rule, and the family that has it.
 func ruleNamed(name string) (f situation.Family, r claim.Rule, found bool) {
-	for _, f := range scenarios.Families() {
+	for _, f := range families() {
 		for _, r := range f.Rules {
 			if r.Name == name {
 				return f, r, true
@@ -62,9 +66,9 @@ func TestItemsAreProved(t *testing.T) {
 				continue
 			}
 			holds(t, item.Sysctl, item.On, p, r)
-			for _, release := range kernel.KnownReleases() {
+			for _, release := range knownReleases() {
 				facts := kernel.FactsOf(release)
-				if named := !release.Before(Oldest.Major, Oldest.Minor) && item.On.Hold(facts) && p.On.Hold(facts) && there(item.Sysctl, release); !named {
+				if named := item.On.Hold(facts) && p.On.Hold(facts) && there(item.Sysctl, release); !named {
 					continue
 				}
 				if !isAbout(f, r, item, machine(release)) {

@@ -19,8 +19,8 @@ import (
 const about = `Reads a sysctl.conf, a file of sysctl.d or the output of sysctl -a, and says line by line what
 is wrong with it, for a kernel and a role: what the kernel refuses, what breaks connections, what
 another line undoes, and what does not do what it is set for. Each finding has the command that
-shows it. It needs no privilege, sets nothing, and works on any system. FILE - is the standard
-input.
+shows it; IMAGE in it stands for a kernel that the finding is about. It needs no privilege, sets
+nothing, and works on any system. FILE - is the standard input.
 
 It says only what rules of the suite and scenario files prove, and what the history of a sysctl
 says: a line without a finding is not said to be right.
