@@ -170,7 +170,7 @@ func knownReleases() []kernel.Release {
 func TestReleases(t *testing.T) {
 	for text, want := range map[string]string{
 		"3.16": "3.16", "v6.1": "6.1", "6.1.0-44-cloud-amd64": "6.1", "7.2": "7.2", "4.20": "4.20",
-		"3.15": "Linux 3.15 is not known here: want a release from 3.16 to 7.2", "7.3": "Linux 7.3 is not known here", "5.20": "there is no Linux 5.20: the last one before 6.0 is 5.19",
+		"3.15": "nothing is known here of Linux 3.15: want a release from 3.16 to 7.2", "7.3": "nothing is known here of Linux 7.3", "5.20": "there is no Linux 5.20: the last one before 6.0 is 5.19",
 		"debian-6.1": `"debian-6.1" is no release: want one such as 6.1`, "": "is no release", "\x1b[1m": "\"\ufffd[1m\" is no release",
 	} {
 		r, err := Release(text)

@@ -27,7 +27,7 @@ func Release(text string) (kernel.Release, error) {
 	last, old := lastMinor[r.Major]
 	switch {
 	case r.Before(Oldest.Major, Oldest.Minor), !r.Before(Newest.Major, Newest.Minor+1):
-		return kernel.Release{}, fmt.Errorf("Linux %v is not known here: want a release from %v to %v", r, Oldest, Newest)
+		return kernel.Release{}, fmt.Errorf("nothing is known here of Linux %v: want a release from %v to %v", r, Oldest, Newest)
 	case old && r.Minor > last:
 		return kernel.Release{}, fmt.Errorf("there is no Linux %v: the last one before %d.0 is %d.%d", r, r.Major+1, r.Major, last)
 	}

@@ -94,7 +94,7 @@ func TestExitStatuses(t *testing.T) {
 		"empty":              {"", "-", 2, "lint: the standard input: no setting in it: "},
 		"binary":             {"\x7fELF\x00", "-", 2, "lint: the standard input: not a text: "},
 		"role is unknown":    {"", "--role gatway -", 2, `no role "gatway"; near it: gateway; it is one of balancer, client, `},
-		"release is unknown": {"", "--kernel 2.6.32 -", 2, "--kernel: Linux 2.6 is not known here: want a release from 3.16 to 7.2"},
+		"release is unknown": {"", "--kernel 2.6.32 -", 2, "--kernel: nothing is known here of Linux 2.6: want a release from 3.16 to 7.2"},
 		"kernel by its name": {"", "--kernel debian-6.1 -", 2, `"debian-6.1" is no release`},
 		"escape in a name":   {"", "\x1b[31m.conf", 2, "cannot read '\ufffd[31m.conf'"},
 	} {
