@@ -54,11 +54,17 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"doctor with a word":            {"doctor", []string{"now"}, "belongs to no flag"},
 		"build into two directories":    {"build", []string{"a", "b"}, "one directory, not 2"},
 
-		"run of nothing":                {"run", nil, "which file?"},
-		"run of no file":                {"run", []string{"/nowhere.yaml"}, "no such file or directory"},
-		"run on a kernel twice":         {"run", []string{"--kernels", "running,running", "x.yaml"}, "'running' is given twice"},
-		"run that keeps a machine":      {"run", []string{"--keep", "--kernel", "all=debian-6.1", "x.yaml"}, "ends with it"},
-		"run with a flag that is near":  {"run", []string{"--kernals", "running", "x.yaml"}, "near it: --kernel"},
+		"run of nothing":               {"run", nil, "which file?"},
+		"run of no file":               {"run", []string{"/nowhere.yaml"}, "no such file or directory"},
+		"run on a kernel twice":        {"run", []string{"--kernels", "running,running", "x.yaml"}, "'running' is given twice"},
+		"run that keeps a machine":     {"run", []string{"--keep", "--kernel", "all=debian-6.1", "x.yaml"}, "ends with it"},
+		"run with a flag that is near": {"run", []string{"--kernals", "running", "x.yaml"}, "near it: --kernel"},
+
+		"lint of nothing":           {"lint", nil, "which file?"},
+		"lint for no such role":     {"lint", []string{"--role", "blancer", "-"}, "near it: balancer"},
+		"lint for no such release":  {"lint", []string{"--kernel", "5.20", "-"}, "the last one before 6.0 is 5.19"},
+		"lint of a file of nothing": {"lint", []string{file}, "no setting in it"},
+
 		"soak of no number":             {"soak", nil, "how many runs?"},
 		"soak of no runs":               {"soak", []string{"0"}, "'0' is no number of runs of at least 1"},
 		"soak of nothing":               {"soak", []string{"--no-unit", "--no-e2e", "3"}, "leave nothing to run"},

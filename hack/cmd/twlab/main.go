@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command twlab is the program of this repository; --help of each subcommand says what it
 // does. hack/twlab builds it if it is older than the tree, and runs it.
 package main
@@ -21,6 +23,7 @@ import (
 	"twlab/hack/cmd/twlab/e2e"
 	"twlab/hack/cmd/twlab/guest"
 	"twlab/hack/cmd/twlab/kernels"
+	"twlab/hack/cmd/twlab/lint"
 	"twlab/hack/cmd/twlab/load"
 	"twlab/hack/cmd/twlab/matrix"
 	"twlab/hack/cmd/twlab/mutate"
@@ -94,7 +97,7 @@ func program() *cobra.Command {
 	})
 	root.SetFlagErrorFunc(cli.WrongFlag)
 	root.AddCommand(
-		doctor.Command(), scenarioRun.Command(), check.Command(), check.New(), load.Command(), ask.Command(), e2e.Command(), mutate.Command(),
+		doctor.Command(), scenarioRun.Command(), check.Command(), check.New(), lint.Command(), load.Command(), ask.Command(), e2e.Command(), mutate.Command(),
 		kernels.Command(), matrix.Command(), soak.Command(), build.Command(),
 		// What these run inside the sandbox.
 		sandbox.Command(), e2e.Told(), guest.Command(), predict.Command(), probe.Command(),
