@@ -105,3 +105,36 @@ func at(name string, err error) error {
 	}
 	return nil
 }
+
+// balance starts the programs that balance.
+func (b *builder) balance(ctx context.Context) error {
+	for _, m := range b.lab.machines {
+		if m.Program == nil {
+			continue
+		}
+		running, err := m.start(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+		b.lab.programs[m.Name] = running
+	}
+	return nil
+}
+
+// start starts the program of a node.
+func (m *machine) start(ctx context.Context) (topo.Running, error) {
+	if program, is := m.ByKernel(); is {
+		return program.StartOn(ctx, m.node(), m.Place)
+	}
+	return m.Program.Start(ctx, m.space.Do, m.Place)
+}
+
+// requireKernelProgram returns an error when the kernel of a node cannot be its program. It
+// comes before sysctls: those of a module exist when the module is there.
+func (m *machine) requireKernelProgram(ctx context.Context) error {
+	if _, is := m.ByKernel(); !is {
+		return nil
+	}
+	_, err := m.node().VirtualServices(ctx)
+	return err
+}

@@ -80,7 +80,7 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 		{"counter without group", []Step{expect(Expectation{Counters: map[string]map[string]Bound{"web": {"ListenDrops": Exactly(1)}}})}, `begins with its group`},
 		{"state", []Step{expect(Expectation{Sockets: []SocketCount{{Node: "web", State: "TIMEWAIT"}}})}, `steps.0.expect.sockets.state: no state "TIMEWAIT"`},
 		{"feature", []Step{{When: Condition{Feature: "nothing"}, Do: connect, Expect: gets}}, `steps.0.when.feature: no feature "nothing"`},
-		{"program", []Step{{Do: Reload{"web"}}, expect(gets...)}, `steps.0.reload.node: web has no program`},
+		{"program", []Step{{Do: Reload{Node: "web"}}, expect(gets...)}, `steps.0.reload.node: web has no program`},
 		{"sysctl", []Step{{Do: Set{"web", []Sysctl{{"kernel.core_pattern", "|x"}}}}, expect(gets...)}, `only sysctls below net.`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

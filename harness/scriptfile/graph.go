@@ -46,7 +46,7 @@ func (t *topology) usual() {
 		s.Groups[role] = append(s.Groups[role], n.Name)
 	}
 	s.Addresses = map[string]netip.Addr{}
-	if kind := script.ProgramKind(t.short.balancer); kind == script.HAProxy || kind == script.Nginx {
+	if kind := script.ProgramKind(t.short.balancer); kind == script.HAProxy || kind == script.Nginx || kind == script.IPVS {
 		p := script.Program{Kind: kind}
 		for _, name := range s.Groups["servers"] {
 			p.Servers = append(p.Servers, script.Endpoint{Name: name, Port: 80})

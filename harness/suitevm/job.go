@@ -103,6 +103,7 @@ func jobModules() []string {
 		"xt_MASQUERADE", "ipt_MASQUERADE", "ip6t_MASQUERADE", "xt_nat", "xt_conntrack", "xt_statistic", "xt_tcpudp", "xt_CT", "xt_multiport",
 		"xt_comment", "xt_connlimit", "xt_hashlimit", "xt_limit", "xt_mark", "xt_LOG", "xt_u32", "xt_tcpmss",
 		"ipt_REJECT", "nf_reject_ipv4", "ip6t_REJECT", "nf_reject_ipv6", "xt_addrtype", "xt_connmark", "xt_state",
+		"ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_lc", "ip_vs_wlc", "ip_vs_sh",
 		"sch_netem", "sch_ingress", "cls_bpf", "act_bpf", "dummy",
 	}
 }
