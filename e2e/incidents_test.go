@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"errors"
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"twlab/harness/ipvs"
 	"twlab/harness/play"
 	"twlab/harness/script"
 	"twlab/scenarios/incidents"
@@ -42,6 +44,9 @@ func played(ctx SpecContext, s script.Scenario) play.Verdict {
 	}
 	recording, err := play.Run(ctx, s, roles.Probe)
 	Expect(recording.WriteText(GinkgoWriter)).To(Succeed())
+	if errors.Is(err, ipvs.ErrMissing) {
+		Skip(err.Error())
+	}
 	Expect(err).NotTo(HaveOccurred())
 	if verdict := recording.Verdict(); verdict != play.CannotHere {
 		return verdict

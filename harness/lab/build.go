@@ -187,8 +187,10 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 		return err
 	}
 	m.local = node.NewLocal(m.Identity, m.space.Do)
-	if err := m.requireKernelProgram(ctx); err != nil {
-		return err
+	if program, is := m.ByKernel(); is {
+		if err := b.started(m, func() (topo.Running, error) { return program.Start(ctx, m.space.Do, m.Place) }); err != nil {
+			return err
+		}
 	}
 	return m.space.Do(func() error {
 		// Rules first: they load the modules that some sysctls belong to.

@@ -167,8 +167,10 @@ func (b *builder) bootOne(ctx context.Context, m *machine, maker Maker) error {
 		return err
 	}
 	m.own = made
-	if err := m.requireKernelProgram(ctx); err != nil {
-		return err
+	if program, is := m.ByKernel(); is {
+		if err := b.started(m, func() (topo.Running, error) { return program.StartOn(ctx, made, m.Place) }); err != nil {
+			return err
+		}
 	}
 	if err := setCommon(ctx, m.own, b.plan.Network.Common()); err != nil {
 		return fmt.Errorf("baseline: %w", err)
