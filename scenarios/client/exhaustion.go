@@ -35,7 +35,7 @@ func Exhaustion() situation.Family {
 			Axes: exhaustionAxes(),
 			Crossed: [][]string{
 				{exhaustionPort, exhaustionClientTS, exhaustionBalancerTS, reuse}, {exhaustionPort, closer, age, buckets}, {destination, exhaustionPort, reuse, age},
-				{destination, closer, buckets, exhaustionClientTS}, {delay, age, reuse, destination},
+				{destination, closer, buckets, exhaustionClientTS}, {delay, age, reuse, destination}, {destination, situation.IPAxis().Name, reuse, age},
 			},
 			Impossible: []claim.Impossible{
 				{Cells: claim.Cells{{destination: onClient(), exhaustionPath: {"nat"}}}, Because: "packets that a host sends to itself pass no gateway"},
