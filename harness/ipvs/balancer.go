@@ -58,6 +58,14 @@ func (b Balancer) Validate(at topo.Place) error {
 	return nil
 }
 
+// Available returns [ErrMissing] when the kernel has no IPVS.
+func (b Balancer) Available(inside func(func() error) error) error {
+	return inside(func() error {
+		_, err := open()
+		return err
+	})
+}
+
 // Start makes the service in the namespace in which inside runs functions.
 func (b Balancer) Start(ctx context.Context, inside func(func() error) error, at topo.Place) (topo.Running, error) {
 	return b.StartOn(ctx, namespace{inside}, at)

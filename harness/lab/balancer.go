@@ -109,25 +109,22 @@ func at(name string, err error) error {
 // balance starts the programs that balance.
 func (b *builder) balance(ctx context.Context) error {
 	for _, m := range b.lab.machines {
-		if _, kernel := m.ByKernel(); m.Program == nil || kernel {
+		if m.Program == nil {
 			continue
 		}
-		if err := b.started(m, func() (topo.Running, error) { return m.Program.Start(ctx, m.space.Do, m.Place) }); err != nil {
+		running, err := m.start(ctx)
+		if err != nil {
 			return fmt.Errorf("%s: %w", m.Name, err)
 		}
+		b.lab.programs[m.Name] = running
 	}
 	return nil
 }
 
-// started starts the program of a node and keeps it for Close. What is work of a node's kernel
-// is started before the sysctls of the node are set: those of a module exist when it is there.
-func (b *builder) started(m *machine, start func() (topo.Running, error)) error {
-	running, err := start()
-	if err != nil {
-		return err
+// start starts the program of a node.
+func (m *machine) start(ctx context.Context) (topo.Running, error) {
+	if program, is := m.ByKernel(); is && m.IsGuest() {
+		return program.StartOn(ctx, m.own, m.Place)
 	}
-	b.lab.mu.Lock() // nodes are made in parallel
-	defer b.lab.mu.Unlock()
-	b.lab.programs[m.Name] = running
-	return nil
+	return m.Program.Start(ctx, m.space.Do, m.Place)
 }

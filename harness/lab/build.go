@@ -188,7 +188,7 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 	}
 	m.local = node.NewLocal(m.Identity, m.space.Do)
 	if program, is := m.ByKernel(); is {
-		if err := b.started(m, func() (topo.Running, error) { return program.Start(ctx, m.space.Do, m.Place) }); err != nil {
+		if err := program.Available(m.space.Do); err != nil { // before its sysctls, which its module brings
 			return err
 		}
 	}

@@ -167,8 +167,8 @@ func (b *builder) bootOne(ctx context.Context, m *machine, maker Maker) error {
 		return err
 	}
 	m.own = made
-	if program, is := m.ByKernel(); is {
-		if err := b.started(m, func() (topo.Running, error) { return program.StartOn(ctx, made, m.Place) }); err != nil {
+	if _, is := m.ByKernel(); is {
+		if _, err := made.VirtualServices(ctx); err != nil { // before its sysctls, which its module brings
 			return err
 		}
 	}

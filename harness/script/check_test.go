@@ -94,3 +94,35 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 		})
 	}
 }
+
+// What balances in a kernel has weights; what is a program can be stopped.
+func TestCheckOfIPVS(t *testing.T) {
+	here, there := Endpoint{"c1", 80}, Endpoint{"c1", 81}
+	for _, c := range []struct {
+		name string
+		kind ProgramKind
+		do   Action
+		want string // empty when nothing is wrong
+	}{
+		{"weight", IPVS, Reload{Node: "web", Weights: []Weight{{here, 0}}}, ""},
+		{"without", IPVS, Reload{Node: "web", Without: []Endpoint{here}}, ""},
+		{"weight of a program", HAProxy, Reload{Node: "web", Weights: []Weight{{here, 0}}}, `steps.0.reload: only ipvs has weights`},
+		{"weight of nobody", IPVS, Reload{Node: "web", Weights: []Weight{{there, 0}}}, `steps.0.reload.weights: c1:81 is none of the servers`},
+		{"without nobody", IPVS, Reload{Node: "web", Without: []Endpoint{there}}, `steps.0.reload.without: c1:81 is none of the servers`},
+		{"weight below 0", IPVS, Reload{Node: "web", Weights: []Weight{{here, -1}}}, `steps.0.reload.weights: -1: want 0 to`},
+		{"stop", IPVS, Stop{Node: "web"}, `steps.0.stop.node: what balances at web is its kernel`},
+		{"start", IPVS, Start{Node: "web"}, `steps.0.start.node: what balances at web is its kernel`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := direct(Step{Do: c.do}, Step{Do: connect, Expect: gets})
+			s.Programs = map[string]Program{"web": {Kind: c.kind, Servers: []Endpoint{here}}}
+			var all []string
+			for _, p := range s.Check() {
+				all = append(all, p.String())
+			}
+			if got := strings.Join(all, "\n"); !strings.Contains(got, c.want) || c.want == "" && got != "" {
+				t.Errorf("got\n%s\nwant %s", got, c.want)
+			}
+		})
+	}
+}

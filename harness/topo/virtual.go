@@ -51,6 +51,9 @@ type KernelProgram interface {
 	Program
 	// Modules are the kernel modules that it takes, where they are not built in.
 	Modules() []string
+	// Available returns an error when the kernel of the namespace in which inside runs
+	// functions cannot do it.
+	Available(inside func(func() error) error) error
 	// StartOn starts the program on a node of any kind.
 	StartOn(ctx context.Context, n VirtualServices, at Place) (Running, error)
 }
