@@ -49,7 +49,7 @@ func bothSysctls() []bothSysctl {
 			name: "net.ipv4.tcp_max_tw_buckets", role: lab.Client, usual: "1000", other: "0", drive: (*bothRun).timeWait,
 			acts:    []claim.Expectation{claim.Exactly("client TIME_WAIT", 0), claim.Rises(lab.Client, "TcpExt.TCPTimeWaitOverflow")},
 			doesNot: []claim.Expectation{claim.Exactly("client TIME_WAIT", 1), claim.Stays(lab.Client, "TcpExt.TCPTimeWaitOverflow")},
-			because: "TIME_WAITs of both versions are counted together (tw_refcount of tcp_death_row)", source: "inet_twsk_alloc, tcp_time_wait",
+			because: "the limit holds for TIME_WAITs of both versions: one that is too many is not created", source: "inet_twsk_alloc, tcp_time_wait",
 		},
 		{
 			name: "net.ipv4.tcp_tw_reuse", role: lab.Client, usual: "0", other: "1", drive: (*bothRun).portAgain,
