@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"twlab/harness/http"
@@ -24,6 +25,8 @@ type Local struct {
 	inside func(func() error) error
 	host   *tcp.Host
 	web    *http.Host // on host
+
+	services sync.Mutex // of one change of the virtual services at a time
 }
 
 var _ Node = (*Local)(nil)
@@ -102,6 +105,8 @@ func (l *Local) VirtualServices(context.Context) ([]topo.VirtualService, error) 
 
 // SetVirtualServices makes these the virtual services of the node's namespace.
 func (l *Local) SetVirtualServices(_ context.Context, all []topo.VirtualService) error {
+	l.services.Lock()
+	defer l.services.Unlock()
 	return l.wrap(l.inside(func() error { return ipvs.Set(all) }))
 }
 
