@@ -80,7 +80,8 @@ var calls = map[string]func(ctx context.Context, s situation) error{
 	"VirtualServices": func(ctx context.Context, s situation) error { return ifThere(second(s.VirtualServices(ctx))) },
 	"SetVirtualServices": func(ctx context.Context, s situation) error {
 		at := netip.AddrPortFrom(loopback, 8000)
-		return ifThere(s.SetVirtualServices(ctx, []topo.VirtualService{{At: at, Destinations: []topo.Destination{{At: at, Weight: 1}}}}))
+		one := []topo.VirtualService{{At: at, Destinations: []topo.Destination{{At: at, Weight: 1}}}}
+		return errors.Join(ifThere(s.SetVirtualServices(ctx, nil)), ifThere(s.SetVirtualServices(ctx, one)))
 	},
 	"HasSymbol": func(ctx context.Context, s situation) error { return second(s.HasSymbol(ctx, "tcp_v4_connect")) },
 	"Listen": func(ctx context.Context, s situation) error {
