@@ -15,6 +15,8 @@ func Families() []situation.Family {
 		client.Negotiation(),
 		client.Clock(),
 		client.Exhaustion(),
+		client.DualStack(),
+		client.BothVersions(),
 		timewait.Length(),
 		timewait.Idle(),
 		timewait.Recycle(),

@@ -35,12 +35,14 @@ type Config struct {
 	Routes []topo.Hop
 	// Conntrack is how the guest tracks connections.
 	Conntrack Conntrack
+	// Modules are loaded if they exist, in addition to those that every guest uses.
+	Modules []string
 }
 
 // wanted lists the modules that the guest uses; each is loaded if it exists. Without
 // tcp_diag a kernel lists its sockets in /proc/net/tcp.
 func (c *Config) wanted() []string {
-	modules := []string{"virtio_pci", "virtio_net", "e1000", "tcp_diag", "sch_netem"}
+	modules := append([]string{"virtio_pci", "virtio_net", "e1000", "tcp_diag", "sch_netem"}, c.Modules...)
 	if c.hasIPv6() {
 		modules = append([]string{"ipv6"}, modules...)
 	}

@@ -62,6 +62,7 @@ func (k Kind) Prepare(ctx context.Context, all []topo.NodeKind) (lab.Maker, erro
 func (k Kind) Make(ctx context.Context, b lab.Blueprint) (lab.Made, error) {
 	m, err := Boot(ctx, Config{
 		Host: k.Host, Node: b.Node, Kernel: k.Kernel, Conntrack: k.Conntrack, Cards: b.Cards, Own: b.Own, Routes: b.Routes,
+		Modules: b.Modules,
 	})
 	if err != nil {
 		return nil, err

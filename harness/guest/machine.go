@@ -137,6 +137,17 @@ func (m *Machine) DeleteFlows(ctx context.Context, match observe.FlowMatch) (int
 	return ask(ctx, m, agent.DeleteFlows, match)
 }
 
+// VirtualServices reads the virtual services of the guest. The error wraps ipvs.ErrMissing when
+// its kernel has none.
+func (m *Machine) VirtualServices(ctx context.Context) ([]topo.VirtualService, error) {
+	return ask(ctx, m, agent.VirtualServices, line.None{})
+}
+
+// SetVirtualServices makes these the virtual services of the guest.
+func (m *Machine) SetVirtualServices(ctx context.Context, all []topo.VirtualService) error {
+	return tell(ctx, m, agent.SetVirtualServices, all)
+}
+
 // HasSymbol looks for a name in the symbol table of the guest's kernel.
 func (m *Machine) HasSymbol(ctx context.Context, name string) (kernel.Fact, error) {
 	return ask(ctx, m, agent.HasSymbol, name)

@@ -101,6 +101,8 @@ func KnownCounters() []Counter {
 		},
 		{Name: "TcpExt.ListenDrops", Means: "SYNs and last ACKs that a listening socket dropped, for any reason"},
 		{Name: "TcpExt.TCPSynRetrans", Means: "SYNs and SYN-ACKs retransmitted"},
+		{Name: "TcpExt.SyncookiesSent", Means: "SYNs that were answered by a SYN cookie"},
+		{Name: "TcpExt.TCPReqQFullDrop", Means: "SYNs that were dropped because the queue of half-open connections was full, and tcp_syncookies was 0"},
 		{Name: "TcpExt.TCPTimeWaitOverflow", Means: "TIME_WAITs that were not created because of tcp_max_tw_buckets"},
 	}
 }

@@ -22,6 +22,7 @@ const (
 	RecordsChallenge       Feature = "nat-knows-challenge"
 	EvictsClosing          Feature = "nat-evicts-closing"
 	LatePort               Feature = "late-port"
+	ReusePort              Feature = "reuseport"
 	DrawsByHash            Feature = "nat-random-by-hash"
 	DrawsFully             Feature = "nat-random-fully"
 	PassivePAWS            Feature = "paws-passive-counter"
@@ -204,6 +205,11 @@ func wayFeatures() []FeatureInfo {
 			Feature: LatePort, In: since(4, 2), Probe: Probe{Kind: ByOption, Name: "IP_BIND_ADDRESS_NO_PORT"},
 			Means:  "with IP_BIND_ADDRESS_NO_PORT connect chooses the port, not bind",
 			Source: "commit 90c337da1524, inet: add IP_BIND_ADDRESS_NO_PORT to overcome bind(0) limitations",
+		},
+		{
+			Feature: ReusePort, In: since(3, 9),
+			Means:  "several sockets with SO_REUSEPORT may listen at one address and port",
+			Source: "commit c617f398edd4, soreuseport: TCP/IPv4 implementation; commit 055dc21a1d1d for IPv6",
 		},
 		{
 			Feature: DrawsByHash, In: until(5, 0),

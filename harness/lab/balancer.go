@@ -105,3 +105,26 @@ func at(name string, err error) error {
 	}
 	return nil
 }
+
+// balance starts the programs that balance.
+func (b *builder) balance(ctx context.Context) error {
+	for _, m := range b.lab.machines {
+		if m.Program == nil {
+			continue
+		}
+		running, err := m.start(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
+		b.lab.programs[m.Name] = running
+	}
+	return nil
+}
+
+// start starts the program of a node.
+func (m *machine) start(ctx context.Context) (topo.Running, error) {
+	if program, is := m.ByKernel(); is && m.IsGuest() {
+		return program.StartOn(ctx, m.own, m.Place)
+	}
+	return m.Program.Start(ctx, m.space.Do, m.Place)
+}

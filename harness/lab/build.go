@@ -177,21 +177,6 @@ func (b *builder) addLeaf(ctx context.Context, m *machine) error {
 	return err
 }
 
-// balance starts the programs that balance.
-func (b *builder) balance(ctx context.Context) error {
-	for _, m := range b.lab.machines {
-		if m.Program == nil {
-			continue
-		}
-		running, err := m.Program.Start(ctx, m.space.Do, m.Place)
-		if err != nil {
-			return fmt.Errorf("%s: %w", m.Name, err)
-		}
-		b.lab.programs[m.Name] = running
-	}
-	return nil
-}
-
 // add makes one node without its links. It stores what it makes in the machine at once, so
 // that Close finds it whatever happens next.
 func (b *builder) add(ctx context.Context, m *machine) (err error) {
@@ -202,6 +187,11 @@ func (b *builder) add(ctx context.Context, m *machine) (err error) {
 		return err
 	}
 	m.local = node.NewLocal(m.Identity, m.space.Do)
+	if program, is := m.ByKernel(); is {
+		if err := program.Available(m.space.Do); err != nil { // before its sysctls, which its module brings
+			return err
+		}
+	}
 	return m.space.Do(func() error {
 		// Rules first: they load the modules that some sysctls belong to.
 		if _, err := b.firewall.apply(b.plan.RulesOf(m.Planned)); err != nil {

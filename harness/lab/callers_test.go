@@ -4,6 +4,7 @@ package lab_test
 
 import (
 	"errors"
+	"net/netip"
 	"reflect"
 	"sync"
 	"syscall"
@@ -12,9 +13,11 @@ import (
 
 	"twlab/harness/guest"
 	"twlab/harness/http"
+	"twlab/harness/ipvs"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // twoCalls are two calls of one method of a node, to be made at once.
@@ -49,6 +52,19 @@ func netfilter(calls twoCalls) twoCalls {
 	return calls
 }
 
+// virtual are calls that a kernel without IPVS answers by that.
+func virtual(calls twoCalls) twoCalls {
+	calls.check = func(t *testing.T, first, second answer) {
+		t.Helper()
+		for _, err := range []error{first.err, second.err} {
+			if err != nil && !errors.Is(err, ipvs.ErrMissing) {
+				t.Error(err)
+			}
+		}
+	}
+	return calls
+}
+
 // bothAre wants the same answer of both calls.
 func bothAre[T comparable](want T) func(t *testing.T, first, second answer) {
 	return func(t *testing.T, first, second answer) {
@@ -76,13 +92,18 @@ func value[T any](v T) reflect.Value { return reflect.ValueOf(v) }
 
 // inTwos has two calls for every method of node.Node.
 var inTwos = map[string]func(t *testing.T, client, balancer node.Node) twoCalls{
-	"Identity":  func(_ *testing.T, client, _ node.Node) twoCalls { return same(client) },
-	"Release":   func(_ *testing.T, client, _ node.Node) twoCalls { return same(client) },
-	"Counters":  func(_ *testing.T, client, _ node.Node) twoCalls { return same(client) },
-	"Occupancy": func(_ *testing.T, client, _ node.Node) twoCalls { return same(client) },
-	"Sockets":   func(_ *testing.T, client, _ node.Node) twoCalls { return same(client) },
-	"Flows":     func(_ *testing.T, client, _ node.Node) twoCalls { return netfilter(same(client)) },
-	"Rules":     func(_ *testing.T, client, _ node.Node) twoCalls { return same(client) },
+	"Identity":        func(_ *testing.T, client, _ node.Node) twoCalls { return same(client) },
+	"Release":         func(_ *testing.T, client, _ node.Node) twoCalls { return same(client) },
+	"Counters":        func(_ *testing.T, client, _ node.Node) twoCalls { return same(client) },
+	"Occupancy":       func(_ *testing.T, client, _ node.Node) twoCalls { return same(client) },
+	"Sockets":         func(_ *testing.T, client, _ node.Node) twoCalls { return same(client) },
+	"Flows":           func(_ *testing.T, client, _ node.Node) twoCalls { return netfilter(same(client)) },
+	"Rules":           func(_ *testing.T, client, _ node.Node) twoCalls { return same(client) },
+	"VirtualServices": func(_ *testing.T, client, _ node.Node) twoCalls { return virtual(same(client)) },
+	"SetVirtualServices": func(_ *testing.T, client, _ node.Node) twoCalls {
+		at := netip.AddrPortFrom(client.Identity().Addr, 8000)
+		return virtual(same(client, value([]topo.VirtualService{{At: at, Destinations: []topo.Destination{{At: at, Weight: 1}}}})))
+	},
 	"DeleteFlows": func(_ *testing.T, client, _ node.Node) twoCalls {
 		return netfilter(same(client, value(observe.FlowMatch{})))
 	},

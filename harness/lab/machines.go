@@ -158,11 +158,20 @@ func (b *builder) bootRow(ctx context.Context, row []*machine, maker Maker) erro
 func (b *builder) bootOne(ctx context.Context, m *machine, maker Maker) error {
 	cards := m.cards
 	m.cards = nil // Make closes them
-	made, err := maker.Make(ctx, Blueprint{Node: m.Identity, Cards: cards, Own: m.Loopback, Routes: m.hops()})
+	plan := Blueprint{Node: m.Identity, Cards: cards, Own: m.Loopback, Routes: m.hops()}
+	if program, is := m.ByKernel(); is {
+		plan.Modules = program.Modules()
+	}
+	made, err := maker.Make(ctx, plan)
 	if err != nil {
 		return err
 	}
 	m.own = made
+	if _, is := m.ByKernel(); is {
+		if _, err := made.VirtualServices(ctx); err != nil { // before its sysctls, which its module brings
+			return err
+		}
+	}
 	if err := setCommon(ctx, m.own, b.plan.Network.Common()); err != nil {
 		return fmt.Errorf("baseline: %w", err)
 	}

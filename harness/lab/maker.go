@@ -34,6 +34,8 @@ type Blueprint struct {
 	Own   []netip.Addr
 	// Routes are its routes, in addition to those to its neighbours.
 	Routes []topo.Hop
+	// Modules are the kernel modules that its program takes (topo.KernelProgram).
+	Modules []string
 }
 
 // Card is a network card of a node, with the tap device at the other end of its link.

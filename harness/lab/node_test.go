@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"twlab/harness/guest"
 	"twlab/harness/http"
 	"twlab/harness/internal/labtest"
+	"twlab/harness/ipvs"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
@@ -71,6 +73,7 @@ func TestNode(t *testing.T) {
 			{"says who it is", testIdentity},
 			{"reads and sets sysctls, and says why not", testSysctls},
 			{"finds symbols", testSymbols},
+			{"has virtual services, or says that its kernel has none", testVirtualServices},
 			{"connects, and leaves its observations", testConnect},
 			{"reports the kernel's errors", testOutcomes},
 			{"keeps connections open", testKept},
@@ -134,6 +137,32 @@ func testSymbols(t *testing.T, client, _ node.Node) {
 		if fact, err := client.HasSymbol(t.Context(), name); err != nil || fact != want && fact != kernel.Unknown {
 			t.Errorf("HasSymbol(%q) = %v, %v, want %v", name, fact, err, want)
 		}
+	}
+}
+
+func testVirtualServices(t *testing.T, client, _ node.Node) {
+	want := topo.VirtualService{
+		At: netip.MustParseAddrPort("10.10.0.2:8000"), Scheduler: "rr",
+		Destinations: []topo.Destination{{At: netip.MustParseAddrPort("10.20.0.2:80"), Weight: 3}},
+	}
+	err := client.SetVirtualServices(t.Context(), []topo.VirtualService{want})
+	if errors.Is(err, ipvs.ErrMissing) {
+		if _, err := client.VirtualServices(t.Context()); !errors.Is(err, ipvs.ErrMissing) || !strings.HasPrefix(err.Error(), "client0: ") {
+			t.Errorf("%v, want ErrMissing of client0", err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := client.VirtualServices(t.Context()); err != nil || !reflect.DeepEqual(got, []topo.VirtualService{want}) {
+		t.Errorf("%+v, %v, want %+v", got, err, want)
+	}
+	if err := client.SetVirtualServices(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if got, err := client.VirtualServices(t.Context()); err != nil || len(got) != 0 {
+		t.Errorf("%+v, %v, want none", got, err)
 	}
 }
 

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"twlab/harness/http"
+	"twlab/harness/ipvs"
 	"twlab/harness/kernel"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -23,6 +25,8 @@ type Local struct {
 	inside func(func() error) error
 	host   *tcp.Host
 	web    *http.Host // on host
+
+	services sync.Mutex // of one change of the virtual services at a time
 }
 
 var _ Node = (*Local)(nil)
@@ -91,6 +95,19 @@ func (l *Local) Rules(ctx context.Context) ([]observe.RuleHits, error) {
 // DeleteFlows deletes conntrack entries of the node's namespace.
 func (l *Local) DeleteFlows(_ context.Context, match observe.FlowMatch) (int, error) {
 	return inside(l, func() (int, error) { return observe.DeleteFlows(match) })
+}
+
+// VirtualServices reads the virtual services of the node's namespace. The error wraps
+// ipvs.ErrMissing when the running kernel has none.
+func (l *Local) VirtualServices(context.Context) ([]topo.VirtualService, error) {
+	return inside(l, ipvs.Read)
+}
+
+// SetVirtualServices makes these the virtual services of the node's namespace.
+func (l *Local) SetVirtualServices(_ context.Context, all []topo.VirtualService) error {
+	l.services.Lock()
+	defer l.services.Unlock()
+	return l.wrap(l.inside(func() error { return ipvs.Set(all) }))
 }
 
 // HasSymbol looks for a name in the running kernel's symbol table.

@@ -17,6 +17,7 @@ import (
 	"twlab/harness/http"
 	"twlab/harness/internal/arrivaltest"
 	"twlab/harness/internal/nstest"
+	"twlab/harness/ipvs"
 	"twlab/harness/node"
 	"twlab/harness/observe"
 	"twlab/harness/tcp"
@@ -70,13 +71,19 @@ var calls = map[string]func(ctx context.Context, s situation) error{
 	"SetSysctl": func(ctx context.Context, s situation) error {
 		return s.SetSysctl(ctx, "net.ipv4.tcp_fin_timeout", "7")
 	},
-	"Counters":    func(ctx context.Context, s situation) error { return second(s.Counters(ctx)) },
-	"Occupancy":   func(ctx context.Context, s situation) error { return second(s.Occupancy(ctx)) },
-	"Sockets":     func(ctx context.Context, s situation) error { return second(s.Sockets(ctx)) },
-	"Flows":       func(ctx context.Context, s situation) error { return second(s.Flows(ctx)) },
-	"Rules":       func(ctx context.Context, s situation) error { return second(s.Rules(ctx)) },
-	"DeleteFlows": func(ctx context.Context, s situation) error { return second(s.DeleteFlows(ctx, observe.FlowMatch{})) },
-	"HasSymbol":   func(ctx context.Context, s situation) error { return second(s.HasSymbol(ctx, "tcp_v4_connect")) },
+	"Counters":        func(ctx context.Context, s situation) error { return second(s.Counters(ctx)) },
+	"Occupancy":       func(ctx context.Context, s situation) error { return second(s.Occupancy(ctx)) },
+	"Sockets":         func(ctx context.Context, s situation) error { return second(s.Sockets(ctx)) },
+	"Flows":           func(ctx context.Context, s situation) error { return second(s.Flows(ctx)) },
+	"Rules":           func(ctx context.Context, s situation) error { return second(s.Rules(ctx)) },
+	"DeleteFlows":     func(ctx context.Context, s situation) error { return second(s.DeleteFlows(ctx, observe.FlowMatch{})) },
+	"VirtualServices": func(ctx context.Context, s situation) error { return ifThere(second(s.VirtualServices(ctx))) },
+	"SetVirtualServices": func(ctx context.Context, s situation) error {
+		at := netip.AddrPortFrom(loopback, 8000)
+		one := []topo.VirtualService{{At: at, Destinations: []topo.Destination{{At: at, Weight: 1}}}}
+		return errors.Join(ifThere(s.SetVirtualServices(ctx, nil)), ifThere(s.SetVirtualServices(ctx, one)))
+	},
+	"HasSymbol": func(ctx context.Context, s situation) error { return second(s.HasSymbol(ctx, "tcp_v4_connect")) },
 	"Listen": func(ctx context.Context, s situation) error {
 		return second(s.Listen(ctx, tcp.ListenSpec{At: netip.AddrPortFrom(loopback, 0)}))
 	},
@@ -135,6 +142,14 @@ var calls = map[string]func(ctx context.Context, s situation) error{
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// ifThere leaves out that the kernel has no IPVS.
+func ifThere(err error) error {
+	if errors.Is(err, ipvs.ErrMissing) {
+		return nil
+	}
+	return err
+}
 
 // Methods may be called from any goroutine: here each by two at once, on one node,
 // and under the race detector.

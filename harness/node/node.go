@@ -31,6 +31,7 @@ type Node interface {
 	Sysctls
 	Evidence
 	Flows
+	topo.VirtualServices
 	Sockets
 	Data
 	Clocks

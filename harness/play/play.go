@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"twlab/harness/ipvs"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/node"
@@ -283,7 +284,7 @@ func fail(s *recording.Step, err error) {
 // cannot reports whether an error says that this machine or kernel lacks something.
 func cannot(err error) bool {
 	for _, lacks := range []error{
-		kernel.ErrSysctlUnknown, kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, lab.ErrGuest, lab.ErrNoNetem,
+		kernel.ErrSysctlUnknown, kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, lab.ErrGuest, ipvs.ErrMissing, ipvs.ErrScheduler, lab.ErrNoNetem,
 	} {
 		if errors.Is(err, lacks) {
 			return true

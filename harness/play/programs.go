@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"twlab/harness/haproxy"
+	"twlab/harness/ipvs"
 	"twlab/harness/nginx"
 	"twlab/harness/recording"
 	"twlab/harness/script"
@@ -29,10 +30,26 @@ func (p *player) program(ctx context.Context, do script.Action) error {
 	case script.Start:
 		return p.lab.StartProgram(ctx, a.Node)
 	case script.Reload:
-		return p.lab.ReloadProgram(ctx, a.Node, nil)
+		return p.reload(ctx, a)
 	default:
 		return fmt.Errorf("%s: nothing is known of this verb", do.Verb())
 	}
+}
+
+// reload makes a program read its configuration again, or gives IPVS another one.
+func (p *player) reload(ctx context.Context, a script.Reload) error {
+	program := p.scenario.Programs[a.Node]
+	if program.Kind != script.IPVS {
+		return p.lab.ReloadProgram(ctx, a.Node, nil)
+	}
+	b := ipvs.Balancer{Scheduler: program.Scheduler, Weights: map[netip.AddrPort]uint32{}}
+	for _, w := range a.Weights {
+		b.Weights[p.addr(w.Server)] = uint32(w.Weight) //nolint:gosec // it was checked
+	}
+	for _, s := range a.Without {
+		b.Without = append(b.Without, p.addr(s))
+	}
+	return p.lab.ReloadProgram(ctx, a.Node, b)
 }
 
 // programs notes what all programs have said.
@@ -75,8 +92,12 @@ func network(s script.Scenario, plan topo.Plan) topo.Network {
 
 // balancer is a program as its package has it.
 func balancer(p script.Program) topo.Program {
-	if p.Kind == script.Nginx {
+	switch p.Kind {
+	case script.Nginx:
 		return nginx.Balancer{}
+	case script.IPVS:
+		return ipvs.Balancer{Scheduler: p.Scheduler}
+	case script.HAProxy:
 	}
 	c := haproxy.Config{
 		IdleCloseOnResponse: p.IdleCloseOnResponse, NoLingerClients: p.NoLinger, Takeover: haproxy.Takeover(p.Takeover),

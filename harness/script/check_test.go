@@ -73,14 +73,14 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 		{"second of two", []Step{expect(gets[0], Expectation{Outcome: "x"})}, `steps.0.expect.1.outcome: no outcome "x"`},
 		{"no such result", []Step{{Do: Sleep{1e9}, Expect: gets}}, `steps.0.expect.outcome: "sleep" has no outcome: it has no result`},
 		{"one result of many", []Step{{Do: Connect{From: Endpoint{Name: "c1"}, To: Endpoint{Name: "web", Port: 80}, Count: 2}, Expect: []Expectation{{Errno: "none"}}}},
-			`steps.0.expect.errno: "connect" has no errno: it has outcome and outcomes`},
+			`steps.0.expect.errno: "connect" has no errno: it has outcome, outcomes and cause`},
 		{"up for a time", []Step{{Do: SetLink{A: "c1", B: "web", Up: true, For: 1e9}}, expect(gets...)}, `steps.0.link.for: a link is taken down for a time`},
 		{"too early", []Step{{ID: "a", Background: true, Do: connect, Expect: gets}, {Do: Await{"a"}}}, `expect this where "a" is awaited`},
 		{"waits for nothing", []Step{expect(Expectation{Within: 1e9, Outcome: "Refused"})}, `steps.0.expect: nothing to wait for`},
 		{"counter without group", []Step{expect(Expectation{Counters: map[string]map[string]Bound{"web": {"ListenDrops": Exactly(1)}}})}, `begins with its group`},
 		{"state", []Step{expect(Expectation{Sockets: []SocketCount{{Node: "web", State: "TIMEWAIT"}}})}, `steps.0.expect.sockets.state: no state "TIMEWAIT"`},
 		{"feature", []Step{{When: Condition{Feature: "nothing"}, Do: connect, Expect: gets}}, `steps.0.when.feature: no feature "nothing"`},
-		{"program", []Step{{Do: Reload{"web"}}, expect(gets...)}, `steps.0.reload.node: web has no program`},
+		{"program", []Step{{Do: Reload{Node: "web"}}, expect(gets...)}, `steps.0.reload.node: web has no program`},
 		{"sysctl", []Step{{Do: Set{"web", []Sysctl{{"kernel.core_pattern", "|x"}}}}, expect(gets...)}, `only sysctls below net.`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -89,6 +89,38 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 				all = append(all, p.String())
 			}
 			if got := strings.Join(all, "\n"); !strings.Contains(got, c.want) {
+				t.Errorf("got\n%s\nwant %s", got, c.want)
+			}
+		})
+	}
+}
+
+// What balances in a kernel has weights; what is a program can be stopped.
+func TestCheckOfIPVS(t *testing.T) {
+	here, there := Endpoint{Name: "c1", Port: 80}, Endpoint{Name: "c1", Port: 81}
+	for _, c := range []struct {
+		name string
+		kind ProgramKind
+		do   Action
+		want string // empty when nothing is wrong
+	}{
+		{"weight", IPVS, Reload{Node: "web", Weights: []Weight{{here, 0}}}, ""},
+		{"without", IPVS, Reload{Node: "web", Without: []Endpoint{here}}, ""},
+		{"weight of a program", HAProxy, Reload{Node: "web", Weights: []Weight{{here, 0}}}, `steps.0.reload: only ipvs has weights`},
+		{"weight of nobody", IPVS, Reload{Node: "web", Weights: []Weight{{there, 0}}}, `steps.0.reload.weights: c1:81 is none of the servers`},
+		{"without nobody", IPVS, Reload{Node: "web", Without: []Endpoint{there}}, `steps.0.reload.without: c1:81 is none of the servers`},
+		{"weight below 0", IPVS, Reload{Node: "web", Weights: []Weight{{here, -1}}}, `steps.0.reload.weights: -1: want 0 to`},
+		{"stop", IPVS, Stop{Node: "web"}, `steps.0.stop.node: what balances at web is its kernel`},
+		{"start", IPVS, Start{Node: "web"}, `steps.0.start.node: what balances at web is its kernel`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := direct(Step{Do: c.do}, Step{Do: connect, Expect: gets})
+			s.Programs = map[string]Program{"web": {Kind: c.kind, Servers: []Endpoint{here}}}
+			var all []string
+			for _, p := range s.Check() {
+				all = append(all, p.String())
+			}
+			if got := strings.Join(all, "\n"); !strings.Contains(got, c.want) || c.want == "" && got != "" {
 				t.Errorf("got\n%s\nwant %s", got, c.want)
 			}
 		})

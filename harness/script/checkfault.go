@@ -109,9 +109,42 @@ func (c *checker) program(node string) {
 	}
 }
 
-func (x Stop) check(c *checker)   { c.program(x.Node) }
-func (x Start) check(c *checker)  { c.program(x.Node) }
-func (x Reload) check(c *checker) { c.program(x.Node) }
+func (x Stop) check(c *checker)  { c.process(x.Node) }
+func (x Start) check(c *checker) { c.process(x.Node) }
+
+// process checks that what balances at the node is a process, which can be stopped.
+func (c *checker) process(node string) {
+	c.program(node)
+	if c.scenario.Programs[node].Kind == IPVS {
+		c.wrong("node", "what balances at %s is its kernel, which is not stopped: take its servers away (reload, without)", node)
+	}
+}
+
+// mostWeight is the largest weight: the kernel's is an int (struct ip_vs_dest).
+const mostWeight = 1<<31 - 1
+
+func (x Reload) check(c *checker) {
+	c.program(x.Node)
+	p := c.scenario.Programs[x.Node]
+	if (len(x.Weights) > 0 || len(x.Without) > 0) && p.Kind != IPVS {
+		c.wrong("", "only ipvs has weights, and servers that can be left out")
+		return
+	}
+	for _, w := range x.Weights {
+		c.serverOf(p, "weights", w.Server)
+		c.counts("weights", w.Weight, 0, mostWeight)
+	}
+	for _, s := range x.Without {
+		c.serverOf(p, "without", s)
+	}
+}
+
+// serverOf checks that a program has this server.
+func (c *checker) serverOf(p Program, key string, s Endpoint) {
+	if !slices.Contains(p.Servers, s) {
+		c.wrong(key, "%v is none of the servers", s)
+	}
+}
 
 func (x Await) check(c *checker) {
 	m, found := c.made[x.Step]

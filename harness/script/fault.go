@@ -77,7 +77,19 @@ type Stop struct {
 type Start struct{ Node string }
 
 // Reload makes a program read its configuration again.
-type Reload struct{ Node string }
+type Reload struct {
+	Node string
+	// Weights are, for IPVS, the weights of servers from now on, 1 for one that is not named;
+	// Without are servers that are no destinations any more.
+	Weights []Weight
+	Without []Endpoint
+}
+
+// Weight is the share of new connections that a server gets.
+type Weight struct {
+	Server Endpoint
+	Weight int
+}
 
 // Await waits for the end of a step in the background. What is expected of that step is
 // expected by Await's own expectations.

@@ -13,6 +13,8 @@ type Program struct {
 	// IdleCloseOnResponse is HAProxy's option idle-close-on-response, ServerClose its option
 	// http-server-close, NoLinger its option nolinger towards clients.
 	IdleCloseOnResponse, ServerClose, NoLinger bool
+	// Scheduler is how IPVS chooses a server (topo.VirtualService).
+	Scheduler string
 	// Takeover is how a reload passes the listening sockets on (haproxy.Takeover).
 	Takeover string
 	// The timeouts; 0 leaves the program's own.
@@ -26,6 +28,8 @@ type ProgramKind string
 const (
 	HAProxy ProgramKind = "haproxy"
 	Nginx   ProgramKind = "nginx"
+	// IPVS is no process, but the node's kernel.
+	IPVS ProgramKind = "ipvs"
 )
 
 // check checks the programs.
@@ -45,7 +49,7 @@ func (c *checker) programs() {
 			if p.Takeover != "" && p.Takeover != "rebind" && p.Takeover != "master-worker" {
 				c.wrong("takeover", "%q: want rebind or master-worker, or leave it out", p.Takeover)
 			}
-			if p.Kind == Nginx && (p.IdleCloseOnResponse || p.ServerClose || p.NoLinger || p.Takeover != "") {
+			if p.Kind != HAProxy && (p.IdleCloseOnResponse || p.ServerClose || p.NoLinger || p.Takeover != "") {
 				c.wrong("", "only haproxy has idle-close-on-response, server-close, no-linger and takeover")
 			}
 			for key, d := range map[string]time.Duration{

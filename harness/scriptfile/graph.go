@@ -47,7 +47,7 @@ func (t *topology) usual() {
 	if t.version == topo.DualStack {
 		s.Addresses6 = map[string]netip.Addr{"vip": shape.VIPOf(topo.IPv6).Addr()}
 	}
-	if kind := script.ProgramKind(t.short.balancer); kind == script.HAProxy || kind == script.Nginx {
+	if kind := script.ProgramKind(t.short.balancer); kind == script.HAProxy || kind == script.Nginx || kind == script.IPVS {
 		p := script.Program{Kind: kind}
 		for _, name := range s.Groups["servers"] {
 			p.Servers = append(p.Servers, script.Endpoint{Name: name, Port: 80})

@@ -96,8 +96,8 @@ func (t *topology) read(r *reader, n *yaml.Node) {
 		{"ip", "The version of IP: 4, 6 or both; 4 without it. With both, web is the IPv4 address of web, and web.ipv6 the other.", words(&ip, "4", "6", "both")},
 		{"clients", "Short form: how many clients: client0, client1 and so on.", number(&t.short.clients)},
 		{"gateway", "Short form: between clients and balancer: masquerade, routed or none.", words(&t.short.gateway, "masquerade", "routed", "none")},
-		{"balancer", "Short form: what clients connect to, at vip:80: haproxy, nginx, dnat, or none for a plain node.",
-			words(&t.short.balancer, "haproxy", "nginx", "dnat", "none")},
+		{"balancer", "Short form: what clients connect to, at vip:80: haproxy, nginx, ipvs, dnat, or none for a plain node.",
+			words(&t.short.balancer, "haproxy", "nginx", "ipvs", "dnat", "none")},
 		{"servers", "Short form: how many servers: server0, server1 and so on.", number(&t.short.servers)},
 		{"sysctls", "Short form: sysctls by role: client, gateway, balancer, server.", value{"mapping of roles to sysctls", namesOf(namesOf(anyText)), func(r *reader, n *yaml.Node) {
 			if n == nil {
@@ -166,7 +166,7 @@ func (t *topology) node(key, n *yaml.Node) {
 	if key != nil {
 		d.name = key.Value
 	}
-	var h, x script.Program
+	var h, x, v script.Program
 	track, replies := "", ""
 	fields := []field{
 		{"count", "How many nodes like this there are: NAME0, NAME1 and so on. NAME stands for all of them.", number(&d.count)},
@@ -210,6 +210,7 @@ func (t *topology) node(key, n *yaml.Node) {
 		{"in-turn", "Whether dnat takes destinations in turn; without it, by chance.", truth(&d.inTurn)},
 		{"haproxy", "HAProxy balances here; with both versions of IP, at the IPv4 address.", value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.program(n, script.HAProxy, &h, &d) }}},
 		{"nginx", "nginx balances here; with both versions of IP, at the IPv4 address.", value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.program(n, script.Nginx, &x, &d) }}},
+		{"ipvs", "The node's kernel balances here (module ip_vs, NAT); with both versions of IP, at the IPv4 address.", value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.program(n, script.IPVS, &v, &d) }}},
 		{"routes", "Over which neighbour packets for a node or an address go, where that is not the shortest way: {web: lb2}.",
 			value{"mapping of names to neighbours", namesOf(anyText), func(r *reader, n *yaml.Node) {
 				if n == nil {
@@ -251,6 +252,10 @@ func (r *reader) program(n *yaml.Node, kind script.ProgramKind, p *script.Progra
 			{"server-timeout", "timeout server.", duration(&p.ServerTimeout)},
 			{"keep-alive-timeout", "timeout http-keep-alive.", duration(&p.KeepAliveTimeout)},
 		}...)
+	}
+	if kind == script.IPVS {
+		fields = append(fields, field{"scheduler", "How a server is chosen: rr, without it; wrr, lc, wlc or sh.",
+			words(&p.Scheduler, "rr", "wrr", "lc", "wlc", "sh")})
 	}
 	r.mapping(n, string(kind), fields)
 	p.HTTP = mode == "http"

@@ -258,6 +258,21 @@ func endpoints(to *[]script.Endpoint) value {
 	}}
 }
 
+// weights takes a mapping of servers to their weights.
+func weights(to *[]script.Weight) value {
+	return value{"mapping of NAME:PORT to numbers", namesOf(numberForm), func(r *reader, n *yaml.Node) {
+		if n == nil {
+			return
+		}
+		r.entries(n, "weights", func(key, val *yaml.Node) {
+			var w script.Weight
+			endpoint(&w.Server).read(r, key)
+			number(&w.Weight).read(r, val)
+			*to = append(*to, w)
+		})
+	}}
+}
+
 // group takes a mapping.
 func group(what string, fields []field) value {
 	return value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.mapping(n, what, fields) }}

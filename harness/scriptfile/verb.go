@@ -126,7 +126,11 @@ func programVerbs(to *script.Action) []field {
 			{"how", "soft serves the connections that there are; hard, without it, does not.", named(&stop.Soft, []string{"soft", "hard"}, []bool{true, false})},
 		}),
 		verb(to, "start", "Starts it again.", &start, []field{{"node", "The node.", text(&start.Node)}}),
-		verb(to, "reload", "Makes it read its configuration again.", &reload, []field{{"node", "The node.", text(&reload.Node)}}),
+		verb(to, "reload", "Makes it read its configuration again.", &reload, []field{
+			{"node", "The node.", text(&reload.Node)},
+			{"weights", "For ipvs, how many of the new connections servers get from now on: {\"web:80\": 0}; 1 for one that is not named.", weights(&reload.Weights)},
+			{"without", "For ipvs, servers that get no more packets.", endpoints(&reload.Without)},
+		}),
 		scalarVerb(to, "await", "Waits for the end of a step in the background.", &await, text(&await.Step)),
 		scalarVerb(to, "sleep", "Does nothing for a time.", &sleep, duration(&sleep.For)),
 	}

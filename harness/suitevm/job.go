@@ -104,6 +104,7 @@ func jobModules() []string {
 		"xt_comment", "xt_connlimit", "xt_hashlimit", "xt_limit", "xt_mark", "xt_LOG", "xt_u32", "xt_tcpmss", "xt_length", "xt_hl",
 		"xt_TCPMSS", "xt_TCPOPTSTRIP", "xt_REDIRECT", "ipt_REDIRECT",
 		"ipt_REJECT", "nf_reject_ipv4", "ip6t_REJECT", "nf_reject_ipv6", "xt_addrtype", "xt_connmark", "xt_state",
+		"ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_lc", "ip_vs_wlc", "ip_vs_sh",
 		"sch_netem", "sch_ingress", "cls_bpf", "act_bpf", "dummy",
 	}
 }

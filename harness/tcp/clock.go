@@ -106,6 +106,11 @@ func (h *Host) AdvanceClock(conn Handle, ticks int32) error {
 		return fmt.Errorf("advance clock of socket %d by %d ticks: want an even number", conn.Number, ticks)
 	}
 	err = s.alone(func(fd int) error {
+		// Leaving repair mode clears it (do_tcp_setsockopt, TCP_REPAIR_OFF).
+		reuse, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR)
+		if err != nil {
+			return fmt.Errorf("read SO_REUSEADDR: %w", err)
+		}
 		if err := enterRepair(fd); err != nil {
 			return err
 		}
@@ -113,7 +118,7 @@ func (h *Host) AdvanceClock(conn Handle, ticks int32) error {
 		if err == nil {
 			err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_TIMESTAMP, int(int32(uint32(now)+uint32(ticks))))
 		}
-		return errors.Join(err, leaveRepair(fd))
+		return errors.Join(err, leaveRepair(fd), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, reuse))
 	})
 	if err != nil {
 		return fmt.Errorf("advance clock of socket %d: %w", conn.Number, err)

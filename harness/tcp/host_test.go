@@ -417,6 +417,27 @@ func TestAdvanceClockWantsEvenTicks(t *testing.T) {
 	}
 }
 
+// A connection whose clock was advanced shares its port with another one as before, which
+// repair mode by itself would end.
+func TestAdvanceClockKeepsReuseAddr(t *testing.T) {
+	for _, reuse := range []bool{true, false} {
+		host := newHost(t)
+		_, first := listen(t, host, tcp.ListenSpec{})
+		_, second := listen(t, host, tcp.ListenSpec{})
+		one := attempt(t, host, tcp.Attempt{To: first, From: netip.AddrPortFrom(loopback, 0), ReuseAddr: reuse})[0]
+		if err := host.AdvanceClock(one.Conn, 1000); err != nil {
+			t.Fatal(err)
+		}
+		want := tcp.PortInUse
+		if reuse {
+			want = tcp.Connected
+		}
+		if two := attempt(t, host, tcp.Attempt{To: second, From: one.Local, ReuseAddr: true})[0]; two.Outcome != want {
+			t.Errorf("with SO_REUSEADDR %v: %v, want %v", reuse, two, want)
+		}
+	}
+}
+
 func TestClosedHostOpensNothing(t *testing.T) {
 	host := newHost(t)
 	_, at := listen(t, host, tcp.ListenSpec{})

@@ -134,6 +134,9 @@ func (n Network) plan() Plan {
 	p := Plan{Network: n, byName: map[string]int{}}
 	for i, d := range n.Nodes {
 		d.Routes = slices.Clone(d.Routes)
+		if _, is := d.ByKernel(); is {
+			d.Forwards = true
+		}
 		p.Nodes = append(p.Nodes, Planned{Node: d})
 		if _, twice := p.byName[d.Name]; !twice {
 			p.byName[d.Name] = i
@@ -254,7 +257,7 @@ func (p Plan) SysctlsOf(d Planned) (own []Setting) {
 	if d.Forwards && p.Network.IP.Has(IPv6) {
 		own = append(own, Setting{Name: Forwarding6, Value: "1"})
 	}
-	if d.Program != nil {
+	if _, kernel := d.ByKernel(); d.Program != nil && !kernel {
 		// A program that is killed closes its connections by a FIN, which nobody
 		// answers when the lab goes with it: without this the orphans would keep
 		// the namespace for minutes (tcp_orphan_retries, 8 instead of 0).

@@ -169,7 +169,7 @@ func (p Plan) validateGuests() (errs []error) {
 				bad(fmt.Errorf("%s and %s are both guests and share a link: put a gateway between them", d.Name, e.Peer))
 			}
 		}
-		if d.Program != nil {
+		if _, kernel := d.ByKernel(); d.Program != nil && !kernel {
 			bad(fmt.Errorf("a guest runs no programs, so %s cannot run there", d.Program.Name()))
 		}
 		for _, r := range p.RulesOf(d) {

@@ -35,11 +35,11 @@ func Exhaustion() situation.Family {
 			Axes: exhaustionAxes(),
 			Crossed: [][]string{
 				{exhaustionPort, exhaustionClientTS, exhaustionBalancerTS, reuse}, {exhaustionPort, closer, age, buckets}, {destination, exhaustionPort, reuse, age},
-				{destination, closer, buckets, exhaustionClientTS}, {delay, age, reuse, destination},
+				{destination, closer, buckets, exhaustionClientTS}, {delay, age, reuse, destination}, {destination, situation.IPAxis().Name, reuse, age},
 			},
 			Impossible: []claim.Impossible{
-				{Cells: claim.Cells{{destination: {string(AtLoopback), string(AtOwnAddress)}, exhaustionPath: {"nat"}}}, Because: "packets that a host sends to itself pass no gateway"},
-				{Cells: claim.Cells{{destination: {string(AtLoopback), string(AtOwnAddress)}, exhaustionBalancerTS: {"0"}}}, Because: "if the listener is on the client itself, the balancer takes no part"},
+				{Cells: claim.Cells{{destination: onClient(), exhaustionPath: {"nat"}}}, Because: "packets that a host sends to itself pass no gateway"},
+				{Cells: claim.Cells{{destination: onClient(), exhaustionBalancerTS: {"0"}}}, Because: "if the listener is on the client itself, the balancer takes no part"},
 				{Cells: claim.Cells{{age: {"older"}, closer: {string(ClientResets)}}}, Because: "a RST leaves no TIME_WAIT that could grow older"},
 				{Cells: tableFull.And(claim.Where{age: {"older"}}), Because: "if tcp_max_tw_buckets leaves no room, there is no TIME_WAIT that could grow older"},
 				{Cells: claim.Cells{{age: {"younger"}, delay: {"1"}}}, Because: "the client cannot be sure to connect again within a millisecond"},
@@ -67,8 +67,9 @@ func exhaustionAxes() []claim.Axis {
 				"0 seconds)"},
 		{Name: age, Values: []string{"younger", "older"}, Product: true,
 			Means: "the age of the TIME_WAIT when the client connects again, compared with the age from which tcp_tw_reuse takes it"},
-		{Name: destination, Values: []string{string(AtBalancer), string(AtLoopback), string(AtOwnAddress)},
-			Means: "where the listener is: on the balancer, or on the client itself, at 127.0.0.1 or at the address of its link"},
+		{Name: destination, Values: append([]string{string(AtBalancer)}, onClient()...),
+			Means: "where the listener is: on the balancer, or on the client itself, at 127.0.0.1 (::1 over IPv6), at 127.0.0.1 with an IPv6 socket " +
+				"as the client, or at the address of its link"},
 		{Name: exhaustionPort, Values: []string{string(AutoPort), string(FixedPort), string(SharedPort), string(EarlyPortOf), string(LatePortOf)},
 			Means: "how both connections get their local port: connect chooses it; bind to the number, without or with SO_REUSEADDR; bind to the " +
 				"address and port 0; or the same with IP_BIND_ADDRESS_NO_PORT"},
@@ -81,13 +82,18 @@ func exhaustionAxes() []claim.Axis {
 	}
 }
 
+// onClient are the destinations on the client itself.
+func onClient() []string {
+	return []string{string(AtLoopback), string(AtMappedLoopback), string(AtOwnAddress)}
+}
+
 func exhaustionTopology(c claim.Cell) lab.Topology {
 	// Few retries, so that an attempt that fails by mistake does not take long.
 	t := lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=2")}
 	if c.Is(exhaustionPath, "nat") {
 		t.Gateway.Kind = lab.Masquerade
 	}
-	if c.Is(destination, string(AtLoopback), string(AtOwnAddress)) {
+	if c.Is(destination, onClient()...) {
 		t.Loopback = lab.Client
 	}
 	if c.Is(buckets, "exceeded") {

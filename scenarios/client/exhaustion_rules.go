@@ -11,7 +11,7 @@ import (
 // Where the TIME_WAIT is. There is none when the table of TIME_WAITs is full.
 var (
 	atClient  = claim.Cells{{closer: {string(ClientCloses)}}}
-	tableFull = claim.Cells{{closer: {string(ClientCloses)}, buckets: {"exceeded"}}, {closer: {string(BalancerCloses)}, destination: {string(AtLoopback), string(AtOwnAddress)}, buckets: {"exceeded"}}}
+	tableFull = claim.Cells{{closer: {string(ClientCloses)}, buckets: {"exceeded"}}, {closer: {string(BalancerCloses)}, destination: onClient(), buckets: {"exceeded"}}}
 )
 
 // Which connections have timestamps.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"twlab/harness/lab"
+	"twlab/harness/topo"
 	"twlab/scenarios/claim"
 	"twlab/scenarios/situation"
 )
@@ -65,6 +66,7 @@ func remedyAxes() []claim.Axis {
 		{Name: remedyBalancerTS, Values: []string{"1", "0"}, Product: true, Sysctl: claim.RoleSysctl{Role: lab.Balancer, Sysctl: "net.ipv4.tcp_timestamps"},
 			Means: "tcp_timestamps of the balancer"},
 		{Name: unsent, Values: []string{"no", "yes"}, Means: "whether the client still has unsent data when it closes"},
+		situation.IPAxis(),
 	}
 }
 
@@ -158,7 +160,11 @@ func remedyTopology(c claim.Cell) lab.Topology {
 	if c.Is(remedy, "more-addresses") {
 		// The second address is a server's; the balancer forwards.
 		t.Servers = 1
-		t.Sysctls = t.Sysctls.On(lab.Balancer, "net.ipv4.ip_forward=1")
+		forwards := "net.ipv4.ip_forward=1"
+		if c.Is(situation.IPAxis().Name, "6") {
+			forwards = topo.Forwarding6 + "=1"
+		}
+		t.Sysctls = t.Sysctls.On(lab.Balancer, forwards)
 	}
 	if c.Is(remedy, "linger") && c.Is(unsent, "yes") {
 		// So that the network cannot take all of the data.

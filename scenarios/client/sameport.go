@@ -55,8 +55,11 @@ type ListenerAt string
 // Where listeners are.
 const (
 	AtBalancer ListenerAt = "remote"
-	// AtLoopback: on the client itself, at 127.0.0.1.
+	// AtLoopback: on the client itself, at 127.0.0.1, in an IPv6 lab at ::1.
 	AtLoopback ListenerAt = "loopback"
+	// AtMappedLoopback: on the client itself, at 127.0.0.1, to which an IPv6 socket connects
+	// (::ffff:127.0.0.1).
+	AtMappedLoopback ListenerAt = "mapped-loopback"
 	// AtOwnAddress: on the client itself, at the address of its link. Packets
 	// go by lo too, but the address is not a loopback one.
 	AtOwnAddress ListenerAt = "own-address"
@@ -136,8 +139,11 @@ func (r *samePort) prepare(ctx context.Context) (err error) {
 		r.server = r.client
 		links[0] += "/lo"
 	}
-	if r.Listener == AtLoopback {
+	if r.Listener == AtLoopback || r.Listener == AtMappedLoopback {
 		r.from = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		if r.Listener == AtLoopback && client.Addr.Is6() {
+			r.from = netip.IPv6Loopback()
+		}
 		r.outside = r.from
 		listen.At = netip.AddrPortFrom(r.from, listen.At.Port())
 	}
@@ -251,7 +257,7 @@ func (r *samePort) checkSource(out tcp.Result) error {
 
 // attempt is one connection from the client's only port.
 func (r *samePort) attempt() tcp.Attempt {
-	a := tcp.Attempt{To: r.listener.Addr}
+	a := tcp.Attempt{To: r.listener.Addr, IPv4Mapped: r.Listener == AtMappedLoopback}
 	switch r.Binding {
 	case AutoPort:
 	case FixedPort, SharedPort:

@@ -79,7 +79,7 @@ func sysctlClaims() []Claim {
 			English: "tcp_tw_reuse: the default 2 means loopback traffic only, 0 off, 1 on.",
 			Mark:    Imprecise,
 			Truth: "The value 2 exists since Linux 4.19 and is the default since then; before, the default was 0. \"Loopback\" means that one " +
-				"end has a loopback address, or that the socket is bound to lo. A connect to another address of the host itself also goes " +
+				"end has a loopback address (127.0.0.0/8, ::1, or 127.0.0.1 for an IPv6 socket), or that the socket is bound to lo. A connect to another address of the host itself also goes " +
 				"through lo, but does not count as loopback.",
 			Since: "since 4.19; since 4.10 each network namespace has its own value",
 			Rules: []string{"defaults-tcp-tw-reuse-*", "exhaustion-reuse-loopback-only", "exhaustion-reuse-off", "exhaustion-reused"},

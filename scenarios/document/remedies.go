@@ -135,6 +135,23 @@ func omittedKernelClaims() []Claim {
 			Rules: []string{"refusal-*"},
 		},
 		{
+			English: "Which sysctls below net.ipv4 act on connections over IPv6?",
+			Mark:    Question,
+			Truth: "All of TCP's: there is no net.ipv6.tcp_anything. Shown are tcp_timestamps, tcp_syn_retries, ip_local_port_range, " +
+				"tcp_fin_timeout, tcp_max_tw_buckets, tcp_tw_reuse and tcp_syncookies, which act over IPv6 exactly as over IPv4.",
+			Since: "all",
+			Rules: []string{"bothversions-*"},
+		},
+		{
+			English: "May two listeners have one port on a host with IPv4 and IPv6?",
+			Mark:    Question,
+			Truth: "A listener at :: takes IPv4 as well, and excludes one at 0.0.0.0 or at any IPv4 address; with IPV6_V6ONLY it does not. One at " +
+				"::1 has nothing to do with IPv4. SO_REUSEADDR does not let two sockets listen. SO_REUSEPORT at both does, but only listeners " +
+				"at the same addresses share connections: otherwise the more specific one has all of them, an IPv4 socket before one at ::.",
+			Since: "all; SO_REUSEPORT since 3.9",
+			Rules: []string{"dualstack-*"},
+		},
+		{
 			English: "Which of the other sysctls named in such advice exist, and with which defaults?",
 			Mark:    Question,
 			Truth: "tcp_rfc1337 is off by default; when it is on, a delay of 10 ms becomes a connection that is never established. The local " +

@@ -32,6 +32,9 @@ func Emulations() []Emulation {
 // Family is the family of tcp_tw_recycle with the emulation in place of the sysctl.
 func (e Emulation) Family() situation.Family {
 	f := recycleFamily(&e.Config)
+	f.Impossible = append(f.Impossible, claim.Impossible{
+		Cells: claim.Cells{{situation.IPAxis().Name: {"6"}}}, Because: "the emulation knows IPv4 alone; the kernels checked SYNs over IPv6 too, since 3.1",
+	})
 	f.Emulated = e.Of
 	return f
 }

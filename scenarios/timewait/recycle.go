@@ -78,6 +78,7 @@ func recycleAxes() []claim.Axis {
 		{Name: recyclePath, Values: []string{"nat", "direct"},
 			Means: "whether another client behind the same address connects next, or the same client"},
 		{Name: gap, Values: []string{"inside", outside}, Means: "whether it connects within 60 s or later"},
+		situation.IPAxis(),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"twlab/harness/internal/line"
 	"twlab/harness/internal/shape"
 	"twlab/harness/internal/wire"
+	"twlab/harness/ipvs"
 	"twlab/harness/kernel"
 	"twlab/harness/tcp"
 )
@@ -17,12 +18,14 @@ import (
 func Errors() line.Errors {
 	known := line.Errors{
 		Sentinels: map[string]error{
-			"agent.ErrNoCard":  ErrNoCard,
-			"shape.ErrNoNetem": shape.ErrNoNetem,
-			"wire.ErrNoIPv6":   wire.ErrNoIPv6,
-			"tcp.ErrNoHandle":  tcp.ErrNoHandle,
-			"tcp.ErrForeign":   tcp.ErrForeign,
-			"tcp.ErrPeerReset": tcp.ErrPeerReset,
+			"agent.ErrNoCard":   ErrNoCard,
+			"ipvs.ErrMissing":   ipvs.ErrMissing,
+			"ipvs.ErrScheduler": ipvs.ErrScheduler,
+			"shape.ErrNoNetem":  shape.ErrNoNetem,
+			"wire.ErrNoIPv6":    wire.ErrNoIPv6,
+			"tcp.ErrNoHandle":   tcp.ErrNoHandle,
+			"tcp.ErrForeign":    tcp.ErrForeign,
+			"tcp.ErrPeerReset":  tcp.ErrPeerReset,
 		},
 		Codecs: map[string]line.Codec{"kernel.SysctlError": line.CodecOf(packSysctl, unpackSysctl)},
 	}

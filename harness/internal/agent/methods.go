@@ -23,38 +23,40 @@ import (
 
 // The methods of an agent: SetUp first, then those of node.Node, and CloseAll last.
 const (
-	SetUp       line.Method[Setup, line.None]                  = "set up"
-	CloseAll    line.Method[line.None, line.None]              = "close all sockets"
-	Release     line.Method[line.None, kernel.Release]         = "release"
-	Sysctl      line.Method[string, string]                    = "read sysctl"
-	SetSysctl   line.Method[SysctlValue, line.None]            = "set sysctl"
-	Counters    line.Method[line.None, kernel.Counters]        = "counters"
-	Occupancy   line.Method[line.None, observe.Occupancy]      = "occupancy"
-	Sockets     line.Method[line.None, observe.Sockets]        = "sockets"
-	Flows       line.Method[line.None, []observe.Flow]         = "flows"
-	Rules       line.Method[line.None, []observe.RuleHits]     = "rules"
-	DeleteFlows line.Method[observe.FlowMatch, int]            = "delete flows"
-	HasSymbol   line.Method[string, kernel.Fact]               = "has symbol"
-	Listen      line.Method[tcp.ListenSpec, node.Listening]    = "listen"
-	Serve       line.Method[http.ListenSpec, node.Listening]   = "serve"
-	TryListen   line.Method[tcp.ListenSpec, tcp.ListenResult]  = "try to listen"
-	TryServe    line.Method[http.ListenSpec, tcp.ListenResult] = "try to serve"
-	Attempt     line.Method[[]tcp.Attempt, []tcp.Result]       = "attempt"
-	Exchange    line.Method[Exchanges, []http.Exchanged]       = "exchange"
-	Served      line.Method[tcp.Handle, http.Served]           = "served"
-	Accept      line.Method[Acceptance, tcp.Handle]            = "accept"
-	End         line.Method[Termination, line.None]            = "end"
-	Send        line.Method[Transmission, int]                 = "send"
-	Receive     line.Method[tcp.Handle, tcp.Received]          = "receive"
-	TrySend     line.Method[Transmission, tcp.Sent]            = "try to send"
-	ReceiveUpTo line.Method[Reception, tcp.Received]           = "receive up to a limit"
-	HalfClose   line.Method[tcp.Handle, syscall.Errno]         = "half-close"
-	SocketError line.Method[tcp.Handle, syscall.Errno]         = "read the pending error"
-	Clock       line.Method[tcp.Handle, tcp.ClockReading]      = "read clock"
-	SetMTU      line.Method[LinkMTU, line.None]                = "set MTU"
-	Impair      line.Method[Impairing, line.None]              = "impair"
-	Advance     line.Method[Advancement, line.None]            = "advance clock"
-	RTO         line.Method[tcp.Handle, time.Duration]         = "read retransmission timeout"
+	SetUp              line.Method[Setup, line.None]                  = "set up"
+	CloseAll           line.Method[line.None, line.None]              = "close all sockets"
+	Release            line.Method[line.None, kernel.Release]         = "release"
+	Sysctl             line.Method[string, string]                    = "read sysctl"
+	SetSysctl          line.Method[SysctlValue, line.None]            = "set sysctl"
+	Counters           line.Method[line.None, kernel.Counters]        = "counters"
+	Occupancy          line.Method[line.None, observe.Occupancy]      = "occupancy"
+	Sockets            line.Method[line.None, observe.Sockets]        = "sockets"
+	Flows              line.Method[line.None, []observe.Flow]         = "flows"
+	Rules              line.Method[line.None, []observe.RuleHits]     = "rules"
+	DeleteFlows        line.Method[observe.FlowMatch, int]            = "delete flows"
+	VirtualServices    line.Method[line.None, []topo.VirtualService]  = "virtual services"
+	SetVirtualServices line.Method[[]topo.VirtualService, line.None]  = "set virtual services"
+	HasSymbol          line.Method[string, kernel.Fact]               = "has symbol"
+	Listen             line.Method[tcp.ListenSpec, node.Listening]    = "listen"
+	Serve              line.Method[http.ListenSpec, node.Listening]   = "serve"
+	TryListen          line.Method[tcp.ListenSpec, tcp.ListenResult]  = "try to listen"
+	TryServe           line.Method[http.ListenSpec, tcp.ListenResult] = "try to serve"
+	Attempt            line.Method[[]tcp.Attempt, []tcp.Result]       = "attempt"
+	Exchange           line.Method[Exchanges, []http.Exchanged]       = "exchange"
+	Served             line.Method[tcp.Handle, http.Served]           = "served"
+	Accept             line.Method[Acceptance, tcp.Handle]            = "accept"
+	End                line.Method[Termination, line.None]            = "end"
+	Send               line.Method[Transmission, int]                 = "send"
+	Receive            line.Method[tcp.Handle, tcp.Received]          = "receive"
+	TrySend            line.Method[Transmission, tcp.Sent]            = "try to send"
+	ReceiveUpTo        line.Method[Reception, tcp.Received]           = "receive up to a limit"
+	HalfClose          line.Method[tcp.Handle, syscall.Errno]         = "half-close"
+	SocketError        line.Method[tcp.Handle, syscall.Errno]         = "read the pending error"
+	Clock              line.Method[tcp.Handle, tcp.ClockReading]      = "read clock"
+	SetMTU             line.Method[LinkMTU, line.None]                = "set MTU"
+	Impair             line.Method[Impairing, line.None]              = "impair"
+	Advance            line.Method[Advancement, line.None]            = "advance clock"
+	RTO                line.Method[tcp.Handle, time.Duration]         = "read retransmission timeout"
 )
 
 // Setup describes the node that a guest becomes after its boot.
@@ -175,6 +177,12 @@ func serveEvidence(s *line.Server, a *Agent) {
 	}))
 	Rules.Serve(s, ask(a, func(ctx context.Context, n *node.Local, _ line.None) ([]observe.RuleHits, error) {
 		return n.Rules(ctx)
+	}))
+	VirtualServices.Serve(s, ask(a, func(ctx context.Context, n *node.Local, _ line.None) ([]topo.VirtualService, error) {
+		return n.VirtualServices(ctx)
+	}))
+	SetVirtualServices.Serve(s, tell(a, func(ctx context.Context, n *node.Local, all []topo.VirtualService) error {
+		return n.SetVirtualServices(ctx, all)
 	}))
 	DeleteFlows.Serve(s, ask(a, func(ctx context.Context, n *node.Local, match observe.FlowMatch) (int, error) {
 		return n.DeleteFlows(ctx, match)

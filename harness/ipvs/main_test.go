@@ -1,0 +1,15 @@
+//go:build linux
+
+package ipvs_test
+
+import (
+	"os"
+	"testing"
+
+	"twlab/harness/internal/labtest"
+	"twlab/harness/leak"
+)
+
+func TestMain(m *testing.M) { os.Exit(guestAgent.RemoveAfter(leak.Run(m))) }
+
+var guestAgent labtest.Agent

@@ -1,0 +1,143 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"twlab/harness/lab"
+	"twlab/harness/node"
+	"twlab/harness/tcp"
+	"twlab/harness/topo"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
+)
+
+// The axes of the family, and the addresses of listeners.
+const (
+	firstAt      = "first"
+	secondAt     = "second"
+	listenerOpts = "options"
+
+	all4  = "0.0.0.0"
+	all46 = "::"
+	all6  = "::-v6only"
+	one4  = "127.0.0.1"
+	one6  = "::1"
+
+	optsNone      = "none"
+	optsReuseAddr = "reuseaddr"
+	optsReusePort = "reuseport"
+)
+
+// What a connection reaches.
+const (
+	reachesFirst  = "first"
+	reachesSecond = "second"
+	reachesNobody = "nobody"
+)
+
+// DualStack is the family of two listeners of one port, of both versions of IP.
+func DualStack() situation.Family {
+	at := []string{all4, all46, all6, one4, one6}
+	return situation.Family{
+		Family: claim.Family{
+			Name: "dualstack",
+			Evidence: []claim.Evidence{
+				{Name: "second listener", Unit: situation.AnOutcome, Means: "the result of its bind(2) and listen(2)"},
+				{Name: "step", Unit: "a system call", Means: "the system call that gave the outcome"},
+				{Name: "IPv4 reaches", Unit: "a listener", Means: "which listener has a connection to 127.0.0.1"},
+				{Name: "IPv6 reaches", Unit: "a listener", Means: "which listener has a connection to ::1"},
+			},
+			About: "A host of both versions of IP has a listener, and another one wants the same port: does it get it, and whom do connections reach?",
+			Axes: []claim.Axis{
+				{Name: firstAt, Values: at, Product: true, Means: "the address of the first listener; a listener at :: takes IPv4 connections too, with IPV6_V6ONLY it does not"},
+				{Name: secondAt, Values: at, Product: true, Means: "the address of the second listener"},
+				{Name: listenerOpts, Values: []string{optsReuseAddr, optsNone, optsReusePort}, Product: true,
+					Means: "the options of both: SO_REUSEADDR, as servers have it, none, or SO_REUSEPORT too"},
+			},
+			Rules: dualStackRules(),
+		},
+		Topology: func(claim.Cell) lab.Topology { return lab.Topology{Clients: 1, IP: topo.DualStack} },
+		Drive:    dualStackDrive,
+	}
+}
+
+// dualStackPort is the port of both listeners.
+const dualStackPort = 80
+
+func dualStackDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
+	n := l.Balancer()
+	var both [2]tcp.ListenResult
+	for i, axis := range []string{firstAt, secondAt} {
+		if both[i], err = n.TryListen(ctx, listenerOf(c.Value(axis), c.Value(listenerOpts))); err != nil {
+			return seen, fmt.Errorf("two listeners: %w", err)
+		}
+	}
+	if both[0].Outcome != tcp.Listening {
+		return seen, fmt.Errorf("two listeners: the first one: %v, want Listening", both[0])
+	}
+	seen.Note("second listener", string(both[1].Outcome))
+	seen.Note("step", string(both[1].Step))
+	for _, to := range []struct{ what, addr string }{{"IPv4 reaches", one4}, {"IPv6 reaches", one6}} {
+		whom, err := reaches(ctx, n, netip.AddrPortFrom(netip.MustParseAddr(to.addr), dualStackPort), both)
+		if err != nil {
+			return seen, fmt.Errorf("two listeners: %w", err)
+		}
+		seen.Note(to.what, whom)
+	}
+	return seen, nil
+}
+
+// listenerOf is a listener with these options.
+func listenerOf(at, options string) tcp.ListenSpec {
+	spec := tcp.ListenSpec{NoReuseAddr: options == optsNone, ReusePort: options == optsReusePort, V6Only: at == all6}
+	if at == all6 {
+		at = all46
+	}
+	spec.At = netip.AddrPortFrom(netip.MustParseAddr(at), dualStackPort)
+	return spec
+}
+
+// reaches connects, and says which of the listeners has the connection.
+func reaches(ctx context.Context, n node.Node, to netip.AddrPort, both [2]tcp.ListenResult) (whom string, err error) {
+	result, err := n.Connect(ctx, tcp.Attempt{To: to})
+	switch {
+	case err != nil:
+		return "", err
+	case result.Outcome == tcp.Refused:
+		return reachesNobody, nil
+	case result.Outcome != tcp.Connected:
+		return "", fmt.Errorf("%s: connect to %v: %v, want Connected or Refused", n.Identity().Name, to, result)
+	}
+	racing, stop := context.WithCancel(ctx)
+	defer stop()
+	type accepted struct {
+		by  string
+		err error
+	}
+	answers, asked := make(chan accepted, len(both)), 0
+	for i, by := range []string{reachesFirst, reachesSecond} {
+		if both[i].Outcome != tcp.Listening {
+			continue
+		}
+		asked++
+		go func() {
+			_, err := n.Accept(racing, both[i].Listener, result.Local)
+			answers <- accepted{by, err}
+		}()
+	}
+	for range asked {
+		a := <-answers
+		if a.err == nil {
+			whom = a.by
+		} else {
+			err = a.err
+		}
+		stop() // the other one does not get it any more
+	}
+	if whom != "" {
+		return whom, nil
+	}
+	return "", err
+}
