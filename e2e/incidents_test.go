@@ -10,13 +10,24 @@ import (
 	"twlab/harness/recording"
 	"twlab/harness/report"
 	"twlab/harness/script"
+	"twlab/harness/scriptfile"
+	"twlab/scenarios/causes"
 	"twlab/scenarios/incidents"
 	"twlab/scenarios/roles"
 )
 
 // What people really ran into, and that each file can tell the right answer from another.
 var _ = Describe("Incident", Label("incident"), func() {
-	all, err := incidents.All()
+	files(incidents.All())
+})
+
+// Each cause that package diagnose knows, brought about, and told from what it looks like.
+var _ = Describe("Cause", Label("cause"), func() {
+	files(causes.All())
+})
+
+// files makes specs of scenario files.
+func files(all []scriptfile.File, err error) {
 	if err != nil {
 		It("files can be read", func() { Expect(err).NotTo(HaveOccurred()) })
 		return
@@ -34,7 +45,7 @@ var _ = Describe("Incident", Label("incident"), func() {
 			})
 		}
 	}
-})
+}
 
 // played runs a scenario, and shows what was seen if the spec fails.
 func played(ctx SpecContext, s script.Scenario) recording.Verdict {

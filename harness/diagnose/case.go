@@ -146,6 +146,9 @@ func (c *Case) toItsNode() bool { return owns(c.r, c.attempt.Node, c.attempt.Rem
 // stop is where all SYNs that were not answered ended, if that is one place. Without a packet
 // on any tap it is the client.
 func (c *Case) stop() (node string, end End, ok bool) {
+	if c.toItsNode() {
+		return c.attempt.Node, Delivered, true
+	}
 	if c.unknown(recording.OfPackets) {
 		return "", "", false
 	}

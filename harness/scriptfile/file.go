@@ -58,6 +58,26 @@ func ReadAll(paths []string) (all []File, err error) {
 	return all, errors.Join(errs...)
 }
 
+// ReadFS reads the scenario files at the root of a file system, in the order of their names.
+func ReadFS(from fs.FS) (all []File, err error) {
+	names, err := fs.Glob(from, "*.yaml")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		text, err := fs.ReadFile(from, name)
+		if err != nil {
+			return nil, err
+		}
+		f, err := Read(name, text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, f)
+	}
+	return all, nil
+}
+
 // filesOf lists the files that a path stands for.
 func filesOf(path string) ([]string, error) {
 	info, err := os.Stat(path)
