@@ -16,7 +16,8 @@ type For struct {
 	Facts kernel.Facts
 	// Role is the role of the host; empty means all.
 	Role topo.Role
-	// All adds notes about values that are the kernel's defaults, and about namespaces.
+	// All adds what there is to note of values that are the kernel's defaults, and notes about
+	// namespaces.
 	All bool
 }
 
@@ -40,7 +41,11 @@ func Check(f File, about For) (all []Finding) {
 	for _, s := range f.Settings {
 		c.last[s.Name] = s
 	}
-	for _, s := range f.Settings {
+	for i, s := range f.Settings {
+		// sysctl -a repeats the name for each line of a value.
+		if next := i + 1; !c.known[s.Name] && next < len(f.Settings) && f.Settings[next].Name == s.Name {
+			continue
+		}
 		all = append(all, c.line(s)...)
 	}
 	slices.SortStableFunc(all, func(a, b Finding) int {
@@ -92,8 +97,8 @@ func (c *checker) line(s Setting) []Finding {
 			continue
 		}
 		first, hold := c.hold(item.With)
-		isDefault := c.isDefault(s)
-		if !hold || item.Level == Note && isDefault && !c.All {
+		unchanged := c.isDefault(s) && (item.Level == Note || item.Level == NoEffect)
+		if !hold || unchanged && !c.All {
 			continue
 		}
 		found = append(found, Finding{

@@ -76,10 +76,24 @@ func TestWhatOtherLinesChange(t *testing.T) {
 		"net.ipv4.ip_local_port_range=1024 32767\nnet.ipv4.ip_local_reserved_ports=":     {"1 danger", "1 note"},
 		"net.ipv4.tcp_abort_on_overflow=1":                                               {"1 no effect"},
 		"net.ipv4.tcp_abort_on_overflow=1\nnet.ipv4.tcp_syncookies=0":                    nil,
+		"kernel.core_modes=file\nkernel.core_modes=pipe":                                 nil, // of sysctl -a
+		"fs.file-max=1\nvm.swappiness=1\nfs.file-max=2":                                  {"1 contradiction"},
 		"-net.ipv4.tcp_tw_recycle=1":                                                     {"1 no effect"},
 		"vm.swappiness=1\nnet.ipv6.conf.all.forwarding=1":                                nil,
 	} {
 		if got := levels(t, "6.1", text); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// Nothing has no effect that nobody has changed.
+func TestDefaultsAreNotSaid(t *testing.T) {
+	for text, want := range map[string][]string{
+		"net.ipv4.tcp_tw_reuse=2\nnet.ipv4.tcp_tw_reuse_delay=1000\nnet.ipv4.tcp_fin_timeout=60\nnet.ipv4.tcp_syncookies=1": nil,
+		"net.ipv4.tcp_tw_reuse_delay=1001": {"1 no effect"},
+	} {
+		if got := levels(t, "6.18", text); !slices.Equal(got, want) {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
