@@ -1,0 +1,197 @@
+package diagnose
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"flag"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"twlab/harness/recording"
+)
+
+// With -recordings DIR,DIR the recordings of runs take the place of those that the tests keep:
+//
+//	hack/twlab run --output-dir DIR scenarios/causes
+var from = flag.String("recordings", "", "directories of `hack/twlab run --output-dir`, whose recordings over IPv4 are kept from now on")
+
+// kept are the recordings that the tests keep, by name.
+func kept(t *testing.T) map[string]recording.Recording {
+	t.Helper()
+	keep(t)
+	names, err := filepath.Glob("testdata/*.json.gz")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("%d recordings, %v", len(names), err)
+	}
+	all := map[string]recording.Recording{}
+	for _, name := range names {
+		file, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		text, err := gzip.NewReader(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all[filepath.Base(name)], err = recording.Read(text); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	return all
+}
+
+// keep writes the recordings of runs, without what diagnoses do not read.
+func keep(t *testing.T) {
+	if *from == "" {
+		return
+	}
+	for _, dir := range strings.Split(*from, ",") {
+		names, err := filepath.Glob(filepath.Join(dir, "*ip=4*", "run.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := recording.Read(bytes.NewReader(text))
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if len(wanted(r)) == 0 {
+				continue
+			}
+			write(t, filepath.Join("testdata", filepath.Base(filepath.Dir(name))+".json.gz"), lean(r))
+		}
+	}
+	*from = ""
+}
+
+func lean(r recording.Recording) recording.Recording {
+	for i := range r.Packets {
+		r.Packets[i].Raw = nil
+	}
+	slim := func(states map[string]recording.State) {
+		for _, s := range states {
+			maps.DeleteFunc(s.Counters, func(_ string, n uint64) bool { return n == 0 })
+		}
+	}
+	slim(r.Before)
+	slim(r.After)
+	for _, s := range r.Steps {
+		slim(s.After)
+	}
+	return r
+}
+
+func write(t *testing.T, name string, r recording.Recording) {
+	t.Helper()
+	text, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := io.Copy(z, bytes.NewReader(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wanted are the causes that the scenario of a recording expects.
+func wanted(r recording.Recording) map[string]bool {
+	all := map[string]bool{}
+	for _, s := range r.Steps {
+		for _, f := range s.Findings {
+			if id, _, _ := strings.Cut(f.Wanted, " "); f.What == "cause" && id != "none" {
+				all[id] = true
+			}
+		}
+	}
+	return all
+}
+
+// Each attempt that died has the cause that its scenario expects, and no other.
+func TestDiagonal(t *testing.T) {
+	missing := map[string]bool{}
+	for _, id := range IDs() {
+		missing[id] = true
+	}
+	for name, r := range kept(t) {
+		want := wanted(r)
+		for _, d := range Recording(&r) {
+			if d.Symptom == Fine {
+				continue
+			}
+			if len(d.Findings) > 1 {
+				t.Errorf("%s: step %d: two causes: %s", name, d.Step, d.Short())
+			}
+			if !want[d.Cause()] {
+				t.Errorf("%s: step %d: %s, want %v\n%s", name, d.Step, d.Short(), slices.Collect(maps.Keys(want)), strings.Join(d.Lines(), "\n"))
+			}
+			delete(missing, d.Cause())
+		}
+	}
+	for id := range missing {
+		t.Errorf("no recording has the cause %s", id)
+	}
+}
+
+// Without evidence of one kind an answer may become weaker, and never another one.
+func TestBlinding(t *testing.T) {
+	for name, r := range kept(t) {
+		for _, kind := range []recording.Evidence{
+			recording.OfPackets, recording.OfCounters, recording.OfSockets, recording.OfFlows, recording.OfRules, recording.OfEvents,
+		} {
+			blind := r
+			blind.Missing = map[recording.Evidence]string{kind: "taken away"}
+			for _, d := range Recording(&blind) {
+				if d.Symptom != Fine && d.Cause() != "" && !wanted(r)[d.Cause()] {
+					t.Errorf("%s, without %s: step %d: %s, want %v\n%s", name, kind, d.Step, d.Short(), slices.Collect(maps.Keys(wanted(r))), strings.Join(d.Lines(), "\n"))
+				}
+			}
+		}
+	}
+}
+
+// Taps that have lost packets without noticing never make another cause proved.
+func TestLostPacketsProveNothing(t *testing.T) {
+	for name, r := range kept(t) {
+		for seed := range uint64(30) {
+			chance := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // not for secrets
+			lossy := r
+			lossy.Packets = slices.DeleteFunc(slices.Clone(r.Packets), func(recording.Packet) bool { return chance.IntN(100) < 10+int(seed) })
+			for _, d := range Recording(&lossy) {
+				if d.Status == Proved && !wanted(r)[d.Cause()] {
+					t.Errorf("%s, seed %d: step %d: %s, want %v\n%s", name, seed, d.Step, d.Short(), slices.Collect(maps.Keys(wanted(r))), strings.Join(d.Lines(), "\n"))
+				}
+			}
+		}
+	}
+}
+
+// An explanation is short enough to be read, and says what to do.
+func TestLinesAreFew(t *testing.T) {
+	for name, r := range kept(t) {
+		for _, d := range Recording(&r) {
+			lines := d.Lines()
+			if len(lines) > 12 || d.Status == Proved && !strings.Contains(strings.Join(lines, "\n"), "do: ") {
+				t.Errorf("%s: step %d: %d lines\n%s", name, d.Step, len(lines), strings.Join(lines, "\n"))
+			}
+		}
+	}
+}
