@@ -52,7 +52,7 @@ func (p *player) begin(ctx context.Context) (err error) {
 		return err
 	}
 	p.began = time.Now()
-	p.recording.Began = p.began.UTC().Round(0) // as a reader gets it: without the monotonic clock
+	p.recording.Began = p.began.UTC() // without the monotonic clock, as a reader gets it
 	return nil
 }
 

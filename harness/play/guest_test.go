@@ -1,0 +1,48 @@
+//go:build linux
+
+package play_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"twlab/harness/guest"
+	"twlab/harness/internal/labtest"
+	"twlab/harness/play"
+	"twlab/harness/recording"
+	"twlab/harness/script"
+	"twlab/harness/topo"
+)
+
+var guestAgent labtest.Agent
+
+// A guest is asked over a line, so that an interrupt must not end the last look at it.
+func TestInterruptedWithAGuest(t *testing.T) {
+	k := labtest.Kernel(t)
+	agent, err := guestAgent.Path()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancelCause(t.Context())
+	halt := errors.New("somebody has had enough")
+	run := play.Runner{
+		Kinds: map[string]topo.NodeKind{"web": guest.Kind{Host: guest.Host{Agent: agent}, Kernel: k}},
+		Progress: func(p play.Progress) {
+			if p.Step == 2 {
+				stop(halt)
+			}
+		},
+	}
+	r, err := run.Run(ctx, direct(
+		script.Step{Do: script.Connect{From: at("c1", 0), To: at("web", 80)}, Expect: []script.Expectation{{Outcome: "Refused"}}},
+		script.Step{Do: script.Sleep{For: time.Hour}},
+	))
+	if !errors.Is(err, halt) || r.Verdict() != recording.Interrupted || r.Failed != "" {
+		t.Errorf("%v: %v, failed: %q", err, r.Verdict(), r.Failed)
+	}
+	if len(r.After) != 2 || len(r.After["web"].Counters) == 0 || !r.Nodes["web"].Guest || r.Nodes["c1"].Guest {
+		t.Errorf("%d states, nodes %+v", len(r.After), r.Nodes)
+	}
+}
