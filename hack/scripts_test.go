@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
+func TestSuiteSaysWhyItCannotBegin(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -36,7 +36,17 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"flag of a build":                {"e2e", []string{"--cover"}, "--cover means nothing here"},
 		"flag of a role that is unknown": {"e2e", []string{"--kernel", "proxy=debian-6.1"}, "roles are client, gateway, balancer and server"},
 		"filter of cells of one's own":   {"e2e", []string{"--cell", "x", "--label-filter", "slow"}, "--label-filter does not go with cells of your own"},
+	} {
+		t.Run(name, func(t *testing.T) { c.is(t) })
+	}
+}
 
+func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]refused{
 		"no such subcommand":            {"weather", nil, `unknown command "weather"; it is one of ask, build, `},
 		"subcommand that is mistyped":   {"laod", nil, "near it: load"},
 		"question without a file":       {"ask", []string{"--procs", "2"}, "which file?"},

@@ -9,7 +9,7 @@ import (
 	"twlab/harness/recording"
 )
 
-// is is a fact that evidence of a kind gives, or unknown without that evidence.
+// is makes a fact that evidence of a kind gives, or unknown without that evidence.
 func (c *Case) is(by recording.Evidence, yes bool, format string, args ...any) Fact { //nolint:forbidigo // as Sprintf has them
 	f := Fact{Is: truth(yes), By: by, Says: fmt.Sprintf(format, args...)}
 	if c.unknown(by) {
@@ -160,9 +160,6 @@ func dropped(reason string, places ...string) Condition {
 	}
 }
 
-// chains are the functions in which a rule drops.
-var chains = []string{"nft_do_chain", "ipt_do_table", "ip6t_do_table", "nf_hook_slow"}
-
 // resetBy says that the last RST to the client came from the node that owns the
 // destination of the SYN (true), or from one on the way (false).
 func resetBy(owner bool) Condition {
@@ -200,30 +197,6 @@ func (c *Case) server() (node string, at ends, ok bool) {
 		}
 	}
 	return "", ends{}, false
-}
-
-// resetFor says that the kernel which sent the last RST gives one of these reasons.
-func resetFor(reasons ...string) Condition {
-	return func(c *Case) Fact {
-		node, _ := c.resetFrom()
-		for _, e := range slices.Backward(c.events) {
-			if e.Kind == "reset" && (e.Node == node || node == "") {
-				return c.is(recording.OfEvents, slices.Contains(reasons, e.Reason), "the kernel of %s says why: %s", e.Node, e.Reason)
-			}
-		}
-		return c.is(recording.OfEvents, false, "the kernel of %s tells of no RST that it sent", orNone(node))
-	}
-}
-
-// noReset says that no kernel tells of a RST: a rule made it.
-func noReset(c *Case) Fact {
-	n := 0
-	for _, e := range c.events {
-		if e.Kind == "reset" {
-			n++
-		}
-	}
-	return c.is(recording.OfEvents, n == 0, "kernels tell of %d RSTs that a socket or its absence caused", n)
 }
 
 // had says that the server had a socket for the five-tuple before the first SYN came.
@@ -269,6 +242,7 @@ func not(of Condition) Condition {
 			f.Is = False
 		case False:
 			f.Is = True
+		case Unknown:
 		}
 		return f
 	}

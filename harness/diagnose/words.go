@@ -33,7 +33,7 @@ func (d Diagnosis) account() (lines []string) {
 	}
 	for _, place := range slices.Sorted(maps.Keys(at)) {
 		how, node, _ := strings.Cut(place, "\x00")
-		lines = append(lines, fmt.Sprintf("     %d of %d SYN without a SYN-ACK: ", at[place], len(d.SYNs))+fmt.Sprintf(how, node)) //nolint:govet // one of the three
+		lines = append(lines, fmt.Sprintf("     %d of %d SYN without a SYN-ACK: ", at[place], len(d.SYNs))+fmt.Sprintf(how, node))
 	}
 	return lines
 }

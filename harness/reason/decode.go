@@ -31,7 +31,6 @@ func decode(b []byte) (e Event, ok bool, err error) {
 	default:
 		return e, false, fmt.Errorf("a record of kind %d", kind)
 	}
-	length := int(binary.NativeEndian.Uint32(b[recordLength:]))
 	switch {
 	case headers[0]>>4 == 4 && headers[9] == unix.IPPROTO_TCP && binary.BigEndian.Uint16(headers[6:])&0x1fff == 0:
 		at := int(headers[0]&0x0f) * 4
@@ -39,9 +38,7 @@ func decode(b []byte) (e Event, ok bool, err error) {
 			return e, false, nil
 		}
 		src, dst := netip.AddrFrom4([4]byte(headers[12:])), netip.AddrFrom4([4]byte(headers[16:]))
-		// A packet that has been pulled is shorter than its IP header says, so that header counts.
-		length = int(binary.BigEndian.Uint16(headers[2:]))
-		e.segment(src, dst, headers[at:], length-at)
+		e.segment(src, dst, headers[at:], int(binary.BigEndian.Uint16(headers[2:]))-at)
 	case headers[0]>>4 == 6 && headers[6] == unix.IPPROTO_TCP:
 		src, dst := netip.AddrFrom16([16]byte(headers[8:])), netip.AddrFrom16([16]byte(headers[24:]))
 		e.segment(src, dst, headers[40:], int(binary.BigEndian.Uint16(headers[4:])))

@@ -13,10 +13,10 @@ import (
 // layout is where the running kernel keeps what the programs read: offsets in bytes, and
 // positions among a tracepoint's arguments.
 type layout struct {
-	skbDev, skbSock, skbDst, skbHead, skbNetwork, skbLen int32
-	deviceNet, dstDevice, sockNet, netInode              int32
-	family, state, localPort, remotePort                 int32
-	local4, remote4, local6, remote6                     int32
+	skbDev, skbSock, skbDst, skbHead, skbNetwork int32
+	deviceNet, dstDevice, sockNet, netInode      int32
+	family, state, localPort, remotePort         int32
+	local4, remote4, local6, remote6             int32
 
 	drop, reset arguments
 	// drops and resets are the names of the reasons.
@@ -37,7 +37,7 @@ func readLayout() (l layout, err error) {
 		path string
 	}{
 		{&l.skbDev, "sk_buff.dev"}, {&l.skbSock, "sk_buff.sk"}, {&l.skbDst, "sk_buff._skb_refdst"}, {&l.skbHead, "sk_buff.head"},
-		{&l.skbNetwork, "sk_buff.network_header"}, {&l.skbLen, "sk_buff.len"},
+		{&l.skbNetwork, "sk_buff.network_header"},
 		{&l.deviceNet, "net_device.nd_net.net"}, {&l.dstDevice, "dst_entry.dev"},
 		{&l.sockNet, "sock.__sk_common.skc_net.net"}, {&l.netInode, "net.ns.inum"},
 		{&l.family, "sock.__sk_common.skc_family"}, {&l.state, "sock.__sk_common.skc_state"},

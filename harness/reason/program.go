@@ -20,7 +20,6 @@ const (
 	recordNetns    = 16 // its inode
 	recordReason   = 20
 	recordKind     = 24
-	recordLength   = 28 // of the packet, from the IP header on
 	recordFamily   = 32
 	recordLocal    = 36 // a port, in network order
 	recordRemote   = 38
@@ -66,10 +65,10 @@ func (a *assembler) read(to int32, size int32, from asm.Register, offset int32) 
 	)
 }
 
-// pointer reads a pointer of the kernel's memory into a register.
-func (a *assembler) pointer(to, from asm.Register, offset int32) {
+// pointer reads a pointer of the kernel's memory into R8.
+func (a *assembler) pointer(from asm.Register, offset int32) {
 	a.read(scratch, 8, from, offset)
-	a.add(asm.LoadMem(to, asm.RFP, scratch, asm.DWord))
+	a.add(asm.LoadMem(asm.R8, asm.RFP, scratch, asm.DWord))
 }
 
 // set writes a constant into the record.
@@ -94,11 +93,10 @@ func (a *assembler) begin(kind int64) {
 	}
 }
 
-// namespace finds the network namespace of R8, a socket or device, and ends the program
-// unless it is one of the nodes'.
-func (a *assembler) namespace(found string, net int32) {
-	a.pointer(asm.R8, asm.R8, net)
-	a.add(asm.Ja.Label(found))
+// namespace goes on to filter with the network namespace of R8, a socket or device.
+func (a *assembler) namespace(net int32) {
+	a.pointer(asm.R8, net)
+	a.add(asm.Ja.Label("net"))
 }
 
 // filter ends the program unless the namespace that R8 points to is a node's.
@@ -117,30 +115,29 @@ func (a *assembler) filter() {
 // socket's, else its own socket's, else its route's device's. In a third of all drops the
 // device is not set any more (tcp_v4_fill_cb) or not yet (the OUTPUT hook).
 func (a *assembler) ofPacket() {
-	a.pointer(asm.R8, asm.R7, a.skbDev)
+	a.pointer(asm.R7, a.skbDev)
 	a.add(asm.JEq.Imm(asm.R8, 0, "no device"))
-	a.namespace("net", a.deviceNet)
+	a.namespace(a.deviceNet)
 	a.label("no device")
 	if a.sock >= 0 {
 		a.add(asm.LoadMem(asm.R8, asm.R6, 8*a.sock, asm.DWord), asm.JEq.Imm(asm.R8, 0, "no receiver"))
-		a.namespace("net", a.sockNet)
+		a.namespace(a.sockNet)
 		a.label("no receiver")
 	}
-	a.pointer(asm.R8, asm.R7, a.skbSock)
+	a.pointer(asm.R7, a.skbSock)
 	a.add(asm.JEq.Imm(asm.R8, 0, "no socket"))
-	a.namespace("net", a.sockNet)
+	a.namespace(a.sockNet)
 	a.label("no socket")
-	a.pointer(asm.R8, asm.R7, a.skbDst)
+	a.pointer(asm.R7, a.skbDst)
 	a.add(asm.And.Imm(asm.R8, ^1), asm.JEq.Imm(asm.R8, 0, "exit")) // SKB_DST_NOREF
-	a.pointer(asm.R8, asm.R8, a.dstDevice)
+	a.pointer(asm.R8, a.dstDevice)
 	a.add(asm.JEq.Imm(asm.R8, 0, "exit"))
-	a.namespace("net", a.deviceNet)
+	a.namespace(a.deviceNet)
 }
 
-// headers copies the headers of the packet and its length.
+// headers copies the headers of the packet.
 func (a *assembler) headers() {
-	a.read(record+recordLength, 4, asm.R7, a.skbLen)
-	a.pointer(asm.R8, asm.R7, a.skbHead)
+	a.pointer(asm.R7, a.skbHead)
 	a.add(asm.Mov.Imm(asm.R0, 0), asm.StoreMem(asm.RFP, scratch, asm.R0, asm.DWord))
 	a.read(scratch, 2, asm.R7, a.skbNetwork)
 	a.add(asm.LoadMem(asm.R0, asm.RFP, scratch, asm.Half), asm.Add.Reg(asm.R8, asm.R0))
@@ -217,7 +214,7 @@ func (a assembler) resetProgram() *ebpf.ProgramSpec {
 	a.label("unasked")
 	a.set(recordKind, kindUnasked, asm.Word)
 	a.add(asm.LoadMem(asm.R8, asm.R6, 8*a.sock, asm.DWord), asm.JEq.Imm(asm.R8, 0, "exit"))
-	a.namespace("net", a.sockNet)
+	a.namespace(a.sockNet)
 	a.filter()
 	a.add(asm.JEq.Imm(asm.R7, 0, "socket"))
 	a.headers()
