@@ -70,6 +70,8 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"run that keeps a machine":     {"run", []string{"--keep", "--kernel", "all=debian-6.1", "x.yaml"}, "ends with it"},
 		"run with a flag that is near": {"run", []string{"--kernals", "running", "x.yaml"}, "near it: --kernel"},
 
+		"explain of no cause":       {"explain", []string{"snat-exhaust"}, "near it: snat-exhausted"},
+		"explain of no recording":   {"explain", []string{"/nowhere/run.json"}, "no such file or directory"},
 		"lint of nothing":           {"lint", nil, "which file?"},
 		"lint for no such role":     {"lint", []string{"--role", "blancer", "-"}, "near it: balancer"},
 		"lint for no such release":  {"lint", []string{"--kernel", "5.20", "-"}, "the last one before 6.0 is 5.19"},

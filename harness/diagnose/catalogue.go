@@ -36,6 +36,7 @@ func nothingLeaves() []Cause {
 			Requires: []Condition{outcome("NoPort"), nothingSent, rangeHeld},
 			Do:       "Keep connections open and use them again; more destination addresses or ports; tcp_tw_reuse=1 with timestamps on both sides; let the server close first.",
 			Cost:     "Each of them is local to the client, but the last: then TIME_WAIT is at the server.",
+			Look:     "`ss -tan dst ADDRESS:PORT | wc -l` against `sysctl net.ipv4.ip_local_port_range`; connect(2) gives EADDRNOTAVAIL, and tcpdump shows no SYN.",
 			Source:   "__inet_hash_connect",
 		},
 		{
@@ -45,6 +46,7 @@ func nothingLeaves() []Cause {
 			Requires: []Condition{outcome("PortInUse"), nothingSent, held},
 			Do:       "Leave the port to the kernel, or set SO_REUSEADDR on both sockets; keep ports that services need out of the range (ip_local_reserved_ports).",
 			Cost:     "None.",
+			Look:     "`ss -tanp 'sport = :PORT'` shows the socket that has it, in TIME_WAIT too; bind(2) gives EADDRINUSE.",
 			Source:   "inet_csk_get_port",
 		},
 		{
@@ -54,6 +56,7 @@ func nothingLeaves() []Cause {
 			Requires: []Condition{toItself, nobodyListens},
 			Do:       "Reserve the port of each local service (net.ipv4.ip_local_reserved_ports), or compare the two ends after connect.",
 			Cost:     "A port less for other connections.",
+			Look:     "`ss -tan` shows a connection whose two ends are the same.",
 			Source:   "tcp_rcv_synsent_state_process",
 		},
 	}
@@ -71,6 +74,7 @@ func onTheWay() []Cause {
 			LookAlikes: []LookAlike{{"snat-exhausted", still(noPort)}, {"accept-queue-full", still("TcpExt.ListenOverflows")}},
 			Do:         "Change that rule.",
 			Cost:       "What the rule was there for.",
+			Look:       "`iptables -nvL` or `nft list ruleset` with counters, before and after: the rule's packets rise by the SYNs; tcpdump sees them come in and not go out.",
 			Source:     "nft_do_chain, ipt_do_table",
 		},
 		{
@@ -81,6 +85,7 @@ func onTheWay() []Cause {
 			LookAlikes: []LookAlike{{"no-listener", still("Tcp.OutRsts")}},
 			Do:         "Change that rule.",
 			Cost:       "What the rule was there for.",
+			Look:       "A RST, and `nstat -az TcpOutRsts` stands still at the node that sent it; the REJECT rule's packets rise.",
 			Source:     "nf_send_reset",
 		},
 		{
@@ -91,6 +96,7 @@ func onTheWay() []Cause {
 			LookAlikes: []LookAlike{{"filtered", unruled("-j DROP")}},
 			Do:         "More addresses or ports at the gateway; shorter conntrack timeouts of ended connections; fewer and longer connections; more destinations.",
 			Cost:       "A port that is used again early can meet the server's TIME_WAIT.",
+			Look:       "`conntrack -S`: insert_failed rises by the SYNs; tcpdump sees them come in and not go out.",
 			Source:     "nf_nat_l4proto_unique_tuple, __nf_conntrack_confirm",
 		},
 		{
@@ -100,6 +106,7 @@ func onTheWay() []Cause {
 			Requires: []Condition{staleEntry, ruleUnasked},
 			Do:       "Delete the entries of the destination whenever its rule changes (conntrack -D -d ADDRESS); a shorter nf_conntrack_tcp_timeout_syn_sent.",
 			Cost:     "None: such an entry has no connection.",
+			Look:     "`conntrack -L -p tcp --orig-src CLIENT`: SYN_SENT, UNREPLIED, and the reply direction still has the old address; the DNAT rule's packets stand still.",
 			Source:   "nf_nat_inet_fn",
 		},
 		{
@@ -109,6 +116,7 @@ func onTheWay() []Cause {
 			Requires: []Condition{invalid, oneWay},
 			Do:       "Let both directions pass that node, or do not track such connections (NOTRACK), or do not drop INVALID there. nf_conntrack_tcp_be_liberal changes nothing: it is about windows.",
 			Cost:     "Without tracking there is no NAT and no state for rules.",
+			Look:     "`conntrack -S`: invalid rises, and so do the packets of the rule with INVALID; tcpdump sees packets of one direction only.",
 			Source:   "nf_conntrack_tcp_packet",
 		},
 		{
@@ -119,6 +127,7 @@ func onTheWay() []Cause {
 			LookAlikes: []LookAlike{{"filtered", unruled("-j DROP")}, {"snat-exhausted", still(noPort)}},
 			Do:         "Look at both ends of that link.",
 			Cost:       "None.",
+			Look:       "`ip -s link`: NO-CARRIER, and dropped packets under TX.",
 			Source:     "noop_enqueue, __dev_queue_xmit",
 		},
 	}

@@ -13,6 +13,7 @@ func atTheServer() []Cause {
 			LookAlikes: []LookAlike{{"rejected", counted("Tcp.OutRsts")}},
 			Do:         "Start the service, or look at the address that it listens at.",
 			Cost:       "None.",
+			Look:       "`ss -tln` shows nobody on that port; `nstat TcpOutRsts` rises by the SYNs.",
 			Source:     "tcp_v4_rcv, no_tcp_socket",
 		},
 		{
@@ -23,6 +24,7 @@ func atTheServer() []Cause {
 			LookAlikes: []LookAlike{{"filtered", unruled("-j DROP")}},
 			Do:         "Look why the process does not accept (stopped? out of descriptors?); a longer backlog, and net.core.somaxconn with it.",
 			Cost:       "A longer queue makes clients wait instead.",
+			Look:       "`ss -tln`: Recv-Q above Send-Q; `nstat TcpExtListenOverflows` rises by the SYNs.",
 			Source:     "tcp_conn_request, sk_acceptq_is_full",
 		},
 		{
@@ -33,6 +35,7 @@ func atTheServer() []Cause {
 			LookAlikes: []LookAlike{{"accept-queue-full", still(overflows)}, {"filtered", unruled("-j DROP")}},
 			Do:         "net.ipv4.tcp_syncookies=1; a longer backlog.",
 			Cost:       "A connection by cookie knows fewer TCP options.",
+			Look:       "`nstat TcpExtTCPReqQFullDrop` rises by the SYNs; `ss -tan state syn-recv` is as long as the backlog.",
 			Source:     "tcp_conn_request",
 		},
 		{
@@ -43,6 +46,7 @@ func atTheServer() []Cause {
 			LookAlikes: []LookAlike{{"time-wait-older-number", older}, {"half-open", had("TIME_WAIT")}, {"five-tuple-collision", had("TIME_WAIT")}},
 			Do:         "Mostly nothing: the client's RST ends the TIME_WAIT, and the next SYN connects a second later. If it does not: let that RST pass, tcp_rfc1337=0 at the server; clients behind one address need ports of their own.",
 			Cost:       "tcp_rfc1337=0 is the default.",
+			Look:       "`ss -tan state time-wait` shows the five-tuple before the SYN; `nstat TcpExtPAWSTimewait` (before 6.14 TcpExtPAWSEstab) rises; the answer is an ACK and no SYN-ACK.",
 			Source:     "tcp_timewait_state_process",
 		},
 		{
@@ -53,6 +57,7 @@ func atTheServer() []Cause {
 			LookAlikes: []LookAlike{{"time-wait-older-timestamp", not(older)}, {"half-open", had("TIME_WAIT")}, {"five-tuple-collision", had("TIME_WAIT")}},
 			Do:         "Timestamps on both sides: then the clock decides, and not the number. If the client's RST does not end the TIME_WAIT: let it pass, tcp_rfc1337=0 at the server.",
 			Cost:       "12 bytes a segment.",
+			Look:       "`ss -tan state time-wait` shows the five-tuple before the SYN; the answer is an ACK and no SYN-ACK, and no counter of PAWS moves.",
 			Source:     "tcp_timewait_state_process",
 		},
 		{
@@ -63,6 +68,7 @@ func atTheServer() []Cause {
 			LookAlikes: []LookAlike{{"time-wait-older-number", living}, {"five-tuple-collision", came}},
 			Do:         "Keep-alive at the server finds such connections; let the client's RST pass; a client that restarts needs another port or number.",
 			Cost:       "Keep-alive: a packet per connection and interval.",
+			Look:       "`ss -tan state established` at the server shows the five-tuple before the SYN; `nstat TcpExtTCPSYNChallenge` rises by the SYNs.",
 			Source:     "tcp_validate_incoming",
 		},
 		{
@@ -73,6 +79,7 @@ func atTheServer() []Cause {
 			LookAlikes: []LookAlike{{"time-wait-older-number", living}, {"half-open", not(came)}},
 			Do:         "SNAT at the balancers, or a port of its own at the server for each balancer.",
 			Cost:       "With SNAT the server does not see the client's address.",
+			Look:       "As for half-open, but the challenge ACKs leave by another way: tcpdump at the client sees them come from another address, or not at all.",
 			Source:     "tcp_validate_incoming",
 		},
 	}
@@ -89,6 +96,7 @@ func afterConnected() []Cause {
 			LookAlikes: []LookAlike{{"closed-idle", not(finBeforeRequest)}},
 			Do:         "Let the server read to the end before it closes; let the client read what has come before it gives up.",
 			Cost:       "Reading what nobody wants.",
+			Look:       "`nstat TcpExtTCPAbortOnClose` rises at the node that sent the RST; `ss` there showed a Recv-Q before.",
 			Source:     "tcp_close",
 		},
 		{
@@ -99,6 +107,7 @@ func afterConnected() []Cause {
 			LookAlikes: []LookAlike{{"closed-unread", resetCountedNot("TcpExt.TCPAbortOnClose")}},
 			Do:         "Repeat requests that may be repeated; an idle timeout of the client below that of the peer; option idle-close-on-response where a reload is the reason.",
 			Cost:       "With that option the old process lives until its connections end.",
+			Look:       "tcpdump: the peer's FIN, then the request, then a RST; `nstat TcpOutRsts` rises at the peer.",
 			Source:     "tcp_rcv_state_process, tcp_timewait_state_process",
 		},
 		{
@@ -108,6 +117,7 @@ func afterConnected() []Cause {
 			Requires: []Condition{wasReset, resetCounted("TcpExt.SyncookiesFailed")},
 			Do:       "Accept faster, or a longer backlog and somaxconn.",
 			Cost:     "A longer queue makes clients wait instead.",
+			Look:     "`nstat TcpExtListenOverflows TcpExtSyncookiesRecv TcpExtSyncookiesFailed`; the client's `ss` shows ESTABLISHED, the server's nothing.",
 			Source:   "cookie_v4_check, tcp_get_cookie_sock",
 		},
 	}

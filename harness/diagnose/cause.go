@@ -5,7 +5,7 @@ import "slices"
 // Cause is one way in which a connection dies, as data.
 type Cause struct {
 	ID string
-	// Who and Why say it in a sentence: who ended it, and by which mechanism.
+	// Why says in a sentence who ended it, and by which mechanism.
 	Why string
 	// Symptoms are those that it can have.
 	Symptoms []Symptom
@@ -15,6 +15,8 @@ type Cause struct {
 	LookAlikes []LookAlike
 	// Do is what changes it, and Cost what that costs.
 	Do, Cost string
+	// Look is how to see it on a machine in production, with the tools that are there.
+	Look string
 	// Source is the kernel's function, or the RFC.
 	Source string
 }

@@ -421,7 +421,7 @@ func ruleUnasked(c *Case) Fact {
 	if c.accepted() {
 		late = 1
 	}
-	return c.is(recording.OfRules, found && rules > 0 && hits <= late, "%s has %d DNAT rules for %v, which matched %d packets", orNone(node), rules, f.To.Addr(), hits)
+	return c.is(recording.OfRules, found && rules > 0 && hits <= late, "DNAT rules of %s for %v: %d, which matched %d packets", orNone(node), f.To.Addr(), rules, hits)
 }
 
 // resetCounted says that a counter of the node that sent the RST rose.

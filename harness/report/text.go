@@ -18,9 +18,10 @@ import (
 func Text(to io.Writer, r recording.Recording) error {
 	var p page
 	p.line("%s", r.Scenario)
+	unexpected := r.Conclusion() == recording.NotAsExpected && !r.Twin
 	for i, s := range r.Steps {
 		p.step(s)
-		p.why(diagnose.Of(&r, i), s.Verdict() == recording.NotAsExpected)
+		p.why(diagnose.Of(&r, i), unexpected)
 	}
 	if r.Unbuilt != "" {
 		p.line("              FAILED  could not be built: %s", r.Unbuilt)
@@ -32,7 +33,7 @@ func Text(to io.Writer, r recording.Recording) error {
 	if left := LeftOut(r); left != "" {
 		p.line("left out: %s; the default had a part in it", left)
 	}
-	if r.Conclusion() == recording.NotAsExpected && !r.Twin {
+	if unexpected {
 		for _, line := range Lives(r) {
 			p.line("%s", line)
 		}
@@ -103,8 +104,8 @@ func (p *page) step(s recording.Step) {
 	}
 }
 
-// why explains the attempts that were not fine: in a line for each cause, or, where the step was
-// not as expected, in full.
+// why explains the attempts that were not fine: in two lines for each cause, or, where something
+// was not as expected, in full.
 func (p *page) why(all []diagnose.Diagnosis, whole bool) {
 	count := map[string]int{}
 	for _, d := range all {

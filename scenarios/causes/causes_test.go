@@ -1,7 +1,10 @@
 package causes_test
 
 import (
+	"flag"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"twlab/harness/diagnose"
@@ -9,6 +12,42 @@ import (
 	"twlab/scenarios/causes"
 	"twlab/scenarios/incidents"
 )
+
+var update = flag.Bool("update", false, "write CAUSES.md anew")
+
+const (
+	page    = "../CAUSES.md"
+	preface = `# Why connections die
+
+<!-- Written by go test ./scenarios/causes -update. -->
+
+The causes that twlab tells apart. Each is brought about by a scenario file (scenarios/causes, or an incident),
+which the suite runs, and proved by evidence of two kinds at least; without root some of it is unknown, and a
+cause is then called consistent instead of proved. ` + "`twlab explain CAUSE`" + ` prints one of them, and
+` + "`twlab explain run.json`" + ` what became of the connections of a recording.
+
+`
+)
+
+func TestThePageIsWhatTheCatalogueSays(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(preface)
+	if err := diagnose.WriteCauses(&b, diagnose.Catalogue()...); err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(page, []byte(b.String()), 0o644); err != nil { //nolint:gosec // a document
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(text) != b.String() {
+		t.Error("CAUSES.md is stale: run go test ./scenarios/causes -update and read the difference")
+	}
+}
 
 // Each cause of the catalogue is expected by a scenario that runs: of this directory, or an
 // incident.

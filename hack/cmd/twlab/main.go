@@ -21,6 +21,7 @@ import (
 	"twlab/hack/cmd/twlab/check"
 	"twlab/hack/cmd/twlab/doctor"
 	"twlab/hack/cmd/twlab/e2e"
+	"twlab/hack/cmd/twlab/explain"
 	"twlab/hack/cmd/twlab/guest"
 	"twlab/hack/cmd/twlab/kernels"
 	"twlab/hack/cmd/twlab/lint"
@@ -90,6 +91,8 @@ func program() *cobra.Command {
 		Long:  about,
 		Example: `  twlab doctor
   twlab load --clients 2 --profile gcp --rate 8 --for 30s
+  twlab run scenarios/incidents/late-dnat-rule.yaml
+  twlab explain snat-exhausted
   twlab ask phones.yaml
   source <(twlab completion bash)`,
 		SilenceErrors: true, // we say them, in one line
@@ -97,7 +100,7 @@ func program() *cobra.Command {
 	})
 	root.SetFlagErrorFunc(cli.WrongFlag)
 	root.AddCommand(
-		doctor.Command(), scenarioRun.Command(), check.Command(), check.New(), lint.Command(), load.Command(), ask.Command(), e2e.Command(), mutate.Command(),
+		doctor.Command(), scenarioRun.Command(), check.Command(), check.New(), explain.Command(), lint.Command(), load.Command(), ask.Command(), e2e.Command(), mutate.Command(),
 		kernels.Command(), matrix.Command(), soak.Command(), build.Command(),
 		// What these run inside the sandbox.
 		sandbox.Command(), e2e.Told(), guest.Command(), predict.Command(), probe.Command(),
