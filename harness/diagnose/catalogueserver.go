@@ -2,8 +2,7 @@ package diagnose
 
 // atTheServer are the causes by which SYNs that reached the server do not connect.
 func atTheServer() []Cause {
-	const overflows, challenges = "TcpExt.ListenOverflows", "TcpExt.TCPSYNChallenge"
-	living := had("ESTABLISHED", "FIN_WAIT1", "FIN_WAIT2", "CLOSE_WAIT", "LAST_ACK", "CLOSING")
+	const overflows = "TcpExt.ListenOverflows"
 	return []Cause{
 		{
 			ID:         "no-listener",
@@ -38,6 +37,15 @@ func atTheServer() []Cause {
 			Look:       "`nstat TcpExtTCPReqQFullDrop` rises by the SYNs; `ss -tan state syn-recv` is as long as the backlog.",
 			Source:     "tcp_conn_request",
 		},
+	}
+}
+
+// ofEarlierConnection are the causes by which the server takes a SYN for a segment of another
+// connection of the same five-tuple.
+func ofEarlierConnection() []Cause {
+	const challenges = "TcpExt.TCPSYNChallenge"
+	living := had("ESTABLISHED", "FIN_WAIT1", "FIN_WAIT2", "CLOSE_WAIT", "LAST_ACK", "CLOSING")
+	return []Cause{
 		{
 			ID:         "time-wait-older-timestamp",
 			Why:        "The server has a TIME_WAIT of the same five-tuple whose last timestamp is newer than the SYN's, so it answered as to a stray segment of that connection (PAWS).",
