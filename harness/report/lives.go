@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"twlab/harness/diagnose"
 	"twlab/harness/recording"
 )
 
@@ -62,7 +63,8 @@ func livesOf(r recording.Recording, a recording.Attempt, in recording.Step) (all
 	type ends struct{ src, dst netip.AddrPort }
 	tuples := map[ends]bool{{a.Local, a.Remote}: true}
 	began := r.Began.Add(in.Began)
-	for _, l := range grouped(r.Packets) {
+	for _, one := range diagnose.Lives(&r) {
+		l := &life{one.Seen}
 		first := l.seen[0]
 		// A step in the background, or one that is awaited, has begun before.
 		if first.Time.Before(began) && in.Verb != "await" {
@@ -78,37 +80,6 @@ func livesOf(r recording.Recording, a recording.Attempt, in recording.Step) (all
 		all = append(all, l)
 	}
 	return all
-}
-
-// grouped puts what the taps have recorded of one packet together.
-func grouped(packets []recording.Packet) (all []*life) {
-	type identity struct {
-		seq, ack uint32
-		flags    string
-		stamp    recording.Timestamp
-		payload  int
-	}
-	latest := map[identity]*life{}
-	for _, p := range packets {
-		id := identity{seq: p.Seq, ack: p.Ack, flags: p.Flags, payload: p.Payload}
-		if p.Timestamp != nil {
-			id.stamp = *p.Timestamp
-		}
-		l := latest[id]
-		// At an interface that has seen it already, it was sent again.
-		if l == nil || l.has(p) {
-			l = &life{}
-			latest[id], all = l, append(all, l)
-		}
-		l.seen = append(l.seen, p)
-	}
-	return all
-}
-
-func (l *life) has(p recording.Packet) bool {
-	return slices.ContainsFunc(l.seen, func(s recording.Packet) bool {
-		return s.Point == p.Point && s.Interface == p.Interface && s.Out == p.Out
-	})
 }
 
 // String writes when it was sent, what it is, and its way.
