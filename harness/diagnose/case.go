@@ -2,7 +2,6 @@ package diagnose
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"twlab/harness/recording"
@@ -175,14 +174,4 @@ func (c *Case) sent() int {
 // rose is by how much a counter of a node rose.
 func (c *Case) rose(node, counter string) uint64 {
 	return c.after[node].Counters[counter] - c.before[node].Counters[counter]
-}
-
-// resets are the RSTs that came to the client, or to its peer.
-func (c *Case) resets() (all []Life) {
-	for _, l := range c.lives {
-		if strings.ContainsRune(l.First().Flags, 'R') {
-			all = append(all, l)
-		}
-	}
-	return all
 }

@@ -53,7 +53,7 @@ func nothingLeaves() []Cause {
 			ID:       "connected-to-itself",
 			Why:      "The kernel drew the destination's own port as the source, so the SYN met the socket that had sent it: a simultaneous open with itself (RFC 9293, section 3.5).",
 			Symptoms: []Symptom{Broken},
-			Requires: []Condition{toItself, nobodyListens},
+			Requires: []Condition{toItself, not(listens)},
 			Do:       "Reserve the port of each local service (net.ipv4.ip_local_reserved_ports), or compare the two ends after connect.",
 			Cost:     "A port less for other connections.",
 			Look:     "`ss -tan` shows a connection whose two ends are the same.",

@@ -9,8 +9,8 @@ type Cause struct {
 	Why string
 	// Symptoms are those that it can have.
 	Symptoms []Symptom
-	// Requires must all be true, and Contradicts all be false.
-	Requires, Contradicts []Condition
+	// Requires must all be true.
+	Requires []Condition
 	// LookAlikes are what it can be taken for.
 	LookAlikes []LookAlike
 	// Do is what changes it, and Cost what that costs.
@@ -54,31 +54,19 @@ type Exclusion struct {
 	By Fact
 }
 
-// judge holds a cause against a case. It does not fit when something that it requires is
-// false, or something that contradicts it is true.
+// judge holds a cause against a case. It does not fit when something that it requires is false.
 func (cause Cause) judge(c *Case) (f Finding, fits bool) {
 	f.Cause = cause
 	if !slices.Contains(cause.Symptoms, c.symptom) {
 		return f, false
 	}
-	add := func(fact Fact, wanted Truth) bool {
-		switch fact.Is {
-		case wanted:
+	for _, condition := range cause.Requires {
+		switch fact := condition(c); fact.Is {
+		case True:
 			f.Proof = append(f.Proof, fact)
 		case Unknown:
 			f.Open = append(f.Open, fact)
-		default:
-			return false
-		}
-		return true
-	}
-	for _, condition := range cause.Requires {
-		if !add(condition(c), True) {
-			return f, false
-		}
-	}
-	for _, condition := range cause.Contradicts {
-		if !add(condition(c), False) {
+		case False:
 			return f, false
 		}
 	}

@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -134,16 +135,16 @@ func (c *Case) hits(node string, words ...string) (n uint64, rule string) {
 	return n, rule
 }
 
-// dropped says that the kernel of the node where the SYNs ended has dropped each of them, for a
-// reason and in one of some functions; without functions, in any.
-func dropped(reason string, places ...string) Condition {
+// dropped says that the kernel of the node where the SYNs ended has dropped each of them for a
+// reason.
+func dropped(reason string) Condition {
 	return func(c *Case) Fact {
 		node, _, ok := c.stop()
 		n, last := 0, recording.Event{}
 		for _, e := range c.events {
 			if e.Kind == "drop" && e.Node == node && e.Flags == "S" {
 				last = e
-				if e.Reason == reason && (len(places) == 0 || slices.Contains(places, e.Place)) {
+				if e.Reason == reason {
 					n++
 				}
 			}
@@ -160,21 +161,16 @@ func dropped(reason string, places ...string) Condition {
 	}
 }
 
-// resetBy says that the last RST to the client came from the node that owns the
-// destination of the SYN (true), or from one on the way (false).
-func resetBy(owner bool) Condition {
-	return func(c *Case) Fact {
-		node, ok := c.resetFrom()
-		is := ok && c.isServer(node) == owner
-		return c.is(recording.OfPackets, is, "the RST came from %s", orNone(node))
-	}
+// resetByServer says that the last RST to the client came from the node where its SYNs arrived.
+func resetByServer(c *Case) Fact {
+	node, ok := c.resetFrom()
+	return c.is(recording.OfPackets, ok && c.isServer(node), "the RST came from %s", orNone(node))
 }
 
 // resetFrom is the node that sent the last RST that reached the client.
 func (c *Case) resetFrom() (string, bool) {
-	all := c.resets()
-	for _, l := range slices.Backward(all) {
-		if l.End == Delivered && l.Node == c.attempt.Node {
+	for _, l := range slices.Backward(c.lives) {
+		if strings.Contains(l.First().Flags, "R") && l.End == Delivered && l.Node == c.attempt.Node {
 			return l.First().Point, true
 		}
 	}
@@ -329,12 +325,12 @@ func endedAtOne(c *Case) Fact {
 }
 
 // older says that TIME_WAIT refused as many timestamps as there are SYNs. The counter has a
-// name of its own since Linux 6.14; before, PAWS has one for all.
+// name of its own since Linux 6.14; before, PAWS has one for TIME_WAIT and all else.
 func older(c *Case) Fact {
 	node, _, ok := c.stop()
-	n := c.rose(node, "TcpExt.PAWSTimewait") + c.rose(node, "TcpExt.PAWSEstabRejected")
-	f := c.is(recording.OfCounters, n > 0, "PAWSTimewait and PAWSEstab of %s rose by %d", orNone(node), n)
-	if !ok {
+	n, sent := c.rose(node, "TcpExt.PAWSTimewait")+c.rose(node, "TcpExt.PAWSEstab"), uint64(c.sent())
+	f := c.is(recording.OfCounters, n == sent && n > 0, "PAWSTimewait and PAWSEstab of %s rose by %d, SYNs: %d", orNone(node), n, sent)
+	if !ok || n != 0 && n != sent {
 		f.Is = Unknown
 	}
 	return f
@@ -358,7 +354,7 @@ func rangeHeld(c *Case) Fact {
 	return f
 }
 
-// heldBy says that a socket has the port.
+// held says that a socket has the port.
 func held(c *Case) Fact {
 	says := "no socket was found that has the port"
 	if len(c.holders) > 0 {
@@ -372,23 +368,12 @@ func toItself(c *Case) Fact {
 	return c.is(recording.OfErrno, c.attempt.Local == c.attempt.Remote, "the connection is from %v to %v", c.attempt.Local, c.attempt.Remote)
 }
 
-// nobodyListens says that no socket of the client listens on the port that it connected to.
-func nobodyListens(c *Case) Fact {
-	n := 0
-	for _, s := range c.after[c.attempt.Node].Sockets {
-		if s.State == "LISTEN" && s.Local.Port() == c.attempt.Remote.Port() {
-			n++
-		}
-	}
-	return c.is(recording.OfSockets, n == 0, "%d sockets of %s listen on port %d", n, c.attempt.Node, c.attempt.Remote.Port())
-}
-
 // stale is a conntrack entry of the five-tuple that no answer has confirmed and that leaves the
 // destination as it is.
 func (c *Case) stale() (node string, f recording.Flow, found bool) {
 	for _, states := range slices.Backward(c.during) {
-		for name, state := range states {
-			for _, f := range state.Flows {
+		for _, name := range slices.Sorted(maps.Keys(states)) {
+			for _, f := range states[name].Flows {
 				if f.From == c.attempt.Local && f.To == c.attempt.Remote && f.At == f.To && !f.SeenReply {
 					return name, f, true
 				}
@@ -437,9 +422,6 @@ func resetCounted(counter string) Condition {
 	}
 }
 
-// resetCountedNot says that a counter of the node that sent the RST did not move.
-func resetCountedNot(counter string) Condition { return not(resetCounted(counter)) }
-
 // wasReset says that a RST reached the client.
 func wasReset(c *Case) Fact {
 	node, ok := c.resetFrom()
@@ -470,7 +452,7 @@ func finBeforeRequest(c *Case) Fact {
 // invalid says that rules which drop what conntrack calls INVALID matched packets at some node,
 // and which.
 func invalid(c *Case) Fact {
-	for name := range c.after {
+	for _, name := range slices.Sorted(maps.Keys(c.after)) {
 		if hits, rule := c.hits(name, "INVALID", "-j DROP"); hits > 0 {
 			return c.is(recording.OfRules, true, "at %s %d packets were INVALID%s", name, hits, quoted(rule))
 		}
