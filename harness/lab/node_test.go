@@ -28,7 +28,7 @@ import (
 	"twlab/harness/topo"
 )
 
-var guestAgent labtest.Agent
+var guestAgent = labtest.NewAgent()
 
 // machines is how guests are made; KVM is tried once.
 var machines = sync.OnceValues(func() (guest.Host, error) {
