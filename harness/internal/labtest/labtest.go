@@ -75,7 +75,7 @@ func NewAgent() *Agent {
 	return a
 }
 
-// Path builds the agent, once, and returns its path in this process.
+// Path builds the agent, once, and returns its path, which is good until this process ends.
 func (a *Agent) Path() (path string, err error) {
 	a.build.Do(func() {
 		if a.err != nil {
@@ -93,7 +93,7 @@ func (a *Agent) Path() (path string, err error) {
 	if a.err != nil {
 		return "", a.err
 	}
-	return fmt.Sprintf("/proc/self/fd/%d", a.file.Fd()), nil
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), a.file.Fd()), nil
 }
 
 // Build builds a lab and closes it at the end of the test. It skips the test when there is
