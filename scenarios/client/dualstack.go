@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"twlab/harness/lab"
 	"twlab/harness/node"
@@ -21,9 +22,11 @@ const (
 
 	all4  = "0.0.0.0"
 	all46 = "::"
-	all6  = "::-v6only"
+	all6  = "::" + v6Only
 	one4  = "127.0.0.1"
 	one6  = "::1"
+
+	v6Only = "-v6only"
 
 	optsNone      = "none"
 	optsReuseAddr = "reuseaddr"
@@ -69,8 +72,12 @@ const dualStackPort = 80
 func dualStackDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
 	n := l.Balancer()
 	var both [2]tcp.ListenResult
-	for i, axis := range []string{firstAt, secondAt} {
-		if both[i], err = n.TryListen(ctx, listenerOf(c.Value(axis), c.Value(listenerOpts))); err != nil {
+	for i, at := range []string{c.Value(firstAt), c.Value(secondAt)} {
+		spec, err := listenerOf(at, c.Value(listenerOpts))
+		if err != nil {
+			return seen, fmt.Errorf("two listeners: %w", err)
+		}
+		if both[i], err = n.TryListen(ctx, spec); err != nil {
 			return seen, fmt.Errorf("two listeners: %w", err)
 		}
 	}
@@ -90,13 +97,21 @@ func dualStackDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.S
 }
 
 // listenerOf is a listener with these options.
-func listenerOf(at, options string) tcp.ListenSpec {
-	spec := tcp.ListenSpec{NoReuseAddr: options == optsNone, ReusePort: options == optsReusePort, V6Only: at == all6}
-	if at == all6 {
-		at = all46
+func listenerOf(at, options string) (spec tcp.ListenSpec, err error) {
+	switch options {
+	case optsNone:
+		spec.NoReuseAddr = true
+	case optsReuseAddr: // what a listener has unless it is told
+	case optsReusePort:
+		spec.ReusePort = true
 	}
-	spec.At = netip.AddrPortFrom(netip.MustParseAddr(at), dualStackPort)
-	return spec
+	text, v6only := strings.CutSuffix(at, v6Only)
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return spec, err
+	}
+	spec.V6Only, spec.At = v6only, netip.AddrPortFrom(addr, dualStackPort)
+	return spec, nil
 }
 
 // reaches connects, and says which of the listeners has the connection.

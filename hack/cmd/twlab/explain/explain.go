@@ -60,11 +60,7 @@ func one(to io.Writer, word string) error {
 		return diagnose.WriteCauses(to, cause)
 	}
 	if !strings.HasSuffix(word, ".json") {
-		near := ""
-		if all := nearest.To(word, diagnose.IDs()); len(all) > 0 {
-			near = "; near it: " + strings.Join(all, ", ")
-		}
-		return fmt.Errorf("no cause %q%s; a recording ends in .json", report.Plain(word), near)
+		return fmt.Errorf("no cause %q%s; a recording ends in .json", report.Plain(word), nearest.Hint(word, diagnose.IDs()))
 	}
 	file, err := os.Open(word)
 	if err != nil {
