@@ -13,12 +13,12 @@ type Section struct {
 func Document() []Section {
 	return []Section{
 		{"背景: background", backgroundClaims()},
-		{"Linux 参数介绍: the sysctls", sysctlClaims()},
+		{"Linux 参数介绍: the sysctls", slices.Concat(sysctlClaims(), reuseClaims())},
 		{"原因分析: why there are too many TIME_WAITs", causeClaims()},
 		{"原因分析 2: tcp_tw_recycle behind NAT", recycleClaims()},
 		{"原因分析 3: a five-tuple that is used again", slices.Concat(rejectionClaims(), balancerClaims())},
 		{"解决方案: the remedies", remedyClaims()},
-		{"What the document leaves out", slices.Concat(omittedProxyClaims(), omittedKernelClaims())},
+		{"What the document leaves out", slices.Concat(omittedProxyClaims(), omittedKernelClaims(), omittedSysctlClaims())},
 	}
 }
 
@@ -86,6 +86,12 @@ func sysctlClaims() []Claim {
 			Since: "up to 4.11",
 			Rules: []string{"recycle-*"},
 		},
+	}
+}
+
+// reuseClaims are about tcp_tw_reuse.
+func reuseClaims() []Claim {
+	return []Claim{
 		{
 			Chinese: "tcp_tw_reuse ： 默认值2表示仅环回流量开启，0表示关闭，1表示开启",
 			English: "tcp_tw_reuse: the default 2 means loopback traffic only, 0 off, 1 on.",

@@ -93,7 +93,7 @@ func omittedProxyClaims() []Claim {
 	}
 }
 
-// omittedKernelClaims are about clients, gateways and the kernel, where the document
+// omittedKernelClaims are about clients, gateways and the balancer's kernel, where the document
 // says nothing.
 func omittedKernelClaims() []Claim {
 	return []Claim{
@@ -164,6 +164,12 @@ func omittedKernelClaims() []Claim {
 			Since: "all; PAWSTimewait since 6.16, PAWSEstab before",
 			Rules: []string{"refusal-*"},
 		},
+	}
+}
+
+// omittedSysctlClaims are about both versions of IP, and the other sysctls.
+func omittedSysctlClaims() []Claim {
+	return []Claim{
 		{
 			English: "Which sysctls below net.ipv4 act on connections over IPv6?",
 			Mark:    Question,

@@ -50,7 +50,7 @@ something else. Labels are the family, the rule and the values of the axes:
 
     hack/e2e --label-filter 'family:tuple && rfc1337:1'
     hack/e2e --label-filter 'rule:tuple-older-timestamp-answered'
-    hack/e2e --label-filter 'rule: /^exhaustion-reuse-/'
+    hack/e2e --label-filter '/^rule:exhaustion-reuse-/'
     hack/e2e --label-filter 'full && !slow && family:tuple'
 
 The third is for all rules whose names begin so, the fourth for every possible cell and not only the chosen ones.
