@@ -110,7 +110,7 @@ func trials() []trial {
 		{"hack/twlab kernels path", whole(0, 1)},
 		{"hack/twlab load --clients 1 --each 100 --profile gcp --close never --timeout 5s", whole(0)},
 		{"hack/twlab completion", whole(0)},
-		{"sysctl -a | hack/twlab lint -", whole(0, 1)},
+		{"sysctl -a | hack/twlab lint", whole(0, 1)},
 		{"hack/e2e", selectsSpecs},
 		{"hack/twlab matrix", selectsSpecs},
 		{"hack/twlab soak", soaks},
@@ -201,7 +201,7 @@ func TestEachTrialIsUsed(t *testing.T) {
 }
 
 // exampleLine is an example in a help text.
-var exampleLine = regexp.MustCompile(`^  ((?:twlab|hack/e2e|hack/build) .*|hack/build)$`)
+var exampleLine = regexp.MustCompile(`^  ((?:sysctl -a \| )?(?:twlab|hack/e2e|hack/build) .*|hack/build)$`)
 
 func examplesIn(text string) (all []string) {
 	for line := range strings.Lines(text) {
@@ -211,10 +211,16 @@ func examplesIn(text string) (all []string) {
 		}
 		e, _, _ := strings.Cut(match[1], "    ") // what it is for stands behind it
 		for _, part := range oneByOne(e) {
-			if part, is := strings.CutPrefix(part, "twlab "); is {
-				all = append(all, "hack/twlab "+part)
-			} else if strings.HasPrefix(part, "hack/") {
-				all = append(all, part)
+			const piped = "sysctl -a | "
+			rest, is := strings.CutPrefix(part, piped)
+			if words, ours := strings.CutPrefix(rest, "twlab "); ours {
+				rest = "hack/twlab " + words
+			}
+			if is {
+				rest = piped + rest
+			}
+			if strings.Contains(rest, "hack/twlab ") || strings.HasPrefix(rest, "hack/") {
+				all = append(all, rest)
 			}
 		}
 	}
