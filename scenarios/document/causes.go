@@ -124,7 +124,7 @@ func rejectionClaims() []Claim {
 				"from the same port, with a small port pool since Linux 6.5 (which evicts closing connections), and with gateways of other " +
 				"makes. If the pool is exhausted and no connection can be evicted, the gateway drops the SYN (insert_failed), and the " +
 				"balancer never sees it.",
-			Since: "see above",
+			Since: "all; ports of closing connections are taken since 6.5",
 			Rules: []string{"gateway-*", "defaults-nf-conntrack-tcp-timeout-time-wait-*"},
 		},
 		{
@@ -184,7 +184,7 @@ func balancerClaims() []Claim {
 				"2MSL, and the timestamps of different clients are not guaranteed to increase.",
 			Mark:    Right,
 			Short:   "Between two hosts a SYN's timestamp is older in half of the cases, and since Linux 7.0 between two connections of one host, too.",
-			Shown:   Shown{Rule: "chance-many-hosts", Evidence: []string{"rejected", "failed"}},
+			Shown:   Shown{Rule: "share-clocks-of-hosts", Evidence: []string{"refused", "connected"}},
 			Symptom: "bare-ack",
 			Truth: "Between different hosts, a new timestamp is older or newer with equal probability. Since Linux 7.0, and in many stable " +
 				"kernels, this is true even for a single host, because the random offset depends on the port again; tcp_timestamps=2 on the " +

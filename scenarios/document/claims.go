@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"twlab/harness/kernel"
 	"twlab/scenarios"
 	"twlab/scenarios/claim"
 )
@@ -51,21 +52,81 @@ type Shown struct {
 	File string
 }
 
-// seen is what the rule wants of the evidence, in words.
+// seen is what the rule wants of the evidence, with what that means, and the packets where the
+// rule says so much of them.
 func (s Shown) seen() (string, error) {
-	rules := Claim{Rules: []string{s.Rule}}.Proofs()
-	if len(rules) != 1 {
-		return "", fmt.Errorf("%d rules have the name %q", len(rules), s.Rule)
+	f, r, err := ruleOf(s.Rule)
+	if err != nil {
+		return "", err
 	}
-	var all []string
+	var out strings.Builder
 	for _, name := range s.Evidence {
-		i := slices.IndexFunc(rules[0].Want, func(e claim.Expectation) bool { return e.What == name })
-		if i < 0 {
-			return "", fmt.Errorf("rule %s wants nothing of %q", s.Rule, name)
+		e, err := wanted(r, name)
+		if err != nil {
+			return "", err
 		}
-		all = append(all, fmt.Sprintf("`%s`", rules[0].Want[i]))
+		fmt.Fprintf(&out, "- `%s`: %s\n", e, meaning(f, name))
 	}
-	return strings.Join(all, ", "), nil
+	out.WriteString(ladder(r))
+	return out.String(), nil
+}
+
+// ruleOf finds a rule by its name, and its family.
+func ruleOf(name string) (claim.Family, claim.Rule, error) {
+	for _, f := range scenarios.Families() {
+		for _, r := range f.Rules {
+			if r.Name == name {
+				return f.Family, r, nil
+			}
+		}
+	}
+	return claim.Family{}, claim.Rule{}, fmt.Errorf("no rule %q", name)
+}
+
+// wanted is what a rule wants of one kind of evidence.
+func wanted(r claim.Rule, what string) (claim.Expectation, error) {
+	i := slices.IndexFunc(r.Want, func(e claim.Expectation) bool { return e.What == what })
+	if i < 0 {
+		return claim.Expectation{}, fmt.Errorf("rule %s wants nothing of %q", r.Name, what)
+	}
+	return r.Want[i], nil
+}
+
+// meaning is what a piece of evidence is: the driver's own, or a counter of a role.
+func meaning(f claim.Family, what string) string {
+	for _, e := range f.Evidence {
+		if e.Name == what {
+			return e.Means
+		}
+	}
+	_, counter, _ := strings.Cut(what, " ")
+	for _, c := range kernel.KnownCounters() {
+		if c.Name == counter {
+			return c.Means
+		}
+	}
+	return "a counter of the kernel"
+}
+
+// ladder draws the packets of an attempt that the client's RST has saved: each line is one, from
+// the left or from the right.
+func ladder(r claim.Rule) string {
+	answers, noAnswers := wanted(r, "answers")
+	reset, noReset := wanted(r, "reset")
+	if noAnswers != nil || noReset != nil || reset.Wanted() != "reached" || len(answers.OneOf) != 1 {
+		return ""
+	}
+	const wide = 31 // of a dashed line and an answer
+	var out strings.Builder
+	out.WriteString("\n```\n client                            balancer\n")
+	for answer := range strings.SplitSeq(answers.OneOf[0], ", ") {
+		fmt.Fprintf(&out, "    | SYN ----------------------------> |\n    | <%s %s |\n", strings.Repeat("-", wide-len(answer)), answer)
+		if answer == "ACK" {
+			out.WriteString("    | RST ----------------------------> |   which ends the old connection\n")
+		}
+	}
+	out.WriteString("```\n")
+	return out.String()
 }
 
 // beginning is the first word of the text about the claim.
@@ -131,9 +192,9 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "**%s: %s** %s\n\n", capital(c.beginning()), c.Short, c.Truth)
+	fmt.Fprintf(out, "**%s: %s**\n\n%s\n\n", capital(c.beginning()), c.Short, c.Truth)
+	fmt.Fprintf(out, "Every run sees, in %s of rule [`%s`](RULES.md#%s):\n\n%s\n", count(tried[c.Shown.Rule].ordinary, "cell"), c.Shown.Rule, c.Shown.Rule, seen)
 	fmt.Fprintf(out, "- Kernels: %s\n", c.Since)
-	fmt.Fprintf(out, "- What every run sees, in %s of rule [`%s`](RULES.md#%s): %s\n", cells(tried[c.Shown.Rule].ordinary), c.Shown.Rule, c.Shown.Rule, seen)
 	fmt.Fprintf(out, "- See it: `hack/e2e --label-filter 'rule:%s'`", c.Shown.Rule)
 	if c.Shown.File != "" {
 		fmt.Fprintf(out, ", or packet by packet `hack/twlab run scenarios/%s`", c.Shown.File)
@@ -155,8 +216,6 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 	out.WriteString("\n")
 	return nil
 }
-
-func cells(n int) string { return count(n, "cell") }
 
 func count(n int, what string) string {
 	if n == 1 {

@@ -127,7 +127,7 @@ func reuseClaims() []Claim {
 			Truth: "Since Linux 6.14 the minimum age is tcp_tw_reuse_delay, 1000 ms by default. Before 6.14 the age counts from the last " +
 				"timestamp received: from 4.19 to 6.13 one new second of the clock must begin (0 to 1 s), before 4.19 two (1 to 2 s). A port " +
 				"that was bound explicitly with SO_REUSEADDR is reused at once.",
-			Since: "see above",
+			Since: "tcp_tw_reuse_delay since 6.14; whole seconds since 4.19, and one more before",
 			Rules: []string{"exhaustion-too-young", "exhaustion-too-young-1s", "exhaustion-reused", "exhaustion-bind-reuses", "defaults-tcp-tw-reuse-delay-*"},
 		},
 		{
