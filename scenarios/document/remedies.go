@@ -148,7 +148,8 @@ func omittedKernelClaims() []Claim {
 			Truth: "Longer than the balancer's 60 s: then no SYN meets a TIME_WAIT. With a shorter timeout, half of the SYNs of clients without " +
 				"a common clock are rejected at first, with or without timestamps. But P ports that are kept for T seconds allow at most P/T " +
 				"connections per second to one destination: 64 ports kept for 30 s allow about two. Linux keeps a port for 120 s; since 6.5 " +
-				"it takes the port of a closing connection earlier if no other port is free.",
+				"it takes the port of a closing connection earlier if no other port is free. A client whose SYN finds no port repeats it, and " +
+				"gets ETIMEDOUT after about 130 s with the default tcp_syn_retries.",
 			Since: "all; ports taken early since 6.5",
 			Rules: []string{"share-outlived", "ceiling-*", "profile-*"},
 		},
@@ -197,8 +198,9 @@ func omittedSysctlClaims() []Claim {
 			Short:   "tcp_rfc1337 is off; on, it makes of a delay of 10 ms a connection that never comes.",
 			Shown:   Shown{Rule: "tuple-older-timestamp-blocked", Evidence: []string{"outcome", "syns", "timer"}, File: "causes/time-wait-rfc1337.yaml"},
 			Symptom: "never-connects",
-			Truth: "tcp_rfc1337 is off by default; when it is on, a delay of 10 ms becomes a connection that is never established. The local " +
-				"port range has 28232 ports.",
+			Truth: "tcp_rfc1337 is off by default; when it is on, a delay of 10 ms becomes a connection that is never established. It hits where " +
+				"the balancer closes first, and a NAT gives the port to another client within 60 s: then half of the SYNs. Setting it to 0 helps at " +
+				"once, also for TIME_WAITs that are there. The local port range has 28232 ports.",
 			Since: "all",
 			Rules: []string{"defaults-*", "tuple-older-timestamp-blocked"},
 		},
