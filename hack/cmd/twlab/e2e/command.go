@@ -24,7 +24,8 @@ outside its sandbox and DIR.
                      twlab-results here if there is no repository)
   --procs N          number of specs that may run at the same time (default: one for
                      each selected spec that waits long, and one for every four
-                     others; at most 48, or 64 with long waits). Nearly all specs
+                     others; at most 48, or 64 with long waits, and fewer where
+                     memory is short). Nearly all specs
                      wait for a timer of the kernel, so the number of processors
                      does not matter
   --cell FILE        run only your own cells: what happens with your sysctls, and
