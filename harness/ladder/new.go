@@ -14,12 +14,7 @@ import (
 
 // New lays out the packets of an attempt.
 func New(r *recording.Recording, d diagnose.Diagnosis) Ladder {
-	b := builder{r: r, d: d, names: names(r), lanes: map[string]int{}, told: map[ends]bool{}, used: map[recording.Event]bool{}}
-	b.directions()
-	b.place()
-	b.number()
-	b.known()
-	b.packets()
+	b := build(r, d)
 	b.outcomes()
 	rows := fold(b.rows)
 	l := Ladder{Title: b.title(), Rows: rows, Notes: b.notes()}
@@ -27,6 +22,20 @@ func New(r *recording.Recording, d diagnose.Diagnosis) Ladder {
 		l.Lanes = append(l.Lanes, Lane{Node: node, Untapped: !slices.ContainsFunc(r.Packets, func(p recording.Packet) bool { return p.Point == node })})
 	}
 	return l
+}
+
+// Packets are the rows of all packets of an attempt, with the same numbers as in its ladder:
+// none is folded away.
+func Packets(r *recording.Recording, d diagnose.Diagnosis) []Row { return packetsOf(build(r, d).rows) }
+
+func build(r *recording.Recording, d diagnose.Diagnosis) *builder {
+	b := &builder{r: r, d: d, names: names(r), lanes: map[string]int{}, told: map[ends]bool{}, translates: map[string]bool{}, used: map[recording.Event]bool{}}
+	b.directions()
+	b.place()
+	b.number()
+	b.known()
+	b.packets()
+	return b
 }
 
 // ends are both ends of a connection on one side of a translation.
@@ -48,9 +57,11 @@ type builder struct {
 	// isn are the first numbers of the client and of its peer, if known.
 	isn   [2]uint32
 	knows [2]bool
-	told  map[ends]bool            // translations that have a row
-	used  map[recording.Event]bool // events that are told of with their packet
-	rows  []Row
+	// translates are the nodes that translate the client's packets.
+	translates map[string]bool
+	told       map[ends]bool            // translations that have a row
+	used       map[recording.Event]bool // events that are told of with their packet
+	rows       []Row
 }
 
 // names are the nodes that have an address alone.
@@ -88,6 +99,11 @@ func (b *builder) directions() {
 				b.forward[of(p)] = true
 			} else {
 				b.forward[of(p).turned()] = true
+			}
+		}
+		for i := 1; i < len(l.Seen); i++ {
+			if of(l.Seen[i]) != of(l.Seen[i-1]) && ours {
+				b.translates[l.Seen[i-1].Point] = true
 			}
 		}
 	}

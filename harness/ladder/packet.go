@@ -24,7 +24,7 @@ func (b *builder) packet(i int, l diagnose.Life) Row {
 		a.End, text = Lost, join("lost on the link", text)
 	case known:
 		a.End, text = Ended, join(reason(dropped), text)
-	case l.End == diagnose.Stopped:
+	case l.End == diagnose.Stopped || a.Back && b.translates[l.Node]: // the box's own address stands for the client
 		a.End, text = Ended, join("came in, and did not leave", text)
 	case first.Flags == "S" && b.unanswered(i):
 		a.End, text = Ended, join("no answer", text)

@@ -14,7 +14,7 @@ const (
 	leftOf   = 15 // columns before the first lane: time and numbers
 	widest   = 16 // columns from lane to lane
 	narrow   = 5
-	comments = 30 // columns that are kept free for what is said of a packet
+	comments = 42 // columns that are kept free for what is said of a packet
 	mostRows = 60
 )
 

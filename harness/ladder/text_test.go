@@ -55,12 +55,12 @@ func TestASCII(t *testing.T) {
 	r, d := long(4, "n")
 	got := strings.Join(New(&r, d).Text(true), "\n")
 	want := `step 1, n0:40000 > n3:80: TimedOut after 1s; unexplained
-  time        n0              n1              n2              n3
-  0.000 1      |- SYN -------->~-------------->~-------------->x  no answer
-               |               |               |               |  now n1:40000 > n3:80, by n1
-               |               |               |               |  now n2:40000 > n3:80, by n2
-               . . . . . . . . . . . . . . . . . . . . . . . . .  1.00 s: no answer
-  1.000        *               |               |               |  connect: ETIMEDOUT
+  time        n0            n1            n2            n3
+  0.000 1      |- SYN ------>~------------>~------------>x  no answer
+               |             |             |             |  now n1:40000 > n3:80, by n1
+               |             |             |             |  now n2:40000 > n3:80, by n2
+               . . . . . . . . . . . . . . . . . . . . . .  1.00 s: no answer
+  1.000        *             |             |             |  connect: ETIMEDOUT
   numbers are relative to the initial one: n0's is 1`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
