@@ -257,7 +257,7 @@ func (s *Segment) tcp(tcp []byte, size int, src, dst netip.Addr) error {
 		data := tcp[header:min(len(tcp), header+s.Payload)] // without the padding of a short frame
 		if len(data) >= min(most, s.Payload) {
 			h := fnv.New64a()
-			h.Write(data[:min(most, len(data))]) //nolint:errcheck // a hash takes everything
+			h.Write(data[:min(most, len(data))])
 			s.Head = h.Sum64()
 		}
 	}

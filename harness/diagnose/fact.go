@@ -27,8 +27,33 @@ type Fact struct {
 	Is   Truth
 	Says string
 	By   recording.Evidence
+	// At is the node whose evidence it is, where that is of one node.
+	At string
 }
 
 // Condition finds out a fact. What it says holds for whatever truth it has: "insert_failed of
 // gateway rose by 0, want 3".
 type Condition func(*Case) Fact
+
+// of finds out the fact in several cases of which one is the case: it is known where all of
+// them agree.
+func (condition Condition) of(cases []*Case) (f Fact) {
+	for i, c := range cases {
+		c.lacking, c.asked = false, ""
+		fact := condition(c)
+		fact.At = c.asked
+		if c.captured && fact.By == recording.OfErrno { // concluded from packets
+			fact.By = recording.OfPackets
+		}
+		if c.lacking {
+			fact.Is = Unknown
+		}
+		switch {
+		case i == 0:
+			f = fact
+		case fact.Is != f.Is:
+			f.Is = Unknown
+		}
+	}
+	return f
+}

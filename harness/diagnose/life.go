@@ -34,7 +34,16 @@ func (l Life) Last() recording.Packet { return l.Seen[len(l.Seen)-1] }
 
 // Lives puts together what all taps have seen of each packet, in order of their beginnings.
 // NAT changes addresses and ports, and neither numbers nor timestamps.
-func Lives(r *recording.Recording) (all []Life) {
+func Lives(r *recording.Recording) []Life {
+	all := joined(together(r), func(p recording.Packet) ends { return ends{p.Src, p.Dst} })
+	for i := range all {
+		all[i].Node, all[i].End = ending(r, all[i].Last())
+	}
+	return all
+}
+
+// together puts together the sightings of each packet.
+func together(r *recording.Recording) (all []Life) {
 	type identity struct {
 		seq, ack uint32
 		flags    string
@@ -55,18 +64,15 @@ func Lives(r *recording.Recording) (all []Life) {
 		}
 		all[i].Seen = append(all[i].Seen, p)
 	}
-	all = joined(all)
-	for i := range all {
-		all[i].Node, all[i].End = ending(r, all[i].Last())
-	}
 	return all
 }
 
 // joined finds the segments that were put together on their way, and those that were split:
 // an interface that offloads shows one large segment where its peer shows several (GRO, TSO).
 // Of those that were put together each goes on as the large one, and one that was split as the
-// first of its parts; what they go on as is no packet of its own.
-func joined(all []Life) (left []Life) {
+// first of its parts; what they go on as is no packet of its own. Both are segments of one
+// connection and direction, by the key of their ends.
+func joined(all []Life, key func(recording.Packet) ends) (left []Life) {
 	waiting := map[ends][]int{} // segments that left a node, and have not come into another
 	gone := make([]bool, len(all))
 	parts := map[int][]int{} // of those that were split
@@ -76,10 +82,10 @@ func joined(all []Life) (left []Life) {
 			continue
 		}
 		if last := l.Last(); last.Out {
-			waiting[ends{last.Src, last.Dst}] = append(waiting[ends{last.Src, last.Dst}], i)
+			waiting[key(last)] = append(waiting[key(last)], i)
 			continue
 		}
-		on := ends{first.Src, first.Dst}
+		on := key(first)
 		if first.Out {
 			continue
 		}
@@ -144,7 +150,7 @@ func seenAt(seen []recording.Packet, p recording.Packet) bool {
 
 func ending(r *recording.Recording, last recording.Packet) (string, End) {
 	switch {
-	case last.Out && partial(r): // the links of guests are recorded at one end
+	case last.Out && guests(r):
 		return last.Point, Unseen
 	case last.Out:
 		return last.Point, OnTheWay
@@ -155,8 +161,9 @@ func ending(r *recording.Recording, last recording.Packet) (string, End) {
 	}
 }
 
-// partial reports whether there are links without a tap at one end.
-func partial(r *recording.Recording) bool {
+// guests reports whether there are links without a tap at one end: those of nodes that have a
+// kernel of their own.
+func guests(r *recording.Recording) bool {
 	for _, n := range r.Nodes {
 		if n.Guest {
 			return true

@@ -22,7 +22,9 @@ func fold(rows []Row) (folded []Row) {
 	bursts := split(rows)
 	for i := 0; i < len(bursts); {
 		if i > 0 {
-			folded = append(folded, gap(bursts[i-1], bursts[i], rows))
+			if g := gap(bursts[i-1], bursts[i], rows); g.At >= quiet {
+				folded = append(folded, g)
+			}
 		}
 		same := i
 		for same > 0 && same < len(bursts) && equal(bursts[same], bursts[i-1]) {
@@ -39,11 +41,12 @@ func fold(rows []Row) (folded []Row) {
 	return folded
 }
 
-// split cuts rows where nothing happened for a while.
+// split cuts rows where nothing happened for a while, and before what a call returned in the
+// end.
 func split(rows []Row) (bursts [][]Row) {
 	var last time.Duration
-	for _, row := range rows {
-		if len(bursts) == 0 || row.Kind != Note && row.At-last >= quiet {
+	for i, row := range rows {
+		if len(bursts) == 0 || row.Kind != Note && row.At-last >= quiet || i == len(rows)-1 && row.Kind == Outcome {
 			bursts = append(bursts, nil)
 		}
 		n := len(bursts) - 1
