@@ -52,7 +52,7 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"question without a file":       {"ask", []string{"--procs", "2"}, "which file?"},
 		"question of no file":           {"ask", []string{"/nowhere.yaml"}, "cannot read the cells in '/nowhere.yaml': no such file or directory"},
 		"mistyped, with a flag":         {"mutat", []string{"--sample"}, `unknown command "mutat"; near it: mutate`},
-		"label that no spec has":        {"e2e", []string{"--label-filter", "family:tupel"}, "no spec has the label family:tupel; near it are family:tuple"},
+		"label that no spec has":        {"e2e", []string{"--label-filter", "family:tupel"}, "no spec has the label family:tupel; near it: family:tuple"},
 		"focus on nothing":              {"e2e", []string{"--focus", "TIME_WIAT"}, `no spec is selected by --focus "TIME_WIAT"`},
 		"beginning of rules":            {"mutate", []string{"--rule", "tuple-older"}, "begin so: --rule 'tuple-older*'"},
 		"question with a file too many": {"ask", []string{"x", "--cell", "y"}, "--cell means nothing here"},
@@ -86,7 +86,7 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"soak that cannot write":        {"soak", []string{"--output-dir", "/proc/twlab", "3"}, "cannot write to the output directory"},
 		"soak in another's directory":   {"soak", []string{"--output-dir", filepath.Dir(file), "3"}, "has files that twlab soak did not make"},
 		"mutations of no such family":   {"mutate", []string{"--family", "tupel"}, `no family "tupel"; there are defaults, `},
-		"mutations of no such rule":     {"mutate", []string{"--rule=tuple-newer-stmp"}, "near it are tuple-newer-timestamp, "},
+		"mutations of no such rule":     {"mutate", []string{"--rule=tuple-newer-stmp"}, "near it: tuple-newer-timestamp"},
 		"mutations of a rule of another family": {
 			"mutate", []string{"--family", "tuple", "--rule", "clock-none"}, `no rule "clock-none" in family tuple`,
 		},

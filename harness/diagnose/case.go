@@ -143,7 +143,7 @@ func symptom(a recording.Attempt) Symptom {
 // unknown reports whether the recording has no evidence of a kind.
 func (c *Case) unknown(e recording.Evidence) bool {
 	// No tap is on a loopback.
-	if e == recording.OfPackets && (c.r.NoPackets != "" || c.toItsNode()) {
+	if e == recording.OfPackets && c.toItsNode() {
 		return true
 	}
 	_, missing := c.r.Missing[e]

@@ -13,7 +13,7 @@ import (
 // or no packets are known. Its lines are not yet safe for a terminal.
 func Ladder(r recording.Recording, ascii bool) []string {
 	d, found := suspect(&r)
-	if !found || r.NoPackets != "" {
+	if !found || r.Missing[recording.OfPackets] != "" {
 		return nil
 	}
 	return ladder.New(&r, d).Text(ascii)

@@ -208,8 +208,8 @@ func (t *topology) node(key, n *yaml.Node) {
 			})
 		}}},
 		{"in-turn", "Whether dnat takes destinations in turn; without it, by chance.", truth(&d.inTurn)},
-		{"haproxy", "HAProxy balances here; with both versions of IP, at the IPv4 address.", value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.program(n, script.HAProxy, &h, &d) }}},
-		{"nginx", "nginx balances here; with both versions of IP, at the IPv4 address.", value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.program(n, script.Nginx, &x, &d) }}},
+		{"haproxy", "HAProxy balances here; with both versions of IP, at the IPv4 address. The node's tcp_orphan_retries is 1 unless it is set.", value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.program(n, script.HAProxy, &h, &d) }}},
+		{"nginx", "nginx balances here; with both versions of IP, at the IPv4 address. The node's tcp_orphan_retries is 1 unless it is set.", value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.program(n, script.Nginx, &x, &d) }}},
 		{"ipvs", "The node's kernel balances here (module ip_vs, NAT); with both versions of IP, at the IPv4 address.", value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.program(n, script.IPVS, &v, &d) }}},
 		{"routes", "Over which neighbour packets for a node or an address go, where that is not the shortest way: {web: lb2}.",
 			value{"mapping of names to neighbours", namesOf(anyText), func(r *reader, n *yaml.Node) {

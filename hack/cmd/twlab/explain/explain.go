@@ -66,11 +66,7 @@ func one(to io.Writer, word string, ascii bool) error {
 		return diagnose.WriteCauses(to, cause)
 	}
 	if !strings.HasSuffix(word, ".json") {
-		near := ""
-		if all := nearest.To(word, diagnose.IDs()); len(all) > 0 {
-			near = "; near it: " + strings.Join(all, ", ")
-		}
-		return fmt.Errorf("no cause %q%s; a recording ends in .json", report.Plain(word), near)
+		return fmt.Errorf("no cause %q%s; a recording ends in .json", report.Plain(word), nearest.Hint(word, diagnose.IDs()))
 	}
 	file, err := os.Open(word)
 	if err != nil {
@@ -103,7 +99,7 @@ func attempts(to io.Writer, r *recording.Recording, ascii bool) {
 		for _, line := range d.Lines() {
 			lines = append(lines, "  "+line)
 		}
-		if r.NoPackets == "" {
+		if r.Missing[recording.OfPackets] == "" {
 			lines = append(append(lines, ""), ladder.New(r, d).Text(ascii)...)
 		}
 		n := -1

@@ -48,7 +48,7 @@ func (o *options) onKernels(ctx context.Context, files []scriptfile.File, stdout
 	}
 	defer out.Close()
 	var runs []report.Run
-	err = withTemporary(func(dir string) error {
+	err = cli.Temporary("twlab-run-", func(dir string) error {
 		var agent string
 		if slices.ContainsFunc(wanted, func(k string) bool { return k != running }) {
 			if agent, err = agentFor(ctx, dir, runtime.GOARCH, stderr); err != nil {
