@@ -26,10 +26,14 @@ func (d Diagnosis) Short() string {
 func (d Diagnosis) Account() (lines []string) {
 	at := map[string]int{}
 	for _, l := range d.SYNs {
-		at[map[End]string{
+		how := map[End]string{
 			Delivered: "came into %s, which owns their destination", Stopped: "came into %s, and did not leave it",
 			OnTheWay: "left %s, and came into no other node", Unseen: "left %s for where nothing was recorded",
-		}[l.End]+"\x00"+l.Node]++
+		}[l.End]
+		if l.End == Unseen && !l.Last().Out {
+			how = "came into %s, and whether it left is not recorded"
+		}
+		at[how+"\x00"+l.Node]++
 	}
 	for _, place := range slices.Sorted(maps.Keys(at)) {
 		how, node, _ := strings.Cut(place, "\x00")
