@@ -125,6 +125,7 @@ func newPartial(r *recording.Recording, at []Vantage, a recording.Attempt) *part
 		return one
 	})
 	for i := range p.lives {
+		p.inOrder(p.lives[i])
 		p.lives[i].Node, p.lives[i].End = p.ending(p.lives[i].Last())
 	}
 	p.server, p.between = p.unused("server"), p.unused("between")
@@ -134,6 +135,24 @@ func newPartial(r *recording.Recording, at []Vantage, a recording.Attempt) *part
 		}
 	}
 	return p
+}
+
+// inOrder puts the sightings of a packet in the order of its way: clocks may be too far apart to
+// tell it.
+func (p *partial) inOrder(l Life) {
+	back := p.back(l)
+	at := func(s recording.Packet) int {
+		i := slices.IndexFunc(p.at, func(v Vantage) bool { return v.Node == s.Point })
+		if back {
+			i = len(p.at) - i
+		}
+		i *= 2
+		if s.Out {
+			i++
+		}
+		return i
+	}
+	slices.SortStableFunc(l.Seen, func(a, b recording.Packet) int { return at(a) - at(b) })
 }
 
 // unused is a name that no node has.

@@ -82,20 +82,34 @@ func (s *scan) clocks() {
 			if s.matched[node] {
 				continue
 			}
-			for of := node - 1; of >= 0 && !s.matched[node]; of-- {
-				c, found := compare(seen[of], seen[node])
-				if !found || !s.matched[of] {
-					continue
+			best := Clock{Bound: -1}
+			for of := range node {
+				if c, found := compare(seen[of], seen[node]); found && s.matched[of] && c.better(best) {
+					c.Node, c.Of = s.nodes[node], s.nodes[of]
+					best, s.offset[node], s.matched[node] = c, s.offset[of]+c.Offset, true
 				}
-				s.offset[node], s.matched[node] = s.offset[of]+c.Offset, true
-				c.Node, c.Of = s.nodes[node], s.nodes[of]
-				s.result.Clocks = append(s.result.Clocks, c)
+			}
+			if s.matched[node] {
+				s.result.Clocks = append(s.result.Clocks, best)
 			}
 		}
 	}
 	for i, p := range s.kept {
 		s.kept[i].Time = p.Time.Add(-s.offset[p.node])
 	}
+}
+
+// better reports whether an offset is known better than another one.
+func (c Clock) better(than Clock) bool {
+	switch {
+	case than.Matched == 0:
+		return true
+	case (c.Bound < 0) != (than.Bound < 0):
+		return c.Bound >= 0
+	case c.Unsteady != than.Unsteady:
+		return than.Unsteady
+	}
+	return c.Bound >= 0 && c.Bound < than.Bound
 }
 
 // compare finds how far one clock is ahead of another, that of a node nearer to the client. A

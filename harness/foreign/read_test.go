@@ -74,6 +74,12 @@ func TestClocks(t *testing.T) {
 			t.Errorf("%+v: %+v", c, got)
 		}
 	}
+	// Of several clocks that it can be compared with, one that gives a bound counts.
+	far3 := moved(near, 2*time.Millisecond+time.Hour, -2*time.Millisecond+time.Hour)
+	three := read(t, Options{}, Source{"client", file(t, "a", near, 0, 96)}, Source{"box", file(t, "c", near[:1], 0, 96)}, Source{"server", file(t, "b", far3, 0, 96)})
+	if got := three.Clocks[1]; got.Of != "client" || got.Bound < 0 || (got.Offset-time.Hour).Abs() > got.Bound {
+		t.Errorf("%+v, want one of the client with a bound", got)
+	}
 	// What both have seen of one direction alone gives no bound.
 	result := read(t, Options{}, Source{"client", file(t, "a", near, 0, 96)}, Source{"server", file(t, "b", near[:1], 0, 96)})
 	if got := result.Clocks[0]; got.Bound >= 0 {

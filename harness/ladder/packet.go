@@ -142,6 +142,10 @@ func (b *builder) label(p recording.Packet) (label, text string) {
 		side = 1
 	}
 	seq := p.Seq - b.isn[side]
+	const far = 1 << 30 // no window is as large
+	if b.knows[side] && seq > far && p.Payload > 0 {
+		return "data", "its number is of another connection"
+	}
 	switch {
 	case p.Is('R'):
 		return "RST", ""
