@@ -47,6 +47,7 @@ type flow struct {
 	answered int // SYN-ACKs
 	reset    bool
 	packets  int
+	ended    [2]bool // by a FIN: of the client, of the server
 	chosen   bool
 	group    *flow // of the union of flows that are one connection; the flow itself at first
 	kept     []int // indices of scan.kept
@@ -80,6 +81,7 @@ type scan struct {
 	index   map[key]*flow
 	flows   []*flow
 	total   int // packets of all of them
+	full    bool
 	kept    []packet
 	offset  []time.Duration // of each node's clock to the first one's
 	matched []bool          // by which node's clock is known
@@ -116,8 +118,13 @@ func (s *scan) learn(source int, g capture.Segment) {
 		if most == 0 {
 			most = mostFlows
 		}
+		if len(s.flows) >= most && !s.full {
+			s.sweep(most)
+		}
 		if len(s.flows) >= most {
-			s.result.Left++ // at least; each of its packets may be of another one
+			if g.Flags&(syn|ack|rst) == syn {
+				s.result.Left++
+			}
 			return
 		}
 		f = &flow{node: node, forward: e}
@@ -129,6 +136,13 @@ func (s *scan) learn(source int, g capture.Segment) {
 	}
 	f.packets++
 	s.total++
+	if g.Flags&fin != 0 {
+		side := 0
+		if f.forward != e {
+			side = 1
+		}
+		f.ended[side] = true
+	}
 	switch bits := g.Flags & (syn | ack | rst); {
 	case bits&rst != 0:
 		f.reset = true
@@ -146,6 +160,27 @@ func (s *scan) learn(source int, g capture.Segment) {
 		}
 		f.answered++
 	}
+}
+
+// sweep forgets connections that were opened and closed as they should be, to make room for
+// others. Where that is not much, there are too many that are open.
+func (s *scan) sweep(most int) {
+	left := s.flows[:0]
+	for _, f := range s.flows {
+		if !f.opened || f.suspicious() || !f.ended[0] || !f.ended[1] {
+			left = append(left, f)
+			continue
+		}
+		delete(s.index, keyOf(f.node, f.forward))
+		s.total -= f.packets
+		if f.node == 0 {
+			s.result.Seen++
+			s.result.Fine++
+		}
+	}
+	clear(s.flows[len(left):])
+	s.full = len(left) > most-most/10
+	s.flows = left
 }
 
 // suspicious reports whether a flow looks as if a connection had died.

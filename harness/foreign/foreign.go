@@ -32,7 +32,8 @@ type Options struct {
 	// MostPackets is how many packets are kept at most, of all captures together. Where there
 	// are more, only those of connections that look as if they had died are.
 	MostPackets int
-	// MostFlows is how many connections are told apart at most.
+	// MostFlows is how many connections are told apart at most, besides those that were closed
+	// as they should be.
 	MostFlows int
 	// Progress is told how much of a capture has been read, from time to time. It may be nil.
 	Progress func(path string, done, size int64)
@@ -61,7 +62,8 @@ type Result struct {
 	// began before the capture and ended without a RST; Unfinished had their SYN so late that
 	// nobody knows.
 	Seen, Fine, Unbegun, Unfinished int
-	// Left is how many were not looked at, because of the limits.
+	// Left is how many were not looked at, because of the limits. A SYN that is sent again counts
+	// as another one, and those that began before the capture are not counted.
 	Left int
 }
 

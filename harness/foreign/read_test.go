@@ -184,8 +184,19 @@ func TestLimits(t *testing.T) {
 	if result := read(t, Options{MostPackets: 1}, Source{"client", path}); len(result.Connections) != 0 || result.Left != 1 {
 		t.Errorf("%d died, %d left, want one that is left", len(result.Connections), result.Left)
 	}
-	if result := read(t, Options{MostFlows: 10}, Source{"client", path}); result.Left == 0 {
-		t.Error("nothing is said of the connections that were left")
+	if result := read(t, Options{MostFlows: 10}, Source{"client", path}); result.Left != 192 || result.Fine != 10 {
+		t.Errorf("%d fine, %d left, want 10, and 192 SYNs", result.Fine, result.Left)
+	}
+	// Those that were closed make room for others.
+	var closed []recording.Packet
+	for i := range 200 {
+		port, isn := uint16(2000+i), uint32(1000*i+1)
+		one := append(handshake(port, isn), segment(12, port, false, "F.", isn+1, 901, 0), segment(13, port, true, "F.", 901, isn+2, 0))
+		closed = append(closed, moved(one, time.Duration(i)*time.Millisecond, time.Duration(i)*time.Millisecond)...)
+	}
+	result = read(t, Options{MostFlows: 10, MostPackets: 10}, Source{"client", file(t, "c", append(closed, segment(900, 1000, false, "S", 7, 0, 0), segment(1900, 1000, false, "S", 7, 0, 0)), 0, 96)})
+	if result.Left != 0 || result.Seen != 201 || result.Fine != 200 || len(result.Connections) != 1 {
+		t.Errorf("%d died, %d of %d fine, %d left", len(result.Connections), result.Fine, result.Seen, result.Left)
 	}
 	// Of one connection its beginning and its end are kept.
 	long := handshake(1000, 1)

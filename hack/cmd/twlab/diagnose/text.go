@@ -86,7 +86,7 @@ func (t text) result(r *foreign.Result) bool {
 		summary += fmt.Sprintf(", %d were still waiting for an answer when the capture ended", r.Unfinished)
 	}
 	if r.Left > 0 {
-		summary += fmt.Sprintf("; at least %d more were not looked at (--packets)", r.Left)
+		summary += fmt.Sprintf("; up to %d more were not looked at (--packets)", r.Left)
 	}
 	t.line("%s", summary)
 	decided := true
