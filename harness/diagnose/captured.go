@@ -72,7 +72,7 @@ func (p *partial) cases() (all []*Case) {
 func (d *Diagnosis) prefer() {
 	var whole, rest []Finding
 	for _, f := range d.Findings {
-		if f.complete() {
+		if f.whole {
 			whole = append(whole, f)
 		} else {
 			rest = append(rest, f)

@@ -50,6 +50,8 @@ type Finding struct {
 	against Fact // that makes it not fit
 	// instead are the look-alikes that their facts speak for, and not against.
 	instead []Exclusion
+	// whole says that all that the cause requires is true.
+	whole bool
 }
 
 // Exclusion is a look-alike that a fact rules out.
@@ -76,6 +78,7 @@ func (cause Cause) judge(cases ...*Case) (f Finding, fits bool) {
 			return f, false
 		}
 	}
+	f.whole = len(f.Proof) == len(cause.Requires)
 	for _, other := range cause.LookAlikes {
 		fact := other.By.of(cases)
 		switch fact.Is {
@@ -93,9 +96,6 @@ func (cause Cause) judge(cases ...*Case) (f Finding, fits bool) {
 	}
 	return f, len(f.Proof) > 0 || cases[0].captured
 }
-
-// complete reports whether all that the cause requires is true.
-func (f Finding) complete() bool { return len(f.Proof) == len(f.Cause.Requires) }
 
 // kinds is of how many kinds the evidence is.
 func (f Finding) kinds() int {
