@@ -40,12 +40,16 @@ func Captured(r *recording.Recording, at []Vantage) (all []Diagnosis) {
 	return all
 }
 
-// cases are what may be the case: each of the worlds, and in one of them each outcome that the
-// client's connect(2) may have had.
+// cases are what may be the case: each of the worlds, and in one of them each outcome and error
+// that the client's system calls may have had.
 func (p *partial) cases() (all []*Case) {
-	add := func(world int, outcome string) {
+	add := func(world int, outcome, errno string) {
 		a := p.attempt
-		a.Outcome = outcome
+		a.Outcome, a.Errno = outcome, errno
+		a.Replies = slices.Clone(a.Replies)
+		for i := range a.Replies {
+			a.Replies[i].Errno = errno
+		}
 		c := newCaseOf(p.named(), p.world(world), 0, a)
 		c.captured = true
 		all = append(all, c)
@@ -59,10 +63,13 @@ func (p *partial) cases() (all []*Case) {
 		outcomes = []string{"TimedOut", "Unreachable"} // by an ICMP error
 	}
 	for world := range worlds {
-		add(world, outcomes[0])
+		add(world, outcomes[0], "")
 	}
 	for _, o := range outcomes[1:] {
-		add(arrived, o)
+		add(arrived, o, "")
+	}
+	for _, errno := range []string{"ETIMEDOUT", "ECONNRESET", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EPIPE"} {
+		add(arrived, outcomes[0], errno)
 	}
 	return all
 }
@@ -203,6 +210,7 @@ const (
 	challenged         // all SYNs have arrived, and bare ACKs that answer them were lost
 	refusedBack        // all SYNs have arrived, and SYN-ACKs that answer them ended at a node between
 	closed             // all have arrived, and the server had sent a FIN that nobody has captured
+	disowned           // all have arrived at the server, which does not own the address that was called
 	worlds
 )
 
@@ -246,7 +254,7 @@ func (p *partial) world(w int) (all []Life) {
 			if i%2 == 0 {
 				which = lost
 			}
-		case challenged, refusedBack, closed:
+		case challenged, refusedBack, closed, disowned:
 			which = arrived
 		}
 		answer := p.answer(i)
@@ -264,11 +272,15 @@ func (p *partial) world(w int) (all []Life) {
 			fin.Seen[0].Time = l.First().Time.Add(-1) // before the data
 			all = append(all, fin)
 		}
-		if l.First().Flags != "S" || answer != "" || l.End != Delivered || l.Node != p.server || p.captured(p.server) {
+		unanswered := l.First().Flags == "S" && answer == "" && l.End == Delivered && l.Node == p.server
+		if !unanswered || p.captured(p.server) {
 			all = append(all, l)
 			continue
 		}
-		switch w { // an answer that nobody has seen
+		switch w { // an answer that nobody has seen, or none
+		case disowned:
+			l.End = Stopped
+			all = append(all, l)
 		case challenged:
 			all = append(all, l, p.unseen(l, ".", l.First().Seq-1<<20, OnTheWay))
 		case refusedBack:
@@ -323,7 +335,9 @@ func (p *partial) answer(i int) string {
 		return ""
 	}
 	for _, l := range p.lives[i+1:] {
-		if a := l.First(); p.back(l) && a.Ack == first.Seq+1 && (a.Is('S') || a.Is('R')) {
+		if a := l.First(); !p.back(l) && a.Flags == "S" && a.Seq == first.Seq {
+			return "" // sent again: what follows answers that one, or both
+		} else if p.back(l) && a.Ack == first.Seq+1 && (a.Is('S') || a.Is('R')) {
 			return a.Flags
 		}
 	}

@@ -35,9 +35,10 @@ type Case struct {
 	events []recording.Event
 
 	// captured says that others have recorded it, so that a counter that is not there is
-	// unknown. Lacking is set where one was asked for, asked to the node of which.
-	captured, lacking bool
-	asked             string
+	// unknown. Counted is set where one was asked for, lacking where it is not there, and
+	// asked to its node.
+	captured, counted, lacking bool
+	asked                      string
 }
 
 // newCase gathers what the recording has of an attempt of step i.
@@ -190,7 +191,7 @@ func (c *Case) sent() int {
 
 // rose is by how much a counter of a node rose.
 func (c *Case) rose(node, counter string) uint64 {
-	c.asked = node
+	c.asked, c.counted = node, true
 	if _, there := c.after[node].Counters[counter]; !there && c.captured {
 		c.lacking = true
 	}

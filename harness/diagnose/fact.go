@@ -39,13 +39,14 @@ type Condition func(*Case) Fact
 // them agree.
 func (condition Condition) of(cases []*Case) (f Fact) {
 	for i, c := range cases {
-		c.lacking, c.asked = false, ""
+		c.lacking, c.counted, c.asked = false, false, ""
 		fact := condition(c)
 		fact.At = c.asked
 		if c.captured && fact.By == recording.OfErrno { // concluded from packets
 			fact.By = recording.OfPackets
 		}
-		if c.lacking {
+		// A counter that nobody has given, or that was looked for at all nodes.
+		if c.lacking || c.captured && fact.By == recording.OfCounters && !c.counted {
 			fact.Is = Unknown
 		}
 		switch {

@@ -119,7 +119,11 @@ var views = []view{
 func sources(t *testing.T, r recording.Recording, v view, snap int) (all []Source) {
 	t.Helper()
 	as := func(node string) string {
-		if node == "web" || node == "lb" {
+		ends := slices.ContainsFunc(r.Packets, func(p recording.Packet) bool {
+			return p.Point == node && !p.Out && p.Flags == "S" && slices.Contains(r.Nodes[node].Addresses, p.Dst.Addr()) &&
+				!slices.ContainsFunc(r.Packets, func(o recording.Packet) bool { return o.Point == node && o.Out && o.Flags == "S" && o.Seq == p.Seq })
+		})
+		if ends && !isServer(node) && node != "client" {
 			return "server-" + node
 		}
 		return node

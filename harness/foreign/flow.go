@@ -44,7 +44,8 @@ type flow struct {
 	opened   bool
 	isns     []uint32 // of different SYNs, up to a limit
 	syns     int
-	answered int // SYN-ACKs
+	answered int    // SYN-ACKs
+	answers  uint32 // the number of the SYN that the last of them answers
 	reset    bool
 	packets  int
 	ended    [2]bool // by a FIN: of the client, of the server
@@ -159,6 +160,7 @@ func (s *scan) learn(source int, g capture.Segment) {
 			f.forward = e.turned()
 		}
 		f.answered++
+		f.answers = g.Ack - 1
 	}
 }
 
@@ -212,6 +214,7 @@ func (s *scan) choose() {
 		}
 		byEnds[e] = f
 	}
+	s.answersFromElsewhere()
 	all := s.total <= s.most()
 	wanted := map[*flow]bool{}
 	for _, f := range s.flows {
@@ -231,6 +234,27 @@ func (s *scan) choose() {
 		f.chosen = true
 	}
 	s.result.Left += len(left)
+}
+
+// answersFromElsewhere joins SYN-ACKs with the SYNs that they answer where they come from another
+// address than the one that was called.
+func (s *scan) answersFromElsewhere() {
+	type caller struct {
+		node int
+		from netip.AddrPort
+		isn  uint32
+	}
+	opened := map[caller]*flow{}
+	for _, f := range s.flows {
+		for _, isn := range f.isns {
+			opened[caller{f.node, f.forward.src, isn}] = f
+		}
+	}
+	for _, f := range s.flows {
+		if other := opened[caller{f.node, f.forward.src, f.answers}]; other != nil && !f.opened && f.answered > 0 {
+			join(other, f)
+		}
+	}
 }
 
 // keep keeps a segment of a flow that was chosen.
