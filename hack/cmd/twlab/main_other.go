@@ -10,6 +10,7 @@ import (
 	"twlab/hack/cmd/twlab/check"
 	"twlab/hack/cmd/twlab/explain"
 	"twlab/hack/cmd/twlab/lint"
+	"twlab/hack/cmd/twlab/report"
 	"twlab/hack/internal/cli"
 )
 
@@ -22,7 +23,7 @@ func main() {
 		SilenceUsage:  true,
 	})
 	root.SetFlagErrorFunc(cli.WrongFlag)
-	root.AddCommand(check.Command(), check.New(), explain.Command(), lint.Command())
+	root.AddCommand(check.Command(), check.New(), explain.Command(), lint.Command(), report.Command())
 	c, err := root.ExecuteC()
 	os.Exit(cli.Report(os.Stderr, c, err))
 }

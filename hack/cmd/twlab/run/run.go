@@ -26,7 +26,7 @@ A directory stands for all its files that end in .yaml. --twins also runs the tw
 file, in which something must not be as expected. With --output-dir, DIR gets for each
 scenario a directory with the file itself and run.json (the steps, packets, counters, sockets,
 conntrack entries and rules; --schema prints the JSON schema of it), and of all together
-junit.xml, and summary.md to be mailed. DIR must be new or empty.
+report.html, a page to be looked at and mailed, junit.xml, and summary.md. DIR must be new or empty.
 
 --kernel ROLE=KERNEL makes the nodes of a role guests with another kernel: client, gateway,
 balancer or server, as the short form of topologies has them, or else the nodes whose name

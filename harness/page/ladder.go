@@ -1,0 +1,172 @@
+package page
+
+import (
+	"fmt"
+	"html/template"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"twlab/harness/diagnose"
+)
+
+// The sizes of a ladder.
+const (
+	timeWide  = 64.0
+	laneGap   = 148.0
+	rungHigh  = 34.0
+	noteHigh  = 16.0
+	gapHigh   = 30.0
+	ladderTop = 30.0
+	slant     = 6.0
+	leastWide = 470.0                  // of what is written below an arrow
+	pause     = 100 * time.Millisecond // from where on time that passes is shown
+)
+
+// ladder draws packets one below the other, each from the lane of the node that sent it to the
+// lane of the node that saw it last. Times are those since the first packet.
+func ladder(lives []*life, lanes []string, id func(*life) string, label string) template.HTML {
+	d := drawing{label: label}
+	d.width = max(leastWide, timeWide+float64(len(lanes)-1)*laneGap+2*50)
+	x := map[string]float64{}
+	for i, name := range lanes {
+		x[name] = timeWide + 50 + float64(i)*laneGap
+	}
+	l := rungs{drawing: &d, x: x, lanes: lanes, id: id, y: ladderTop, began: lives[0].First().Time}
+	for i, one := range lives {
+		if i > 0 {
+			l.passes(one, lives[:i])
+		}
+		l.rung(one)
+	}
+	d.height = l.y + 8
+	// The lanes are below everything that is drawn on them.
+	var behind drawing
+	for _, name := range lanes {
+		behind.text(x[name], 16, "node", short(name, laneGap-8))
+		behind.line(x[name], 24, x[name], d.height, "lane")
+	}
+	front := d.b.String()
+	d.b.Reset()
+	d.b.WriteString(behind.b.String() + front)
+	return d.HTML()
+}
+
+// rungs are the packets of a ladder, while they are drawn.
+type rungs struct {
+	*drawing
+	x     map[string]float64
+	lanes []string
+	id    func(*life) string
+	y     float64
+	began time.Time
+	last  time.Time
+}
+
+// passes shows that time passes until a packet is sent, and why.
+func (l *rungs) passes(next *life, before []*life) {
+	p := next.First()
+	after := p.Time.Sub(l.last)
+	if after < pause {
+		return
+	}
+	why := ""
+	for _, was := range slices.Backward(before) {
+		w := was.First()
+		if w.Seq == p.Seq && w.Flags == p.Flags && w.Point == p.Point && (next.syn || p.Payload > 0 || p.Is('F')) && w.Payload == p.Payload {
+			why = ": no answer, so the " + next.what() + " is sent again"
+			break
+		}
+	}
+	middle := (l.x[l.lanes[0]] + l.x[l.lanes[len(l.lanes)-1]]) / 2
+	for _, name := range l.lanes {
+		l.line(l.x[name], l.y, l.x[name], l.y+gapHigh, "fold")
+	}
+	l.element("text", seconds(after)+why, append(at(middle, l.y+gapHigh/2+4), "class", "gap middle")...)
+	l.y += gapHigh
+}
+
+// rung draws one packet.
+func (l *rungs) rung(one *life) {
+	class := "arrow"
+	if one.lost() {
+		class += " ended"
+	}
+	way := one.way()
+	from, to := l.x[way[0]], l.x[way[len(way)-1]]
+	l.open("a", "href", "#"+l.id(one), "class", class)
+	l.element("title", fmt.Sprintf("Packet %d, %s: %s", one.Number, one.what(), one.ending()))
+	y := l.y + 20
+	points := [][2]float64{{from, y}}
+	for i, name := range way[1:] {
+		points = append(points, [2]float64{l.x[name], y + slant*float64(i+1)/float64(len(way)-1)})
+	}
+	right := to > from || to == from && from < l.x[l.lanes[len(l.lanes)-1]]
+	if len(way) > 1 {
+		right = l.x[way[len(way)-1]] > l.x[way[len(way)-2]]
+	}
+	if one.End == diagnose.OnTheWay { // half of the link that it was on
+		step := laneGap / 2
+		if !right {
+			step = -step
+		}
+		points = append(points, [2]float64{to + step, y + slant})
+	}
+	end := points[len(points)-1]
+	l.path("shaft", points...)
+	switch {
+	case one.lost():
+		l.cross(end[0], end[1])
+	default:
+		l.head(end[0], end[1], right)
+	}
+	for _, t := range one.translations() {
+		l.element("circle", "", "cx", number(l.x[t.node]), "cy", number(y+slant/2), "r", "4", "class", "turn")
+	}
+	l.element("text", one.what(), append(at((points[0][0]+end[0])/2, y-4), "class", "label")...)
+	l.close("a")
+	l.text(timeWide-2, y+2, "time", offset(one.First().Time.Sub(l.began)))
+	l.y += rungHigh
+	l.notes(one)
+	l.last = one.First().Time
+}
+
+// notes says below a packet what happened to it.
+func (l *rungs) notes(one *life) {
+	left := l.x[l.lanes[0]] + 8
+	wide := l.width - left
+	for _, t := range one.translations() {
+		l.note(left, "note", "● "+t.node+": now "+t.as, wide)
+	}
+	if one.reset != nil {
+		l.note(left, "note", "sent by "+one.reset.Node+": "+reason(*one.reset), wide)
+	}
+	switch {
+	case one.lost():
+		l.note(left, "note why", "✕ "+one.ending(), wide)
+	case one.unanswered:
+		l.note(left, "note", "reached "+one.Node+"; no SYN-ACK came", wide)
+	}
+}
+
+func (l *rungs) note(x float64, class, text string, wide float64) {
+	// Two nearby letters of small text are some 13 wide.
+	l.element("text", short(text, wide*7/6.4), append(at(x, l.y+10), "class", class)...)
+	l.y += noteHigh
+}
+
+// seconds is a time that passes, as people say it.
+func seconds(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return strconv.FormatInt(d.Microseconds(), 10) + " µs"
+	case d < time.Second:
+		return strconv.FormatInt(d.Milliseconds(), 10) + " ms"
+	default:
+		return strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%.2f", d.Seconds()), "0"), ".") + " s"
+	}
+}
+
+// offset is a time since the beginning.
+func offset(d time.Duration) string { return fmt.Sprintf("%.3f", d.Seconds()) }
