@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"twlab/harness/diagnose"
+	"twlab/harness/svg"
 )
 
 // The sizes of a ladder.
@@ -27,35 +28,33 @@ const (
 // ladder draws packets one below the other, each from the lane of the node that sent it to the
 // lane of the node that saw it last. Times are those since the first packet.
 func ladder(lives []*life, lanes []string, id func(*life) string, label string) template.HTML {
-	d := drawing{label: label}
-	d.width = max(leastWide, timeWide+float64(len(lanes)-1)*laneGap+2*50)
+	d := svg.Drawing{Label: label}
+	d.Width = max(leastWide, timeWide+float64(len(lanes)-1)*laneGap+2*50)
 	x := map[string]float64{}
 	for i, name := range lanes {
 		x[name] = timeWide + 50 + float64(i)*laneGap
 	}
-	l := rungs{drawing: &d, x: x, lanes: lanes, id: id, y: ladderTop, began: lives[0].First().Time}
+	l := rungs{Drawing: &d, x: x, lanes: lanes, id: id, y: ladderTop, began: lives[0].First().Time}
 	for i, one := range lives {
 		if i > 0 {
 			l.passes(one, lives[:i])
 		}
 		l.rung(one)
 	}
-	d.height = l.y + 8
+	d.Height = l.y + 8
 	// The lanes are below everything that is drawn on them.
-	var behind drawing
+	var behind svg.Drawing
 	for _, name := range lanes {
-		behind.text(x[name], 16, "node", short(name, laneGap-8))
-		behind.line(x[name], 24, x[name], d.height, "lane")
+		behind.Text(x[name], 16, "node", short(name, laneGap-8))
+		behind.Line(x[name], 24, x[name], d.Height, "lane")
 	}
-	front := d.b.String()
-	d.b.Reset()
-	d.b.WriteString(behind.b.String() + front)
+	d.Before(&behind)
 	return d.HTML()
 }
 
 // rungs are the packets of a ladder, while they are drawn.
 type rungs struct {
-	*drawing
+	*svg.Drawing
 	x     map[string]float64
 	lanes []string
 	id    func(*life) string
@@ -81,9 +80,9 @@ func (l *rungs) passes(next *life, before []*life) {
 	}
 	middle := (l.x[l.lanes[0]] + l.x[l.lanes[len(l.lanes)-1]]) / 2
 	for _, name := range l.lanes {
-		l.line(l.x[name], l.y, l.x[name], l.y+gapHigh, "fold")
+		l.Line(l.x[name], l.y, l.x[name], l.y+gapHigh, "fold")
 	}
-	l.element("text", seconds(after)+why, append(at(middle, l.y+gapHigh/2+4), "class", "gap middle")...)
+	l.Element("text", seconds(after)+why, append(svg.At(middle, l.y+gapHigh/2+4), "class", "gap middle")...)
 	l.y += gapHigh
 }
 
@@ -95,8 +94,8 @@ func (l *rungs) rung(one *life) {
 	}
 	way := one.way()
 	from, to := l.x[way[0]], l.x[way[len(way)-1]]
-	l.open("a", "href", "#"+l.id(one), "class", class)
-	l.element("title", fmt.Sprintf("Packet %d, %s: %s", one.Number, one.what(), one.ending()))
+	l.Open("a", "href", "#"+l.id(one), "class", class)
+	l.Element("title", fmt.Sprintf("Packet %d, %s: %s", one.Number, one.what(), one.ending()))
 	y := l.y + 20
 	points := [][2]float64{{from, y}}
 	for i, name := range way[1:] {
@@ -114,19 +113,19 @@ func (l *rungs) rung(one *life) {
 		points = append(points, [2]float64{to + step, y + slant})
 	}
 	end := points[len(points)-1]
-	l.path("shaft", points...)
+	l.Path("shaft", points...)
 	switch {
 	case one.lost():
-		l.cross(end[0], end[1])
+		l.Cross(end[0], end[1])
 	default:
-		l.head(end[0], end[1], right)
+		l.Head(end[0], end[1], right)
 	}
 	for _, t := range one.translations() {
-		l.element("circle", "", "cx", number(l.x[t.node]), "cy", number(y+slant/2), "r", "4", "class", "turn")
+		l.Element("circle", "", "cx", svg.Number(l.x[t.node]), "cy", svg.Number(y+slant/2), "r", "4", "class", "turn")
 	}
-	l.element("text", one.what(), append(at((points[0][0]+end[0])/2, y-4), "class", "label")...)
-	l.close("a")
-	l.text(timeWide-2, y+2, "time", offset(one.First().Time.Sub(l.began)))
+	l.Element("text", one.what(), append(svg.At((points[0][0]+end[0])/2, y-4), "class", "label")...)
+	l.Close("a")
+	l.Text(timeWide-2, y+2, "time", offset(one.First().Time.Sub(l.began)))
 	l.y += rungHigh
 	l.notes(one)
 	l.last = one.First().Time
@@ -135,7 +134,7 @@ func (l *rungs) rung(one *life) {
 // notes says below a packet what happened to it.
 func (l *rungs) notes(one *life) {
 	left := l.x[l.lanes[0]] + 8
-	wide := l.width - left
+	wide := l.Width - left
 	for _, t := range one.translations() {
 		l.note(left, "note", "● "+t.node+": now "+t.as, wide)
 	}
@@ -152,7 +151,7 @@ func (l *rungs) notes(one *life) {
 
 func (l *rungs) note(x float64, class, text string, wide float64) {
 	// Two nearby letters of small text are some 13 wide.
-	l.element("text", short(text, wide*7/6.4), append(at(x, l.y+10), "class", class)...)
+	l.Element("text", short(text, wide*7/6.4), append(svg.At(x, l.y+10), "class", class)...)
 	l.y += noteHigh
 }
 

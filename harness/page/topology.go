@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"twlab/harness/diagnose"
+	"twlab/harness/svg"
 )
 
 // The sizes of a drawn network.
@@ -39,9 +40,9 @@ func picture(n network, first []string, way []string, lost *life) template.HTML 
 		}
 		columns, rows = max(columns, places[i].column+1), max(rows, places[i].of0)
 	}
-	d := drawing{
-		width: float64(columns)*(boxWide+boxGap) - boxGap + 4, height: float64(rows)*(boxHigh+rowGap) - rowGap + 4 + 18,
-		label: "The network: " + strings.Join(slices.Sorted(maps.Keys(n.nodes)), ", "),
+	d := svg.Drawing{
+		Width: float64(columns)*(boxWide+boxGap) - boxGap + 4, Height: float64(rows)*(boxHigh+rowGap) - rowGap + 4 + 18,
+		Label: "The network: " + strings.Join(slices.Sorted(maps.Keys(n.nodes)), ", "),
 	}
 	for i := range places {
 		p := &places[i]
@@ -55,11 +56,11 @@ func picture(n network, first []string, way []string, lost *life) template.HTML 
 			continue
 		}
 		drawn[[2]*place{a, b}] = true
-		d.wire("wire", a, b)
+		wire(&d, "wire", a, b)
 	}
 	for i := 1; i < len(way); i++ {
 		if a, b := at[way[i-1]], at[way[i]]; a != nil && b != nil && a != b {
-			d.wire("way", a, b)
+			wire(&d, "way", a, b)
 		}
 	}
 	if lost != nil && len(way) > 0 {
@@ -68,7 +69,7 @@ func picture(n network, first []string, way []string, lost *life) template.HTML 
 		}
 	}
 	for i := range places {
-		d.box(&places[i])
+		box(&d, &places[i])
 	}
 	return d.HTML()
 }
@@ -81,7 +82,7 @@ func endMark(l *life) string {
 }
 
 // wire joins two boxes at the sides that face each other.
-func (d *drawing) wire(class string, a, b *place) {
+func wire(d *svg.Drawing, class string, a, b *place) {
 	if a.column > b.column {
 		a, b = b, a
 	}
@@ -90,28 +91,28 @@ func (d *drawing) wire(class string, a, b *place) {
 		x1, x2 = a.x+boxWide/2, b.x+boxWide/2
 		y1, y2 = min(a.y, b.y)+boxHigh, max(a.y, b.y)
 	}
-	d.line(x1, y1, x2, y2, class)
+	d.Line(x1, y1, x2, y2, class)
 }
 
-func (d *drawing) box(p *place) {
+func box(d *svg.Drawing, p *place) {
 	class := "box"
 	if p.end != "" {
 		class += " end"
 	}
-	d.element("rect", "", append(at(p.x, p.y), "width", number(boxWide), "height", number(boxHigh), "rx", "4", "class", class)...)
+	d.Element("rect", "", append(svg.At(p.x, p.y), "width", svg.Number(boxWide), "height", svg.Number(boxHigh), "rx", "4", "class", class)...)
 	name := p.names[0]
 	if len(p.names) > 1 {
 		name = fmt.Sprintf("%s … %s (%d)", p.names[0], p.names[len(p.names)-1], len(p.names))
 	}
 	middle, y := p.x+boxWide/2, p.y+18
-	d.text(middle, y, "node", short(name, boxWide))
+	d.Text(middle, y, "node", short(name, boxWide))
 	for _, note := range p.notes[:min(2, len(p.notes))] {
 		y += 17
-		d.text(middle, y, "in detail", short(note, boxWide))
+		d.Text(middle, y, "in detail", short(note, boxWide))
 	}
 	if p.end != "" {
-		d.cross(p.x+boxWide, p.y)
-		d.text(middle, p.y+boxHigh+15, "in why", "✕ "+p.end)
+		d.Cross(p.x+boxWide, p.y)
+		d.Text(middle, p.y+boxHigh+15, "in why", "✕ "+p.end)
 	}
 }
 

@@ -12,18 +12,24 @@ import (
 
 	"twlab/hack/internal/cli"
 	"twlab/harness/page"
-	"twlab/harness/report"
 )
 
 // FileName is the page of a directory of results.
 const FileName = "report.html"
 
 const about = `Makes one HTML file of results, to be looked at and mailed: it loads nothing, and is read without
-a script. DIR is what twlab run --output-dir has left: all its recordings are on the page, with
-what happened, the proof, the network, a ladder of the packets, and the tables before and after.
+a script. DIR is what one of these has left:
 
-The file is report.html in DIR, or in the first one, unless --output says otherwise ("-" is
-standard output).
+  twlab run --output-dir DIR   all its recordings are on the page, with what happened, the
+                               proof, the network, a ladder of the packets, and the tables
+                               before and after
+  hack/e2e --output-dir DIR    whether a setting is safe, what the document says and the kernel
+                               did, every cell with its evidence, incidents, loads over time,
+                               and what was left out. Several directories are several kernels,
+                               which the page compares
+
+A directory of directories stands for all of them. The file is report.html in DIR, or in the
+first one, unless --output says otherwise ("-" is standard output).
 
 Exit status: 0 if the page was written, 2 if a directory has no results.`
 
@@ -35,7 +41,9 @@ func Command() *cobra.Command {
 		Short: "Make a page of results, in one file that can be mailed",
 		Long:  about,
 		Example: `  twlab run --output-dir results scenarios/incidents/late-dnat-rule.yaml
-  twlab report results`,
+  twlab report results
+  hack/e2e --output-dir out && twlab report out
+  twlab report --output kernels.html out-6.18 out-5.10`,
 		RunE: func(c *cobra.Command, dirs []string) error {
 			if len(dirs) == 0 {
 				return cli.Usage(errors.New("which directory? give at least one"))
@@ -43,23 +51,72 @@ func Command() *cobra.Command {
 			if output == "" {
 				output = filepath.Join(dirs[0], FileName)
 			}
-			r, err := read(dirs)
+			made, err := pageOf(dirs)
 			if err != nil {
 				return cli.NotRunError(err)
 			}
-			return write(c.OutOrStdout(), output, r)
+			return write(c.OutOrStdout(), output, made)
 		},
 	}
 	c.Flags().StringVarP(&output, "output", "o", "", "`FILE` to write; - for standard output")
 	return c
 }
 
-// write writes the page, and says where it is.
-func write(stdout io.Writer, path string, runs []report.Run) error {
-	if path == "-" {
-		return page.Scenarios(stdout, runs)
+// made writes a page.
+type made func(to io.Writer) error
+
+// pageOf finds out of what kind the results are, and reads them.
+func pageOf(dirs []string) (made, error) {
+	suites, err := suitesIn(dirs)
+	if err != nil {
+		return nil, err
 	}
-	if err := Write(path, func(to io.Writer) error { return page.Scenarios(to, runs) }); err != nil {
+	if len(suites) > 0 {
+		return ofSuites(suites)
+	}
+	runs, err := read(dirs)
+	return func(to io.Writer) error { return page.Scenarios(to, runs) }, err
+}
+
+// suitesIn are the directories that have results of the suite: those that were given, or those just
+// below them.
+func suitesIn(dirs []string) (found []string, err error) {
+	for _, dir := range dirs {
+		for _, pattern := range []string{suiteFile, filepath.Join("*", suiteFile)} {
+			files, err := filepath.Glob(filepath.Join(dir, pattern))
+			if err != nil {
+				return nil, err
+			}
+			for _, file := range files {
+				found = append(found, filepath.Dir(file))
+			}
+			if len(files) > 0 {
+				break
+			}
+		}
+	}
+	return found, nil
+}
+
+// suiteFile is what a run of the suite has left.
+const suiteFile = "report.json"
+
+// Suite writes the page of a run of the suite into its directory, and returns where it is.
+func Suite(dir string) (path string, err error) {
+	content, err := ofSuites([]string{dir})
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, FileName)
+	return path, Write(path, content)
+}
+
+// write writes the page, and says where it is.
+func write(stdout io.Writer, path string, content made) error {
+	if path == "-" {
+		return content(stdout)
+	}
+	if err := Write(path, content); err != nil {
 		return cli.NotRunError(err)
 	}
 	fmt.Fprintln(stdout, path)
