@@ -143,10 +143,12 @@ type spec struct {
 	State                   string
 	RunTime                 time.Duration
 	Failure                 struct{ Message string }
-	ReportEntries           []struct {
-		Name  string
-		Value struct{ AsJSON string }
-	}
+	ReportEntries           []entry
+}
+
+type entry struct {
+	Name  string
+	Value struct{ AsJSON string }
 }
 
 func (r *Run) suite(dir string, s *suite) error {
@@ -181,16 +183,16 @@ func (r *Run) spec(dir string, s *spec) error {
 		r.Failed = append(r.Failed, Failure{cmp.Or(name, s.LeafNodeType), s.Failure.Message})
 	}
 	cell := Cell{Took: s.RunTime}
-	for _, entry := range s.ReportEntries {
-		switch entry.Name {
+	for _, e := range s.ReportEntries {
+		switch e.Name {
 		case "cell", "emulated":
-			if err := json.Unmarshal([]byte(entry.Value.AsJSON), &cell.Result); err != nil {
+			if err := json.Unmarshal([]byte(e.Value.AsJSON), &cell.Result); err != nil {
 				return err
 			}
 			cell.Title, _, _ = strings.Cut(s.LeafNodeText, " is ")
 		case "series":
 			var path string
-			if err := json.Unmarshal([]byte(entry.Value.AsJSON), &path); err != nil {
+			if err := json.Unmarshal([]byte(e.Value.AsJSON), &path); err != nil {
 				return err
 			}
 			var err error
