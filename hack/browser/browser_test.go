@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,15 +33,21 @@ var widths = []int64{390, 1280}
 // names of Chromium, as distributions have it.
 var names = []string{"chromium-headless-shell", "chromium", "chromium-browser", "headless_shell", "google-chrome"}
 
-// browser finds a browser, or skips the test.
-func browser(t *testing.T) string {
+// needsBrowser skips the test without a browser.
+func needsBrowser(t *testing.T) {
 	t.Helper()
+	if found() == "" {
+		t.Skip("no Chromium here to look at pages with; hack/bootstrap --with-browser installs one")
+	}
+}
+
+// found is the path of a browser; empty without one.
+func found() string {
 	for _, name := range names {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}
 	}
-	t.Skip("no Chromium here to look at pages with; hack/bootstrap --with-browser installs one")
 	return ""
 }
 
@@ -50,6 +57,7 @@ var pages = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	ends = append(ends, func() { _ = os.RemoveAll(dir) }) // of a temporary directory
 	// Without -args, go would take -pages for a flag of its own.
 	c := exec.Command("go", "test", "./harness/page", "./scenarios/results", "-count=1", "-run=TestPagesForABrowser", "-args", "-pages="+dir)
 	c.Dir = filepath.Join("..", "..")
@@ -59,14 +67,25 @@ var pages = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
+// ends are what is to be done when all tests are over.
+var ends []func()
+
+// tabs is one browser for all tests, each of which has tabs of its own.
+var tabs = sync.OnceValues(func() (context.Context, error) {
+	path := found()
+	flags := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox)
+	ctx, stop := chromedp.NewExecAllocator(context.Background(), flags...)
+	ends = append(ends, stop)
+	ctx, stop = chromedp.NewContext(ctx)
+	ends = append(ends, stop)
+	return ctx, chromedp.Do(ctx)
+})
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	status := m.Run()
-	if dir, err := pages(); err == nil {
-		err = os.RemoveAll(dir)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
+	for _, end := range slices.Backward(ends) {
+		end()
 	}
 	os.Exit(status)
 }
@@ -92,17 +111,17 @@ type look struct {
 // anything.
 func open(t *testing.T, path string, l look) *page {
 	t.Helper()
-	flags := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(browser(t)), chromedp.NoSandbox)
-	ctx, stop := chromedp.NewExecAllocator(t.Context(), flags...)
-	t.Cleanup(stop)
-	ctx, stop = chromedp.NewContext(ctx)
+	all, err := tabs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := chromedp.NewContext(all)
 	t.Cleanup(stop)
 	p := &page{T: t, ctx: ctx}
-	p.do() // the browser lives as long as the context of this
-	ctx, stop = context.WithTimeout(ctx, 2*time.Minute)
+	p.do() // a timeout of the first call would be one of the tab
+	p.ctx, stop = context.WithTimeout(ctx, 2*time.Minute)
 	t.Cleanup(stop)
-	p.ctx = ctx
-	if err := chromedp.Listen(ctx, p.hear); err != nil {
+	if err := chromedp.Listen(p.ctx, p.hear); err != nil {
 		t.Fatal(err)
 	}
 	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "light"}}}
@@ -176,7 +195,7 @@ func ask[T any](p *page, expression string) (value T) {
 // all are the pages that there are to look at.
 func all(t *testing.T) (paths []string) {
 	t.Helper()
-	browser(t)
+	needsBrowser(t)
 	dir, err := pages()
 	if err != nil {
 		t.Fatal(err)

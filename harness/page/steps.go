@@ -143,11 +143,15 @@ func signature(lives []*life) string {
 	return b.String()
 }
 
-// stepAt is the last step that began before a time.
+// sendsNothing are the verbs of steps that send no packets of a connection: what is sent while
+// they are taken belongs to a step before them.
+var sendsNothing = []string{"await", "sleep", "add-rule", "remove-rule", "drop", "forget-flows", "set", "clock", "link", "start"}
+
+// stepAt is the last step that began before a time and sends packets.
 func (v *view) stepAt(t time.Time) int {
 	at := 0
 	for i, s := range v.r.Steps {
-		if s.Skipped == "" && !t.Before(v.r.Began.Add(s.Began)) {
+		if s.Skipped == "" && !slices.Contains(sendsNothing, s.Verb) && !t.Before(v.r.Began.Add(s.Began)) {
 			at = i
 		}
 	}

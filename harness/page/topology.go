@@ -111,7 +111,6 @@ func box(d *svg.Drawing, p *place) {
 		d.Text(middle, y, "in detail", short(note, boxWide))
 	}
 	if p.end != "" {
-		d.Cross(p.x+boxWide, p.y)
 		d.Text(middle, p.y+boxHigh+15, "in why", "✕ "+p.end)
 	}
 }

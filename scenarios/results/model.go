@@ -286,8 +286,12 @@ func differences(newest, older claim.Result) string {
 	return report.Plain(strings.Join(parts, "; "))
 }
 
-// mostGridRows is how many rows a grid has at most, unless its first axis has more values.
-const mostGridRows = 18
+// A grid has at most so many rows, and at least so many cells in each on average, unless its first
+// axis makes other ones.
+const (
+	mostGridRows = 18
+	leastInRow   = 4
+)
 
 // grid puts cells in rows by the values of the first axes: of as many axes as leave few rows.
 func (f *family) grid(cells []*cell) {
@@ -304,7 +308,7 @@ func (f *family) grid(cells []*cell) {
 		for _, c := range cells {
 			rows[label(c, n)] = true
 		}
-		if len(rows) > mostGridRows && n > 1 {
+		if n > 1 && (len(rows) > mostGridRows || len(cells) < leastInRow*len(rows)) {
 			break
 		}
 		axes = n

@@ -194,11 +194,11 @@ func (e *effect) conclude() {
 	case e.Worse > 0 && e.Better > 0:
 		e.Says, e.Class = "helps some, and harms others", "warn"
 	case e.Worse > 0:
-		e.Says, e.Class = "harms", "bad"
+		e.Says, e.Class = "is not safe", "bad"
 	case e.Better > 0:
-		e.Says, e.Class = "helps, and never harms", "good"
+		e.Says, e.Class = "is safe, and helps", "good"
 	default:
-		e.Says, e.Class = "changes nothing", "good"
+		e.Says, e.Class = "is safe, and changes nothing", "good"
 	}
 }
 

@@ -107,10 +107,10 @@
       count[is < was ? "better" : is > was ? "worse" : "same"].push(one.id);
     }
     const { better, same, worse } = count;
-    const says = worse.length ? (better.length ? "helps some, and harms others" : "harms") : better.length ? "helps, and never harms" : same.length ? "changes nothing" : "was not tried like this";
+    const says = worse.length ? (better.length ? "helps some, and harms others" : "is not safe") : better.length ? "is safe, and helps" : same.length ? "is safe, and changes nothing" : "was not tried like this";
+    add(box, "p", `${knob.labels[0].firstChild.textContent.trim()}=${knob.value} ${says}.`, "who");
     const line = add(box, "p", "");
-    add(line, "strong", `${knob.labels[0].firstChild.textContent.trim()}=${knob.value} ${says}`);
-    add(line, "span", ` compared with ${knob.dataset.default}: better in ${better.length} cells, the same in ${same.length}, worse in ${worse.length}.`);
+    add(line, "span", `Compared with ${knob.dataset.default}: better in ${better.length} cells, the same in ${same.length}, worse in ${worse.length}.`);
     for (const [name, ids] of [["better", better], ["worse", worse]]) {
       if (ids.length) add(add(line, "span", " "), "a", `One that is ${name}`).href = "#" + ids[0];
     }
@@ -131,8 +131,9 @@
     const all = by.b.length + by.l.length + by.g.length;
     const worst = by.b.length ? "b" : by.l.length ? "l" : by.g.length ? "g" : "";
     const box = add(out, "div", "", "answer " + ({ g: "good", l: "warn" }[worst] ?? ""));
-    for (const knob of chosen) if (knob.value !== knob.dataset.default) compared(box, knob, letterOf, fits);
-    add(box, "p", worst ? `The worst: ${words[worst]}, in ${by[worst].length} of ${all} cells that apply.` : "No cell has this combination.", "who");
+    const compare = chosen.filter(knob => knob.value !== knob.dataset.default);
+    for (const knob of compare) compared(box, knob, letterOf, fits);
+    add(box, "p", worst ? `The worst outcome of all ${all} cells that apply: ${words[worst]}, in ${by[worst].length}.` : "No cell has this combination.", compare.length ? "" : "who");
     if (predicted) add(box, "p", "No run had these two kernels together: this is what the rules say.", "small soft");
     for (const letter of "blg") if (by[letter].length) listed(out, letter, by[letter], false);
   };
