@@ -16,8 +16,12 @@ type Diagnosis struct {
 	// with none; empty for an attempt that is fine.
 	Status   Status
 	Findings []Finding
-	// SYNs are those that no SYN-ACK answered.
-	SYNs []Life
+	// SYNs are those that no SYN-ACK answered, Lives all packets of the attempt.
+	SYNs, Lives []Life
+	// Events are what kernels have told of its packets, Before are the states of all nodes
+	// when it began.
+	Events []recording.Event
+	Before map[string]recording.State
 }
 
 // Cause is the ID of the one cause that fits; "none" for an attempt that is fine, and empty
@@ -54,7 +58,10 @@ func Recording(r *recording.Recording) (all []Diagnosis) {
 
 func one(r *recording.Recording, step int, a recording.Attempt) Diagnosis {
 	c := newCase(r, step, a)
-	d := Diagnosis{Step: r.Steps[step].Number, ID: r.Steps[step].ID, Attempt: a, Symptom: c.symptom, SYNs: c.syns}
+	d := Diagnosis{
+		Step: r.Steps[step].Number, ID: r.Steps[step].ID, Attempt: a, Symptom: c.symptom,
+		SYNs: c.syns, Lives: c.lives, Events: c.events, Before: c.before,
+	}
 	if d.Symptom == Fine {
 		return d
 	}

@@ -28,7 +28,7 @@ func (d Diagnosis) account() (lines []string) {
 	for _, l := range d.SYNs {
 		at[map[End]string{
 			Delivered: "came into %s, which owns their destination", Stopped: "came into %s, and did not leave it",
-			OnTheWay: "left %s, and came into no other node",
+			OnTheWay: "left %s, and came into no other node", Unseen: "left %s for where nothing was recorded",
 		}[l.End]+"\x00"+l.Node]++
 	}
 	for _, place := range slices.Sorted(maps.Keys(at)) {

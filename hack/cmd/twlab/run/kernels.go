@@ -79,7 +79,7 @@ func (o *options) told(ctx context.Context, runs []report.Run, out *output, stdo
 			kernel := run.Kernel
 			if o.all != "" {
 				kernel = ""
-				if err := report.Text(stdout, r); err != nil {
+				if err := o.text()(stdout, r); err != nil {
 					return err
 				}
 			}

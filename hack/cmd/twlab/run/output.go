@@ -13,15 +13,19 @@ import (
 
 	"twlab/hack/internal/cli"
 	"twlab/harness/page"
+	"twlab/harness/pcapng"
 	"twlab/harness/recording"
 	"twlab/harness/report"
 )
 
-// The files about all scenarios.
+// The files about all scenarios, and those of the packets of one.
 const (
 	junitFile   = "junit.xml"
 	summaryFile = "summary.md"
 	pageFile    = "report.html"
+
+	packetsFile = "packets.pcapng"
+	tapsDir     = "taps"
 )
 
 // output is a directory of results, which one run has for itself, once. The zero value keeps
@@ -96,7 +100,27 @@ func (o *output) add(kernel string, r recording.Recording) error {
 		write(filepath.Join(dir, "scenario.yaml"), func(to io.Writer) error {
 			_, err := io.WriteString(to, r.File.Text)
 			return err
-		}))
+		}),
+		packets(dir, &r))
+}
+
+// packets writes what taps have recorded for Wireshark: all in one file, and each tap in one of
+// its own, since a packet that several taps have seen looks like one that was sent again.
+func packets(dir string, r *recording.Recording) error {
+	taps := pcapng.Taps(r)
+	if len(taps) == 0 {
+		return nil // none was sent, or the recording says why it has none
+	}
+	below := filepath.Join(dir, tapsDir)
+	if err := os.Mkdir(below, 0o755); err != nil {
+		return err
+	}
+	err := write(filepath.Join(dir, packetsFile), func(to io.Writer) error { return pcapng.Write(to, r, taps) })
+	for i, t := range taps {
+		name := fmt.Sprintf("%02d-%s.pcapng", i+1, fileName(t.Name))
+		err = errors.Join(err, write(filepath.Join(below, name), func(to io.Writer) error { return pcapng.Write(to, r, taps[i:i+1]) }))
+	}
+	return err
 }
 
 // finish writes what is about all scenarios, and says where the page is.
