@@ -1,6 +1,7 @@
 package page
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"slices"
@@ -25,21 +26,28 @@ const (
 	pause     = 100 * time.Millisecond // from where on time that passes is shown
 )
 
-// ladder draws packets one below the other, each from the lane of the node that sent it to the
+// drawLadder draws packets one below the other, each from the lane of the node that sent it to the
 // lane of the node that saw it last. Times are those since the first packet.
-func ladder(lives []*life, lanes []string, id func(*life) string, label string) template.HTML {
+func drawLadder(lives []*life, lanes []string, said map[string]words, id func(*life) string, label string) template.HTML {
 	d := svg.Drawing{Label: label}
 	d.Width = max(leastWide, timeWide+float64(len(lanes)-1)*laneGap+2*50)
 	x := map[string]float64{}
 	for i, name := range lanes {
 		x[name] = timeWide + 50 + float64(i)*laneGap
 	}
-	l := rungs{Drawing: &d, x: x, lanes: lanes, id: id, y: ladderTop, began: lives[0].First().Time}
+	l := rungs{Drawing: &d, x: x, lanes: lanes, said: said, id: id, y: ladderTop, began: lives[0].First().Time}
 	for i, one := range lives {
 		if i > 0 {
 			l.passes(one, lives[:i])
 		}
-		l.rung(one)
+		said := l.said[sightingKey(one.First())]
+		for _, text := range said.before {
+			l.note("note knew", text)
+		}
+		l.rung(one, said)
+		for _, text := range said.after {
+			l.note("note outcome", text)
+		}
 	}
 	d.Height = l.y + 8
 	// The lanes are below everything that is drawn on them.
@@ -57,6 +65,7 @@ type rungs struct {
 	*svg.Drawing
 	x     map[string]float64
 	lanes []string
+	said  map[string]words
 	id    func(*life) string
 	y     float64
 	began time.Time
@@ -87,7 +96,7 @@ func (l *rungs) passes(next *life, before []*life) {
 }
 
 // rung draws one packet.
-func (l *rungs) rung(one *life) {
+func (l *rungs) rung(one *life, said words) {
 	class := "arrow"
 	if one.lost() {
 		class += " ended"
@@ -123,36 +132,51 @@ func (l *rungs) rung(one *life) {
 	for _, t := range one.translations() {
 		l.Element("circle", "", "cx", svg.Number(l.x[t.node]), "cy", svg.Number(y+slant/2), "r", "4", "class", "turn")
 	}
-	l.Element("text", one.what(), append(svg.At((points[0][0]+end[0])/2, y-4), "class", "label")...)
+	l.Element("text", cmp.Or(said.label, one.what()), append(svg.At((points[0][0]+end[0])/2, y-4), "class", "label")...)
 	l.Close("a")
 	l.Text(timeWide-2, y+2, "time", offset(one.First().Time.Sub(l.began)))
 	l.y += rungHigh
-	l.notes(one)
+	l.notes(one, said)
 	l.last = one.First().Time
 }
 
 // notes says below a packet what happened to it.
-func (l *rungs) notes(one *life) {
-	left := l.x[l.lanes[0]] + 8
-	wide := l.Width - left
+func (l *rungs) notes(one *life, said words) {
 	for _, t := range one.translations() {
-		l.note(left, "note", "● "+t.node+": now "+t.as, wide)
+		l.note("note", "● "+t.node+": now "+t.as)
 	}
 	if one.reset != nil {
-		l.note(left, "note", "sent by "+one.reset.Node+": "+reason(*one.reset), wide)
+		l.note("note", "sent by "+one.reset.Node+": "+reason(*one.reset))
 	}
 	switch {
+	case one.lost() && said.text != "" && one.drop != nil:
+		l.note("note why", "✕ "+one.drop.Node+" "+said.text)
 	case one.lost():
-		l.note(left, "note why", "✕ "+one.ending(), wide)
+		l.note("note why", "✕ "+one.ending())
+	case said.text != "":
+		l.note("note", said.text)
 	case one.unanswered:
-		l.note(left, "note", "reached "+one.Node+"; no SYN-ACK came", wide)
+		l.note("note", "reached "+one.Node+"; no SYN-ACK came")
 	}
 }
 
-func (l *rungs) note(x float64, class, text string, wide float64) {
-	// Two nearby letters of small text are some 13 wide.
-	l.Element("text", short(text, wide*7/6.4), append(svg.At(x, l.y+10), "class", class)...)
-	l.y += noteHigh
+// note writes a text, on as many lines as it needs.
+func (l *rungs) note(class, text string) {
+	left := l.x[l.lanes[0]] + 8
+	most := int((l.Width - left) / 6.6) // a letter of small text is so wide
+	for text != "" {
+		line := text
+		if letters := []rune(text); len(letters) > most {
+			at := strings.LastIndexByte(string(letters[:most]), ' ')
+			if at <= 0 {
+				at = len(string(letters[:most]))
+			}
+			line = text[:at]
+		}
+		text = strings.TrimSpace(strings.TrimPrefix(text, line))
+		l.Text(left, l.y+10, class, line)
+		l.y += noteHigh
+	}
 }
 
 // seconds is a time that passes, as people say it.

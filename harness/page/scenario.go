@@ -117,6 +117,7 @@ type view struct {
 	r           *recording.Recording
 	prefix      string
 	lives       []*life
+	said        map[string]words
 	has         map[string]bool // the anchors that there are
 	counterRows []row
 	ruleRows    []row
@@ -129,7 +130,7 @@ func (v *view) packetID(l *life) string        { return v.id("p%d", l.Number) }
 // NewArticle makes an article. All its anchors begin with id; kernel is what the user calls the
 // choice of kernels, if there are several.
 func NewArticle(id, kernel string, r *recording.Recording) Article {
-	v := view{r: r, prefix: id, lives: livesOf(r), has: map[string]bool{}}
+	v := view{r: r, prefix: id, lives: livesOf(r), said: wordsOf(r), has: map[string]bool{}}
 	s, known := scenarioOf(r)
 	a := Article{
 		ID: id, Name: report.Plain(r.Scenario), Kernel: report.Plain(strings.TrimSpace(kernel + " " + report.KernelsOf(*r))),

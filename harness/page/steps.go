@@ -111,7 +111,7 @@ func (v *view) rails(n network, first []string) (all []rail, drawn int) {
 			drawn += len(lives)
 			p := lives[0].First()
 			name := report.Plain(fmt.Sprintf("%v > %v", p.Src, p.Dst))
-			r.Ladder = append(r.Ladder, connectionLadder{Name: name, SVG: ladder(lives, v.lanes(lives, n, first), v.packetID, "Packets of "+name)})
+			r.Ladder = append(r.Ladder, connectionLadder{Name: name, SVG: drawLadder(lives, v.lanes(lives, n, first), v.said, v.packetID, "Packets of "+name)})
 		}
 		all = append(all, r)
 	}
