@@ -16,6 +16,14 @@ import (
 // of its results.
 const RecordingsDir = "recordings"
 
+// The kinds of [File].
+const (
+	OfIncident = "incident"
+	OfCause    = "cause"
+	// OfCell has packets alone: those of the cell that its scenario names.
+	OfCell = "cell"
+)
+
 // ending is that of their names.
 const ending = ".json.gz"
 

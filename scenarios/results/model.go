@@ -55,6 +55,7 @@ type cell struct {
 	Also    string
 	Moved   []moved
 	Others  []other
+	Packets string // a line each
 	File    string // to run it again
 	Took    string
 	values  map[string]string

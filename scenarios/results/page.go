@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"strings"
 	"time"
 
 	"twlab/harness/page"
@@ -22,9 +23,8 @@ var suiteTemplate string
 //go:embed suite.js
 var suiteScript string
 
-// File is a scenario file that a suite has run.
+// File is a recording that a suite has made: of a scenario file, or of the packets of a cell.
 type File struct {
-	// Kind is "incident" or "cause".
 	Kind      string
 	Recording recording.Recording
 }
@@ -33,6 +33,7 @@ type File struct {
 type view struct {
 	Title         string
 	Runs          []runView
+	Questions     []question
 	Headings      []string
 	Sections      []section
 	Steps         []kernelStep
@@ -58,6 +59,55 @@ type runView struct {
 	Preflight                                   []string
 }
 
+// question is a cell of the user's own, with the answer of each run.
+type question struct {
+	Name, Title string
+	Answers     []answer
+}
+
+type answer struct{ Text, Class, Says, More string }
+
+// questions are those of all runs, in the order of the file.
+func questions(runs []Run) (all []question) {
+	last := 0
+	for i := range runs {
+		for number := range runs[i].Answers {
+			last = max(last, number)
+		}
+	}
+	for number := 1; number <= last; number++ {
+		q := question{Answers: make([]answer, len(runs))}
+		for i := range runs {
+			a, there := runs[i].Answers[number]
+			if !there {
+				q.Answers[i] = answer{Text: "–", Class: "plain"}
+				continue
+			}
+			q.Name, q.Title = report.Plain(a.Name), report.Plain(a.Title)
+			q.Answers[i] = answer{Text: report.Plain(a.Outcome()), Class: "bad"}
+			if a.Result == nil {
+				continue
+			}
+			q.Answers[i].Class = ClassOf(a.Result.Seen).CSS()
+			if q.Answers[i].Says = "no claim covers this"; a.Covered {
+				q.Answers[i].Says = report.Plain(a.Result.Because)
+			}
+			q.Answers[i].More = evidence(a.Result.String())
+		}
+		all = append(all, q)
+	}
+	return all
+}
+
+// evidence makes a text of several lines plain.
+func evidence(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString(report.Plain(strings.TrimRight(line, "\n")) + "\n")
+	}
+	return b.String()
+}
+
 type skipped struct {
 	Heading, Why string
 	N            int
@@ -73,6 +123,7 @@ type profileView struct {
 // shown that the suite runs.
 func Write(to io.Writer, runs []Run, files []File) error {
 	v := view{Families: families(runs)}
+	packets(v.Families, files)
 	for i := range runs {
 		v.Headings = append(v.Headings, report.Plain(runs[i].Heading))
 		v.Runs = append(v.Runs, head(&runs[i]))
@@ -98,14 +149,17 @@ func Write(to io.Writer, runs []Run, files []File) error {
 	}
 	v.Loads, v.Profiles = loads(runs, v.Families), profiles(v.Families)
 	for i := range files {
+		if files[i].Kind == OfCell {
+			continue
+		}
 		a := page.NewArticle(fmt.Sprintf("f%d", i+1), "", &files[i].Recording)
-		if files[i].Kind == "cause" {
+		if files[i].Kind == OfCause {
 			v.Causes = append(v.Causes, a)
 		} else {
 			v.Incidents = append(v.Incidents, a)
 		}
 	}
-	v.Title = title(&v)
+	v.Title, v.Questions = title(&v), questions(runs)
 	data, err := picks(&v, runs, about)
 	if err != nil {
 		return err
@@ -120,6 +174,32 @@ func Write(to io.Writer, runs []Run, files []File) error {
 		return fmt.Errorf("make the page: %w", err)
 	}
 	return page.Write(to, v.Title, template.HTML(body.String()), suiteScript) //nolint:gosec // a template has made it
+}
+
+// mostPackets is how many packets are shown of a cell.
+const mostPackets = 30
+
+// packets puts the packets of cells where the cells are.
+func packets(all []*family, files []File) {
+	of := map[string]*recording.Recording{}
+	for i := range files {
+		if files[i].Kind == OfCell {
+			of[files[i].Recording.Scenario] = &files[i].Recording
+		}
+	}
+	for _, f := range all {
+		for _, c := range f.cells() {
+			for _, one := range c.on {
+				if one == nil {
+					continue
+				}
+				if r, there := of[one.Title]; there {
+					c.Packets = page.Lines(r, mostPackets)
+				}
+				break
+			}
+		}
+	}
 }
 
 func title(v *view) string {

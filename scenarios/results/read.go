@@ -14,6 +14,7 @@ import (
 
 	"twlab/harness/kernel"
 	"twlab/harness/topo"
+	"twlab/scenarios"
 	"twlab/scenarios/claim"
 )
 
@@ -32,6 +33,8 @@ type Run struct {
 	Broken string
 	// Cells are those that were driven, in the order of their titles.
 	Cells []Cell
+	// Answers are those to cells of the user's own, by their place in the file.
+	Answers map[int]scenarios.Answered
 	// Skipped are the reasons for which specs were left out, with their numbers.
 	Skipped map[string]int
 	// Preflight are the lines about the machine.
@@ -61,7 +64,7 @@ var ErrNone = errors.New("no results of hack/e2e (report.json)")
 
 // Read reads the results of a run. The error wraps [ErrNone] when there are none.
 func Read(dir string) (Run, error) {
-	r := Run{Name: filepath.Base(dir), Skipped: map[string]int{}}
+	r := Run{Name: filepath.Base(dir), Skipped: map[string]int{}, Answers: map[int]scenarios.Answered{}}
 	text, err := os.ReadFile(filepath.Join(dir, reportFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, ErrNone
@@ -190,6 +193,12 @@ func (r *Run) spec(dir string, s *spec) error {
 				return err
 			}
 			cell.Title, _, _ = strings.Cut(s.LeafNodeText, " is ")
+		case "question":
+			var answer scenarios.Answered // the last one is what it came to
+			if err := json.Unmarshal([]byte(e.Value.AsJSON), &answer); err != nil {
+				return err
+			}
+			r.Answers[answer.Number] = answer
 		case "series":
 			var path string
 			if err := json.Unmarshal([]byte(e.Value.AsJSON), &path); err != nil {

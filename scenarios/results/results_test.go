@@ -330,11 +330,11 @@ func TestFilesAreKept(t *testing.T) {
 		After:   map[string]recording.State{"web": {Counters: map[string]uint64{"Tcp.OutRsts": 3, "Tcp.InErrs": 2}}},
 		Packets: []recording.Packet{{Point: "web", Interface: "eth0", Flags: "S", Raw: []byte{1}}},
 	}
-	if err := WriteFile(dir, "one", File{"incident", r}); err != nil {
+	if err := WriteFile(dir, "one", File{OfIncident, r}); err != nil {
 		t.Fatal(err)
 	}
 	all, err := Files(dir)
-	if err != nil || len(all) != 1 || all[0].Kind != "incident" || all[0].Recording.Scenario != "s" {
+	if err != nil || len(all) != 1 || all[0].Kind != OfIncident || all[0].Recording.Scenario != "s" {
 		t.Fatalf("%v, %v", all, err)
 	}
 	again := all[0].Recording

@@ -29,6 +29,7 @@
   }
 
   const filter = document.getElementById("filter");
+  if (!filter) return;
   let painted = 0;
   const paint = kernel => {
     if (kernel === painted) return;
