@@ -35,7 +35,7 @@ func drawLadder(lives []*life, lanes []string, said map[string]words, id func(*l
 	for i, name := range lanes {
 		x[name] = timeWide + 50 + float64(i)*laneGap
 	}
-	l := rungs{Drawing: &d, x: x, lanes: lanes, said: said, id: id, y: ladderTop, began: lives[0].First().Time}
+	l := rungs{Drawing: &d, x: x, lanes: lanes, said: said, told: map[translation]bool{}, id: id, y: ladderTop, began: lives[0].First().Time}
 	for i, one := range lives {
 		if i > 0 {
 			l.passes(one, lives[:i])
@@ -66,6 +66,7 @@ type rungs struct {
 	x     map[string]float64
 	lanes []string
 	said  map[string]words
+	told  map[translation]bool
 	id    func(*life) string
 	y     float64
 	began time.Time
@@ -143,7 +144,10 @@ func (l *rungs) rung(one *life, said words) {
 // notes says below a packet what happened to it.
 func (l *rungs) notes(one *life, said words) {
 	for _, t := range one.translations() {
-		l.note("note", "● "+t.node+": now "+t.as)
+		if !l.told[t] {
+			l.note("note", "● "+t.node+": now "+t.as)
+		}
+		l.told[t] = true
 	}
 	if one.reset != nil {
 		l.note("note", "sent by "+one.reset.Node+": "+reason(*one.reset))

@@ -138,6 +138,31 @@ func pageOf(t *testing.T, runs []Run, files ...File) string {
 	return b.String()
 }
 
+// recorded are the recordings that package diagnose keeps.
+func recorded(t *testing.T) (all []File) {
+	t.Helper()
+	names, err := filepath.Glob("../../harness/diagnose/testdata/*" + ending)
+	if err != nil || len(names) == 0 {
+		t.Fatalf("%d recordings, %v", len(names), err)
+	}
+	for i, name := range names {
+		r, err := readFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, File{[]string{OfCause, OfIncident}[i%2], r})
+	}
+	return all
+}
+
+// packetsOf are a few packets, as those of a cell.
+func packetsOf(t *testing.T, cell string) File {
+	t.Helper()
+	r := recorded(t)[0].Recording
+	r.Scenario = cell
+	return File{OfCell, r}
+}
+
 // Releases of which pages are made, from the newest to the oldest.
 var releases = []string{"6.18.1", "6.1.100", "5.10.200", "4.19.300", "4.9.300"}
 
@@ -167,7 +192,7 @@ func TestKernelsOfRoles(t *testing.T) {
 
 func TestEveryAnchorIsThereOnce(t *testing.T) {
 	for _, runs := range [][]Run{readAll(t, left(t, releases[0], nil)), readAll(t, left(t, releases[0], nil), left(t, releases[2], nil))} {
-		page := pageOf(t, runs)
+		page := pageOf(t, runs, append(recorded(t), packetsOf(t, runs[0].Cells[7].Title))...)
 		if links := pagetest.Anchors(t, page); links < 1500 {
 			t.Errorf("only %d links", links)
 		}
@@ -179,6 +204,12 @@ func TestEveryAnchorIsThereOnce(t *testing.T) {
 			case n.Data == "a" && strings.HasPrefix(class, "q "):
 				squares++
 			}
+		}
+		if n := strings.Count(page, `<svg`); n < 20 {
+			t.Errorf("only %d drawings", n)
+		}
+		if n := strings.Count(page, "</table></div>\n<pre>0.000"); n != 1 {
+			t.Errorf("%d cells have packets, want 1", n)
 		}
 		if cells != squares || cells < len(runs[0].Cells) {
 			t.Errorf("%d cells, %d squares, %d in the newest run", cells, squares, len(runs[0].Cells))
@@ -218,7 +249,13 @@ func TestNothingInResultsIsMarkup(t *testing.T) {
 		r.Family = family
 	})
 	write(t, filepath.Join(dir, preflightFile), "kernel: Linux 6.18.1\n"+pagetest.Hostile+"\n")
-	pagetest.NoMarkup(t, pageOf(t, readAll(t, dir)), 2)
+	files := append(recorded(t), packetsOf(t, ""))
+	for i := range files {
+		pagetest.Spoil(reflect.ValueOf(&files[i].Recording).Elem())
+	}
+	runs := readAll(t, dir)
+	files[len(files)-1].Recording.Scenario = runs[0].Cells[7].Title
+	pagetest.NoMarkup(t, pageOf(t, runs, files...), 2)
 }
 
 func TestClasses(t *testing.T) {
@@ -367,6 +404,6 @@ func TestPagesForABrowser(t *testing.T) {
 	}
 	one, two := left(t, releases[0], nil), left(t, releases[2], nil)
 	for name, runs := range map[string][]Run{"suite.html": readAll(t, one), "suites.html": readAll(t, one, two)} {
-		write(t, filepath.Join(*pages, name), pageOf(t, runs))
+		write(t, filepath.Join(*pages, name), pageOf(t, runs, recorded(t)...))
 	}
 }
