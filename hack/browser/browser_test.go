@@ -51,6 +51,9 @@ func found() string {
 	return ""
 }
 
+// hack/test asks by this whether the others can run.
+func TestABrowserIsHere(t *testing.T) { needsBrowser(t) }
+
 // pages makes the pages of package page and of package results, once.
 var pages = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "twlab-pages-")
