@@ -96,7 +96,7 @@ func TestMain(m *testing.M) {
 // page is a page in a tab of its own.
 type page struct {
 	*testing.T
-	ctx      context.Context
+	ctx      context.Context //nolint:containedctx // a tab is a context to chromedp
 	mu       sync.Mutex
 	requests []string
 	messages []string
@@ -106,7 +106,7 @@ type page struct {
 type look struct {
 	width    int64
 	dark     bool
-	print    bool
+	onPaper  bool
 	noScript bool
 }
 
@@ -131,7 +131,7 @@ func open(t *testing.T, path string, l look) *page {
 	if l.dark {
 		media.Features[0].Value = "dark"
 	}
-	if l.print {
+	if l.onPaper {
 		media.Media = "print"
 	}
 	call(p, network.Enable, network.EnableParams{})
@@ -152,7 +152,7 @@ func open(t *testing.T, path string, l look) *page {
 }
 
 // hear notes what the page asks for, and what it says.
-func (p *page) hear(event any) {
+func (p *page) hear(event any) { //nolint:forbidigo // as chromedp has them
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch e := event.(type) {

@@ -139,7 +139,7 @@ func TestContrastInLightAndDark(t *testing.T) {
 
 func TestPrinted(t *testing.T) {
 	for _, name := range []string{"scenario00.html", "suite.html"} {
-		p := open(t, one(t, name), look{width: 800, print: true})
+		p := open(t, one(t, name), look{width: 800, onPaper: true})
 		if shown := ask[int](p, `[...document.querySelectorAll("nav, .filters")].filter(e => e.getClientRects().length).length`); shown > 0 {
 			t.Errorf("%s: %d parts for the pointer are printed", name, shown)
 		}

@@ -133,7 +133,9 @@ func (l *life) way() (nodes []string) {
 }
 
 // lost reports whether the packet did not come to the node that it was for, or was dropped there.
-func (l *life) lost() bool { return l.End != diagnose.Delivered || l.drop != nil }
+func (l *life) lost() bool {
+	return l.End == diagnose.Stopped || l.End == diagnose.OnTheWay || l.drop != nil
+}
 
 // translations are the nodes that gave it other ends, with these.
 func (l *life) translations() (all []translation) {
@@ -193,6 +195,8 @@ func (l *life) ending() string {
 		text = "left " + l.Node + ", seen nowhere after"
 	case diagnose.Delivered:
 		text = "delivered to " + l.Node
+	case diagnose.Unseen:
+		text = "left " + l.Node + " for where nothing was recorded"
 	}
 	if l.drop != nil {
 		text = "dropped by " + l.drop.Node + ": " + reason(*l.drop)

@@ -178,6 +178,8 @@ func (v *view) where(d diagnose.Diagnosis) string {
 		return report.Plain(fmt.Sprintf("%s left %s and came into no other node.", these, node))
 	case diagnose.Delivered:
 		return report.Plain(fmt.Sprintf("%s reached %s, which sent no SYN-ACK.", these, node))
+	case diagnose.Unseen:
+		return report.Plain(fmt.Sprintf("%s left %s for where nothing was recorded.", these, node))
 	}
 	return ""
 }

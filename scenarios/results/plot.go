@@ -87,9 +87,9 @@ const (
 
 // line is a quantity over time.
 type line struct {
-	name, class string
-	at          []float64 // seconds
-	value       []float64
+	name  string
+	at    []float64 // seconds
+	value []float64
 }
 
 // plot draws two panels over one axis of time: outcomes in each interval, and how full the tables
