@@ -155,6 +155,29 @@ func TestTheAnswerComesFirst(t *testing.T) {
 	}
 }
 
+func TestProofLeadsToItsEvidence(t *testing.T) {
+	for _, r := range recordings(t) {
+		if r.Scenario != "a rule drops the SYN [ip=4]" {
+			continue
+		}
+		a := NewArticle("s1", "", &r).Answers[0]
+		all := a.Proof
+		for _, e := range a.Not {
+			all = append(all, e.By)
+		}
+		want := map[string]string{"packets": "#s1-p", "rules": "#s1-rules", "counters": "#s1-c"}
+		for _, p := range all {
+			number := strings.TrimPrefix(p.Href, want[p.Kind])
+			if _, err := strconv.Atoi(number); err != nil {
+				t.Errorf("%q (%s) leads to %s, want a row %sN", p.Says, p.Kind, p.Href, want[p.Kind])
+			}
+		}
+		if len(all) < 4 {
+			t.Errorf("only %d facts", len(all))
+		}
+	}
+}
+
 func TestAPageIsMadeTheSameEachTime(t *testing.T) {
 	r := recordings(t)
 	first := written(t, r...)

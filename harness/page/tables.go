@@ -212,19 +212,19 @@ func (v *view) counters() (all []counter) {
 	return all
 }
 
-// still adds the counter that a fact names, if it is not there.
+// still adds the counter that a fact names, if it is not there: "TcpExt.ListenOverflows of server rose
+// by 0".
 func (v *view) still(all []counter, f diagnose.Fact) []counter {
 	if f.By != recording.OfCounters || v.named(v.counterRows, f.Says, "") != "" {
 		return all
 	}
-	for node := range v.r.After {
-		for name := range v.r.After[node].Counters {
-			if strings.HasPrefix(f.Says, name+" of "+node+" ") {
-				c := counter{v.id("c%d", len(all)+1), report.Plain(node), report.Plain(name), 0}
-				v.counterRows = append(v.counterRows, row{c.ID, node, name})
-				v.has[c.ID] = true
-				return append(all, c)
-			}
+	for _, node := range slices.Sorted(maps.Keys(v.r.Nodes)) {
+		name, _, is := strings.Cut(f.Says, " of "+node+" rose by ")
+		if is && !strings.Contains(name, " ") {
+			c := counter{v.id("c%d", len(all)+1), report.Plain(node), report.Plain(name), 0}
+			v.counterRows = append(v.counterRows, row{c.ID, node, name})
+			v.has[c.ID] = true
+			return append(all, c)
 		}
 	}
 	return all

@@ -258,6 +258,23 @@ func TestNothingInResultsIsMarkup(t *testing.T) {
 	pagetest.NoMarkup(t, pageOf(t, runs, files...), 2)
 }
 
+func TestCellsOfTheUser(t *testing.T) {
+	runs := readAll(t, left(t, releases[0], nil))
+	result := runs[0].Cells[0].Result
+	runs[0].Cells = nil
+	runs[0].Answers[2] = scenarios.Answered{Number: 2, Name: "ours" + pagetest.Hostile, Title: "tuple rfc1337=1" + pagetest.Hostile, Covered: true, Result: &result}
+	runs[0].Answers[3] = scenarios.Answered{Number: 3, Name: "theirs"}
+	page := pageOf(t, runs)
+	pagetest.NoMarkup(t, page, 2)
+	pagetest.Anchors(t, page)
+	if !strings.Contains(page, "Your cells") || !strings.Contains(page, ">FAILED<") || strings.Contains(page, "In all 0 cells") {
+		t.Error("the answers are not there, or there is more than they")
+	}
+	if all := questions(runs); len(all) != 3 || !strings.HasPrefix(all[1].Name, "ours") || all[1].Answers[0].Says != result.Because || all[0].Answers[0].Text != "–" {
+		t.Errorf("%+v", all)
+	}
+}
+
 func TestClasses(t *testing.T) {
 	seen := func(pairs ...string) (s claim.Seen) {
 		for i := 0; i < len(pairs); i += 2 {
