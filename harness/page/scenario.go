@@ -33,8 +33,9 @@ func Scenarios(to io.Writer, runs []report.Run) error {
 	data := struct {
 		Title    string
 		Articles []Article
+		Several  bool // runs
 		Problems []string
-	}{Articles: all}
+	}{Articles: all, Several: len(runs) > 1}
 	for _, run := range runs {
 		if run.Problem != "" {
 			data.Problems = append(data.Problems, report.Plain(strings.TrimPrefix(run.Kernel+": "+run.Problem, ": ")))

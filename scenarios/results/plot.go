@@ -28,7 +28,7 @@ type loadView struct {
 	Name, Href, Heading string
 	Class               Class
 	Bars                []bar
-	SVG                 template.HTML
+	Distribution, SVG   template.HTML
 }
 
 // bar is a part of what became of all connections or SYNs.
@@ -56,6 +56,7 @@ func loads(runs []Run, all []*family) (views []loadView) {
 						v.Bars = append(v.Bars, bar{b.what, n, b.class})
 					}
 				}
+				v.Distribution = distribution(v.Bars, v.Name)
 				if rows, err := intervals(one.Series); err == nil && len(rows) > 0 {
 					v.SVG = plot(rows, v.Name)
 				}
@@ -65,6 +66,33 @@ func loads(runs []Run, all []*family) (views []loadView) {
 		}
 	}
 	return views
+}
+
+// distribution draws how the connections and SYNs of a load divide, as parts of one bar.
+func distribution(bars []bar, label string) template.HTML {
+	var sum int64
+	for _, b := range bars {
+		if b.Name != "late" { // those are among the connected
+			sum += b.N
+		}
+	}
+	if sum == 0 {
+		return ""
+	}
+	d := svg.Drawing{Width: plotLeft + plotWide + plotRight, Height: 30, Label: report.Plain("What became of " + label)}
+	x := plotLeft
+	for _, b := range bars {
+		if b.Name == "late" {
+			continue
+		}
+		wide := float64(b.N) / float64(sum) * plotWide
+		d.Element("rect", "", append(svg.At(x, 6), "width", svg.Number(max(wide-1, 1)), "height", "18", "class", "part "+b.Class)...)
+		if text := fmt.Sprintf("%s %d", b.Name, b.N); float64(len(text))*7 < wide {
+			d.Element("text", text, append(svg.At(x+wide/2, 19), "class", "part-name middle")...)
+		}
+		x += wide
+	}
+	return d.HTML()
 }
 
 func intervals(series []byte) (rows []interval, err error) {

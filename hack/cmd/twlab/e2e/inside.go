@@ -73,23 +73,9 @@ func told(ctx context.Context, argv []string, dir string, out io.Writer) (status
 			}
 		}
 	}
-	tellPage(dir, out)
+	report.Tell(out, filepath.Join(dir, report.FileName), []string{dir})
 	if w, is := s.Sys().(syscall.WaitStatus); is && w.Signaled() {
 		return 128 + int(w.Signal()), nil
 	}
 	return s.ExitCode(), nil
-}
-
-// tellPage makes the page of the results, and says where it is. A run that has driven nothing, as a
-// dry run, has none.
-func tellPage(dir string, out io.Writer) {
-	if _, err := os.Stat(filepath.Join(dir, "preflight.txt")); err != nil {
-		return
-	}
-	path, err := report.Suite(dir)
-	if err != nil {
-		fmt.Fprintf(out, "\nno page: %v\n", err)
-		return
-	}
-	fmt.Fprintf(out, "\npage: %s\n", path)
 }

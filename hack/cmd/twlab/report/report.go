@@ -98,17 +98,33 @@ func suitesIn(dirs []string) (found []string, err error) {
 	return found, nil
 }
 
-// suiteFile is what a run of the suite has left.
-const suiteFile = "report.json"
+// What a run of the suite leaves: startedFile when it begins, suiteFile at its end.
+const (
+	startedFile = "preflight.txt"
+	suiteFile   = "report.json"
+)
 
-// Suite writes the page of a run of the suite into its directory, and returns where it is.
-func Suite(dir string) (path string, err error) {
-	content, err := ofSuites([]string{dir})
-	if err != nil {
-		return "", err
+// Tell makes the page of the runs of the suite whose results are in directories, and says where it
+// is, or why there is none. A run that has driven nothing, as a dry run, has none.
+func Tell(out io.Writer, path string, dirs []string) {
+	var driven []string
+	for _, dir := range dirs {
+		if _, err := os.Stat(filepath.Join(dir, startedFile)); err == nil {
+			driven = append(driven, dir)
+		}
 	}
-	path = filepath.Join(dir, FileName)
-	return path, Write(path, content)
+	if len(driven) == 0 {
+		return
+	}
+	content, err := ofSuites(driven)
+	if err == nil {
+		err = Write(path, content)
+	}
+	if err != nil {
+		fmt.Fprintf(out, "\nno page: %v\n", err)
+		return
+	}
+	fmt.Fprintf(out, "\npage: %s\n", path)
 }
 
 // write writes the page, and says where it is.
