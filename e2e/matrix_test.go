@@ -307,6 +307,7 @@ func drive(ctx SpecContext, f situation.Family, c claim.Cell) (claim.Seen, specL
 	defer cancel()
 	seen, err := f.Try(within, c, w.Lab)
 	noError(err, noSituation)
+	w.keepPackets(title(f, c))
 	if len(seen.Series) > 0 {
 		keepSeries(f.Name+" "+f.Describe(c), seen.Series)
 	}
