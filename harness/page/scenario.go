@@ -19,6 +19,10 @@ import (
 //go:embed scenario.tmpl
 var scenarioTemplate string
 
+// mostUnfolded is how many scenarios a page shows at once. Of more, each is folded: nobody reads all
+// of them, and a browser need not lay them out.
+const mostUnfolded = 3
+
 // mostArrows is how many packets of one scenario are drawn and listed.
 const mostArrows = 400
 
@@ -34,8 +38,9 @@ func Scenarios(to io.Writer, runs []report.Run) error {
 		Title    string
 		Articles []Article
 		Several  bool // runs
+		Folded   bool // each article is folded, since there are many
 		Problems []string
-	}{Articles: all, Several: len(runs) > 1}
+	}{Articles: all, Several: len(runs) > 1, Folded: len(all) > mostUnfolded}
 	for _, run := range runs {
 		if run.Problem != "" {
 			data.Problems = append(data.Problems, report.Plain(strings.TrimPrefix(run.Kernel+": "+run.Problem, ": ")))
@@ -188,17 +193,27 @@ func lines(text string) string {
 
 // summary is one sentence on the whole.
 func (v *view) summary(all []answer) string {
+	if problem := v.r.Problem(); problem != "" {
+		return report.Plain(problem)
+	}
 	if len(all) > 0 {
 		return all[0].Who
 	}
-	attempts := 0
+	attempts, loads := 0, []string(nil)
 	for _, s := range v.r.Steps {
 		attempts += len(s.Result.Attempts)
+		if s.Result.Load != nil {
+			loads = append(loads, s.Result.Outcomes())
+		}
 	}
-	if attempts == 0 {
-		return "No connection was tried one by one."
+	switch {
+	case len(loads) > 0:
+		return report.Plain("Of many connections: " + strings.Join(loads, "; then ") + ".")
+	case attempts == 0:
+		return "No connection was tried."
+	default:
+		return "Every connection got in at once, and nothing was lost."
 	}
-	return "Every connection got in at once, and nothing was lost."
 }
 
 // drawings are the network, and a ladder for each step in which packets were sent.

@@ -27,6 +27,12 @@ func (v *view) steps() (all []step) {
 			Result: report.Plain(report.Result(s.Result)), Problem: report.Plain(s.Problem), Skipped: report.Plain(s.Skipped),
 		}
 		v.has[one.ID] = true
+		if l := s.Result.Load; l != nil {
+			one.Result += fmt.Sprintf("; %d late, %d SYNs, %.1f connections per second", l.Late, l.SYNs, l.Achieved)
+			if l.Offered > 0 {
+				one.Result += fmt.Sprintf(" of %.1f", l.Offered)
+			}
+		}
 		if s.ID != "" {
 			one.What += report.Plain(" (" + s.ID + ")")
 		}
