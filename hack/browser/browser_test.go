@@ -18,6 +18,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	cdppage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -166,6 +167,8 @@ func (p *page) hear(event any) { //nolint:forbidigo // as chromedp has them
 		p.messages = append(p.messages, "console: "+string(e.Type))
 	case *runtime.EventExceptionThrown:
 		p.messages = append(p.messages, "exception: "+e.ExceptionDetails.Text)
+	case *cdppage.EventJavascriptDialogOpening:
+		p.messages = append(p.messages, "dialog: "+e.Message)
 	case *log.EventEntryAdded:
 		p.messages = append(p.messages, "log: "+e.Entry.Text)
 	}

@@ -89,6 +89,7 @@ type Article struct {
 	Class                         string // of its verdict: "good", "bad" or "warn"
 	Verdict                       string
 	Summary                       string // for a list: the first answer
+	SummaryClass, Crowd           string // the colour of it, and what became of loads
 	Problem, LeftOut              string
 	Belief, Truth                 string
 	Sources                       []string
@@ -161,7 +162,7 @@ func NewArticle(id, kernel string, r *recording.Recording) Article {
 	a.Counters, a.Tables, a.Account = v.counters(), v.tables(), v.account()
 	a.Steps = v.steps()
 	a.Answers = v.answers()
-	a.Summary = v.summary(a.Answers)
+	a.Summary, a.SummaryClass, a.Crowd = v.summary(a.Answers, a.Account)
 	a.Settings = v.settings()
 	for _, node := range slices.Sorted(maps.Keys(r.Programs)) {
 		p := r.Programs[node]
@@ -191,28 +192,30 @@ func lines(text string) string {
 	return b.String()
 }
 
-// summary is one sentence on the whole.
-func (v *view) summary(all []answer) string {
+// summary is one sentence on the whole, with the class of its colour, and what became of loads.
+func (v *view) summary(all []answer, packets account) (says, class, crowd string) {
 	if problem := v.r.Problem(); problem != "" {
-		return report.Plain(problem)
+		return report.Plain(problem), "warn", ""
 	}
 	if len(all) > 0 {
-		return all[0].Who
+		return all[0].Who, all[0].Class, ""
 	}
-	attempts, loads := 0, []string(nil)
+	attempts, failed, loads := 0, false, []string(nil)
 	for _, s := range v.r.Steps {
 		attempts += len(s.Result.Attempts)
-		if s.Result.Load != nil {
-			loads = append(loads, s.Result.Outcomes())
+		if l := s.Result.Load; l != nil {
+			loads = append(loads, fmt.Sprintf("step %d: %s", s.Number, s.Result.Outcomes()))
+			failed = failed || len(l.Outcomes) > 1 || l.Outcomes["Connected"] == 0
 		}
 	}
+	crowd = report.Plain(strings.Join(loads, "; "))
 	switch {
-	case len(loads) > 0:
-		return report.Plain("Of many connections: " + strings.Join(loads, "; then ") + ".")
-	case attempts == 0:
-		return "No connection was tried."
+	case failed:
+		return packets.whoEndedSYNs(), "bad", crowd
+	case attempts == 0 && len(loads) == 0:
+		return "No connection was tried.", "warn", ""
 	default:
-		return "Every connection got in at once, and nothing was lost."
+		return "Every connection got in at once, and nothing was lost.", "good", crowd
 	}
 }
 

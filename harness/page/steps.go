@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"twlab/harness/diagnose"
 	"twlab/harness/recording"
 	"twlab/harness/report"
 )
@@ -67,7 +68,7 @@ func (v *view) steps() (all []step) {
 type rail struct {
 	Step   int
 	What   string
-	Open   bool // something was lost
+	Open   bool // something was lost, or an attempt was not fine
 	Ladder []connectionLadder
 }
 
@@ -81,6 +82,10 @@ type connectionLadder struct {
 
 // rails are the ladders of all steps, and how many packets are drawn.
 func (v *view) rails(n network, first []string) (all []rail, drawn int) {
+	wrong := map[int]bool{}
+	for _, d := range diagnose.Recording(v.r) {
+		wrong[d.Step] = wrong[d.Step] || d.Symptom != diagnose.Fine
+	}
 	byStep := map[int][]*life{}
 	for _, l := range v.lives {
 		byStep[v.stepAt(l.First().Time)] = append(byStep[v.stepAt(l.First().Time)], l)
@@ -90,7 +95,7 @@ func (v *view) rails(n network, first []string) (all []rail, drawn int) {
 		if len(lives) == 0 || drawn >= mostArrows {
 			continue
 		}
-		r := rail{Step: s.Number, What: report.Plain(s.What)}
+		r := rail{Step: s.Number, What: report.Plain(s.What), Open: wrong[s.Number]}
 		connections, order := map[int][]*life{}, []int(nil)
 		for _, l := range lives {
 			if connections[l.connection] == nil {
