@@ -72,6 +72,8 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 
 		"explain of no cause":       {"explain", []string{"snat-exhaust"}, "near it: snat-exhausted"},
 		"explain of no recording":   {"explain", []string{"/nowhere/run.json"}, "no such file or directory"},
+		"diagnose of nothing":       {"diagnose", nil, "which capture?"},
+		"diagnose of no capture":    {"diagnose", []string{"--at", "client=" + file}, "this is no capture"},
 		"lint of nothing":           {"lint", nil, "which file?"},
 		"lint for no such role":     {"lint", []string{"--role", "blancer", "-"}, "near it: balancer"},
 		"lint for no such release":  {"lint", []string{"--kernel", "5.20", "-"}, "the last one before 6.0 is 5.19"},

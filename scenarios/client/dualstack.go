@@ -31,6 +31,11 @@ const (
 	optsNone      = "none"
 	optsReuseAddr = "reuseaddr"
 	optsReusePort = "reuseport"
+	// One of the listeners has the option alone.
+	optsReuseAddrFirst  = "reuseaddr-first"
+	optsReuseAddrSecond = "reuseaddr-second"
+	optsReusePortFirst  = "reuseport-first"
+	optsReusePortSecond = "reuseport-second"
 )
 
 // What a connection reaches.
@@ -56,8 +61,10 @@ func DualStack() situation.Family {
 			Axes: []claim.Axis{
 				{Name: firstAt, Values: at, Product: true, Means: "the address of the first listener; a listener at :: takes IPv4 connections too, with IPV6_V6ONLY it does not"},
 				{Name: secondAt, Values: at, Product: true, Means: "the address of the second listener"},
-				{Name: listenerOpts, Values: []string{optsReuseAddr, optsNone, optsReusePort}, Product: true,
-					Means: "the options of both: SO_REUSEADDR, as servers have it, none, or SO_REUSEPORT too"},
+				{Name: listenerOpts, Product: true,
+					Values: []string{optsReuseAddr, optsNone, optsReusePort, optsReuseAddrFirst, optsReuseAddrSecond, optsReusePortFirst, optsReusePortSecond},
+					Means: "the options: both have SO_REUSEADDR, as servers have it, or none, or SO_REUSEPORT too; or only the first or the second has " +
+						"SO_REUSEADDR; or both have SO_REUSEADDR, and only the first or the second SO_REUSEPORT too"},
 			},
 			Rules: dualStackRules(),
 		},
@@ -72,11 +79,11 @@ const dualStackPort = 80
 func dualStackDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
 	n := l.Balancer()
 	var both [2]tcp.ListenResult
-	for i, at := range []string{c.Value(firstAt), c.Value(secondAt)} {
-		spec, err := listenerOf(at, c.Value(listenerOpts))
-		if err != nil {
-			return seen, fmt.Errorf("two listeners: %w", err)
-		}
+	specs, err := listenersOf(c)
+	if err != nil {
+		return seen, fmt.Errorf("two listeners: %w", err)
+	}
+	for i, spec := range specs {
 		if both[i], err = n.TryListen(ctx, spec); err != nil {
 			return seen, fmt.Errorf("two listeners: %w", err)
 		}
@@ -96,22 +103,32 @@ func dualStackDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.S
 	return seen, nil
 }
 
-// listenerOf is a listener with these options.
-func listenerOf(at, options string) (spec tcp.ListenSpec, err error) {
-	switch options {
+// listenersOf are the two listeners of a cell.
+func listenersOf(c claim.Cell) (specs [2]tcp.ListenSpec, err error) {
+	switch c.Value(listenerOpts) {
 	case optsNone:
-		spec.NoReuseAddr = true
+		specs[0].NoReuseAddr, specs[1].NoReuseAddr = true, true
 	case optsReuseAddr: // what a listener has unless it is told
+	case optsReuseAddrFirst:
+		specs[1].NoReuseAddr = true
+	case optsReuseAddrSecond:
+		specs[0].NoReuseAddr = true
 	case optsReusePort:
-		spec.ReusePort = true
+		specs[0].ReusePort, specs[1].ReusePort = true, true
+	case optsReusePortFirst:
+		specs[0].ReusePort = true
+	case optsReusePortSecond:
+		specs[1].ReusePort = true
 	}
-	text, v6only := strings.CutSuffix(at, v6Only)
-	addr, err := netip.ParseAddr(text)
-	if err != nil {
-		return spec, err
+	for i, at := range []string{c.Value(firstAt), c.Value(secondAt)} {
+		text, v6only := strings.CutSuffix(at, v6Only)
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return specs, err
+		}
+		specs[i].V6Only, specs[i].At = v6only, netip.AddrPortFrom(addr, dualStackPort)
 	}
-	spec.V6Only, spec.At = v6only, netip.AddrPortFrom(addr, dualStackPort)
-	return spec, nil
+	return specs, nil
 }
 
 // reaches connects, and says which of the listeners has the connection.

@@ -79,7 +79,7 @@ func (o *options) told(ctx context.Context, runs []report.Run, out *output, stdo
 			kernel := run.Kernel
 			if o.all != "" {
 				kernel = ""
-				if err := report.Text(stdout, r); err != nil {
+				if err := o.text()(stdout, r); err != nil {
 					return err
 				}
 			}
@@ -95,7 +95,7 @@ func (o *options) told(ctx context.Context, runs []report.Run, out *output, stdo
 	if err := show(); err != nil {
 		return err
 	}
-	if err := out.finish(runs); err != nil {
+	if err := out.finish(runs, stdout); err != nil {
 		return err
 	}
 	return ended(ctx, runs)
