@@ -114,6 +114,28 @@ func whole(statuses ...int) func(*testing.T, desk, string) {
 // number is how often a soak runs; what stands behind it is for the suite.
 var number = regexp.MustCompile(` ([0-9]+)( .*)?$`)
 
+// captures makes at the desk what somebody else has: two captures of one machine each, and what
+// nstat printed before and after.
+func (d desk) captures(t *testing.T) {
+	t.Helper()
+	d.output(t, `rm -f again.yaml
+[ -d captured ] || hack/twlab run --output-dir captured scenarios/causes/time-wait-rfc1337.yaml
+cp captured/*/taps/*-client-server.pcapng a.pcap
+cp captured/*/taps/*-server-client.pcapng b.pcapng
+cp b.pcapng b.pcap
+printf '#kernel\nTcpExtPAWSTimewait 0 0.0\n' >before.txt
+printf '#kernel\nTcpExtPAWSTimewait 4 0.0\n' >after.txt`)
+}
+
+// readsCaptures runs a command that reads captures; several causes may fit.
+func readsCaptures(t *testing.T, d desk, line string) {
+	t.Helper()
+	if !placeholder.MatchString(line) {
+		d.captures(t)
+	}
+	whole(0, 1)(t, d, line)
+}
+
 // soaks has the flags of a soak read, and those of the suite behind its number.
 func soaks(t *testing.T, d desk, line string) {
 	t.Helper()
@@ -164,6 +186,10 @@ func runsFiles(t *testing.T, d desk, line string) {
 	if strings.HasPrefix(files[0], "scenarios/") {
 		whole(0)(t, d, line)
 		return
+	}
+	if files[0] == "again.yaml" { // which twlab diagnose writes
+		d.captures(t)
+		d.run(t, "hack/twlab diagnose --at client=a.pcap --at server=b.pcap --reproduce again.yaml")
 	}
 	whole(0, 1)(t, d, line) // reuse.yaml expects what is not
 }

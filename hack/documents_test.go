@@ -102,6 +102,7 @@ func trials() []trial {
 	return []trial{
 		{"hack/twlab run ", runsFiles},
 		{"hack/twlab explain", whole(0)},
+		{"hack/twlab diagnose", readsCaptures},
 		{"hack/twlab lint", whole(0, 1)},
 		{"hack/twlab check", whole(0)},
 		{"hack/twlab new", whole(0)},
@@ -128,6 +129,7 @@ func trials() []trial {
 		{"go tool ginkgo", needs("../e2e")},
 		{"go doc ./", namesPackages},
 		{"git clone", needs("bootstrap")},
+		{"go -C hack/browser test", needs("browser/go.mod")},
 		{"chmod -R a+rX results", needs("../README.md")},
 	}
 }

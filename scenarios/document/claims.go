@@ -48,7 +48,7 @@ type Shown struct {
 	// Rule has cells in an ordinary run, and wants the Evidence among others.
 	Rule     string
 	Evidence []string
-	// File is a scenario below scenarios that shows the packets; it may be empty.
+	// File is a scenario below scenarios that shows one connection; it may be empty.
 	File string
 }
 
@@ -197,7 +197,7 @@ func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]tri
 	fmt.Fprintf(out, "- Kernels: %s\n", c.Since)
 	fmt.Fprintf(out, "- See it: `hack/e2e --label-filter 'rule:%s'`", c.Shown.Rule)
 	if c.Shown.File != "" {
-		fmt.Fprintf(out, ", or packet by packet `hack/twlab run scenarios/%s`", c.Shown.File)
+		fmt.Fprintf(out, ", or one connection, step by step and with its cause, `hack/twlab run scenarios/%s`", c.Shown.File)
 	}
 	out.WriteString("\n")
 	standIns := 0
