@@ -43,12 +43,18 @@ func Captured(r *recording.Recording, at []Vantage) (all []Diagnosis) {
 // cases are what may be the case: each of the worlds, and in one of them each outcome and error
 // that the client's system calls may have had.
 func (p *partial) cases() (all []*Case) {
-	add := func(world int, outcome, errno string) {
+	add := func(world int, outcome, errno string, more ...recording.Reply) {
 		a := p.attempt
+		if world == renamed && !p.captured(a.Node) {
+			a.Remote = elsewhere
+		}
 		a.Outcome, a.Errno = outcome, errno
 		a.Replies = slices.Clone(a.Replies)
 		for i := range a.Replies {
 			a.Replies[i].Errno = errno
+		}
+		if len(a.Replies) > 0 {
+			a.Replies = append(a.Replies, more...)
 		}
 		c := newCaseOf(p.named(), p.world(world), 0, a)
 		c.captured = true
@@ -70,6 +76,9 @@ func (p *partial) cases() (all []*Case) {
 	}
 	for _, errno := range []string{"ETIMEDOUT", "ECONNRESET", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EPIPE"} {
 		add(arrived, outcomes[0], errno)
+	}
+	for _, r := range []recording.Reply{{Disposition: "unanswered"}, {Disposition: "truncated"}, {Disposition: "broken"}, {Disposition: "whole", Status: 503}} {
+		add(arrived, outcomes[0], "", r)
 	}
 	return all
 }
@@ -211,6 +220,8 @@ const (
 	refusedBack        // all SYNs have arrived, and SYN-ACKs that answer them ended at a node between
 	closed             // all have arrived, and the server had sent a FIN that nobody has captured
 	disowned           // all have arrived at the server, which does not own the address that was called
+	bypassed           // all have arrived at a server with another address, whose answers came by another way
+	renamed            // the client, which nobody has captured, had called another address
 	worlds
 )
 
@@ -254,15 +265,19 @@ func (p *partial) world(w int) (all []Life) {
 			if i%2 == 0 {
 				which = lost
 			}
-		case challenged, refusedBack, closed, disowned:
+		case challenged, refusedBack, closed, disowned, bypassed, renamed:
 			which = arrived
+		}
+		from := which
+		if w == renamed {
+			from = renamed
 		}
 		answer := p.answer(i)
 		if answer == "S." || answer != "" && which == lost {
 			which = arrived // something has answered it
 		}
 		back := p.back(l)
-		l.Seen = slices.Insert(slices.Clone(l.Seen), 0, p.before(l, back, which)...)
+		l.Seen = slices.Insert(slices.Clone(l.Seen), 0, p.before(l, back, from)...)
 		l = p.after(l, back, which)
 		if w == stoppedAt {
 			l = p.through(l)
@@ -281,6 +296,8 @@ func (p *partial) world(w int) (all []Life) {
 		case disowned:
 			l.End = Stopped
 			all = append(all, l)
+		case bypassed:
+			all = append(all, p.translated(l), p.unseen(p.translated(l), "S.", l.First().Seq+1, Delivered))
 		case challenged:
 			all = append(all, l, p.unseen(l, ".", l.First().Seq-1<<20, OnTheWay))
 		case refusedBack:
@@ -295,6 +312,16 @@ func (p *partial) world(w int) (all []Life) {
 // captured reports whether somebody has captured packets at a node.
 func (p *partial) captured(node string) bool {
 	return slices.ContainsFunc(p.at, func(v Vantage) bool { return v.Node == node })
+}
+
+// elsewhere is an address that is in no capture.
+var elsewhere = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), 1)
+
+// translated is a packet that had another destination when it arrived.
+func (p *partial) translated(l Life) Life {
+	l.Seen = slices.Clone(l.Seen)
+	l.Seen[len(l.Seen)-1].Dst = elsewhere
+	return l
 }
 
 // through lets a packet pass the node between wherever it went from one node to another.
@@ -321,6 +348,10 @@ func (p *partial) unseen(to Life, flags string, ack uint32, end End) Life {
 	answer.Src, answer.Dst, answer.Seq, answer.Ack, answer.Flags = answer.Dst, answer.Src, 1, ack, flags
 	answer.Point, answer.Interface, answer.Out = p.server, "", true
 	l := Life{Seen: []recording.Packet{answer}, Node: p.server, End: end}
+	if end == Delivered {
+		answer.Point, answer.Interface, answer.Out = p.client, "", false
+		l.Seen, l.Node = append(l.Seen, answer), p.client
+	}
 	if end == Stopped {
 		answer.Point, answer.Interface, answer.Out = p.between, "server's side", false
 		l.Seen, l.Node = append(l.Seen, answer), p.between
@@ -358,6 +389,9 @@ func (p *partial) before(l Life, back bool, which int) []recording.Packet {
 		sender = p.between
 	}
 	first.Point, first.Interface, first.Out = sender, "", true
+	if which == renamed && !back {
+		first.Dst = elsewhere
+	}
 	return []recording.Packet{first}
 }
 
