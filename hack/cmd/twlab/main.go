@@ -31,6 +31,7 @@ import (
 	"twlab/hack/cmd/twlab/mutate"
 	"twlab/hack/cmd/twlab/predict"
 	"twlab/hack/cmd/twlab/probe"
+	"twlab/hack/cmd/twlab/report"
 	scenarioRun "twlab/hack/cmd/twlab/run"
 	"twlab/hack/cmd/twlab/sandbox"
 	"twlab/hack/cmd/twlab/soak"
@@ -101,7 +102,7 @@ func program() *cobra.Command {
 	})
 	root.SetFlagErrorFunc(cli.WrongFlag)
 	root.AddCommand(
-		doctor.Command(), scenarioRun.Command(), check.Command(), check.New(), explain.Command(), diagnose.Command(), lint.Command(), load.Command(), ask.Command(), e2e.Command(), mutate.Command(),
+		doctor.Command(), scenarioRun.Command(), report.Command(), check.Command(), check.New(), explain.Command(), diagnose.Command(), lint.Command(), load.Command(), ask.Command(), e2e.Command(), mutate.Command(),
 		kernels.Command(), matrix.Command(), soak.Command(), build.Command(),
 		// What these run inside the sandbox.
 		sandbox.Command(), e2e.Told(), guest.Command(), predict.Command(), probe.Command(),

@@ -75,7 +75,7 @@ func (o *options) here(ctx context.Context, files []scriptfile.File, stdout, std
 	}
 	run.Problem = unfinished(ctx, len(run.Recordings), len(o.tasks(files)))
 	runs := []report.Run{run}
-	if err := out.finish(runs); err != nil {
+	if err := out.finish(runs, stdout); err != nil {
 		return err
 	}
 	return ended(ctx, runs)

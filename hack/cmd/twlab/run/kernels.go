@@ -95,7 +95,7 @@ func (o *options) told(ctx context.Context, runs []report.Run, out *output, stdo
 	if err := show(); err != nil {
 		return err
 	}
-	if err := out.finish(runs); err != nil {
+	if err := out.finish(runs, stdout); err != nil {
 		return err
 	}
 	return ended(ctx, runs)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/hack/internal/cli"
+	"twlab/harness/page"
 	"twlab/harness/pcapng"
 	"twlab/harness/recording"
 	"twlab/harness/report"
@@ -21,6 +22,7 @@ import (
 const (
 	junitFile   = "junit.xml"
 	summaryFile = "summary.md"
+	pageFile    = "report.html"
 
 	packetsFile = "packets.pcapng"
 	tapsDir     = "taps"
@@ -37,7 +39,7 @@ type output struct {
 // openOutput takes a directory for this run. It refuses one in which something is: nothing is
 // overwritten.
 func openOutput(dir string) (*output, error) {
-	o := &output{dir: dir, used: map[string]bool{junitFile: true, summaryFile: true}}
+	o := &output{dir: dir, used: map[string]bool{junitFile: true, summaryFile: true, pageFile: true}}
 	if dir == "" {
 		return o, nil
 	}
@@ -121,15 +123,20 @@ func packets(dir string, r *recording.Recording) error {
 	return err
 }
 
-// finish writes what is about all scenarios.
-func (o *output) finish(runs []report.Run) error {
+// finish writes what is about all scenarios, and says where the page is.
+func (o *output) finish(runs []report.Run, stdout io.Writer) error {
 	if o.dir == "" {
 		return nil
 	}
-	return errors.Join(
+	err := errors.Join(
 		write(filepath.Join(o.dir, junitFile), func(to io.Writer) error { return report.JUnit(to, runs) }),
 		write(filepath.Join(o.dir, summaryFile), func(to io.Writer) error { return report.Summary(to, runs) }),
+		write(filepath.Join(o.dir, pageFile), func(to io.Writer) error { return page.Scenarios(to, runs) }),
 	)
+	if err == nil {
+		_, err = fmt.Fprintf(stdout, "\npage: %s\n", filepath.Join(o.dir, pageFile))
+	}
+	return err
 }
 
 // name makes a name one that nothing has yet.

@@ -28,8 +28,8 @@ file, in which something must not be as expected. With --output-dir, DIR gets fo
 scenario a directory with the file itself and run.json (the steps, packets, counters, sockets,
 conntrack entries and rules; --schema prints the JSON schema of it), packets.pcapng for
 Wireshark, with an interface for each tap, the names of the nodes and comments on the packets
-that died, and taps with a file for each tap; and of all together junit.xml, and summary.md to
-be mailed. DIR must be new or empty.
+that died, and taps with a file for each tap; and of all together report.html, a page to be
+looked at and mailed, junit.xml, and summary.md. DIR must be new or empty.
 
 --kernel ROLE=KERNEL makes the nodes of a role guests with another kernel: client, gateway,
 balancer or server, as the short form of topologies has them, or else the nodes whose name
