@@ -158,7 +158,14 @@ func recorded(t *testing.T) (all []File) {
 // packetsOf are a few packets, as those of a cell.
 func packetsOf(t *testing.T, cell string) File {
 	t.Helper()
-	r := recorded(t)[0].Recording
+	names, err := filepath.Glob("../../harness/diagnose/testdata/a-TIME-WAIT*rfc1337=0*" + ending)
+	if err != nil || len(names) != 1 {
+		t.Fatalf("%v, %v", names, err)
+	}
+	r, err := readFile(names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.Scenario = cell
 	return File{OfCell, r}
 }
@@ -407,7 +414,12 @@ func TestSizesOfPages(t *testing.T) {
 		dirs = append(dirs, left(t, r, nil))
 	}
 	for _, c := range []struct{ kernels, most int }{{1, 5 << 20}, {5, 10 << 20}} {
-		page := pageOf(t, readAll(t, dirs[:c.kernels]...))
+		runs := readAll(t, dirs[:c.kernels]...)
+		files := recorded(t)
+		for i := range runs[0].Cells {
+			files = append(files, packetsOf(t, runs[0].Cells[i].Title))
+		}
+		page := pageOf(t, runs, files...)
 		t.Logf("%d kernels: %d KB", c.kernels, len(page)>>10)
 		if len(page) > c.most {
 			t.Errorf("%d kernels: %d bytes, want at most %d", c.kernels, len(page), c.most)
