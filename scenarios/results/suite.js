@@ -10,7 +10,10 @@
       family: element.closest(".family").dataset.family, squares: [element.querySelector("summary .q")],
     });
   }
-  for (const square of document.querySelectorAll(".grid a.q")) cells.get(square.hash.slice(1))?.squares.push(square);
+  for (const square of document.querySelectorAll(".grid a.q")) {
+    cells.get(square.hash.slice(1))?.squares.push(square);
+    square.ariaLabel = square.title; // which a symbol alone does not say
+  }
 
   // One stop for the keyboard in each grid; arrows go on from there.
   for (const grid of document.querySelectorAll(".grid")) {
