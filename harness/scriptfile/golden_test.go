@@ -121,6 +121,7 @@ var onlyInGo = map[string]bool{
 	"%q has no address": true, // each address of a file gets one
 	"%q: want rebind or master-worker, or leave it out":                             true, // the reader takes only these
 	"too long: a scenario has at most %d bytes":                                     true, // TestAFileOfAStrangerIsData
+	"the format of files cannot say this scenario":                                  true, // Write says it
 	"a group without nodes":                                                         true, // of a file, it has a count
 	"only haproxy has idle-close-on-response, server-close, no-linger and takeover": true, // nginx has no such keys
 }

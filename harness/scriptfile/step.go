@@ -1,6 +1,7 @@
 package scriptfile
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -56,18 +57,11 @@ func (r *reader) steps(n *yaml.Node, to *[]script.Step) {
 func (r *reader) step(n *yaml.Node) (s script.Step, applies bool) {
 	applies = true
 	var verbs []string
-	fields := []field{
-		{"id", "The name by which later steps refer to it.", text(&s.ID)},
-		{"after", "The time since the step before it ended.", duration(&s.After)},
-		{"background", "Whether the next step begins at once; a later \"await\" waits for the end.", truth(&s.Background)},
-		{"when", "Where the step applies.", r.when(&s.When, &applies)},
-		{"expect", "What is expected: one mapping, or a list of them.", value{"mapping, or list of mappings", oneOrListOf(mapping), func(r *reader, n *yaml.Node) { r.expectations(n, &s.Expect) }}},
-	}
-	for _, v := range r.verbs(&s.Do) {
+	verbFields := r.verbs(&s.Do)
+	for _, v := range verbFields {
 		verbs = append(verbs, v.key)
-		fields = append(fields, v)
 	}
-	there := r.mapping(n, "a step", fields)
+	there := r.mapping(n, "a step", append(r.stepFields(&s, &applies), verbFields...))
 	if r.keys != nil {
 		return s, true
 	}
@@ -88,16 +82,29 @@ func (r *reader) step(n *yaml.Node) (s script.Step, applies bool) {
 	return s, applies
 }
 
+// stepFields are the fields of a step beside its verb.
+func (r *reader) stepFields(s *script.Step, applies *bool) []field {
+	return []field{
+		{"id", "The name by which later steps refer to it.", text(&s.ID)},
+		{"after", "The time since the step before it ended.", duration(&s.After)},
+		{"background", "Whether the next step begins at once; a later \"await\" waits for the end.", truth(&s.Background)},
+		{"when", "Where the step applies.", r.when(&s.When, applies)},
+		{"expect", "What is expected: one mapping, or a list of them.", value{"mapping, or list of mappings", oneOrListOf(mapping),
+			func(r *reader, n *yaml.Node) { r.expectations(n, &s.Expect) }, func() *yaml.Node { return r.expectationNodes(s.Expect) }}},
+	}
+}
+
 // when reads a condition: parameters decide at once, kernels later.
 func (r *reader) when(to *script.Condition, applies *bool) value {
+	known := []field{
+		{"at", "The node whose kernel decides; it may be left out if all have the same kernel.", text(&to.At)},
+		{"since", "The first release of the kernel to which it applies: 5.14.", text(&to.Since)},
+		{"before", "The first release to which it does not apply.", text(&to.Before)},
+		{"feature", "A feature that the kernel must have; \"twlab doctor\" lists them.", text(&to.Feature)},
+		{"without", "A feature that the kernel must lack.", text(&to.Without)},
+	}
 	return value{"mapping", mapping, func(r *reader, n *yaml.Node) {
-		fields := []field{
-			{"at", "The node whose kernel decides; it may be left out if all have the same kernel.", text(&to.At)},
-			{"since", "The first release of the kernel to which it applies: 5.14.", text(&to.Since)},
-			{"before", "The first release to which it does not apply.", text(&to.Before)},
-			{"feature", "A feature that the kernel must have; \"twlab doctor\" lists them.", text(&to.Feature)},
-			{"without", "A feature that the kernel must lack.", text(&to.Without)},
-		}
+		fields := slices.Clone(known)
 		for name, is := range r.values {
 			fields = append(fields, field{name, "", value{"value of a parameter", anyText, func(r *reader, n *yaml.Node) {
 				r.used[name] = true
@@ -106,10 +113,10 @@ func (r *reader) when(to *script.Condition, applies *bool) value {
 				} else if n.Value != is {
 					*applies = false
 				}
-			}}})
+			}, nil}})
 		}
 		r.mapping(n, "\"when\"", fields)
-	}}
+	}, func() *yaml.Node { return unlessEmpty(mappingNode(known)) }}
 }
 
 var (
