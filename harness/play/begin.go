@@ -32,7 +32,11 @@ func (p *player) begin(ctx context.Context) (err error) {
 	p.recording.Nodes = map[string]recording.Node{}
 	acting := p.acting()
 	for _, n := range p.plan.Nodes {
-		if p.facts[n.Name], err = p.Probe(ctx, p.node(n.Name)); err != nil {
+		probe := ByRelease
+		if p.asksFeatures(n.Name) {
+			probe = p.Probe
+		}
+		if p.facts[n.Name], err = probe(ctx, p.node(n.Name)); err != nil {
 			return err
 		}
 		one := recording.Node{

@@ -45,12 +45,13 @@ func (t *topology) declareUsual() {
 				t.short.balancer = "dnat"
 			}
 			if p, balances := t.scenario.Programs[n.Name]; balances {
-				t.short.balancer = string(p.Kind)
+				t.short.balancer, t.short.haproxy = string(p.Kind), p
 			}
 		case topo.Gateway:
 			t.short.gateway = "routed"
 			if len(n.SourceNAT) > 0 {
-				t.short.gateway = "masquerade"
+				t.short.gateway, t.short.random = "masquerade", n.SourceNAT[0].Random
+				t.short.first, t.short.last = n.SourceNAT[0].Ports.First, n.SourceNAT[0].Ports.Last
 			}
 		}
 	}

@@ -45,9 +45,12 @@ func (s *snatDecl) fields() []field {
 		{"towards", "The neighbour.", text(&s.towards)},
 		{"from", "Whose connections; without it, everybody's.", text(&s.from)},
 		{"ports", "The range of ports.", ports(&s.first, &s.last)},
-		{"random", "How a port is chosen: no, yes or fully.", named(&s.random, []string{"no", "yes", "fully"},
-			[]topo.RandomMode{topo.KeepPort, topo.Random, topo.FullyRandom})},
+		{"random", "How a port is chosen: no, yes or fully.", randomly(&s.random)},
 	}
+}
+
+func randomly(to *topo.RandomMode) value {
+	return named(to, []string{"no", "yes", "fully"}, []topo.RandomMode{topo.KeepPort, topo.Random, topo.FullyRandom})
 }
 
 type ruleDecl struct {
@@ -200,22 +203,33 @@ func programFields(p *script.Program) []field {
 		{"servers", "Where connections go.", endpoints(&p.Servers)},
 	}
 	if p.Kind == script.HAProxy {
-		fields = append(fields, []field{
-			{"mode", "tcp or http; tcp without it.", named(&p.HTTP, []string{"tcp", "http"}, []bool{false, true})},
-			{"idle-close-on-response", "option idle-close-on-response.", truth(&p.IdleCloseOnResponse)},
-			{"server-close", "option http-server-close.", truth(&p.ServerClose)},
-			{"no-linger", "option nolinger towards clients.", truth(&p.NoLinger)},
-			{"takeover", "How a reload passes the listening sockets on: rebind or master-worker; without it, by hand-over.",
-				words(&p.Takeover, "rebind", "master-worker")},
-			{"connect-timeout", "timeout connect.", duration(&p.ConnectTimeout)},
-			{"client-timeout", "timeout client.", duration(&p.ClientTimeout)},
-			{"server-timeout", "timeout server.", duration(&p.ServerTimeout)},
-			{"keep-alive-timeout", "timeout http-keep-alive.", duration(&p.KeepAliveTimeout)},
-		}...)
+		fields = append(fields, haproxyFields(p)...)
 	}
 	if p.Kind == script.IPVS {
 		fields = append(fields, field{"scheduler", "How a server is chosen: rr, without it; wrr, lc, wlc or sh.",
 			words(&p.Scheduler, "rr", "wrr", "lc", "wlc", "sh")})
 	}
 	return fields
+}
+
+// haproxyFields are the options of HAProxy.
+func haproxyFields(p *script.Program) []field {
+	return []field{
+		{"mode", "tcp or http; tcp without it.", named(&p.HTTP, []string{"tcp", "http"}, []bool{false, true})},
+		{"idle-close-on-response", "option idle-close-on-response.", truth(&p.IdleCloseOnResponse)},
+		{"server-close", "option http-server-close.", truth(&p.ServerClose)},
+		{"no-linger", "option nolinger towards clients.", truth(&p.NoLinger)},
+		{"takeover", "How a reload passes the listening sockets on: rebind or master-worker; without it, by hand-over.",
+			words(&p.Takeover, "rebind", "master-worker")},
+		{"connect-timeout", "timeout connect.", duration(&p.ConnectTimeout)},
+		{"client-timeout", "timeout client.", duration(&p.ClientTimeout)},
+		{"server-timeout", "timeout server.", duration(&p.ServerTimeout)},
+		{"keep-alive-timeout", "timeout http-keep-alive.", duration(&p.KeepAliveTimeout)},
+		{"no-linger-servers", "option nolinger towards servers.", truth(&p.NoLingerServers)},
+		{"close", "option httpclose.", truth(&p.CloseBoth)},
+		{"reuse", "http-reuse: never, safe, aggressive or always.", words(&p.Reuse, "never", "safe", "aggressive", "always")},
+		{"pool-purge-delay", "How often idle connections to servers are closed.", duration(&p.PurgeDelay)},
+		{"retries", "How often a failed connect to a server is repeated.", numberOrNil(&p.Retries)},
+		{"source", "The range of ports that HAProxy itself gives to connections to servers.", ports(&p.Source.First, &p.Source.Last)},
+	}
 }

@@ -26,6 +26,9 @@ type topology struct {
 type shortForm struct {
 	clients, servers  int
 	gateway, balancer string
+	first, last       uint16 // the ports of masquerade
+	random            topo.RandomMode
+	haproxy           script.Program // its options
 }
 
 type linkDecl struct {
@@ -68,8 +71,11 @@ func (t *topology) fields() []field {
 		{"ip", "The version of IP: 4, 6 or both; 4 without it. With both, web is the IPv4 address of web, and web.ipv6 the other.", words(&t.ip, "4", "6", "both")},
 		{"clients", "Short form: how many clients: client0, client1 and so on.", number(&t.short.clients)},
 		{"gateway", "Short form: between clients and balancer: masquerade, routed or none.", words(&t.short.gateway, "masquerade", "routed", "none")},
+		{"ports", "Short form: the range of ports of masquerade.", ports(&t.short.first, &t.short.last)},
+		{"random", "Short form: how masquerade chooses a port: no, yes or fully.", randomly(&t.short.random)},
 		{"balancer", "Short form: what clients connect to, at vip:80: haproxy, nginx, ipvs, dnat, or none for a plain node.",
 			words(&t.short.balancer, "haproxy", "nginx", "ipvs", "dnat", "none")},
+		{"haproxy", "Short form: options of haproxy.", group("haproxy", haproxyFields(&t.short.haproxy))},
 		{"servers", "Short form: how many servers: server0, server1 and so on.", number(&t.short.servers)},
 		{"sysctls", "Short form: sysctls by role: client, gateway, balancer, server.", value{"mapping of roles to sysctls", namesOf(namesOf(anyText)), func(r *reader, n *yaml.Node) {
 			if n == nil {

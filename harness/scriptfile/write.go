@@ -173,13 +173,13 @@ func (e *emitter) pair(key, val *yaml.Node, indent string) {
 		e.line(short)
 		return
 	}
-	switch {
-	case val.Kind == yaml.ScalarNode:
+	switch val.Kind {
+	case yaml.ScalarNode:
 		e.line(begin + ">-")
 		for _, line := range wrap(val.Value, lineWidth-len(indent)-2) {
 			e.line(indent + "  " + line)
 		}
-	case val.Kind == yaml.MappingNode:
+	case yaml.MappingNode:
 		e.line(strings.TrimSuffix(begin, " "))
 		e.pairs(val, indent+"  ")
 	default:
