@@ -348,3 +348,15 @@ func renderCounters(out *strings.Builder) {
 }
 
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+
+// ProvedBy are the claims that a rule proves.
+func ProvedBy(rule string) (all []Claim) {
+	for _, s := range Document() {
+		for _, c := range s.Claims {
+			if slices.ContainsFunc(c.Proofs(), func(r claim.Rule) bool { return r.Name == rule }) {
+				all = append(all, c)
+			}
+		}
+	}
+	return all
+}

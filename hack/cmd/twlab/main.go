@@ -32,6 +32,7 @@ import (
 	"twlab/hack/cmd/twlab/probe"
 	scenarioRun "twlab/hack/cmd/twlab/run"
 	"twlab/hack/cmd/twlab/sandbox"
+	"twlab/hack/cmd/twlab/show"
 	"twlab/hack/cmd/twlab/soak"
 	"twlab/hack/internal/cli"
 )
@@ -94,13 +95,14 @@ func program() *cobra.Command {
   twlab run scenarios/incidents/late-dnat-rule.yaml
   twlab explain snat-exhausted
   twlab ask phones.yaml
+  twlab show tuple clock=older
   source <(twlab completion bash)`,
 		SilenceErrors: true, // we say them, in one line
 		SilenceUsage:  true,
 	})
 	root.SetFlagErrorFunc(cli.WrongFlag)
 	root.AddCommand(
-		doctor.Command(), scenarioRun.Command(), check.Command(), check.New(), explain.Command(), lint.Command(), load.Command(), ask.Command(), e2e.Command(), mutate.Command(),
+		doctor.Command(), scenarioRun.Command(), check.Command(), check.New(), explain.Command(), show.Command(), lint.Command(), load.Command(), ask.Command(), e2e.Command(), mutate.Command(),
 		kernels.Command(), matrix.Command(), soak.Command(), build.Command(),
 		// What these run inside the sandbox.
 		sandbox.Command(), e2e.Told(), guest.Command(), predict.Command(), probe.Command(),
