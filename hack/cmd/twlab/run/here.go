@@ -61,7 +61,7 @@ func (o *options) here(ctx context.Context, files []scriptfile.File, stdout, std
 		run.Recordings = append(run.Recordings, seen)
 		line.clear()
 		if !kept.told {
-			err = report.Text(stdout, seen)
+			err = errors.Join(report.Text(stdout, seen), writeClaimed(stdout, t.scenario, seen))
 		}
 		if err := errors.Join(err, out.add("", seen)); err != nil {
 			return err
