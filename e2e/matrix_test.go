@@ -6,12 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
+	gtypes "github.com/onsi/ginkgo/v2/types"
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/gcustom"
 	"github.com/onsi/gomega/types"
@@ -54,20 +54,24 @@ var _ = Describe("Cell", func() {
 			questionSpec(q, p.Kernels)
 		}
 	}
-	var labels []string
-	if wantsAll() {
-		labels = []string{"full"}
-	}
-	p.specs(labels...)
+	p.specs()
 })
 
 // wantsAll tells whether the run is for every possible cell.
 func wantsAll() bool { return strings.Contains(GinkgoLabelFilter(), "full") }
 
-// cells plans the chosen cells, or all.
+// cells plans the chosen cells, or all that the label filter selects: each process of a run
+// keeps its own report of every spec, and all cells would take a gigabyte in each.
 func (p *plan) cells() {
+	selects := gtypes.LabelFilter(func([]string) bool { return true })
+	if parsed, err := gtypes.ParseLabelFilter(GinkgoLabelFilter()); err == nil && wantsAll() { // Ginkgo says what is wrong with it
+		selects = parsed
+	}
 	add := func(f situation.Family, c claim.Cell, kernels claim.Kernels) {
 		rule, _ := f.Rule(c, kernels)
+		if !selects(cellLabels(f, c, rule)) {
+			return
+		}
 		p.Specs = append(p.Specs, planned{Family: f.Name, Emulated: f.Emulated, Cell: c.Values, Rule: rule.Name})
 	}
 	for _, f := range scenarios.Families() {
@@ -171,10 +175,18 @@ func otherKernels() (roles.Assignment, error) {
 	return roles.ReadAssignment(*kernelsFile)
 }
 
+// cellLabels are the labels of the spec of a cell.
+func cellLabels(f situation.Family, c claim.Cell, rule claim.Rule) Labels {
+	labels := append(Labels{kind(f)}, f.Labels(c, rule)...)
+	if wantsAll() {
+		labels = append(labels, "full")
+	}
+	return withSlow(f, c, labels)
+}
+
 // cellSpec makes the spec of one cell.
-func cellSpec(f situation.Family, c claim.Cell, rule claim.Rule, covered bool, labels ...string) {
-	labels = slices.Concat(labels, []string{kind(f)}, f.Labels(c, rule))
-	It(title(f, c)+" is "+rule.Name, withSlow(f, c, labels), priority(f, c), func(ctx SpecContext) {
+func cellSpec(f situation.Family, c claim.Cell, rule claim.Rule, covered bool) {
+	It(title(f, c)+" is "+rule.Name, cellLabels(f, c, rule), priority(f, c), func(ctx SpecContext) {
 		skipUnlessEmulated(f)
 		if rule.OutOfReach {
 			Skip("not with these kernels: " + rule.Because)
@@ -295,6 +307,7 @@ func drive(ctx SpecContext, f situation.Family, c claim.Cell) (claim.Seen, specL
 	defer cancel()
 	seen, err := f.Try(within, c, w.Lab)
 	noError(err, noSituation)
+	w.keepPackets(title(f, c))
 	if len(seen.Series) > 0 {
 		keepSeries(f.Name+" "+f.Describe(c), seen.Series)
 	}

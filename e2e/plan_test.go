@@ -86,7 +86,7 @@ func rule(f situation.Family, name string) (r claim.Rule, found bool) {
 }
 
 // specs makes the specs that are planned.
-func (p plan) specs(labels ...string) {
+func (p plan) specs() {
 	type key struct{ name, emulated string }
 	families := map[key]situation.Family{}
 	for _, f := range scenarios.Families() {
@@ -101,7 +101,7 @@ func (p plan) specs(labels ...string) {
 		r, covered := rule(f, s.Rule)
 		cell := claim.Cell{Values: s.Cell}
 		if s.Axis == "" {
-			cellSpec(f, cell, r, covered, labels...)
+			cellSpec(f, cell, r, covered)
 			continue
 		}
 		own, found := rule(f, s.Own)

@@ -43,7 +43,9 @@ type source struct {
 	info  *types.Info
 	// body has what each function and method does.
 	body map[*types.Func]*ast.FuncDecl
-	read map[string]*types.Package // by import path
+	// tables has the contents of each variable that is a map from the beginning.
+	tables map[types.Object]*ast.CompositeLit
+	read   map[string]*types.Package // by import path
 }
 
 const home = "twlab/scenarios"
@@ -51,7 +53,7 @@ const home = "twlab/scenarios"
 func readSource(t *testing.T) source {
 	t.Helper()
 	s := source{
-		files: token.NewFileSet(), body: map[*types.Func]*ast.FuncDecl{},
+		files: token.NewFileSet(), body: map[*types.Func]*ast.FuncDecl{}, tables: map[types.Object]*ast.CompositeLit{},
 		info: &types.Info{
 			Types: map[ast.Expr]types.TypeAndValue{}, Uses: map[*ast.Ident]types.Object{}, Defs: map[*ast.Ident]types.Object{},
 		},
@@ -100,8 +102,33 @@ func (s source) Import(name string) (*types.Package, error) {
 				}
 			}
 		}
+		ast.Inspect(f, s.table)
 	}
 	return p, nil
+}
+
+// table notes the contents of a variable that is a map from the beginning.
+func (s source) table(n ast.Node) bool {
+	note := func(name *ast.Ident, value ast.Expr) {
+		if lit, isLit := value.(*ast.CompositeLit); isLit {
+			if _, isMap := lit.Type.(*ast.MapType); isMap {
+				s.tables[s.info.Defs[name]] = lit
+			}
+		}
+	}
+	switch n := n.(type) {
+	case *ast.ValueSpec:
+		for i, value := range n.Values {
+			note(n.Names[i], value)
+		}
+	case *ast.AssignStmt:
+		for i, to := range n.Lhs {
+			if name, isName := to.(*ast.Ident); isName && n.Tok == token.DEFINE && len(n.Lhs) == len(n.Rhs) {
+				note(name, n.Rhs[i])
+			}
+		}
+	}
+	return true
 }
 
 // where is the place of something in the code.

@@ -11,33 +11,34 @@ type Told struct {
 	Family   string
 	Rule     string
 	Scenario script.Scenario
+	// More says that an earlier one is of the same rule.
+	More bool
 }
 
-// TellAll tells the cells of an ordinary run that files can bring about and that do not wait long:
-// the first of each rule, or all of them.
-func TellAll(k claim.Kernels, all bool) (told []Told) {
+// TellAll tells the cells of an ordinary run that files can bring about and that do not wait long.
+func TellAll(k claim.Kernels) (told []Told) {
 	for _, f := range Families() {
 		if f.Tell == nil {
 			continue
 		}
-		told = append(told, tellCells(f, k, all)...)
+		told = append(told, tellCells(f, k)...)
 	}
 	return told
 }
 
-func tellCells(f situation.Family, k claim.Kernels, all bool) (told []Told) {
+func tellCells(f situation.Family, k claim.Kernels) (told []Told) {
 	seen := map[string]bool{}
 	for _, c := range f.Chosen(k) {
 		rule, covered := f.Rule(c, k)
-		if !covered || rule.OutOfReach || f.IsSlow(c) || seen[rule.Name] && !all {
+		if !covered || rule.OutOfReach || f.IsSlow(c) {
 			continue
 		}
 		s, _, err := f.Scenario(c, rule)
 		if err != nil {
 			continue // files cannot bring it about
 		}
+		told = append(told, Told{Family: f.Name, Rule: rule.Name, Scenario: s, More: seen[rule.Name]})
 		seen[rule.Name] = true
-		told = append(told, Told{f.Name, rule.Name, s})
 	}
 	return told
 }

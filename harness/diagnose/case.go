@@ -29,14 +29,26 @@ type Case struct {
 	during        []map[string]recording.State // those between, with both
 	// tuples are its ends, on each side of each translation.
 	tuples map[ends]bool
+	all    []Life // of the recording
 	lives  []Life // of its packets
 	syns   []Life // those SYNs that were not answered by a SYN-ACK
 	events []recording.Event
+
+	// captured says that others have recorded it, so that a counter that is not there is
+	// unknown. Counted is set where one was asked for, lacking where it is not there, and
+	// asked to its node.
+	captured, counted, lacking bool
+	asked                      string
 }
 
 // newCase gathers what the recording has of an attempt of step i.
 func newCase(r *recording.Recording, i int, a recording.Attempt) *Case {
-	c := &Case{r: r, attempt: a, holders: r.Steps[i].Result.Holders, symptom: symptom(a), tuples: map[ends]bool{{a.Local, a.Remote}: true}}
+	return newCaseOf(r, Lives(r), i, a)
+}
+
+// newCaseOf does that with the packets of the recording as they have been put together.
+func newCaseOf(r *recording.Recording, all []Life, i int, a recording.Attempt) *Case {
+	c := &Case{r: r, all: all, attempt: a, holders: r.Steps[i].Result.Holders, symptom: symptom(a), tuples: map[ends]bool{{a.Local, a.Remote}: true}}
 	from, until := r.Began.Add(r.Steps[i].Began), r.Began.Add(r.Took)
 	c.before, c.after = r.Before, r.After
 	for k := i - 1; k >= 0; k-- {
@@ -67,7 +79,7 @@ func newCase(r *recording.Recording, i int, a recording.Attempt) *Case {
 
 // gather finds the packets and events of the attempt between two times.
 func (c *Case) gather(from, until time.Time) {
-	for _, l := range Lives(c.r) {
+	for _, l := range c.all {
 		if first := l.First().Time; first.Before(from) || first.After(until) {
 			continue
 		}
@@ -132,7 +144,7 @@ func symptom(a recording.Attempt) Symptom {
 // unknown reports whether the recording has no evidence of a kind.
 func (c *Case) unknown(e recording.Evidence) bool {
 	// No tap is on a loopback.
-	if e == recording.OfPackets && (c.r.NoPackets != "" || c.toItsNode()) {
+	if e == recording.OfPackets && c.toItsNode() {
 		return true
 	}
 	_, missing := c.r.Missing[e]
@@ -145,6 +157,12 @@ func (c *Case) toItsNode() bool { return owns(c.r, c.attempt.Node, c.attempt.Rem
 // stop is where all SYNs that were not answered ended, if that is one place. Without a packet
 // on any tap it is the client.
 func (c *Case) stop() (node string, end End, ok bool) {
+	node, end, ok = c.stopped()
+	c.asked = node
+	return node, end, ok
+}
+
+func (c *Case) stopped() (node string, end End, ok bool) {
 	if c.toItsNode() {
 		return c.attempt.Node, Delivered, true
 	}
@@ -173,5 +191,9 @@ func (c *Case) sent() int {
 
 // rose is by how much a counter of a node rose.
 func (c *Case) rose(node, counter string) uint64 {
+	c.asked, c.counted = node, true
+	if _, there := c.after[node].Counters[counter]; !there && c.captured {
+		c.lacking = true
+	}
 	return c.after[node].Counters[counter] - c.before[node].Counters[counter]
 }

@@ -109,7 +109,7 @@ func afterConnected() []Cause {
 		},
 		{
 			ID:         "closed-idle",
-			Why:        "The peer had closed the idle connection when the request came: they crossed, and the kernel answered the request by a RST.",
+			Why:        "The peer had closed the idle connection before the request came, and the kernel answered the request by a RST.",
 			Symptoms:   []Symptom{Broken},
 			Requires:   []Condition{wasReset, finBeforeRequest, resetCounted("Tcp.OutRsts")},
 			LookAlikes: []LookAlike{{"closed-unread", not(resetCounted("TcpExt.TCPAbortOnClose"))}},

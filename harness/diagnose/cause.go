@@ -46,6 +46,12 @@ type Finding struct {
 	Proof, Open []Fact
 	// NotThese are the look-alikes that are ruled out, each with its fact.
 	NotThese []Exclusion
+
+	against Fact // that makes it not fit
+	// instead are the look-alikes that their facts speak for, and not against.
+	instead []Exclusion
+	// whole says that all that the cause requires is true.
+	whole bool
 }
 
 // Exclusion is a look-alike that a fact rules out.
@@ -55,33 +61,40 @@ type Exclusion struct {
 }
 
 // judge holds a cause against a case. It does not fit when something that it requires is false.
-func (cause Cause) judge(c *Case) (f Finding, fits bool) {
+// Of several cases that may all be, what holds in each of them is true.
+func (cause Cause) judge(cases ...*Case) (f Finding, fits bool) {
 	f.Cause = cause
-	if !slices.Contains(cause.Symptoms, c.symptom) {
+	if !slices.Contains(cause.Symptoms, cases[0].symptom) {
 		return f, false
 	}
 	for _, condition := range cause.Requires {
-		switch fact := condition(c); fact.Is {
+		switch fact := condition.of(cases); fact.Is {
 		case True:
 			f.Proof = append(f.Proof, fact)
 		case Unknown:
 			f.Open = append(f.Open, fact)
 		case False:
+			f.against = fact
 			return f, false
 		}
 	}
+	f.whole = len(f.Proof) == len(cause.Requires)
 	for _, other := range cause.LookAlikes {
-		fact := other.By(c)
-		if fact.Is == True {
+		fact := other.By.of(cases)
+		switch fact.Is {
+		case True:
 			f.NotThese = append(f.NotThese, Exclusion{other.ID, fact})
-		} else {
-			f.Open = append(f.Open, fact)
+			continue
+		case False:
+			f.instead = append(f.instead, Exclusion{other.ID, fact})
+		case Unknown:
 		}
+		f.Open = append(f.Open, fact)
 	}
 	if f.Status = Consistent; len(f.Open) == 0 && f.kinds() >= 2 {
 		f.Status = Proved
 	}
-	return f, len(f.Proof) > 0
+	return f, len(f.Proof) > 0 || cases[0].captured
 }
 
 // kinds is of how many kinds the evidence is.

@@ -16,8 +16,17 @@ type Diagnosis struct {
 	// with none; empty for an attempt that is fine.
 	Status   Status
 	Findings []Finding
-	// SYNs are those that no SYN-ACK answered.
-	SYNs []Life
+	// Others are causes of which too little is known to rule them out, where one fits in all
+	// that it requires.
+	Others []Finding
+	// Excluded are the other causes with this symptom, each with a fact that rules it out.
+	Excluded []Exclusion
+	// SYNs are those that no SYN-ACK answered, Lives all packets of the attempt.
+	SYNs, Lives []Life
+	// Events are what kernels have told of its packets, Before are the states of all nodes
+	// when it began.
+	Events []recording.Event
+	Before map[string]recording.State
 }
 
 // Cause is the ID of the one cause that fits; "none" for an attempt that is fine, and empty
@@ -54,19 +63,36 @@ func Recording(r *recording.Recording) (all []Diagnosis) {
 
 func one(r *recording.Recording, step int, a recording.Attempt) Diagnosis {
 	c := newCase(r, step, a)
-	d := Diagnosis{Step: r.Steps[step].Number, ID: r.Steps[step].ID, Attempt: a, Symptom: c.symptom, SYNs: c.syns}
+	d := Diagnosis{
+		Step: r.Steps[step].Number, ID: r.Steps[step].ID, Attempt: a, Symptom: c.symptom,
+		SYNs: c.syns, Lives: c.lives, Events: c.events, Before: c.before,
+	}
 	if d.Symptom == Fine {
 		return d
 	}
+	d.judge(c)
+	return d
+}
+
+// judge finds the causes that fit the cases of which one is the case.
+func (d *Diagnosis) judge(cases ...*Case) {
 	for _, cause := range Catalogue() {
-		if f, fits := cause.judge(c); fits {
+		switch f, fits := cause.judge(cases...); {
+		case fits:
 			d.Findings = append(d.Findings, f)
+		case f.against.Says != "":
+			d.Excluded = append(d.Excluded, Exclusion{cause.ID, f.against})
 		}
 	}
 	// What is proved leaves no room for what is only possible.
 	if i := slices.IndexFunc(d.Findings, func(f Finding) bool { return f.Status == Proved }); i >= 0 {
 		d.Findings = slices.DeleteFunc(d.Findings, func(f Finding) bool { return f.Status != Proved })
 	}
+	d.settle()
+}
+
+// settle says how sure the findings are.
+func (d *Diagnosis) settle() {
 	switch len(d.Findings) {
 	case 0:
 		d.Status = Unexplained
@@ -75,5 +101,4 @@ func one(r *recording.Recording, step int, a recording.Attempt) Diagnosis {
 	default:
 		d.Status = Undetermined
 	}
-	return d
 }

@@ -22,18 +22,22 @@ func (d Diagnosis) Short() string {
 	return fmt.Sprintf("%s (%s)", strings.Join(ids, " or "), d.Status)
 }
 
-// account says where the SYNs ended that no SYN-ACK answered.
-func (d Diagnosis) account() (lines []string) {
+// Account says where the SYNs ended that no SYN-ACK answered, in a line for each place.
+func (d Diagnosis) Account() (lines []string) {
 	at := map[string]int{}
 	for _, l := range d.SYNs {
-		at[map[End]string{
+		how := map[End]string{
 			Delivered: "came into %s, which owns their destination", Stopped: "came into %s, and did not leave it",
-			OnTheWay: "left %s, and came into no other node",
-		}[l.End]+"\x00"+l.Node]++
+			OnTheWay: "left %s, and came into no other node", Unseen: "left %s for where nothing was recorded",
+		}[l.End]
+		if l.End == Unseen && !l.Last().Out {
+			how = "came into %s, and whether it left is not recorded"
+		}
+		at[how+"\x00"+l.Node]++
 	}
 	for _, place := range slices.Sorted(maps.Keys(at)) {
 		how, node, _ := strings.Cut(place, "\x00")
-		lines = append(lines, fmt.Sprintf("     %d of %d SYN without a SYN-ACK: ", at[place], len(d.SYNs))+fmt.Sprintf(how, node))
+		lines = append(lines, fmt.Sprintf("%d of %d SYN without a SYN-ACK: ", at[place], len(d.SYNs))+fmt.Sprintf(how, node))
 	}
 	return lines
 }
@@ -46,7 +50,11 @@ func (d Diagnosis) Lines() []string {
 	}
 	lines := []string{fmt.Sprintf("why: %s", d.Short())}
 	if len(d.Findings) == 0 {
-		return append(append(lines, "     no cause that twlab knows fits all that was seen"), d.account()...)
+		lines = append(lines, "     no cause that twlab knows fits all that was seen")
+		for _, place := range d.Account() {
+			lines = append(lines, "     "+place)
+		}
+		return lines
 	}
 	if len(d.Findings) > 1 {
 		for _, f := range d.Findings[:min(3, len(d.Findings))] {

@@ -16,6 +16,7 @@ import (
 	"twlab/harness/internal/wire"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
+	"twlab/harness/tcp"
 	"twlab/harness/topo"
 )
 
@@ -178,7 +179,7 @@ func (c *Config) boot(ctx context.Context, p vm.Plan, release kernel.Release, mo
 		return nil, err
 	}
 	m.initramfs = files.Size()
-	s := agent.Setup{Node: c.Node, Own: c.own(), Routes: c.Routes, Modules: modules}
+	s := agent.Setup{Node: c.Node, Owner: tcp.NewOwner(), Own: c.own(), Routes: c.Routes, Modules: modules}
 	for _, card := range c.Cards {
 		s.Links = append(s.Links, agent.Link{
 			Name: card.Name, Hardware: card.Hardware.String(),

@@ -37,10 +37,10 @@ func TestMain(m *testing.M) {
 		fmt.Println(bootUntilKilled(context.Background(), path))
 		os.Exit(1)
 	}
-	os.Exit(guestAgent.RemoveAfter(leak.Run(m)))
+	os.Exit(leak.Run(m))
 }
 
-var guestAgent labtest.Agent
+var guestAgent = labtest.NewAgent()
 
 func config(t *testing.T, k kernel.Image) guest.Config {
 	t.Helper()

@@ -10,6 +10,6 @@ import (
 	"twlab/harness/leak"
 )
 
-func TestMain(m *testing.M) { os.Exit(guestAgent.RemoveAfter(leak.Run(m))) }
+func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }
 
-var guestAgent labtest.Agent
+var guestAgent = labtest.NewAgent()

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		fmt.Println(buildUntilKilled(context.Background(), kind))
 		os.Exit(1)
 	}
-	os.Exit(guestAgent.RemoveAfter(exampletest.Main(m)))
+	os.Exit(exampletest.Main(m))
 }
 
 // endpoint is a balancer that is no program.

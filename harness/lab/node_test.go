@@ -28,7 +28,7 @@ import (
 	"twlab/harness/topo"
 )
 
-var guestAgent labtest.Agent
+var guestAgent = labtest.NewAgent()
 
 // machines is how guests are made; KVM is tried once.
 var machines = sync.OnceValues(func() (guest.Host, error) {
@@ -462,7 +462,8 @@ func listenOn(t *testing.T, n node.Node, spec tcp.ListenSpec) node.Listening {
 	return listener
 }
 
-// A connection is its own node's, and another node says whose it is.
+// A connection is its own node's, and another node says whose it is, that of the same name in
+// another lab too.
 func TestAHandleIsOfItsNode(t *testing.T) {
 	onEveryKind(t, func(t *testing.T, client, balancer node.Node) {
 		conn, _ := connection(t, client, balancer)
@@ -476,10 +477,31 @@ func TestAHandleIsOfItsNode(t *testing.T) {
 				t.Errorf("%s: %v, want ErrForeign that names both", name, err)
 			}
 		}
+		l := build(t, lab.Topology{Clients: 1, Gateway: lab.GatewaySpec{Kind: lab.Routed}})
+		namesake := get(t, l, "client0")
+		its, _ := connection(t, namesake, get(t, l, "balancer"))
+		if its.Number != conn.Number {
+			t.Errorf("the handles are %v and %v, want the same number: else the number decides", conn, its)
+		}
+		for name, call := range map[string]func() error{
+			"its handle":  func() error { _, err := client.Send(t.Context(), its, 1); return err },
+			"our handle":  func() error { _, err := namesake.Send(t.Context(), conn, 1); return err },
+			"its request": func() error { return exchangeOver(t, client, its) },
+		} {
+			if err := call(); !errors.Is(err, tcp.ErrForeign) || !strings.Contains(err.Error(), "of client0, and this is another client0") {
+				t.Errorf("%s: %v, want ErrForeign", name, err)
+			}
+		}
 		if _, err := client.Send(t.Context(), conn, 1); err != nil {
 			t.Errorf("the client itself: %v", err)
 		}
 	})
+}
+
+func exchangeOver(t *testing.T, n node.Node, conn tcp.Handle) error {
+	t.Helper()
+	_, err := n.Exchange(t.Context(), []http.Exchange{{Conn: conn, Requests: []http.Request{{}}}}, 0)
+	return err
 }
 
 func serveOn(t *testing.T, n node.Node, spec http.ListenSpec) node.Listening {

@@ -27,6 +27,16 @@ func To(slip string, names []string) (found []string) {
 	return found[:min(most, len(found))]
 }
 
+// Hint is what an error says of the names that are near to a slip: "; near it: a, b", or
+// nothing if none is.
+func Hint(slip string, names []string) string {
+	found := To(slip, names)
+	if len(found) == 0 {
+		return ""
+	}
+	return "; near it: " + strings.Join(found, ", ")
+}
+
 // distance is how many letters must be put in, taken out, changed or swapped with the next to
 // make one text of the other.
 func distance(a, b string) int {

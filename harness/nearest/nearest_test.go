@@ -14,4 +14,9 @@ func TestNearest(t *testing.T) {
 			t.Errorf("%s: %q, want %q", slip, got, want)
 		}
 	}
+	for slip, want := range map[string]string{"sok": "; near it: soak, ask", "weather": ""} {
+		if got := Hint(slip, names); got != want {
+			t.Errorf("hint of %s: %q, want %q", slip, got, want)
+		}
+	}
 }

@@ -33,7 +33,13 @@ var _ Node = (*Local)(nil)
 
 // NewLocal makes a node whose operations run through inside, such as ns.Namespace.Do.
 func NewLocal(id topo.Identity, inside func(func() error) error) *Local {
-	host := tcp.NewHost(id.Name, inside)
+	return NewOwned(id, tcp.NewOwner(), inside)
+}
+
+// NewOwned is NewLocal with the owner that the handles of the node carry; see
+// [tcp.NewOwnedHost].
+func NewOwned(id topo.Identity, owner tcp.Owner, inside func(func() error) error) *Local {
+	host := tcp.NewOwnedHost(id.Name, owner, inside)
 	return &Local{id: id, inside: inside, host: host, web: http.NewHost(host)}
 }
 

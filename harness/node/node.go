@@ -70,7 +70,8 @@ type Flows interface {
 }
 
 // Sockets makes and ends connections, as tcp.Host does. A handle belongs to one node;
-// another node returns an error that wraps tcp.ErrForeign.
+// another node, one of the same name in another lab too, returns an error that wraps
+// tcp.ErrForeign.
 type Sockets interface {
 	Listen(ctx context.Context, spec tcp.ListenSpec) (Listening, error)
 	// TryListen is Listen for a caller that expects one certain outcome. The address of the

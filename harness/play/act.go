@@ -70,9 +70,15 @@ func (p *player) addr(e script.Endpoint) netip.AddrPort {
 	return netip.AddrPortFrom(p.scenario.Addr(p.plan, e), e.Port)
 }
 
-// name returns what the scenario calls an address: the node that has it, or the entry of
-// its addresses.
+// name returns what the scenario calls an address: the node that is reached by its own name
+// there, or the entry of its addresses. The short form of a topology has the entry "vip" for
+// the balancer, which a file need not know.
 func (p *player) name(a netip.Addr) string {
+	for _, n := range p.plan.Nodes {
+		if n.Addr == a || n.Addr6 == a {
+			return n.Name
+		}
+	}
 	for _, all := range []map[string]netip.Addr{p.scenario.Addresses, p.scenario.Addresses6} {
 		for name, addr := range all {
 			if addr == a {

@@ -32,11 +32,7 @@ func (p *player) begin(ctx context.Context) (err error) {
 	p.recording.Nodes = map[string]recording.Node{}
 	acting := p.acting()
 	for _, n := range p.plan.Nodes {
-		probe := ByRelease
-		if p.asksFeatures(n.Name) {
-			probe = p.Probe
-		}
-		if p.facts[n.Name], err = probe(ctx, p.node(n.Name)); err != nil {
+		if p.facts[n.Name], err = p.probing()(ctx, p.node(n.Name)); err != nil {
 			return err
 		}
 		one := recording.Node{
@@ -59,6 +55,19 @@ func (p *player) begin(ctx context.Context) (err error) {
 	p.recording.Began = p.began.UTC() // without the monotonic clock, as a reader gets it
 	return nil
 }
+
+// probing is how kernels are asked. A probe takes longer than many a scenario, and few of them
+// ask for a feature.
+func (p *player) probing() Probe {
+	for _, step := range p.scenario.Steps {
+		if asksFeature(step.When) || slices.ContainsFunc(step.Expect, func(e script.Expectation) bool { return asksFeature(e.When) }) {
+			return p.Probe
+		}
+	}
+	return ByRelease
+}
+
+func asksFeature(w script.Condition) bool { return w.Feature != "" || w.Without != "" }
 
 // addresses are all addresses of a node.
 func addresses(n topo.Planned) (all []netip.Addr) {

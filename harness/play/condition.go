@@ -47,17 +47,6 @@ func (p *player) applies(w script.Condition) (applies bool, why string, err erro
 	return true, "", nil
 }
 
-// asksFeatures reports whether a condition asks for a feature of a node's kernel. To probe one
-// takes tens of milliseconds of a processor, most of them for the kernel's symbols.
-func (p *player) asksFeatures(node string) bool {
-	asks := func(w script.Condition) bool {
-		return (w.Feature != "" || w.Without != "") && (w.At == "" || w.At == node)
-	}
-	return slices.ContainsFunc(p.scenario.Steps, func(s script.Step) bool {
-		return asks(s.When) || slices.ContainsFunc(s.Expect, func(e script.Expectation) bool { return asks(e.When) })
-	})
-}
-
 // deciding returns the kernel that decides: that of a node, or that of all.
 func (p *player) deciding(at string) (kernel.Facts, error) {
 	if at != "" {

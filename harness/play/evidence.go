@@ -44,7 +44,7 @@ func (p *player) missing(kind recording.Evidence, why string) {
 func (p *player) gather() error {
 	all, err := p.lab.Packets()
 	if err != nil {
-		p.recording.NoPackets = err.Error()
+		p.missing(recording.OfPackets, err.Error())
 	}
 	p.recording.Packets = packets(all)
 	if p.reasons == nil {

@@ -16,7 +16,7 @@ import (
 	"twlab/harness/topo"
 )
 
-var guestAgent labtest.Agent
+var guestAgent = labtest.NewAgent()
 
 // A guest is asked over a line, so that an interrupt must not end the last look at it.
 func TestInterruptedWithAGuest(t *testing.T) {

@@ -9,4 +9,4 @@ import (
 	"twlab/harness/leak"
 )
 
-func TestMain(m *testing.M) { os.Exit(guestAgent.RemoveAfter(leak.Run(m))) }
+func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }

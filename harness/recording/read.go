@@ -42,6 +42,9 @@ func read(from io.Reader, most int) (r Recording, err error) {
 	if err := begins(text); err != nil {
 		return r, err
 	}
+	if text, err = renamed(text); err != nil {
+		return r, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	if err := strict(text); err != nil {
 		return r, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
@@ -52,6 +55,40 @@ func read(from io.Reader, most int) (r Recording, err error) {
 		return Recording{}, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return r, nil
+}
+
+// renamed is the recording with the keys of today: before, a key "noPackets" said why packets
+// are missing.
+func renamed(text []byte) ([]byte, error) {
+	const before = "noPackets"
+	if !bytes.Contains(text, []byte(`"`+before+`"`)) {
+		return text, nil
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(text, &keys); err != nil {
+		return nil, err
+	}
+	if keys[before] == nil { // an account has a key of that name too
+		return text, nil
+	}
+	var why string
+	missing := map[Evidence]string{}
+	if err := json.Unmarshal(keys[before], &why); err != nil {
+		return nil, fmt.Errorf("%s: %w", before, err)
+	}
+	if old := keys["missing"]; old != nil {
+		if err := json.Unmarshal(old, &missing); err != nil {
+			return nil, fmt.Errorf("missing: %w", err)
+		}
+	}
+	missing[OfPackets] = why
+	all, err := json.Marshal(missing)
+	if err != nil {
+		return nil, fmt.Errorf("missing: %w", err)
+	}
+	keys["missing"] = all
+	delete(keys, before)
+	return json.Marshal(keys)
 }
 
 // begins looks what kind of file it is.

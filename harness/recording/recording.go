@@ -35,16 +35,14 @@ type Recording struct {
 	// Before and After are the states of all nodes at both ends.
 	Before map[string]State `json:"before,omitempty"`
 	After  map[string]State `json:"after,omitempty"`
-	// Packets are those of all taps, ordered by time. They are missing, and NoPackets says
-	// why, if a tap has lost some.
+	// Packets are those of all taps, ordered by time. They are Missing if a tap has lost some.
 	Packets []Packet `json:"packets,omitempty"`
 	// Events are the drops and resets that the running kernel has told of, ordered by time.
 	Events []Event `json:"events,omitempty"`
 	// Missing says why there is no evidence of a kind, by kind. What is missing is unknown, and
 	// not absent.
-	Missing   map[Evidence]string `json:"missing,omitempty"`
-	NoPackets string              `json:"noPackets,omitempty"`
-	Programs  map[string]Program  `json:"programs,omitempty"`
+	Missing  map[Evidence]string `json:"missing,omitempty"`
+	Programs map[string]Program  `json:"programs,omitempty"`
 	// Unbuilt is why there was no network, or no recording of it, for the steps; empty if
 	// there was.
 	Unbuilt string `json:"unbuilt,omitempty"`

@@ -139,6 +139,25 @@ func TestSchema(t *testing.T) {
 	}
 }
 
+// A recording says in one place what is missing; those that were made when packets had a place
+// of their own are read as well.
+func TestKeyOfBefore(t *testing.T) {
+	r := least()
+	r.Missing = map[Evidence]string{OfEvents: "3 events were lost"}
+	text := strings.Replace(written(t, r), `"planned":`, `"noPackets": "lost 2 packets", "planned":`, 1)
+	got, err := Read(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Version, r.Missing[OfPackets] = FormatVersion, "lost 2 packets"
+	if !reflect.DeepEqual(got, r) {
+		t.Errorf("got %+v, want %+v", got, r)
+	}
+	if _, err := Read(strings.NewReader(strings.Replace(text, `"lost 2 packets"`, `7`, 1))); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a number as the reason: %v, want ErrDamaged", err)
+	}
+}
+
 func TestWhatIsNoRecording(t *testing.T) {
 	good := written(t, least())
 	with := func(old, spoilt string) string {

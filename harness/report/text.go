@@ -14,8 +14,13 @@ import (
 
 // Text writes one recording: a line for each step, below it what was expected, and in the end
 // the conclusion, the defaults that had a part in it, and where it was not as expected, the
-// packets of the connection that was not. What the recording says is made safe for a terminal.
-func Text(to io.Writer, r recording.Recording) error {
+// ladder of the connection that was not. What the recording says is made safe for a terminal.
+func Text(to io.Writer, r recording.Recording) error { return write(to, r, false) }
+
+// ASCII writes what Text does, with the ladder in ASCII alone.
+func ASCII(to io.Writer, r recording.Recording) error { return write(to, r, true) }
+
+func write(to io.Writer, r recording.Recording, ascii bool) error {
 	var p page
 	p.line("%s", r.Scenario)
 	unexpected := r.Conclusion() == recording.NotAsExpected && !r.Twin
@@ -34,10 +39,13 @@ func Text(to io.Writer, r recording.Recording) error {
 		p.line("left out: %s; the default had a part in it", left)
 	}
 	if unexpected {
-		for _, line := range Lives(r) {
+		for i, line := range Ladder(r, ascii) {
+			if i == 0 {
+				p.line("")
+			}
 			p.line("%s", line)
 		}
-		p.line("next: run it with --keep, and look around in the network; with --output-dir, run.json has all packets")
+		p.line("next: run it with --keep, and look around in the network; with --output-dir, run.json and packets.pcapng have all packets")
 	}
 	_, err := io.WriteString(to, p.String())
 	return err

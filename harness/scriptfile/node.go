@@ -142,8 +142,8 @@ func (r *reader) nodeFields(d *nodeDecl) []field {
 			return namedNodes(d.dnat, func(one dnatDecl) (string, *yaml.Node) { return one.at.String(), endpoints(&one.all).write() })
 		}}},
 		{"in-turn", "Whether dnat takes destinations in turn; without it, by chance.", truth(&d.inTurn)},
-		{"haproxy", "HAProxy balances here; with both versions of IP, at the IPv4 address.", programOf(script.HAProxy, d)},
-		{"nginx", "nginx balances here; with both versions of IP, at the IPv4 address.", programOf(script.Nginx, d)},
+		{"haproxy", "HAProxy balances here; with both versions of IP, at the IPv4 address. The node's tcp_orphan_retries is 1 unless it is set.", programOf(script.HAProxy, d)},
+		{"nginx", "nginx balances here; with both versions of IP, at the IPv4 address. The node's tcp_orphan_retries is 1 unless it is set.", programOf(script.Nginx, d)},
 		{"ipvs", "The node's kernel balances here (module ip_vs, NAT); with both versions of IP, at the IPv4 address.", programOf(script.IPVS, d)},
 		{"routes", "Over which neighbour packets for a node or an address go, where that is not the shortest way: {web: lb2}.",
 			value{"mapping of names to neighbours", namesOf(anyText), func(r *reader, n *yaml.Node) {

@@ -17,9 +17,9 @@ import (
 	"twlab/harness/suitevm"
 )
 
-var guestAgent labtest.Agent
+var guestAgent = labtest.NewAgent()
 
-func TestMain(m *testing.M) { os.Exit(guestAgent.RemoveAfter(leak.Run(m))) }
+func TestMain(m *testing.M) { os.Exit(leak.Run(m)) }
 
 func job(t *testing.T, script string) (suitevm.Job, *strings.Builder) {
 	t.Helper()

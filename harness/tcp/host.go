@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
@@ -29,6 +30,8 @@ var ErrForeign = errors.New("the socket is another node's")
 type Handle struct {
 	// Host is the name of the host.
 	Host string
+	// Owner is the host's own number, which another host of the same name does not have.
+	Owner Owner
 	// Number counts the sockets of the host, from 1 on.
 	Number int
 }
@@ -44,11 +47,19 @@ func (h Handle) String() string {
 	return strconv.Itoa(h.Number) + " of " + h.Host
 }
 
+// Owner tells hosts apart, those of the same name in two labs too. It is drawn at random, so
+// that processes and guests need not agree.
+type Owner uint64
+
+// NewOwner draws one.
+func NewOwner() Owner { return Owner(rand.Uint64()) }
+
 // Host owns the sockets of one machine. Its methods may be called from any goroutine, and
 // several may run at once for one handle: each ends with its own context, and when several
 // end the socket, exactly one gets it. Make a Host with [NewHost]; CloseAll ends it.
 type Host struct {
 	name   string
+	owner  Owner
 	inside func(func() error) error // runs a function in the machine's network namespace
 
 	mu      sync.Mutex
@@ -68,8 +79,14 @@ type Host struct {
 // functions that it passes to inside, such as ns.Namespace.Do. A machine that is its own
 // namespace passes a function that just calls its argument.
 func NewHost(name string, inside func(func() error) error) *Host {
+	return NewOwnedHost(name, NewOwner(), inside)
+}
+
+// NewOwnedHost is NewHost for a caller that draws the owner itself: a guest that has just
+// booted may have no randomness yet.
+func NewOwnedHost(name string, owner Owner, inside func(func() error) error) *Host {
 	return &Host{
-		name: name, inside: inside, sockets: map[Handle]*socket{}, taken: map[Handle]*socket{}, calls: map[uint64]context.CancelFunc{},
+		name: name, owner: owner, inside: inside, sockets: map[Handle]*socket{}, taken: map[Handle]*socket{}, calls: map[uint64]context.CancelFunc{},
 	}
 }
 
@@ -144,7 +161,7 @@ func (h *Host) keep(s *socket) (Handle, error) {
 // enter gives a socket its handle, with the lock held.
 func (h *Host) enter(s *socket) Handle {
 	h.last++
-	handle := Handle{Host: h.name, Number: h.last}
+	handle := Handle{Host: h.name, Owner: h.owner, Number: h.last}
 	h.sockets[handle] = s
 	return handle
 }
@@ -154,7 +171,11 @@ func (h *Host) find(of Handle) (*socket, error) {
 	if s, found := h.sockets[of]; found {
 		return s, nil
 	}
-	if !of.IsZero() && of.Host != h.name {
+	switch {
+	case of.IsZero() || of.Owner == h.owner:
+	case of.Host == h.name:
+		return nil, fmt.Errorf("socket %v, and this is another %s: %w", of, h.name, ErrForeign)
+	default:
 		return nil, fmt.Errorf("socket %v, and this is %s: %w", of, h.name, ErrForeign)
 	}
 	return nil, fmt.Errorf("socket %d: %w", of.Number, ErrNoHandle)

@@ -41,6 +41,16 @@ func (c Cell) Is(axis string, values ...string) bool {
 	return slices.Contains(values, c.Value(axis))
 }
 
+// Either tells whether the axis has the first of two values. It is how a driver reads an axis
+// that has no other ones: a third value is a mistake in the code, and Either panics.
+func (c Cell) Either(axis, first, second string) bool {
+	v := c.Value(axis)
+	if v != first && v != second {
+		panic(fmt.Sprintf("axis %s: %q is neither %q nor %q", axis, v, first, second))
+	}
+	return v == first
+}
+
 // with is the cell with one axis changed.
 func (c Cell) with(axis, value string) Cell {
 	values := make(map[string]string, len(c.Values))

@@ -58,7 +58,10 @@ func (f Family) untried(chosen, all []Cell, k Kernels) (more []Cell) {
 	}
 	for _, slow := range []bool{false, true} {
 		for _, c := range all {
-			if r, covered := f.Rule(c, k); covered && !tried[r.Name] && f.IsSlow(c) == slow {
+			if f.IsSlow(c) != slow {
+				continue
+			}
+			if r, covered := f.Rule(c, k); covered && !tried[r.Name] {
 				tried[r.Name] = true
 				more = append(more, c)
 			}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"twlab/harness/kernel"
+	"twlab/harness/nearest"
 	"twlab/harness/topo"
 )
 
@@ -61,7 +62,7 @@ func (f Family) Undeclared(seen Seen) error {
 
 // perhaps suggests the known names that a misspelt name is likely to mean.
 func perhaps(name string, known []string) string {
-	near := Nearest(name, known)
+	near := nearest.To(name, known)
 	if len(near) == 0 {
 		return ""
 	}
@@ -70,36 +71,6 @@ func perhaps(name string, known []string) string {
 		quoted[i] = fmt.Sprintf("%q", n)
 	}
 	return " (it has " + strings.Join(quoted, ", ") + ")"
-}
-
-// Nearest are up to three of the known names: those that need the fewest changes of a letter
-// to become the name, the nearest first.
-func Nearest(name string, known []string) []string {
-	near := slices.Clone(known)
-	slices.SortStableFunc(near, func(a, b string) int { return distance(name, a) - distance(name, b) })
-	return near[:min(3, len(near))]
-}
-
-// distance is how many letters must be inserted, removed or changed to turn one text into
-// the other (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1) // of the letters of a so far, to each beginning of b
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0]++
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // knownCounter is an error for a name that is not in the list.

@@ -30,10 +30,16 @@ func (m Mutation) Predicted() []Expectation { return contradicted(m.Rule.Want, m
 func (f Family) Mutations(k Kernels) []Mutation {
 	cells := f.Chosen(k)
 	slices.SortStableFunc(cells, func(a, b Cell) int { return order(f.IsSlow(a)) - order(f.IsSlow(b)) })
+	of := map[string][]Cell{} // the cells of each rule
+	for _, c := range cells {
+		if own, covered := f.Rule(c, k); covered {
+			of[own.Name] = append(of[own.Name], c)
+		}
+	}
 	var all []Mutation
 	for _, r := range f.Rules {
 		for _, a := range f.Axes {
-			if m, found := f.mutation(cells, r, a, k); found {
+			if m, found := f.mutation(of[r.Name], r, a, k); found {
 				all = append(all, m)
 			}
 		}
@@ -60,12 +66,10 @@ func order(slow bool) int {
 	return 0
 }
 
+// mutation is the one of a rule's cells and an axis.
 func (f Family) mutation(cells []Cell, r Rule, a Axis, k Kernels) (Mutation, bool) {
 	for _, slow := range []bool{false, true} {
 		for _, c := range cells {
-			if own, covered := f.Rule(c, k); !covered || own.Name != r.Name {
-				continue
-			}
 			for _, v := range a.Values {
 				mutated := c.with(a.Name, v)
 				if _, possible := f.Possible(mutated); !possible || f.IsSlow(mutated) != slow {

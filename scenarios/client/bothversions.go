@@ -76,7 +76,7 @@ func (s bothSysctl) short() string {
 }
 
 func (s bothSysctl) value(c claim.Cell) string {
-	if c.Is(bothSetting, settingUsual) {
+	if c.Either(bothSetting, settingUsual, settingOther) {
 		return s.usual
 	}
 	return s.other

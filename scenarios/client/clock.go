@@ -154,7 +154,7 @@ func clockJiffiesRules() []claim.Rule {
 
 func clockTopology(c claim.Cell) lab.Topology {
 	t := lab.Topology{Clients: 2, Names: []string{"phone-a", "phone-b"}}
-	if c.Is(clockPath, "nat") {
+	if c.Either(clockPath, "nat", "direct") {
 		t.Gateway.Kind = lab.Masquerade
 	}
 	return t
@@ -164,6 +164,7 @@ func clockDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, erro
 	clients := l.Nodes(lab.Client)
 	s := twoClocks{lab: l, first: clients[0], second: clients[0], ports: [2]uint16{situation.SourcePort, situation.SourcePort}}
 	switch c.Value(compared) {
+	case sameTuple: // the same host and port
 	case otherPort:
 		s.ports[1]++
 	case otherHost:

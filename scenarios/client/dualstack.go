@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"twlab/harness/lab"
 	"twlab/harness/node"
@@ -21,13 +22,20 @@ const (
 
 	all4  = "0.0.0.0"
 	all46 = "::"
-	all6  = "::-v6only"
+	all6  = "::" + v6Only
 	one4  = "127.0.0.1"
 	one6  = "::1"
+
+	v6Only = "-v6only"
 
 	optsNone      = "none"
 	optsReuseAddr = "reuseaddr"
 	optsReusePort = "reuseport"
+	// One of the listeners has the option alone.
+	optsReuseAddrFirst  = "reuseaddr-first"
+	optsReuseAddrSecond = "reuseaddr-second"
+	optsReusePortFirst  = "reuseport-first"
+	optsReusePortSecond = "reuseport-second"
 )
 
 // What a connection reaches.
@@ -53,8 +61,10 @@ func DualStack() situation.Family {
 			Axes: []claim.Axis{
 				{Name: firstAt, Values: at, Product: true, Means: "the address of the first listener; a listener at :: takes IPv4 connections too, with IPV6_V6ONLY it does not"},
 				{Name: secondAt, Values: at, Product: true, Means: "the address of the second listener"},
-				{Name: listenerOpts, Values: []string{optsReuseAddr, optsNone, optsReusePort}, Product: true,
-					Means: "the options of both: SO_REUSEADDR, as servers have it, none, or SO_REUSEPORT too"},
+				{Name: listenerOpts, Product: true,
+					Values: []string{optsReuseAddr, optsNone, optsReusePort, optsReuseAddrFirst, optsReuseAddrSecond, optsReusePortFirst, optsReusePortSecond},
+					Means: "the options: both have SO_REUSEADDR, as servers have it, or none, or SO_REUSEPORT too; or only the first or the second has " +
+						"SO_REUSEADDR; or both have SO_REUSEADDR, and only the first or the second SO_REUSEPORT too"},
 			},
 			Rules: dualStackRules(),
 		},
@@ -69,8 +79,12 @@ const dualStackPort = 80
 func dualStackDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
 	n := l.Balancer()
 	var both [2]tcp.ListenResult
-	for i, axis := range []string{firstAt, secondAt} {
-		if both[i], err = n.TryListen(ctx, listenerOf(c.Value(axis), c.Value(listenerOpts))); err != nil {
+	specs, err := listenersOf(c)
+	if err != nil {
+		return seen, fmt.Errorf("two listeners: %w", err)
+	}
+	for i, spec := range specs {
+		if both[i], err = n.TryListen(ctx, spec); err != nil {
 			return seen, fmt.Errorf("two listeners: %w", err)
 		}
 	}
@@ -89,14 +103,32 @@ func dualStackDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.S
 	return seen, nil
 }
 
-// listenerOf is a listener with these options.
-func listenerOf(at, options string) tcp.ListenSpec {
-	spec := tcp.ListenSpec{NoReuseAddr: options == optsNone, ReusePort: options == optsReusePort, V6Only: at == all6}
-	if at == all6 {
-		at = all46
+// listenersOf are the two listeners of a cell.
+func listenersOf(c claim.Cell) (specs [2]tcp.ListenSpec, err error) {
+	switch c.Value(listenerOpts) {
+	case optsNone:
+		specs[0].NoReuseAddr, specs[1].NoReuseAddr = true, true
+	case optsReuseAddr: // what a listener has unless it is told
+	case optsReuseAddrFirst:
+		specs[1].NoReuseAddr = true
+	case optsReuseAddrSecond:
+		specs[0].NoReuseAddr = true
+	case optsReusePort:
+		specs[0].ReusePort, specs[1].ReusePort = true, true
+	case optsReusePortFirst:
+		specs[0].ReusePort = true
+	case optsReusePortSecond:
+		specs[1].ReusePort = true
 	}
-	spec.At = netip.AddrPortFrom(netip.MustParseAddr(at), dualStackPort)
-	return spec
+	for i, at := range []string{c.Value(firstAt), c.Value(secondAt)} {
+		text, v6only := strings.CutSuffix(at, v6Only)
+		addr, err := netip.ParseAddr(text)
+		if err != nil {
+			return specs, err
+		}
+		specs[i].V6Only, specs[i].At = v6only, netip.AddrPortFrom(addr, dualStackPort)
+	}
+	return specs, nil
 }
 
 // reaches connects, and says which of the listeners has the connection.

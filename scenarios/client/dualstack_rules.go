@@ -16,7 +16,7 @@ func dualStackRules() []claim.Rule {
 	const apartSource = "inet_csk_bind_conflict, ipv6_rcv_saddr_equal"
 	rules := []claim.Rule{
 		{
-			Name: "dualstack-no-reuseport", Cells: claim.Cells{{listenerOpts: {optsReusePort}}},
+			Name: "dualstack-no-reuseport", Cells: claim.Cells{{listenerOpts: {optsReusePort, optsReusePortFirst, optsReusePortSecond}}},
 			Kernels: []claim.Condition{claim.Lacks(lab.Balancer, kernel.ReusePort)}, OutOfReach: true,
 			Because: "before Linux 3.9 SO_REUSEPORT cannot be set", Source: "commit c617f398edd4, soreuseport: TCP/IPv4 implementation",
 		},
@@ -38,7 +38,7 @@ func reach(second tcp.Outcome, ip4, ip6 string) []claim.Expectation {
 }
 
 // dualStackConflictRules are about listeners that have an address in common, and are told apart
-// by what the first one has.
+// by what the first one has, and by whether one of them has SO_REUSEPORT.
 func dualStackConflictRules(only4, only6 []string) (rules []claim.Rule) {
 	for _, c := range []struct {
 		name     string
@@ -49,12 +49,19 @@ func dualStackConflictRules(only4, only6 []string) (rules []claim.Rule) {
 		{"ipv6", only6, reachesNobody, reachesFirst},
 		{"both", []string{all46}, reachesFirst, reachesFirst},
 	} {
+		want := claim.With(reach(tcp.PortInUse, c.ip4, c.ip6), claim.Is("step", string(tcp.StepBind)))
 		rules = append(rules, claim.Rule{
-			Name: "dualstack-conflict-" + c.name, Cells: claim.Cells{{firstAt: c.first, listenerOpts: {optsNone, optsReuseAddr}}},
-			Want: claim.With(reach(tcp.PortInUse, c.ip4, c.ip6), claim.Is("step", string(tcp.StepBind))),
+			Name:  "dualstack-conflict-" + c.name,
+			Cells: claim.Cells{{firstAt: c.first, listenerOpts: {optsNone, optsReuseAddr, optsReuseAddrFirst, optsReuseAddrSecond}}}, Want: want,
 			Because: "the two have an address in common: any address of a version and one of it have, and so have IPv4 and a listener at :: without " +
 				"IPV6_V6ONLY. SO_REUSEADDR does not help against a socket that listens",
 			Source: "inet_csk_bind_conflict: sk_reuse and TCP_LISTEN; ipv6_rcv_saddr_equal",
+		}, claim.Rule{
+			Name:  "dualstack-one-reuseport-" + c.name,
+			Cells: claim.Cells{{firstAt: c.first, listenerOpts: {optsReusePortFirst, optsReusePortSecond}}}, Want: want,
+			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.ReusePort)},
+			Because: "the two have an address in common, and only one of them has SO_REUSEPORT: it helps only if both have it, whoever listens first",
+			Source:  "inet_csk_bind_conflict: sk_reuseport of both; commit c617f398edd4, soreuseport: TCP/IPv4 implementation",
 		})
 	}
 	return rules

@@ -91,13 +91,13 @@ func onClient() []string {
 func exhaustionTopology(c claim.Cell) lab.Topology {
 	// Few retries, so that an attempt that fails by mistake does not take long.
 	t := lab.Topology{Clients: 1, Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=2")}
-	if c.Is(exhaustionPath, "nat") {
+	if c.Either(exhaustionPath, "nat", "direct") {
 		t.Gateway.Kind = lab.Masquerade
 	}
 	if c.Is(destination, onClient()...) {
 		t.Loopback = lab.Client
 	}
-	if c.Is(buckets, "exceeded") {
+	if c.Either(buckets, "exceeded", "default") {
 		t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.tcp_max_tw_buckets=0")
 	}
 	return t
@@ -108,7 +108,7 @@ func exhaustionDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen,
 		Listener: ListenerAt(c.Value(destination)),
 		Closer:   Closer(c.Value(closer)),
 		Binding:  Binding(c.Value(exhaustionPort)),
-		Older:    c.Is(age, "older"),
+		Older:    c.Either(age, "older", "younger"),
 	}
 	return again.Drive(ctx, l)
 }

@@ -89,7 +89,7 @@ func negotiationTopology(claim.Cell) lab.Topology { return lab.Topology{Clients:
 
 func negotiationDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
 	from, to := l.Client(0), l.Balancer()
-	if c.Is(opener, openerBalancer) {
+	if c.Either(opener, openerBalancer, openerClient) {
 		from, to = to, from
 	}
 	seen, err := negotiate(ctx, l, from, to)

@@ -154,19 +154,19 @@ func remedyTopology(c claim.Cell) lab.Topology {
 		Clients: 1,
 		Sysctls: situation.KeepTimeWaits(lab.Client, lab.Balancer).On(lab.Client, fmt.Sprintf("net.ipv4.ip_local_port_range=%d %d", remedyFirstPort, last), "net.ipv4.tcp_tw_reuse=0"),
 	}
-	if c.Is(remedyPath, "nat") {
+	if c.Either(remedyPath, "nat", "direct") {
 		t.Gateway.Kind = lab.Masquerade
 	}
 	if c.Is(remedy, "more-addresses") {
 		// The second address is a server's; the balancer forwards.
 		t.Servers = 1
 		forwards := "net.ipv4.ip_forward=1"
-		if c.Is(situation.IPAxis().Name, "6") {
+		if situation.OverIPv6(c) {
 			forwards = topo.Forwarding6 + "=1"
 		}
 		t.Sysctls = t.Sysctls.On(lab.Balancer, forwards)
 	}
-	if c.Is(remedy, "linger") && c.Is(unsent, "yes") {
+	if c.Is(remedy, "linger") && c.Either(unsent, "yes", "no") {
 		// So that the network cannot take all of the data.
 		t.Sysctls = t.Sysctls.On(lab.Balancer, "net.ipv4.tcp_rmem=4096 4096 4096")
 	}
@@ -176,7 +176,7 @@ func remedyTopology(c claim.Cell) lab.Topology {
 func remedyDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
 	r := remedyRun{
 		client: l.Client(0), balancer: l.Balancer(),
-		kind: c.Value(remedy), unsent: c.Is(unsent, "yes"), used: map[situation.Route]bool{},
+		kind: c.Value(remedy), unsent: c.Either(unsent, "yes", "no"), used: map[situation.Route]bool{},
 	}
 	if gateways := l.Nodes(lab.Gateway); len(gateways) > 0 {
 		r.gateway = gateways[0]

@@ -74,6 +74,7 @@ func (r *remedyRun) drive(ctx context.Context, l *lab.Lab) (seen claim.Seen, err
 func (r *remedyRun) listen(ctx context.Context, l *lab.Lab) error {
 	at := []node.Node{r.balancer}
 	switch r.kind {
+	case "none", "wider-range", "bind", "linger", "balancer-closes": // one listener
 	case "more-ports":
 		at = append(at, r.balancer)
 	case "more-addresses":

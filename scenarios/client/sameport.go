@@ -139,7 +139,9 @@ func (r *samePort) prepare(ctx context.Context) (err error) {
 		r.server = r.client
 		links[0] += "/lo"
 	}
-	if r.Listener == AtLoopback || r.Listener == AtMappedLoopback {
+	switch r.Listener {
+	case AtBalancer, AtOwnAddress: // the address is the client's
+	case AtLoopback, AtMappedLoopback:
 		r.from = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 		if r.Listener == AtLoopback && client.Addr.Is6() {
 			r.from = netip.IPv6Loopback()

@@ -124,7 +124,7 @@ func driveCeiling(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 		return seen, err
 	}
 	attempt := tcp.Attempt{To: listener.Addr, Ending: here}
-	if c.Is(ceilingISN, isnSame) {
+	if c.Either(ceilingISN, isnSame, isnOwn) {
 		attempt.ISN = situation.FirstISN
 	}
 	if err := l.Capture(string(lab.Balancer)); err != nil {

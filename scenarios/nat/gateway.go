@@ -131,10 +131,10 @@ func gatewayTopology(c claim.Cell) lab.Topology {
 			// of the window (see the tuple family); here that must not matter.
 			On(lab.Gateway, "net.netfilter.nf_conntrack_tcp_be_liberal=1"),
 	}
-	if c.Is(gatewayLeft, string(situation.LeftTimeWait)) && (c.Is(gatewayPool, poolFew) || c.Is(gatewayTimeout, "1")) {
+	if c.Is(gatewayLeft, string(situation.LeftTimeWait)) && (c.Is(gatewayPool, poolFew) || c.Number(gatewayTimeout) == 1) {
 		t.Sysctls = t.Sysctls.On(lab.Client, fmt.Sprintf("net.ipv4.tcp_syn_retries=%d", gatewayRetries))
 	}
-	if c.Is(gatewayClient, "same") {
+	if c.Either(gatewayClient, "same", "other") {
 		t.Clients, t.Names = 1, t.Names[:1]
 	}
 	switch c.Value(gatewayPool) {
@@ -143,12 +143,7 @@ func gatewayTopology(c claim.Cell) lab.Topology {
 	case poolFew:
 		t.Gateway.Ports = lab.PortRange{First: situation.SourcePort, Last: situation.SourcePort + fewPorts - 1}
 	}
-	switch c.Value(gatewayRandom) {
-	case randomPlain:
-		t.Gateway.Random = lab.Random
-	case randomFully:
-		t.Gateway.Random = lab.FullyRandom
-	}
+	t.Gateway.Random = randomMode(c.Value(gatewayRandom))
 	return t
 }
 
@@ -170,26 +165,26 @@ func giveawayOf(ctx context.Context, c claim.Cell, l *lab.Lab) (*portReuse, erro
 		return nil, fmt.Errorf("port reuse: %w", err)
 	}
 	g := &portReuse{
-		lab:      l,
-		first:    clients[0],
-		second:   clients[len(clients)-1],
-		gateway:  gateways[0],
-		balancer: l.Balancer(),
-		earlier:  1,
-		left:     situation.Left(c.Value(gatewayLeft)),
-		expired:  c.Is(gatewayEntry, "expired"),
-		timeout:  timeout,
-		clock:    situation.Order(c.Value(gatewayClock)),
-		isn:      situation.Order(c.Value(gatewayISN)),
-		from:     situation.SourcePort,
-		draws:    c.Is(gatewayPool, poolAll) && !c.Is(gatewayRandom, randomNo),
+		lab:        l,
+		first:      clients[0],
+		second:     clients[len(clients)-1],
+		gateway:    gateways[0],
+		balancer:   l.Balancer(),
+		earlier:    1,
+		left:       situation.Left(c.Value(gatewayLeft)),
+		expired:    c.Either(gatewayEntry, "expired", "kept"),
+		timeout:    timeout,
+		olderClock: c.Either(gatewayClock, string(situation.Older), string(situation.Newer)),
+		olderISN:   c.Either(gatewayISN, string(situation.Older), string(situation.Newer)),
+		from:       situation.SourcePort,
+		draws:      c.Is(gatewayPool, poolAll) && !c.Is(gatewayRandom, randomNo),
 		listed: c.Is(gatewayEntry, "kept") && c.Is(gatewayPool, poolOne) && c.Is(gatewaySource, "same") &&
-			c.Is(gatewayRandom, randomNo) && c.Is(gatewayLeft, string(situation.LeftTimeWait)) && c.Is(gatewayTimeout, "1"),
+			c.Is(gatewayRandom, randomNo) && c.Is(gatewayLeft, string(situation.LeftTimeWait)) && c.Number(gatewayTimeout) == 1,
 	}
 	if c.Is(gatewayPool, poolFew) {
 		g.earlier = fewPorts
 	}
-	if c.Is(gatewaySource, "other") {
+	if c.Either(gatewaySource, "other", "same") {
 		g.from = otherPort
 	}
 	if g.left == situation.LeftEstablished && g.first == g.second && g.from == situation.SourcePort {

@@ -35,9 +35,9 @@ type portReuse struct {
 	expired bool
 	// timeout is how long the gateway keeps the entry of an ended connection.
 	timeout time.Duration
-	// clock is the new connection's timestamp clock compared with that of the earlier
-	// ones, isn the same for the sequence number: Older or Newer.
-	clock, isn situation.Order
+	// olderClock says that the new connection's timestamp clock is older than that of the
+	// earlier ones, olderISN the same of its sequence number; otherwise they are newer.
+	olderClock, olderISN bool
 	// from is the source port of the new connection. Those of the earlier ones begin at
 	// situation.SourcePort.
 	from uint16
@@ -168,7 +168,7 @@ func (g *portReuse) attempt(ctx context.Context) ([]tcp.Result, error) {
 // secondISN is chosen relative to the number that the balancer expects next: the SYN and
 // the FIN of an earlier connection count one each.
 func (g *portReuse) secondISN() uint32 {
-	if g.isn == situation.Older {
+	if g.olderISN {
 		return situation.FirstISN + 2 - situation.IsnGap
 	}
 	return situation.FirstISN + 2 + situation.IsnGap

@@ -37,7 +37,7 @@ func (g *portReuse) open(ctx context.Context) (conns []earlierConn, err error) {
 			return nil, err
 		}
 		conns = append(conns, earlierConn{out.Conn, conn, outside})
-		if g.clock == situation.Older && out.Timestamps {
+		if g.olderClock && out.Timestamps {
 			if err := g.first.AdvanceClock(ctx, out.Conn, int32(situation.ClockLead)); err != nil {
 				return nil, err
 			}

@@ -86,7 +86,7 @@ func profileTopology(c claim.Cell) lab.Topology { return profileOf(c).small() }
 
 func profileDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
 	p := profileOf(c)
-	if c.Is(profilePhase, phaseStanding) {
+	if c.Either(profilePhase, phaseStanding, phaseAgain) {
 		return p.driveStanding(ctx, l)
 	}
 	return p.driveAgain(ctx, l)

@@ -130,6 +130,7 @@ func refusalTopology(c claim.Cell) lab.Topology {
 	// retries.
 	retries := func(n int) { t.Sysctls = t.Sysctls.On(lab.Client, fmt.Sprintf("net.ipv4.tcp_syn_retries=%d", n)) }
 	switch c.Value(refusalBy) {
+	case byNobody, situation.ByEndpoint: // nothing is short
 	case situation.ByClient:
 		shareOut(refusalPool)
 	case situation.ByQueue:
@@ -193,7 +194,7 @@ func driveRefusal(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.See
 			return seen, err
 		}
 		plan.Attempt.To = listener.Addr
-	default:
+	case byNobody, situation.ByClient, situation.ByGateway:
 		listener, err := balancer.Listen(ctx, tcp.ListenSpec{})
 		if err != nil {
 			return seen, err

@@ -139,8 +139,16 @@ func poolOf(ports int) lab.PortRange {
 	return lab.PortRange{First: situation.SourcePort, Last: situation.SourcePort + uint16(ports) - 1}
 }
 
-func randomMode(value string) lab.RandomMode {
-	return map[string]lab.RandomMode{randomPlain: lab.Random, randomFully: lab.FullyRandom}[value]
+// randomMode is the option of iptables by which the gateway chooses ports.
+func randomMode(value string) (mode lab.RandomMode) {
+	switch value {
+	case randomNo: // without an option
+	case randomPlain:
+		mode = lab.Random
+	case randomFully:
+		mode = lab.FullyRandom
+	}
+	return mode
 }
 
 func driveShare(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {

@@ -85,7 +85,13 @@ func proxyTopology(c claim.Cell) lab.Topology {
 		t.Balancer.Kind = lab.DNAT
 	case "http", "tcp":
 		config := proxyConfig(c.Value(proxyBalancer))
-		config.NoLingerClients, config.NoLingerServers = c.Is(proxyNolinger, "clients"), c.Is(proxyNolinger, "servers")
+		switch c.Value(proxyNolinger) {
+		case "no":
+		case "clients":
+			config.NoLingerClients = true
+		case "servers":
+			config.NoLingerServers = true
+		}
 		if c.Is(proxyBalancer, "http") {
 			config.Reuse = haproxy.Reuse(c.Value(httpReuse))
 		}

@@ -71,7 +71,7 @@ func lossAxes() []claim.Axis {
 
 func lossTopology(c claim.Cell) lab.Topology {
 	config := proxyConfig(c.Value(lossMode))
-	config.NoLingerClients = c.Is(lossNolinger, "clients")
+	config.NoLingerClients = c.Either(lossNolinger, "clients", "no")
 	if c.Is(cut, "server-stalls", "client-rst") {
 		config.Timeouts.Server = stall
 	}
@@ -79,12 +79,12 @@ func lossTopology(c claim.Cell) lab.Topology {
 		Clients: 1, Servers: 1, Balancer: lab.BalancerSpec{Program: haproxy.Balancer{Config: config}},
 		Sysctls: situation.KeepTimeWaits(lab.Client, lab.Balancer, lab.Server),
 	}
-	if c.Is(window, "small") {
+	if c.Either(window, "small", "large") {
 		t.Sysctls = t.Sysctls.On(lab.Client, fmt.Sprintf("net.ipv4.tcp_rmem=%[1]d %[1]d %[1]d", smallWindow))
 	}
 	// The client's ACKs would open its window again, in a race with HAProxy's RST, so they
 	// are held up. The last ACK of the handshake comes with the request.
-	if c.Is(lossMode, "http") && c.Is(lossNolinger, "clients") && c.Is(window, "small") && c.Is(cut, "no", "server-fin", "server-rst") {
+	if c.Either(lossMode, "http", "tcp") && c.Is(lossNolinger, "clients") && c.Is(window, "small") && c.Is(cut, "no", "server-fin", "server-rst") {
 		t.Rules = append(t.Rules, holdUp("--dport 80 --tcp-flags SYN,FIN,RST,PSH,ACK ACK"))
 	}
 	return t
@@ -100,6 +100,7 @@ func lossTell(c claim.Cell) (situation.Told, error) { return lossRequestsOf(c).t
 func lossRequestsOf(c claim.Cell) Proxied {
 	responder := &http.Responder{Body: lossBytes, Last: 1}
 	switch c.Value(framing) {
+	case "length": // as it is without a word
 	case "chunked":
 		responder.Framing = http.Chunked
 	case "close":

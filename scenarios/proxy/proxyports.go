@@ -73,12 +73,12 @@ func portsAxes() []claim.Axis {
 
 func portsTopology(c claim.Cell) lab.Topology {
 	config := proxyConfig(c.Value(portsMode))
-	config.NoLingerServers = c.Is(portsNolinger, "servers")
+	config.NoLingerServers = c.Either(portsNolinger, "servers", "no")
 	// A SYN that comes while the server still handles the RST before it gets lost with
 	// that connection (tcp_add_backlog). So timeout connect is short only in the cells
 	// with retries, because HAProxy waits for as long between its tries.
 	config.Retries = -1
-	if c.Is(retries, "3") {
+	if c.Either(retries, "3", "none") {
 		config.Retries, config.Timeouts.Connect = 3, later/4
 	}
 	if c.Is(portsEnds, "stalled") {
@@ -86,10 +86,10 @@ func portsTopology(c claim.Cell) lab.Topology {
 	}
 	t := lab.Topology{Clients: 1, Servers: 1, Sysctls: append(situation.KeepTimeWaits(lab.Client, lab.Balancer, lab.Server),
 		lab.Setting{Role: lab.Balancer, Name: situation.ReuseDelay, Value: "1", IfPresent: true})}
-	if c.Is(portsServers, "2") {
+	if c.Either(portsServers, "2", "1") {
 		t.Servers = 2
 	}
-	if c.Is(portsFrom, "source") {
+	if c.Either(portsFrom, "source", "kernel") {
 		config.Source = haproxy.Source{First: proxyFirstPort, Last: proxyFirstPort + proxyPorts - 1}
 	} else {
 		t.Sysctls = t.Sysctls.On(lab.Balancer, portRange())
@@ -112,13 +112,14 @@ func portsRequestsOf(c claim.Cell) Proxied {
 	p := Proxied{Requests: portsHalf, Again: portsHalf, Server: http.ListenSpec{HTTP: responder}}
 	var request http.Request
 	switch c.Value(portsEnds) {
+	case "nobody":
 	case "client":
 		p.Each.Ending = tcp.CloseFirst
 	case "server":
 		responder.Last = 1
 		request.Connection = "close"
 		p.Each.Ending = tcp.CloseAfterPeer
-		if c.Is(portsMode, "http") { // HAProxy closes; if the server did so too, that would be a race
+		if c.Either(portsMode, "http", "tcp") { // HAProxy closes; if the server did so too, that would be a race
 			p.Server.Ending = tcp.CloseAfterPeer
 		}
 	case "stalled":

@@ -29,7 +29,7 @@ type Family struct {
 // and the user's own.
 func (f Family) Lab(c claim.Cell) lab.Topology {
 	t := f.Topology(c)
-	if c.Values[ipAxis] == "6" { // a family without the axis has none
+	if _, varies := c.Values[ipAxis]; varies && OverIPv6(c) {
 		t.IP = topo.IPv6
 	}
 	for _, a := range f.Axes {

@@ -10,3 +10,6 @@ const ipAxis = "ip"
 func IPAxis() claim.Axis {
 	return claim.Axis{Name: ipAxis, Values: []string{"4", "6"}, Means: "the version of IP"}
 }
+
+// OverIPv6 tells whether the cell of a family with the axis of [IPAxis] is one of IPv6.
+func OverIPv6(c claim.Cell) bool { return c.Either(ipAxis, "6", "4") }

@@ -116,7 +116,7 @@ func chanceTopology(c claim.Cell) lab.Topology {
 		Clients: 1,
 		Gateway: lab.GatewaySpec{Kind: lab.Masquerade, Ports: lab.PortRange{First: situation.SourcePort, Last: situation.SourcePort}},
 	}
-	if c.Is(hosts, "many") {
+	if c.Either(hosts, "many", "one") {
 		t.Clients = chanceSYNs + 1
 	}
 	return t

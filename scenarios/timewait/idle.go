@@ -116,10 +116,10 @@ func idleDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error
 	lengths := map[string]time.Duration{short: 90 * time.Second, hour: time.Hour, days: 25 * 24 * time.Hour}
 	s := longIdle{
 		client: l.Client(0), balancer: l.Balancer(),
-		idle: lengths[c.Value(idle)], putBack: c.Is(idleClock, putBack),
+		idle: lengths[c.Value(idle)], putBack: c.Either(idleClock, putBack, honest),
 	}
 	drive := s.established
-	if c.Is(idleState, idleTimeWait) {
+	if c.Either(idleState, idleTimeWait, established) {
 		drive = s.timeWait
 	}
 	seen, err := drive(ctx)

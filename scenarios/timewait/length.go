@@ -110,11 +110,11 @@ func lengthRules() []claim.Rule {
 
 func lengthTopology(c claim.Cell) lab.Topology {
 	role := lab.Client
-	if c.Is(lengthCloser, lengthLB) {
+	if c.Either(lengthCloser, lengthLB, lengthClient) {
 		role = lab.Balancer
 	}
 	t := lab.Topology{Clients: 1, Sysctls: lab.On(role, "net.ipv4.tcp_fin_timeout="+c.Value(fin))}
-	if c.Is(look, late) {
+	if c.Either(look, late, early) {
 		// One port, so that the next connection needs the same one.
 		t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.ip_local_port_range=40000 40000", "net.ipv4.tcp_tw_reuse=0")
 	}
@@ -122,9 +122,9 @@ func lengthTopology(c claim.Cell) lab.Topology {
 }
 
 func lengthDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
-	s := sides{client: l.Client(0), balancer: l.Balancer(), byClient: c.Is(lengthCloser, lengthClient)}
+	s := sides{client: l.Client(0), balancer: l.Balancer(), byClient: c.Either(lengthCloser, lengthClient, lengthLB)}
 	drive := s.beginning
-	if c.Is(look, late) {
+	if c.Either(look, late, early) {
 		drive = s.end
 	}
 	seen, err := drive(ctx)

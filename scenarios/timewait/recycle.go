@@ -214,10 +214,12 @@ func recycleTopology(c claim.Cell) lab.Topology {
 		// Few retries, so that a client that cannot connect gives up after 3 s.
 		Sysctls: lab.On(lab.Client, "net.ipv4.tcp_syn_retries=1"),
 	}
-	if c.Is(recycleClientTS, "0") {
+	switch c.Value(recycleClientTS) {
+	case "1", firstOnly: // 1 is what the kernel has; the socket of the second client goes without
+	case "0":
 		t.Sysctls = t.Sysctls.On(lab.Client, "net.ipv4.tcp_timestamps=0")
 	}
-	if c.Is(recyclePath, "nat") {
+	if c.Either(recyclePath, "nat", "direct") {
 		t.Clients, t.Names = 2, []string{"phone-a", "phone-b"}
 		t.Gateway.Kind = lab.Masquerade
 	}
@@ -226,11 +228,11 @@ func recycleTopology(c claim.Cell) lab.Topology {
 
 func recycleDrive(ctx context.Context, c claim.Cell, l *lab.Lab, emulate *recycle.Config) (claim.Seen, error) {
 	s := sameAddress{
-		Recycle: c.Value(recycleSysctl), Role: lab.Balancer, ClientCloses: c.Is(recycleCloser, recycleClient),
-		Clock: situation.Order(c.Value(recycleClock)), SecondNoTimestamps: c.Is(recycleClientTS, firstOnly), Outside: c.Is(gap, outside),
+		Recycle: c.Value(recycleSysctl), Role: lab.Balancer, ClientCloses: c.Either(recycleCloser, recycleClient, recycleLB),
+		Clock: situation.Order(c.Value(recycleClock)), SecondNoTimestamps: c.Is(recycleClientTS, firstOnly), Outside: c.Either(gap, outside, "inside"),
 		Emulate: emulate,
 	}
-	if c.Is(recycleRole, recycleClient) {
+	if c.Either(recycleRole, recycleClient, recycleBalancer) {
 		s.Role = lab.Client
 	}
 	seen, err := s.Drive(ctx, l)

@@ -113,8 +113,12 @@ func (s sameAddress) connection(l *lab.Lab, client node.Node, port uint16) situa
 // setRecycle sets the sysctl on the nodes of the role, or starts the emulation there, and
 // returns what came of it.
 func (s sameAddress) setRecycle(ctx context.Context, l *lab.Lab) (state string, standing standIns, err error) {
-	if s.Recycle == "untouched" {
+	switch s.Recycle {
+	case "untouched":
 		return s.Recycle, nil, nil
+	case "1", "0":
+	default:
+		return "", nil, fmt.Errorf("tcp_tw_recycle: %q is neither untouched nor 1 nor 0", s.Recycle)
 	}
 	standing = standIns{}
 	for _, n := range l.Nodes(s.Role) {

@@ -98,6 +98,7 @@ func tupleTopology(c claim.Cell) lab.Topology {
 		t.Sysctls = lab.On(lab.Client, "net.ipv4.tcp_syn_retries=2")
 	}
 	switch c.Value(tupleSecond) {
+	case "same-host":
 	case "other-host":
 		t.Clients, t.Names = 2, []string{"phone-a", "phone-b"}
 	case "direct":

@@ -187,15 +187,19 @@ func uptimesDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, er
 			Lab:       l, First: clients[0], Second: clients[1],
 			Gateway: l.Gateway(), Balancer: l.Balancer(), Translate: true,
 		},
-		SameTuple: c.Is(memory, uptimesTimeWait), Recycle: "1", ClientCloses: c.Is(uptimesCloser, uptimesClient), Tries: 3,
+		Recycle: "1", ClientCloses: c.Either(uptimesCloser, uptimesClient, uptimesLB), Tries: 3,
 	}
-	if c.Is(next, older) {
+	if c.Either(next, older, younger) {
 		s.First, s.Second = s.Second, s.First
 	}
-	if c.Is(memory, recycleOff) {
+	switch c.Value(memory) {
+	case uptimesRecycle:
+	case uptimesTimeWait:
+		s.SameTuple = true
+	case recycleOff:
 		s.Recycle = "0"
 	}
-	if c.Is(tries, many) {
+	if c.Either(tries, many, few) {
 		s.Tries = 30
 	}
 	seen, err := s.drive(ctx)

@@ -19,6 +19,7 @@ import (
 	"twlab/hack/cmd/twlab/ask"
 	"twlab/hack/cmd/twlab/build"
 	"twlab/hack/cmd/twlab/check"
+	"twlab/hack/cmd/twlab/diagnose"
 	"twlab/hack/cmd/twlab/doctor"
 	"twlab/hack/cmd/twlab/e2e"
 	"twlab/hack/cmd/twlab/explain"
@@ -30,6 +31,7 @@ import (
 	"twlab/hack/cmd/twlab/mutate"
 	"twlab/hack/cmd/twlab/predict"
 	"twlab/hack/cmd/twlab/probe"
+	"twlab/hack/cmd/twlab/report"
 	scenarioRun "twlab/hack/cmd/twlab/run"
 	"twlab/hack/cmd/twlab/sandbox"
 	"twlab/hack/cmd/twlab/show"
@@ -102,7 +104,7 @@ func program() *cobra.Command {
 	})
 	root.SetFlagErrorFunc(cli.WrongFlag)
 	root.AddCommand(
-		doctor.Command(), scenarioRun.Command(), check.Command(), check.New(), explain.Command(), show.Command(), lint.Command(), load.Command(), ask.Command(), e2e.Command(), mutate.Command(),
+		doctor.Command(), scenarioRun.Command(), report.Command(), check.Command(), check.New(), explain.Command(), show.Command(), diagnose.Command(), lint.Command(), load.Command(), ask.Command(), e2e.Command(), mutate.Command(),
 		kernels.Command(), matrix.Command(), soak.Command(), build.Command(),
 		// What these run inside the sandbox.
 		sandbox.Command(), e2e.Told(), guest.Command(), predict.Command(), probe.Command(),

@@ -8,8 +8,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"twlab/hack/cmd/twlab/check"
+	"twlab/hack/cmd/twlab/diagnose"
 	"twlab/hack/cmd/twlab/explain"
 	"twlab/hack/cmd/twlab/lint"
+	"twlab/hack/cmd/twlab/report"
 	"twlab/hack/internal/cli"
 )
 
@@ -22,7 +24,7 @@ func main() {
 		SilenceUsage:  true,
 	})
 	root.SetFlagErrorFunc(cli.WrongFlag)
-	root.AddCommand(check.Command(), check.New(), explain.Command(), lint.Command())
+	root.AddCommand(check.Command(), check.New(), explain.Command(), diagnose.Command(), lint.Command(), report.Command())
 	c, err := root.ExecuteC()
 	os.Exit(cli.Report(os.Stderr, c, err))
 }

@@ -151,11 +151,8 @@ func owners(c *cobra.Command, flag string) (paths []string) {
 // near is the end of a sentence: the names that are near to a slip or, where none is, and
 // when others is not empty, all of them.
 func near(slip string, names []string, others string) string {
-	if found := nearest.To(slip, names); len(found) > 0 {
-		return "; near it: " + strings.Join(found, ", ")
-	}
-	if others == "" {
-		return ""
+	if hint := nearest.Hint(slip, names); hint != "" || others == "" {
+		return hint
 	}
 	return "; " + others + strings.Join(names, ", ")
 }

@@ -23,6 +23,6 @@ func (a *Agent) setUp(ctx context.Context, s Setup) error {
 	if err := configure(ctx, s); err != nil {
 		return fmt.Errorf("%s: %w", s.Node.Name, err)
 	}
-	a.node.Store(node.NewLocal(s.Node, func(f func() error) error { return f() }))
+	a.node.Store(node.NewOwned(s.Node, s.Owner, func(f func() error) error { return f() }))
 	return nil
 }

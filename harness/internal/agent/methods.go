@@ -62,6 +62,8 @@ const (
 // Setup describes the node that a guest becomes after its boot.
 type Setup struct {
 	Node topo.Identity
+	// Owner is what the handles of its sockets carry.
+	Owner tcp.Owner
 	// Own are the addresses on lo, Links the links of the guest, Routes its routes in
 	// addition to those to its neighbours.
 	Own    []netip.Addr

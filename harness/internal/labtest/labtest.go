@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -19,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/internal/program"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/observe"
@@ -57,37 +59,41 @@ func Kernel(t *testing.T) kernel.Image {
 	return all[0]
 }
 
-// Agent is the guest agent for the tests of a package. Its zero value has not been built
-// yet.
+// Agent is the guest agent for the tests of a package, in a file without a name: nothing of
+// it stays, however the tests end.
 type Agent struct {
-	build     sync.Once
-	dir, path string
-	err       error
+	file  *os.File
+	build sync.Once
+	err   error
 }
 
-// Path builds the agent, once, and returns its path.
+// NewAgent makes one that has not been built yet. It is called before the tests begin, since
+// its descriptor stays open until they have ended.
+func NewAgent() *Agent {
+	a := &Agent{}
+	a.file, a.err = program.InMemory("twlab-agent", func(io.Writer) error { return nil })
+	return a
+}
+
+// Path builds the agent, once, and returns its path, which is good until this process ends.
 func (a *Agent) Path() (path string, err error) {
 	a.build.Do(func() {
-		if a.dir, a.err = os.MkdirTemp("", "twlab-agent-"); a.err != nil {
+		if a.err != nil {
 			return
 		}
-		a.path = filepath.Join(a.dir, "agent")
-		c := exec.CommandContext(context.Background(), "go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", a.path, "twlab/hack/cmd/agent")
+		// The first of the ExtraFiles is descriptor 3. The compiler copies its result to what
+		// is no place to rename it to.
+		c := exec.CommandContext(context.Background(), "go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", "/proc/self/fd/3", "twlab/hack/cmd/agent")
 		c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=amd64")
+		c.ExtraFiles = []*os.File{a.file}
 		if out, err := c.CombinedOutput(); err != nil {
 			a.err = errors.Join(err, errors.New(string(out)))
 		}
 	})
-	return a.path, a.err
-}
-
-// RemoveAfter removes what Path has built. It is called after the tests with their exit
-// code, and returns that, or 1 instead of 0 when the removal failed.
-func (a *Agent) RemoveAfter(exitCode int) int {
-	if a.dir != "" && os.RemoveAll(a.dir) != nil {
-		return max(exitCode, 1)
+	if a.err != nil {
+		return "", a.err
 	}
-	return exitCode
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), a.file.Fd()), nil
 }
 
 // Build builds a lab and closes it at the end of the test. It skips the test when there is

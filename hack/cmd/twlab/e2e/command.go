@@ -24,7 +24,8 @@ outside its sandbox and DIR.
                      twlab-results here if there is no repository)
   --procs N          number of specs that may run at the same time (default: one for
                      each selected spec that waits long, and one for every four
-                     others; at most 48, or 64 with long waits). Nearly all specs
+                     others; at most 48, or 64 with long waits, and fewer where
+                     memory is short). Nearly all specs
                      wait for a timer of the kernel, so the number of processors
                      does not matter
   --cell FILE        run only your own cells: what happens with your sysctls, and
@@ -70,11 +71,15 @@ All other flags are Ginkgo's, for example:
 
 A run leaves in DIR (it removes the results of an earlier run first):
 
+  report.html              all of this as one page, to be looked at and mailed
+                           (twlab report makes one of several runs)
   junit.xml, report.json   every spec and its outcome
   cells.txt                in how many cells each rule held, and what was measured if a
                            rule allows a range
   preflight.txt            what this kernel is and can do, and which kernels roles have
   evidence/                counters, sockets, packets and more of every failed spec
+  recordings/              the packets of cells, and what incidents and causes have
+                           shown
   series/                  the course of each load, a line of JSON for each interval
   bin/                     the programs that ran, and their working files
 

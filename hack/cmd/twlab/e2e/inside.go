@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"twlab/hack/cmd/twlab/report"
 	"twlab/hack/internal/cli"
 )
 
@@ -61,7 +62,7 @@ func told(ctx context.Context, argv []string, dir string, out io.Writer) (status
 	fmt.Fprintf(out, "\ntook %.3f s, and %.3f s + %.3f s of processor time (user + system)\n",
 		time.Since(began).Seconds(), s.UserTime().Seconds(), s.SystemTime().Seconds())
 	fmt.Fprintf(out, "\nresults in %s:\n", dir)
-	for _, name := range []string{"cells.txt", "evidence/*", "junit.xml", "mutations.txt", "preflight.txt", "report.json", "series"} {
+	for _, name := range []string{"cells.txt", "evidence/*", "junit.xml", "mutations.txt", "preflight.txt", "recordings", "report.json", "series"} {
 		found, err := filepath.Glob(filepath.Join(dir, name))
 		if err != nil {
 			return 0, fmt.Errorf("list results: %w", err)
@@ -72,6 +73,7 @@ func told(ctx context.Context, argv []string, dir string, out io.Writer) (status
 			}
 		}
 	}
+	report.Tell(out, filepath.Join(dir, report.FileName), []string{dir})
 	if w, is := s.Sys().(syscall.WaitStatus); is && w.Signaled() {
 		return 128 + int(w.Signal()), nil
 	}

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"twlab/harness/nearest"
 	"twlab/scenarios"
-	"twlab/scenarios/claim"
 )
 
 // labelWithValue is what a label of a family, a rule or an axis looks like in a filter.
@@ -31,7 +31,7 @@ func (r Request) nothingSelected() error {
 	}
 	for _, found := range labelWithValue.FindAllStringSubmatch(r.LabelFilter, -1) {
 		if label := found[1] + ":" + found[2]; !slices.Contains(known, label) {
-			unknown = append(unknown, fmt.Sprintf("no spec has the label %s; near it are %s", label, strings.Join(claim.Nearest(label, known), ", ")))
+			unknown = append(unknown, fmt.Sprintf("no spec has the label %s%s", label, nearest.Hint(label, known)))
 		}
 	}
 	what := "no spec is selected"

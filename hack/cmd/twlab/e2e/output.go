@@ -95,7 +95,7 @@ func (o output) clear() error {
 	}
 	old := []string{evidence}
 	for _, name := range []string{
-		"series/*.jsonl", "junit.xml", "report.json", "preflight.txt", "cells.txt", "mutations.txt", "kernels.json", "e2e_junit.xml", "e2e_report.json",
+		"series/*.jsonl", "recordings/*.json.gz", "report.html", "junit.xml", "report.json", "preflight.txt", "cells.txt", "mutations.txt", "kernels.json", "e2e_junit.xml", "e2e_report.json",
 	} {
 		found, err := filepath.Glob(o.path(name))
 		if err != nil {

@@ -33,6 +33,8 @@ type run struct {
 	suite []string // flags of the suite's
 	// How many specs are selected, and how many of them wait long.
 	selected, slow int
+	// How many bytes of memory processes can have; 0 is unknown.
+	memory int
 }
 
 // Argv is how another process runs the suite: with the tree of the moment, where there is one.
@@ -238,6 +240,7 @@ func (r *run) selectSpecs(ctx context.Context) error {
 	if r.selected == 0 {
 		return r.nothingSelected()
 	}
+	r.memory = availableMemory()
 	r.suite = append(r.suite, "-plan="+filepath.Join(plan, "plan.json"))
 	return nil
 }
@@ -259,6 +262,29 @@ func wrongSelection(said string) error {
 	return errors.New(strings.Join(lines, "; "))
 }
 
+// What a process of the suite takes at its end, when it hands over its report (27 267 specs:
+// 1.04 GB). The rest of the memory is for what specs start.
+const (
+	memoryOfProcess = 100 << 20
+	memoryOfSpec    = 36 << 10
+)
+
+// availableMemory is how many bytes processes can have before the kernel has to reclaim what
+// is in use; 0 where it does not say.
+func availableMemory() int {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		var kibibytes int
+		if n, _ := fmt.Sscanf(line, "MemAvailable: %d kB", &kibibytes); n == 1 {
+			return kibibytes << 10
+		}
+	}
+	return 0
+}
+
 // procs is how many specs may run at the same time.
 func (r *run) procs() int {
 	const (
@@ -277,8 +303,12 @@ func (r *run) procs() int {
 	case r.Kernel != "":
 		return emulated
 	}
-	// One for each spec that waits long, and one for four others.
+	// One for each spec that waits long, and one for four others; and each keeps its own
+	// report of every spec.
 	n := (r.selected-r.slow+3)/4 + r.slow
+	if r.memory > 0 {
+		n = min(n, max(1, r.memory/2/(memoryOfProcess+r.selected*memoryOfSpec)))
+	}
 	switch {
 	case len(r.Kernels) > 0:
 		return min(n, mostWithOwn)

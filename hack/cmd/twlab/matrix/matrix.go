@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"twlab/hack/cmd/twlab/e2e"
+	pages "twlab/hack/cmd/twlab/report"
 	"twlab/hack/internal/cli"
 	"twlab/hack/internal/kit"
 	"twlab/harness/kernels"
@@ -26,7 +27,8 @@ this machine's own kernel.
 
 It prints a table, and writes it to DIR/matrix.txt: in how many cells each claim of the
 document and each rule held on each kernel, what changes between which kernels, and what
-failed. The results of each run are in DIR/KERNEL.
+failed. The results of each run are in DIR/KERNEL, and DIR/report.html is one page of all of
+them, on which kernels can be chosen.
 
 With --results it runs nothing. Each RESULTS is a directory with results of hack/e2e, from
 this machine or another one; the table uses the name of the directory.
@@ -179,7 +181,9 @@ func (o options) table(dirs []string, out io.Writer) (err error) {
 	if len(m) == 0 {
 		return cli.NotRunError(errors.Join(errNothing, unread))
 	}
-	return errors.Join(m.print(io.MultiWriter(out, file)), unread)
+	err = errors.Join(m.print(io.MultiWriter(out, file)), unread)
+	pages.Tell(out, filepath.Join(o.output, pages.FileName), dirs)
+	return err
 }
 
 // jobs is how many runs this machine has room for at the same time.

@@ -17,6 +17,7 @@ import (
 	"twlab/hack/cmd/twlab/e2e"
 	"twlab/hack/internal/cli"
 	"twlab/harness/kernel"
+	"twlab/harness/nearest"
 	"twlab/harness/node"
 	"twlab/scenarios"
 	"twlab/scenarios/claim"
@@ -173,7 +174,7 @@ func (c choice) rules() (chosen []string, err error) {
 		if begin > 0 {
 			return nil, fmt.Errorf("no rule %q%s; %d begin so: --rule '%s*'", c.rule, of, begin, c.rule)
 		}
-		return nil, fmt.Errorf("no rule %q%s; near it are %s", c.rule, of, strings.Join(claim.Nearest(prefix, rules), ", "))
+		return nil, fmt.Errorf("no rule %q%s%s", c.rule, of, nearest.Hint(prefix, rules))
 	}
 	return chosen, nil
 }

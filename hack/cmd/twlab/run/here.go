@@ -56,12 +56,12 @@ func (o *options) here(ctx context.Context, files []scriptfile.File, stdout, std
 	r := runner{assigned: assigned, line: line, by: describe()}
 	var run report.Run
 	for _, t := range o.tasks(files) {
-		kept := keeper{when: o.keep, stdout: stdout, line: line}
+		kept := keeper{when: o.keep, text: o.text(), stdout: stdout, line: line}
 		seen := r.one(ctx, t, &kept)
 		run.Recordings = append(run.Recordings, seen)
 		line.clear()
 		if !kept.told {
-			err = errors.Join(report.Text(stdout, seen), writeClaimed(stdout, t.scenario, seen))
+			err = errors.Join(o.text()(stdout, seen), writeClaimed(stdout, t.scenario, seen))
 		}
 		if err := errors.Join(err, out.add("", seen)); err != nil {
 			return err
@@ -75,7 +75,7 @@ func (o *options) here(ctx context.Context, files []scriptfile.File, stdout, std
 	}
 	run.Problem = unfinished(ctx, len(run.Recordings), len(o.tasks(files)))
 	runs := []report.Run{run}
-	if err := out.finish(runs); err != nil {
+	if err := out.finish(runs, stdout); err != nil {
 		return err
 	}
 	return ended(ctx, runs)

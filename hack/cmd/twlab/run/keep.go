@@ -20,6 +20,7 @@ import (
 // keeper leaves a lab standing for a while.
 type keeper struct {
 	when   string // a word of --keep; empty for never
+	text   func(io.Writer, recording.Recording) error
 	stdout io.Writer
 	line   *progress
 	told   bool // what was recorded, before anybody looked around
@@ -31,7 +32,7 @@ func (k *keeper) keep(ctx context.Context, seen recording.Recording, l *lab.Lab)
 		return nil
 	}
 	k.line.clear()
-	if err := report.Text(k.stdout, seen); err != nil {
+	if err := k.text(k.stdout, seen); err != nil {
 		return err
 	}
 	k.told = true

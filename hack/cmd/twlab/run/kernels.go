@@ -48,7 +48,7 @@ func (o *options) onKernels(ctx context.Context, files []scriptfile.File, stdout
 	}
 	defer out.Close()
 	var runs []report.Run
-	err = withTemporary(func(dir string) error {
+	err = cli.Temporary("twlab-run-", func(dir string) error {
 		var agent string
 		if slices.ContainsFunc(wanted, func(k string) bool { return k != running }) {
 			if agent, err = agentFor(ctx, dir, runtime.GOARCH, stderr); err != nil {
@@ -79,7 +79,7 @@ func (o *options) told(ctx context.Context, files []scriptfile.File, runs []repo
 			kernel := run.Kernel
 			if o.all != "" {
 				kernel = ""
-				if err := errors.Join(report.Text(stdout, r), writeClaimed(stdout, o.tasks(files)[i].scenario, r)); err != nil {
+				if err := errors.Join(o.text()(stdout, r), writeClaimed(stdout, o.tasks(files)[i].scenario, r)); err != nil {
 					return err
 				}
 			}
@@ -95,7 +95,7 @@ func (o *options) told(ctx context.Context, files []scriptfile.File, runs []repo
 	if err := show(); err != nil {
 		return err
 	}
-	if err := out.finish(runs); err != nil {
+	if err := out.finish(runs, stdout); err != nil {
 		return err
 	}
 	return ended(ctx, runs)

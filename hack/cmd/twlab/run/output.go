@@ -12,14 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"twlab/hack/internal/cli"
+	"twlab/harness/page"
+	"twlab/harness/pcapng"
 	"twlab/harness/recording"
 	"twlab/harness/report"
 )
 
-// The files about all scenarios.
+// The files about all scenarios, and those of the packets of one.
 const (
 	junitFile   = "junit.xml"
 	summaryFile = "summary.md"
+	pageFile    = "report.html"
+
+	packetsFile = "packets.pcapng"
+	tapsDir     = "taps"
 )
 
 // output is a directory of results, which one run has for itself, once. The zero value keeps
@@ -33,7 +39,7 @@ type output struct {
 // openOutput takes a directory for this run. It refuses one in which something is: nothing is
 // overwritten.
 func openOutput(dir string) (*output, error) {
-	o := &output{dir: dir, used: map[string]bool{junitFile: true, summaryFile: true}}
+	o := &output{dir: dir, used: map[string]bool{junitFile: true, summaryFile: true, pageFile: true}}
 	if dir == "" {
 		return o, nil
 	}
@@ -94,18 +100,43 @@ func (o *output) add(kernel string, r recording.Recording) error {
 		write(filepath.Join(dir, "scenario.yaml"), func(to io.Writer) error {
 			_, err := io.WriteString(to, r.File.Text)
 			return err
-		}))
+		}),
+		packets(dir, &r))
 }
 
-// finish writes what is about all scenarios.
-func (o *output) finish(runs []report.Run) error {
+// packets writes what taps have recorded for Wireshark: all in one file, and each tap in one of
+// its own, since a packet that several taps have seen looks like one that was sent again.
+func packets(dir string, r *recording.Recording) error {
+	taps := pcapng.Taps(r)
+	if len(taps) == 0 {
+		return nil // none was sent, or the recording says why it has none
+	}
+	below := filepath.Join(dir, tapsDir)
+	if err := os.Mkdir(below, 0o755); err != nil {
+		return err
+	}
+	err := write(filepath.Join(dir, packetsFile), func(to io.Writer) error { return pcapng.Write(to, r, taps) })
+	for i, t := range taps {
+		name := fmt.Sprintf("%02d-%s.pcapng", i+1, fileName(t.Name))
+		err = errors.Join(err, write(filepath.Join(below, name), func(to io.Writer) error { return pcapng.Write(to, r, taps[i:i+1]) }))
+	}
+	return err
+}
+
+// finish writes what is about all scenarios, and says where the page is.
+func (o *output) finish(runs []report.Run, stdout io.Writer) error {
 	if o.dir == "" {
 		return nil
 	}
-	return errors.Join(
+	err := errors.Join(
 		write(filepath.Join(o.dir, junitFile), func(to io.Writer) error { return report.JUnit(to, runs) }),
 		write(filepath.Join(o.dir, summaryFile), func(to io.Writer) error { return report.Summary(to, runs) }),
+		write(filepath.Join(o.dir, pageFile), func(to io.Writer) error { return page.Scenarios(to, runs) }),
 	)
+	if err == nil {
+		_, err = fmt.Fprintf(stdout, "\npage: %s\n", filepath.Join(o.dir, pageFile))
+	}
+	return err
 }
 
 // name makes a name one that nothing has yet.

@@ -93,7 +93,7 @@ func (o *options) withAgent(ctx context.Context, files []scriptfile.File, stderr
 	if err := all.fit(o.tasks(files)); err != nil {
 		return err
 	}
-	return withTemporary(func(dir string) error {
+	return cli.Temporary("twlab-run-", func(dir string) error {
 		agent, err := agentFor(ctx, dir, kit.RoleArch, stderr)
 		if err != nil {
 			return err
@@ -114,20 +114,6 @@ func (o *options) withAgent(ctx context.Context, files []scriptfile.File, stderr
 		}
 		return err
 	})
-}
-
-// withTemporary calls a function with a directory that is gone afterwards.
-func withTemporary(do func(dir string) error) (err error) {
-	dir, err := os.MkdirTemp("", "twlab-run-")
-	if err != nil {
-		return fmt.Errorf("make a temporary directory: %w", err)
-	}
-	defer func() {
-		if gone := os.RemoveAll(dir); err == nil {
-			err = gone
-		}
-	}()
-	return do(dir)
 }
 
 // agentFor is the guest agent: what hack/build has left, or built in dir.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -25,8 +26,10 @@ prints what was expected and what was seen.
 A directory stands for all its files that end in .yaml. --twins also runs the twins of each
 file, in which something must not be as expected. With --output-dir, DIR gets for each
 scenario a directory with the file itself and run.json (the steps, packets, counters, sockets,
-conntrack entries and rules; --schema prints the JSON schema of it), and of all together
-junit.xml, and summary.md to be mailed. DIR must be new or empty.
+conntrack entries and rules; --schema prints the JSON schema of it), packets.pcapng for
+Wireshark, with an interface for each tap, the names of the nodes and comments on the packets
+that died, and taps with a file for each tap; and of all together report.html, a page to be
+looked at and mailed, junit.xml, and summary.md. DIR must be new or empty.
 
 --kernel ROLE=KERNEL makes the nodes of a role guests with another kernel: client, gateway,
 balancer or server, as the short form of topologies has them, or else the nodes whose name
@@ -53,6 +56,7 @@ type options struct {
 	output  string
 	twins   bool
 	schema  bool
+	ascii   bool
 	keep    string   // "" for never
 	kernel  []string // ROLE=KERNEL, or all=KERNEL
 	kernels []string // to run on, one after the other
@@ -78,6 +82,7 @@ func Command() *cobra.Command {
 	f := c.Flags()
 	f.BoolVar(&o.twins, "twins", false, "run the twins, too")
 	f.StringVar(&o.output, "output-dir", "", "`DIR` that gets what was recorded")
+	f.BoolVar(&o.ascii, "ascii", false, "draw packets in ASCII alone")
 	f.StringArrayVar(&o.kernel, "kernel", nil, "`ROLE=KERNEL`, or all=KERNEL; may be repeated")
 	f.StringSliceVar(&o.kernels, "kernels", nil, "run on each of these `KERNELS`, and compare")
 	f.StringVar(&o.keep, "keep", "", "leave the network standing: failed or always (default without a value: failed)")
@@ -113,6 +118,14 @@ func writeSchema(c *cobra.Command, words []string) error {
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n", text)
 	}
 	return err
+}
+
+// text is how a recording is written for people.
+func (o *options) text() func(io.Writer, recording.Recording) error {
+	if o.ascii {
+		return report.ASCII
+	}
+	return report.Text
 }
 
 // check says what is wrong with the command line.

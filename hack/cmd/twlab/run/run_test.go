@@ -174,7 +174,7 @@ func TestOneRunInADirectoryAtATime(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(first.add("", recording.Recording{Scenario: ".."}), first.finish(nil), first.Close()); err != nil {
+	if err := errors.Join(first.add("", recording.Recording{Scenario: ".."}), first.finish(nil, io.Discard), first.Close()); err != nil {
 		t.Fatal(err)
 	}
 	found, err := filepath.Glob(filepath.Join(dir, "*"))
@@ -184,7 +184,7 @@ func TestOneRunInADirectoryAtATime(t *testing.T) {
 	for i, f := range found {
 		found[i] = filepath.Base(f)
 	}
-	if got := strings.Join(found, " "); got != "-x -x-2 debian-6.1 junit.xml scenario summary.md" {
+	if got := strings.Join(found, " "); got != "-x -x-2 debian-6.1 junit.xml report.html scenario summary.md" {
 		t.Errorf("the directory has %s", got)
 	}
 	if _, err := openOutput(dir); status(err) != cli.NotRun || !strings.Contains(err.Error(), "is not empty") {

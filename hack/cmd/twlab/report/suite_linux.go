@@ -1,0 +1,31 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"twlab/harness/report"
+	"twlab/scenarios/results"
+)
+
+// ofSuites reads the results of suites.
+func ofSuites(dirs []string) (made, error) {
+	var runs []results.Run
+	var files []results.File
+	for _, dir := range dirs {
+		r, err := results.Read(dir)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", report.Plain(dir), err)
+		}
+		runs = append(runs, r)
+		if len(files) > 0 {
+			continue // those of the first are enough
+		}
+		if files, err = results.Files(filepath.Join(dir, results.RecordingsDir)); err != nil {
+			return nil, fmt.Errorf("%s: %w", report.Plain(dir), err)
+		}
+	}
+	results.Sort(runs)
+	return func(to io.Writer) error { return results.Write(to, runs, files) }, nil
+}

@@ -1,0 +1,493 @@
+package results
+
+import (
+	"fmt"
+	"html/template"
+	"maps"
+	"slices"
+	"strings"
+
+	"twlab/harness/report"
+	"twlab/scenarios"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/document"
+	"twlab/scenarios/situation"
+	"twlab/scenarios/timewait"
+)
+
+// family is a family with all cells that were driven on any kernel.
+type family struct {
+	ID, Name, About, Emulated string
+	Axes                      []claim.Axis
+	Rows                      []gridRow
+	Rules                     []rule
+	Cells                     int
+}
+
+// gridRow are the cells that have the same values of the first axes.
+type gridRow struct {
+	Label   string
+	Squares []*cell
+}
+
+// rule is a rule with its cells on the newest kernel that has any.
+type rule struct {
+	Name, Headline, Because, Source string
+	ID                              string
+	Class                           Class
+	Agree                           int
+	Cells                           []*cell
+}
+
+// cell is a cell on all kernels.
+type cell struct {
+	ID     string
+	Values string // "clock=older isn=equal"
+	on     []*Cell
+	// Classes are those of each run, a letter each: "-" where it was not driven.
+	Classes string
+	Class   Class
+	Outcome string
+	Rule    string
+	Wrong   bool // on some kernel, not all was as the rule says
+	Differs bool // kernels differ
+	Lines   []claim.Line
+	Also    string
+	Moved   []moved
+	Others  []other
+	Packets string // a line each
+	File    string // to run it again
+	Took    string
+	values  map[string]string
+}
+
+// moved are the counters of a role that moved.
+type moved struct{ Role, Counters string }
+
+// other is what another kernel did in the cell.
+type other struct{ Heading, Class, Says string }
+
+// Title is what a square says to a pointer.
+func (c *cell) Title() string { return c.Values + ": " + c.Outcome }
+
+// Mark is the symbol of a square.
+func (c *cell) Mark() string {
+	if c.Wrong {
+		return "!"
+	}
+	return c.Class.Symbol()
+}
+
+// known finds the families that cells can be of: by name, and for emulations by their titles.
+func known() map[string]situation.Family {
+	all := map[string]situation.Family{}
+	for _, f := range scenarios.Families() {
+		all[f.Name] = f
+	}
+	for _, e := range timewait.Emulations() {
+		f := e.Family()
+		all[emulatedKey(f)] = f
+	}
+	return all
+}
+
+func emulatedKey(f situation.Family) string { return "emulated (" + f.Emulated + "): " + f.Name }
+
+// keyOf is the key of the family of a cell.
+func keyOf(c *Cell) string {
+	if c.Result.Emulated {
+		before, _, _ := strings.Cut(c.Title, ": ")
+		return before + ": " + c.Result.Family
+	}
+	return c.Result.Family
+}
+
+// families are those of which any cell was driven, in the order of the registry. What is emulated
+// comes last.
+func families(runs []Run) (all []*family) {
+	of := known()
+	cells := map[string]map[string]*cell{} // by family and title
+	for i := range runs {
+		for j := range runs[i].Cells {
+			one := &runs[i].Cells[j]
+			key := keyOf(one)
+			if cells[key] == nil {
+				cells[key] = map[string]*cell{}
+			}
+			if cells[key][one.Title] == nil {
+				cells[key][one.Title] = &cell{on: make([]*Cell, len(runs)), values: one.Result.Cell}
+			}
+			cells[key][one.Title].on[i] = one
+		}
+	}
+	var keys []string
+	for _, f := range scenarios.Families() {
+		keys = append(keys, f.Name)
+	}
+	for _, e := range timewait.Emulations() {
+		keys = append(keys, emulatedKey(e.Family()))
+	}
+	for _, key := range slices.Sorted(maps.Keys(cells)) { // of another version of this program
+		if !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	number := 0
+	for _, key := range keys {
+		if len(cells[key]) == 0 {
+			continue
+		}
+		f := &family{ID: "family-" + anchor(key), Name: report.Plain(key), Cells: len(cells[key])}
+		if k, there := of[key]; there {
+			f.About, f.Axes, f.Emulated = k.About, k.Axes, k.Emulated
+		}
+		var sorted []*cell
+		for _, title := range slices.Sorted(maps.Keys(cells[key])) {
+			sorted = append(sorted, cells[key][title])
+		}
+		f.sort(sorted)
+		for _, c := range sorted {
+			number++
+			c.ID = fmt.Sprintf("c%d", number)
+			c.fill(runs, f)
+		}
+		f.grid(sorted)
+		f.rules(of[key], sorted)
+		all = append(all, f)
+	}
+	return all
+}
+
+// anchor makes a text an anchor.
+func anchor(text string) string {
+	return strings.Trim(strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(text)), "-")
+}
+
+// sort orders cells by the axes, each in the order of its values.
+func (f *family) sort(cells []*cell) {
+	slices.SortStableFunc(cells, func(a, b *cell) int {
+		for _, axis := range f.Axes {
+			x, y := slices.Index(axis.Values, a.values[axis.Name]), slices.Index(axis.Values, b.values[axis.Name])
+			if x != y {
+				return x - y
+			}
+		}
+		return 0
+	})
+}
+
+// fill makes what is shown of a cell, from the newest kernel that has it.
+func (c *cell) fill(runs []Run, f *family) {
+	var parts []string
+	for _, a := range f.Axes {
+		parts = append(parts, a.Name+"="+c.values[a.Name])
+	}
+	if len(parts) == 0 {
+		for _, name := range slices.Sorted(maps.Keys(c.values)) {
+			parts = append(parts, name+"="+c.values[name])
+		}
+	}
+	c.Values = report.Plain(strings.Join(parts, " "))
+	var newest *Cell
+	for i, one := range c.on {
+		if one == nil {
+			c.Classes += "-"
+			continue
+		}
+		class := ClassOf(one.Result.Seen)
+		c.Classes += string(class)
+		c.Wrong = c.Wrong || !one.Result.Agrees()
+		if newest == nil {
+			newest, c.Class = one, class
+			continue
+		}
+		o := other{Heading: runs[i].Heading, Class: class.CSS(), Says: differences(newest.Result, one.Result)}
+		c.Differs = c.Differs || class != c.Class || one.Result.Rule != newest.Result.Rule
+		c.Others = append(c.Others, o)
+	}
+	r := newest.Result
+	c.Rule, c.Lines, c.Outcome = r.Rule, plainLines(r.Lines), report.Plain(outcomeOf(r))
+	c.Took = fmt.Sprintf("%.1f s", newest.Took.Seconds())
+	compared := map[string]bool{}
+	for _, l := range r.Lines {
+		compared[l.What] = true
+	}
+	var also []string
+	for _, o := range r.Seen.Observations {
+		if !compared[o.What] {
+			also = append(also, o.What+" "+o.Got)
+		}
+	}
+	c.Also = report.Plain(strings.Join(also, "; "))
+	for _, role := range slices.Sorted(maps.Keys(r.Seen.Moved)) {
+		var counters []string
+		for _, name := range slices.Sorted(maps.Keys(r.Seen.Moved[role])) {
+			if !strings.HasPrefix(name, "Ip") && !strings.HasPrefix(name, "Icmp") {
+				counters = append(counters, fmt.Sprintf("%s +%d", name, r.Seen.Moved[role][name]))
+			}
+		}
+		if len(counters) > 0 {
+			c.Moved = append(c.Moved, moved{string(role), report.Plain(strings.Join(counters, ", "))})
+		}
+	}
+	c.File = c.file(f)
+}
+
+// file is the cell as a file for hack/e2e --cell: only what is not usual.
+func (c *cell) file(f *family) string {
+	var axes []string
+	for _, a := range f.Axes {
+		if v := c.values[a.Name]; v != a.Values[0] {
+			axes = append(axes, fmt.Sprintf("%s: %q", a.Name, v))
+		}
+	}
+	return report.Plain(fmt.Sprintf("- {family: %s, axes: {%s}}", f.Name, strings.Join(axes, ", ")))
+}
+
+func plainLines(lines []claim.Line) []claim.Line {
+	all := slices.Clone(lines)
+	for i := range all {
+		all[i].What, all[i].Wanted, all[i].Got = report.Plain(all[i].What), report.Plain(all[i].Wanted), report.Plain(all[i].Got)
+	}
+	return all
+}
+
+// outcomeOf is the result in a few words.
+func outcomeOf(r claim.Result) string {
+	text := r.Outcome()
+	if n, there := numberOf(r.Seen, "syns"); there && n > 1 && text == "Connected" {
+		text += fmt.Sprintf(" after %d SYNs", n)
+	}
+	return text
+}
+
+// differences says what another kernel did, compared with the newest one.
+func differences(newest, older claim.Result) string {
+	var parts []string
+	if older.Rule != newest.Rule {
+		parts = append(parts, "rule "+older.Rule, outcomeOf(older))
+	}
+	for _, l := range older.Lines {
+		if got, there := newest.Seen.Get(l.What); there && got != l.Got || !l.Right {
+			text := l.What + " " + l.Got
+			if !l.Right {
+				text += " (wanted " + l.Wanted + ")"
+			}
+			parts = append(parts, text)
+		}
+	}
+	if len(parts) == 0 {
+		return "the same"
+	}
+	return report.Plain(strings.Join(parts, "; "))
+}
+
+// A grid has at most so many rows, and at least so many cells in each on average, unless its first
+// axis makes other ones.
+const (
+	mostGridRows = 18
+	leastInRow   = 4
+)
+
+// grid puts cells in rows by the values of the first axes: of as many axes as leave few rows.
+func (f *family) grid(cells []*cell) {
+	label := func(c *cell, axes int) string {
+		var parts []string
+		for _, a := range f.Axes[:axes] {
+			parts = append(parts, a.Name+"="+c.values[a.Name])
+		}
+		return report.Plain(strings.Join(parts, " "))
+	}
+	axes := 0
+	for n := 1; n <= len(f.Axes); n++ {
+		rows := map[string]bool{}
+		for _, c := range cells {
+			rows[label(c, n)] = true
+		}
+		if n > 1 && (len(rows) > mostGridRows || len(cells) < leastInRow*len(rows)) {
+			break
+		}
+		axes = n
+	}
+	at := map[string]int{}
+	for _, c := range cells {
+		l := label(c, axes)
+		if _, there := at[l]; !there {
+			at[l] = len(f.Rows)
+			f.Rows = append(f.Rows, gridRow{Label: l})
+		}
+		f.Rows[at[l]].Squares = append(f.Rows[at[l]].Squares, c)
+	}
+}
+
+// rules groups cells by the rule that holds on the newest kernel that has them.
+func (f *family) rules(of situation.Family, cells []*cell) {
+	at := map[string]int{}
+	add := func(name string) {
+		if _, there := at[name]; !there {
+			at[name] = len(f.Rules)
+			f.Rules = append(f.Rules, rule{Name: report.Plain(name)})
+		}
+	}
+	for i := range of.Rules {
+		for _, c := range cells {
+			if c.Rule == of.Rules[i].Name {
+				add(c.Rule)
+				break
+			}
+		}
+	}
+	for _, c := range cells {
+		add(c.Rule)
+		r := &f.Rules[at[c.Rule]]
+		r.Cells = append(r.Cells, c)
+		if !c.Wrong {
+			r.Agree++
+		}
+		r.Class = c.Class
+		for _, one := range c.on {
+			if one != nil {
+				r.Because, r.Source = report.Plain(one.Result.Because), report.Plain(one.Result.Source)
+				break
+			}
+		}
+	}
+	for i := range of.Rules {
+		if n, there := at[of.Rules[i].Name]; there {
+			f.Rules[n].Headline = of.Rules[i].Headline()
+		}
+	}
+	for i := range f.Rules {
+		f.Rules[i].ID = strings.TrimPrefix(f.ID, "family-") + "-rule-" + anchor(f.Rules[i].Name)
+	}
+}
+
+// claimRow is a sentence of the document beside what the kernels did.
+type claimRow struct {
+	Number                         int
+	English, Chinese, Truth, Since string
+	Mark, MarkClass                string
+	Scores                         []score
+	Rules                          []link
+}
+
+// score is in how many cells of the claim's rules a kernel did what they say.
+type score struct {
+	Text  string
+	Wrong bool
+}
+
+type link struct{ Text, Href string }
+
+// section is a part of the document.
+type section struct {
+	Title string
+	Rows  []claimRow
+}
+
+// claims are those of the document with what the runs show of them.
+func claims(runs []Run, all []*family) (sections []section) {
+	ids := map[string]string{}
+	for _, f := range all {
+		if f.Emulated == "" {
+			for _, r := range f.Rules {
+				ids[r.Name] = r.ID
+			}
+		}
+	}
+	number := 0
+	for _, s := range document.Document() {
+		part := section{Title: s.Title}
+		for _, c := range s.Claims {
+			number++
+			row := claimRow{
+				Number: number, English: c.English, Chinese: c.Chinese, Truth: c.Truth, Since: c.Since, Mark: string(c.Mark),
+				MarkClass: map[document.Mark]string{document.Right: "good", document.Imprecise: "warn", document.Wrong: "bad", document.Dated: "warn"}[c.Mark],
+			}
+			names := map[string]bool{}
+			for _, r := range c.Proofs() {
+				names[r.Name] = true
+				if id, there := ids[r.Name]; there {
+					row.Rules = append(row.Rules, link{r.Name, "#" + id})
+				}
+			}
+			for i := range runs {
+				row.Scores = append(row.Scores, scoreOf(&runs[i], names))
+			}
+			part.Rows = append(part.Rows, row)
+		}
+		sections = append(sections, part)
+	}
+	return sections
+}
+
+func scoreOf(r *Run, rules map[string]bool) score {
+	agree, tried := 0, 0
+	for i := range r.Cells {
+		if one := &r.Cells[i].Result; rules[one.Rule] && !one.Emulated {
+			tried++
+			if one.Agrees() {
+				agree++
+			}
+		}
+	}
+	if tried == 0 {
+		return score{"–", false}
+	}
+	return score{fmt.Sprintf("%d/%d", agree, tried), agree < tried}
+}
+
+// kernelStep is a rule that takes the place of another between two kernels.
+type kernelStep struct {
+	From, To              string // headings, the older one first
+	Before, Since         string // rules
+	BeforeSays, NowSays   string
+	Cells                 []link
+	BeforeHref, NowHref   template.URL
+	BeforeClass, NowClass string
+}
+
+// steps are the cells that go by another rule on the next newer kernel that has them.
+func steps(runs []Run, all []*family) (list []kernelStep) {
+	headline := map[string]string{}
+	for _, f := range scenarios.Families() {
+		for i := range f.Rules {
+			headline[f.Rules[i].Name] = f.Rules[i].Headline()
+		}
+	}
+	at := map[[4]string]int{}
+	for _, f := range all {
+		if f.Emulated != "" {
+			continue
+		}
+		for _, r := range f.Rules {
+			for _, c := range r.Cells {
+				newer := -1
+				for i, one := range c.on {
+					if one == nil {
+						continue
+					}
+					if newer >= 0 && c.on[newer].Result.Rule != one.Result.Rule {
+						was, is := one.Result, c.on[newer].Result
+						key := [4]string{runs[i].Heading, runs[newer].Heading, was.Rule, is.Rule}
+						if _, there := at[key]; !there {
+							at[key] = len(list)
+							list = append(list, kernelStep{
+								From: key[0], To: key[1], Before: was.Rule, Since: is.Rule, BeforeSays: headline[was.Rule], NowSays: headline[is.Rule],
+								BeforeClass: ClassOf(was.Seen).CSS(), NowClass: ClassOf(is.Seen).CSS(),
+							})
+						}
+						list[at[key]].Cells = append(list[at[key]].Cells, link{f.Name + " " + c.Values, "#" + c.ID})
+					}
+					newer = i
+				}
+			}
+		}
+	}
+	return list
+}

@@ -1,0 +1,426 @@
+package results
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"twlab/harness/kernel"
+	"twlab/harness/page/pagetest"
+	"twlab/harness/recording"
+	"twlab/harness/topo"
+	"twlab/scenarios"
+	"twlab/scenarios/claim"
+)
+
+// With -pages DIR, pages are left there, for whoever looks at them in a browser.
+var pages = flag.String("pages", "", "`directory` that gets pages")
+
+// left is the directory of a run that nobody has run: in each chosen cell, the kernel does what the
+// rule says. change may spoil a result.
+func left(t *testing.T, release string, change func(*claim.Result)) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), release)
+	if err := os.MkdirAll(filepath.Join(dir, "series"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r, err := kernel.ParseRelease(release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := suite{SuiteSucceeded: true, StartTime: time.Unix(1_700_000_000, 0), RunTime: time.Minute}
+	kernels := claim.Alike(kernel.FactsOf(r))
+	for _, f := range scenarios.Families() {
+		for _, c := range f.Chosen(kernels) {
+			rule, _ := f.Rule(c, kernels)
+			result := claim.Judge(f.Family, c, rule, wanted(rule))
+			if change != nil {
+				change(&result)
+			}
+			one := spec{LeafNodeType: "It", LeafNodeText: f.Name + " " + f.Describe(c) + " is " + rule.Name, State: "passed", RunTime: time.Second}
+			if !result.Agrees() {
+				one.State = "failed"
+				one.Failure.Message = "something else was seen" + pagetest.Hostile
+			}
+			add(t, &one, "cell", result)
+			if f.Name == "share" {
+				name := fmt.Sprintf("%d.jsonl", len(s.SpecReports))
+				add(t, &one, "series", "/elsewhere/series/"+name)
+				write(t, filepath.Join(dir, "series", name), `{"at":1000000000,"outcomes":{"Connected":30,"TimedOut":2},"late":1,"timeWait":{"balancer":20},"flows":{"gateway":30}}
+{"at":2000000000,"outcomes":{"Connected":10},"timeWait":{"balancer":40},"flows":{"gateway":20}}
+`)
+			}
+			s.SpecReports = append(s.SpecReports, one)
+		}
+	}
+	skipped := spec{LeafNodeType: "It", LeafNodeText: "something", State: "skipped"}
+	skipped.Failure.Message = "not on this machine"
+	s.SpecReports = append(s.SpecReports, skipped)
+	text, err := json.Marshal([]suite{s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, reportFile), string(text))
+	write(t, filepath.Join(dir, preflightFile), "kernel: Linux "+release+"\nnetwork namespaces: yes\n")
+	return dir
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wanted is evidence by which all that a rule expects is so.
+func wanted(r claim.Rule) claim.Seen {
+	seen := claim.Seen{Moved: map[topo.Role]kernel.Counters{}}
+	for _, e := range r.Want {
+		if len(e.OneOf) > 0 {
+			seen.Note(e.What, e.OneOf[0])
+			continue
+		}
+		role, counter, is := strings.Cut(e.What, " ")
+		if is && strings.Contains(counter, ".") {
+			if seen.Moved[topo.Role(role)] == nil {
+				seen.Moved[topo.Role(role)] = kernel.Counters{}
+			}
+			seen.Moved[topo.Role(role)][counter] = uint64(e.Least)
+			continue
+		}
+		seen.Count(e.What, e.Least)
+	}
+	if class, _ := ClassWanted(r); class == Late {
+		seen.Count("syns", 2)
+	}
+	return seen
+}
+
+// add adds an entry to a spec, as Ginkgo writes it.
+func add[T any](t *testing.T, s *spec, name string, value T) {
+	t.Helper()
+	text, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e entry
+	e.Name, e.Value.AsJSON = name, string(text)
+	s.ReportEntries = append(s.ReportEntries, e)
+}
+
+func readAll(t *testing.T, dirs ...string) (runs []Run) {
+	t.Helper()
+	for _, dir := range dirs {
+		r, err := Read(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs = append(runs, r)
+	}
+	Sort(runs)
+	return runs
+}
+
+func pageOf(t *testing.T, runs []Run, files ...File) string {
+	t.Helper()
+	var b strings.Builder
+	if err := Write(&b, runs, files); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// recorded are the recordings that package diagnose keeps.
+func recorded(t *testing.T) (all []File) {
+	t.Helper()
+	names, err := filepath.Glob("../../harness/diagnose/testdata/*" + ending)
+	if err != nil || len(names) == 0 {
+		t.Fatalf("%d recordings, %v", len(names), err)
+	}
+	for i, name := range names {
+		r, err := readFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, File{[]string{OfCause, OfIncident}[i%2], r})
+	}
+	return all
+}
+
+// packetsOf are a few packets, as those of a cell.
+func packetsOf(t *testing.T, cell string) File {
+	t.Helper()
+	r := recorded(t)[0].Recording
+	r.Scenario = cell
+	return File{OfCell, r}
+}
+
+// Releases of which pages are made, from the newest to the oldest.
+var releases = []string{"6.18.1", "6.1.100", "5.10.200", "4.19.300", "4.9.300"}
+
+func TestReadsWhatASuiteLeaves(t *testing.T) {
+	r := readAll(t, left(t, "6.18.1-test", nil))[0]
+	if r.Heading != "6.18" || r.Passed != len(r.Cells) || len(r.Cells) < 1000 || len(r.Failed) != 0 || r.Skipped["not on this machine"] != 1 {
+		t.Errorf("kernel %s, %d passed, %d cells, failed %v, skipped %v", r.Heading, r.Passed, len(r.Cells), r.Failed, r.Skipped)
+	}
+	if _, err := Read(t.TempDir()); !errors.Is(err, ErrNone) {
+		t.Errorf("an empty directory: %v, want %v", err, ErrNone)
+	}
+	broken := left(t, "6.18.1", nil)
+	write(t, filepath.Join(broken, reportFile), "[{")
+	if _, err := Read(broken); err == nil || !strings.Contains(err.Error(), reportFile) {
+		t.Errorf("a report that is cut off: %v", err)
+	}
+}
+
+func TestKernelsOfRoles(t *testing.T) {
+	dir := left(t, "6.18.1", nil)
+	write(t, filepath.Join(dir, kernelsFile), `{"Facts": {"client": {"Release": {"Major": 5, "Minor": 10, "Text": "5.10.0"}}}}`)
+	r := readAll(t, dir)[0]
+	if r.Heading != "5.10 (client), 6.18" || r.Releases[topo.Client].Minor != 10 || r.Releases[topo.Balancer].Minor != 18 {
+		t.Errorf("%s: %v", r.Heading, r.Releases)
+	}
+}
+
+func TestEveryAnchorIsThereOnce(t *testing.T) {
+	for _, runs := range [][]Run{readAll(t, left(t, releases[0], nil)), readAll(t, left(t, releases[0], nil), left(t, releases[2], nil))} {
+		page := pageOf(t, runs, append(recorded(t), packetsOf(t, runs[0].Cells[7].Title))...)
+		if links := pagetest.Anchors(t, page); links < 1500 {
+			t.Errorf("only %d links", links)
+		}
+		cells, squares := 0, 0
+		for _, n := range pagetest.Elements(t, page) {
+			switch class := pagetest.Attribute(n, "class"); {
+			case n.Data == "details" && class == "cell":
+				cells++
+			case n.Data == "a" && strings.HasPrefix(class, "q "):
+				squares++
+			}
+		}
+		if n := strings.Count(page, `<svg`); n < 20 {
+			t.Errorf("only %d drawings", n)
+		}
+		if n := strings.Count(page, "</table></div>\n<pre>0.000"); n != 1 {
+			t.Errorf("%d cells have packets, want 1", n)
+		}
+		if cells != squares || cells < len(runs[0].Cells) {
+			t.Errorf("%d cells, %d squares, %d in the newest run", cells, squares, len(runs[0].Cells))
+		}
+	}
+}
+
+func TestWrongCellsAreSeenFirst(t *testing.T) {
+	wrong := 0
+	runs := readAll(t, left(t, releases[0], func(r *claim.Result) {
+		if r.Rule == "tuple-older-timestamp-blocked" {
+			r.Lines[0].Got, r.Lines[0].Right = "Connected", false
+			wrong++
+		}
+	}))
+	page := pageOf(t, runs)
+	marked := 0
+	for _, n := range pagetest.Elements(t, page) {
+		if n.Data == "a" && strings.HasPrefix(pagetest.Attribute(n, "class"), "q wrong") {
+			marked++
+		}
+	}
+	says := fmt.Sprintf("%d specs failed; in %d cells something else was seen", wrong, wrong)
+	if wrong == 0 || marked != wrong || !strings.Contains(page, says) {
+		t.Errorf("%d wrong, %d marked, %q on the page: %t", wrong, marked, says, strings.Contains(page, says))
+	}
+}
+
+func TestNothingInResultsIsMarkup(t *testing.T) {
+	dir := left(t, releases[0], func(r *claim.Result) {
+		extra := r.Rule == "share-numbers"
+		if !extra {
+			return
+		}
+		family := r.Family
+		pagetest.Spoil(reflect.ValueOf(r).Elem())
+		r.Family = family
+	})
+	write(t, filepath.Join(dir, preflightFile), "kernel: Linux 6.18.1\n"+pagetest.Hostile+"\n")
+	files := append(recorded(t), packetsOf(t, ""))
+	for i := range files {
+		pagetest.Spoil(reflect.ValueOf(&files[i].Recording).Elem())
+	}
+	runs := readAll(t, dir)
+	files[len(files)-1].Recording.Scenario = runs[0].Cells[7].Title
+	pagetest.NoMarkup(t, pageOf(t, runs, files...), 2)
+}
+
+func TestCellsOfTheUser(t *testing.T) {
+	runs := readAll(t, left(t, releases[0], nil))
+	result := runs[0].Cells[0].Result
+	runs[0].Cells = nil
+	runs[0].Answers[2] = scenarios.Answered{Number: 2, Name: "ours" + pagetest.Hostile, Title: "tuple rfc1337=1" + pagetest.Hostile, Covered: true, Result: &result}
+	runs[0].Answers[3] = scenarios.Answered{Number: 3, Name: "theirs"}
+	page := pageOf(t, runs)
+	pagetest.NoMarkup(t, page, 2)
+	pagetest.Anchors(t, page)
+	if !strings.Contains(page, "Your cells") || !strings.Contains(page, ">FAILED<") || strings.Contains(page, "In all 0 cells") {
+		t.Error("the answers are not there, or there is more than they")
+	}
+	if all := questions(runs); len(all) != 3 || !strings.HasPrefix(all[1].Name, "ours") || all[1].Answers[0].Says != result.Because || all[0].Answers[0].Text != "–" {
+		t.Errorf("%+v", all)
+	}
+}
+
+func TestClasses(t *testing.T) {
+	seen := func(pairs ...string) (s claim.Seen) {
+		for i := 0; i < len(pairs); i += 2 {
+			s.Note(pairs[i], pairs[i+1])
+		}
+		return s
+	}
+	for _, c := range []struct {
+		seen claim.Seen
+		want Class
+	}{
+		{seen("outcome", "Connected", "syns", "1"), AtOnce},
+		{seen("outcome", "Connected", "syns", "2"), Late},
+		{seen("outcome", "TimedOut", "syns", "1"), NotIn},
+		{seen("outcome", "NoPort"), NotIn},
+		{seen("connected", "60", "failed", "0", "late", "0"), AtOnce},
+		{seen("connected", "60", "failed", "0", "late", "3"), Late},
+		{seen("connected", "60", "failed", "3", "late", "3"), NotIn},
+		{seen("whole", "8", "no port", "1"), NotIn},
+		{seen("time-wait", "60 s"), Measured},
+	} {
+		if got := ClassOf(c.seen); got != c.want {
+			t.Errorf("%v: %v, want %v", c.seen.Observations, got, c.want)
+		}
+	}
+}
+
+// effectOf is what a value of a sysctl does.
+func effectOf(t *testing.T, all []effect, role, sysctl, value, way string) effect {
+	t.Helper()
+	i := slices.IndexFunc(all, func(e effect) bool {
+		return e.Knob.Role == role && e.Knob.Sysctl == sysctl && e.Value == value && e.Way == way
+	})
+	if i < 0 {
+		t.Fatalf("nothing about %s %s=%s %s", role, sysctl, value, way)
+	}
+	return all[i]
+}
+
+func TestEffectsOfSettings(t *testing.T) {
+	runs := readAll(t, left(t, "6.18.1", nil))
+	about := aboutUsers(families(runs))
+	all := effects(about, knobs(about, runs[0].Releases[topo.Balancer]), 0)
+	for _, c := range []struct {
+		role, sysctl, value, way string
+		better, worse            bool
+	}{
+		{"client", "net.ipv4.tcp_tw_reuse", "1", "without NAT", true, false},
+		{"client", "net.ipv4.tcp_tw_reuse", "0", "without NAT", false, true},
+		{"balancer", "net.ipv4.tcp_rfc1337", "1", "behind NAT", false, true},
+		{"client", "net.ipv4.tcp_timestamps", "0", "behind NAT", false, true},
+	} {
+		e := effectOf(t, all, c.role, c.sysctl, c.value, c.way)
+		if (e.Better > 0) != c.better || (e.Worse > 0) != c.worse || e.Same == 0 {
+			t.Errorf("%s=%s %s: better in %d, the same in %d, worse in %d; want better %t, worse %t", c.sysctl, c.value, c.way, e.Better, e.Same, e.Worse, c.better, c.worse)
+		}
+	}
+}
+
+func TestStepsBetweenKernels(t *testing.T) {
+	runs := readAll(t, left(t, "5.10.200", nil), left(t, "6.18.1", nil))
+	if runs[0].Heading != "6.18" {
+		t.Fatalf("the newest is not first: %s", runs[0].Heading)
+	}
+	list := steps(runs, families(runs))
+	i := slices.IndexFunc(list, func(s kernelStep) bool {
+		return s.Before == "ceiling-ended" && s.Since == "ceiling-evicted"
+	})
+	if i < 0 || list[i].From != "5.10" || list[i].To != "6.18" || len(list[i].Cells) == 0 {
+		t.Errorf("Linux 6.5 evicts closing entries, which is not among %d steps: %+v", len(list), list)
+	}
+	if alike := steps(runs[:1], families(runs[:1])); len(alike) > 0 {
+		t.Errorf("one kernel has steps: %v", alike)
+	}
+}
+
+// Where both kernels are the same, rules must predict what a run shows in which all is as they say.
+func TestRulesPredictClasses(t *testing.T) {
+	runs := readAll(t, left(t, "6.18.1", nil), left(t, "4.9.300", nil))
+	all := aboutUsers(families(runs))
+	pairs := predicted(runs, all)
+	if len(pairs) != 2 || strings.Trim(pairs["0,1"], "-") == "" || pairs["0,1"] == pairs["1,0"] {
+		t.Errorf("%d pairs: %v", len(pairs), pairs)
+	}
+	for _, f := range scenarios.Families() {
+		for i := range f.Rules {
+			class, known := ClassWanted(f.Rules[i])
+			seen := wanted(f.Rules[i])
+			if _, has := seen.Get("outcome"); !has || !known || f.Rules[i].OutOfReach {
+				continue
+			}
+			if got := ClassOf(seen); got != class {
+				t.Errorf("%s: predicted %v, seen %v", f.Rules[i].Name, class, got)
+			}
+		}
+	}
+}
+
+func TestFilesAreKept(t *testing.T) {
+	dir := t.TempDir()
+	if none, err := Files(filepath.Join(dir, "none")); err != nil || len(none) > 0 {
+		t.Errorf("no directory: %v, %v", none, err)
+	}
+	r := recording.Recording{
+		Version: recording.FormatVersion, Scenario: "s", Planned: 1, Steps: []recording.Step{{Number: 1, Verb: "listen", What: "listen web:80"}},
+		Before:  map[string]recording.State{"web": {Counters: map[string]uint64{"Tcp.OutRsts": 1, "Tcp.InErrs": 2}}},
+		After:   map[string]recording.State{"web": {Counters: map[string]uint64{"Tcp.OutRsts": 3, "Tcp.InErrs": 2}}},
+		Packets: []recording.Packet{{Point: "web", Interface: "eth0", Flags: "S", Raw: []byte{1}}},
+	}
+	if err := WriteFile(dir, "one", File{OfIncident, r}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := Files(dir)
+	if err != nil || len(all) != 1 || all[0].Kind != OfIncident || all[0].Recording.Scenario != "s" {
+		t.Fatalf("%v, %v", all, err)
+	}
+	again := all[0].Recording
+	if want := (map[string]uint64{"Tcp.OutRsts": 3}); !reflect.DeepEqual(again.After["web"].Counters, want) || again.Packets[0].Raw != nil {
+		t.Errorf("kept %v and %v, want %v and no frame", again.After["web"].Counters, again.Packets[0].Raw, want)
+	}
+	write(t, filepath.Join(dir, "cause-x"+ending), "x")
+	if _, err := Files(dir); err == nil {
+		t.Error("a file that is no recording was read")
+	}
+}
+
+func TestSizesOfPages(t *testing.T) {
+	var dirs []string
+	for _, r := range releases {
+		dirs = append(dirs, left(t, r, nil))
+	}
+	for _, c := range []struct{ kernels, most int }{{1, 5 << 20}, {5, 10 << 20}} {
+		page := pageOf(t, readAll(t, dirs[:c.kernels]...))
+		t.Logf("%d kernels: %d KB", c.kernels, len(page)>>10)
+		if len(page) > c.most {
+			t.Errorf("%d kernels: %d bytes, want at most %d", c.kernels, len(page), c.most)
+		}
+	}
+}
+
+func TestPagesForABrowser(t *testing.T) {
+	if *pages == "" {
+		t.Skip("without -pages, nobody looks at them")
+	}
+	one, two := left(t, releases[0], nil), left(t, releases[2], nil)
+	for name, runs := range map[string][]Run{"suite.html": readAll(t, one), "suites.html": readAll(t, one, two)} {
+		write(t, filepath.Join(*pages, name), pageOf(t, runs, recorded(t)...))
+	}
+}
