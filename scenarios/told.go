@@ -11,6 +11,8 @@ type Told struct {
 	Family   string
 	Rule     string
 	Scenario script.Scenario
+	// Hurry is how soon the last step must begin.
+	Hurry situation.Hurry
 	// More says that an earlier one is of the same rule.
 	More bool
 }
@@ -37,7 +39,7 @@ func tellCells(f situation.Family, k claim.Kernels) (told []Told) {
 		if err != nil {
 			continue // files cannot bring it about
 		}
-		told = append(told, Told{Family: f.Name, Rule: rule.Name, Scenario: s, More: seen[rule.Name]})
+		told = append(told, Told{Family: f.Name, Rule: rule.Name, Scenario: s, Hurry: f.Hurry(c), More: seen[rule.Name]})
 		seen[rule.Name] = true
 	}
 	return told

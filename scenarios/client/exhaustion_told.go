@@ -29,9 +29,13 @@ func exhaustionTell(c claim.Cell) (situation.Told, error) {
 	t.As("first", t.connect(), situation.Connects()...)
 	ending := t.end(Closer(c.Value(closer)), c.Is(buckets, "exceeded"))
 	t.After(exhaustionPause(c), "again", t.connect())
+	var hurry situation.Hurry
+	if c.Is(age, "younger") && c.Is(delay, "1000") {
+		hurry = situation.Hurry{Before: len(t.Steps) - 1 - ending, Within: situation.DefaultReuseDelay - situation.AgingSlack}
+	}
 	only := fmt.Sprintf("net.ipv4.ip_local_port_range=%[1]d %[1]d", situation.SourcePort)
 	return situation.Told{
-		Steps: t.Steps, Sysctls: lab.On(lab.Client, only), Balancer: t.server, Evidence: t.evidence(ending),
+		Steps: t.Steps, Sysctls: lab.On(lab.Client, only), Balancer: t.server, Hurry: hurry, Evidence: t.evidence(ending),
 	}, nil
 }
 

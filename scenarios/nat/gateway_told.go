@@ -37,10 +37,16 @@ func gatewayTell(c claim.Cell) (situation.Told, error) {
 	}
 	t.Do(script.Listen{Node: "balancer", Port: vip.Port, Serve: script.Hold})
 	t.open()
+	ending := len(t.Steps)
 	t.end()
 	t.settle()
+	meeting := len(t.Steps)
 	t.meet()
-	return situation.Told{Steps: t.Steps, Client: t.second.Name, Evidence: map[string]situation.Teller{"port": t.tellPort}}, nil
+	var hurry situation.Hurry
+	if c.Is(gatewayEntry, "kept") && t.left == situation.LeftTimeWait && meeting == len(t.Steps)-1 {
+		hurry = situation.Hurry{Before: meeting - ending, Within: time.Duration(c.Number(gatewayTimeout))*time.Second - situation.AgingSlack}
+	}
+	return situation.Told{Steps: t.Steps, Hurry: hurry, Client: t.second.Name, Evidence: map[string]situation.Teller{"port": t.tellPort}}, nil
 }
 
 // name is the step of an earlier connection.

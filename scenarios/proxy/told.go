@@ -42,7 +42,7 @@ func (p Proxied) tell(topology lab.Topology) (situation.Told, error) {
 	told := situation.Told{Steps: t, Evidence: evidence(servers)}
 	if parts := t[first:]; len(parts) > 1 {
 		told.Evidence["whole"] = inParts(parts)
-		for _, name := range []string{"balancer Tcp.OutRsts", "client Tcp.OutRsts", "server Tcp.EstabResets", "balancer Tcp.EstabResets"} {
+		for _, name := range moving {
 			told.Evidence[name] = stillInParts(parts, name)
 		}
 	}
@@ -50,6 +50,11 @@ func (p Proxied) tell(topology lab.Topology) (situation.Told, error) {
 		told.Program = programOf(program.Config)
 	}
 	return told, nil
+}
+
+// moving are the counters of which rules say how much they rise by all requests together.
+var moving = []string{
+	"balancer Tcp.OutRsts", "balancer Tcp.EstabResets", "balancer TcpExt.TWRecycled", "client Tcp.OutRsts", "client Tcp.EstabResets", "server Tcp.EstabResets",
 }
 
 // groups are the numbers of requests between which there is a pause.

@@ -21,6 +21,9 @@ var ErrUntold = errors.New("no scenario file brings this cell about")
 // Told is a cell as the steps of a scenario file. The last step is what the rule is about.
 type Told struct {
 	Steps Steps
+	// Hurry, if it is set, is how soon the last step must begin, or the situation is over: a slow
+	// machine shows another one.
+	Hurry Hurry
 	// Program is what the balancer runs; its servers are all servers.
 	Program *script.Program
 	// Sysctls are added to those of the cell's topology.
@@ -30,6 +33,13 @@ type Told struct {
 	Client, Balancer, Server string
 	// Evidence says what the family's own evidence is in the words of files.
 	Evidence map[string]Teller
+}
+
+// Hurry is a time within which the last step must begin after the beginning of an earlier one, which
+// is so many steps before it.
+type Hurry struct {
+	Before int
+	Within time.Duration
 }
 
 // Steps are steps that are added one after the other.
@@ -56,12 +66,9 @@ type Teller func(e claim.Expectation, to *[]script.Expectation) (said bool)
 // what the rule expects and files have no word for. The error is ErrUntold if the steps of files
 // cannot bring the cell about.
 func (f Family) Scenario(c claim.Cell, rule claim.Rule) (s script.Scenario, unsaid []claim.Expectation, err error) {
-	if f.Tell == nil {
-		return s, nil, fmt.Errorf("family %s: %w: %s", f.Name, ErrUntold, cmp.Or(f.Untold, "its driver is in Go"))
-	}
-	told, err := f.Tell(c)
+	told, err := f.told(c)
 	if err != nil {
-		return s, nil, fmt.Errorf("family %s: %w: %w", f.Name, ErrUntold, err)
+		return s, nil, err
 	}
 	last := &told.Steps[len(told.Steps)-1]
 	if len(last.Expect) == 0 {
@@ -87,6 +94,27 @@ func (f Family) Scenario(c claim.Cell, rule claim.Rule) (s script.Scenario, unsa
 		s.Programs = map[string]script.Program{string(topo.Balancer): p}
 	}
 	return s, unsaid, nil
+}
+
+// told tells the cell, or says why nothing tells it.
+func (f Family) told(c claim.Cell) (Told, error) {
+	if f.Tell == nil {
+		return Told{}, fmt.Errorf("family %s: %w: %s", f.Name, ErrUntold, cmp.Or(f.Untold, "its driver is in Go"))
+	}
+	told, err := f.Tell(c)
+	if err != nil {
+		return Told{}, fmt.Errorf("family %s: %w: %w", f.Name, ErrUntold, err)
+	}
+	return told, nil
+}
+
+// Hurry is how soon the last step of the cell's scenario must begin; its zero value is no limit.
+func (f Family) Hurry(c claim.Cell) Hurry {
+	told, err := f.told(c)
+	if err != nil {
+		return Hurry{}
+	}
+	return told.Hurry
 }
 
 // sentence is a text as a sentence.

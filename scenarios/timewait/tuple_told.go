@@ -47,13 +47,15 @@ func tupleTell(c claim.Cell) (situation.Told, error) {
 	if err := t.fault(situation.Fault(c.Value(tuplePath))); err != nil {
 		return situation.Told{}, err
 	}
+	var hurry situation.Hurry
 	second := keeps(t.port(t.second), t.isn(situation.Order(c.Value(isn))))
 	if t.left == situation.LeftChallenged {
 		t.knock(second)
+		hurry = situation.Hurry{Before: 1, Within: situation.LimitOver - 2*situation.TickAtMost}
 	} else {
 		t.After(t.pause(), stepSecond, second)
 	}
-	return situation.Told{Steps: t.Steps, Client: t.second, Evidence: map[string]situation.Teller{
+	return situation.Told{Steps: t.Steps, Client: t.second, Hurry: hurry, Evidence: map[string]situation.Teller{
 		"reset": func(e claim.Expectation, to *[]script.Expectation) bool { return tellReset(e, to, t.second) },
 		"left after": func(e claim.Expectation, to *[]script.Expectation) bool {
 			return tellLeft(e, to, t.port(t.outside))
