@@ -183,6 +183,7 @@ func runsFiles(t *testing.T, d desk, line string) {
 		}
 		return
 	}
+	d.make(t, files[0])
 	if strings.HasPrefix(files[0], "scenarios/") {
 		whole(0)(t, d, line)
 		return
@@ -192,6 +193,22 @@ func runsFiles(t *testing.T, d desk, line string) {
 		d.run(t, "hack/twlab diagnose --at client=a.pcap --at server=b.pcap --reproduce again.yaml")
 	}
 	whole(0, 1)(t, d, line) // reuse.yaml expects what is not
+}
+
+// make makes a file that is not at the desk by the command of a document whose output it is.
+func (d desk) make(t *testing.T, file string) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(d.dir, file)); err == nil {
+		return
+	}
+	for _, page := range documents(t) {
+		for _, c := range commandsIn(page.text) {
+			if strings.HasSuffix(c, " > "+file) {
+				d.output(t, c)
+				return
+			}
+		}
+	}
 }
 
 // filter is a label filter in a command, focus a filter by words.

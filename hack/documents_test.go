@@ -103,7 +103,7 @@ func trials() []trial {
 		{"hack/twlab run ", runsFiles},
 		{"hack/twlab explain", whole(0)},
 		{"hack/twlab diagnose", readsCaptures},
-		{"hack/twlab show", whole(0)},
+		{"hack/twlab show ", whole(0)},
 		{"hack/twlab lint", whole(0, 1)},
 		{"hack/twlab check", whole(0)},
 		{"hack/twlab new", whole(0)},
