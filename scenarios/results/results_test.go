@@ -219,6 +219,14 @@ func TestKernelsOfRoles(t *testing.T) {
 	if r.Heading != "5.10 (client), 6.18" || r.Releases[topo.Client].Minor != 10 || r.Releases[topo.Balancer].Minor != 18 {
 		t.Errorf("%s: %v", r.Heading, r.Releases)
 	}
+	// Each role has the defaults of its own kernel.
+	r.Releases[topo.Client] = kernel.Mainline(4, 9)
+	for _, k := range knobs(aboutUsers(families([]Run{r})), r.Releases) {
+		want := map[string]string{"client": "0", "balancer": "2"}[k.Role]
+		if k.Sysctl == "net.ipv4.tcp_tw_reuse" && k.Default != want {
+			t.Errorf("tcp_tw_reuse of the %s is %q by default, want %q", k.Role, k.Default, want)
+		}
+	}
 }
 
 func TestEveryAnchorIsThereOnce(t *testing.T) {
@@ -246,6 +254,20 @@ func TestEveryAnchorIsThereOnce(t *testing.T) {
 			t.Errorf("%d cells, %d squares, %d in the newest run", cells, squares, len(runs[0].Cells))
 		}
 	}
+}
+
+func TestAPartOfTheSuiteIsSaidToBeOne(t *testing.T) {
+	runs := readAll(t, left(t, releases[0], nil))
+	const says = "What is said here is about these alone"
+	if strings.Contains(pageOf(t, runs), says) {
+		t.Error("a whole run is said to be a part")
+	}
+	runs[0].Asked, runs[0].Specs, runs[0].Filter = 3, 1500, "family:tuple"+pagetest.Hostile
+	page := pageOf(t, runs)
+	if !strings.Contains(page, says) || !strings.Contains(page, "3 of 1500 specs were asked for (family:tuple") {
+		t.Error("a part of the suite is not said to be one")
+	}
+	pagetest.NoMarkup(t, page, 2)
 }
 
 func TestWrongCellsAreSeenFirst(t *testing.T) {
@@ -348,7 +370,7 @@ func effectOf(t *testing.T, all []effect, role, sysctl, value, way string) effec
 func TestEffectsOfSettings(t *testing.T) {
 	runs := readAll(t, left(t, "6.18.1", nil))
 	about := aboutUsers(families(runs))
-	all := effects(about, knobs(about, runs[0].Releases[topo.Balancer]), 0)
+	all := effects(about, knobs(about, runs[0].Releases), 0)
 	for _, c := range []struct {
 		role, sysctl, value, way string
 		better, worse            bool
