@@ -111,8 +111,8 @@
       count[is < was ? "better" : is > was ? "worse" : "same"].push(one.id);
     }
     const { better, same, worse } = count;
-    const says = worse.length ? (better.length ? "helps some, and harms others" : "is not safe") : better.length ? "is safe, and helps" : same.length ? "is safe, and changes nothing" : "was not tried like this";
-    add(box, "p", `${knob.labels[0].firstChild.textContent.trim()}=${knob.value} ${says}.`, "who");
+    const says = worse.length ? (better.length ? "helps some, and harms others" : "harms") : better.length ? "helps; no harm seen" : same.length ? "no difference seen" : "not tried like this";
+    add(box, "p", `${knob.labels[0].firstChild.textContent.trim()}=${knob.value}: ${says}.`, "who");
     const line = add(box, "p", "");
     add(line, "span", `Compared with ${knob.dataset.default}: better in ${better.length} cells, the same in ${same.length}, worse in ${worse.length}.`);
     for (const [name, ids] of [["better", better], ["worse", worse]]) {
@@ -138,7 +138,7 @@
     const compare = chosen.filter(knob => knob.value !== knob.dataset.default);
     for (const knob of compare) compared(box, knob, letterOf, fits);
     add(box, "p", worst ? `The worst outcome of all ${all} cells that apply: ${words[worst]}, in ${by[worst].length}.` : "No cell has this combination.", compare.length ? "" : "who");
-    if (predicted) add(box, "p", "No run had these two kernels together: this is what the rules say.", "small soft");
+    if (predicted) add(box, "p", "No run had these two kernels together: this is what the rules say, with the balancer's kernel on gateways and servers, too.", "small soft");
     for (const letter of "blg") if (by[letter].length) listed(out, letter, by[letter], false);
   };
   pick.hidden = false;
