@@ -37,6 +37,17 @@ func atTheServer() []Cause {
 			Look:       "`nstat TcpExtTCPReqQFullDrop` rises by the SYNs; `ss -tan state syn-recv` is as long as the backlog.",
 			Source:     "tcp_conn_request",
 		},
+		{
+			ID:         "no-return-route",
+			Why:        "The server has no route to the source of the SYNs, so its kernel dropped them without an answer.",
+			Symptoms:   []Symptom{Failed, Late},
+			Requires:   []Condition{reachedServer, noAnswerFor, countedByVersion("Ip.OutNoRoutes", "Ip6.OutNoRoutes")},
+			LookAlikes: []LookAlike{{"accept-queue-full", still(overflows)}, {"reverse-path", still("TcpExt.IPReversePathFilter")}},
+			Do:         "A route at the server.",
+			Cost:       "None.",
+			Look:       "`ip route get CLIENT` at the server says unreachable; `nstat IpOutNoRoutes` rises by the SYNs, and TcpExtListenOverflows stands still.",
+			Source:     "tcp_v4_route_req, inet_csk_route_req",
+		},
 	}
 }
 
@@ -89,44 +100,6 @@ func ofEarlierConnection() []Cause {
 			Cost:       "With SNAT the server does not see the client's address.",
 			Look:       "As for half-open, but the challenge ACKs leave by another way: tcpdump at the client sees them come from another address, or not at all.",
 			Source:     "tcp_validate_incoming",
-		},
-	}
-}
-
-// afterConnected are the causes by which a connection that came about dies.
-func afterConnected() []Cause {
-	return []Cause{
-		{
-			ID:         "closed-unread",
-			Why:        "The peer closed its socket with data unread, so its kernel sent a RST instead of a FIN (RFC 2525, section 2.17).",
-			Symptoms:   []Symptom{Broken},
-			Requires:   []Condition{wasReset, resetCounted("TcpExt.TCPAbortOnClose")},
-			LookAlikes: []LookAlike{{"closed-idle", not(finBeforeRequest)}},
-			Do:         "Let the server read to the end before it closes; let the client read what has come before it gives up.",
-			Cost:       "Reading what nobody wants.",
-			Look:       "`nstat TcpExtTCPAbortOnClose` rises at the node that sent the RST; `ss` there showed a Recv-Q before.",
-			Source:     "tcp_close",
-		},
-		{
-			ID:         "closed-idle",
-			Why:        "The peer had closed the idle connection when the request came: they crossed, and the kernel answered the request by a RST.",
-			Symptoms:   []Symptom{Broken},
-			Requires:   []Condition{wasReset, finBeforeRequest, resetCounted("Tcp.OutRsts")},
-			LookAlikes: []LookAlike{{"closed-unread", not(resetCounted("TcpExt.TCPAbortOnClose"))}},
-			Do:         "Repeat requests that may be repeated; an idle timeout of the client below that of the peer; option idle-close-on-response where a reload is the reason.",
-			Cost:       "With that option the old process lives until its connections end.",
-			Look:       "tcpdump: the peer's FIN, then the request, then a RST; `nstat TcpOutRsts` rises at the peer.",
-			Source:     "tcp_rcv_state_process, tcp_timewait_state_process",
-		},
-		{
-			ID:       "accept-queue-ghost",
-			Why:      "The handshake ended by SYN cookie while the accept queue was full, so the client is connected and the server knows nothing of it: it answered later data by a RST.",
-			Symptoms: []Symptom{Broken},
-			Requires: []Condition{wasReset, resetCounted("TcpExt.SyncookiesFailed")},
-			Do:       "Accept faster, or a longer backlog and somaxconn.",
-			Cost:     "A longer queue makes clients wait instead.",
-			Look:     "`nstat TcpExtListenOverflows TcpExtSyncookiesRecv TcpExtSyncookiesFailed`; the client's `ss` shows ESTABLISHED, the server's nothing.",
-			Source:   "cookie_v4_check, tcp_get_cookie_sock",
 		},
 	}
 }

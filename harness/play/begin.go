@@ -136,16 +136,20 @@ func (p *player) states(ctx context.Context) (map[string]recording.State, error)
 			return nil, err
 		}
 		s.Sockets = sockets(table)
-		if len(p.plan.RulesOf(who)) > 0 || p.hasRules(who.Name) {
+		asks := len(p.plan.RulesOf(who)) > 0 || p.hasRules(who.Name)
+		if asks || p.tracks[who.Name] {
 			entries, err := n.Flows(ctx)
 			if err != nil {
 				return nil, err
 			}
+			s.Flows = flows(entries)
+		}
+		if asks {
 			hits, err := n.Rules(ctx)
 			if err != nil {
 				return nil, err
 			}
-			s.Flows, s.Rules = flows(entries), rules(hits)
+			s.Rules = rules(hits)
 		}
 		all[who.Name] = s
 	}

@@ -1,0 +1,63 @@
+package diagnose
+
+// noPort counts the connections that could not be entered into the table: their translation
+// was not unique.
+const noPort = "Conntrack.insert_failed"
+
+// byTranslation are the causes that lie in NAT, and in its table of connections.
+func byTranslation() []Cause {
+	return []Cause{
+		{
+			ID:         "snat-exhausted",
+			Why:        "The gateway has no free port left for this destination, so it could not translate the SYNs, and dropped them.",
+			Symptoms:   []Symptom{Failed, Late},
+			Requires:   []Condition{stopped, counted(noPort)},
+			LookAlikes: []LookAlike{{"filtered", unruled("-j DROP")}},
+			Do:         "More addresses or ports at the gateway; shorter conntrack timeouts of ended connections; fewer and longer connections; more destinations.",
+			Cost:       "A port that is used again early can meet the server's TIME_WAIT.",
+			Look:       "`conntrack -S`: insert_failed rises by the SYNs; tcpdump sees them come in and not go out.",
+			Source:     "nf_nat_l4proto_unique_tuple, __nf_conntrack_confirm",
+		},
+		{
+			ID:       "nat-entry-older-than-rule",
+			Why:      "The conntrack entry of this five-tuple was made before the DNAT rule was there, and each new SYN keeps it alive: no rule is asked again.",
+			Symptoms: []Symptom{Failed, Late},
+			Requires: []Condition{staleEntry, ruleUnasked, untranslated},
+			Do:       "Delete the entries of the destination whenever its rule changes (conntrack -D -d ADDRESS); a shorter nf_conntrack_tcp_timeout_syn_sent.",
+			Cost:     "None: such an entry has no connection.",
+			Look:     "`conntrack -L -p tcp --orig-src CLIENT`: SYN_SENT, UNREPLIED, and the reply direction still has the old address; the DNAT rule's packets stand still.",
+			Source:   "nf_nat_inet_fn",
+		},
+		{
+			ID:         "conntrack-full",
+			Why:        "The node's table of connections is full (nf_conntrack_max), and none of them could be given up for a new one, so it dropped the SYNs.",
+			Symptoms:   []Symptom{Failed, Late},
+			Requires:   []Condition{undelivered, tableDrops},
+			LookAlikes: []LookAlike{{"snat-exhausted", tableDrops}},
+			Do:         "A larger net.netfilter.nf_conntrack_max; shorter timeouts of what fills the table; no tracking (NOTRACK) of what needs neither NAT nor state.",
+			Cost:       "About 320 bytes for each connection; without tracking there is no NAT and no state for rules.",
+			Look:       "`conntrack -C` against `sysctl net.netfilter.nf_conntrack_max`; `conntrack -S`: drop rises by the SYNs and insert_failed stands still; the kernel's log says \"nf_conntrack: table full, dropping packet\".",
+			Source:     "nf_conntrack_alloc",
+		},
+		{
+			ID:       "nat-bypassed",
+			Why:      "The answers did not come back through the node that had translated the SYNs. They reached the client from an address that it had not called, and its kernel answered them by RSTs.",
+			Symptoms: []Symptom{Failed},
+			Requires: []Condition{translated, foreignAnswers, resetForeign},
+			Do:       "Let the answers pass the same node: a route at the server, or let that node masquerade such connections too.",
+			Cost:     "With MASQUERADE the server does not see the clients' addresses.",
+			Look:     "tcpdump at the client: a SYN-ACK from another address than the SYN went to, and a RST for it; `nstat TcpOutRsts` rises at the client.",
+			Source:   "tcp_v4_rcv, no_tcp_socket",
+		},
+		{
+			ID:       "hairpin-without-snat",
+			Why:      "DNAT sent the SYNs back to the node that had sent them, with its own address as their source. Over IPv4 it drops them (martian source); over IPv6 it answers itself, at an end that asked somebody else.",
+			Symptoms: []Symptom{Failed},
+			Requires: []Condition{cameHome, ownSource},
+			Do:       "Masquerade connections whose client is their own server (hairpin NAT).",
+			Cost:     "The server sees the gateway's address.",
+			Look:     "tcpdump at the client: its SYN leaves, and comes in again with its own source; `conntrack -L` at the gateway shows an entry whose source is its new destination.",
+			Source:   "ip_route_input_slow, fib_validate_source",
+		},
+	}
+}
