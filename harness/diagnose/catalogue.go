@@ -5,7 +5,7 @@ import "slices"
 // Catalogue lists all causes. The order means nothing: when two of them are proved for one
 // attempt, the catalogue is wrong.
 func Catalogue() []Cause {
-	return slices.Concat(nothingLeaves(), onTheWay(), byTranslation(), atTheServer(), ofEarlierConnection(), afterConnected())
+	return slices.Concat(nothingLeaves(), byRules(), byRoutes(), byTranslation(), atTheServer(), ofEarlierConnection(), endedByReset(), waitsInVain(), atTheBalancer())
 }
 
 // Find finds a cause by its ID.

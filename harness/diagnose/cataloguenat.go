@@ -59,5 +59,25 @@ func byTranslation() []Cause {
 			Look:     "tcpdump at the client: its SYN leaves, and comes in again with its own source; `conntrack -L` at the gateway shows an entry whose source is its new destination.",
 			Source:   "ip_route_input_slow, fib_validate_source",
 		},
+		{
+			ID:       "forgotten-client-speaks",
+			Why:      "The connection was idle for longer than a NAT keeps its entry. The client's next data was not translated as before, so it reached somebody who knows no such connection.",
+			Symptoms: []Symptom{Broken, Stalled},
+			Requires: []Condition{forgotten, elsewhere(true)},
+			Do:       "Keep-alive of the client below the NAT's timeout (TCP_KEEPIDLE and TCP_KEEPINTVL both); a longer nf_conntrack_tcp_timeout_established there; a pool that gives up idle connections earlier.",
+			Cost:     "A packet per connection and interval; a longer timeout fills the table with dead entries.",
+			Look:     "`conntrack -L --orig-src CLIENT` has no entry before the request, or another one; tcpdump behind the NAT sees the data with another source or destination than the handshake had.",
+			Source:   "nf_conntrack_tcp_packet, nf_nat_inet_fn",
+		},
+		{
+			ID:       "forgotten-server-speaks",
+			Why:      "The connection was idle for longer than a NAT keeps its entry. The server's next data reached the NAT's own address, where no socket has such a connection, and the NAT's kernel answered it by a RST; the client hears nothing.",
+			Symptoms: []Symptom{Broken, Stalled},
+			Requires: []Condition{forgotten, elsewhere(false)},
+			Do:       "Keep-alive, of either side, below the NAT's timeout; a longer nf_conntrack_tcp_timeout_established there.",
+			Cost:     "A packet per connection and interval; a longer timeout fills the table with dead entries.",
+			Look:     "`conntrack -L --orig-src CLIENT` has no entry; tcpdump at the NAT sees data of the server come in, a RST go back and nothing go to the client; `nstat TcpOutRsts` rises at the NAT.",
+			Source:   "tcp_v4_rcv, no_tcp_socket",
+		},
 	}
 }

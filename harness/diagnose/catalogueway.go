@@ -1,7 +1,7 @@
 package diagnose
 
-// onTheWay are the causes that end a packet between client and server.
-func onTheWay() []Cause {
+// byRules are the causes by which a rule ends a packet.
+func byRules() []Cause {
 	return []Cause{
 		{
 			ID:         "filtered",
@@ -26,15 +26,33 @@ func onTheWay() []Cause {
 			Source:     "nf_send_reset",
 		},
 		{
-			ID:       "one-direction-invalid",
-			Why:      "A node on the way sees only one direction of the connection, so conntrack calls its packets INVALID, and a rule drops those.",
-			Symptoms: []Symptom{Failed, Broken},
-			Requires: []Condition{invalid, oneWay},
-			Do:       "Let both directions pass that node, or do not track such connections (NOTRACK), or do not drop INVALID there. nf_conntrack_tcp_be_liberal changes nothing: it is about windows.",
-			Cost:     "Without tracking there is no NAT and no state for rules.",
-			Look:     "`conntrack -S`: invalid rises, and so do the packets of the rule with INVALID; tcpdump sees packets of one direction only.",
-			Source:   "nf_conntrack_tcp_packet",
+			ID:         "unreachable-told",
+			Why:        "A rule answered the SYNs by an ICMP error (REJECT): no socket was asked.",
+			Symptoms:   []Symptom{Failed, Late},
+			Requires:   []Condition{endedAtOne, ruled("-j REJECT", "--reject-with icmp"), countedByVersion("Icmp.OutDestUnreachs", "Icmp6.OutDestUnreachs")},
+			LookAlikes: []LookAlike{{"no-route-at-hop", stillByVersion("IpExt.InNoRoutes", "Ip6.InNoRoutes")}},
+			Do:         "Change that rule.",
+			Cost:       "What the rule was there for.",
+			Look:       "tcpdump: an ICMP \"destination unreachable\" for the SYN, whose sender is the node with the rule; the REJECT rule's packets rise, and so does `nstat IcmpOutDestUnreachs` there.",
+			Source:     "nf_send_unreach, tcp_v4_err",
 		},
+		{
+			ID:          "one-direction-invalid",
+			Why:         "A node on the way sees only one direction of the connection, so conntrack calls its packets INVALID, and a rule drops those.",
+			Symptoms:    []Symptom{Failed, Broken, Stalled},
+			Requires:    []Condition{invalid, oneWay},
+			Contradicts: []Condition{forgotten},
+			Do:          "Let both directions pass that node, or do not track such connections (NOTRACK), or do not drop INVALID there. nf_conntrack_tcp_be_liberal changes nothing: it is about windows.",
+			Cost:        "Without tracking there is no NAT and no state for rules.",
+			Look:        "`conntrack -S`: invalid rises, and so do the packets of the rule with INVALID; tcpdump sees packets of one direction only.",
+			Source:      "nf_conntrack_tcp_packet",
+		},
+	}
+}
+
+// byRoutes are the causes by which a packet ends because of routes or links.
+func byRoutes() []Cause {
+	return []Cause{
 		{
 			ID:         "link-down",
 			Why:        "The link over which the SYNs were to leave has no carrier, so the node dropped them.",
@@ -45,17 +63,6 @@ func onTheWay() []Cause {
 			Cost:       "None.",
 			Look:       "`ip -s link`: NO-CARRIER, and dropped packets under TX.",
 			Source:     "noop_enqueue, __dev_queue_xmit",
-		},
-		{
-			ID:         "unreachable-told",
-			Why:        "A rule answered the SYNs by an ICMP error (REJECT): no socket was asked.",
-			Symptoms:   []Symptom{Failed, Late},
-			Requires:   []Condition{endedAtOne, ruled("-j REJECT", "--reject-with icmp"), countedByVersion("Icmp.OutDestUnreachs", "Icmp6.OutDestUnreachs")},
-			LookAlikes: []LookAlike{{"no-route-at-hop", stillByVersion("IpExt.InNoRoutes", "Ip6.InNoRoutes")}},
-			Do:         "Change that rule.",
-			Cost:       "What the rule was there for.",
-			Look:       "tcpdump: an ICMP \"destination unreachable\" for the SYN, whose sender is the node with the rule; the REJECT rule's packets rise, and so does `nstat IcmpOutDestUnreachs` there.",
-			Source:     "nf_send_unreach, tcp_v4_err",
 		},
 		{
 			ID:         "not-forwarding",
@@ -93,7 +100,7 @@ func onTheWay() []Cause {
 		{
 			ID:       "mtu-black-hole",
 			Why:      "A node on the way dropped segments that are too large for the next link, and its ICMP did not reach the sender, which goes on sending them at the same size.",
-			Symptoms: []Symptom{Broken},
+			Symptoms: []Symptom{Broken, Stalled},
 			Requires: []Condition{largestStopped, tooBig, notTold},
 			Do:       "Let ICMP \"fragmentation needed\" (packet too big) pass; else clamp the MSS on the way (TCPMSS --clamp-mss-to-pmtu), or net.ipv4.tcp_mtu_probing=1 at the sender.",
 			Cost:     "A clamp is for TCP only; probing waits for some timeouts first.",

@@ -99,6 +99,17 @@ func tooBig(c *Case) Fact {
 	return f
 }
 
+// anyTooBig says that any node counted packets as too large for the next link.
+func anyTooBig(c *Case) Fact {
+	counter := c.byVersion("Ip.FragFails", "Ip6.InTooBigErrors")
+	for _, name := range slices.Sorted(maps.Keys(c.after)) {
+		if rose := c.rose(name, counter); rose > 0 {
+			return c.is(recording.OfCounters, true, "%s of %s rose by %d", counter, name, rose)
+		}
+	}
+	return c.is(recording.OfCounters, false, "%s stood still at all nodes", counter)
+}
+
 // notTold says that the sender got no ICMP error about its segments.
 func notTold(c *Case) Fact {
 	counter := c.byVersion("Icmp.InDestUnreachs", "Icmp6.InPktTooBigs")

@@ -52,14 +52,24 @@ func resetByServer(c *Case) Fact {
 	return c.is(recording.OfPackets, ok && c.isServer(node), "the RST came from %s", orNone(node))
 }
 
-// resetFrom is the node that sent the last RST that reached the client.
-func (c *Case) resetFrom() (string, bool) {
+// reset is the last RST that came to where the symptom was seen.
+func (c *Case) reset() (Life, bool) {
+	here := c.here()
 	for _, l := range slices.Backward(c.lives) {
-		if strings.Contains(l.First().Flags, "R") && l.End == Delivered && l.Node == c.attempt.Node {
-			return l.First().Point, true
+		if strings.Contains(l.First().Flags, "R") && l.End == Delivered && l.Node == here {
+			return l, true
 		}
 	}
-	return "", false
+	return Life{}, false
+}
+
+// resetFrom is the node that sent it, where a tap saw it leave.
+func (c *Case) resetFrom() (string, bool) {
+	l, ok := c.reset()
+	if !ok || !l.First().Out {
+		return "", false
+	}
+	return l.First().Point, true
 }
 
 // isServer reports whether a node is where SYNs of the attempt arrived.
@@ -142,10 +152,10 @@ func toItself(c *Case) Fact {
 	return c.is(recording.OfErrno, c.attempt.Local == c.attempt.Remote, "the connection is from %v to %v", c.attempt.Local, c.attempt.Remote)
 }
 
-// wasReset says that a RST reached the client.
+// wasReset says that a RST came.
 func wasReset(c *Case) Fact {
 	node, ok := c.resetFrom()
-	return c.is(recording.OfPackets, ok, "a RST of %s reached the client", orNone(node))
+	return c.is(recording.OfPackets, ok, "a RST of %s reached %s", orNone(node), orNone(c.here()))
 }
 
 // finBeforeRequest says that the peer had sent its FIN before the client's last data.

@@ -1,9 +1,12 @@
 package diagnose
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"twlab/harness/recording"
@@ -100,20 +103,54 @@ func listens(c *Case) Fact {
 
 // rangeHeld says that sockets of the client to this destination hold its whole range of ports.
 func rangeHeld(c *Case) Fact {
-	var first, last uint16
-	_, err := fmt.Sscan(c.r.Nodes[c.attempt.Node].Settings[recording.PortRange].Value, &first, &last)
-	held := map[uint16]bool{}
-	for _, s := range c.after[c.attempt.Node].Sockets {
-		if s.Remote == c.attempt.Remote && s.Local.Port() >= first && s.Local.Port() <= last {
-			held[s.Local.Port()] = true
-		}
-	}
-	n := int(last) - int(first) + 1
-	f := c.is(recording.OfSockets, len(held) == n, "sockets of %s to %v hold %d of its %d ports", c.attempt.Node, c.attempt.Remote, len(held), n)
+	ports, err := portsOf(c.r.Nodes[c.attempt.Node])
+	held := heldPorts(c.after[c.attempt.Node].Sockets, ports)[c.attempt.Remote]
+	f := c.is(recording.OfSockets, held == len(ports), "sockets of %s to %v hold %d of its %d ports", c.attempt.Node, c.attempt.Remote, held, len(ports))
 	if err != nil {
 		f.Is = Unknown
 	}
 	return f
+}
+
+// heldPorts is how many of some ports sockets hold, by destination.
+func heldPorts(sockets []recording.Socket, ports map[uint16]bool) map[netip.AddrPort]int {
+	seen := map[ends]bool{}
+	held := map[netip.AddrPort]int{}
+	for _, s := range sockets {
+		if way := (ends{s.Local, s.Remote}); ports[s.Local.Port()] && s.State != "LISTEN" && !seen[way] {
+			seen[way] = true
+			held[s.Remote]++
+		}
+	}
+	return held
+}
+
+// portsOf are the ports that the kernel of a node gives to its connections: its range without
+// those that are reserved.
+func portsOf(n recording.Node) (map[uint16]bool, error) {
+	var first, last int
+	if _, err := fmt.Sscan(n.Settings[recording.PortRange].Value, &first, &last); err != nil {
+		return nil, fmt.Errorf("range of local ports: %w", err)
+	}
+	ports := map[uint16]bool{}
+	for p := max(first, 0); p <= min(last, 65535); p++ {
+		ports[uint16(p)] = true //nolint:gosec // within its limits
+	}
+	for _, part := range strings.FieldsFunc(n.Settings[recording.ReservedPorts].Value, func(r rune) bool { return r == ',' }) {
+		from, to, several := strings.Cut(part, "-")
+		if !several {
+			to = from
+		}
+		a, errA := strconv.ParseUint(from, 10, 16)
+		b, errB := strconv.ParseUint(to, 10, 16)
+		if err := errors.Join(errA, errB); err != nil {
+			return nil, fmt.Errorf("reserved ports: %w", err)
+		}
+		for p := a; p <= b; p++ {
+			delete(ports, uint16(p)) //nolint:gosec // parsed as such
+		}
+	}
+	return ports, nil
 }
 
 // held says that a socket has the port.
@@ -179,6 +216,17 @@ func invalid(c *Case) Fact {
 		}
 	}
 	return c.is(recording.OfRules, false, "no rule that drops INVALID packets matched any")
+}
+
+// lastRuled says that rules which drop packets matched some at the node where the segment that
+// was repeated ended.
+func lastRuled(c *Case) Fact {
+	n, last := c.repeated()
+	hits, rule := c.hits(last.Node, "-j DROP")
+	if hits == 0 {
+		hits, rule = c.hits(last.Node, "-j REJECT")
+	}
+	return c.is(recording.OfRules, n > 0 && hits > 0, "rules of %s dropped %d packets%s", orNone(last.Node), hits, quoted(rule))
 }
 
 // ownSource says that a node has an entry that leads back to the client, with the client's own

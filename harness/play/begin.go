@@ -74,9 +74,13 @@ func addresses(n topo.Planned) (all []netip.Addr) {
 	return all
 }
 
-// acting are the nodes that connect or listen; of a group, whose nodes are alike, the first.
+// acting are the nodes that connect, listen or balance; of a group, whose nodes are alike, the
+// first.
 func (p *player) acting() map[string]bool {
 	acting := map[string]bool{}
+	for name := range p.scenario.Programs {
+		acting[name] = true
+	}
 	for _, step := range p.scenario.Steps {
 		switch a := step.Do.(type) {
 		case script.Listen:
