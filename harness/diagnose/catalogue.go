@@ -5,7 +5,14 @@ import "slices"
 // Catalogue lists all causes. The order means nothing: when two of them are proved for one
 // attempt, the catalogue is wrong.
 func Catalogue() []Cause {
-	return slices.Concat(nothingLeaves(), byRules(), byRoutes(), byTranslation(), atTheServer(), ofEarlierConnection(), endedByReset(), waitsInVain(), atTheBalancer())
+	return slices.Concat(
+		nothingLeaves(),       // catalogueleaving.go
+		byRules(), byRoutes(), // catalogueway.go
+		fullTable(), oldEntry(), pastNAT(), // cataloguenat.go
+		atTheServer(), ofEarlierConnection(), // catalogueserver.go
+		endedByReset(), waitsInVain(), // catalogueconnected.go
+		atTheBalancer(), // cataloguebalancer.go
+	)
 }
 
 // Find finds a cause by its ID.

@@ -45,6 +45,15 @@ func not(of Condition) Condition {
 	}
 }
 
+// misled says that an old conntrack entry led the SYNs to the wrong place, so that what ended
+// them there is not the cause.
+func misled(c *Case) Fact {
+	if f := all(staleEntry, ruleUnasked)(c); f.Is != False {
+		return f
+	}
+	return all(staleBackend, backendUnnamed)(c)
+}
+
 // all is true when all conditions are, and false when one is not. Its evidence is that of the
 // first.
 func all(of ...Condition) Condition {

@@ -99,6 +99,26 @@ func tooBig(c *Case) Fact {
 	return f
 }
 
+// mptcpDropped says that the client's kernel left the option of Multipath TCP out of a SYN,
+// because others with it had got no answer.
+func mptcpDropped(c *Case) Fact {
+	rose := c.rose(c.attempt.Node, "MPTcpExt.MPCapableSYNTXDrop")
+	return c.is(recording.OfCounters, rose > 0, "MPTcpExt.MPCapableSYNTXDrop of %s rose by %d", c.attempt.Node, rose)
+}
+
+// clientResetCounted says that the client's kernel counted a RST.
+func clientResetCounted(c *Case) Fact {
+	rose := c.rose(c.attempt.Node, "Tcp.OutRsts")
+	return c.is(recording.OfCounters, rose > 0, "Tcp.OutRsts of %s rose by %d", c.attempt.Node, rose)
+}
+
+// skipped says that the server left out challenge ACKs.
+func skipped(c *Case) Fact {
+	node, _, _ := c.stop()
+	rose := c.rose(node, "TcpExt.TCPACKSkippedChallenge")
+	return c.is(recording.OfCounters, rose > 0, "%s left out %d ACKs because of net.ipv4.tcp_invalid_ratelimit (TCPACKSkippedChallenge)", orNone(node), rose)
+}
+
 // anyTooBig says that any node counted packets as too large for the next link.
 func anyTooBig(c *Case) Fact {
 	counter := c.byVersion("Ip.FragFails", "Ip6.InTooBigErrors")

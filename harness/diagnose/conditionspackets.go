@@ -210,6 +210,13 @@ func untranslated(c *Case) Fact {
 	return c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %d SYNs without a SYN-ACK still had the destination %v where they ended", n, len(c.syns), c.attempt.Remote)
 }
 
+// wentThere says that the SYNs without an answer had the destination of the old entry.
+func wentThere(c *Case) Fact {
+	_, f, found := c.entry()
+	n := count(c.syns, func(l Life) bool { return found && (l.Last().Dst == f.At || l.End != Delivered) })
+	return c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %d SYNs without a SYN-ACK did not reach another destination than %v", n, len(c.syns), f.At)
+}
+
 // undelivered says that no SYN without a SYN-ACK came into the node that owns its destination.
 func undelivered(c *Case) Fact {
 	n := count(c.syns, func(l Life) bool { return l.End != Delivered })

@@ -1,12 +1,10 @@
 package diagnose
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"twlab/harness/recording"
@@ -85,11 +83,26 @@ func had(states ...string) Condition {
 	}
 }
 
+// unassassinated says that the server had a TIME_WAIT for the five-tuple before the first SYN,
+// and still has it after an attempt that failed.
+func unassassinated(c *Case) Fact {
+	f := had("TIME_WAIT")(c)
+	node, at, _ := c.server()
+	still := slices.ContainsFunc(c.after[node].Sockets, func(s recording.Socket) bool {
+		return s.State == "TIME_WAIT" && s.Local == at.src && s.Remote == at.dst
+	})
+	f.Says += fmt.Sprintf("; after the attempt it was still there: %v", still)
+	if f.Is == True && (!still || c.symptom != Failed) {
+		f.Is = False
+	}
+	return f
+}
+
 // listens says that somebody listens on the port at the server.
 func listens(c *Case) Fact {
 	node, at, ok := c.server()
 	yes := slices.ContainsFunc(c.after[node].Sockets, func(s recording.Socket) bool {
-		return s.State == "LISTEN" && s.Local.Port() == at.src.Port()
+		return s.State == "LISTEN" && s.Local.Port() == at.src.Port() && takes(s, at.src.Addr())
 	})
 	f := c.is(recording.OfSockets, yes, "somebody listens on port %d of %s", at.src.Port(), orNone(node))
 	if !yes {
@@ -101,6 +114,19 @@ func listens(c *Case) Fact {
 	return f
 }
 
+// takes reports whether a listener takes connections to an address.
+func takes(s recording.Socket, to netip.Addr) bool {
+	at := s.Local.Addr()
+	switch {
+	case !at.IsUnspecified():
+		return at == to
+	case to.Is4():
+		return at.Is4() || !s.V6Only
+	default:
+		return at.Is6()
+	}
+}
+
 // rangeHeld says that sockets of the client to this destination hold its whole range of ports.
 func rangeHeld(c *Case) Fact {
 	ports, err := portsOf(c.r.Nodes[c.attempt.Node])
@@ -110,47 +136,6 @@ func rangeHeld(c *Case) Fact {
 		f.Is = Unknown
 	}
 	return f
-}
-
-// heldPorts is how many of some ports sockets hold, by destination.
-func heldPorts(sockets []recording.Socket, ports map[uint16]bool) map[netip.AddrPort]int {
-	seen := map[ends]bool{}
-	held := map[netip.AddrPort]int{}
-	for _, s := range sockets {
-		if way := (ends{s.Local, s.Remote}); ports[s.Local.Port()] && s.State != "LISTEN" && !seen[way] {
-			seen[way] = true
-			held[s.Remote]++
-		}
-	}
-	return held
-}
-
-// portsOf are the ports that the kernel of a node gives to its connections: its range without
-// those that are reserved.
-func portsOf(n recording.Node) (map[uint16]bool, error) {
-	var first, last int
-	if _, err := fmt.Sscan(n.Settings[recording.PortRange].Value, &first, &last); err != nil {
-		return nil, fmt.Errorf("range of local ports: %w", err)
-	}
-	ports := map[uint16]bool{}
-	for p := max(first, 0); p <= min(last, 65535); p++ {
-		ports[uint16(p)] = true //nolint:gosec // within its limits
-	}
-	for _, part := range strings.FieldsFunc(n.Settings[recording.ReservedPorts].Value, func(r rune) bool { return r == ',' }) {
-		from, to, several := strings.Cut(part, "-")
-		if !several {
-			to = from
-		}
-		a, errA := strconv.ParseUint(from, 10, 16)
-		b, errB := strconv.ParseUint(to, 10, 16)
-		if err := errors.Join(errA, errB); err != nil {
-			return nil, fmt.Errorf("reserved ports: %w", err)
-		}
-		for p := a; p <= b; p++ {
-			delete(ports, uint16(p)) //nolint:gosec // parsed as such
-		}
-	}
-	return ports, nil
 }
 
 // held says that a socket has the port.
@@ -227,6 +212,47 @@ func lastRuled(c *Case) Fact {
 		hits, rule = c.hits(last.Node, "-j REJECT")
 	}
 	return c.is(recording.OfRules, n > 0 && hits > 0, "rules of %s dropped %d packets%s", orNone(last.Node), hits, quoted(rule))
+}
+
+// entry is the conntrack entry of the five-tuple that leads to another destination, made before
+// the attempt and without an answer or of a connection that has ended.
+func (c *Case) entry() (node string, f recording.Flow, found bool) {
+	for _, name := range slices.Sorted(maps.Keys(c.before)) {
+		for _, f := range c.before[name].Flows {
+			if f.From == c.attempt.Local && f.To == c.attempt.Remote && f.At != f.To {
+				return name, f, true
+			}
+		}
+	}
+	return "", f, false
+}
+
+// staleBackend says that there was such an entry before the first SYN.
+func staleBackend(c *Case) Fact {
+	node, f, found := c.entry()
+	return c.is(recording.OfFlows, found, "before the SYN %s had the entry %v > %v in %s, which leads to %v", orNone(node), f.From, f.To, orNone(f.State), f.At)
+}
+
+// backendUnnamed says that the node's DNAT rules for the destination do not name the server of
+// that entry, and matched nothing.
+func backendUnnamed(c *Case) Fact {
+	node, f, found := c.entry()
+	rules, named := 0, false
+	for _, r := range c.after[node].Rules {
+		if strings.Contains(r.Rule, "DNAT") && strings.Contains(r.Rule, f.To.Addr().String()) {
+			rules++
+			named = named || strings.Contains(r.Rule, f.At.Addr().String())
+		}
+	}
+	hits := uint64(0)
+	if rules > 0 {
+		hits, _ = c.hits(node, "DNAT", f.To.Addr().String())
+	}
+	fact := c.is(recording.OfRules, found && rules > 0 && !named && hits == 0, "DNAT rules of %s for %v: %d, which matched %d packets; one of them names %v: %v", orNone(node), f.To.Addr(), rules, hits, f.At.Addr(), named)
+	if c.unknown(recording.OfFlows) {
+		fact.Is = Unknown // for which destination is not known
+	}
+	return fact
 }
 
 // ownSource says that a node has an entry that leads back to the client, with the client's own
