@@ -10,7 +10,7 @@ func Catalogue() []Cause {
 		byRules(), byRoutes(), // catalogueway.go
 		fullTable(), oldEntry(), pastNAT(), // cataloguenat.go
 		atTheServer(), ofEarlierConnection(), // catalogueserver.go
-		endedByReset(), waitsInVain(), // catalogueconnected.go
+		closedTooEarly(), unknownThere(), waitsInVain(), // catalogueconnected.go
 		atTheBalancer(), // cataloguebalancer.go
 	)
 }

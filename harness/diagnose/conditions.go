@@ -48,10 +48,7 @@ func not(of Condition) Condition {
 // misled says that an old conntrack entry led the SYNs to the wrong place, so that what ended
 // them there is not the cause.
 func misled(c *Case) Fact {
-	if f := all(staleEntry, ruleUnasked)(c); f.Is != False {
-		return f
-	}
-	return all(staleBackend, backendUnnamed)(c)
+	return either(all(staleEntry, ruleUnasked), all(staleBackend, backendUnnamed))(c)
 }
 
 // all is true when all conditions are, and false when one is not. Its evidence is that of the
@@ -70,5 +67,18 @@ func all(of ...Condition) Condition {
 			}
 		}
 		return f
+	}
+}
+
+// either is the first condition that is true; without one, the first that is unknown.
+func either(of ...Condition) Condition {
+	return func(c *Case) Fact {
+		best := of[0](c)
+		for _, condition := range of[1:] {
+			if next := condition(c); best.Is != True && (next.Is == True || best.Is == False) {
+				best = next
+			}
+		}
+		return best
 	}
 }

@@ -118,6 +118,12 @@ func balancerFull(c *Case) Fact {
 	return f
 }
 
+// failedBehind says that what went wrong did so between the balancer and its servers, whatever
+// the balancer made of it for the client.
+func failedBehind(c *Case) Fact {
+	return either(all(calledNobody, balancerFull), calledInVain, resetBehind)(c)
+}
+
 // ownEnd says that the other end's FIN came, and no RST.
 func ownEnd(c *Case) Fact {
 	fin := slices.ContainsFunc(c.lives, func(l Life) bool {

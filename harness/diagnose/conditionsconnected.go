@@ -54,7 +54,10 @@ func quiet(counters ...string) Condition {
 	return func(c *Case) Fact {
 		node, ok := c.resetFrom()
 		moved := slices.DeleteFunc(slices.Clone(counters), func(name string) bool { return c.rose(node, name) == 0 })
-		f := c.is(recording.OfCounters, len(moved) == 0, "of %s of %s, which sent the RST, moved: %s", strings.Join(counters, ", "), orNone(node), orNone(strings.Join(moved, ", ")))
+		f := c.is(recording.OfCounters, len(moved) == 0, "%s, which sent the RST, did not count it as %s", orNone(node), strings.Join(counters, " or "))
+		if len(moved) > 0 {
+			f.Says = fmt.Sprintf("%s, which sent the RST, counted %s", node, strings.Join(moved, " and "))
+		}
 		if !ok {
 			f.Is = Unknown
 		}
@@ -132,6 +135,27 @@ func unread(c *Case) Fact {
 		f.Is = Unknown
 	}
 	return f
+}
+
+// peerIdle says that the other end has its socket, and that its process has read all.
+func peerIdle(c *Case) Fact {
+	node, s := c.peer(c.after)
+	f := c.is(recording.OfSockets, s.State == "ESTABLISHED" && s.RecvQueue == 0 && s.SendQueue == 0, "at the end the state of %s's end was %s, with %d bytes unread and %d unacknowledged", orNone(node), orNone(s.State), s.RecvQueue, s.SendQueue)
+	if node == "" {
+		f.Is = Unknown
+	}
+	return f
+}
+
+// allAcknowledged says that all data that was sent was acknowledged.
+func allAcknowledged(c *Case) Fact {
+	left := 0
+	for _, l := range c.lives {
+		if c.ownData(l) && !c.arrived(l) {
+			left++
+		}
+	}
+	return c.is(recording.OfPackets, left == 0 && c.accepted(), "%d segments with data of %s were not acknowledged", left, orNone(c.here()))
 }
 
 // acknowledged says that the other end acknowledged data.

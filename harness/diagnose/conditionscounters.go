@@ -112,6 +112,17 @@ func clientResetCounted(c *Case) Fact {
 	return c.is(recording.OfCounters, rose > 0, "Tcp.OutRsts of %s rose by %d", c.attempt.Node, rose)
 }
 
+// quietResets says that the node that sent the RST did not count one: no socket sent it.
+func quietResets(c *Case) Fact {
+	node, ok := c.resetFrom()
+	rose := c.rose(node, "Tcp.OutRsts")
+	f := c.is(recording.OfCounters, rose == 0, "Tcp.OutRsts of %s, which sent the RST, rose by %d", orNone(node), rose)
+	if !ok {
+		f.Is = Unknown
+	}
+	return f
+}
+
 // skipped says that the server left out challenge ACKs.
 func skipped(c *Case) Fact {
 	node, _, _ := c.stop()

@@ -203,6 +203,17 @@ func invalid(c *Case) Fact {
 	return c.is(recording.OfRules, false, "no rule that drops INVALID packets matched any")
 }
 
+// rejectedThere says that a rule of the node that sent the RST rejects by RSTs, and matched.
+func rejectedThere(c *Case) Fact {
+	node, ok := c.resetFrom()
+	hits, rule := c.hits(node, "-j REJECT", "tcp-reset")
+	f := c.is(recording.OfRules, hits > 0, "rules with -j REJECT of %s, which sent the RST, matched %d packets%s", orNone(node), hits, quoted(rule))
+	if !ok {
+		f.Is = Unknown
+	}
+	return f
+}
+
 // lastRuled says that rules which drop packets matched some at the node where the segment that
 // was repeated ended.
 func lastRuled(c *Case) Fact {
