@@ -215,6 +215,10 @@ func (c *Case) unknown(e recording.Evidence) bool {
 	if e == recording.OfPackets && (c.r.NoPackets != "" || c.toItsNode()) {
 		return true
 	}
+	ofState := e == recording.OfCounters || e == recording.OfSockets || e == recording.OfFlows || e == recording.OfRules
+	if ofState && (len(c.before) == 0 || len(c.after) == 0) {
+		return true
+	}
 	_, missing := c.r.Missing[e]
 	return missing
 }
@@ -253,5 +257,6 @@ func (c *Case) sent() int {
 
 // rose is by how much a counter of a node rose.
 func (c *Case) rose(node, counter string) uint64 {
-	return c.after[node].Counters[counter] - c.before[node].Counters[counter]
+	before, after := c.before[node].Counters[counter], c.after[node].Counters[counter]
+	return max(before, after) - before
 }

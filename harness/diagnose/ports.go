@@ -44,7 +44,7 @@ func portsOf(n recording.Node) (map[uint16]bool, error) {
 		if err := errors.Join(errA, errB); err != nil {
 			return nil, fmt.Errorf("reserved ports: %w", err)
 		}
-		for p := a; p <= b; p++ {
+		for p := a; p <= b && len(ports) > 0; p++ {
 			delete(ports, uint16(p)) //nolint:gosec // parsed as such
 		}
 	}
