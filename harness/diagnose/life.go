@@ -49,6 +49,12 @@ func Lives(r *recording.Recording) (all []Life) {
 		i, known := latest[id]
 		// At an interface that has seen it already, it was sent again.
 		if !known || seenAt(all[i].Seen, p) {
+			if parts := partsOf(all, p); len(parts) > 0 {
+				for _, k := range parts {
+					all[k].Seen = append(all[k].Seen, p)
+				}
+				continue
+			}
 			i = len(all)
 			latest[id], all = i, append(all, Life{})
 		}
@@ -58,6 +64,28 @@ func Lives(r *recording.Recording) (all []Life) {
 		all[i].Node, all[i].End = ending(r, all[i].Last())
 	}
 	return all
+}
+
+// mostParts is how many lives are looked at for the parts of a packet: more than 64 KiB have.
+const mostParts = 256
+
+// partsOf are the segments that a receiving interface has put together to one packet (GRO):
+// those that left the node before, follow each other, and are all of it.
+func partsOf(all []Life, p recording.Packet) (parts []int) {
+	if p.Out || p.Payload == 0 {
+		return nil
+	}
+	next := p.Seq + uint32(p.Payload) //nolint:gosec // at most some hundred KiB
+	for i := len(all) - 1; i >= max(0, len(all)-mostParts) && next != p.Seq; i-- {
+		last := all[i].Last()
+		if last.Out && last.Payload > 0 && last.Src == p.Src && last.Dst == p.Dst && last.Seq+uint32(last.Payload) == next { //nolint:gosec // as above
+			parts, next = append(parts, i), last.Seq
+		}
+	}
+	if next != p.Seq || len(parts) < 2 {
+		return nil
+	}
+	return parts
 }
 
 func seenAt(seen []recording.Packet, p recording.Packet) bool {
