@@ -77,6 +77,10 @@ func newCase(r *recording.Recording, i int, a recording.Attempt, on *recording.O
 		}
 	}
 	c.gather(r.Began.Add(r.Steps[made].Began), until)
+	if a.SYNs == 0 && !slices.ContainsFunc(c.lives, isSYN) { // no step says that it made the connection
+		c.lives, c.others, c.events = nil, nil, nil
+		c.gather(r.Began, until)
+	}
 	return c
 }
 
