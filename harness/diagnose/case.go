@@ -42,14 +42,11 @@ type Case struct {
 
 // newCase gathers what the recording has of an attempt of step i, or of the use of a
 // connection by that step.
-func newCase(r *recording.Recording, i int, a recording.Attempt, on *recording.On) *Case {
+func newCase(r *recording.Recording, i int, a recording.Attempt, on *recording.On, lives []Life) *Case {
 	result := r.Steps[i].Result
 	c := &Case{
-		r: r, attempt: a, on: on, errno: errnoOf(a, result, on), holders: result.Holders, symptom: symptom(a),
+		r: r, attempt: a, on: on, errno: errnoOf(a, result, on), holders: result.Holders,
 		tuples: map[ends]bool{{a.Local, a.Remote}: true},
-	}
-	if on != nil {
-		c.symptom = symptomOf(result)
 	}
 	made := madeBy(r, i, a)
 	before := made - 1
@@ -76,10 +73,10 @@ func newCase(r *recording.Recording, i int, a recording.Attempt, on *recording.O
 			break
 		}
 	}
-	c.gather(r.Began.Add(r.Steps[made].Began), until)
+	c.gather(lives, r.Began.Add(r.Steps[made].Began), until)
 	if a.SYNs == 0 && !slices.ContainsFunc(c.lives, isSYN) { // no step says that it made the connection
 		c.lives, c.others, c.events = nil, nil, nil
-		c.gather(r.Began, until)
+		c.gather(lives, r.Began, until)
 	}
 	return c
 }
@@ -115,8 +112,8 @@ func errnoOf(a recording.Attempt, result recording.Result, on *recording.On) str
 }
 
 // gather finds the packets and events of the attempt between two times.
-func (c *Case) gather(from, until time.Time) {
-	for _, l := range Lives(c.r) {
+func (c *Case) gather(lives []Life, from, until time.Time) {
+	for _, l := range lives {
 		if first := l.First().Time; first.Before(from) || first.After(until) {
 			continue
 		}
