@@ -36,9 +36,17 @@ func (l Life) Last() recording.Packet { return l.Seen[len(l.Seen)-1] }
 // NAT changes addresses and ports, and neither numbers nor timestamps.
 func Lives(r *recording.Recording) []Life { return ended(r, together(r)) }
 
-// sent are the packets as their senders sent them, of those that Lives has found: see joined.
-func sent(r *recording.Recording, all []Life) []Life {
-	return ended(r, joined(all, func(p recording.Packet) ends { return ends{p.Src, p.Dst} }))
+// Sent are the packets as their senders sent them, of those that Lives has found: an interface
+// may have put several together, or split one. One that left a node for where no tap is, because
+// guests are recorded at one end of their links, is [Unseen], and not lost.
+func Sent(r *recording.Recording, all []Life) []Life {
+	all = ended(r, joined(all, func(p recording.Packet) ends { return ends{p.Src, p.Dst} }))
+	for i, l := range all {
+		if l.End == OnTheWay && guests(r) {
+			all[i].End = Unseen
+		}
+	}
+	return all
 }
 
 func ended(r *recording.Recording, all []Life) []Life {
@@ -65,6 +73,12 @@ func together(r *recording.Recording) (all []Life) {
 		i, known := latest[id]
 		// At an interface that has seen it already, it was sent again.
 		if !known || seenAt(all[i].Seen, p) {
+			if parts := partsOf(all, p); len(parts) > 0 {
+				for _, k := range parts {
+					all[k].Seen = append(all[k].Seen, p)
+				}
+				continue
+			}
 			i = len(all)
 			latest[id], all = i, append(all, Life{})
 		}
@@ -149,6 +163,28 @@ func within(part, whole recording.Packet) bool {
 	return part.Payload < whole.Payload && uint64(begin)+uint64(part.Payload) <= uint64(whole.Payload)
 }
 
+// mostParts is how many lives are looked at for the parts of a packet: more than 64 KiB have.
+const mostParts = 256
+
+// partsOf are the segments that a receiving interface has put together to one packet (GRO):
+// those that left the node before, follow each other, and are all of it.
+func partsOf(all []Life, p recording.Packet) (parts []int) {
+	if p.Out || p.Payload == 0 {
+		return nil
+	}
+	next := p.Seq + uint32(p.Payload) //nolint:gosec // at most some hundred KiB
+	for i := len(all) - 1; i >= max(0, len(all)-mostParts) && next != p.Seq; i-- {
+		last := all[i].Last()
+		if last.Out && last.Payload > 0 && last.Src == p.Src && last.Dst == p.Dst && last.Seq+uint32(last.Payload) == next { //nolint:gosec // as above
+			parts, next = append(parts, i), last.Seq
+		}
+	}
+	if next != p.Seq || len(parts) < 2 {
+		return nil
+	}
+	return parts
+}
+
 func seenAt(seen []recording.Packet, p recording.Packet) bool {
 	return slices.ContainsFunc(seen, func(s recording.Packet) bool {
 		return s.Point == p.Point && s.Interface == p.Interface && s.Out == p.Out
@@ -157,8 +193,6 @@ func seenAt(seen []recording.Packet, p recording.Packet) bool {
 
 func ending(r *recording.Recording, last recording.Packet) (string, End) {
 	switch {
-	case last.Out && guests(r):
-		return last.Point, Unseen
 	case last.Out:
 		return last.Point, OnTheWay
 	case owns(r, last.Point, last.Dst.Addr()):

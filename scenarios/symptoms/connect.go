@@ -68,6 +68,7 @@ func unanswered() []Symptom {
 			{Who: "IPVS, when a client uses a port again", Tell: "connected exactly 1 s late; `net.ipv4.vs.conn_reuse_mode` is 1", Kernels: "balancer before 5.9; after a RST later, too", Shown: []Proof{incident("ipvs-port-reuse")}},
 			{Who: "a middle box that drops SYNs with data (TCP Fast Open)", Tell: "the first SYN has data, and the second, 1 s later, has none and connects", Shown: []Proof{incident("fast-open-is-filtered")}},
 		},
+		Also: []string{"conntrack-full", "nat-stale-backend", "not-forwarding", "no-return-route", "reverse-path", "path-loss", "hairpin-without-snat", "nat-bypassed", "mptcp-blackholed", "ack-rate-limited"},
 		Do: []string{
 			"At the NAT: more addresses or ports, fewer and longer connections, more destinations. P ports that are kept for T seconds make at most P/T connections per second to one destination.",
 			"After a change of DNAT rules: `conntrack -D -d ADDRESS`, or a short `nf_conntrack_tcp_timeout_syn_sent`.",
@@ -115,6 +116,7 @@ func answered() []Symptom {
 				{Who: "two balancers that give one server the same five-tuple", Tell: "the ACK leaves the server towards the other balancer", Shown: []Proof{cause("five-tuple-collision"), incident("same-tuple-by-two-balancers")}},
 				{Who: "a device that rebooted, with the same port and sequence number", Tell: "the ack number is just what the new SYN expects, so that it has no reason for a RST", Shown: []Proof{incident("reboot-with-the-same-port")}},
 			},
+			Also: []string{"tw-unassassinated"},
 			Do: []string{
 				"`sysctl -w net.ipv4.tcp_rfc1337=0` at the server. The kernel reads it when the RST comes, so that it holds at once, for TIME_WAITs that are there as well ([shown](causes/time-wait-rfc1337.yaml)).",
 				"Let ACK and RST pass. A Linux gateway of 5.18 to 6.0 does not translate that RST in some cases; update it.",
@@ -132,6 +134,7 @@ func answered() []Symptom {
 				{Who: "a REJECT rule with tcp-reset", Tell: "`TcpOutRsts` stands still, and the rule's packets rise", Shown: []Proof{cause("rejected")}},
 				{Who: "FIN_WAIT2 of the same five-tuple, and the SYN is within its window", Tell: "the second attempt connects", Shown: []Proof{rule("tuple-fin-wait-2-refused")}},
 			},
+			Also:  []string{"unreachable-told", "no-route-at-hop"},
 			Do:    []string{"Start the service, or look at the address that it listens at (IPv4, IPv6).", "Change the rule."},
 			Often: "Each time, but FIN_WAIT2: once.",
 		},

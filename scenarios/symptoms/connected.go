@@ -15,6 +15,7 @@ func afterConnected() []Symptom {
 				{Who: "the NAT has forgotten a connection of which one side has closed", Tell: "the client waits in FIN_WAIT2", Shown: []Proof{incident("half-closed-too-long")}},
 				{Who: "a server was taken away from IPVS", Tell: "`ipvsadm -L` no longer has it; nobody was told", Shown: []Proof{incident("ipvs-server-taken-away")}},
 			},
+			Also: []string{"mtu-black-hole", "out-of-window", "unacknowledged", "peer-stalled", "peer-silent", "forgotten-client-speaks", "forgotten-server-speaks"},
 			Do: []string{
 				"Let ICMP \"fragmentation needed\" and \"packet too big\" pass, or clamp the MSS, or `tcp_mtu_probing=1`.",
 				"`TCP_USER_TIMEOUT` in the client: it also works with data under way, unlike keep-alive.",
@@ -33,6 +34,7 @@ func afterConnected() []Symptom {
 				{Who: "a NAT that has forgotten an idle connection, or a balancer that goes on at another server", Tell: "nothing for longer than its timeout, then a RST", Shown: []Proof{incident("idle-longer-than-the-nat"), incident("idle-and-another-server")}},
 				{Who: "one of several listeners (`SO_REUSEPORT`) closed", Tell: "RST to clients that were connected and not yet accepted", Kernels: "since 5.14 `tcp_migrate_req=1` moves them", Shown: []Proof{incident("listener-of-several-closes")}},
 			},
+			Also: []string{"linger-reset", "listener-closed", "server-restarted", "rejected-open", "keepalive-expired"},
 			Do: []string{
 				"Give up an idle connection before the balancer and the NAT do: a timeout below theirs at the client.",
 				"Repeat requests that may be repeated.",
@@ -49,6 +51,7 @@ func afterConnected() []Symptom {
 				{Who: "HAProxy has no port left towards its servers", Tell: "the log says `SC`, `econ` rises; `ss -tan state time-wait` on the balancer", Shown: []Proof{incident("balancer-without-ports"), rule("proxyports-http"), rule("proxyports-exhausted")}},
 				{Who: "the server closes idle connections earlier than the balancer's pool", Tell: "the server's FIN, then the request, then a RST", Shown: []Proof{cause("closed-idle")}},
 			},
+			Also: []string{"lb-backend-down", "lb-no-port"},
 			Do: []string{
 				"`option idle-close-on-response` for reloads.",
 				"For ports: `tcp_tw_reuse=1` on the balancer with timestamps on at both sides, `option nolinger` in the backend, more servers, or `source ADDRESS:FIRST-LAST`.",
@@ -75,6 +78,7 @@ func afterConnected() []Symptom {
 				{Who: "`option nolinger` in the frontend, and a slow client", Tell: "`ECONNRESET` after a part; the log says `----`", Shown: []Proof{rule("proxyloss-cut-nolinger")}},
 				{Who: "`SO_LINGER` with 0, with data unsent", Tell: "`nstat TcpExtTCPAbortOnData` rises", Shown: []Proof{rule("remedies-linger-loses-data")}},
 			},
+			Also:  []string{"fin-made-of-reset"},
 			Do:    []string{"`Content-Length`, and clients that check it.", "`option nolinger` in the backend only.", "Close by RST only when everything has been read."},
 			Often: "Each time the server resets in the middle, or the client's window has no room for the whole response.",
 		},

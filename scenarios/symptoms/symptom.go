@@ -12,6 +12,8 @@ type Symptom struct {
 	// See is what one sees: errors, and packets. Means is what that says already.
 	See, Means string
 	Suspects   []Suspect
+	// Also are further causes that look like this; CAUSES.md has how to tell them.
+	Also []string
 	// Do is what helps, best first.
 	Do []string
 	// Often is how often it hits.
