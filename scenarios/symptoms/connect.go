@@ -111,12 +111,11 @@ func answered() []Symptom {
 			See:   "SYN, bare ACK (RST), SYN, bare ACK (RST) ... until `ETIMEDOUT`",
 			Means: "As above, but the exchange that removes the old connection is broken. Each SYN that is refused for its timestamp starts the 60 s of the TIME_WAIT again.",
 			Suspects: []Suspect{
-				{Who: "`tcp_rfc1337=1` at the server", Tell: "the RST arrives at the server, and the TIME_WAIT stays", Shown: []Proof{scenario("time-wait-rfc1337"), rule("tuple-older-timestamp-blocked"), rule("tuple-older-number-blocked")}},
+				{Who: "`tcp_rfc1337=1` at the server", Tell: "the RST arrives at the server, and the TIME_WAIT stays", Shown: []Proof{cause("tw-unassassinated"), scenario("time-wait-rfc1337"), rule("tuple-older-timestamp-blocked"), rule("tuple-older-number-blocked")}},
 				{Who: "the ACK does not reach the client, or its RST not the server", Tell: "capture at both ends: the ACK or the RST is at one only, or has the client's private address", Shown: []Proof{rule("tuple-older-timestamp-blocked"), rule("tuple-established-blocked"), rule("tuple-fin-wait-2-blocked")}},
 				{Who: "two balancers that give one server the same five-tuple", Tell: "the ACK leaves the server towards the other balancer", Shown: []Proof{cause("five-tuple-collision"), incident("same-tuple-by-two-balancers")}},
 				{Who: "a device that rebooted, with the same port and sequence number", Tell: "the ack number is just what the new SYN expects, so that it has no reason for a RST", Shown: []Proof{incident("reboot-with-the-same-port")}},
 			},
-			Also: []string{"tw-unassassinated"},
 			Do: []string{
 				"`sysctl -w net.ipv4.tcp_rfc1337=0` at the server. The kernel reads it when the RST comes, so that it holds at once, for TIME_WAITs that are there as well ([shown](causes/time-wait-rfc1337.yaml)).",
 				"Let ACK and RST pass. A Linux gateway of 5.18 to 6.0 does not translate that RST in some cases; update it.",
