@@ -51,13 +51,26 @@ func files(kind string, of func() ([]scriptfile.File, error)) {
 // played runs a scenario of a file, keeps its recording, and shows what was seen if the spec fails.
 func played(ctx SpecContext, kind string, f scriptfile.File, s script.Scenario, twin bool) recording.Verdict {
 	GinkgoHelper()
+	seen := recorded(ctx, s)
+	keepFile(kind, f, twin, seen)
+	return verdict(seen)
+}
+
+// recorded runs a scenario, and shows what was seen if the spec fails.
+func recorded(ctx SpecContext, s script.Scenario) recording.Recording {
+	GinkgoHelper()
 	if *kernelsFile != "" {
 		Skip("incidents have nodes of their own names, so that no role has another kernel; use --kernel all=")
 	}
 	seen, err := play.Run(ctx, s, roles.Probe)
 	Expect(report.Text(GinkgoWriter, seen)).To(Succeed())
 	Expect(err).NotTo(HaveOccurred())
-	keepFile(kind, f, twin, seen)
+	return seen
+}
+
+// verdict is that of a recording. What this kernel cannot run is skipped.
+func verdict(seen recording.Recording) recording.Verdict {
+	GinkgoHelper()
 	if verdict := seen.Verdict(); verdict != recording.CannotHere {
 		return verdict
 	}

@@ -46,7 +46,7 @@ func wantsVirtualTime() bool { return strings.Contains(GinkgoLabelFilter(), "vir
 // each family; a label filter that names "full" brings in all the others, one that
 // names "virtual-time" those that take hours.
 var _ = Describe("Cell", func() {
-	p, err := thePlan()
+	p, err := planOnce()
 	BeforeEach(func() { noError(err, "what this kernel can do is not known") })
 	leftOut = p.LeftOut
 	if *questionsFile != "" {

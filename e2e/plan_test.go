@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	. "github.com/onsi/ginkgo/v2"
 	gtypes "github.com/onsi/ginkgo/v2/types"
@@ -44,6 +45,9 @@ type planned struct {
 	Mutated  map[string]string
 	Own      string
 }
+
+// planOnce is the plan, which takes a while to make.
+var planOnce = sync.OnceValues(thePlan)
 
 // thePlan reads the plan, or makes one.
 func thePlan() (p plan, err error) {

@@ -70,6 +70,12 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"run that keeps a machine":     {"run", []string{"--keep", "--kernel", "all=debian-6.1", "x.yaml"}, "ends with it"},
 		"run with a flag that is near": {"run", []string{"--kernals", "running", "x.yaml"}, "near it: --kernel"},
 
+		"show of nothing":           {"show", nil, "which cell? give its family and AXIS=VALUE"},
+		"show of no family":         {"show", []string{"tupel", "clock=older"}, "near it: tuple"},
+		"show of no axis":           {"show", []string{"tuple", "clok=older"}, "near it: clock"},
+		"show of no value":          {"show", []string{"tuple", "clock=odler"}, "near it: older"},
+		"show of a family in Go":    {"show", []string{"chance"}, "no scenario file brings this cell about"},
+		"show for no such release":  {"show", []string{"--release", "new", "tuple"}, "want MAJOR.MINOR"},
 		"explain of no cause":       {"explain", []string{"snat-exhaust"}, "near it: snat-exhausted"},
 		"explain of no recording":   {"explain", []string{"/nowhere/run.json"}, "no such file or directory"},
 		"diagnose of nothing":       {"diagnose", nil, "which capture?"},

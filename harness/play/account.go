@@ -123,12 +123,17 @@ func (p *player) arrival(of *connection) (at string, peer, listens netip.AddrPor
 	if err != nil {
 		return "", peer, listens, err
 	}
+	if self := of.node.Identity().Name; !found && p.owner(of.to.Addr()) == self {
+		return self, of.local, of.to, nil // by lo, where nobody records
+	}
 	if !found {
 		return "", peer, listens, errNoPacket
 	}
+	came := map[string]bool{} // a later connection may begin with the same sequence number
 	for _, k := range c.packets {
-		if k.Seq == c.first.Seq && k.Flags == c.first.Flags && k.Direction == observe.In {
+		if k.Seq == c.first.Seq && k.Flags == c.first.Flags && k.Direction == observe.In && !came[k.Point] {
 			at, peer, listens = k.Point, k.Src, k.Dst
+			came[k.Point] = true
 		}
 	}
 	if at == "" {

@@ -159,6 +159,8 @@ func What(do script.Action) string {
 		add("%s", a.Conn.String())
 	case script.Clock:
 		add("%s", fmt.Sprintf("of %v by %v", a.Conn, a.Advance))
+		add("beyond %s", a.Beyond)
+		add("behind %s", a.Behind)
 	case script.AddRule:
 		add("%s", a.Node+": "+a.Table+" "+a.Chain+" "+a.Spec)
 	case script.RemoveRule:

@@ -6,16 +6,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"time"
 
 	"twlab/harness/node"
 	"twlab/harness/script"
 	"twlab/harness/tcp"
 )
 
-// end is the server's end of a connection.
+// end is the server's end of a connection. Local and remote are its addresses, as its own
+// kernel has them; those of a client's end are in its connection.
 type end struct {
-	node   node.Node
-	handle tcp.Handle
+	node          node.Node
+	handle        tcp.Handle
+	local, remote netip.AddrPort
 }
 
 // endOf finds one end of a connection.
@@ -25,7 +29,7 @@ func (p *player) endOf(ctx context.Context, of script.Conn) (end, error) {
 		return end{}, err
 	}
 	if !of.Server {
-		return end{c.node, c.handle}, nil
+		return end{node: c.node, handle: c.handle}, nil
 	}
 	if c.server == nil {
 		if c.server, err = p.accepted(ctx, c); err != nil {
@@ -34,6 +38,10 @@ func (p *player) endOf(ctx context.Context, of script.Conn) (end, error) {
 	}
 	return *c.server, nil
 }
+
+// arrives is how long a connection may take to come out of the accept queue: its client is
+// connected already.
+const arrives = 10 * time.Second
 
 // accepted finds the server's end of a connection: where its SYN arrived last.
 func (p *player) accepted(ctx context.Context, c *connection) (*end, error) {
@@ -45,11 +53,13 @@ func (p *player) accepted(ctx context.Context, c *connection) (*end, error) {
 		if !l.holds || l.node.Identity().Name != at || l.port != listens.Port() {
 			continue
 		}
-		handle, err := l.node.Accept(ctx, l.handle, peer)
+		soon, stop := context.WithTimeout(ctx, arrives)
+		defer stop()
+		handle, err := l.node.Accept(soon, l.handle, peer)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("the connection from %v to be accepted: %w", peer, err)
 		}
-		return &end{l.node, handle}, nil
+		return &end{l.node, handle, listens, peer}, nil
 	}
 	return nil, fmt.Errorf("%s has no listener on port %d that says \"serve: hold\"", at, listens.Port())
 }
@@ -88,15 +98,6 @@ func (p *player) halfClose(ctx context.Context, a script.HalfClose) (Result, err
 	}
 	errno, err := e.node.HalfClose(ctx, e.handle)
 	return Result{Errno: errnoName(errno)}, err
-}
-
-// clock advances the timestamp clock of a connection. Its ticks are milliseconds (Linux 4.13).
-func (p *player) clock(ctx context.Context, a script.Clock) (Result, error) {
-	e, err := p.endOf(ctx, a.Conn)
-	if err == nil {
-		err = e.node.AdvanceClock(ctx, e.handle, int32(a.Advance.Milliseconds())) //nolint:gosec // at most a day
-	}
-	return Result{}, err
 }
 
 var errNoPacket = errors.New("no packet shows where its SYN arrived")

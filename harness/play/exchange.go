@@ -27,7 +27,12 @@ func (p *player) exchange(ctx context.Context, id string, a script.Exchange) (r 
 		if x.Attempt, err = p.attempt(ctx, from, a.From, a.To, a.Then, a.Options); err != nil {
 			return Result{}, err
 		}
-		got, err = exchangeAll(ctx, from, slices.Repeat([]http.Exchange{x}, max(1, a.Count)))
+		atOnce := max(1, a.Count)
+		if a.InTurn {
+			atOnce = 1
+		}
+		x.Budget = cmp.Or(a.GiveUp, x.Budget)
+		got, err = exchangeAll(ctx, from, slices.Repeat([]http.Exchange{x}, max(1, a.Count)), atOnce)
 	} else {
 		var conns []*connection
 		if conns, err = p.connsOf(a.Conn); err != nil {
@@ -63,9 +68,9 @@ type exchanged struct {
 	http.Exchanged
 }
 
-// exchangeAll makes exchanges of one client, all at once.
-func exchangeAll(ctx context.Context, from node.Node, all []http.Exchange) (done []exchanged, err error) {
-	got, err := from.Exchange(ctx, all, len(all))
+// exchangeAll makes exchanges of one client, so many at once.
+func exchangeAll(ctx context.Context, from node.Node, all []http.Exchange, atOnce int) (done []exchanged, err error) {
+	got, err := from.Exchange(ctx, all, atOnce)
 	for _, one := range got {
 		done = append(done, exchanged{from.Identity().Name, one})
 	}
@@ -80,7 +85,7 @@ func onEach(ctx context.Context, conns []*connection, x http.Exchange) ([]exchan
 		one := x
 		one.Conn = c.handle
 		all.Go(func() error {
-			got, err := exchangeAll(ctx, c.node, []http.Exchange{one})
+			got, err := exchangeAll(ctx, c.node, []http.Exchange{one}, 1)
 			if err == nil {
 				done[i] = got[0]
 			}

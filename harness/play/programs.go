@@ -106,8 +106,21 @@ func balancer(p script.Program) topo.Program {
 	if p.HTTP {
 		c.Mode = haproxy.HTTP
 	}
-	if p.ServerClose {
+	switch {
+	case p.ServerClose:
 		c.Connections = haproxy.ServerClose
+	case p.CloseBoth:
+		c.Connections = haproxy.CloseBoth
+	}
+	c.NoLingerServers, c.Reuse = p.NoLingerServers, haproxy.Reuse(p.Reuse)
+	c.Source = haproxy.Source{First: p.Source.First, Last: p.Source.Last}
+	if p.Retries != nil {
+		if c.Retries = *p.Retries; c.Retries == 0 {
+			c.Retries = -1 // never
+		}
+	}
+	if p.PurgeDelay > 0 {
+		c.BackendLines = append(c.BackendLines, fmt.Sprintf("default-server pool-purge-delay %dms", p.PurgeDelay.Milliseconds()))
 	}
 	return haproxy.Balancer{Config: c}
 }

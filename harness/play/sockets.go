@@ -29,6 +29,7 @@ type connection struct {
 	to     netip.AddrPort
 	since  lab.Mark // before its SYN
 	server *end     // nil until a step names the server's end
+	clock  reading  // when it was made, if a later step compares another one with it
 }
 
 // listener is a listening socket.
@@ -50,6 +51,11 @@ var endings = map[script.Ending]tcp.Ending{
 	script.ThenVanish: tcp.Vanish, script.ThenCloseFirst: tcp.CloseFirst, script.ThenCloseAfter: tcp.CloseAfterPeer,
 }
 
+var (
+	framings   = map[string]http.Framing{"": http.ByLength, "chunked": http.Chunked, "close": http.ToTheEnd}
+	webEndings = map[string]tcp.Ending{"": tcp.CloseNow, "reset": tcp.Abort, "close-after-client": tcp.CloseAfterPeer}
+)
+
 // listen opens a listening socket.
 func (p *player) listen(ctx context.Context, id string, a script.Listen) (Result, error) {
 	n := p.node(a.Node)
@@ -66,6 +72,7 @@ func (p *player) listen(ctx context.Context, id string, a script.Listen) (Result
 	}
 	try := func() (tcp.ListenResult, error) { return n.TryListen(ctx, spec) }
 	if a.Serve == script.ServeHTTP {
+		spec.Ending = webEndings[a.Web.End]
 		web := http.ListenSpec{ListenSpec: spec, HTTP: responder(a.Web)}
 		try = func() (tcp.ListenResult, error) { return n.TryServe(ctx, web) }
 	}
@@ -94,7 +101,10 @@ func (p *player) listener(of script.Conn) (listener, bool) {
 
 // responder describes the responses of a listener.
 func responder(w script.Web) *http.Responder {
-	return &http.Responder{Status: w.Status, Body: w.Body, Last: w.Last, Delay: w.Delay, ReadAtMost: w.Reads}
+	return &http.Responder{
+		Status: w.Status, Body: w.Body, Last: w.Last, Delay: w.Delay, ReadAtMost: w.Reads,
+		Framing: framings[w.Framing], Cut: w.Cut, JoinFIN: w.JoinFIN, Idle: w.Idle,
+	}
 }
 
 // clients lists the nodes that an endpoint stands for.
@@ -120,7 +130,7 @@ func (p *player) attempt(ctx context.Context, from node.Node, source, to script.
 			KeepAlive: tcp.KeepAlive{On: o.KeepIdle > 0 || o.KeepInterval > 0 || o.KeepCount > 0, Idle: o.KeepIdle, Interval: o.KeepInterval, Count: o.KeepCount},
 		},
 	}
-	if source.Port != 0 || o.LatePort {
+	if source.Port != 0 || o.LatePort || o.EarlyPort {
 		version := topo.IPv4
 		if a.To.Addr().Is6() {
 			version = topo.IPv6
@@ -160,7 +170,7 @@ func (p *player) connect(ctx context.Context, id string, a script.Connect) (Resu
 		if err != nil {
 			return Result{}, err
 		}
-		one.ISN = a.ISN
+		one.ISN, one.Budget = a.ISN, cmp.Or(a.GiveUp, one.Budget)
 		all.Go(func() (err error) {
 			attempts := slices.Repeat([]tcp.Attempt{one}, max(1, a.Count))
 			try := func(some []tcp.Attempt) ([]tcp.Result, error) { return from.Attempt(ctx, some) }
@@ -184,6 +194,9 @@ func (p *player) connect(ctx context.Context, id string, a script.Connect) (Resu
 		kept = append(kept, of...)
 	}
 	p.connected(id, &r, kept, since)
+	if len(kept) == 1 && !kept[0].Conn.IsZero() {
+		return r, p.noteClock(ctx, id)
+	}
 	return r, nil
 }
 

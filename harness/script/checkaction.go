@@ -70,6 +70,8 @@ func (l Listen) check(c *checker) {
 	c.counts("http.last", l.Web.Last, 0, mostAttempts)
 	c.lasts("http.delay", l.Web.Delay, false)
 	c.counts("http.reads", l.Web.Reads, 0, mostBytes)
+	c.counts("http.cut", l.Web.Cut, 0, max(0, l.Web.Body-1))
+	c.lasts("http.idle", l.Web.Idle, false)
 }
 
 func (x Connect) check(c *checker) {
@@ -81,6 +83,7 @@ func (x Connect) check(c *checker) {
 	if x.InTurn && x.Count < 2 {
 		c.wrong("in-turn", "one attempt has no turn: give \"count\"")
 	}
+	c.lasts("give-up", x.GiveUp, false)
 	x.Then.check(c)
 	x.Options.check(c)
 }
@@ -146,6 +149,10 @@ func (x Exchange) check(c *checker) {
 	if x.Count > 1 && (x.Conn != "" || x.From.Port != 0) {
 		c.wrong("count", "%d exchanges need connections of their own, from ports of the kernel's choice", x.Count)
 	}
+	if x.InTurn && x.Count < 2 {
+		c.wrong("in-turn", "one attempt has no turn: give \"count\"")
+	}
+	c.lasts("give-up", x.GiveUp, false)
 	c.counts("requests", x.Requests, 0, mostAttempts)
 	c.counts("body", x.Body, 0, mostBytes)
 	if !slices.Contains([]string{"", "close", "keep-alive"}, x.Connection) {
@@ -195,5 +202,19 @@ func (x Clock) check(c *checker) {
 	c.conn("conn", x.Conn, "")
 	if x.Advance == 0 || x.Advance%(2*time.Millisecond) != 0 {
 		c.wrong("advance", "%v: want a time, in steps of 2ms", x.Advance)
+	}
+	for key, other := range map[string]string{"beyond": x.Beyond, "behind": x.Behind} {
+		if other == "" {
+			continue
+		}
+		if m := c.made[other]; m.what != "connection" || m.several {
+			c.wrong(key, "no step %q that makes a connection: %s", other, c.known("connection"))
+		}
+		if x.Conn.Server || !c.holds {
+			c.wrong("conn", "the client's end of a connection whose server's end steps can name, by \"serve: hold\"")
+		}
+	}
+	if x.Beyond != "" && x.Behind != "" {
+		c.wrong("behind", "either \"beyond\" or \"behind\"")
 	}
 }

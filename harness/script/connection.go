@@ -62,6 +62,16 @@ type Web struct {
 	Last int
 	// Delay is the time between a request and its response.
 	Delay time.Duration
+	// Framing says how the end of a body is marked (http.Framing): "chunked" or "close"; empty is
+	// by its length. Cut, if it is not 0, is after how many bytes of it a last response stops.
+	Framing string
+	Cut     int
+	// End is how the server ends a connection: "reset" or "close-after-client"; empty is a FIN.
+	// JoinFIN sends that FIN in the segment of the last byte.
+	End     string
+	JoinFIN bool
+	// Idle is how long a connection may wait for a request; 0 means for ever.
+	Idle time.Duration
 }
 
 // Connect makes a connection: connect(2).
@@ -76,7 +86,10 @@ type Connect struct {
 	// Then is what becomes of the connection.
 	Then Ending
 	// ISN is the initial sequence number; 0 leaves it to the kernel.
-	ISN     uint32
+	ISN uint32
+	// GiveUp is how long the client waits before it closes the socket, if that is sooner than the
+	// kernel's own end. Without an outcome by then the attempt has none.
+	GiveUp  time.Duration
 	Options Options
 }
 
@@ -99,6 +112,8 @@ const (
 type Options struct {
 	// ReuseAddr is SO_REUSEADDR, ReusePort SO_REUSEPORT, LatePort IP_BIND_ADDRESS_NO_PORT.
 	ReuseAddr, ReusePort, LatePort bool
+	// EarlyPort lets bind(2) choose the port, before the destination is known.
+	EarlyPort bool
 	// Ports is the range of source ports (IP_LOCAL_PORT_RANGE, Linux 6.3).
 	Ports topo.PortRange
 	// NoDelay is TCP_NODELAY: each write is a segment of its own.
@@ -123,8 +138,12 @@ type Exchange struct {
 	From, To Endpoint
 	Conn     string
 	// Count is the number of exchanges, each on a connection of its own, made at once; 0 means
-	// one.
-	Count int
+	// one. With InTurn they are made one after the other.
+	Count  int
+	InTurn bool
+	// GiveUp is how long the client waits for each answer before it resets the connection; 0 is
+	// longer than any timer.
+	GiveUp time.Duration
 	// Requests is how many of each; 0 means one.
 	Requests int
 	// Body is the size of the body of each request in bytes; 0 makes it a GET.
@@ -168,8 +187,14 @@ type Conn struct {
 	Server bool
 }
 
-// Clock advances the timestamp clock of a connection.
+// Clock advances the timestamp clock of a connection: by Advance, or until it is that much
+// beyond or behind the clock of another connection.
 type Clock struct {
 	Conn    Conn
 	Advance time.Duration
+	// Beyond and Behind are the step that has made the other connection, which may have ended
+	// since. The clocks of two connections differ by a random offset (tcp_timestamps=1). Such
+	// a way may lead round all values of the clock, so the server sends a byte from time to
+	// time, by whose ACK it learns of the new values.
+	Beyond, Behind string
 }

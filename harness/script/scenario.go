@@ -79,3 +79,18 @@ type Endpoint struct {
 	// Six is the IPv6 address of a name that has both: "web.ipv6:80".
 	Six bool
 }
+
+// Usual returns a scenario without steps whose network is that of a topology, with the names
+// that the short form of files has: a group for each role, and the address "vip".
+func Usual(shape topo.Topology) Scenario {
+	s := Scenario{Network: shape.Network(), Groups: map[string][]string{}}
+	for _, n := range s.Network.Nodes {
+		role := string(n.Role) + "s"
+		s.Groups[role] = append(s.Groups[role], n.Name)
+	}
+	s.Addresses = map[string]netip.Addr{"vip": shape.VIP().Addr()}
+	if shape.IP == topo.DualStack {
+		s.Addresses6 = map[string]netip.Addr{"vip": shape.VIPOf(topo.IPv6).Addr()}
+	}
+	return s
+}

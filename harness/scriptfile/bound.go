@@ -3,6 +3,7 @@ package scriptfile
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"twlab/harness/script"
 )
@@ -51,14 +52,37 @@ func bound(to **script.Bound) value {
 		b, wrong := parseBound(t, parseNumber)
 		*to = &b
 		return wrong
+	}, func() string {
+		if *to == nil {
+			return ""
+		}
+		return (*to).String()
 	})
 }
 
+// boundOf takes the bound of a count, which is 1 or more where the key is left out.
 func boundOf(to *script.Bound) value {
 	return scalarOf(boundKinds, boundForm, func(t string) (wrong string) {
 		*to, wrong = parseBound(t, parseNumber)
 		return wrong
+	}, func() string {
+		if *to == script.AtLeast(1) {
+			return ""
+		}
+		return to.String()
 	})
+}
+
+// change is the bound of how much a counter changes, in words where there are some.
+func change(b script.Bound) string {
+	switch b {
+	case script.Exactly(0):
+		return "still"
+	case script.AtLeast(1):
+		return "rises"
+	default:
+		return b.String()
+	}
 }
 
 // times takes a bound of a duration, which it turns into milliseconds.
@@ -73,5 +97,25 @@ func times(to **script.Bound) value {
 		}
 		*to = &b
 		return ""
+	}, func() string {
+		if *to == nil {
+			return ""
+		}
+		return timesText(**to)
 	})
+}
+
+// timesText writes a bound of milliseconds.
+func timesText(b script.Bound) string {
+	text := func(ms int64) string { return durationText(time.Duration(ms) * time.Millisecond) }
+	switch {
+	case b.Open:
+		return ">= " + text(b.Low)
+	case b.Low == b.High:
+		return text(b.Low)
+	case b.Low == 0:
+		return "<= " + text(b.High)
+	default:
+		return text(b.Low) + ".." + text(b.High)
+	}
 }

@@ -23,8 +23,19 @@ func (r *reader) expectations(n *yaml.Node, to *[]script.Expectation) {
 
 func (r *reader) expectation(n *yaml.Node) (e script.Expectation, applies bool) {
 	applies = true
-	r.mapping(n, "\"expect\"", append([]field{
-		{"when", "Where it applies.", r.when(&e.When, &applies)},
+	r.mapping(n, "\"expect\"", r.expectationFields(&e, &applies))
+	return e, applies
+}
+
+// expectationNodes writes expectations: one, or a list of them.
+func (r *reader) expectationNodes(all []script.Expectation) *yaml.Node {
+	applies := true
+	return oneOrList(all, func(e script.Expectation) *yaml.Node { return mappingNode(r.expectationFields(&e, &applies)) })
+}
+
+func (r *reader) expectationFields(e *script.Expectation, applies *bool) []field {
+	return append([]field{
+		{"when", "Where it applies.", r.when(&e.When, applies)},
 		{"within", "How long what it asks of the network may take.", duration(&e.Within)},
 		{"never", "How long what it asks of the network must not come about.", duration(&e.Never)},
 		{"outcome", "The outcome: Connected, Refused, Reset, TimedOut, NoPort, PortInUse, Unreachable; Listening.", text(&e.Outcome)},
@@ -49,9 +60,13 @@ func (r *reader) expectation(n *yaml.Node) (e script.Expectation, applies bool) 
 		{"holder", "The socket that has the port which is in use.", value{"mapping", mapping, func(r *reader, n *yaml.Node) {
 			e.Holder = &script.SocketCount{Count: script.AtLeast(1)}
 			r.mapping(n, "\"holder\"", socketFields(e.Holder))
+		}, func() *yaml.Node {
+			if e.Holder == nil {
+				return nil
+			}
+			return mappingNode(socketFields(e.Holder))
 		}}},
-	}, r.networkFields(&e)...))
-	return e, applies
+	}, r.networkFields(e)...)
 }
 
 // numbersOf takes the bounds of names.
@@ -62,6 +77,8 @@ func numbersOf(to *map[string]script.Bound) value {
 		}
 		*to = map[string]script.Bound{}
 		r.entries(n, "this", func(key, val *yaml.Node) { (*to)[key.Value] = r.bound(val) })
+	}, func() *yaml.Node {
+		return unlessEmpty(namesNode(*to, func(b script.Bound) *yaml.Node { return scalarNode(b.String()) }))
 	}}
 }
 
@@ -81,9 +98,15 @@ func socketFields(s *script.SocketCount) []field {
 	}
 }
 
+func flowCountFields(f *script.FlowCount) []field {
+	return append([]field{
+		{"node", "The node.", text(&f.Node)}, {"count", "How many.", boundOf(&f.Count)},
+	}, flowFields(&f.Flow)...)
+}
+
 // networkFields are what is expected of the network.
 func (r *reader) networkFields(e *script.Expectation) []field {
-	byNode := func(to *map[string]map[string]script.Bound, what string) value {
+	byNode := func(to *map[string]map[string]script.Bound, what string, text func(script.Bound) string) value {
 		return value{"mapping of nodes to mappings of names to numbers", namesOf(namesOf(boundForm)), func(r *reader, n *yaml.Node) {
 			if n == nil {
 				return
@@ -93,17 +116,19 @@ func (r *reader) networkFields(e *script.Expectation) []field {
 				(*to)[node.Value] = map[string]script.Bound{}
 				r.entries(names, what+" of "+node.Value, func(key, val *yaml.Node) { (*to)[node.Value][key.Value] = r.bound(val) })
 			})
+		}, func() *yaml.Node {
+			return unlessEmpty(namesNode(*to, func(all map[string]script.Bound) *yaml.Node {
+				return namesNode(all, func(b script.Bound) *yaml.Node { return scalarNode(text(b)) })
+			}))
 		}}
 	}
 	return []field{
-		{"counters", "How much counters have risen since the step began.", byNode(&e.Counters, "counters")},
-		{"rules", "How many packets rules have matched, by the ids of their steps.", byNode(&e.Rules, "rules")},
+		{"counters", "How much counters have risen since the step began.", byNode(&e.Counters, "counters", change)},
+		{"rules", "How many packets rules have matched, by the ids of their steps.", byNode(&e.Rules, "rules", script.Bound.String)},
 		{"flows", "Conntrack entries: one mapping, or a list of them.", value{"mapping, or list of mappings", oneOrListOf(mapping), func(r *reader, n *yaml.Node) {
 			read := func(one *yaml.Node) bool {
 				f := script.FlowCount{Count: script.AtLeast(1)}
-				r.mapping(one, "\"flows\"", append([]field{
-					{"node", "The node.", text(&f.Node)}, {"count", "How many.", boundOf(&f.Count)},
-				}, flowFields(&f.Flow)...))
+				r.mapping(one, "\"flows\"", flowCountFields(&f))
 				e.Flows = append(e.Flows, f)
 				return true
 			}
@@ -112,6 +137,8 @@ func (r *reader) networkFields(e *script.Expectation) []field {
 				return
 			}
 			r.items(n, "flows", true, read)
+		}, func() *yaml.Node {
+			return oneOrList(e.Flows, func(f script.FlowCount) *yaml.Node { return mappingNode(flowCountFields(&f)) })
 		}}},
 		{"sockets", "Sockets: one mapping, or a list of them.", value{"mapping, or list of mappings", oneOrListOf(mapping), func(r *reader, n *yaml.Node) {
 			read := func(one *yaml.Node) bool {
@@ -125,6 +152,8 @@ func (r *reader) networkFields(e *script.Expectation) []field {
 				return
 			}
 			r.items(n, "sockets", true, read)
+		}, func() *yaml.Node {
+			return oneOrList(e.Sockets, func(s script.SocketCount) *yaml.Node { return mappingNode(socketFields(&s)) })
 		}}},
 	}
 }

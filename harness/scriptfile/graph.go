@@ -28,7 +28,8 @@ func (t *topology) usual() {
 	if t.short.balancer == "dnat" {
 		shape.Balancer.Kind = topo.DNAT
 	}
-	shape.IP = t.version
+	shape.Gateway.Ports = topo.PortRange{First: t.short.first, Last: t.short.last}
+	shape.Gateway.Random, shape.IP = t.short.random, t.version
 	for _, s := range t.sysctls {
 		shape.Sysctls = append(shape.Sysctls, topo.Setting{Role: topo.Role(s.role), Name: s.name, Value: s.value})
 	}
@@ -36,23 +37,23 @@ func (t *topology) usual() {
 		t.wrong(t.at["topology"].key, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
 		return
 	}
-	s := t.scenario
-	s.Network = shape.Network()
-	s.Groups = map[string][]string{}
-	for _, n := range s.Network.Nodes {
-		role := string(n.Role) + "s"
-		s.Groups[role] = append(s.Groups[role], n.Name)
+	if kind := t.short.balancer; kind != string(script.HAProxy) && t.at["topology.haproxy"].key != nil {
+		t.wrong(t.at["topology.haproxy"].key, "the balancer is no haproxy")
+		return
 	}
-	s.Addresses = map[string]netip.Addr{"vip": shape.VIP().Addr()}
-	if t.version == topo.DualStack {
-		s.Addresses6 = map[string]netip.Addr{"vip": shape.VIPOf(topo.IPv6).Addr()}
-	}
+	usual := script.Usual(shape)
+	t.scenario.Network, t.scenario.Groups = usual.Network, usual.Groups
+	t.scenario.Addresses, t.scenario.Addresses6 = usual.Addresses, usual.Addresses6
 	if kind := script.ProgramKind(t.short.balancer); kind == script.HAProxy || kind == script.Nginx || kind == script.IPVS {
-		p := script.Program{Kind: kind}
-		for _, name := range s.Groups["servers"] {
+		p := script.Program{}
+		if kind == script.HAProxy {
+			p = t.short.haproxy
+		}
+		p.Kind = kind
+		for _, name := range usual.Groups["servers"] {
 			p.Servers = append(p.Servers, script.Endpoint{Name: name, Port: 80})
 		}
-		s.Programs = map[string]script.Program{string(topo.Balancer): p}
+		t.scenario.Programs = map[string]script.Program{string(topo.Balancer): p}
 	}
 }
 

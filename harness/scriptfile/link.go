@@ -25,10 +25,7 @@ func (t *topology) link(r *reader, n *yaml.Node) {
 		t.links = append(t.links, l)
 		return
 	}
-	there := r.mapping(n, "a link", append([]field{
-		{"between", "Its nodes: client -- gateway.", pair(&l.a, &l.b)},
-		{"mtu", "The largest packet in bytes; 1500 without it.", number(&l.mtu)},
-	}, impairmentFields(&l.from, &l.sends)...))
+	there := r.mapping(n, "a link", l.fields())
 	switch {
 	case n == nil:
 		return
@@ -40,6 +37,22 @@ func (t *topology) link(r *reader, n *yaml.Node) {
 	t.links = append(t.links, l)
 }
 
+func (l *linkDecl) fields() []field {
+	return append([]field{
+		{"between", "Its nodes: client -- gateway.", pair(&l.a, &l.b)},
+		{"mtu", "The largest packet in bytes; 1500 without it.", number(&l.mtu)},
+	}, impairmentFields(&l.from, &l.sends)...)
+}
+
+// node is the link as a file has it: its nodes alone, where there is no more to say.
+func (l linkDecl) node() *yaml.Node {
+	n := mappingNode(l.fields())
+	if len(n.Content) == 2 {
+		return n.Content[1]
+	}
+	return n
+}
+
 // linkForm is that of a link: two nodes, or a mapping.
 var linkForm = form{kind: linkOrMapping}
 
@@ -49,10 +62,7 @@ func (t *topology) readAddresses(r *reader, n *yaml.Node) {
 		if key != nil {
 			d.name = key.Value
 		}
-		r.mapping(val, "an address", []field{
-			{"owner", "The node that has it.", text(&d.owner)},
-			{"via", "The nodes over which it is routed, if nobody has it.", texts(&d.via)},
-		})
+		r.mapping(val, "an address", d.fields())
 		if key != nil && (d.owner == "") == (len(d.via) == 0) {
 			r.wrong(key, "%q: want either its owner, or the nodes via which it is routed", d.name)
 		}
@@ -68,6 +78,13 @@ func (t *topology) readAddresses(r *reader, n *yaml.Node) {
 		}
 		read(key, val)
 	})
+}
+
+func (d *addressDecl) fields() []field {
+	return []field{
+		{"owner", "The node that has it.", text(&d.owner)},
+		{"via", "The nodes over which it is routed, if nobody has it.", texts(&d.via)},
+	}
 }
 
 // address is the i-th address below 10.B.0.0/16, or what stands for it in IPv6.

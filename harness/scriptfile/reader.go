@@ -43,11 +43,13 @@ type field struct {
 	value      value
 }
 
-// value reads the value of a field.
+// value is how the value of a field is read and written.
 type value struct {
 	takes string
 	form  form
 	read  func(r *reader, n *yaml.Node)
+	// write returns what read understands; nil where the key can be left out.
+	write func() *yaml.Node
 }
 
 // wrong notes a mistake.

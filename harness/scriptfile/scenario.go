@@ -91,22 +91,8 @@ func (r *reader) twins(root *yaml.Node, params []param) (all []twin) {
 func (r *reader) scenario(root *yaml.Node) (s script.Scenario) {
 	r.complete = true
 	before := len(r.mistakes.All)
-	var version string
-	ignore := func(*reader, *yaml.Node) {}
 	t := &topology{reader: r, scenario: &s}
-	there := r.mapping(root, "a scenario", []field{
-		{"twlab", "The version of the format, as the first key.", words(&version, strconv.Itoa(Version))},
-		{"name", "What happens, in a few words.", text(&s.Name)},
-		{"belief", "What people think, in a sentence.", text(&s.Belief)},
-		{"truth", "What is the case, in a sentence or two.", text(&s.Truth)},
-		{"sources", "Addresses of reports.", value{"list of addresses", listOf(sourceForm), func(r *reader, n *yaml.Node) { r.sources(n, &s.Sources) }}},
-		{"params", "Values of parameters; each combination is a scenario of its own. ${NAME} stands for a whole value.",
-			value{"lists of values by name", namesOf(listOf(anyText)), ignore}},
-		{"twins", "Other values of parameters, with which something must not be as expected.",
-			value{"values of parameters by name", namesOf(namesOf(anyText)), ignore}},
-		{"topology", "The network: clients, gateway, balancer and servers, or nodes and links.", value{"mapping", mapping, t.read}},
-		{"steps", "What is done, one step after the other.", value{"list of steps", listOf(mapping), func(r *reader, n *yaml.Node) { r.steps(n, &s.Steps) }}},
-	})
+	there := r.mapping(root, "a scenario", r.scenarioFields(&s, t))
 	if r.keys != nil {
 		return s
 	}
@@ -119,6 +105,30 @@ func (r *reader) scenario(root *yaml.Node) (s script.Scenario) {
 		r.resolveSteps(&s)
 	}
 	return s
+}
+
+// scenarioFields are the fields of a file. What a scenario has the values of, params and twins,
+// are not written.
+func (r *reader) scenarioFields(s *script.Scenario, t *topology) []field {
+	text1 := strconv.Itoa(Version)
+	version := words(&text1, text1)
+	ignore := func(*reader, *yaml.Node) {}
+	nothingToWrite := func() *yaml.Node { return nil }
+	return []field{
+		{"twlab", "The version of the format, as the first key.", version},
+		{"name", "What happens, in a few words.", text(&s.Name)},
+		{"belief", "What people think, in a sentence.", text(&s.Belief)},
+		{"truth", "What is the case, in a sentence or two.", text(&s.Truth)},
+		{"sources", "Addresses of reports.", value{"list of addresses", listOf(sourceForm), func(r *reader, n *yaml.Node) { r.sources(n, &s.Sources) },
+			func() *yaml.Node { return listNode(s.Sources, scalarNode) }}},
+		{"params", "Values of parameters; each combination is a scenario of its own. ${NAME} stands for a whole value.",
+			value{"lists of values by name", namesOf(listOf(anyText)), ignore, nothingToWrite}},
+		{"twins", "Other values of parameters, with which something must not be as expected.",
+			value{"values of parameters by name", namesOf(namesOf(anyText)), ignore, nothingToWrite}},
+		{"topology", "The network: clients, gateway, balancer and servers, or nodes and links.", value{"mapping", mapping, t.read, func() *yaml.Node { return mappingNode(t.fields()) }}},
+		{"steps", "What is done, one step after the other.", value{"list of steps", listOf(mapping), func(r *reader, n *yaml.Node) { r.steps(n, &s.Steps) },
+			func() *yaml.Node { return listNode(s.Steps, r.stepNode) }}},
+	}
 }
 
 func (r *reader) sources(n *yaml.Node, to *[]string) {

@@ -1,7 +1,9 @@
 package scriptfile
 
 import (
+	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,8 +13,9 @@ import (
 	"twlab/harness/script"
 )
 
-// scalarOf makes the value of a field whose text is parsed. parse returns what is wrong.
-func scalarOf(takes string, f form, parse func(text string) (wrong string)) value {
+// scalarOf makes the value of a field whose text is parsed. parse returns what is wrong. text
+// is the text that is parsed into what the field has; empty where the key can be left out.
+func scalarOf(takes string, f form, parse func(text string) (wrong string), text func() string) value {
 	return value{takes, f, func(r *reader, n *yaml.Node) {
 		if n == nil {
 			return // keys are listed
@@ -25,11 +28,11 @@ func scalarOf(takes string, f form, parse func(text string) (wrong string)) valu
 			r.wrong(n, "%s", wrong)
 			r.complete = false
 		}
-	}}
+	}, func() *yaml.Node { return scalarNode(text()) }}
 }
 
 func text(to *string) value {
-	return scalarOf("text", anyText, func(t string) string { *to = t; return "" })
+	return scalarOf("text", anyText, func(t string) string { *to = t; return "" }, func() string { return *to })
 }
 
 // words takes one of a few words.
@@ -42,11 +45,12 @@ func words[T ~string](to *T, choice ...string) value {
 			}
 		}
 		return strconv.Quote(t) + ": want " + strings.Join(choice, " or ")
-	})
+	}, func() string { return string(*to) })
 }
 
-// named takes one of a few words that stand for values.
-func named[T any](to *T, choice []string, values []T) value {
+// named takes one of a few words that stand for values. The zero value is that of a key which
+// is left out.
+func named[T comparable](to *T, choice []string, values []T) value {
 	return scalarOf(strings.Join(choice, " or "), form{words: choice}, func(t string) string {
 		for i, c := range choice {
 			if t == c {
@@ -55,6 +59,12 @@ func named[T any](to *T, choice []string, values []T) value {
 			}
 		}
 		return strconv.Quote(t) + ": want " + strings.Join(choice, " or ")
+	}, func() string {
+		var zero T
+		if i := slices.Index(values, *to); i >= 0 && *to != zero {
+			return choice[i]
+		}
+		return ""
 	})
 }
 
@@ -64,6 +74,11 @@ func truth(to *bool) value {
 			return strconv.Quote(t) + ": want true or false"
 		}
 		*to = t == "true"
+		return ""
+	}, func() string {
+		if *to {
+			return "true"
+		}
 		return ""
 	})
 }
@@ -75,7 +90,15 @@ func number(to *int) value {
 		}
 		*to, _ = strconv.Atoi(t)
 		return ""
-	})
+	}, func() string { return unlessZero(int64(*to)) })
+}
+
+// unlessZero is the text of a number, and empty for 0.
+func unlessZero(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 func numberOrNil(to **int) value {
@@ -86,6 +109,11 @@ func numberOrNil(to **int) value {
 		n, _ := strconv.Atoi(t)
 		*to = &n
 		return ""
+	}, func() string {
+		if *to == nil {
+			return ""
+		}
+		return strconv.Itoa(**to)
 	})
 }
 
@@ -102,6 +130,15 @@ func accepted(to **int) value {
 		}
 		*to = &n
 		return ""
+	}, func() string {
+		switch {
+		case *to == nil:
+			return ""
+		case **to == 0:
+			return "never"
+		default:
+			return strconv.Itoa(**to)
+		}
 	})
 }
 
@@ -113,7 +150,7 @@ func number32(to *uint32) value {
 		}
 		*to = uint32(n)
 		return ""
-	})
+	}, func() string { return unlessZero(int64(*to)) })
 }
 
 // percent takes a share.
@@ -124,6 +161,11 @@ func percent(to *float64) value {
 		}
 		*to, _ = strconv.ParseFloat(t, 64)
 		return ""
+	}, func() string {
+		if *to == 0 {
+			return ""
+		}
+		return strconv.FormatFloat(*to, 'f', -1, 64)
 	})
 }
 
@@ -139,7 +181,7 @@ func port(to *uint16) value {
 			return strconv.Quote(t) + ": want a port from 1 to 65535"
 		}
 		return ""
-	})
+	}, func() string { return unlessZero(int64(*to)) })
 }
 
 // ports takes a range: "2000-2003".
@@ -153,6 +195,11 @@ func ports(first, last *uint16) value {
 			return strconv.Quote(t) + ": want the first and the last port, such as 2000-2003"
 		}
 		return ""
+	}, func() string {
+		if *first == 0 {
+			return ""
+		}
+		return fmt.Sprintf("%d-%d", *first, *last)
 	})
 }
 
@@ -160,7 +207,24 @@ func duration(to *time.Duration) value {
 	return scalarOf("duration", durations, func(t string) (wrong string) {
 		*to, wrong = parseDuration(t)
 		return wrong
+	}, func() string {
+		if *to == 0 {
+			return ""
+		}
+		return durationText(*to)
 	})
+}
+
+// durationText writes a duration without parts that are 0: "2h", not "2h0m0s".
+func durationText(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 func parseDuration(t string) (time.Duration, string) {
@@ -198,7 +262,7 @@ func endpoint(to *script.Endpoint) value {
 	return scalarOf("NAME:PORT", endpointForm, func(t string) (wrong string) {
 		*to, wrong = parseEndpoint(t)
 		return wrong
-	})
+	}, func() string { return to.String() })
 }
 
 // pair takes the nodes of a link.
@@ -210,7 +274,7 @@ func pair(a, b *string) value {
 			return strconv.Quote(t) + ": want two nodes, such as client -- gateway"
 		}
 		return ""
-	})
+	}, func() string { return *a + " -- " + *b })
 }
 
 // conn takes a connection: "ID" or "ID@server".
@@ -222,58 +286,10 @@ func conn(to *script.Conn) value {
 		}
 		*to = script.Conn{Step: id, Server: has}
 		return ""
-	})
+	}, func() string { return to.String() })
 }
 
 var (
 	symsOf  = regexp.MustCompile(`^syns\(([a-zA-Z0-9_-]+)\)$`)
 	between = regexp.MustCompile(`^(\S+)\.\.(\S+)$`)
 )
-
-// texts takes a list of texts.
-func texts(to *[]string) value {
-	return value{"list of texts", listOf(anyText), func(r *reader, n *yaml.Node) {
-		if n == nil {
-			return
-		}
-		r.list(n, "this", false, func(_ int, one *yaml.Node) {
-			if t, ok := r.scalar(one, "text"); ok {
-				*to = append(*to, t)
-			}
-		})
-	}}
-}
-
-// endpoints takes a list of endpoints.
-func endpoints(to *[]script.Endpoint) value {
-	return value{"list of NAME:PORT", oneOrListOf(endpointForm), func(r *reader, n *yaml.Node) {
-		if n == nil {
-			return
-		}
-		r.list(n, "this", true, func(_ int, one *yaml.Node) {
-			var e script.Endpoint
-			endpoint(&e).read(r, one)
-			*to = append(*to, e)
-		})
-	}}
-}
-
-// weights takes a mapping of servers to their weights.
-func weights(to *[]script.Weight) value {
-	return value{"mapping of NAME:PORT to numbers", namesOf(numberForm), func(r *reader, n *yaml.Node) {
-		if n == nil {
-			return
-		}
-		r.entries(n, "weights", func(key, val *yaml.Node) {
-			var w script.Weight
-			endpoint(&w.Server).read(r, key)
-			number(&w.Weight).read(r, val)
-			*to = append(*to, w)
-		})
-	}}
-}
-
-// group takes a mapping.
-func group(what string, fields []field) value {
-	return value{"mapping", mapping, func(r *reader, n *yaml.Node) { r.mapping(n, what, fields) }}
-}

@@ -15,6 +15,13 @@ func verb[A script.Action](to *script.Action, key, means string, a *A, fields []
 	return field{key, means, value{"mapping", mapping, func(r *reader, n *yaml.Node) {
 		r.mapping(n, strconv.Quote(key), fields)
 		*to = *a
+	}, func() *yaml.Node {
+		is, ok := (*to).(A)
+		if !ok {
+			return nil
+		}
+		*a = is
+		return mappingNode(fields)
 	}}}
 }
 
@@ -23,6 +30,13 @@ func scalarVerb[A script.Action](to *script.Action, key, means string, a *A, of 
 	return field{key, means, value{of.takes, of.form, func(r *reader, n *yaml.Node) {
 		of.read(r, n)
 		*to = *a
+	}, func() *yaml.Node {
+		is, ok := (*to).(A)
+		if !ok {
+			return nil
+		}
+		*a = is
+		return of.write()
 	}}}
 }
 
@@ -51,7 +65,7 @@ func (r *reader) faultVerbs(to *script.Action) []field {
 				if t, ok := r.scalar(n, "text"); ok {
 					add.Table, add.Chain, add.Spec = r.rule(n, t)
 				}
-			}}},
+			}, func() *yaml.Node { return scalarNode(add.Table + " " + add.Chain + " " + add.Spec) }}},
 		}),
 		scalarVerb(to, "remove-rule", "Removes the rule, or ends the drop, of the step of this id.", &remove, text(&remove.Step)),
 		verb(to, "drop", "Loses packets at a node.", &drop, []field{
@@ -85,6 +99,12 @@ func (r *reader) faultVerbs(to *script.Action) []field {
 						set.Sysctls = append(set.Sysctls, script.Sysctl{Name: key.Value, Value: t})
 					}
 				})
+			}, func() *yaml.Node {
+				n := mappingNode(nil)
+				for _, s := range set.Sysctls {
+					n.Content = append(n.Content, scalarNode(s.Name), textNode(s.Value))
+				}
+				return n
 			}}},
 		}),
 	}

@@ -49,6 +49,7 @@ func Exhaustion() situation.Family {
 		},
 		Topology: exhaustionTopology,
 		Drive:    exhaustionDrive,
+		Tell:     exhaustionTell,
 	}
 }
 

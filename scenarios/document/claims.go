@@ -240,3 +240,15 @@ Words: a *five-tuple* is the protocol, both addresses and both ports. The *balan
 Marks: **right**; **imprecise** (true in part, or only under conditions that the document does not name); **wrong**; **dated** (about
 kernels that are no longer in use); **question** (the document leaves it open, and this file answers it).
 `
+
+// ProvedBy are the claims that a rule proves.
+func ProvedBy(rule string) (all []Claim) {
+	for _, s := range Document() {
+		for _, c := range s.Claims {
+			if slices.ContainsFunc(c.Proofs(), func(r claim.Rule) bool { return r.Name == rule }) {
+				all = append(all, c)
+			}
+		}
+	}
+	return all
+}

@@ -89,6 +89,7 @@ func Gateway() situation.Family {
 		},
 		Topology: gatewayTopology,
 		Drive:    gatewayDrive,
+		Tell:     gatewayTell,
 	}
 }
 

@@ -51,6 +51,7 @@ func Refusal() situation.Family {
 		},
 		Topology: refusalTopology,
 		Drive:    driveRefusal,
+		Tell:     refusalTell,
 	}
 }
 

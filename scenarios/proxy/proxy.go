@@ -49,6 +49,7 @@ func Proxy() situation.Family {
 		},
 		Topology: proxyTopology,
 		Drive:    proxyDrive,
+		Tell:     proxyTell,
 	}
 }
 
@@ -117,6 +118,15 @@ func proxyTopology(c claim.Cell) lab.Topology {
 }
 
 func proxyDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
+	return proxyRequestsOf(c).Drive(ctx, l)
+}
+
+func proxyTell(c claim.Cell) (situation.Told, error) {
+	return proxyRequestsOf(c).tell(proxyTopology(c))
+}
+
+// proxyRequestsOf is what client and servers do in a cell.
+func proxyRequestsOf(c claim.Cell) Proxied {
 	p := Proxied{Requests: proxyRequests, Server: http.ListenSpec{HTTP: &http.Responder{Body: proxyBytes, JoinFIN: c.Is(proxyServer, "first")}}}
 	var request http.Request
 	p.Each.Ending = tcp.CloseAfterPeer
@@ -144,7 +154,7 @@ func proxyDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, erro
 		p.Each.Ending = tcp.Abort
 	}
 	p.Each.Requests = []http.Request{request}
-	return p.Drive(ctx, l)
+	return p
 }
 
 const (
@@ -160,6 +170,9 @@ const (
 	later = 2 * time.Second
 )
 
+// purgeDelay is longer than any cell.
+const purgeDelay = 10 * time.Minute
+
 // holdUp is a rule at the balancer that drops the TCP packets that match, as if they came
 // too late.
 func holdUp(match string) lab.Rule {
@@ -174,5 +187,5 @@ func portRange() string {
 // proxyConfig is a HAProxy that does not close its idle connections to servers during a
 // cell.
 func proxyConfig(mode string) haproxy.Config {
-	return haproxy.Config{Mode: haproxy.Mode(mode), BackendLines: []string{"default-server pool-purge-delay 10m"}}
+	return haproxy.Config{Mode: haproxy.Mode(mode), BackendLines: []string{fmt.Sprintf("default-server pool-purge-delay %dm", purgeDelay/time.Minute)}}
 }

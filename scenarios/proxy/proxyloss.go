@@ -51,6 +51,7 @@ func Loss() situation.Family {
 		},
 		Topology: lossTopology,
 		Drive:    lossDrive,
+		Tell:     lossTell,
 	}
 }
 
@@ -90,6 +91,13 @@ func lossTopology(c claim.Cell) lab.Topology {
 }
 
 func lossDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
+	return lossRequestsOf(c).Drive(ctx, l)
+}
+
+func lossTell(c claim.Cell) (situation.Told, error) { return lossRequestsOf(c).tell(lossTopology(c)) }
+
+// lossRequestsOf is what client and servers do in a cell.
+func lossRequestsOf(c claim.Cell) Proxied {
 	responder := &http.Responder{Body: lossBytes, Last: 1}
 	switch c.Value(framing) {
 	case "length": // as it is without a word
@@ -113,5 +121,5 @@ func lossDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error
 		p.Server.Ending = tcp.CloseAfterPeer
 		p.Each.Budget = stall / 4 // long before timeout server
 	}
-	return p.Drive(ctx, l)
+	return p
 }

@@ -47,6 +47,7 @@ func Ports() situation.Family {
 		},
 		Topology: portsTopology,
 		Drive:    portsDrive,
+		Tell:     portsTell,
 	}
 }
 
@@ -98,6 +99,15 @@ func portsTopology(c claim.Cell) lab.Topology {
 }
 
 func portsDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
+	return portsRequestsOf(c).Drive(ctx, l)
+}
+
+func portsTell(c claim.Cell) (situation.Told, error) {
+	return portsRequestsOf(c).tell(portsTopology(c))
+}
+
+// portsRequestsOf is what client and servers do in a cell.
+func portsRequestsOf(c claim.Cell) Proxied {
 	responder := &http.Responder{Body: proxyBytes}
 	p := Proxied{Requests: portsHalf, Again: portsHalf, Server: http.ListenSpec{HTTP: responder}}
 	var request http.Request
@@ -119,5 +129,5 @@ func portsDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, erro
 		p.Each.Ending, p.Server.Ending = tcp.CloseAfterPeer, tcp.CloseAfterPeer
 	}
 	p.Each.Requests = []http.Request{request}
-	return p.Drive(ctx, l)
+	return p
 }

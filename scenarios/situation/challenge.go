@@ -13,8 +13,8 @@ import (
 // invalidRatelimit is the default of net.ipv4.tcp_invalid_ratelimit.
 const invalidRatelimit = 500 * time.Millisecond
 
-// limitOver is the time after which the rate limit is certainly over.
-const limitOver = invalidRatelimit + TickAtMost
+// LimitOver is the time after which the rate limit is certainly over.
+const LimitOver = invalidRatelimit + TickAtMost
 
 // stands tells whether the first connection must still be established.
 func (s FiveTupleRun) stands() bool { return s.Left == LeftEstablished || s.Left == LeftChallenged }
@@ -45,7 +45,7 @@ func (s FiveTupleRun) quiet(ctx context.Context) error {
 		probed = time.Now()
 	}
 	return observe.Await(ctx, "the balancer to challenge again", func() (bool, error) {
-		return time.Since(probed) > limitOver, nil
+		return time.Since(probed) > LimitOver, nil
 	})
 }
 
@@ -63,7 +63,7 @@ func (s FiveTupleRun) knock(ctx context.Context) (answered time.Time, err error)
 	}
 	// Long enough for an answer, and shorter than the first retransmission timeout.
 	const budget = 100 * time.Millisecond
-	a := tcp.Attempt{To: s.Listener.Addr, From: s.From(), ReuseAddr: true, ISN: s.secondISN(), Budget: budget}
+	a := tcp.Attempt{To: s.Listener.Addr, From: s.From(), ReuseAddr: true, ISN: s.SecondISN(), Budget: budget}
 	outs, err := s.Second.Attempt(ctx, []tcp.Attempt{a})
 	if err != nil {
 		return answered, err

@@ -18,6 +18,11 @@ type Family struct {
 	// Drive creates the situation of the cell and returns what was seen. An error
 	// means that the situation could not be created; it says nothing about the kernel.
 	Drive func(context.Context, claim.Cell, *lab.Lab) (claim.Seen, error)
+	// Tell tells the cell as the steps of a scenario file, for [Family.Scenario]. An error says
+	// what of the cell files cannot bring about. Without Tell, Untold says why no cell of the
+	// family can be told.
+	Tell   func(claim.Cell) (Told, error)
+	Untold string
 }
 
 // Lab is the whole topology of a cell: the family's, the sysctls that are axes,

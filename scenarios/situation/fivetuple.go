@@ -239,7 +239,7 @@ func (s FiveTupleRun) Meet(ctx context.Context, notBefore time.Duration, seen *F
 	}
 	mark := s.Lab.Mark()
 	began := time.Now()
-	a := tcp.Attempt{To: s.Listener.Addr, From: s.From(), ReuseAddr: true, ISN: s.secondISN(), NotBefore: notBefore}
+	a := tcp.Attempt{To: s.Listener.Addr, From: s.From(), ReuseAddr: true, ISN: s.SecondISN(), NotBefore: notBefore}
 	outs, err := s.Second.Attempt(ctx, []tcp.Attempt{a})
 	if err != nil {
 		return err
@@ -268,9 +268,9 @@ func (s FiveTupleRun) Meet(ctx context.Context, notBefore time.Duration, seen *F
 	return nil
 }
 
-// secondISN is chosen relative to the number that the balancer expects next: the first
+// SecondISN is chosen relative to the number that the balancer expects next: the first
 // client's SYN and, if it closed, its FIN count one each.
-func (s FiveTupleRun) secondISN() uint32 {
+func (s FiveTupleRun) SecondISN() uint32 {
 	next := FirstISN + 1
 	if s.Left == LeftTimeWait || s.Left == LeftNothing {
 		next++

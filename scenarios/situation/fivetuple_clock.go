@@ -150,7 +150,7 @@ func (s FiveTupleRun) Steer(ctx context.Context, second ClockReading, first, atB
 	case Equal:
 		ahead := s.Aged + s.ready
 		if s.stands() {
-			ahead += limitOver
+			ahead += LimitOver
 		}
 		lead = int64(ahead / tick)
 	case Newer:

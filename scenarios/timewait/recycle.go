@@ -37,7 +37,12 @@ func Recycle() situation.Family { return recycleFamily(nil) }
 
 // recycleFamily is that family with the sysctl, or with an emulation in its place.
 func recycleFamily(emulate *recycle.Config) situation.Family {
+	tell, untold := recycleTell, ""
+	if emulate != nil {
+		tell, untold = nil, "no step starts an emulation"
+	}
 	return situation.Family{
+		Tell: tell, Untold: untold,
 		Family: claim.Family{
 			Name:     "recycle",
 			Evidence: sameAddressEvidence(),

@@ -45,6 +45,7 @@ func Tuple() situation.Family {
 		},
 		Topology: tupleTopology,
 		Drive:    tupleDrive,
+		Tell:     tupleTell,
 	}
 }
 

@@ -34,6 +34,7 @@ import (
 	"twlab/hack/cmd/twlab/report"
 	scenarioRun "twlab/hack/cmd/twlab/run"
 	"twlab/hack/cmd/twlab/sandbox"
+	"twlab/hack/cmd/twlab/show"
 	"twlab/hack/cmd/twlab/soak"
 	"twlab/hack/internal/cli"
 )
@@ -94,6 +95,7 @@ func program() *cobra.Command {
 		Example: `  twlab doctor
   twlab run scenarios/causes/time-wait-rfc1337.yaml
   twlab explain snat-exhausted
+  twlab show tuple clock=older
   sysctl -a | twlab lint --role balancer -
   twlab load --clients 2 --profile gcp --rate 8 --for 30s
   source <(twlab completion bash)`,
@@ -102,7 +104,7 @@ func program() *cobra.Command {
 	})
 	root.SetFlagErrorFunc(cli.WrongFlag)
 	root.AddCommand(
-		doctor.Command(), scenarioRun.Command(), report.Command(), check.Command(), check.New(), explain.Command(), diagnose.Command(), lint.Command(), load.Command(), ask.Command(), e2e.Command(), mutate.Command(),
+		doctor.Command(), scenarioRun.Command(), report.Command(), check.Command(), check.New(), explain.Command(), show.Command(), diagnose.Command(), lint.Command(), load.Command(), ask.Command(), e2e.Command(), mutate.Command(),
 		kernels.Command(), matrix.Command(), soak.Command(), build.Command(),
 		// What these run inside the sandbox.
 		sandbox.Command(), e2e.Told(), guest.Command(), predict.Command(), probe.Command(),

@@ -61,7 +61,7 @@ func (o *options) here(ctx context.Context, files []scriptfile.File, stdout, std
 		run.Recordings = append(run.Recordings, seen)
 		line.clear()
 		if !kept.told {
-			err = o.text()(stdout, seen)
+			err = errors.Join(o.text()(stdout, seen), writeClaimed(stdout, t.scenario, seen))
 		}
 		if err := errors.Join(err, out.add("", seen)); err != nil {
 			return err

@@ -69,17 +69,17 @@ func (o *options) onKernels(ctx context.Context, files []scriptfile.File, stdout
 	if err != nil {
 		return err
 	}
-	return o.told(ctx, runs, out, stdout)
+	return o.told(ctx, files, runs, out, stdout)
 }
 
 // told says what the runs have shown, and keeps it.
-func (o *options) told(ctx context.Context, runs []report.Run, out *output, stdout io.Writer) error {
+func (o *options) told(ctx context.Context, files []scriptfile.File, runs []report.Run, out *output, stdout io.Writer) error {
 	for _, run := range runs {
-		for _, r := range run.Recordings {
+		for i, r := range run.Recordings {
 			kernel := run.Kernel
 			if o.all != "" {
 				kernel = ""
-				if err := o.text()(stdout, r); err != nil {
+				if err := errors.Join(o.text()(stdout, r), writeClaimed(stdout, o.tasks(files)[i].scenario, r)); err != nil {
 					return err
 				}
 			}

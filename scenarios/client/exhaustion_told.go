@@ -1,0 +1,147 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"twlab/harness/lab"
+	"twlab/harness/observe"
+	"twlab/harness/script"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/situation"
+)
+
+// exhaustionTell tells a cell of the family: what SamePort does in Go, as steps.
+func exhaustionTell(c claim.Cell) (situation.Told, error) {
+	t := exhaustionSteps{server: "balancer", outside: "client0", to: script.Endpoint{Name: "vip", Port: 80}, port: Binding(c.Value(exhaustionPort))}
+	switch ListenerAt(c.Value(destination)) {
+	case AtOwnAddress:
+		t.server, t.to.Name = "client0", "client0"
+	case AtLoopback, AtMappedLoopback:
+		return situation.Told{}, errors.New("no name of a file is a loopback address")
+	case AtBalancer:
+	}
+	if c.Is(exhaustionPath, "nat") {
+		t.outside = "gateway"
+	}
+	t.Do(script.Listen{Node: t.server, Port: t.to.Port, Serve: script.Hold})
+	t.As("first", t.connect(), situation.Connects()...)
+	ending := t.end(Closer(c.Value(closer)), c.Is(buckets, "exceeded"))
+	t.After(exhaustionPause(c), "again", t.connect())
+	var hurry situation.Hurry
+	if c.Is(age, "younger") && c.Is(delay, "1000") {
+		hurry = situation.Hurry{Before: len(t.Steps) - 1 - ending, Within: situation.DefaultReuseDelay - situation.AgingSlack}
+	}
+	only := fmt.Sprintf("net.ipv4.ip_local_port_range=%[1]d %[1]d", situation.SourcePort)
+	return situation.Told{
+		Steps: t.Steps, Sysctls: lab.On(lab.Client, only), Balancer: t.server, Hurry: hurry, Evidence: t.evidence(ending),
+	}, nil
+}
+
+// exhaustionPause is the time between the end of the first connection and the second one.
+func exhaustionPause(c claim.Cell) time.Duration {
+	switch {
+	case c.Is(age, "older"): // also on kernels that do not have the sysctl
+		return situation.OldReuseDelay + situation.AgingSlack
+	case c.Is(delay, "60000"):
+		return situation.DefaultReuseDelay + situation.AgingSlack
+	default:
+		return 0
+	}
+}
+
+// exhaustionSteps makes the steps of a cell.
+type exhaustionSteps struct {
+	server  string // where the listener is
+	outside string // whose address the listener sees
+	to      script.Endpoint
+	port    Binding
+	situation.Steps
+}
+
+// connect is one connection from the client's only port.
+func (t *exhaustionSteps) connect() script.Connect {
+	x := script.Connect{From: script.Endpoint{Name: "client0"}, To: t.to, Then: script.ThenKeep}
+	switch t.port {
+	case AutoPort:
+	case FixedPort, SharedPort:
+		x.From.Port, x.Options.ReuseAddr = situation.SourcePort, t.port == SharedPort
+	case EarlyPortOf:
+		x.Options.EarlyPort = true
+	case LatePortOf:
+		x.Options.LatePort = true
+	}
+	return x
+}
+
+// The ends of the connection, as each side has them.
+func (t *exhaustionSteps) here() script.Endpoint {
+	return script.Endpoint{Name: "client0", Port: situation.SourcePort}
+}
+
+func (t *exhaustionSteps) there() script.Endpoint {
+	return script.Endpoint{Name: t.outside, Port: situation.SourcePort}
+}
+
+// end ends the first connection, and expects what it leaves. It returns the index of the step that
+// does.
+func (t *exhaustionSteps) end(by Closer, full bool) (step int) {
+	client, server := script.Conn{Step: "first"}, script.Conn{Step: "first", Server: true}
+	one, other := client, server
+	at, local, remote := "client0", t.here(), t.to
+	switch by {
+	case ClientResets:
+		t.Do(script.Reset{Conn: client})
+		step = len(t.Steps) - 1
+		t.Do(script.Close{Conn: server}, append(situation.Gone("client0", t.here(), t.to), situation.Gone(t.server, t.to, t.there())...)...)
+		return step
+	case BalancerCloses:
+		one, other = server, client
+		at, local, remote = t.server, t.to, t.there()
+	case ClientCloses:
+	}
+	t.Do(script.HalfClose{Conn: one}, situation.Has(at, string(observe.FinWait2), local, remote)...)
+	left := situation.Has(at, string(observe.TimeWait), local, remote)
+	if full && at == "client0" {
+		left = situation.Gone(at, local, remote)
+	}
+	t.Do(script.Close{Conn: other}, left...)
+	step = len(t.Steps) - 1
+	t.Do(script.Close{Conn: one})
+	return step
+}
+
+// evidence says what the family notes in the words of files. What moves when the first connection
+// ends is expected of the step that ends it.
+func (t *exhaustionSteps) evidence(ending int) map[string]situation.Teller {
+	atEnd := func(node, counter string) situation.Teller {
+		return func(e claim.Expectation, _ *[]script.Expectation) bool {
+			step := &t.Steps[ending]
+			if len(step.Expect) == 0 {
+				step.Expect = []script.Expectation{{}}
+			}
+			return situation.AsCounter(node, counter)(e, &step.Expect)
+		}
+	}
+	timeWait := func(node string, local, remote script.Endpoint) situation.Teller {
+		return situation.AsSockets(script.SocketCount{Node: node, State: string(observe.TimeWait), Local: local, Remote: remote})
+	}
+	all := map[string]situation.Teller{
+		"client time-wait": situation.ByTheSteps, "balancer time-wait": situation.ByTheSteps, "end": situation.ByTheSteps,
+		"client time-wait after":   timeWait("client0", t.here(), t.to),
+		"balancer time-wait after": timeWait(t.server, t.to, t.there()),
+		"accepted":                 situation.AsCounter(t.server, "Tcp.PassiveOpens"),
+		"nat clashes":              situation.ByTheSteps,
+	}
+	if t.outside == "gateway" {
+		all["nat clashes"] = situation.AsCounter("gateway", "Conntrack.insert_failed")
+	}
+	for _, counter := range []string{"TcpExt.TCPTimeWaitOverflow", "TcpExt.TCPAbortOnData"} {
+		all[fmt.Sprintf("client %s", counter)] = atEnd("client0", counter)
+	}
+	if t.server == "client0" { // nobody records the packets of lo
+		all["answers"] = situation.Unsaid
+	}
+	return all
+}
