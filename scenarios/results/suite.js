@@ -138,7 +138,7 @@
     const compare = chosen.filter(knob => knob.value !== knob.dataset.default);
     for (const knob of compare) compared(box, knob, letterOf, fits);
     add(box, "p", worst ? `The worst outcome of all ${all} cells that apply: ${words[worst]}, in ${by[worst].length}.` : "No cell has this combination.", compare.length ? "" : "who");
-    if (predicted) add(box, "p", "No run had these two kernels together: this is what the rules say.", "small soft");
+    if (predicted) add(box, "p", "No run had these two kernels together: this is what the rules say, with the balancer's kernel on gateways and servers, too.", "small soft");
     for (const letter of "blg") if (by[letter].length) listed(out, letter, by[letter], false);
   };
   pick.hidden = false;
