@@ -42,6 +42,12 @@ func afterConnected() []Symptom {
 			},
 			Often: "Of idle connections, those whose request crosses the FIN; the longer they are idle, the more.",
 		},
+	}
+}
+
+// answersOfTheBalancer are connections that the balancer, or the kernel, has made another thing of.
+func answersOfTheBalancer() []Symptom {
+	return []Symptom{
 		{
 			ID:    "bad-gateway",
 			See:   "502 or an empty answer at a reload of the balancer; 503 under load",

@@ -46,7 +46,7 @@ type Knob struct {
 
 // All lists the symptoms, those first in which nothing is connected.
 func All() []Symptom {
-	return slices.Concat(atTheClient(), unanswered(), answered(), afterConnected())
+	return slices.Concat(atTheClient(), unanswered(), answered(), afterConnected(), answersOfTheBalancer())
 }
 
 // IDs lists the IDs of all symptoms.

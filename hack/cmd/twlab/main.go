@@ -95,9 +95,9 @@ func program() *cobra.Command {
 		Example: `  twlab doctor
   twlab run scenarios/causes/time-wait-rfc1337.yaml
   twlab explain snat-exhausted
+  twlab show tuple clock=older
   sysctl -a | twlab lint --role balancer -
   twlab load --clients 2 --profile gcp --rate 8 --for 30s
-  twlab show tuple clock=older
   source <(twlab completion bash)`,
 		SilenceErrors: true, // we say them, in one line
 		SilenceUsage:  true,
