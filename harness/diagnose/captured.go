@@ -23,7 +23,7 @@ type Vantage struct {
 func Captured(r *recording.Recording, at []Vantage) (all []Diagnosis) {
 	for _, a := range r.Steps[0].Result.Attempts {
 		p := newPartial(r, at, a)
-		base := newCaseOf(r, p.lives, 0, a)
+		base := newCaseOf(r, p.lives, 0, a, nil)
 		d := Diagnosis{
 			Step: r.Steps[0].Number, ID: r.Steps[0].ID, Attempt: a, Symptom: base.symptom,
 			SYNs: base.syns, Lives: base.lives, Before: base.before,
@@ -50,7 +50,7 @@ func (p *partial) cases() (all []*Case) {
 		for i := range a.Replies {
 			a.Replies[i].Errno = errno
 		}
-		c := newCaseOf(p.named(), p.world(world), 0, a)
+		c := newCaseOf(p.named(), p.world(world), 0, a, nil)
 		c.captured = true
 		all = append(all, c)
 	}

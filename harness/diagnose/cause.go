@@ -11,6 +11,10 @@ type Cause struct {
 	Symptoms []Symptom
 	// Requires must all be true.
 	Requires []Condition
+	// Contradicts must all be false.
+	Contradicts []Condition
+	// Also are facts that are told when they are true, and prove nothing.
+	Also []Condition
 	// LookAlikes are what it can be taken for.
 	LookAlikes []LookAlike
 	// Do is what changes it, and Cost what that costs.
@@ -79,6 +83,16 @@ func (cause Cause) judge(cases ...*Case) (f Finding, fits bool) {
 		}
 	}
 	f.whole = len(f.Proof) == len(cause.Requires)
+	for _, condition := range cause.Contradicts {
+		switch fact := condition.of(cases); fact.Is {
+		case True:
+			f.against = fact
+			return f, false
+		case Unknown:
+			f.Open = append(f.Open, fact)
+		case False:
+		}
+	}
 	for _, other := range cause.LookAlikes {
 		fact := other.By.of(cases)
 		switch fact.Is {
@@ -94,7 +108,15 @@ func (cause Cause) judge(cases ...*Case) (f Finding, fits bool) {
 	if f.Status = Consistent; len(f.Open) == 0 && f.kinds() >= 2 {
 		f.Status = Proved
 	}
-	return f, len(f.Proof) > 0 || cases[0].captured
+	if len(f.Proof) == 0 && !cases[0].captured {
+		return f, false
+	}
+	for _, condition := range cause.Also {
+		if fact := condition.of(cases); fact.Is == True {
+			f.Proof = append(f.Proof, fact)
+		}
+	}
+	return f, true
 }
 
 // kinds is of how many kinds the evidence is.

@@ -41,14 +41,17 @@ func (d Diagnosis) Cause() string {
 	return ""
 }
 
-// Of diagnoses the attempts of a step. Steps are numbered from 0 here.
+// Of diagnoses the attempts of a step, or the connection that it used. Steps are numbered from 0 here.
 func Of(r *recording.Recording, step int) (all []Diagnosis) {
 	s := r.Steps[step]
 	if s.Verb == "await" { // its attempts are those of the step that it waits for
 		return nil
 	}
 	for _, a := range s.Result.Attempts {
-		all = append(all, one(r, step, a))
+		all = append(all, one(r, step, a, nil))
+	}
+	if on := s.Result.On; on != nil {
+		all = append(all, one(r, step, recording.Attempt{Node: on.Node, Local: on.Local, Remote: on.Remote}, on))
 	}
 	return all
 }
@@ -61,8 +64,8 @@ func Recording(r *recording.Recording) (all []Diagnosis) {
 	return all
 }
 
-func one(r *recording.Recording, step int, a recording.Attempt) Diagnosis {
-	c := newCase(r, step, a)
+func one(r *recording.Recording, step int, a recording.Attempt, on *recording.On) Diagnosis {
+	c := newCase(r, step, a, on)
 	d := Diagnosis{
 		Step: r.Steps[step].Number, ID: r.Steps[step].ID, Attempt: a, Symptom: c.symptom,
 		SYNs: c.syns, Lives: c.lives, Events: c.events, Before: c.before,

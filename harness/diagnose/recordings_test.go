@@ -54,11 +54,14 @@ func keep(t *testing.T) {
 		return
 	}
 	for _, dir := range strings.Split(*from, ",") {
-		names, err := filepath.Glob(filepath.Join(dir, "*ip=4*", "run.json"))
+		names, err := filepath.Glob(filepath.Join(dir, "*", "run.json"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range names {
+			if strings.Contains(name, "ip=6") {
+				continue
+			}
 			text, err := os.ReadFile(name)
 			if err != nil {
 				t.Fatal(err)
@@ -67,7 +70,7 @@ func keep(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			if len(wanted(r)) == 0 {
+			if r.Twin || len(wanted(r)) == 0 {
 				continue
 			}
 			write(t, filepath.Join("testdata", filepath.Base(filepath.Dir(name))+".json.gz"), lean(r))
