@@ -21,7 +21,7 @@ type Diagnosis struct {
 	Others []Finding
 	// Excluded are the other causes with this symptom, each with a fact that rules it out.
 	Excluded []Exclusion
-	// SYNs are those that no SYN-ACK answered, Lives all packets of the attempt.
+	// SYNs are those that no SYN-ACK answered, Lives all packets of the attempt as they were sent.
 	SYNs, Lives []Life
 	// Events are what kernels have told of its packets, Before are the states of all nodes
 	// when it began.
@@ -68,7 +68,7 @@ func one(r *recording.Recording, step int, a recording.Attempt, on *recording.On
 	c := newCase(r, step, a, on)
 	d := Diagnosis{
 		Step: r.Steps[step].Number, ID: r.Steps[step].ID, Attempt: a, Symptom: c.symptom,
-		SYNs: c.syns, Lives: c.lives, Events: c.events, Before: c.before,
+		SYNs: c.syns, Lives: sent(r, c.lives), Events: c.events, Before: c.before,
 	}
 	if d.Symptom == Fine {
 		return d

@@ -34,8 +34,14 @@ func (l Life) Last() recording.Packet { return l.Seen[len(l.Seen)-1] }
 
 // Lives puts together what all taps have seen of each packet, in order of their beginnings.
 // NAT changes addresses and ports, and neither numbers nor timestamps.
-func Lives(r *recording.Recording) []Life {
-	all := joined(together(r), func(p recording.Packet) ends { return ends{p.Src, p.Dst} })
+func Lives(r *recording.Recording) []Life { return ended(r, together(r)) }
+
+// sent are the packets as their senders sent them, of those that Lives has found: see joined.
+func sent(r *recording.Recording, all []Life) []Life {
+	return ended(r, joined(all, func(p recording.Packet) ends { return ends{p.Src, p.Dst} }))
+}
+
+func ended(r *recording.Recording, all []Life) []Life {
 	for i := range all {
 		all[i].Node, all[i].End = ending(r, all[i].Last())
 	}
@@ -73,6 +79,7 @@ func together(r *recording.Recording) (all []Life) {
 // first of its parts; what they go on as is no packet of its own. Both are segments of one
 // connection and direction, by the key of their ends.
 func joined(all []Life, key func(recording.Packet) ends) (left []Life) {
+	all = slices.Clone(all)
 	waiting := map[ends][]int{} // segments that left a node, and have not come into another
 	gone := make([]bool, len(all))
 	parts := map[int][]int{} // of those that were split
@@ -106,7 +113,7 @@ func joined(all []Life, key func(recording.Packet) ends) (left []Life) {
 			continue
 		}
 		for _, k := range small {
-			all[k].Seen = append(all[k].Seen, l.Seen...)
+			all[k].Seen = slices.Concat(all[k].Seen, l.Seen)
 		}
 		gone[i] = true
 		waiting[on] = slices.DeleteFunc(waiting[on], func(k int) bool { return slices.Contains(small, k) })
@@ -122,7 +129,7 @@ func joined(all []Life, key func(recording.Packet) ends) (left []Life) {
 			}
 			continue
 		}
-		all[whole].Seen = append(all[whole].Seen, all[of[0]].Seen...)
+		all[whole].Seen = slices.Concat(all[whole].Seen, all[of[0]].Seen)
 	}
 	for i, l := range all {
 		if !gone[i] {

@@ -42,7 +42,8 @@ func TestJoined(t *testing.T) {
 		"around":             {[][2]uint32{{top, top + 200}, {top + 200, 144}}, [][2]uint32{{top, 144}}, []End{Delivered, Delivered}},
 	} {
 		var ends []End
-		for _, l := range Lives(segments(c.out, c.in)) {
+		r := segments(c.out, c.in)
+		for _, l := range sent(r, Lives(r)) {
 			ends = append(ends, l.End)
 		}
 		if !slices.Equal(ends, c.ends) {
