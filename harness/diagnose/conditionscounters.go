@@ -123,6 +123,16 @@ func quietResets(c *Case) Fact {
 	return f
 }
 
+// trackedAsInvalid says that a node's connection tracking counted packets as invalid.
+func trackedAsInvalid(c *Case) Fact {
+	for _, name := range slices.Sorted(maps.Keys(c.after)) {
+		if rose := c.rose(name, "Conntrack.invalid"); rose > 0 {
+			return c.is(recording.OfCounters, true, "Conntrack.invalid of %s rose by %d", name, rose)
+		}
+	}
+	return c.is(recording.OfCounters, false, "no node counted invalid packets")
+}
+
 // skipped says that the server left out challenge ACKs.
 func skipped(c *Case) Fact {
 	node, _, _ := c.stop()

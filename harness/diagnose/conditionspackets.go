@@ -179,20 +179,41 @@ func finBeforeRequest(c *Case) Fact {
 	return c.is(recording.OfPackets, before, "the peer's FIN was sent before the client's last data: %v", before)
 }
 
+// passedBefore says that a node at which packets stopped had let data of the same side pass.
+func passedBefore(c *Case) Fact {
+	for i, l := range c.lives {
+		if l.End != Stopped || l.First().Payload == 0 {
+			continue
+		}
+		before := count(c.lives[:i], func(b Life) bool {
+			return b.First().Point == l.First().Point && b.First().Payload > 0 && passed(b, l.Node)
+		})
+		if before > 0 {
+			return c.is(recording.OfPackets, true, "%s let %d segments with data of %s pass before it dropped others", l.Node, before, l.First().Point)
+		}
+	}
+	return c.is(recording.OfPackets, false, "no node let data pass before it dropped some of the same side")
+}
+
+// passed reports whether a packet left a node.
+func passed(l Life, node string) bool {
+	return slices.ContainsFunc(l.Seen, func(p recording.Packet) bool { return p.Point == node && p.Out })
+}
+
 // oneWay says that packets of the connection stopped at a node that others of it passed.
 func oneWay(c *Case) Fact {
-	stoppedAt, passed := "", false
+	stoppedAt, others := "", false
 	for _, l := range c.lives {
 		if l.End == Stopped {
 			stoppedAt = l.Node
 		}
 	}
 	for _, l := range c.lives {
-		if l.End != Stopped && slices.ContainsFunc(l.Seen, func(p recording.Packet) bool { return p.Point == stoppedAt && p.Out }) {
-			passed = true
+		if l.End != Stopped && passed(l, stoppedAt) {
+			others = true
 		}
 	}
-	return c.is(recording.OfPackets, stoppedAt != "" && passed, "packets of one direction stopped at %s, those of the other passed it: %v", orNone(stoppedAt), passed)
+	return c.is(recording.OfPackets, stoppedAt != "" && others, "packets of one direction stopped at %s, those of the other passed it: %v", orNone(stoppedAt), others)
 }
 
 // translated says that all SYNs reached another node than the one that the client called.
@@ -252,7 +273,7 @@ func cameHome(c *Case) Fact {
 }
 
 // largest is where segments of the client with data stopped that were larger than all that
-// passed, and how many did.
+// passed, and how many packets these were there.
 func (c *Case) largest() (node string, n int) {
 	passed := 0
 	for _, l := range c.lives {
@@ -260,14 +281,14 @@ func (c *Case) largest() (node string, n int) {
 			passed = max(passed, l.First().Payload)
 		}
 	}
+	seen := map[time.Time]bool{} // segments that were put together stopped as one
 	for _, l := range c.lives {
-		// A node that puts segments together (GRO) takes the first of them for all.
-		if first := l.Last(); first.Payload > passed && l.End == Stopped && (node == "" || node == l.Node) {
+		if l.First().Point == c.attempt.Node && l.First().Payload > passed && l.End == Stopped && (node == "" || node == l.Node) && !seen[l.Last().Time] {
 			node = l.Node
-			n++
+			seen[l.Last().Time] = true
 		}
 	}
-	return node, n
+	return node, len(seen)
 }
 
 // largestStopped says that there are such, while smaller ones arrived.
