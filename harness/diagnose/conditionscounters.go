@@ -123,6 +123,16 @@ func quietResets(c *Case) Fact {
 	return f
 }
 
+// tableDropped says that the table of connections of any node dropped packets.
+func tableDropped(c *Case) Fact {
+	for _, name := range slices.Sorted(maps.Keys(c.after)) {
+		if rose := c.rose(name, "Conntrack.drop"); rose > 0 {
+			return c.is(recording.OfCounters, true, "Conntrack.drop of %s rose by %d", name, rose)
+		}
+	}
+	return c.is(recording.OfCounters, false, "no node's table of connections dropped a packet")
+}
+
 // trackedAsInvalid says that a node's connection tracking counted packets as invalid.
 func trackedAsInvalid(c *Case) Fact {
 	for _, name := range slices.Sorted(maps.Keys(c.after)) {
@@ -156,6 +166,30 @@ func notTold(c *Case) Fact {
 	counter := c.byVersion("Icmp.InDestUnreachs", "Icmp6.InPktTooBigs")
 	rose := c.rose(c.attempt.Node, counter)
 	return c.is(recording.OfCounters, rose == 0, "%s of %s rose by %d", counter, c.attempt.Node, rose)
+}
+
+// sentOn says that the last node that counted the SYNs as forwarded, or as sent, sent all of them, and that their
+// destination received nothing. A node without taps may be the last.
+func sentOn(c *Case) Fact {
+	from, n := c.attempt.Node, c.rose(c.attempt.Node, c.byVersion("Ip.OutRequests", "Ip6.OutRequests"))
+	forwarded := c.byVersion("Ip.ForwDatagrams", "Ip6.OutForwDatagrams")
+	for _, name := range slices.Sorted(maps.Keys(c.after)) {
+		if rose := c.rose(name, forwarded); rose > 0 {
+			from, n = name, rose
+		}
+	}
+	to := ""
+	for _, name := range slices.Sorted(maps.Keys(c.r.Nodes)) {
+		if owns(c.r, name, c.attempt.Remote.Addr()) {
+			to = name
+		}
+	}
+	came := c.rose(to, c.byVersion("Ip.InReceives", "Ip6.InReceives"))
+	f := c.is(recording.OfCounters, n == uint64(c.sent()) && came == 0, "%s sent %d packets on, of which %s received %d; SYNs: %d", from, n, orNone(to), came, c.sent()) //nolint:gosec // a number of packets
+	if to == "" {
+		f.Is = Unknown
+	}
+	return f
 }
 
 // tableDrops says that the table of connections of one node dropped as many packets as there

@@ -31,3 +31,13 @@ func dropped(reason string) Condition {
 		return f
 	}
 }
+
+// droppedAnywhere says that the kernel of any node dropped a SYN.
+func droppedAnywhere(c *Case) Fact {
+	for _, e := range c.events {
+		if e.Kind == "drop" && e.Flags == "S" {
+			return c.is(recording.OfEvents, true, "%s dropped a SYN: %s in %s", e.Node, e.Reason, e.Place)
+		}
+	}
+	return c.is(recording.OfEvents, false, "no kernel tells that it dropped a SYN")
+}

@@ -238,6 +238,16 @@ func wentThere(c *Case) Fact {
 	return c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %d SYNs without a SYN-ACK did not reach another destination than %v", n, len(c.syns), f.At)
 }
 
+// lostOnLink says that no tap has seen a SYN come into another node than those that it left.
+func lostOnLink(c *Case) Fact {
+	n := count(c.syns, func(l Life) bool { return l.End == OnTheWay })
+	last := ""
+	if len(c.syns) > 0 {
+		last = c.syns[0].Node
+	}
+	return c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %d SYNs without a SYN-ACK left %s, and were seen nowhere else", n, len(c.syns), orNone(last))
+}
+
 // undelivered says that no SYN without a SYN-ACK came into the node that owns its destination.
 func undelivered(c *Case) Fact {
 	n := count(c.syns, func(l Life) bool { return l.End != Delivered })

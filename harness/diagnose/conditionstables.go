@@ -214,6 +214,18 @@ func rejectedThere(c *Case) Fact {
 	return f
 }
 
+// ruledAnywhere says that a rule of any node dropped or rejected packets.
+func ruledAnywhere(c *Case) Fact {
+	for _, name := range slices.Sorted(maps.Keys(c.after)) {
+		for _, target := range []string{"-j DROP", "-j REJECT"} {
+			if hits, rule := c.hits(name, target); hits > 0 {
+				return c.is(recording.OfRules, true, "rules with %s of %s matched %d packets%s", target, name, hits, quoted(rule))
+			}
+		}
+	}
+	return c.is(recording.OfRules, false, "no rule dropped or rejected a packet")
+}
+
 // lastRuled says that rules which drop packets matched some at the node where the segment that
 // was repeated ended.
 func lastRuled(c *Case) Fact {
