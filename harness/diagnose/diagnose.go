@@ -16,8 +16,8 @@ type Diagnosis struct {
 	// with none; empty for an attempt that is fine.
 	Status   Status
 	Findings []Finding
-	// Others are causes of which too little is known to rule them out, where one fits in all
-	// that it requires.
+	// Others are causes of which too little is known to rule them out, and for which less speaks
+	// than for the findings.
 	Others []Finding
 	// Excluded are the other causes with this symptom, each with a fact that rules it out.
 	Excluded []Exclusion
@@ -90,6 +90,10 @@ func (d *Diagnosis) judge(cases ...*Case) {
 	// What is proved leaves no room for what is only possible.
 	if i := slices.IndexFunc(d.Findings, func(f Finding) bool { return f.Status == Proved }); i >= 0 {
 		d.Findings = slices.DeleteFunc(d.Findings, func(f Finding) bool { return f.Status != Proved })
+	}
+	// Where nothing speaks for one of them more than for any other, none is told.
+	if !cases[0].captured && !slices.ContainsFunc(d.Findings, func(f Finding) bool { return f.spoken }) {
+		d.Findings, d.Others = nil, d.Findings
 	}
 	d.settle()
 }
