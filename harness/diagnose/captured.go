@@ -63,9 +63,9 @@ func (p *partial) cases() (all []*Case) {
 	switch {
 	case p.attempt.Outcome == "" || p.attempt.Outcome == "Connected":
 	case !p.captured(p.attempt.Node): // what has reached the client is not known
-		outcomes = []string{"TimedOut", "Unreachable", "Refused", "Reset"}
+		outcomes = append(outcomes, "TimedOut", "Unreachable", "Refused", "Reset")
 	case p.attempt.Outcome != "Refused":
-		outcomes = []string{"TimedOut", "Unreachable"} // by an ICMP error
+		outcomes = append(outcomes, "TimedOut", "Unreachable") // by an ICMP error
 	}
 	for world := range worlds {
 		add(world, outcomes[0], "")

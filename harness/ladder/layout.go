@@ -106,3 +106,15 @@ type Stop struct {
 	// Translated says that it left with other addresses or ports. Drawn as "~".
 	Translated bool
 }
+
+// turn is the farthest lane of a packet that came back to the lane that it had left; -1 for one
+// that did not.
+func (a Arrow) turn() int {
+	far := -1
+	for _, s := range a.Via {
+		if a.From == a.To && s.Lane != a.From && (far < 0 || s.Lane > far) {
+			far = s.Lane
+		}
+	}
+	return far
+}

@@ -99,3 +99,17 @@ func TestEnds(t *testing.T) {
 		}
 	}
 }
+
+// A packet that comes back to its sender is drawn to where it turned.
+func TestBack(t *testing.T) {
+	r, _ := long(3, "n")
+	r.Packets = r.Packets[:4]
+	back := r.Packets[3]
+	back.Point, back.Interface = "n0", "right"
+	r.Packets[2].Point, r.Packets[2].Interface = "n1", "left"
+	r.Packets = append(r.Packets[:3], back)
+	got := New(&r, diagnose.Of(&r, 0)[0]).Text(true)[2]
+	if want := "  0.000 1      x< SYN -------->~               |  came in, and did not leave"; got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}

@@ -106,7 +106,6 @@ func TestText(t *testing.T) {
                    1 of 1 SYN without a SYN-ACK: left gateway, and came into no other node
 NOT as expected
 left out: net.ipv4.tcp_syn_retries=6 (client); the default had a part in it
-
 step 2, client:50000 > server:80: TimedOut after 3s, 2 SYNs; unexplained
   time       client         gateway         server
   0.000 1      │─ SYN ────────>~──────────────>│

@@ -189,7 +189,8 @@ func (t text) known(d diagnose.Diagnosis) {
 	said := d.Account()
 	if len(d.Findings) != 1 {
 		for _, fact := range d.Known() {
-			if !strings.HasPrefix(fact.Says, "all ") { // which is what the account has said
+			// The account has said where they ended; and none of none is nothing.
+			if !strings.HasPrefix(fact.Says, "all ") && !strings.HasPrefix(fact.Says, "0 of the 0 ") {
 				said = append(said, fact.Says)
 			}
 		}
