@@ -89,6 +89,10 @@ func newCaseOf(r *recording.Recording, all []Life, i int, a recording.Attempt, o
 		}
 	}
 	c.gather(r.Began.Add(r.Steps[made].Began), until)
+	if a.SYNs == 0 && !slices.ContainsFunc(c.lives, isSYN) { // no step says that it made the connection
+		c.lives, c.others, c.events = nil, nil, nil
+		c.gather(r.Began, until)
+	}
 	return c
 }
 

@@ -126,14 +126,14 @@ func ofEarlierConnection() []Cause {
 		},
 		{
 			ID:       "ack-rate-limited",
-			Why:      "The server has a live connection of the same five-tuple. It would answer the SYNs by challenge ACKs, but had sent one shortly before (net.ipv4.tcp_invalid_ratelimit), so the client got no answer at all.",
+			Why:      "The server has a connection of the same five-tuple, live or in TIME_WAIT. It would answer the SYNs by ACKs, but had sent one shortly before (net.ipv4.tcp_invalid_ratelimit), so the client got no answer at all.",
 			Symptoms: []Symptom{Failed, Late},
 			Where:    []Condition{reachedServer, noAnswerFor},
-			Requires: []Condition{living, counted("TcpExt.TCPACKSkippedChallenge")},
+			Requires: []Condition{either(living, had("TIME_WAIT")), counted("TcpExt.TCPACKSkippedChallenge", "TcpExt.TCPACKSkippedTimeWait")},
 			Do:       "Wait half a second, or connect from another port.",
 			Cost:     "None.",
-			Look:     "`nstat TcpExtTCPACKSkippedChallenge` rises by the SYNs that got no ACK; `ss -tan` at the server shows the five-tuple before them.",
-			Source:   "tcp_oow_rate_limited, tcp_send_challenge_ack",
+			Look:     "`nstat TcpExtTCPACKSkippedChallenge TcpExtTCPACKSkippedTimeWait` rises by the SYNs that got no ACK; `ss -tan` at the server shows the five-tuple before them.",
+			Source:   "tcp_oow_rate_limited, tcp_send_challenge_ack, tcp_timewait_check_oow_rate_limit",
 		},
 	}
 }

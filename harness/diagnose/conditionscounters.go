@@ -3,24 +3,29 @@ package diagnose
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"twlab/harness/recording"
 )
 
-// counted says that a counter of the node where the SYNs ended rose by their number.
-func counted(counter string) Condition {
+// counted says that a counter of the node where the SYNs ended, or several together, rose by
+// their number.
+func counted(counters ...string) Condition {
 	return func(c *Case) Fact {
 		node, _, ok := c.stop()
-		return c.exact(node, counter, ok, c.sent())
+		return c.exact(node, ok, c.sent(), counters...)
 	}
 }
 
-// exact says that a counter of a node rose by n. By more, others may have had a part in it,
-// and by less, some of the packets had another end.
-func (c *Case) exact(node, counter string, known bool, n int) Fact {
-	rose := c.rose(node, counter)
-	f := c.is(recording.OfCounters, rose == uint64(n) && n > 0, "%s of %s rose by %d, packets to account for: %d", counter, orNone(node), rose, n)
-	if !known || rose != 0 && rose != uint64(n) {
+// exact says that counters of a node, together, rose by n. By more, others may have had a part
+// in it, and by less, some of the packets had another end.
+func (c *Case) exact(node string, known bool, n int, counters ...string) Fact {
+	rose := uint64(0)
+	for _, name := range counters {
+		rose += c.rose(node, name)
+	}
+	f := c.is(recording.OfCounters, rose == uint64(n) && n > 0, "%s of %s rose by %d, packets to account for: %d", strings.Join(counters, " and "), orNone(node), rose, n) //nolint:gosec // a number of packets
+	if !known || rose != 0 && rose != uint64(n) {                                                                                                                          //nolint:gosec // as above
 		f.Is = Unknown
 	}
 	return f
@@ -84,7 +89,7 @@ func stillByVersion(four, six string) Condition {
 
 // resetForeign says that the client's kernel sent a RST for each answer from elsewhere.
 func resetForeign(c *Case) Fact {
-	return c.exact(c.attempt.Node, "Tcp.OutRsts", true, len(c.foreign()))
+	return c.exact(c.attempt.Node, true, len(c.foreign()), "Tcp.OutRsts")
 }
 
 // tooBig says that the node where the largest segments stopped counted them as too large.

@@ -295,7 +295,7 @@ func fail(s *recording.Step, err error) {
 // cannot reports whether an error says that this machine or kernel lacks something.
 func cannot(err error) bool {
 	for _, lacks := range []error{
-		kernel.ErrSysctlUnknown, kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, lab.ErrGuest, ipvs.ErrMissing, ipvs.ErrScheduler, lab.ErrNoNetem,
+		kernel.ErrSysctlUnknown, kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, kernel.ErrSysctlReadOnly, lab.ErrGuest, ipvs.ErrMissing, ipvs.ErrScheduler, lab.ErrNoNetem,
 	} {
 		if errors.Is(err, lacks) {
 			return true
