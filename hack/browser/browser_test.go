@@ -18,6 +18,8 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	cdppage "github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
@@ -137,6 +139,7 @@ func open(t *testing.T, path string, l look) *page {
 	call(p, network.Enable, network.EnableParams{})
 	call(p, runtime.Enable, cdp.Empty{})
 	call(p, log.Enable, cdp.Empty{})
+	call(p, performance.Enable, performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks})
 	call(p, emulation.SetEmulatedMedia, media)
 	call(p, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: l.width, Height: 900, DeviceScaleFactor: 1, Mobile: l.width < 500})
 	call(p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: l.noScript})
@@ -164,6 +167,8 @@ func (p *page) hear(event any) { //nolint:forbidigo // as chromedp has them
 		p.messages = append(p.messages, "console: "+string(e.Type))
 	case *runtime.EventExceptionThrown:
 		p.messages = append(p.messages, "exception: "+e.ExceptionDetails.Text)
+	case *cdppage.EventJavascriptDialogOpening:
+		p.messages = append(p.messages, "dialog: "+e.Message)
 	case *log.EventEntryAdded:
 		p.messages = append(p.messages, "log: "+e.Entry.Text)
 	}

@@ -60,6 +60,7 @@ func TestAsManyArrowsAsPackets(t *testing.T) {
 
 func TestAnArrowLeadsToItsPacket(t *testing.T) {
 	p := open(t, one(t, "scenarios.html"), look{width: 1280})
+	ask[int](p, `[...document.querySelectorAll("details.article")].slice(0, 1).map(d => d.open = true).length`)
 	href := ask[string](p, `document.querySelector("svg a.arrow").getAttribute("href")`)
 	p.do(chromedp.Focus(`svg a.arrow`), chromedp.KeyEvent(kb.Enter), chromedp.Sleep(200*time.Millisecond))
 	if opened := ask[bool](p, fmt.Sprintf(`document.querySelector(%q).open && document.querySelector(%q).getBoundingClientRect().top < innerHeight`, href, href)); !opened {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 )
@@ -111,24 +113,42 @@ func TestWithoutAScript(t *testing.T) {
 	}
 }
 
-// The goal is a second on a machine that has nothing else to do; on one that is busy, what a page
-// needs is several times that.
-func TestReactsSoon(t *testing.T) {
-	const most = 5 * time.Second
+// The goal is a second until a page reacts. It is the processor time of the page's main thread that is
+// held against it, which other work on the machine does not change; the time by the clock is told.
+func TestReactsWithinASecond(t *testing.T) {
+	const most = 1.0 // seconds
 	for _, path := range all(t) {
 		if !strings.HasPrefix(filepath.Base(path), "suite") && !strings.Contains(*also, filepath.Base(path)) {
 			continue
 		}
 		p := open(t, path, look{width: 1280})
-		// From the start of the navigation until the script has run and the page is laid out.
-		ready := ask[float64](p, `(() => { document.body.getBoundingClientRect(); return performance.getEntriesByType("navigation")[0].loadEventEnd; })()`)
+		// The script has run; now the page is laid out.
+		ready := ask[float64](p, `(() => { document.body.getBoundingClientRect(); return performance.now(); })()`)
+		used := p.used()
 		filtered := 0.0
 		if ask[bool](p, `document.getElementById("filter") !== null`) {
-			filtered = ask[float64](p, `(() => { const began = performance.now(); const e = document.querySelector('#filter [name="words"]'); e.value = "ip=4"; e.dispatchEvent(new Event("input", { bubbles: true })); document.body.getBoundingClientRect(); return performance.now() - began; })()`)
+			ask[int](p, `(() => { const e = document.querySelector('#filter [name="words"]'); e.value = "ip=4"; e.dispatchEvent(new Event("input", { bubbles: true })); document.body.getBoundingClientRect(); return 0; })()`)
+			filtered = p.used() - used
 		}
-		t.Logf("%s: ready after %.0f ms, a filter takes %.0f ms", filepath.Base(path), ready, filtered)
-		if ready > most.Seconds()*1000 || filtered > most.Seconds()*1000 {
-			t.Errorf("%s: ready after %.0f ms, a filter takes %.0f ms; want at most %v", filepath.Base(path), ready, filtered, most)
+		t.Logf("%s: ready after %.0f ms of processor time, %.0f ms by the clock; a filter takes %.0f ms of processor time", filepath.Base(path), used*1000, ready, filtered*1000)
+		if used > most || filtered > most {
+			t.Errorf("%s: %.2f s of processor time until it is ready, %.2f s for a filter; want at most %.0f s", filepath.Base(path), used, filtered, most)
 		}
 	}
+}
+
+// used is the processor time of the page's main thread since it began, in seconds.
+func (p *page) used() float64 {
+	p.Helper()
+	metrics, err := chromedp.Call(p.ctx, performance.GetMetrics, cdp.Empty{})
+	if err != nil {
+		p.Fatal(err)
+	}
+	for _, m := range metrics.Metrics {
+		if m.Name == "TaskDuration" {
+			return m.Value
+		}
+	}
+	p.Fatal("the browser does not say what a page has used")
+	return 0
 }

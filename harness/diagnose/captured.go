@@ -144,7 +144,7 @@ func newPartial(r *recording.Recording, at []Vantage, a recording.Attempt) *part
 		p.inOrder(p.lives[i])
 		p.lives[i].Node, p.lives[i].End = p.ending(p.lives[i].Last())
 	}
-	p.server, p.between = p.unused("server"), p.unused("between")
+	p.server, p.between = p.unused("the far side"), p.unused("a node between")
 	for _, l := range p.lives {
 		if !p.back(l) && l.End == Delivered {
 			p.server = l.Node

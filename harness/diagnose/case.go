@@ -166,12 +166,16 @@ func answered(lives []Life) bool {
 		switch {
 		case isSYN(l):
 			return false
-		case l.First().Flags == "S." && l.First().Ack == lives[0].First().Seq+1:
+		case l.First().Flags == "S." && acknowledges(l.First(), lives[0].First()):
 			return true
 		}
 	}
 	return false
 }
+
+// acknowledges reports whether a packet has the number of an answer to a SYN, which may have
+// data (RFC 7413).
+func acknowledges(p, syn recording.Packet) bool { return p.Ack-syn.Seq-1 <= uint32(syn.Payload) }
 
 // symptom is what the client saw.
 func symptom(a recording.Attempt) Symptom {

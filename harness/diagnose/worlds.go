@@ -165,7 +165,7 @@ func (p *partial) answer(i int) string {
 	for _, l := range p.lives[i+1:] {
 		if a := l.First(); !p.back(l) && a.Flags == "S" && a.Seq == first.Seq {
 			return "" // sent again: what follows answers that one, or both
-		} else if p.back(l) && a.Ack == first.Seq+1 && (a.Is('S') || a.Is('R')) {
+		} else if p.back(l) && acknowledges(a, first) && (a.Is('S') || a.Is('R')) {
 			return a.Flags
 		}
 	}

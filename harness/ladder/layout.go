@@ -89,6 +89,9 @@ type Arrow struct {
 	From, To int
 	// Back says that it goes towards the client: to the left.
 	Back bool
+	// Outside says that it was first seen as it came into From, from where nothing was recorded.
+	// Drawn as "?" before From.
+	Outside bool
 	// Via are the lanes that it went through in between, and From and To where it was
 	// translated there, in the order of its way. A lane that the arrow crosses and that is
 	// not among them has not seen it.

@@ -155,7 +155,15 @@ func (t text) arrow(line []rune, a Arrow) (left string) {
 			line[at] = t.line
 		}
 	}
-	left = t.label(line, a.Label, min(from, last), max(from, last))
+	begins := from
+	if a.Outside && from-direction*t.step/2 > leftOf {
+		begins = from - direction*t.step/2
+		for at := begins; at*direction < from*direction; at += direction {
+			line[at] = t.line
+		}
+		line[begins], line[from-direction] = '?', heads[direction]
+	}
+	left = t.label(line, a.Label, min(begins, last), max(begins, last))
 	if turn >= 0 {
 		line[from+direction] = heads[-direction]
 	}

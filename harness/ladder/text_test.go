@@ -113,3 +113,16 @@ func TestBack(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 }
+
+// A packet of which nobody has seen the beginning comes from outside.
+func TestOutside(t *testing.T) {
+	r, _ := long(3, "n")
+	r.Packets = r.Packets[1:] // the first node was not recorded
+	l := New(&r, diagnose.Of(&r, 0)[0])
+	if want := "  0.000 1      |       ?------>~- SYN -------->x  no answer"; l.Text(true)[2] != want {
+		t.Errorf("got  %q\nwant %q", l.Text(true)[2], want)
+	}
+	if a := l.Rows[0].Arrow; !a.Outside || a.From != 1 {
+		t.Errorf("%+v, want an arrow from outside into the second lane", a)
+	}
+}

@@ -157,7 +157,7 @@ func (l *rungs) notes(one *life, said words) {
 		l.note("note why", "✕ "+one.drop.Node+" "+said.text)
 	case one.lost():
 		l.note("note why", "✕ "+one.ending())
-	case said.text != "":
+	case said.text != "" && !strings.HasPrefix(said.text, "dropped"):
 		l.note("note", said.text)
 	case one.unanswered:
 		l.note("note", "reached "+one.Node+"; no SYN-ACK came")

@@ -51,6 +51,9 @@ func (l *life) is(e *recording.Event) bool {
 	sameWay := slices.ContainsFunc(l.Seen, func(p recording.Packet) bool { return p.Src == e.Src && p.Dst == e.Dst })
 	switch {
 	case e.Kind == "drop" && alike && sameWay && l.drop == nil:
+		if e.Reason == "QUEUE_PURGE" && e.Payload == 0 {
+			return true // received, and freed with its socket
+		}
 		l.drop = e
 	case e.Kind == "reset" && l.reset == nil && p.Is('R') && e.Node == p.Point &&
 		(e.Unasked && e.Src == p.Src || !e.Unasked && e.Src == p.Dst && e.Dst == p.Src || sameWay):

@@ -19,6 +19,10 @@ import (
 //go:embed scenario.tmpl
 var scenarioTemplate string
 
+// mostUnfolded is how many scenarios a page shows at once. Of more, each is folded: nobody reads all
+// of them, and a browser need not lay them out.
+const mostUnfolded = 3
+
 // mostArrows is how many packets of one scenario are drawn and listed.
 const mostArrows = 400
 
@@ -34,8 +38,9 @@ func Scenarios(to io.Writer, runs []report.Run) error {
 		Title    string
 		Articles []Article
 		Several  bool // runs
+		Folded   bool // each article is folded, since there are many
 		Problems []string
-	}{Articles: all, Several: len(runs) > 1}
+	}{Articles: all, Several: len(runs) > 1, Folded: len(all) > mostUnfolded}
 	for _, run := range runs {
 		if run.Problem != "" {
 			data.Problems = append(data.Problems, report.Plain(strings.TrimPrefix(run.Kernel+": "+run.Problem, ": ")))
@@ -84,6 +89,7 @@ type Article struct {
 	Class                         string // of its verdict: "good", "bad" or "warn"
 	Verdict                       string
 	Summary                       string // for a list: the first answer
+	SummaryClass, Crowd           string // the colour of it, and what became of loads
 	Problem, LeftOut              string
 	Belief, Truth                 string
 	Sources                       []string
@@ -156,7 +162,7 @@ func NewArticle(id, kernel string, r *recording.Recording) Article {
 	a.Counters, a.Tables, a.Account = v.counters(), v.tables(), v.account()
 	a.Steps = v.steps()
 	a.Answers = v.answers()
-	a.Summary = v.summary(a.Answers)
+	a.Summary, a.SummaryClass, a.Crowd = v.summary(a.Answers, a.Account)
 	a.Settings = v.settings()
 	for _, node := range slices.Sorted(maps.Keys(r.Programs)) {
 		p := r.Programs[node]
@@ -186,19 +192,31 @@ func lines(text string) string {
 	return b.String()
 }
 
-// summary is one sentence on the whole.
-func (v *view) summary(all []answer) string {
-	if len(all) > 0 {
-		return all[0].Who
+// summary is one sentence on the whole, with the class of its colour, and what became of loads.
+func (v *view) summary(all []answer, packets account) (says, class, crowd string) {
+	if problem := v.r.Problem(); problem != "" {
+		return report.Plain(problem), "warn", ""
 	}
-	attempts := 0
+	if len(all) > 0 {
+		return all[0].Who, all[0].Class, ""
+	}
+	attempts, failed, loads := 0, false, []string(nil)
 	for _, s := range v.r.Steps {
 		attempts += len(s.Result.Attempts)
+		if l := s.Result.Load; l != nil {
+			loads = append(loads, fmt.Sprintf("step %d: %s", s.Number, s.Result.Outcomes()))
+			failed = failed || len(l.Outcomes) > 1 || l.Outcomes["Connected"] == 0
+		}
 	}
-	if attempts == 0 {
-		return "No connection was tried one by one."
+	crowd = report.Plain(strings.Join(loads, "; "))
+	switch {
+	case failed:
+		return packets.whoEndedSYNs(), "bad", crowd
+	case attempts == 0 && len(loads) == 0:
+		return "No connection was tried.", "warn", ""
+	default:
+		return "Every connection got in at once, and nothing was lost.", "good", crowd
 	}
-	return "Every connection got in at once, and nothing was lost."
 }
 
 // drawings are the network, and a ladder for each step in which packets were sent.

@@ -155,6 +155,24 @@ func TestTheAnswerComesFirst(t *testing.T) {
 	}
 }
 
+func TestTheAnswerOfALoad(t *testing.T) {
+	var r recording.Recording
+	for _, one := range recordings(t) {
+		if one.Scenario == "a rule drops the SYN [ip=4]" {
+			r = one
+		}
+	}
+	r.Steps[1].Result = recording.Result{Load: &recording.Load{Outcomes: map[string]int{"TimedOut": 1}, SYNs: 3}}
+	a := NewArticle("s1", "", &r)
+	if a.Summary != "3 of 3 SYNs ended at gateway." && a.Summary != "3 of 3 SYNs were dropped by gateway." || a.SummaryClass != "bad" || a.Crowd != "step 2: TimedOut" {
+		t.Errorf("%q, %s, %q", a.Summary, a.SummaryClass, a.Crowd)
+	}
+	r.Steps[1].Result.Load.Outcomes = map[string]int{"Connected": 1}
+	if a := NewArticle("s1", "", &r); a.SummaryClass != "good" {
+		t.Errorf("all connected: %q, %s", a.Summary, a.SummaryClass)
+	}
+}
+
 func TestProofLeadsToItsEvidence(t *testing.T) {
 	for _, r := range recordings(t) {
 		if r.Scenario != "a rule drops the SYN [ip=4]" {
@@ -198,7 +216,13 @@ func TestPagesForABrowser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(*pages, "scenarios.html"), []byte(written(t, all...)), 0o644); err != nil {
-		t.Fatal(err)
+	spoilt := recordings(t)
+	for i := range spoilt {
+		pagetest.Spoil(reflect.ValueOf(&spoilt[i]).Elem())
+	}
+	for name, all := range map[string][]recording.Recording{"scenarios.html": all, "hostile.html": spoilt[:5]} {
+		if err := os.WriteFile(filepath.Join(*pages, name), []byte(written(t, all...)), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"twlab/harness/diagnose"
 	"twlab/harness/recording"
 	"twlab/harness/report"
 )
@@ -27,6 +28,12 @@ func (v *view) steps() (all []step) {
 			Result: report.Plain(report.Result(s.Result)), Problem: report.Plain(s.Problem), Skipped: report.Plain(s.Skipped),
 		}
 		v.has[one.ID] = true
+		if l := s.Result.Load; l != nil {
+			one.Result += fmt.Sprintf("; %d late, %d SYNs, %.1f connections per second", l.Late, l.SYNs, l.Achieved)
+			if l.Offered > 0 {
+				one.Result += fmt.Sprintf(" of %.1f", l.Offered)
+			}
+		}
 		if s.ID != "" {
 			one.What += report.Plain(" (" + s.ID + ")")
 		}
@@ -61,7 +68,7 @@ func (v *view) steps() (all []step) {
 type rail struct {
 	Step   int
 	What   string
-	Open   bool // something was lost
+	Open   bool // something was lost, or an attempt was not fine
 	Ladder []connectionLadder
 }
 
@@ -75,6 +82,10 @@ type connectionLadder struct {
 
 // rails are the ladders of all steps, and how many packets are drawn.
 func (v *view) rails(n network, first []string) (all []rail, drawn int) {
+	wrong := map[int]bool{}
+	for _, d := range diagnose.Recording(v.r) {
+		wrong[d.Step] = wrong[d.Step] || d.Symptom != diagnose.Fine
+	}
 	byStep := map[int][]*life{}
 	for _, l := range v.lives {
 		byStep[v.stepAt(l.First().Time)] = append(byStep[v.stepAt(l.First().Time)], l)
@@ -84,7 +95,7 @@ func (v *view) rails(n network, first []string) (all []rail, drawn int) {
 		if len(lives) == 0 || drawn >= mostArrows {
 			continue
 		}
-		r := rail{Step: s.Number, What: report.Plain(s.What)}
+		r := rail{Step: s.Number, What: report.Plain(s.What), Open: wrong[s.Number]}
 		connections, order := map[int][]*life{}, []int(nil)
 		for _, l := range lives {
 			if connections[l.connection] == nil {

@@ -299,3 +299,22 @@ func (v *view) account() account {
 	}
 	return a
 }
+
+// whoEndedSYNs says where the SYNs of a load ended that were not delivered.
+func (a account) whoEndedSYNs() string {
+	for _, r := range a.Rows {
+		if r.Kind != "SYN" {
+			continue
+		}
+		var parts []string
+		for i, n := range r.Ended {
+			if n > 0 {
+				parts = append(parts, fmt.Sprintf("%d of %d SYNs %s", n, r.Sent, strings.Replace(a.Places[i], "dropped by", "were dropped by", 1)))
+			}
+		}
+		if len(parts) > 0 {
+			return strings.Join(parts, ", ") + "."
+		}
+	}
+	return "Not every connection got in, and no SYN was seen to end on the way."
+}

@@ -119,7 +119,8 @@ func (r *reader) mapping(n *yaml.Node, what string, fields []field) (there map[s
 
 // elsewhere are keys that people put where they do not belong.
 var elsewhere = map[string]string{
-	"links": "topology", "nodes": "topology", "addresses": "topology", "expect": "a step", "when": "a step or an expectation",
+	"links": "topology", "nodes": "topology", "addresses": "topology", "clients": "topology", "gateway": "topology", "balancer": "topology",
+	"servers": "topology", "ip": "topology", "expect": "a step", "when": "a step or an expectation",
 	"sysctls": "a node", "rules": "a node, or an expectation", "sources": "the scenario itself",
 }
 
