@@ -22,7 +22,7 @@ type Vantage struct {
 func Captured(r *recording.Recording, at []Vantage) (all []Diagnosis) {
 	for _, a := range r.Steps[0].Result.Attempts {
 		p := newPartial(r, at, a)
-		base := newCaseOf(r, p.lives, 0, a, nil)
+		base := newCase(r, 0, a, nil, p.lives)
 		d := Diagnosis{
 			Step: r.Steps[0].Number, ID: r.Steps[0].ID, Attempt: a, Symptom: base.symptom,
 			SYNs: base.syns, Lives: base.lives, Before: base.before,
@@ -55,7 +55,7 @@ func (p *partial) cases() (all []*Case) {
 		if len(a.Replies) > 0 {
 			a.Replies = append(a.Replies, more...)
 		}
-		c := newCaseOf(p.named(), p.world(world), 0, a, nil)
+		c := newCase(p.named(), 0, a, nil, p.world(world))
 		c.captured = true
 		all = append(all, c)
 	}

@@ -34,7 +34,6 @@ type Case struct {
 	during        []map[string]recording.State // those between, with both
 	// tuples are its ends, on each side of each translation.
 	tuples map[ends]bool
-	all    []Life // of the recording
 	lives  []Life // of its packets
 	others []Life // those of other connections in the meantime
 	syns   []Life // those SYNs that were not answered by a SYN-ACK
@@ -48,20 +47,12 @@ type Case struct {
 }
 
 // newCase gathers what the recording has of an attempt of step i, or of the use of a
-// connection by that step.
-func newCase(r *recording.Recording, i int, a recording.Attempt, on *recording.On) *Case {
-	return newCaseOf(r, Lives(r), i, a, on)
-}
-
-// newCaseOf does that with the packets of the recording as they have been put together.
-func newCaseOf(r *recording.Recording, all []Life, i int, a recording.Attempt, on *recording.On) *Case {
+// connection by that step. Lives are all packets of the recording.
+func newCase(r *recording.Recording, i int, a recording.Attempt, on *recording.On, lives []Life) *Case {
 	result := r.Steps[i].Result
 	c := &Case{
-		r: r, all: all, attempt: a, on: on, errno: errnoOf(a, result, on), holders: result.Holders, symptom: symptom(a),
+		r: r, attempt: a, on: on, errno: errnoOf(a, result, on), holders: result.Holders, symptom: symptomOf(a, result, on),
 		tuples: map[ends]bool{{a.Local, a.Remote}: true},
-	}
-	if on != nil {
-		c.symptom = symptomOf(result)
 	}
 	made := madeBy(r, i, a)
 	before := made - 1
@@ -88,10 +79,10 @@ func newCaseOf(r *recording.Recording, all []Life, i int, a recording.Attempt, o
 			break
 		}
 	}
-	c.gather(r.Began.Add(r.Steps[made].Began), until)
+	c.gather(lives, r.Began.Add(r.Steps[made].Began), until)
 	if a.SYNs == 0 && !slices.ContainsFunc(c.lives, isSYN) { // no step says that it made the connection
 		c.lives, c.others, c.events = nil, nil, nil
-		c.gather(r.Began, until)
+		c.gather(lives, r.Began, until)
 	}
 	return c
 }
@@ -127,8 +118,8 @@ func errnoOf(a recording.Attempt, result recording.Result, on *recording.On) str
 }
 
 // gather finds the packets and events of the attempt between two times.
-func (c *Case) gather(from, until time.Time) {
-	for _, l := range c.all {
+func (c *Case) gather(lives []Life, from, until time.Time) {
+	for _, l := range lives {
 		if first := l.First().Time; first.Before(from) || first.After(until) {
 			continue
 		}
@@ -199,9 +190,11 @@ func symptom(a recording.Attempt) Symptom {
 // got none (RFC 9110, sections 15.6.3 to 15.6.5).
 func ofBalancer(r recording.Reply) bool { return r.Status >= 502 && r.Status <= 504 }
 
-// symptomOf is what a send or a receive saw.
-func symptomOf(r recording.Result) Symptom {
+// symptomOf is what an attempt saw, or a send or a receive that used it.
+func symptomOf(a recording.Attempt, r recording.Result, on *recording.On) Symptom {
 	switch {
+	case on == nil:
+		return symptom(a)
 	case r.Errno == "EAGAIN" || r.On.Waited: // no room in the send buffer
 		return Stalled
 	case r.Errno != "":

@@ -28,7 +28,7 @@ func fullTable() []Cause {
 			Contradicts: []Condition{misled},
 			LookAlikes:  []LookAlike{{"snat-exhausted", tableDrops}},
 			Do:          "A larger net.netfilter.nf_conntrack_max; shorter timeouts of what fills the table; no tracking (NOTRACK) of what needs neither NAT nor state.",
-			Cost:        "About 320 bytes for each connection; without tracking there is no NAT and no state for rules.",
+			Cost:        "Memory for each connection; without tracking there is no NAT and no state for rules.",
 			Look:        "`conntrack -C` against `sysctl net.netfilter.nf_conntrack_max`; `conntrack -S`: drop rises by the SYNs and insert_failed stands still; the kernel's log says \"nf_conntrack: table full, dropping packet\".",
 			Source:      "nf_conntrack_alloc",
 		},

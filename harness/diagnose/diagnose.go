@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"slices"
+	"sync"
 
 	"twlab/harness/recording"
 )
@@ -41,38 +42,43 @@ func (d Diagnosis) Cause() string {
 	return ""
 }
 
-// Of diagnoses the attempts of a step, or the connection that it used. Steps are numbered from 0 here.
-func Of(r *recording.Recording, step int) (all []Diagnosis) {
+// Of diagnoses the attempts of a step, or the connection that it used. Steps are numbered from
+// 0 here.
+func Of(r *recording.Recording, step int) []Diagnosis {
+	return of(r, step, sync.OnceValue(func() []Life { return Lives(r) }))
+}
+
+// Recording diagnoses all attempts of a recording, in the order of its steps.
+func Recording(r *recording.Recording) (all []Diagnosis) {
+	lives := sync.OnceValue(func() []Life { return Lives(r) })
+	for i := range r.Steps {
+		all = append(all, of(r, i, lives)...)
+	}
+	return all
+}
+
+// of is Of with the lives of all packets, which are needed when something has died.
+func of(r *recording.Recording, step int, lives func() []Life) (all []Diagnosis) {
 	s := r.Steps[step]
 	if s.Verb == "await" { // its attempts are those of the step that it waits for
 		return nil
 	}
 	for _, a := range s.Result.Attempts {
-		all = append(all, one(r, step, a, nil))
+		all = append(all, one(r, step, a, nil, lives))
 	}
 	if on := s.Result.On; on != nil {
-		all = append(all, one(r, step, recording.Attempt{Node: on.Node, Local: on.Local, Remote: on.Remote}, on))
+		all = append(all, one(r, step, recording.Attempt{Node: on.Node, Local: on.Local, Remote: on.Remote}, on, lives))
 	}
 	return all
 }
 
-// Recording diagnoses all attempts of a recording, in the order of its steps.
-func Recording(r *recording.Recording) (all []Diagnosis) {
-	for i := range r.Steps {
-		all = append(all, Of(r, i)...)
-	}
-	return all
-}
-
-func one(r *recording.Recording, step int, a recording.Attempt, on *recording.On) Diagnosis {
-	c := newCase(r, step, a, on)
-	d := Diagnosis{
-		Step: r.Steps[step].Number, ID: r.Steps[step].ID, Attempt: a, Symptom: c.symptom,
-		SYNs: c.syns, Lives: sent(r, c.lives), Events: c.events, Before: c.before,
-	}
+func one(r *recording.Recording, step int, a recording.Attempt, on *recording.On, lives func() []Life) Diagnosis {
+	d := Diagnosis{Step: r.Steps[step].Number, ID: r.Steps[step].ID, Attempt: a, Symptom: symptomOf(a, r.Steps[step].Result, on)}
 	if d.Symptom == Fine {
 		return d
 	}
+	c := newCase(r, step, a, on, lives())
+	d.SYNs, d.Lives, d.Events, d.Before = c.syns, sent(r, c.lives), c.events, c.before
 	d.judge(c)
 	return d
 }

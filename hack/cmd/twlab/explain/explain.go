@@ -22,9 +22,10 @@ import (
 
 const about = `Explains why connections die. With the name of a cause: what happens, how to see it on a machine
 in production, what it is taken for, what to do and at what cost. With a recording (the
-run.json of twlab run --output-dir): what became of each attempt that failed, came late or
-broke, with the proof, and its packets as a ladder: a line for each packet, ">" where it came
-in, "x" where it ended, "~" where it was translated. Without either: all causes.
+run.json of twlab run --output-dir): what became of each attempt, send and receive that
+failed, came late, broke or stalled, with the proof, and its packets as a ladder: a line for
+each packet, ">" where it came in, "x" where it ended, "~" where it was translated. Without
+either: all causes.
 
 It needs no privilege and runs nothing.
 
@@ -116,6 +117,6 @@ func attempts(to io.Writer, r *recording.Recording, ascii bool) {
 		}
 	}
 	if len(died) == 0 {
-		fmt.Fprintln(to, "no attempt failed, came late or broke")
+		fmt.Fprintln(to, "nothing failed, came late, broke or stalled")
 	}
 }
