@@ -242,7 +242,7 @@ func wentThere(c *Case) Fact {
 		return fact
 	}
 	n := count(c.syns, func(l Life) bool { return l.Last().Dst == f.At || l.End != Delivered })
-	return c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %d SYNs without a SYN-ACK did not reach another destination than %v", n, len(c.syns), f.At)
+	return c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %d SYNs without a SYN-ACK went to %v, or ended before", n, len(c.syns), f.At)
 }
 
 // lostOnLink says that no tap has seen a SYN come into another node than those that it left.
