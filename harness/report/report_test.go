@@ -102,7 +102,7 @@ func TestText(t *testing.T) {
               NOT EXPECTED  outcome: wanted Connected, seen TimedOut
               as expected   syns: 2
               why: unexplained
-                   what was recorded does not say why; possible: path-loss, conntrack-full, nat-entry-older-than-rule
+                   what was recorded does not say why; possible: lost-on-link, conntrack-full, nat-entry-older-than-rule
                    1 of 1 SYN without a SYN-ACK: left gateway, and came into no other node
 NOT as expected
 left out: net.ipv4.tcp_syn_retries=6 (client); the default had a part in it
