@@ -212,7 +212,7 @@ func invalid(c *Case) Fact {
 			return c.is(recording.OfRules, true, "at %s %d packets were INVALID%s", name, hits, quoted(rule))
 		}
 	}
-	return c.is(recording.OfRules, false, "no rule that drops INVALID packets matched any")
+	return c.nobody(recording.OfRules, "no rule that drops INVALID packets matched any")
 }
 
 // rejectedThere says that a rule of the node that sent the RST rejects by RSTs, and matched.
@@ -235,7 +235,7 @@ func ruledAnywhere(c *Case) Fact {
 			}
 		}
 	}
-	return c.is(recording.OfRules, false, "no rule dropped or rejected a packet")
+	return c.nobody(recording.OfRules, "no rule dropped or rejected a packet")
 }
 
 // lastRuled says that rules which drop packets matched some at the node where the segment that
