@@ -40,7 +40,7 @@ func byRules() []Cause {
 		},
 		{
 			ID:       "mptcp-blackholed",
-			Why:      "A rule on the way dropped the SYNs because of their option of Multipath TCP. The client's kernel left the option out after some repetitions, and connected.",
+			Why:      "A rule on the way dropped the SYNs because of their option of Multipath TCP. The client's kernel left the option out after some repetitions (since Linux 6.12), and connected.",
 			Symptoms: []Symptom{Late},
 			Requires: []Condition{endedAtOne, ruled("-j DROP", "--tcp-option 30"), mptcpDropped},
 			Do:       "Let the option pass; at the client net.mptcp.syn_retrans_before_tcp_fallback sets after how many SYNs it is left out, and net.mptcp.blackhole_timeout for how long all are sent without.",
