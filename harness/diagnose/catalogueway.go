@@ -42,7 +42,7 @@ func byRules() []Cause {
 		},
 		{
 			ID:       "mptcp-blackholed",
-			Why:      "A rule on the way dropped the SYNs because of their option of Multipath TCP. The client's kernel left the option out after some repetitions, and connected.",
+			Why:      "A rule on the way dropped the SYNs because of their option of Multipath TCP. The client's kernel left the option out after some repetitions (since Linux 6.12), and connected.",
 			Symptoms: []Symptom{Late},
 			Where:    []Condition{endedAtOne},
 			Requires: []Condition{ruled("-j DROP", "--tcp-option 30"), mptcpDropped},
