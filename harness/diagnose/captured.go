@@ -56,7 +56,7 @@ func (p *partial) cases() (all []*Case) {
 			a.Replies = append(a.Replies, more...)
 		}
 		c := newCase(p.named(), 0, a, nil, p.world(world))
-		c.captured = true
+		c.captured, c.symptom = true, symptom(p.attempt)
 		all = append(all, c)
 	}
 	outcomes := []string{p.attempt.Outcome}

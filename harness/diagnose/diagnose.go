@@ -78,8 +78,22 @@ func one(r *recording.Recording, step int, a recording.Attempt, on *recording.On
 		return d
 	}
 	c := newCase(r, step, a, on, lives())
-	d.SYNs, d.Lives, d.Events, d.Before = c.syns, sent(r, c.lives), c.events, c.before
+	d.take(c)
 	d.judge(c)
+	return d
+}
+
+// take takes from a case what it has gathered.
+func (d *Diagnosis) take(c *Case) {
+	d.SYNs, d.Lives, d.Events, d.Before = Sent(c.r, c.syns), Sent(c.r, c.lives), c.events, c.before
+}
+
+// WithPackets is the diagnosis of an attempt of a step that went well, with its packets: those of
+// one that died has it already. Steps are numbered from 0 here.
+func (d Diagnosis) WithPackets(r *recording.Recording, step int) Diagnosis {
+	if d.Symptom == Fine {
+		d.take(newCase(r, step, d.Attempt, nil, Lives(r)))
+	}
 	return d
 }
 

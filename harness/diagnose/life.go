@@ -36,8 +36,18 @@ func (l Life) Last() recording.Packet { return l.Seen[len(l.Seen)-1] }
 // NAT changes addresses and ports, and neither numbers nor timestamps.
 func Lives(r *recording.Recording) []Life { return ended(r, together(r, direct)) }
 
-// sent are the packets as their senders sent them, of those that Lives has found: see whole.
-func sent(r *recording.Recording, all []Life) []Life { return ended(r, whole(all, direct)) }
+// Sent are the packets as their senders sent them, of those that Lives has found: an interface
+// may have split one. One that left a node for where no tap is, because guests are recorded at
+// one end of their links, is [Unseen], and not lost.
+func Sent(r *recording.Recording, all []Life) []Life {
+	all = ended(r, whole(all, direct))
+	for i, l := range all {
+		if l.End == OnTheWay && guests(r) {
+			all[i].End = Unseen
+		}
+	}
+	return all
+}
 
 func ended(r *recording.Recording, all []Life) []Life {
 	for i := range all {
@@ -164,8 +174,6 @@ func seenAt(seen []recording.Packet, p recording.Packet) bool {
 
 func ending(r *recording.Recording, last recording.Packet) (string, End) {
 	switch {
-	case last.Out && guests(r):
-		return last.Point, Unseen
 	case last.Out:
 		return last.Point, OnTheWay
 	case owns(r, last.Point, last.Dst.Addr()):

@@ -43,7 +43,7 @@ func TestJoined(t *testing.T) {
 	} {
 		var ends []End
 		r := segments(c.out, c.in)
-		for _, l := range sent(r, Lives(r)) {
+		for _, l := range Sent(r, Lives(r)) {
 			ends = append(ends, l.End)
 		}
 		if !slices.Equal(ends, c.ends) {

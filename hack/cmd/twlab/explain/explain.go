@@ -110,7 +110,7 @@ func attempts(to io.Writer, r *recording.Recording, ascii bool) {
 			}
 		}
 		if n > 0 {
-			lines = append(lines, fmt.Sprintf("the same became of %d more attempts of this step", n))
+			lines = append(lines, fmt.Sprintf("the same became of %d more of this step", n))
 		}
 		for _, line := range append(lines, "") {
 			fmt.Fprintln(to, report.Plain(line))
