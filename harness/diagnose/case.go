@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -12,25 +13,29 @@ type Symptom string
 
 // The symptoms.
 const (
-	Fine   Symptom = "fine"
-	Failed Symptom = "failed" // connect(2), or the bind(2) before it, gave an error
-	Late   Symptom = "late"   // connected, after more than one SYN
-	Broken Symptom = "broken" // connected, and a request or its answer got lost
+	Fine    Symptom = "fine"
+	Failed  Symptom = "failed"  // connect(2), or the bind(2) before it, gave an error
+	Late    Symptom = "late"    // connected, after more than one SYN
+	Broken  Symptom = "broken"  // connected, and then an error, or an end in place of an answer
+	Stalled Symptom = "stalled" // connected, and what was waited for did not come
 )
 
 // Case is one attempt, with everything that the recording has of it.
 type Case struct {
 	r       *recording.Recording
 	attempt recording.Attempt
+	on      *recording.On      // how a send or a receive used it, nil for an attempt itself
+	errno   string             // the kernel's error
 	holders []recording.Holder // of the port that it did not get
 	symptom Symptom
-	// before and after are the states of all nodes around the attempt.
+	// before and after are the states of all nodes around the attempt. Of a connection that is
+	// used by a later step, before is the state when it had been made.
 	before, after map[string]recording.State
 	during        []map[string]recording.State // those between, with both
 	// tuples are its ends, on each side of each translation.
 	tuples map[ends]bool
-	all    []Life // of the recording
 	lives  []Life // of its packets
+	others []Life // those of other connections in the meantime
 	syns   []Life // those SYNs that were not answered by a SYN-ACK
 	events []recording.Event
 
@@ -41,25 +46,30 @@ type Case struct {
 	asked                      string
 }
 
-// newCase gathers what the recording has of an attempt of step i.
-func newCase(r *recording.Recording, i int, a recording.Attempt) *Case {
-	return newCaseOf(r, Lives(r), i, a)
-}
-
-// newCaseOf does that with the packets of the recording as they have been put together.
-func newCaseOf(r *recording.Recording, all []Life, i int, a recording.Attempt) *Case {
-	c := &Case{r: r, all: all, attempt: a, holders: r.Steps[i].Result.Holders, symptom: symptom(a), tuples: map[ends]bool{{a.Local, a.Remote}: true}}
-	from, until := r.Began.Add(r.Steps[i].Began), r.Began.Add(r.Took)
+// newCase gathers what the recording has of an attempt of step i, or of the use of a
+// connection by that step. Lives are all packets of the recording.
+func newCase(r *recording.Recording, i int, a recording.Attempt, on *recording.On, lives []Life) *Case {
+	result := r.Steps[i].Result
+	c := &Case{
+		r: r, attempt: a, on: on, errno: errnoOf(a, result, on), holders: result.Holders, symptom: symptomOf(a, result, on),
+		tuples: map[ends]bool{{a.Local, a.Remote}: true},
+	}
+	made := madeBy(r, i, a)
+	before := made - 1
+	if made < i {
+		before = made
+	}
 	c.before, c.after = r.Before, r.After
-	for k := i - 1; k >= 0; k-- {
-		if r.Steps[k].After != nil {
-			c.before = r.Steps[k].After
+	for ; before >= 0; before-- {
+		if r.Steps[before].After != nil {
+			c.before = r.Steps[before].After
 			break
 		}
 	}
 	c.during = append(c.during, c.before)
+	until := r.Began.Add(r.Took)
 	// One in the background ends when it is waited for.
-	for _, s := range r.Steps[i:] {
+	for _, s := range r.Steps[made:] {
 		if s.After == nil {
 			continue
 		}
@@ -69,17 +79,47 @@ func newCaseOf(r *recording.Recording, all []Life, i int, a recording.Attempt) *
 			break
 		}
 	}
-	c.gather(from, until)
-	if !slices.ContainsFunc(c.lives, isSYN) { // requests on a connection of before
-		c.lives, c.events = nil, nil
-		c.gather(r.Began, until)
+	c.gather(lives, r.Began.Add(r.Steps[made].Began), until)
+	if a.SYNs == 0 && !slices.ContainsFunc(c.lives, isSYN) { // no step says that it made the connection
+		c.lives, c.others, c.events = nil, nil, nil
+		c.gather(lives, r.Began, until)
 	}
 	return c
 }
 
+// madeBy is the step that made the connection of an attempt of step i: an earlier one, if step
+// i has only used it.
+func madeBy(r *recording.Recording, i int, a recording.Attempt) int {
+	if a.SYNs > 0 || a.Outcome != "Connected" && a.Outcome != "" {
+		return i // connect(2) of its own
+	}
+	for k, s := range slices.Backward(r.Steps[:i]) {
+		if slices.ContainsFunc(s.Result.Attempts, func(made recording.Attempt) bool {
+			return made.Outcome == "Connected" && made.Node == a.Node && made.Local == a.Local && made.Remote == a.Remote
+		}) {
+			return k
+		}
+	}
+	return i
+}
+
+// errnoOf is the kernel's error of an attempt, of the requests on it, or of a step that used
+// it.
+func errnoOf(a recording.Attempt, result recording.Result, on *recording.On) string {
+	if on != nil {
+		return result.Errno
+	}
+	for _, reply := range a.Replies {
+		if e := cmp.Or(reply.Errno, reply.WriteErrno); e != "" {
+			return e
+		}
+	}
+	return a.Errno
+}
+
 // gather finds the packets and events of the attempt between two times.
-func (c *Case) gather(from, until time.Time) {
-	for _, l := range c.all {
+func (c *Case) gather(lives []Life, from, until time.Time) {
+	for _, l := range lives {
 		if first := l.First().Time; first.Before(from) || first.After(until) {
 			continue
 		}
@@ -88,6 +128,7 @@ func (c *Case) gather(from, until time.Time) {
 			return c.tuples[e] || c.tuples[e.turned()]
 		})
 		if !mine {
+			c.others = append(c.others, l)
 			continue
 		}
 		for _, p := range l.Seen {
@@ -116,18 +157,22 @@ func answered(lives []Life) bool {
 		switch {
 		case isSYN(l):
 			return false
-		case l.First().Flags == "S." && l.First().Ack == lives[0].First().Seq+1:
+		case l.First().Flags == "S." && acknowledges(l.First(), lives[0].First()):
 			return true
 		}
 	}
 	return false
 }
 
+// acknowledges reports whether a packet has the number of an answer to a SYN, which may have
+// data (RFC 7413).
+func acknowledges(p, syn recording.Packet) bool { return p.Ack-syn.Seq-1 <= uint32(syn.Payload) }
+
 // symptom is what the client saw.
 func symptom(a recording.Attempt) Symptom {
 	toItself := a.Local.IsValid() && a.Local == a.Remote
 	broken := toItself || slices.ContainsFunc(a.Replies, func(r recording.Reply) bool {
-		return r.Disposition != "whole" || r.Errno != "" || r.WriteErrno != ""
+		return r.Disposition != "whole" || r.Errno != "" || r.WriteErrno != "" || ofBalancer(r)
 	})
 	switch {
 	case broken:
@@ -141,10 +186,50 @@ func symptom(a recording.Attempt) Symptom {
 	}
 }
 
+// ofBalancer reports whether the status of a response is one by which a balancer says that it
+// got none (RFC 9110, sections 15.6.3 to 15.6.5).
+func ofBalancer(r recording.Reply) bool { return r.Status >= 502 && r.Status <= 504 }
+
+// symptomOf is what an attempt saw, or a send or a receive that used it.
+func symptomOf(a recording.Attempt, r recording.Result, on *recording.On) Symptom {
+	switch {
+	case on == nil:
+		return symptom(a)
+	case r.Errno == "EAGAIN" || r.On.Waited: // no room in the send buffer
+		return Stalled
+	case r.Errno != "":
+		return Broken
+	default:
+		return Fine
+	}
+}
+
+// here is the node at which the symptom was seen, there the one at the other end; empty where
+// no tap shows which.
+func (c *Case) here() string {
+	if c.on != nil && c.on.AtServer {
+		node, _, _ := c.server()
+		return node
+	}
+	return c.attempt.Node
+}
+
+func (c *Case) there() string {
+	if c.on != nil && c.on.AtServer {
+		return c.attempt.Node
+	}
+	node, _, _ := c.server()
+	return node
+}
+
 // unknown reports whether the recording has no evidence of a kind.
 func (c *Case) unknown(e recording.Evidence) bool {
 	// No tap is on a loopback.
 	if e == recording.OfPackets && c.toItsNode() {
+		return true
+	}
+	ofState := e == recording.OfCounters || e == recording.OfSockets || e == recording.OfFlows || e == recording.OfRules
+	if ofState && (len(c.before) == 0 || len(c.after) == 0) {
 		return true
 	}
 	_, missing := c.r.Missing[e]
@@ -195,5 +280,6 @@ func (c *Case) rose(node, counter string) uint64 {
 	if _, there := c.after[node].Counters[counter]; !there && c.captured {
 		c.lacking = true
 	}
-	return c.after[node].Counters[counter] - c.before[node].Counters[counter]
+	before, after := c.before[node].Counters[counter], c.after[node].Counters[counter]
+	return max(before, after) - before
 }

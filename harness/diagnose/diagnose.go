@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"slices"
+	"sync"
 
 	"twlab/harness/recording"
 )
@@ -16,12 +17,12 @@ type Diagnosis struct {
 	// with none; empty for an attempt that is fine.
 	Status   Status
 	Findings []Finding
-	// Others are causes of which too little is known to rule them out, where one fits in all
-	// that it requires.
+	// Others are causes of which too little is known to rule them out, and for which less speaks
+	// than for the findings.
 	Others []Finding
 	// Excluded are the other causes with this symptom, each with a fact that rules it out.
 	Excluded []Exclusion
-	// SYNs are those that no SYN-ACK answered, Lives all packets of the attempt.
+	// SYNs are those that no SYN-ACK answered, Lives all packets of the attempt as they were sent.
 	SYNs, Lives []Life
 	// Events are what kernels have told of its packets, Before are the states of all nodes
 	// when it began.
@@ -41,36 +42,58 @@ func (d Diagnosis) Cause() string {
 	return ""
 }
 
-// Of diagnoses the attempts of a step. Steps are numbered from 0 here.
-func Of(r *recording.Recording, step int) (all []Diagnosis) {
+// Of diagnoses the attempts of a step, or the connection that it used. Steps are numbered from
+// 0 here.
+func Of(r *recording.Recording, step int) []Diagnosis {
+	return of(r, step, sync.OnceValue(func() []Life { return Lives(r) }))
+}
+
+// Recording diagnoses all attempts of a recording, in the order of its steps.
+func Recording(r *recording.Recording) (all []Diagnosis) {
+	lives := sync.OnceValue(func() []Life { return Lives(r) })
+	for i := range r.Steps {
+		all = append(all, of(r, i, lives)...)
+	}
+	return all
+}
+
+// of is Of with the lives of all packets, which are needed when something has died.
+func of(r *recording.Recording, step int, lives func() []Life) (all []Diagnosis) {
 	s := r.Steps[step]
 	if s.Verb == "await" { // its attempts are those of the step that it waits for
 		return nil
 	}
 	for _, a := range s.Result.Attempts {
-		all = append(all, one(r, step, a))
+		all = append(all, one(r, step, a, nil, lives))
+	}
+	if on := s.Result.On; on != nil {
+		all = append(all, one(r, step, recording.Attempt{Node: on.Node, Local: on.Local, Remote: on.Remote}, on, lives))
 	}
 	return all
 }
 
-// Recording diagnoses all attempts of a recording, in the order of its steps.
-func Recording(r *recording.Recording) (all []Diagnosis) {
-	for i := range r.Steps {
-		all = append(all, Of(r, i)...)
-	}
-	return all
-}
-
-func one(r *recording.Recording, step int, a recording.Attempt) Diagnosis {
-	c := newCase(r, step, a)
-	d := Diagnosis{
-		Step: r.Steps[step].Number, ID: r.Steps[step].ID, Attempt: a, Symptom: c.symptom,
-		SYNs: c.syns, Lives: c.lives, Events: c.events, Before: c.before,
-	}
+func one(r *recording.Recording, step int, a recording.Attempt, on *recording.On, lives func() []Life) Diagnosis {
+	d := Diagnosis{Step: r.Steps[step].Number, ID: r.Steps[step].ID, Attempt: a, Symptom: symptomOf(a, r.Steps[step].Result, on)}
 	if d.Symptom == Fine {
 		return d
 	}
+	c := newCase(r, step, a, on, lives())
+	d.take(c)
 	d.judge(c)
+	return d
+}
+
+// take takes from a case what it has gathered.
+func (d *Diagnosis) take(c *Case) {
+	d.SYNs, d.Lives, d.Events, d.Before = Sent(c.r, c.syns), Sent(c.r, c.lives), c.events, c.before
+}
+
+// WithPackets is the diagnosis of an attempt of a step that went well, with its packets: those of
+// one that died has it already. Steps are numbered from 0 here.
+func (d Diagnosis) WithPackets(r *recording.Recording, step int) Diagnosis {
+	if d.Symptom == Fine {
+		d.take(newCase(r, step, d.Attempt, nil, Lives(r)))
+	}
 	return d
 }
 
@@ -87,6 +110,10 @@ func (d *Diagnosis) judge(cases ...*Case) {
 	// What is proved leaves no room for what is only possible.
 	if i := slices.IndexFunc(d.Findings, func(f Finding) bool { return f.Status == Proved }); i >= 0 {
 		d.Findings = slices.DeleteFunc(d.Findings, func(f Finding) bool { return f.Status != Proved })
+	}
+	// Where nothing speaks for one of them more than for any other, none is told.
+	if !cases[0].captured && !slices.ContainsFunc(d.Findings, func(f Finding) bool { return f.spoken }) {
+		d.Findings, d.Others = nil, d.Findings
 	}
 	d.settle()
 }

@@ -53,8 +53,17 @@ func (d Diagnosis) Missing() (p Piece, found bool) {
 	for e := range count {
 		all = append(all, e)
 	}
+	unnamed := func(p Piece) int {
+		if p.Node == "" {
+			return 1
+		}
+		return 0
+	}
 	slices.SortFunc(all, func(a, b Piece) int {
-		return cmp.Or(cmp.Compare(min(count[b], 2), min(count[a], 2)), cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)), cmp.Compare(count[b], count[a]), cmp.Compare(a.Node, b.Node))
+		return cmp.Or(
+			cmp.Compare(min(count[b], 2), min(count[a], 2)), cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)),
+			unnamed(a)-unnamed(b), cmp.Compare(count[b], count[a]), cmp.Compare(a.Node, b.Node),
+		)
 	})
 	if len(all) == 0 {
 		return p, false

@@ -31,6 +31,7 @@ type observed struct {
 
 	first, lastSYN     time.Time
 	syns               int
+	early              uint32 // octets of data in a SYN (RFC 7413)
 	number             uint32 // of the last SYN-ACK
 	answered           bool
 	connected, refused time.Time
@@ -56,7 +57,7 @@ func (o *observed) see(p packet) {
 		if o.end || !p.out { // a box sees it twice
 			o.syns++
 		}
-		o.lastSYN = p.Time
+		o.lastSYN, o.early = p.Time, max(o.early, uint32(p.Payload))
 	case mine && o.began && o.answered && o.connected.IsZero() && p.Flags&(ack|rst) == ack && int32(p.Ack-o.number) > 0: //nolint:gosec // numbers wrap around
 		o.connected = p.Time
 	case mine && p.Flags&(fin|rst) != 0:
@@ -68,12 +69,12 @@ func (o *observed) see(p packet) {
 		}
 	case theirs && p.Flags&rst != 0:
 		switch {
-		case o.began && o.connected.IsZero() && p.Ack == o.isn+1:
+		case o.began && o.connected.IsZero() && p.Ack-o.isn-1 <= o.early:
 			o.refused = p.Time
 		case !o.ended:
 			o.reset = p.Time
 		}
-	case theirs && p.Flags&(syn|ack) == syn|ack && p.Ack == o.isn+1 && o.connected.IsZero():
+	case theirs && p.Flags&(syn|ack) == syn|ack && p.Ack-o.isn-1 <= o.early && o.connected.IsZero():
 		o.answered, o.number = true, p.Seq
 		if o.atClient {
 			o.connected = p.Time

@@ -113,6 +113,7 @@ func TestAttempts(t *testing.T) {
 		says    string
 	}{
 		"fine":                  {join(fine, segment(20, 1000, false, "F.", 2, 901, 0), segment(21, 1000, true, "F.", 901, 3, 0)), "1 seen, 1 fine"},
+		"data in the SYN":       {[]recording.Packet{segment(0, 1000, false, "S", 1, 0, 10), segment(1, 1000, true, "S.", 900, 12, 0), segment(2, 1000, false, ".", 12, 901, 0)}, "1 seen, 1 fine"},
 		"no answer":             {[]recording.Packet{syn, again}, "1 seen; failed Unanswered, 2 SYNs"},
 		"no answer yet":         {[]recording.Packet{syn}, "1 seen, 1 unfinished"},
 		"refused":               {[]recording.Packet{syn, segment(1, 1000, true, "R.", 0, 2, 0)}, "1 seen; failed Refused, 1 SYNs"},

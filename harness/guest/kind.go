@@ -19,7 +19,10 @@ type Kind struct {
 	Conntrack Conntrack
 }
 
-var _ lab.Maker = Kind{}
+var (
+	_ lab.Maker    = Kind{}
+	_ topo.Tracker = Kind{}
+)
 
 // Validate returns what is missing.
 func (k Kind) Validate() error {
@@ -36,6 +39,12 @@ func (k Kind) Validate() error {
 
 // MostLinks returns the maximum number of network cards of a guest.
 func (k Kind) MostLinks() int { return MostCards }
+
+// Tracking returns the kind with Conntrack.Always.
+func (k Kind) Tracking() topo.NodeKind {
+	k.Conntrack.Always = true
+	return k
+}
 
 // Prepare checks that there is memory for all guests of the lab together: guests that boot
 // at the same time would each find enough for one. It also selects the accelerator.

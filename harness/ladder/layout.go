@@ -89,6 +89,9 @@ type Arrow struct {
 	From, To int
 	// Back says that it goes towards the client: to the left.
 	Back bool
+	// Outside says that it was first seen as it came into From, from where nothing was recorded.
+	// Drawn as "?" before From.
+	Outside bool
 	// Via are the lanes that it went through in between, and From and To where it was
 	// translated there, in the order of its way. A lane that the arrow crosses and that is
 	// not among them has not seen it.
@@ -105,4 +108,16 @@ type Stop struct {
 	Lane int
 	// Translated says that it left with other addresses or ports. Drawn as "~".
 	Translated bool
+}
+
+// turn is the farthest lane of a packet that came back to the lane that it had left; -1 for one
+// that did not.
+func (a Arrow) turn() int {
+	far := -1
+	for _, s := range a.Via {
+		if a.From == a.To && s.Lane != a.From && (far < 0 || s.Lane > far) {
+			far = s.Lane
+		}
+	}
+	return far
 }

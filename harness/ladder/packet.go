@@ -13,7 +13,7 @@ import (
 // packet is the row of the i-th packet.
 func (b *builder) packet(i int, l diagnose.Life) Row {
 	first := l.First()
-	a := &Arrow{From: b.lanes[first.Point], To: b.lanes[l.Last().Point], Back: b.back(first), Via: b.via(l), Seen: l.Seen}
+	a := &Arrow{From: b.lanes[first.Point], To: b.lanes[l.Last().Point], Back: b.back(first), Outside: !first.Out, Via: b.via(l), Seen: l.Seen}
 	label, text := b.label(first)
 	a.Label = label
 	dropped, known := b.event(i, "drop", l.Node)

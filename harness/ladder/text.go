@@ -140,6 +140,14 @@ func (t text) arrow(line []rune, a Arrow) (left string) {
 	if a.End == Lost || a.End == Unseen {
 		last = to + direction*t.step/2
 	}
+	turn := a.turn()
+	if turn >= 0 { // it came back
+		last = t.column(turn)
+		direction = 1
+		if last < from {
+			direction = -1
+		}
+	}
 	last = max(last, leftOf-t.step/2, 0)
 	lane := func(at int) bool { return (at-leftOf)%t.step == 0 && at >= leftOf && (at-leftOf)/t.step < len(t.Lanes) }
 	for at := from + direction; at*direction < last*direction; at += direction {
@@ -147,7 +155,18 @@ func (t text) arrow(line []rune, a Arrow) (left string) {
 			line[at] = t.line
 		}
 	}
-	left = t.label(line, a.Label, min(from, last), max(from, last))
+	begins := from
+	if a.Outside && from-direction*t.step/2 > leftOf {
+		begins = from - direction*t.step/2
+		for at := begins; at*direction < from*direction; at += direction {
+			line[at] = t.line
+		}
+		line[begins], line[from-direction] = '?', heads[direction]
+	}
+	left = t.label(line, a.Label, min(begins, last), max(begins, last))
+	if turn >= 0 {
+		line[from+direction] = heads[-direction]
+	}
 	for _, stop := range append(a.Via, Stop{Lane: a.To}) {
 		at := t.column(stop.Lane)
 		if at != from {

@@ -3,6 +3,7 @@ package ladder
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -51,11 +52,16 @@ func TestLinesAreNarrow(t *testing.T) {
 	}
 }
 
+// drawn are the lines of a ladder in ASCII, without its title.
+func drawn(l Ladder) []string {
+	lines := l.Text(true)
+	return lines[slices.IndexFunc(lines, func(s string) bool { return strings.HasPrefix(s, "  time ") }):]
+}
+
 func TestASCII(t *testing.T) {
 	r, d := long(4, "n")
-	got := strings.Join(New(&r, d).Text(true), "\n")
-	want := `step 1, n0:40000 > n3:80: TimedOut after 1s; unexplained
-  time        n0            n1            n2            n3
+	got := strings.Join(drawn(New(&r, d)), "\n")
+	want := `  time        n0            n1            n2            n3
   0.000 1      |- SYN ------>~------------>~------------>x  no answer
                |             |             |             |  now n1:40000 > n3:80, by n1
                |             |             |             |  now n2:40000 > n3:80, by n2
@@ -97,5 +103,32 @@ func TestEnds(t *testing.T) {
 		if lane := l.Lanes[1]; !lane.Untapped || lane.Node != "n1" {
 			t.Errorf("%+v, want n1 without a tap", lane)
 		}
+	}
+}
+
+// A packet that comes back to its sender is drawn to where it turned.
+func TestBack(t *testing.T) {
+	r, _ := long(3, "n")
+	r.Packets = r.Packets[:4]
+	back := r.Packets[3]
+	back.Point, back.Interface = "n0", "right"
+	r.Packets[2].Point, r.Packets[2].Interface = "n1", "left"
+	r.Packets = append(r.Packets[:3], back)
+	got := drawn(New(&r, diagnose.Of(&r, 0)[0]))[1]
+	if want := "  0.000 1      x< SYN -------->~               |  came in, and did not leave"; got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+// A packet of which nobody has seen the beginning comes from outside.
+func TestOutside(t *testing.T) {
+	r, _ := long(3, "n")
+	r.Packets = r.Packets[1:] // the first node was not recorded
+	l := New(&r, diagnose.Of(&r, 0)[0])
+	if want := "  0.000 1      |       ?------>~- SYN -------->x  no answer"; drawn(l)[1] != want {
+		t.Errorf("got  %q\nwant %q", drawn(l)[1], want)
+	}
+	if a := l.Rows[0].Arrow; !a.Outside || a.From != 1 {
+		t.Errorf("%+v, want an arrow from outside into the second lane", a)
 	}
 }

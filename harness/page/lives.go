@@ -25,7 +25,7 @@ type life struct {
 // events that are about it.
 func livesOf(r *recording.Recording) []*life {
 	var all []*life
-	for i, l := range diagnose.Lives(r) {
+	for i, l := range diagnose.Sent(r, diagnose.Lives(r)) {
 		all = append(all, &life{Life: l, Number: i + 1, syn: l.First().Flags == "S"})
 	}
 	connect(all)

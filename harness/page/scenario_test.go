@@ -89,8 +89,8 @@ func TestAnArrowForEachPacket(t *testing.T) {
 				folded += number(t, pagetest.Attribute(n, "data-folded"))
 			}
 		}
-		if arrows+folded != lives || lives != len(diagnose.Lives(&r)) {
-			t.Errorf("%s: %d arrows and %d folded, %d packets on the page, %d in the recording", r.Scenario, arrows, folded, lives, len(diagnose.Lives(&r)))
+		if arrows+folded != lives || lives != len(diagnose.Sent(&r, diagnose.Lives(&r))) {
+			t.Errorf("%s: %d arrows and %d folded, %d packets on the page, %d in the recording", r.Scenario, arrows, folded, lives, len(diagnose.Sent(&r, diagnose.Lives(&r))))
 		}
 	}
 }

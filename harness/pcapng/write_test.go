@@ -17,6 +17,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
 
+	"twlab/harness/diagnose"
 	"twlab/harness/recording"
 )
 
@@ -75,6 +76,9 @@ func written(t *testing.T, r recording.Recording, taps []Tap) []byte {
 	return b.Bytes()
 }
 
+// why is what the engine says of the attempt.
+func why(r *recording.Recording) string { return diagnose.Recording(r)[0].Short() }
+
 func TestTapsAreNamedByTheirLinks(t *testing.T) {
 	r := run(t)
 	var names []string
@@ -102,7 +106,7 @@ func TestReadAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info := in.SectionInfo(); info.Application != "twlab x" || !strings.Contains(info.Comment, "step 1, 10.0.0.2:50000 > 10.20.0.9:80 failed: unexplained") {
+	if info := in.SectionInfo(); info.Application != "twlab x" || !strings.Contains(info.Comment, "step 1, 10.0.0.2:50000 > 10.20.0.9:80 failed: "+why(&r)) {
 		t.Errorf("%+v", info)
 	}
 	for i, want := range []struct {
@@ -110,7 +114,7 @@ func TestReadAgain(t *testing.T) {
 		out          bool
 	}{
 		{"client/gateway", "", true}, {"gateway/client", "", false}, {"gateway/server", "", true},
-		{"server/gateway", "#p1 step 1, unexplained: SYN, no answer", false},
+		{"server/gateway", "#p1 step 1, " + why(&r) + ": SYN, no answer", false},
 	} {
 		data, info, options, err := in.ReadPacketDataWithOptions()
 		if err != nil {
@@ -178,11 +182,11 @@ func TestWiresharkReadsIt(t *testing.T) {
 	}
 	got := tshark(t, "tshark", "-r", file, "-N", "n", "-T", "fields", "-e", "frame.interface_name", "-e", "ip.src_host", "-e", "ip.dst_host", "-e", "frame.packet_flags_direction", "-e", "frame.comment")
 	want := "client/gateway\tclient\tserver\t0x00000002\t\ngateway/client\tclient\tserver\t0x00000001\t\n" +
-		"gateway/server\tgateway\tserver\t0x00000002\t\nserver/gateway\tgateway\tserver\t0x00000001\t#p1 step 1, unexplained: SYN, no answer\n"
+		"gateway/server\tgateway\tserver\t0x00000002\t\nserver/gateway\tgateway\tserver\t0x00000001\t#p1 step 1, " + why(&r) + ": SYN, no answer\n"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got := tshark(t, "capinfos", file); !strings.Contains(got, "Number of packets = 1") || !strings.Contains(got, "gateway/server") || !strings.Contains(got, "unexplained") {
+	if got := tshark(t, "capinfos", file); !strings.Contains(got, "Number of packets = 1") || !strings.Contains(got, "gateway/server") || !strings.Contains(got, "failed: "+why(&r)) {
 		t.Errorf("capinfos:\n%s", got)
 	}
 }

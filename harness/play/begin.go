@@ -87,9 +87,13 @@ func addresses(n topo.Planned) (all []netip.Addr) {
 	return all
 }
 
-// acting are the nodes that connect or listen; of a group, whose nodes are alike, the first.
+// acting are the nodes that connect, listen or balance; of a group, whose nodes are alike, the
+// first.
 func (p *player) acting() map[string]bool {
 	acting := map[string]bool{}
+	for name := range p.scenario.Programs {
+		acting[name] = true
+	}
 	for _, step := range p.scenario.Steps {
 		switch a := step.Do.(type) {
 		case script.Listen:
@@ -149,16 +153,20 @@ func (p *player) states(ctx context.Context) (map[string]recording.State, error)
 			return nil, err
 		}
 		s.Sockets = sockets(table)
-		if len(p.plan.RulesOf(who)) > 0 || p.hasRules(who.Name) {
+		asks := len(p.plan.RulesOf(who)) > 0 || p.hasRules(who.Name)
+		if asks || p.tracks[who.Name] {
 			entries, err := n.Flows(ctx)
 			if err != nil {
 				return nil, err
 			}
+			s.Flows = flows(entries)
+		}
+		if asks {
 			hits, err := n.Rules(ctx)
 			if err != nil {
 				return nil, err
 			}
-			s.Flows, s.Rules = flows(entries), rules(hits)
+			s.Rules = rules(hits)
 		}
 		all[who.Name] = s
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"twlab/harness/node"
+	"twlab/harness/recording"
 	"twlab/harness/script"
 	"twlab/harness/tcp"
 )
@@ -70,7 +71,7 @@ func (p *player) send(ctx context.Context, a script.Send) (Result, error) {
 		return Result{}, err
 	}
 	sent, err := e.node.TrySend(ctx, e.handle, a.Bytes)
-	return Result{Sent: int64(sent.Bytes), Errno: errnoName(sent.Errno)}, err
+	return Result{Sent: int64(sent.Bytes), Errno: errnoName(sent.Errno), On: p.on(a.Conn)}, err
 }
 
 func (p *player) receive(ctx context.Context, a script.Receive) (Result, error) {
@@ -79,7 +80,18 @@ func (p *player) receive(ctx context.Context, a script.Receive) (Result, error) 
 		return Result{}, err
 	}
 	got, err := e.node.ReceiveUpTo(ctx, e.handle, tcp.Limit{Bytes: a.Bytes, Within: a.Within})
-	return Result{Received: int64(got.Bytes), Errno: errnoName(got.Errno)}, err
+	on := p.on(a.Conn)
+	on.Waited = got.Open && (a.Bytes == 0 || got.Bytes < a.Bytes)
+	return Result{Received: int64(got.Bytes), Errno: errnoName(got.Errno), On: on}, err
+}
+
+// on is the connection that a step has used.
+func (p *player) on(of script.Conn) *recording.On {
+	c, err := p.conn(of.Step)
+	if err != nil {
+		return nil // its end was found, so it is there
+	}
+	return &recording.On{Node: c.node.Identity().Name, Local: c.local, Remote: c.to, AtServer: of.Server}
 }
 
 // endConn ends one end of a connection.

@@ -73,11 +73,7 @@ func (p *player) gather() error {
 // look notes the state of all nodes after a step that may change it, which is where the next
 // one begins.
 func (p *player) look(ctx context.Context, step script.Step, i int) (err error) {
-	switch step.Do.(type) {
-	case script.Listen, script.Sleep:
-		return nil
-	}
-	if step.Background {
+	if _, listens := step.Do.(script.Listen); listens || step.Background {
 		return nil
 	}
 	began := time.Now()

@@ -71,6 +71,7 @@ func (r Runner) Run(ctx context.Context, s script.Scenario) (recording.Recording
 	if wrong := s.Check(); len(wrong) > 0 {
 		return unbuilt(errors.New(wrong[0].String()))
 	}
+	asked := s.Network
 	s.Network = ofKinds(s.Network, r.Kinds)
 	plan, err := s.Network.Plan()
 	if err != nil {
@@ -86,6 +87,9 @@ func (r Runner) Run(ctx context.Context, s script.Scenario) (recording.Recording
 		return unbuilt(err)
 	}
 	p := newPlayer(r, s, plan, l, seen)
+	for _, n := range asked.Nodes {
+		p.tracks[n.Name] = n.Tracking == topo.Always
+	}
 	err = p.play(ctx)
 	if r.Keep != nil && err == nil {
 		err = r.Keep(ctx, p.recording, l)
@@ -98,13 +102,19 @@ func (r Runner) Run(ctx context.Context, s script.Scenario) (recording.Recording
 	return p.recording, errors.Join(err, closed)
 }
 
-// ofKinds gives nodes their kinds.
+// ofKinds gives nodes their kinds. One that can track every packet by itself needs no rule
+// for that, and a guest can have none.
 func ofKinds(n topo.Network, kinds map[string]topo.NodeKind) topo.Network {
 	n.Nodes = slices.Clone(n.Nodes)
 	for i := range n.Nodes {
-		if kind, own := kinds[n.Nodes[i].Name]; own {
-			n.Nodes[i].Kind = kind
+		kind, own := kinds[n.Nodes[i].Name]
+		if !own {
+			continue
 		}
+		if t, can := kind.(topo.Tracker); can && n.Nodes[i].Tracking == topo.Always {
+			kind, n.Nodes[i].Tracking = t.Tracking(), topo.AsRulesWant
+		}
+		n.Nodes[i].Kind = kind
 	}
 	return n
 }
@@ -119,6 +129,7 @@ type player struct {
 	recording recording.Recording
 	ended     error                   // why the end of the recording is missing
 	facts     map[string]kernel.Facts // of each node's kernel
+	tracks    map[string]bool         // the nodes that track connections whatever their rules
 	reasons   *reason.Watch           // nil where nobody may know
 	looked    time.Duration           // how long the look after the step before took
 
@@ -152,7 +163,7 @@ func newPlayer(r Runner, s script.Scenario, plan topo.Plan, l *lab.Lab, begun re
 	}
 	return &player{
 		Runner: r, scenario: s, plan: plan, lab: l, recording: begun,
-		facts: map[string]kernel.Facts{},
+		facts: map[string]kernel.Facts{}, tracks: map[string]bool{},
 		conns: map[string][]*connection{}, rules: map[string]topo.Rule{}, drops: map[string]*lab.Drops{},
 		since: map[string]moment{}, running: map[string]*running{},
 		halt: func() {},
@@ -284,7 +295,7 @@ func fail(s *recording.Step, err error) {
 // cannot reports whether an error says that this machine or kernel lacks something.
 func cannot(err error) bool {
 	for _, lacks := range []error{
-		kernel.ErrSysctlUnknown, kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, lab.ErrGuest, ipvs.ErrMissing, ipvs.ErrScheduler, lab.ErrNoNetem,
+		kernel.ErrSysctlUnknown, kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, kernel.ErrSysctlReadOnly, lab.ErrGuest, ipvs.ErrMissing, ipvs.ErrScheduler, lab.ErrNoNetem,
 	} {
 		if errors.Is(err, lacks) {
 			return true

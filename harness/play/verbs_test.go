@@ -129,3 +129,27 @@ func TestSeveralAtOnceAndInTurn(t *testing.T) {
 		t.Errorf("%v\n%s", r.Verdict(), text)
 	}
 }
+
+// A send or a receive says which connection it was on, and whether it waited in vain.
+func TestWhatASendWasOn(t *testing.T) {
+	conn, server := script.Conn{Step: "user"}, script.Conn{Step: "user", Server: true}
+	r, text := played(t, direct(
+		script.Step{Do: script.Listen{Node: "web", Port: 80, Serve: script.Hold}},
+		script.Step{Do: script.Connect{From: at("c1", 0), To: at("web", 80), Then: script.ThenKeep}, ID: "user"},
+		script.Step{Do: script.Send{Conn: conn, Bytes: 5}},
+		script.Step{Do: script.Receive{Conn: server, Bytes: 5}},
+		script.Step{Do: script.Receive{Conn: conn, Bytes: 5, Within: 100 * time.Millisecond}, Expect: []script.Expectation{{Cause: "peer-silent"}}},
+	))
+	made := r.Steps[1].Result.Attempts[0]
+	on := recording.On{Node: "c1", Local: made.Local, Remote: made.Remote}
+	atServer, waited := on, on
+	atServer.AtServer, waited.Waited = true, true
+	for i, want := range map[int]recording.On{2: on, 3: atServer, 4: waited} {
+		if got := r.Steps[i].Result.On; got == nil || *got != want {
+			t.Errorf("step %d was on %+v, want %+v", i+1, got, want)
+		}
+	}
+	if r.Verdict() != recording.AsExpected {
+		t.Error(text)
+	}
+}

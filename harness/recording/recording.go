@@ -66,7 +66,7 @@ type Node struct {
 	Kernel string `json:"kernel"`
 	Guest  bool   `json:"guest,omitempty"`
 	// Settings are the sysctls that most often decide what becomes of a connection, at the
-	// nodes that connect or listen, as they were before the first step.
+	// nodes that connect, listen or balance, as they were before the first step.
 	Settings map[string]Setting `json:"settings,omitempty"`
 }
 

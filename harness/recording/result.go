@@ -18,6 +18,8 @@ type Result struct {
 	Sent     int64  `json:"sent,omitempty"`
 	Received int64  `json:"received,omitempty"`
 	Errno    string `json:"errno,omitempty"`
+	// On is the connection that a send or a receive was on.
+	On *On `json:"on,omitempty"`
 	// Outcome is that of a listener, Holders are the sockets that have its port.
 	Outcome string   `json:"outcome,omitempty"`
 	Holders []Holder `json:"holders,omitempty"`
@@ -27,6 +29,19 @@ type Result struct {
 	Dropped   int64 `json:"dropped,omitempty"`
 	// Load is what became of a load.
 	Load *Load `json:"load,omitempty"`
+}
+
+// On is a connection that an earlier step has made, as a later step uses it.
+type On struct {
+	// Node is the client; Local and Remote are the ends of the connection there.
+	Node   string         `json:"node"`
+	Local  netip.AddrPort `json:"local"`
+	Remote netip.AddrPort `json:"remote"`
+	// AtServer says that the step used the other end.
+	AtServer bool `json:"atServer,omitempty"`
+	// Waited says that the time of the step was over before it had got what it wanted, and
+	// nothing had ended the connection.
+	Waited bool `json:"waited,omitempty"`
 }
 
 // Load is what became of the attempts of a load.

@@ -7,6 +7,7 @@ const (
 	Timestamps     = "net.ipv4.tcp_timestamps"
 	TimeWaitReuse  = "net.ipv4.tcp_tw_reuse"
 	PortRange      = "net.ipv4.ip_local_port_range"
+	ReservedPorts  = "net.ipv4.ip_local_reserved_ports"
 	SYNCookies     = "net.ipv4.tcp_syncookies"
 	MostWaiting    = "net.core.somaxconn"
 	SYNBacklog     = "net.ipv4.tcp_max_syn_backlog"
@@ -14,5 +15,5 @@ const (
 
 // Settings lists them.
 func Settings() []string {
-	return []string{SYNRetries, LinearTimeouts, Timestamps, TimeWaitReuse, PortRange, SYNCookies, MostWaiting, SYNBacklog}
+	return []string{SYNRetries, LinearTimeouts, Timestamps, TimeWaitReuse, PortRange, ReservedPorts, SYNCookies, MostWaiting, SYNBacklog}
 }

@@ -25,7 +25,7 @@ func suspect(r *recording.Recording) (d diagnose.Diagnosis, found bool) {
 	for i, s := range r.Steps {
 		if all := diagnose.Of(r, diagnosed(r, i)); len(all) > 0 && all[0].Attempt.Remote.IsValid() {
 			died := slices.IndexFunc(all, func(d diagnose.Diagnosis) bool { return d.Symptom != diagnose.Fine })
-			d, found = all[max(0, died)], true
+			d, found = all[max(0, died)].WithPackets(r, diagnosed(r, i)), true
 		}
 		if s.Verdict() == recording.NotAsExpected {
 			break

@@ -102,11 +102,10 @@ func TestText(t *testing.T) {
               NOT EXPECTED  outcome: wanted Connected, seen TimedOut
               as expected   syns: 2
               why: unexplained
-                   no cause that twlab knows fits all that was seen
+                   what was recorded does not say why; possible: lost-on-link, conntrack-full, nat-entry-older-than-rule
                    1 of 1 SYN without a SYN-ACK: left gateway, and came into no other node
 NOT as expected
 left out: net.ipv4.tcp_syn_retries=6 (client); the default had a part in it
-
 step 2, client:50000 > server:80: TimedOut after 3s, 2 SYNs; unexplained
   time       client         gateway         server
   0.000 1      │─ SYN ────────>~──────────────>│

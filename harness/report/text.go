@@ -39,10 +39,7 @@ func write(to io.Writer, r recording.Recording, ascii bool) error {
 		p.line("left out: %s; the default had a part in it", left)
 	}
 	if unexpected {
-		for i, line := range Ladder(r, ascii) {
-			if i == 0 {
-				p.line("")
-			}
+		for _, line := range Ladder(r, ascii) {
 			p.line("%s", line)
 		}
 		p.line("next: run it with --keep, and look around in the network; with --output-dir, run.json and packets.pcapng have all packets")

@@ -24,9 +24,9 @@ func results(a Action) []string {
 	case Listen:
 		return []string{"outcome", "errno", "holder"}
 	case Send:
-		return []string{"errno", "sent"}
+		return []string{"errno", "sent", "cause"}
 	case Receive:
-		return []string{"errno", "received"}
+		return []string{"errno", "received", "cause"}
 	case ForgetFlows:
 		return []string{"forgotten"}
 	case RemoveRule:

@@ -38,8 +38,8 @@ type Expectation struct {
 	Sent, Received *Bound
 	// ClosedFirst is the node that ended the connection first.
 	ClosedFirst string
-	// Cause is why the attempts that did not connect at once, or broke, did so: an ID of
-	// diagnose.Catalogue, or "none" where all of them are fine. Proof is how sure that must be:
+	// Cause is why attempts did not connect at once or broke, or why a send or a receive got an
+	// error or waited in vain: an ID of diagnose.Catalogue, or "none" where all is fine. Proof is how sure that must be:
 	// "proved", or empty for any of proved and consistent.
 	Cause, Proof string
 	// Forgotten is the number of conntrack entries that were deleted.

@@ -53,7 +53,7 @@ func (r *reader) expectationFields(e *script.Expectation, applies *bool) []field
 		{"sent", "How many bytes the kernel took.", bound(&e.Sent)},
 		{"received", "How many bytes were read.", bound(&e.Received)},
 		{"closed-first", "The node that sent the first FIN or RST.", text(&e.ClosedFirst)},
-		{"cause", "Why attempts failed, came late or broke (twlab explain lists the causes), or none.", text(&e.Cause)},
+		{"cause", "Why attempts failed, came late, broke or stalled (twlab explain lists the causes), or none.", text(&e.Cause)},
 		{"proof", "How sure the cause must be: proved.", text(&e.Proof)},
 		{"forgotten", "How many conntrack entries were deleted.", bound(&e.Forgotten)},
 		{"dropped", "How many packets a drop has lost.", bound(&e.Dropped)},

@@ -47,6 +47,13 @@ type NodeKind interface {
 	MostLinks() int
 }
 
+// Tracker is a kind whose nodes can track connections without a rule that wants it.
+type Tracker interface {
+	NodeKind
+	// Tracking returns the kind with every packet tracked, from the first one on.
+	Tracking() NodeKind
+}
+
 // member is a node of the lab that will be built, with the far end of its own link.
 type member struct {
 	Identity

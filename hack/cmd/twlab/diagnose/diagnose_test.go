@@ -12,6 +12,7 @@ import (
 
 	"twlab/hack/internal/cli"
 	"twlab/harness/diagnose"
+	"twlab/harness/foreign"
 	"twlab/harness/recording"
 	"twlab/harness/scriptfile"
 )
@@ -132,5 +133,31 @@ func TestReproduceWritesOnce(t *testing.T) {
 	}
 	if _, err := scriptfile.Read(path, text); err != nil {
 		t.Error(err)
+	}
+}
+
+// Connections have one shape where only the values of their addresses and numbers differ.
+func TestShape(t *testing.T) {
+	syn := func(src string, seq uint32) recording.Packet {
+		return recording.Packet{Point: "client", Out: true, Flags: "S", Src: netip.MustParseAddrPort(src), Dst: netip.MustParseAddrPort("10.0.0.2:80"), Seq: seq}
+	}
+	of := func(packets ...recording.Packet) string {
+		return shape(&foreign.Connection{Recording: recording.Recording{
+			Packets: packets, Steps: []recording.Step{{Result: recording.Result{Attempts: []recording.Attempt{{Outcome: "Unanswered"}}}}},
+		}})
+	}
+	one := of(syn("10.0.0.1:1000", 7), syn("10.0.0.1:1000", 7))
+	if other := of(syn("10.0.0.9:2000", 900), syn("10.0.0.9:2000", 900)); other != one {
+		t.Errorf("%q, want %q", other, one)
+	}
+	translated := syn("10.0.0.3:1000", 7)
+	for name, other := range map[string]string{
+		"another number":  of(syn("10.0.0.1:1000", 7), syn("10.0.0.1:1000", 8)),
+		"another address": of(syn("10.0.0.1:1000", 7), translated),
+		"once more":       of(syn("10.0.0.1:1000", 7), syn("10.0.0.1:1000", 7), syn("10.0.0.1:1000", 7)),
+	} {
+		if other == one {
+			t.Errorf("%s: the same shape", name)
+		}
 	}
 }

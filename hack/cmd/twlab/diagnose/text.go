@@ -41,19 +41,46 @@ type death struct {
 
 // deaths puts connections together that died in one way: of the same cause, at the same place.
 func deaths(result *foreign.Result) (all []*death) {
-	byWay := map[string]*death{}
+	byWay, byShape := map[string]*death{}, map[string]*death{}
 	for i := range result.Connections {
 		c := &result.Connections[i]
+		s := shape(c)
+		if known := byShape[s]; known != nil {
+			known.like++
+			continue
+		}
 		d := c.Diagnose()
 		way := fmt.Sprint(d.Symptom, d.Short(), places(d))
 		if known := byWay[way]; known != nil {
 			known.like++
+			byShape[s] = known
 			continue
 		}
 		byWay[way] = &death{first: c, why: d}
+		byShape[s] = byWay[way]
 		all = append(all, byWay[way])
 	}
 	return all
+}
+
+// shape is what the packets of a connection are, without the values of their addresses and
+// numbers: connections of one shape died in one way, and one of them is looked at for all.
+func shape(c *foreign.Connection) string {
+	var b strings.Builder
+	a := c.Recording.Steps[0].Result.Attempts[0]
+	fmt.Fprintf(&b, "%+v %v %s %d %+v\n", c.At, c.Began, a.Outcome, a.SYNs, a.Replies)
+	known := map[string]int{}
+	which := func(value string) int {
+		if _, is := known[value]; !is {
+			known[value] = len(known)
+		}
+		return known[value]
+	}
+	for _, p := range c.Recording.Packets {
+		fmt.Fprintf(&b, "%s %s %v %s %v %d %d %d %d %d\n", p.Point, p.Interface, p.Out, p.Flags, p.Payload > 0,
+			which(p.Src.String()), which(p.Dst.String()), which(fmt.Sprint("seq", p.Seq)), which(fmt.Sprint("seq", p.Ack-1)), which(fmt.Sprint("id", p.ID)))
+	}
+	return b.String()
 }
 
 // places are where SYNs ended, without their number.
@@ -189,7 +216,8 @@ func (t text) known(d diagnose.Diagnosis) {
 	said := d.Account()
 	if len(d.Findings) != 1 {
 		for _, fact := range d.Known() {
-			if !strings.HasPrefix(fact.Says, "all ") { // which is what the account has said
+			// The account has said where they ended; and none of none is nothing.
+			if !strings.HasPrefix(fact.Says, "all ") && !strings.HasPrefix(fact.Says, "0 of the 0 ") {
 				said = append(said, fact.Says)
 			}
 		}

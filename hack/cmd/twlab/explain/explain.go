@@ -22,9 +22,10 @@ import (
 
 const about = `Explains why connections die. With the name of a cause: what happens, how to see it on a machine
 in production, what it is taken for, what to do and at what cost. With a recording (the
-run.json of twlab run --output-dir): what became of each attempt that failed, came late or
-broke, with the proof, and its packets as a ladder: a line for each packet, ">" where it came
-in, "x" where it ended, "~" where it was translated. Without either: all causes.
+run.json of twlab run --output-dir): what became of each attempt, send and receive that
+failed, came late, broke or stalled, with the proof, and its packets as a ladder: a line for
+each packet, ">" where it came in, "x" where it ended, "~" where it was translated. Without
+either: all causes.
 
 It needs no privilege and runs nothing.
 
@@ -109,13 +110,13 @@ func attempts(to io.Writer, r *recording.Recording, ascii bool) {
 			}
 		}
 		if n > 0 {
-			lines = append(lines, fmt.Sprintf("the same became of %d more attempts of this step", n))
+			lines = append(lines, fmt.Sprintf("the same became of %d more of this step", n))
 		}
 		for _, line := range append(lines, "") {
 			fmt.Fprintln(to, report.Plain(line))
 		}
 	}
 	if len(died) == 0 {
-		fmt.Fprintln(to, "no attempt failed, came late or broke")
+		fmt.Fprintln(to, "nothing failed, came late, broke or stalled")
 	}
 }

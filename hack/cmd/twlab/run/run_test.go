@@ -89,6 +89,11 @@ func TestResultsAreInTheOrderOfTheFiles(t *testing.T) {
 		if !strings.HasPrefix(r.By, "twlab ") || r.File.Name != r.Scenario+".yaml" {
 			t.Errorf("by %q, of the file %q", r.By, r.File.Name)
 		}
+		for _, packets := range []string{"packets.pcapng", "taps/01-client1-web.pcapng", "taps/02-web-client1.pcapng"} {
+			if info, err := os.Stat(filepath.Join(dir, name, packets)); err != nil || info.Size() < 500 {
+				t.Errorf("%s: %v, %+v", packets, err, info)
+			}
+		}
 	}
 	if printed, _, _ := strings.Cut(out.String(), "\n\n"); printed+"\n" != again.String() {
 		t.Errorf("read again:\n%s\nprinted:\n%s", again.String(), printed)

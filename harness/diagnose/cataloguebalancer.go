@@ -1,0 +1,40 @@
+package diagnose
+
+// atTheBalancer are the causes that lie behind a program that balances: the client's connection
+// ends at it, and another one begins.
+func atTheBalancer() []Cause {
+	return []Cause{
+		{
+			ID:       "fin-made-of-reset",
+			Why:      "The server reset its connection, and the balancer ended the client's by a FIN: the client sees an ordinary end where an error was.",
+			Symptoms: []Symptom{Broken},
+			Requires: []Condition{noAnswer, ownEnd, resetBehind, behindCounted("Tcp.EstabResets")},
+			Do:       "Let the client compare what came with Content-Length; look at the server for the RST.",
+			Cost:     "None.",
+			Look:     "tcpdump at the balancer: a RST of the server, then a FIN to the client; HAProxy's termination state is SD or SH; `nstat TcpEstabResets` rises at the balancer.",
+			Source:   "tcp_reset",
+		},
+		{
+			ID:         "lb-backend-down",
+			Why:        "The balancer took the connection and got none to its server, so it ended it, or answered by a status of its own.",
+			Symptoms:   []Symptom{Broken},
+			Requires:   []Condition{noAnswer, calledInVain, behindCounted("Tcp.AttemptFails")},
+			LookAlikes: []LookAlike{{"lb-no-port", calledInVain}},
+			Do:         "Look why the server does not answer: no listener, a full queue, a rule on the way. Health checks take it out.",
+			Cost:       "None.",
+			Look:       "tcpdump at the balancer: SYNs to the server, answered by RSTs or not at all; HAProxy's termination state is SC or sC, its statistics count econ; `nstat TcpAttemptFails` rises there.",
+			Source:     "tcp_rcv_synsent_state_process",
+		},
+		{
+			ID:         "lb-no-port",
+			Why:        "The balancer's kernel had no free port to the server, so the balancer's connect(2) failed (EADDRNOTAVAIL) and nothing was sent to the server.",
+			Symptoms:   []Symptom{Broken},
+			Requires:   []Condition{noAnswer, calledNobody, balancerFull},
+			LookAlikes: []LookAlike{{"lb-backend-down", calledNobody}},
+			Do:         "Keep connections to the servers and use them again (http-reuse); more source addresses (HAProxy: source) or server ports; net.ipv4.tcp_tw_reuse=1 at the balancer.",
+			Cost:       "Each is local to the balancer.",
+			Look:       "`ss -tan dst SERVER:PORT | wc -l` at the balancer against net.ipv4.ip_local_port_range; HAProxy's termination state is SC, and tcpdump sees no SYN to the server.",
+			Source:     "__inet_hash_connect",
+		},
+	}
+}

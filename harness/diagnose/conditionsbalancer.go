@@ -1,0 +1,133 @@
+package diagnose
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"twlab/harness/recording"
+)
+
+// noAnswer says that the request got an end instead of an answer, or the balancer's own word
+// that it has none.
+func noAnswer(c *Case) Fact {
+	if len(c.attempt.Replies) == 0 {
+		return c.is(recording.OfErrno, false, "no request was made")
+	}
+	last := c.attempt.Replies[len(c.attempt.Replies)-1]
+	says := "the last request: " + last.Disposition
+	if last.Status != 0 {
+		says += fmt.Sprintf(", with the status %d", last.Status)
+	}
+	ended := (last.Disposition == "unanswered" || last.Disposition == "truncated") && last.Errno == "" && last.WriteErrno == ""
+	return c.is(recording.OfErrno, ended || ofBalancer(last), "%s", says)
+}
+
+// atBalancer is a fact about the balancer, unknown where no packet shows which node that is.
+func (c *Case) atBalancer(by recording.Evidence, yes bool, says string) Fact {
+	f := c.is(by, yes, "%s", says)
+	if c.balancer() == "" {
+		f.Is = Unknown
+	}
+	return f
+}
+
+// balancer is the node that answered the SYN and has connections of its own to others.
+func (c *Case) balancer() string {
+	node, _, _ := c.server()
+	return node
+}
+
+// behind are the packets between the balancer and others while the client was connected.
+func (c *Case) behind() (some []Life) {
+	node := c.balancer()
+	for _, l := range c.others {
+		if l.First().Point == node || l.Node == node && l.End == Delivered {
+			some = append(some, l)
+		}
+	}
+	return some
+}
+
+// resetBehind says that a RST came to the balancer from behind, of a connection that was there.
+func resetBehind(c *Case) Fact {
+	node := c.balancer()
+	connected := false
+	for _, l := range c.behind() {
+		switch first := l.First(); {
+		case first.Flags == "S." && l.End == Delivered && l.Node == node:
+			connected = true
+		case strings.Contains(first.Flags, "R") && l.End == Delivered && l.Node == node:
+			return c.atBalancer(recording.OfPackets, connected, fmt.Sprintf("%s got a RST from %s, to which it was connected: %v", node, first.Point, connected))
+		}
+	}
+	return c.atBalancer(recording.OfPackets, false, fmt.Sprintf("no RST came to %s from behind", orNone(node)))
+}
+
+// behindCounted says that a counter of the balancer rose.
+func behindCounted(counter string) Condition {
+	return func(c *Case) Fact {
+		node := c.balancer()
+		rose := c.rose(node, counter)
+		return c.atBalancer(recording.OfCounters, rose > 0, fmt.Sprintf("%s of %s rose by %d", counter, orNone(node), rose))
+	}
+}
+
+// calledInVain says that the balancer sent SYNs, and that none was answered by a SYN-ACK.
+func calledInVain(c *Case) Fact {
+	node := c.balancer()
+	syns, answers, resets, to := 0, 0, 0, ""
+	for _, l := range c.behind() {
+		switch first := l.First(); {
+		case isSYN(l) && first.Point == node:
+			syns++
+			to = first.Dst.String()
+		case first.Flags == "S." && l.Node == node:
+			answers++
+		case strings.Contains(first.Flags, "R") && l.Node == node:
+			resets++
+		}
+	}
+	return c.atBalancer(recording.OfPackets, syns > 0 && answers == 0, fmt.Sprintf("%s sent %d SYNs to %s, and got %d SYN-ACKs and %d RSTs", orNone(node), syns, orNone(to), answers, resets))
+}
+
+// calledNobody says that the balancer sent no SYN.
+func calledNobody(c *Case) Fact {
+	node := c.balancer()
+	n := count(c.behind(), func(l Life) bool { return isSYN(l) && l.First().Point == node })
+	return c.atBalancer(recording.OfPackets, n == 0, fmt.Sprintf("%s sent %d SYNs of its own", orNone(node), n))
+}
+
+// balancerFull says that connections of the balancer to one destination hold its whole range
+// of ports.
+func balancerFull(c *Case) Fact {
+	node := c.balancer()
+	ports, err := portsOf(c.r.Nodes[node])
+	var to netip.AddrPort
+	most := 0
+	for dst, n := range heldPorts(c.after[node].Sockets, ports) {
+		if n > most {
+			most, to = n, dst
+		}
+	}
+	f := c.atBalancer(recording.OfSockets, most == len(ports) && most > 0, fmt.Sprintf("sockets of %s to %v hold %d of its %d ports", orNone(node), to, most, len(ports)))
+	if err != nil {
+		f.Is = Unknown
+	}
+	return f
+}
+
+// failedBehind says that what went wrong did so between the balancer and its servers, whatever
+// the balancer made of it for the client.
+func failedBehind(c *Case) Fact {
+	return either(all(calledNobody, balancerFull), calledInVain, resetBehind)(c)
+}
+
+// ownEnd says that the other end's FIN came, and no RST.
+func ownEnd(c *Case) Fact {
+	fin := slices.ContainsFunc(c.lives, func(l Life) bool {
+		return strings.Contains(l.First().Flags, "F") && l.First().Point == c.there() && l.End == Delivered
+	})
+	return c.is(recording.OfPackets, fin, "the FIN of %s reached %s: %v", orNone(c.there()), orNone(c.here()), fin)
+}
