@@ -23,7 +23,6 @@ func Captured(r *recording.Recording, at []Vantage) (all []Diagnosis) {
 	for _, a := range r.Steps[0].Result.Attempts {
 		p := newPartial(r, at, a)
 		base := newCase(r, 0, a, nil, p.lives)
-		base.symptom = symptom(a)
 		d := Diagnosis{
 			Step: r.Steps[0].Number, ID: r.Steps[0].ID, Attempt: a, Symptom: base.symptom,
 			SYNs: base.syns, Lives: base.lives, Before: base.before,
@@ -121,7 +120,7 @@ type partial struct {
 }
 
 func newPartial(r *recording.Recording, at []Vantage, a recording.Attempt) *partial {
-	p := &partial{r: r, at: at, attempt: a, lives: together(r), forward: map[ends]bool{{a.Local, a.Remote}: true}}
+	p := &partial{r: r, at: at, attempt: a, lives: together(r, direct), forward: map[ends]bool{{a.Local, a.Remote}: true}}
 	p.client = a.Node
 	for _, l := range p.lives {
 		back := slices.ContainsFunc(l.Seen, func(s recording.Packet) bool { return p.forward[ends{s.Dst, s.Src}] })
@@ -134,12 +133,13 @@ func newPartial(r *recording.Recording, at []Vantage, a recording.Attempt) *part
 		}
 	}
 	// Between two captures there may have been a translation.
-	p.lives = joined(p.lives, func(s recording.Packet) (one ends) {
+	direction := func(s recording.Packet) (one ends) {
 		if !p.forward[ends{s.Src, s.Dst}] {
 			one = ends{src: a.Remote}
 		}
 		return one
-	})
+	}
+	p.lives = whole(together(r, direction), direction)
 	for i := range p.lives {
 		p.inOrder(p.lives[i])
 		p.lives[i].Node, p.lives[i].End = p.ending(p.lives[i].Last())

@@ -47,11 +47,11 @@ type Case struct {
 }
 
 // newCase gathers what the recording has of an attempt of step i, or of the use of a
-// connection by that step.
+// connection by that step. Lives are all packets of the recording.
 func newCase(r *recording.Recording, i int, a recording.Attempt, on *recording.On, lives []Life) *Case {
 	result := r.Steps[i].Result
 	c := &Case{
-		r: r, attempt: a, on: on, errno: errnoOf(a, result, on), holders: result.Holders,
+		r: r, attempt: a, on: on, errno: errnoOf(a, result, on), holders: result.Holders, symptom: symptomOf(a, result, on),
 		tuples: map[ends]bool{{a.Local, a.Remote}: true},
 	}
 	made := madeBy(r, i, a)
@@ -190,9 +190,11 @@ func symptom(a recording.Attempt) Symptom {
 // got none (RFC 9110, sections 15.6.3 to 15.6.5).
 func ofBalancer(r recording.Reply) bool { return r.Status >= 502 && r.Status <= 504 }
 
-// symptomOf is what a send or a receive saw.
-func symptomOf(r recording.Result) Symptom {
+// symptomOf is what an attempt saw, or a send or a receive that used it.
+func symptomOf(a recording.Attempt, r recording.Result, on *recording.On) Symptom {
 	switch {
+	case on == nil:
+		return symptom(a)
 	case r.Errno == "EAGAIN" || r.On.Waited: // no room in the send buffer
 		return Stalled
 	case r.Errno != "":

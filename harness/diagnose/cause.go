@@ -9,8 +9,9 @@ type Cause struct {
 	Why string
 	// Symptoms are those that it can have.
 	Symptoms []Symptom
-	// Requires must all be true.
-	Requires []Condition
+	// Where and Requires must all be true. Where is what packets show of many causes that end
+	// packets at the same place, so that it alone speaks for none of them.
+	Where, Requires []Condition
 	// Contradicts must all be false.
 	Contradicts []Condition
 	// Also are facts that are told when they are true, and prove nothing.
@@ -39,7 +40,7 @@ const (
 	Proved       Status = "proved"
 	Consistent   Status = "consistent"   // what would decide is unknown
 	Undetermined Status = "undetermined" // several causes are consistent
-	Unexplained  Status = "unexplained"  // no cause of the catalogue fits
+	Unexplained  Status = "unexplained"  // no cause of the catalogue fits, or nothing but the place speaks for those that do
 )
 
 // Finding is a cause that fits an attempt.
@@ -56,6 +57,8 @@ type Finding struct {
 	instead []Exclusion
 	// whole says that all that the cause requires is true.
 	whole bool
+	// spoken says that something speaks for it that does not speak for all at that place.
+	spoken bool
 }
 
 // Exclusion is a look-alike that a fact rules out.
@@ -71,10 +74,11 @@ func (cause Cause) judge(cases ...*Case) (f Finding, fits bool) {
 	if !slices.Contains(cause.Symptoms, cases[0].symptom) {
 		return f, false
 	}
-	for _, condition := range cause.Requires {
+	for i, condition := range slices.Concat(cause.Where, cause.Requires) {
 		switch fact := condition.of(cases); fact.Is {
 		case True:
 			f.Proof = append(f.Proof, fact)
+			f.spoken = f.spoken || i >= len(cause.Where)
 		case Unknown:
 			f.Open = append(f.Open, fact)
 		case False:
@@ -82,7 +86,7 @@ func (cause Cause) judge(cases ...*Case) (f Finding, fits bool) {
 			return f, false
 		}
 	}
-	f.whole = len(f.Proof) == len(cause.Requires)
+	f.whole = len(f.Open) == 0
 	for _, condition := range cause.Contradicts {
 		switch fact := condition.of(cases); fact.Is {
 		case True:

@@ -105,3 +105,25 @@ func forgetStates(r *recording.Recording) {
 		r.Steps[i].After = nil
 	}
 }
+
+// The ACK that ends a handshake is no keep-alive probe, and after an answer none counts.
+func TestOnlyProbes(t *testing.T) {
+	sent := func(seq uint32, flags string) Life {
+		return Life{Seen: []recording.Packet{{Point: "a", Out: true, Flags: flags, Seq: seq}}, Node: "b", End: Delivered}
+	}
+	answer := Life{Seen: []recording.Packet{{Point: "b", Out: true, Flags: ".", Seq: 7, Ack: 11}}, Node: "a", End: Delivered}
+	for name, c := range map[string]struct {
+		lives []Life
+		is    Truth
+		says  string
+	}{
+		"none":               {[]Life{sent(10, "S"), sent(11, ".")}, False, "the last 0 probes that a sent got no answer"},
+		"two, and the end":   {[]Life{sent(10, "S"), sent(11, "."), sent(10, "."), sent(10, "."), sent(11, "R.")}, True, "the last 2 probes that a sent got no answer"},
+		"one after the last": {[]Life{sent(10, "S"), sent(11, "."), sent(10, "."), answer, sent(10, ".")}, True, "the last 1 probes that a sent got no answer"},
+	} {
+		f := onlyProbes(&Case{r: &recording.Recording{}, attempt: recording.Attempt{Node: "a"}, lives: c.lives})
+		if f.Is != c.is || f.Says != c.says {
+			t.Errorf("%s: %v, %q; want %v, %q", name, f.Is, f.Says, c.is, c.says)
+		}
+	}
+}

@@ -16,7 +16,7 @@ func noAnswer(c *Case) Fact {
 		return c.is(recording.OfErrno, false, "no request was made")
 	}
 	last := c.attempt.Replies[len(c.attempt.Replies)-1]
-	says := "the answer is " + last.Disposition
+	says := "the last request: " + last.Disposition
 	if last.Status != 0 {
 		says += fmt.Sprintf(", with the status %d", last.Status)
 	}

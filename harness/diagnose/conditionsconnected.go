@@ -225,19 +225,39 @@ func probed(c *Case) Fact {
 	return c.is(recording.OfCounters, rose > 0, "TcpExt.TCPKeepAlive of %s rose by %d", orNone(c.here()), rose)
 }
 
-// onlyProbes says that the last that was sent had no data, and that nothing came after it.
+// onlyProbes says that the last that was sent were probes, and that nothing came after them. A
+// probe has no data, and the number before the next one (RFC 9293, section 3.8.4).
 func onlyProbes(c *Case) Fact {
-	n, here := 0, c.here()
+	n, here, next := 0, c.here(), c.nextNumber()
 	for _, l := range slices.Backward(c.lives) {
 		first := l.First()
 		if first.Point != here || first.Payload > 0 && c.ownData(l) && first.Seq == c.lastACK() {
 			break
 		}
-		if first.Flags == "." && first.Payload == 0 {
+		if first.Flags == "." && first.Payload == 0 && first.Seq+1 == next {
 			n++
 		}
 	}
-	return c.is(recording.OfPackets, n > 0, "the last %d packets without data that %s sent got no answer", n, orNone(here))
+	return c.is(recording.OfPackets, n > 0, "the last %d probes that %s sent got no answer", n, orNone(here))
+}
+
+// nextNumber is the number behind all that the node with the symptom has sent before a FIN.
+func (c *Case) nextNumber() (next uint32) {
+	seen := false
+	for _, l := range c.lives {
+		first := l.First()
+		if first.Point != c.here() || first.Is('R') || first.Is('F') {
+			continue
+		}
+		end := first.Seq + uint32(first.Payload) //nolint:gosec // at most 64 KiB
+		if isSYN(l) {
+			end++
+		}
+		if !seen || int32(end-next) > 0 { //nolint:gosec // numbers wrap round
+			next, seen = end, true
+		}
+	}
+	return next
 }
 
 // forgotten says that a node had a conntrack entry of the connection when it was made, and has

@@ -234,17 +234,20 @@ func untranslated(c *Case) Fact {
 // wentThere says that the SYNs without an answer had the destination of the old entry.
 func wentThere(c *Case) Fact {
 	_, f, found := c.entry()
-	n := count(c.syns, func(l Life) bool { return found && (l.Last().Dst == f.At || l.End != Delivered) })
-	fact := c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %d SYNs without a SYN-ACK did not reach another destination than %v", n, len(c.syns), f.At)
-	if !found && c.unknown(recording.OfFlows) {
-		fact.Is = Unknown
+	if !found {
+		fact := c.is(recording.OfPackets, false, "there is no old entry whose destination they could have had")
+		if c.unknown(recording.OfFlows) {
+			fact.Is = Unknown
+		}
+		return fact
 	}
-	return fact
+	n := count(c.syns, func(l Life) bool { return l.Last().Dst == f.At || l.End != Delivered })
+	return c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %d SYNs without a SYN-ACK went to %v, or ended before", n, len(c.syns), f.At)
 }
 
 // lostOnLink says that no tap has seen a SYN come into another node than those that it left.
 func lostOnLink(c *Case) Fact {
-	n := count(c.syns, func(l Life) bool { return l.End == OnTheWay })
+	n := count(c.syns, func(l Life) bool { return l.Last().Out }) // at the other end there may be no tap
 	last := ""
 	if len(c.syns) > 0 {
 		last = c.syns[0].Node

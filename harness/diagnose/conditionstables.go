@@ -165,13 +165,19 @@ func (c *Case) stale() (node string, f recording.Flow, found bool) {
 // staleEntry says that there is such an entry.
 func staleEntry(c *Case) Fact {
 	node, f, found := c.stale()
-	return c.is(recording.OfFlows, found, "%s has the entry %v > %v in %s, without a reply and without translation", orNone(node), f.From, f.To, orNone(f.State))
+	if !found {
+		return c.is(recording.OfFlows, false, "no node has an entry of the five-tuple without a reply and without translation")
+	}
+	return c.is(recording.OfFlows, true, "%s has the entry %v > %v in %s, without a reply and without translation", node, f.From, f.To, orNone(f.State))
 }
 
 // ruleUnasked says that the node with that entry has a DNAT rule for the destination, which
 // matched no packet.
 func ruleUnasked(c *Case) Fact {
 	node, f, found := c.stale()
+	if !found {
+		return c.noEntry()
+	}
 	hits, rules := uint64(0), 0
 	for _, r := range c.after[node].Rules {
 		if strings.Contains(r.Rule, "DNAT") && strings.Contains(r.Rule, f.To.Addr().String()) {
@@ -185,11 +191,17 @@ func ruleUnasked(c *Case) Fact {
 	if c.accepted() {
 		late = 1
 	}
-	fact := c.is(recording.OfRules, found && rules > 0 && hits <= late, "DNAT rules of %s for %v: %d, which matched %d packets", orNone(node), f.To.Addr(), rules, hits)
+	return c.is(recording.OfRules, rules > 0 && hits <= late, "DNAT rules of %s for %v: %d, which matched %d packets", node, f.To.Addr(), rules, hits)
+}
+
+// noEntry says that there is no entry whose rules could be looked at, which is unknown without
+// entries.
+func (c *Case) noEntry() Fact {
+	f := c.is(recording.OfRules, false, "no node has such an entry, whose rules could be looked at")
 	if c.unknown(recording.OfFlows) {
-		fact.Is = Unknown // for which destination is not known
+		f.Is = Unknown
 	}
-	return fact
+	return f
 }
 
 // invalid says that rules which drop what conntrack calls INVALID matched packets at some node,
@@ -200,7 +212,7 @@ func invalid(c *Case) Fact {
 			return c.is(recording.OfRules, true, "at %s %d packets were INVALID%s", name, hits, quoted(rule))
 		}
 	}
-	return c.is(recording.OfRules, false, "no rule that drops INVALID packets matched any")
+	return c.nobody(recording.OfRules, "no rule that drops INVALID packets matched any")
 }
 
 // rejectedThere says that a rule of the node that sent the RST rejects by RSTs, and matched.
@@ -223,7 +235,7 @@ func ruledAnywhere(c *Case) Fact {
 			}
 		}
 	}
-	return c.is(recording.OfRules, false, "no rule dropped or rejected a packet")
+	return c.nobody(recording.OfRules, "no rule dropped or rejected a packet")
 }
 
 // lastRuled says that rules which drop packets matched some at the node where the segment that
@@ -253,13 +265,19 @@ func (c *Case) entry() (node string, f recording.Flow, found bool) {
 // staleBackend says that there was such an entry before the first SYN.
 func staleBackend(c *Case) Fact {
 	node, f, found := c.entry()
-	return c.is(recording.OfFlows, found, "before the SYN %s had the entry %v > %v in %s, which leads to %v", orNone(node), f.From, f.To, orNone(f.State), f.At)
+	if !found {
+		return c.is(recording.OfFlows, false, "before the SYN no node had an entry of the five-tuple that leads elsewhere")
+	}
+	return c.is(recording.OfFlows, true, "before the SYN %s had the entry %v > %v in %s, which leads to %v", node, f.From, f.To, orNone(f.State), f.At)
 }
 
 // backendUnnamed says that the node's DNAT rules for the destination do not name the server of
 // that entry, and matched nothing.
 func backendUnnamed(c *Case) Fact {
 	node, f, found := c.entry()
+	if !found {
+		return c.noEntry()
+	}
 	rules, named := 0, false
 	for _, r := range c.after[node].Rules {
 		if strings.Contains(r.Rule, "DNAT") && strings.Contains(r.Rule, f.To.Addr().String()) {
@@ -271,11 +289,7 @@ func backendUnnamed(c *Case) Fact {
 	if rules > 0 {
 		hits, _ = c.hits(node, "DNAT", f.To.Addr().String())
 	}
-	fact := c.is(recording.OfRules, found && rules > 0 && !named && hits == 0, "DNAT rules of %s for %v: %d, which matched %d packets; one of them names %v: %v", orNone(node), f.To.Addr(), rules, hits, f.At.Addr(), named)
-	if c.unknown(recording.OfFlows) {
-		fact.Is = Unknown // for which destination is not known
-	}
-	return fact
+	return c.is(recording.OfRules, rules > 0 && !named && hits == 0, "DNAT rules of %s for %v: %d, which matched %d packets; one of them names %v: %v", node, f.To.Addr(), rules, hits, f.At.Addr(), named)
 }
 
 // ownSource says that a node has an entry that leads back to the client, with the client's own

@@ -17,8 +17,8 @@ type Diagnosis struct {
 	// with none; empty for an attempt that is fine.
 	Status   Status
 	Findings []Finding
-	// Others are causes of which too little is known to rule them out, where one fits in all
-	// that it requires.
+	// Others are causes of which too little is known to rule them out, and for which less speaks
+	// than for the findings.
 	Others []Finding
 	// Excluded are the other causes with this symptom, each with a fact that rules it out.
 	Excluded []Exclusion
@@ -73,15 +73,11 @@ func of(r *recording.Recording, step int, lives func() []Life) (all []Diagnosis)
 }
 
 func one(r *recording.Recording, step int, a recording.Attempt, on *recording.On, lives func() []Life) Diagnosis {
-	d := Diagnosis{Step: r.Steps[step].Number, ID: r.Steps[step].ID, Attempt: a, Symptom: symptom(a)}
-	if on != nil {
-		d.Symptom = symptomOf(r.Steps[step].Result)
-	}
+	d := Diagnosis{Step: r.Steps[step].Number, ID: r.Steps[step].ID, Attempt: a, Symptom: symptomOf(a, r.Steps[step].Result, on)}
 	if d.Symptom == Fine {
 		return d
 	}
 	c := newCase(r, step, a, on, lives())
-	c.symptom = d.Symptom
 	d.take(c)
 	d.judge(c)
 	return d
@@ -89,7 +85,7 @@ func one(r *recording.Recording, step int, a recording.Attempt, on *recording.On
 
 // take takes from a case what it has gathered.
 func (d *Diagnosis) take(c *Case) {
-	d.SYNs, d.Lives, d.Events, d.Before = c.syns, Sent(c.r, c.lives), c.events, c.before
+	d.SYNs, d.Lives, d.Events, d.Before = Sent(c.r, c.syns), Sent(c.r, c.lives), c.events, c.before
 }
 
 // WithPackets is the diagnosis of an attempt of a step that went well, with its packets: those of
@@ -114,6 +110,10 @@ func (d *Diagnosis) judge(cases ...*Case) {
 	// What is proved leaves no room for what is only possible.
 	if i := slices.IndexFunc(d.Findings, func(f Finding) bool { return f.Status == Proved }); i >= 0 {
 		d.Findings = slices.DeleteFunc(d.Findings, func(f Finding) bool { return f.Status != Proved })
+	}
+	// Where nothing speaks for one of them more than for any other, none is told.
+	if !cases[0].captured && !slices.ContainsFunc(d.Findings, func(f Finding) bool { return f.spoken }) {
+		d.Findings, d.Others = nil, d.Findings
 	}
 	d.settle()
 }

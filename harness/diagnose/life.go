@@ -34,13 +34,13 @@ func (l Life) Last() recording.Packet { return l.Seen[len(l.Seen)-1] }
 
 // Lives puts together what all taps have seen of each packet, in order of their beginnings.
 // NAT changes addresses and ports, and neither numbers nor timestamps.
-func Lives(r *recording.Recording) []Life { return ended(r, together(r)) }
+func Lives(r *recording.Recording) []Life { return ended(r, together(r, direct)) }
 
 // Sent are the packets as their senders sent them, of those that Lives has found: an interface
-// may have put several together, or split one. One that left a node for where no tap is, because
-// guests are recorded at one end of their links, is [Unseen], and not lost.
+// may have split one. One that left a node for where no tap is, because guests are recorded at
+// one end of their links, is [Unseen], and not lost.
 func Sent(r *recording.Recording, all []Life) []Life {
-	all = ended(r, joined(all, func(p recording.Packet) ends { return ends{p.Src, p.Dst} }))
+	all = ended(r, whole(all, direct))
 	for i, l := range all {
 		if l.End == OnTheWay && guests(r) {
 			all[i].End = Unseen
@@ -56,8 +56,10 @@ func ended(r *recording.Recording, all []Life) []Life {
 	return all
 }
 
-// together puts together the sightings of each packet.
-func together(r *recording.Recording) (all []Life) {
+// together puts together the sightings of each packet. A segment that an interface put together
+// with others (GRO) goes on as the large one, which is no packet of its own. All are segments of
+// one connection and direction, by the key of their ends.
+func together(r *recording.Recording, key func(recording.Packet) ends) (all []Life) {
 	type identity struct {
 		seq, ack uint32
 		flags    string
@@ -73,7 +75,7 @@ func together(r *recording.Recording) (all []Life) {
 		i, known := latest[id]
 		// At an interface that has seen it already, it was sent again.
 		if !known || seenAt(all[i].Seen, p) {
-			if parts := partsOf(all, p); len(parts) > 0 {
+			if parts := partsOf(all, p, key); len(parts) > 0 {
 				for _, k := range parts {
 					all[k].Seen = append(all[k].Seen, p)
 				}
@@ -87,63 +89,68 @@ func together(r *recording.Recording) (all []Life) {
 	return all
 }
 
-// joined finds the segments that were put together on their way, and those that were split:
-// an interface that offloads shows one large segment where its peer shows several (GRO, TSO).
-// Of those that were put together each goes on as the large one, and one that was split as the
-// first of its parts; what they go on as is no packet of its own. Both are segments of one
-// connection and direction, by the key of their ends.
-func joined(all []Life, key func(recording.Packet) ends) (left []Life) {
+// direct is the key of segments that no NAT has changed between two taps.
+func direct(p recording.Packet) ends { return ends{p.Src, p.Dst} }
+
+// mostParts is how many lives are looked at for the parts of a packet. The kernel makes none of
+// more than 64 KiB, unless it is told to.
+const mostParts = 256
+
+// partsOf are the segments that a packet was put together of: those that left another node
+// before, follow each other, and are all of it.
+func partsOf(all []Life, p recording.Packet, key func(recording.Packet) ends) (parts []int) {
+	if p.Out || p.Payload == 0 {
+		return nil
+	}
+	next := p.Seq + uint32(p.Payload) //nolint:gosec // at most some hundred KiB
+	for i := len(all) - 1; i >= max(0, len(all)-mostParts) && next != p.Seq; i-- {
+		last := all[i].Last()
+		follows := last.Seq+uint32(last.Payload) == next && within(last, p) //nolint:gosec // as above
+		if follows && last.Out && last.Payload > 0 && last.Point != p.Point && key(last) == key(p) {
+			parts, next = append(parts, i), last.Seq
+		}
+	}
+	if next != p.Seq {
+		return nil
+	}
+	return parts
+}
+
+// whole finds the segments that were split on their way (TSO): one goes on as the first of its
+// parts, where all of them are there, and they are no packets of their own.
+func whole(all []Life, key func(recording.Packet) ends) (left []Life) {
 	all = slices.Clone(all)
 	waiting := map[ends][]int{} // segments that left a node, and have not come into another
-	gone := make([]bool, len(all))
-	parts := map[int][]int{} // of those that were split
+	parts := map[int][]int{}
 	for i, l := range all {
-		first := l.First()
-		if first.Payload == 0 {
-			continue
-		}
-		if last := l.Last(); last.Out {
+		first, last := l.First(), l.Last()
+		switch on := key(first); {
+		case first.Payload == 0:
+		case last.Out:
 			waiting[key(last)] = append(waiting[key(last)], i)
-			continue
-		}
-		on := key(first)
-		if first.Out {
-			continue
-		}
-		var small []int
-		covered := 0
-		// The latest: an earlier one may have been lost.
-		for n := len(waiting[on]) - 1; n >= max(0, len(waiting[on])-mostWaiting); n-- {
-			k := waiting[on][n]
-			switch last := all[k].Last(); {
-			case last.Point == first.Point:
-			case within(last, first):
-				small, covered = append(small, k), covered+last.Payload
-			case within(first, last) && !gone[i]:
-				parts[k], gone[i] = append(parts[k], i), true
+		case !first.Out:
+			// The latest: an earlier one may have been lost.
+			for _, k := range slices.Backward(waiting[on][max(0, len(waiting[on])-mostParts):]) {
+				if last := all[k].Last(); last.Point != first.Point && within(first, last) {
+					parts[k] = append(parts[k], i)
+					break
+				}
 			}
 		}
-		if covered < first.Payload || gone[i] {
-			continue
-		}
-		for _, k := range small {
-			all[k].Seen = slices.Concat(all[k].Seen, l.Seen)
-		}
-		gone[i] = true
-		waiting[on] = slices.DeleteFunc(waiting[on], func(k int) bool { return slices.Contains(small, k) })
 	}
-	for whole, of := range parts {
+	gone := make([]bool, len(all))
+	for k, of := range parts {
 		covered := 0
 		for _, i := range of {
 			covered += all[i].First().Payload
 		}
-		if covered < all[whole].Last().Payload { // some were lost: they stay what they are
-			for _, i := range of {
-				gone[i] = false
-			}
-			continue
+		if covered < all[k].Last().Payload {
+			continue // some were lost: they stay what they are
 		}
-		all[whole].Seen = slices.Concat(all[whole].Seen, all[of[0]].Seen)
+		all[k].Seen = slices.Concat(all[k].Seen, all[of[0]].Seen)
+		for _, i := range of {
+			gone[i] = true
+		}
 	}
 	for i, l := range all {
 		if !gone[i] {
@@ -153,36 +160,10 @@ func joined(all []Life, key func(recording.Packet) ends) (left []Life) {
 	return left
 }
 
-// mostWaiting is how many segments are looked at for those that a large one is made of. The
-// kernel makes none of more than 64 KiB, unless it is told to.
-const mostWaiting = 256
-
 // within reports whether a segment is part of another one.
 func within(part, whole recording.Packet) bool {
 	begin := part.Seq - whole.Seq
 	return part.Payload < whole.Payload && uint64(begin)+uint64(part.Payload) <= uint64(whole.Payload)
-}
-
-// mostParts is how many lives are looked at for the parts of a packet: more than 64 KiB have.
-const mostParts = 256
-
-// partsOf are the segments that a receiving interface has put together to one packet (GRO):
-// those that left the node before, follow each other, and are all of it.
-func partsOf(all []Life, p recording.Packet) (parts []int) {
-	if p.Out || p.Payload == 0 {
-		return nil
-	}
-	next := p.Seq + uint32(p.Payload) //nolint:gosec // at most some hundred KiB
-	for i := len(all) - 1; i >= max(0, len(all)-mostParts) && next != p.Seq; i-- {
-		last := all[i].Last()
-		if last.Out && last.Payload > 0 && last.Src == p.Src && last.Dst == p.Dst && last.Seq+uint32(last.Payload) == next { //nolint:gosec // as above
-			parts, next = append(parts, i), last.Seq
-		}
-	}
-	if next != p.Seq || len(parts) < 2 {
-		return nil
-	}
-	return parts
 }
 
 func seenAt(seen []recording.Packet, p recording.Packet) bool {

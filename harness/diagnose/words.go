@@ -42,6 +42,25 @@ func (d Diagnosis) Account() (lines []string) {
 	return lines
 }
 
+// WhyNone says why no cause is told, in one line.
+func (d Diagnosis) WhyNone() string {
+	if len(d.Others) == 0 {
+		return "no cause that twlab knows fits all that was seen"
+	}
+	var ids []string
+	for _, f := range d.Others {
+		ids = append(ids, f.Cause.ID)
+	}
+	more := ""
+	if n := len(ids) - mostOpen; n > 0 {
+		ids, more = ids[:mostOpen], fmt.Sprintf(" and %d more", n)
+	}
+	return "what was recorded does not say why; possible: " + strings.Join(ids, ", ") + more
+}
+
+// mostOpen is how many causes are named for which nothing speaks.
+const mostOpen = 5
+
 // Lines explains the diagnosis in at most twelve lines: who ended what, why, the proof, what it
 // is not, what to do, and what that costs. What is not proved says what would decide.
 func (d Diagnosis) Lines() []string {
@@ -50,7 +69,7 @@ func (d Diagnosis) Lines() []string {
 	}
 	lines := []string{fmt.Sprintf("why: %s", d.Short())}
 	if len(d.Findings) == 0 {
-		lines = append(lines, "     no cause that twlab knows fits all that was seen")
+		lines = append(lines, "     "+d.WhyNone())
 		for _, place := range d.Account() {
 			lines = append(lines, "     "+place)
 		}

@@ -93,7 +93,7 @@ func (v *view) answer(d diagnose.Diagnosis, times int) answer {
 	switch len(d.Findings) {
 	case 0:
 		a.Who = v.plainly(d)
-		a.Means = "no cause that twlab knows fits all that was seen"
+		a.Means = d.WhyNone()
 		return a
 	case 1:
 	default:
