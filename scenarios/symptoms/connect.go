@@ -60,7 +60,7 @@ func unanswered() []Symptom {
 			{Who: "a full accept queue", Tell: "`ss -tln` at the server: Recv-Q above Send-Q; `nstat TcpExtListenOverflows` rises by the SYNs", Shown: []Proof{cause("accept-queue-full"), rule("refusal-queue")}},
 			{Who: "a full queue of half-open connections, with `tcp_syncookies=0`", Tell: "`nstat TcpExtTCPReqQFullDrop` rises by the SYNs", Shown: []Proof{cause("syn-queue-full")}},
 			{Who: "a firewall rule", Tell: "the packets of a DROP rule rise by the SYNs (`iptables -nvL`, `nft list ruleset`)", Shown: []Proof{cause("filtered")}},
-			{Who: "a link without carrier behind the NAT", Tell: "`ip -s link` there: NO-CARRIER, and dropped packets under TX", Shown: []Proof{cause("link-down")}},
+			{Who: "a link that loses packets, or has no carrier", Tell: "`ip -s link`: NO-CARRIER, or dropped packets under TX; `tc -s qdisc`", Shown: []Proof{cause("lost-on-link"), scenario("lost-on-link"), scenario("lost-on-link-by-loss")}},
 			{Who: "`rp_filter=1` at a server with two networks", Tell: "`nstat TcpExtIPReversePathFilter` rises by the SYNs", Shown: []Proof{incident("reverse-path")}},
 			{Who: "a rule that drops INVALID, where packets of one direction take another way", Tell: "`conntrack -S`: `invalid` rises", Shown: []Proof{cause("one-direction-invalid"), incident("invalid-requests-unseen")}},
 			{Who: "`tcp_tw_recycle=1` at the server", Tell: "`nstat TcpExtPAWSPassive` rises by the SYNs; only some of the clients behind one address", Kernels: "server before 4.12", Shown: []Proof{rule("recycle-older-dropped")}},
@@ -68,7 +68,7 @@ func unanswered() []Symptom {
 			{Who: "IPVS, when a client uses a port again", Tell: "connected exactly 1 s late; `net.ipv4.vs.conn_reuse_mode` is 1", Kernels: "balancer before 5.9; after a RST later, too", Shown: []Proof{incident("ipvs-port-reuse")}},
 			{Who: "a middle box that drops SYNs with data (TCP Fast Open)", Tell: "the first SYN has data, and the second, 1 s later, has none and connects", Shown: []Proof{incident("fast-open-is-filtered")}},
 		},
-		Also: []string{"conntrack-full", "nat-stale-backend", "not-forwarding", "no-return-route", "reverse-path", "path-loss", "hairpin-without-snat", "nat-bypassed", "mptcp-blackholed", "ack-rate-limited"},
+		Also: []string{"conntrack-full", "nat-stale-backend", "not-forwarding", "no-return-route", "reverse-path", "hairpin-without-snat", "nat-bypassed", "mptcp-blackholed", "ack-rate-limited"},
 		Do: []string{
 			"At the NAT: more addresses or ports, fewer and longer connections, more destinations. P ports that are kept for T seconds make at most P/T connections per second to one destination.",
 			"After a change of DNAT rules: `conntrack -D -d ADDRESS`, or a short `nf_conntrack_tcp_timeout_syn_sent`.",
