@@ -77,18 +77,18 @@ func TestIsMySettingSafe(t *testing.T) {
 	p.set("pick", `[name="way"]`, "nat")
 	p.set("pick", `[data-knob="client-tcp-tw-reuse"]`, "1")
 	p.set("pick", `[data-knob="balancer-tcp-timestamps"]`, "0")
-	if text := says(); !strings.Contains(text, "tcp_tw_reuse=1 is safe, and changes nothing.") || !strings.Contains(text, "cells that apply: does not get in") {
+	if text := says(); !strings.Contains(text, "tcp_tw_reuse=1: no difference seen.") || !strings.Contains(text, "cells that apply: does not get in") {
 		t.Errorf("tw_reuse=1 behind NAT, balancer without timestamps: %s", text)
 	}
 	p.shoot("safe")
 	p.set("pick", `[data-knob="client-tcp-tw-reuse"]`, "")
 	p.set("pick", `[data-knob="balancer-tcp-timestamps"]`, "")
 	p.set("pick", `[data-knob="balancer-tcp-rfc1337"]`, "1")
-	if text := says(); !strings.Contains(text, "tcp_rfc1337=1 is not safe.") {
+	if text := says(); !strings.Contains(text, "tcp_rfc1337=1: harms.") {
 		t.Errorf("rfc1337=1: %s", text)
 	}
 	p.set("pick", `[name="client"]`, "1")
-	if text := says(); !strings.Contains(text, "No run had these two kernels together") || !strings.Contains(text, "tcp_rfc1337=1 is not safe.") {
+	if text := says(); !strings.Contains(text, "No run had these two kernels together") || !strings.Contains(text, "tcp_rfc1337=1: harms.") {
 		t.Errorf("two kernels: %s", text)
 	}
 }

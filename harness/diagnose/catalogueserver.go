@@ -65,9 +65,9 @@ func ofEarlierConnection() []Cause {
 			Requires:    []Condition{reachedServer, bareACK, had("TIME_WAIT"), older},
 			Contradicts: []Condition{all(unassassinated, clientResetCounted)},
 			LookAlikes:  []LookAlike{{"time-wait-older-number", older}, {"half-open", had("TIME_WAIT")}, {"five-tuple-collision", had("TIME_WAIT")}},
-			Do:          "Mostly nothing: the client's RST ends the TIME_WAIT, and the next SYN connects a second later. If it does not: let that RST pass, tcp_rfc1337=0 at the server; clients behind one address need ports of their own.",
+			Do:          "Mostly nothing: the client's RST ends the TIME_WAIT, and the next SYN connects some 10 ms later (a second with a client before Linux 5.6). If it does not: let that RST pass, tcp_rfc1337=0 at the server; clients behind one address need ports of their own.",
 			Cost:        "tcp_rfc1337=0 is the default.",
-			Look:        "`ss -tan state time-wait` shows the five-tuple before the SYN; `nstat TcpExtPAWSTimewait` (before 6.14 TcpExtPAWSEstab) rises; the answer is an ACK and no SYN-ACK.",
+			Look:        "`ss -tan state time-wait` shows the five-tuple before the SYN; `nstat TcpExtPAWSTimewait` (before 6.16 TcpExtPAWSEstab) rises; the answer is an ACK and no SYN-ACK.",
 			Source:      "tcp_timewait_state_process",
 		},
 		{

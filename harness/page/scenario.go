@@ -23,7 +23,8 @@ var scenarioTemplate string
 // of them, and a browser need not lay them out.
 const mostUnfolded = 3
 
-// mostArrows is how many packets of one scenario are drawn and listed.
+// mostArrows is how many packets of one scenario are drawn. So many are listed, and all that are
+// drawn.
 const mostArrows = 400
 
 // Scenarios writes a page of what scenarios have shown, on one choice of kernels or on several.
@@ -97,7 +98,7 @@ type Article struct {
 	Picture                       template.HTML
 	Steps                         []step
 	Ladders                       []rail
-	Lives, Drawn                  int
+	Lives, Undrawn                int // packets, and those that no arrow stands for
 	NoPackets                     string
 	Missing                       []string
 	Account                       account
@@ -125,6 +126,7 @@ type view struct {
 	prefix      string
 	lives       []*life
 	said        map[string]words
+	drawn       map[int]bool    // the numbers of the packets that are arrows
 	has         map[string]bool // the anchors that there are
 	counterRows []row
 	ruleRows    []row
@@ -137,7 +139,7 @@ func (v *view) packetID(l *life) string        { return v.id("p%d", l.Number) }
 // NewArticle makes an article. All its anchors begin with id; kernel is what the user calls the
 // choice of kernels, if there are several.
 func NewArticle(id, kernel string, r *recording.Recording) Article {
-	v := view{r: r, prefix: id, lives: livesOf(r), said: wordsOf(r), has: map[string]bool{}}
+	v := view{r: r, prefix: id, lives: livesOf(r), said: wordsOf(r), drawn: map[int]bool{}, has: map[string]bool{}}
 	s, known := scenarioOf(r)
 	a := Article{
 		ID: id, Name: report.Plain(r.Scenario), Kernel: report.Plain(strings.TrimSpace(kernel + " " + report.KernelsOf(*r))),
@@ -158,6 +160,7 @@ func NewArticle(id, kernel string, r *recording.Recording) Article {
 	for _, kind := range slices.Sorted(maps.Keys(r.Missing)) {
 		a.Missing = append(a.Missing, report.Plain(fmt.Sprintf("%s: %s", kind, r.Missing[kind])))
 	}
+	a.Picture, a.Ladders = v.drawings(s, known)
 	a.Packets = v.packets()
 	a.Counters, a.Tables, a.Account = v.counters(), v.tables(), v.account()
 	a.Steps = v.steps()
@@ -168,7 +171,12 @@ func NewArticle(id, kernel string, r *recording.Recording) Article {
 		p := r.Programs[node]
 		a.Logs = append(a.Logs, log{report.Plain(node), lines(p.Configuration), lines(p.Log)})
 	}
-	a.Picture, a.Ladders, a.Drawn = v.drawings(s, known)
+	a.Undrawn = a.Lives - len(v.drawn)
+	for _, r := range a.Ladders {
+		for _, l := range r.Ladder {
+			a.Undrawn -= l.Folded
+		}
+	}
 	return a
 }
 
@@ -220,7 +228,7 @@ func (v *view) summary(all []answer, packets account) (says, class, crowd string
 }
 
 // drawings are the network, and a ladder for each step in which packets were sent.
-func (v *view) drawings(s script.Scenario, known bool) (template.HTML, []rail, int) {
+func (v *view) drawings(s script.Scenario, known bool) (template.HTML, []rail) {
 	n := networkOf(v.r, s, known)
 	first := v.first()
 	var way []string
@@ -239,8 +247,7 @@ func (v *view) drawings(s script.Scenario, known bool) (template.HTML, []rail, i
 	if len(n.nodes) > 0 {
 		picture0 = picture(n, first, way, lost)
 	}
-	rails, drawn := v.rails(n, first)
-	return picture0, rails, drawn
+	return picture0, v.rails(n, first)
 }
 
 // first are the nodes that connections come from.

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -91,6 +92,52 @@ func TestAnArrowForEachPacket(t *testing.T) {
 		if arrows+folded != lives || lives != len(diagnose.Sent(&r, diagnose.Lives(&r))) {
 			t.Errorf("%s: %d arrows and %d folded, %d packets on the page, %d in the recording", r.Scenario, arrows, folded, lives, len(diagnose.Sent(&r, diagnose.Lives(&r))))
 		}
+	}
+}
+
+// manyConnections is a recording with so many connections that not all can be drawn.
+func manyConnections(t *testing.T) recording.Recording {
+	t.Helper()
+	for _, r := range recordings(t) {
+		if r.Scenario != "a rule drops the SYN [ip=4]" {
+			continue
+		}
+		var packets []recording.Packet
+		for i := range 700 {
+			for k, p := range r.Packets {
+				if i%2 == 0 && k > 0 && i < 600 { // not all look the same
+					break
+				}
+				p.Src = netip.AddrPortFrom(p.Src.Addr(), uint16(10000+i))
+				p.Seq += uint32(i) << 8
+				packets = append(packets, p)
+			}
+		}
+		slices.SortStableFunc(packets, func(a, b recording.Packet) int { return a.Time.Compare(b.Time) })
+		r.Packets = packets
+		return r
+	}
+	t.Fatal("no recording of a rule that drops the SYN")
+	return recording.Recording{}
+}
+
+func TestManyConnections(t *testing.T) {
+	r := manyConnections(t)
+	page := written(t, r)
+	pagetest.Anchors(t, page)
+	if len(page) > 1<<20 {
+		t.Errorf("%d bytes, want at most a megabyte", len(page))
+	}
+	for i := range r.Packets { // each connection another way
+		r.Packets[i].Payload = int(r.Packets[i].Src.Port())
+	}
+	page = written(t, r)
+	pagetest.Anchors(t, page)
+	if arrows := strings.Count(page, `class="arrow`); arrows != mostArrows || !strings.Contains(page, "more packets are not drawn") {
+		t.Errorf("%d arrows, want %d and a word on the others", arrows, mostArrows)
+	}
+	if len(page) > 1<<20 {
+		t.Errorf("%d bytes, want at most a megabyte", len(page))
 	}
 }
 

@@ -80,8 +80,8 @@ type connectionLadder struct {
 	Folded int // their packets
 }
 
-// rails are the ladders of all steps, and how many packets are drawn.
-func (v *view) rails(n network, first []string) (all []rail, drawn int) {
+// rails are the ladders of all steps.
+func (v *view) rails(n network, first []string) (all []rail) {
 	wrong := map[int]bool{}
 	for _, d := range diagnose.Recording(v.r) {
 		wrong[d.Step] = wrong[d.Step] || d.Symptom != diagnose.Fine
@@ -92,7 +92,7 @@ func (v *view) rails(n network, first []string) (all []rail, drawn int) {
 	}
 	for i, s := range v.r.Steps {
 		lives := byStep[i]
-		if len(lives) == 0 || drawn >= mostArrows {
+		if len(lives) == 0 || len(v.drawn) >= mostArrows {
 			continue
 		}
 		r := rail{Step: s.Number, What: report.Plain(s.What), Open: wrong[s.Number]}
@@ -115,18 +115,20 @@ func (v *view) rails(n network, first []string) (all []rail, drawn int) {
 				}
 				alike[signature(lives)] = len(r.Ladder)
 			}
-			if drawn >= mostArrows {
+			if len(v.drawn) >= mostArrows {
 				break
 			}
-			lives = lives[:min(len(lives), mostArrows-drawn)]
-			drawn += len(lives)
+			lives = lives[:min(len(lives), mostArrows-len(v.drawn))]
+			for _, l := range lives {
+				v.drawn[l.Number] = true
+			}
 			p := lives[0].First()
 			name := report.Plain(fmt.Sprintf("%v > %v", p.Src, p.Dst))
 			r.Ladder = append(r.Ladder, connectionLadder{Name: name, SVG: drawLadder(lives, v.lanes(lives, n, first), v.said, v.packetID, "Packets of "+name)})
 		}
 		all = append(all, r)
 	}
-	return all, drawn
+	return all
 }
 
 // lanes are the nodes that the packets were seen at or were on the way to, in the order of their
@@ -185,7 +187,10 @@ type sighting struct{ At, Tap, Src, Dst string }
 // packets lists packets, each with the taps that saw it.
 func (v *view) packets() (all []packet) {
 	first := map[string]uint32{} // the initial sequence number of each end
-	for _, l := range v.lives[:min(len(v.lives), mostArrows)] {
+	for i, l := range v.lives {
+		if i >= mostArrows && !v.drawn[l.Number] {
+			continue
+		}
 		p := l.First()
 		one := packet{
 			ID: v.packetID(l), Number: l.Number, At: offset(p.Time.Sub(v.r.Began)), What: l.what(), Flags: report.Plain(p.Flags),

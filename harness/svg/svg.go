@@ -28,11 +28,15 @@ func Number(f float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", f)
 
 // Open begins an element.
 func (d *Drawing) Open(name string, a ...string) {
+	d.begin(name, a)
+	d.b.WriteString(">")
+}
+
+func (d *Drawing) begin(name string, a []string) {
 	d.b.WriteString("<" + name)
 	for i := 0; i+1 < len(a); i += 2 {
 		d.b.WriteString(" " + a[i] + `="` + html.EscapeString(report.Plain(a[i+1])) + `"`)
 	}
-	d.b.WriteString(">")
 }
 
 // Close ends it.
@@ -40,7 +44,12 @@ func (d *Drawing) Close(name string) { d.b.WriteString("</" + name + ">") }
 
 // Element is one that has only a text.
 func (d *Drawing) Element(name, text string, a ...string) {
-	d.Open(name, a...)
+	d.begin(name, a)
+	if text == "" {
+		d.b.WriteString("/>")
+		return
+	}
+	d.b.WriteString(">")
 	d.b.WriteString(html.EscapeString(report.Plain(text)))
 	d.Close(name)
 }
@@ -57,18 +66,23 @@ func (d *Drawing) Line(x1, y1, x2, y2 float64, class string) {
 
 // Path draws through points.
 func (d *Drawing) Path(class string, points ...[2]float64) {
+	d.Element("path", "", "d", through(points...), "class", class)
+}
+
+// through is the course of a path.
+func through(points ...[2]float64) string {
 	var b strings.Builder
 	for i, p := range points {
 		b.WriteString(map[bool]string{true: "M", false: "L"}[i == 0] + Number(p[0]) + " " + Number(p[1]))
 	}
-	d.Element("path", "", "d", b.String(), "class", class)
+	return b.String()
 }
 
 // Cross marks where something ended.
 func (d *Drawing) Cross(x, y float64) {
 	const r = 5
-	d.Path("cross", [2]float64{x - r, y - r}, [2]float64{x + r, y + r})
-	d.Path("cross", [2]float64{x - r, y + r}, [2]float64{x + r, y - r})
+	d.Element("path", "", "class", "cross", "d",
+		through([2]float64{x - r, y - r}, [2]float64{x + r, y + r})+through([2]float64{x - r, y + r}, [2]float64{x + r, y - r}))
 }
 
 // Head is the head of an arrow that goes to the right, or to the left.

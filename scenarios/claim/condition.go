@@ -63,7 +63,7 @@ func (q Condition) String() string {
 	return fmt.Sprintf("%s %s %s", q.Role, verb, q.Feature)
 }
 
-// Newest is the newest known kernel for all roles. The numbers of cells in CLAIMS.md are
+// Newest is the newest known kernel for all roles. The numbers of cells in RULES.md are
 // for this kernel.
 func Newest() Kernels {
 	return Alike(kernel.FactsOf(kernel.KnownReleases()[len(kernel.KnownReleases())-1]))

@@ -7,11 +7,8 @@ import (
 	"strings"
 
 	"twlab/harness/kernel"
-	"twlab/harness/lab"
 	"twlab/scenarios"
 	"twlab/scenarios/claim"
-	"twlab/scenarios/nat"
-	"twlab/scenarios/timewait"
 )
 
 // Mark is the verdict on a sentence of the document.
@@ -34,11 +31,102 @@ type Claim struct {
 	// English is the same in English, or the question that the document leaves open.
 	English string
 	Mark    Mark
-	// Truth is what the kernel really does, Since on which kernels.
-	Truth, Since string
+	// Short is what is true in one sentence; Truth is all of it, Since on which kernels.
+	Short, Truth, Since string
+	// Shown is what proves Short to who has a minute.
+	Shown Shown
+	// Symptom is the entry of SYMPTOMS.md that says what to do; empty where there is nothing
+	// to be done.
+	Symptom string
 	// Rules are the names of the rules whose cells prove it. A name that ends in
 	// "*" means all rules whose names begin with the part before it.
 	Rules []string
+}
+
+// Shown is one piece of evidence, and a way to see it.
+type Shown struct {
+	// Rule has cells in an ordinary run, and wants the Evidence among others.
+	Rule     string
+	Evidence []string
+	// File is a scenario below scenarios that shows one connection; it may be empty.
+	File string
+}
+
+// seen is what the rule wants of the evidence, with what that means, and the packets where the
+// rule says so much of them.
+func (s Shown) seen() (string, error) {
+	f, r, err := ruleOf(s.Rule)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	for _, name := range s.Evidence {
+		e, err := wanted(r, name)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&out, "- `%s`: %s\n", e, meaning(f, name))
+	}
+	out.WriteString(ladder(r))
+	return out.String(), nil
+}
+
+// ruleOf finds a rule by its name, and its family.
+func ruleOf(name string) (claim.Family, claim.Rule, error) {
+	for _, f := range scenarios.Families() {
+		for _, r := range f.Rules {
+			if r.Name == name {
+				return f.Family, r, nil
+			}
+		}
+	}
+	return claim.Family{}, claim.Rule{}, fmt.Errorf("no rule %q", name)
+}
+
+// wanted is what a rule wants of one kind of evidence.
+func wanted(r claim.Rule, what string) (claim.Expectation, error) {
+	i := slices.IndexFunc(r.Want, func(e claim.Expectation) bool { return e.What == what })
+	if i < 0 {
+		return claim.Expectation{}, fmt.Errorf("rule %s wants nothing of %q", r.Name, what)
+	}
+	return r.Want[i], nil
+}
+
+// meaning is what a piece of evidence is: the driver's own, or a counter of a role.
+func meaning(f claim.Family, what string) string {
+	for _, e := range f.Evidence {
+		if e.Name == what {
+			return e.Means
+		}
+	}
+	_, counter, _ := strings.Cut(what, " ")
+	for _, c := range kernel.KnownCounters() {
+		if c.Name == counter {
+			return c.Means
+		}
+	}
+	return "a counter of the kernel"
+}
+
+// ladder draws the packets of an attempt that the client's RST has saved: each line is one, from
+// the left or from the right.
+func ladder(r claim.Rule) string {
+	answers, noAnswers := wanted(r, "answers")
+	reset, noReset := wanted(r, "reset")
+	if noAnswers != nil || noReset != nil || reset.Wanted() != "reached" || len(answers.OneOf) != 1 {
+		return ""
+	}
+	const wide = 31 // of a dashed line and an answer
+	var out strings.Builder
+	out.WriteString("\n```\n client                            balancer\n")
+	for answer := range strings.SplitSeq(answers.OneOf[0], ", ") {
+		fmt.Fprintf(&out, "    | SYN ----------------------------> |\n    | <%s %s |\n", strings.Repeat("-", wide-len(answer)), answer)
+		if answer == "ACK" {
+			out.WriteString("    | RST ----------------------------> |   which ends the old connection\n")
+		}
+	}
+	out.WriteString("```\n")
+	return out.String()
 }
 
 // beginning is the first word of the text about the claim.
@@ -65,18 +153,18 @@ func (c Claim) Proofs() []claim.Rule {
 	return rules
 }
 
-// RenderClaims writes CLAIMS.md: every claim with its proof, and all rules by
-// family.
+// RenderClaims writes CLAIMS.md: each sentence of the document, what is true of it, one piece
+// of evidence, and the command that shows it.
 func RenderClaims(to io.Writer) error {
 	var out strings.Builder
 	tried, emulated := triedByRule(), emulatedByRule()
 	out.WriteString(claimsIntroduction)
-	fmt.Fprintf(&out, "\n| | the document says | mark |\n|---|---|---|\n")
+	fmt.Fprintf(&out, "\n| | the document says | mark | in short |\n|---|---|---|---|\n")
 	number := 0
 	for _, section := range Document() {
 		for _, c := range section.Claims {
 			number++
-			fmt.Fprintf(&out, "| [%d](#%d) | %s | %s |\n", number, number, c.English, c.Mark)
+			fmt.Fprintf(&out, "| [%d](#%d) | %s | %s | %s |\n", number, number, c.English, c.Mark, c.Short)
 		}
 	}
 	number = 0
@@ -84,20 +172,56 @@ func RenderClaims(to io.Writer) error {
 		fmt.Fprintf(&out, "\n## %s\n", section.Title)
 		for _, c := range section.Claims {
 			number++
-			renderClaim(&out, number, c, tried, emulated)
+			if err := renderClaim(&out, number, c, tried, emulated); err != nil {
+				return fmt.Errorf("claim %d: %w", number, err)
+			}
 		}
 	}
-	fmt.Fprintf(&out, "\n# Families and rules\n\n")
-	fmt.Fprintf(&out, "The first rule that matches a cell and its kernels applies. If a feature has a probe, the probe on the running kernel decides.\n")
-	renderTotals(&out, tried)
-	for _, f := range scenarios.Families() {
-		renderFamily(&out, f.Family, tried)
-	}
-	renderProfiles(&out)
-	renderFeatures(&out)
-	renderCounters(&out)
 	_, err := io.WriteString(to, out.String())
 	return err
+}
+
+func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]trials, emulated map[string]int) error {
+	fmt.Fprintf(out, "\n### %d\n\n", number)
+	if c.Chinese != "" {
+		fmt.Fprintf(out, "> %s\n>\n> *%s*\n\n", c.Chinese, c.English)
+	} else {
+		fmt.Fprintf(out, "*%s*\n\n", c.English)
+	}
+	seen, err := c.Shown.seen()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "**%s: %s**\n\n%s\n\n", capital(c.beginning()), c.Short, c.Truth)
+	fmt.Fprintf(out, "Every run sees, in %s of rule [`%s`](RULES.md#%s):\n\n%s\n", count(tried[c.Shown.Rule].ordinary, "cell"), c.Shown.Rule, c.Shown.Rule, seen)
+	fmt.Fprintf(out, "- Kernels: %s\n", c.Since)
+	fmt.Fprintf(out, "- See it: `hack/e2e --label-filter 'rule:%s'`", c.Shown.Rule)
+	if c.Shown.File != "" {
+		fmt.Fprintf(out, ", or one connection, step by step and with its cause, `hack/twlab run scenarios/%s`", c.Shown.File)
+	}
+	out.WriteString("\n")
+	standIns := 0
+	for _, r := range c.Proofs() {
+		if tried[r.Name] == (trials{}) {
+			standIns += emulated[r.Name]
+		}
+	}
+	if standIns > 0 {
+		out.WriteString("- Without an old kernel, an emulation, which proves nothing about any kernel: `hack/e2e --label-filter 'emulated && !slow'`\n")
+	}
+	fmt.Fprintf(out, "- All proofs: [%s](RULES.md#claim-%d)", count(len(c.Proofs()), "rule"), number)
+	if c.Symptom != "" {
+		fmt.Fprintf(out, ". What to do about it: [by symptom](SYMPTOMS.md#%s)", c.Symptom)
+	}
+	out.WriteString("\n")
+	return nil
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 const claimsIntroduction = `<!-- Generated from scenarios/*/*.go by go test ./scenarios/document -update. Edit those. -->
@@ -105,246 +229,14 @@ const claimsIntroduction = `<!-- Generated from scenarios/*/*.go by go test ./sc
 # What the document says, and what the kernel does
 
 *The document* is a cloud vendor's advice on clients with too many connections in TIME_WAIT behind a HAProxy load balancer
-(「客户端 timewait 过多解决方案」, 2021). This file quotes each of its sentences about sysctls, TIME_WAIT, NAT, SYNs and
-remedies, says what is true, and names the rules that prove it. Tests try each rule in its cells on the running kernel, and fail
-if the kernel does something else. To see for yourself:
-
-    hack/e2e --label-filter 'rule:tuple-older-timestamp-answered'
+(「客户端 timewait 过多解决方案」, 2021). This page quotes each of its sentences about sysctls, TIME_WAIT, NAT, SYNs and
+remedies, and says what is true, since which kernel, what shows it, and by which command. The rules behind it are in
+[RULES.md](RULES.md): tests try them on the running kernel, and fail if it does something else. What one sees in production, and
+what to do about it, is in [SYMPTOMS.md](SYMPTOMS.md).
 
 Words: a *five-tuple* is the protocol, both addresses and both ports. The *balancer* is the host in the place of HAProxy, the
-*gateway* is the NAT in front of the *client*. A *cell* is one combination of settings. The number in brackets after a rule is the
-number of its cells that an ordinary run tries on the newest kernel that the rules know. Rules for older kernels are taken from
-the kernel sources, and are tried where such a kernel runs.
+*gateway* is the NAT in front of the *client*. A *cell* is one combination of settings, in which a rule is tried.
 
 Marks: **right**; **imprecise** (true in part, or only under conditions that the document does not name); **wrong**; **dated** (about
 kernels that are no longer in use); **question** (the document leaves it open, and this file answers it).
 `
-
-// trials counts the cells of a rule that are tried: in an ordinary run, and only in
-// virtual time.
-type trials struct{ ordinary, virtual int }
-
-// triedByRule counts the cells of each rule.
-func triedByRule() map[string]trials {
-	tried := map[string]trials{}
-	for _, f := range scenarios.Families() {
-		for _, c := range f.Chosen(claim.Newest()) {
-			r, _ := f.Rule(c, claim.Newest())
-			n := tried[r.Name]
-			if f.NeedsVirtualTime(c) {
-				n.virtual++
-			} else {
-				n.ordinary++
-			}
-			tried[r.Name] = n
-		}
-	}
-	return tried
-}
-
-// emulatedByRule counts, for each rule about older kernels, the cells in which an
-// emulation is tried.
-func emulatedByRule() map[string]int {
-	emulated := map[string]int{}
-	for _, e := range timewait.Emulations() {
-		f, as := e.Family(), e.Kernels(claim.Newest())
-		for _, c := range e.Chosen(claim.Newest(), false) {
-			if r, covered := f.Rule(c, as); covered {
-				emulated[r.Name]++
-			}
-		}
-	}
-	return emulated
-}
-
-func renderClaim(out *strings.Builder, number int, c Claim, tried map[string]trials, emulated map[string]int) {
-	fmt.Fprintf(out, "\n### %d\n\n", number)
-	if c.Chinese != "" {
-		fmt.Fprintf(out, "> %s\n>\n> *%s*\n\n", c.Chinese, c.English)
-	} else {
-		fmt.Fprintf(out, "*%s*\n\n", c.English)
-	}
-	fmt.Fprintf(out, "**%s.** %s\n\n", c.beginning(), c.Truth)
-	fmt.Fprintf(out, "Kernels: %s\n", c.Since)
-	var proofs, others, guests, virtual []string
-	standIns := 0
-	for _, r := range c.Proofs() {
-		link := fmt.Sprintf("[`%s`](#%s)", r.Name, r.Name)
-		switch n := tried[r.Name]; {
-		case n.ordinary > 0:
-			proofs = append(proofs, fmt.Sprintf("%s (%d)", link, n.ordinary))
-		case n.virtual > 0:
-			virtual = append(virtual, fmt.Sprintf("%s (%d)", link, n.virtual))
-		case slices.Contains(r.Kernels, claim.Has(lab.Client, kernel.IsGuest)):
-			guests = append(guests, link)
-		default:
-			others = append(others, link)
-			standIns += emulated[r.Name]
-		}
-	}
-	if len(proofs) > 0 {
-		fmt.Fprintf(out, "\nProved by: %s\n", strings.Join(proofs, ", "))
-	}
-	if len(others) > 0 {
-		fmt.Fprintf(out, "\nFor older kernels, read from their sources: %s\n", strings.Join(others, ", "))
-	}
-	if standIns > 0 {
-		fmt.Fprintf(out, "\nWithout such a kernel an emulation runs instead, which proves nothing about any kernel: `hack/e2e --label-filter emulated` (%d cells)\n", standIns)
-	}
-	if len(virtual) > 0 {
-		fmt.Fprintf(out, "\nProved in virtual time, where idle time is skipped (`hack/e2e --kernel all=NAME --virtual-time --label-filter virtual-time`): %s\n", strings.Join(virtual, ", "))
-	}
-	if len(guests) > 0 {
-		fmt.Fprintf(out, "\nTried with guests as clients (`hack/e2e --kernel client=KERNEL`): %s\n", strings.Join(guests, ", "))
-	}
-}
-
-func renderFamily(out *strings.Builder, f claim.Family, tried map[string]trials) {
-	ordinary, slow, virtual := 0, 0, 0
-	for _, c := range f.Chosen(claim.Newest()) {
-		switch {
-		case f.NeedsVirtualTime(c):
-			virtual++
-			continue
-		case f.IsSlow(c):
-			slow++
-		}
-		ordinary++
-	}
-	fmt.Fprintf(out, "\n## %s\n\n%s\n\n", f.Name, f.About)
-	fmt.Fprintf(out, "An ordinary run tries %d of %d possible cells, %d of them slow. ", ordinary, len(f.All()), slow)
-	if virtual > 0 {
-		fmt.Fprintf(out, "%d more cells take hours or days; they are tried only in virtual time, where idle time is skipped. ", virtual)
-	}
-	out.WriteString("Axes, the usual value first:\n\n")
-	for _, a := range f.Axes {
-		fmt.Fprintf(out, "- `%s` {%s}: %s\n", a.Name, strings.Join(a.Values, ", "), a.Means)
-	}
-	if len(f.Impossible) > 0 {
-		out.WriteString("\nImpossible:\n\n")
-	}
-	for _, i := range f.Impossible {
-		fmt.Fprintf(out, "- %s: %s\n", where(f, i.Cells), i.Because)
-	}
-	out.WriteString("\nEvidence that the driver records (counters are listed [at the end](#counters)):\n\n")
-	for _, e := range f.Evidence {
-		aside := ""
-		if e.Aside {
-			aside = "; shown only, no rule uses it"
-		}
-		fmt.Fprintf(out, "- `%s` (%s): %s%s\n", e.Name, e.Unit, e.Means, aside)
-	}
-	for _, r := range f.Rules {
-		fmt.Fprintf(out, "\n#### %s\n\n", r.Name)
-		var when []string
-		if where := where(f, r.Cells); where != "" {
-			when = append(when, "when "+where)
-		}
-		for _, q := range r.Kernels {
-			when = append(when, "the "+q.String())
-		}
-		if len(when) > 0 {
-			fmt.Fprintf(out, "%s: ", capital(strings.Join(when, ", ")))
-		} else {
-			out.WriteString("Otherwise: ")
-		}
-		fmt.Fprintf(out, "%s. (%s) [%d]\n\n", r.Because, r.Source, tried[r.Name].ordinary+tried[r.Name].virtual)
-		if r.OutOfReach {
-			out.WriteString("- out of reach: not tried, and nothing is claimed\n")
-		}
-		for _, e := range r.Want {
-			fmt.Fprintf(out, "- %s\n", e)
-		}
-	}
-}
-
-// renderTotals says how many of everything there are.
-func renderTotals(out *strings.Builder, tried map[string]trials) {
-	families := scenarios.Families()
-	possible, rules, withCells, emulated := 0, 0, 0, 0
-	var all trials
-	for _, f := range families {
-		possible += len(f.All())
-		rules += len(f.Rules)
-	}
-	for _, n := range tried {
-		withCells++
-		all.ordinary += n.ordinary
-		all.virtual += n.virtual
-	}
-	for _, n := range emulatedByRule() {
-		emulated += n
-	}
-	fmt.Fprintf(out, "\nThere are %d families with %d possible cells and %d rules. On the newest kernel an ordinary run tries %d cells, virtual time %d more, "+
-		"and an emulation %d. %d rules have a cell there; the others are about older kernels.\n", len(families), possible, rules, all.ordinary, all.virtual, emulated, withCells)
-}
-
-// where describes a set of cells in words, with the axes in the family's order.
-func where(f claim.Family, cells claim.Cells) string {
-	var all []string
-	for _, w := range cells {
-		var one []string
-		for _, a := range f.Axes {
-			if values, named := w[a.Name]; named {
-				one = append(one, fmt.Sprintf("`%s=%s`", a.Name, strings.Join(values, "|")))
-			}
-		}
-		all = append(all, strings.Join(one, " "))
-	}
-	return strings.Join(all, " or ")
-}
-
-func renderProfiles(out *strings.Builder) {
-	out.WriteString("\n## NAT profiles\n\nThe gateways of the family `profile`. The ceiling is ports/timeout: the most connections per second to " +
-		"one destination, unless the gateway takes ports before the timeout.\n\n" +
-		"| profile | what it is | ports | conntrack timeout | ceiling | source | assumed |\n|---|---|---|---|---|---|---|\n")
-	for _, p := range nat.Profiles() {
-		ports, timeout, ceiling := fmt.Sprintf("%d for each address", p.Ports), "not published", "-"
-		if p.PerClient {
-			ports = fmt.Sprintf("%d for each client", p.Ports)
-		}
-		if p.Timeout > 0 {
-			timeout, ceiling = fmt.Sprintf("%.0f s", p.Timeout.Seconds()), fmt.Sprintf("%.4g/s", p.Ceiling())
-		}
-		if p.Evicts {
-			ceiling += "; none since Linux 6.5"
-		}
-		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %s | %s |\n", p.Name, p.About, ports, timeout, ceiling, p.Source, p.Assumed)
-	}
-}
-
-func renderFeatures(out *strings.Builder) {
-	out.WriteString("\n## Features of kernels\n\n| feature | what it is | mainline kernels | probe | source |\n|---|---|---|---|---|\n")
-	for _, f := range kernel.Features() {
-		var spans []string
-		for _, s := range f.In {
-			spans = append(spans, s.String())
-		}
-		probe := f.Probe.String()
-		switch {
-		case f.Probe.Kind != kernel.NoProbe:
-		case f.OfGuests:
-			spans, probe = []string{"any"}, "whether each node is a guest (`--kernel ROLE=`)"
-		case f.Settled != (kernel.Release{}):
-			probe = fmt.Sprintf("before %v tried on a guest, else release", f.Settled)
-		default:
-			probe = "release"
-		}
-		fmt.Fprintf(out, "| %s | %s | %s | %s | %s |\n", f.Feature, f.Means, strings.Join(spans, "; "), probe, f.Source)
-	}
-}
-
-func renderCounters(out *strings.Builder) {
-	out.WriteString("\n## Counters\n\nThe kernel has these counters for each network namespace, in /proc/net/snmp, /proc/net/netstat " +
-		"and /proc/net/stat/nf_conntrack. Rules name a counter with its role, such as `balancer TcpExt.ListenDrops`, and give its increase.\n\n" +
-		"| counter | what it counts | mainline kernels |\n|---|---|---|\n")
-	for _, c := range kernel.KnownCounters() {
-		kernels := "all"
-		if c.In != (kernel.Span{}) {
-			kernels = c.In.String()
-		}
-		fmt.Fprintf(out, "| `%s` | %s | %s |\n", c.Name, c.Means, kernels)
-	}
-}
-
-func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

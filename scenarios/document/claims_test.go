@@ -2,34 +2,65 @@ package document
 
 import (
 	"flag"
+	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"twlab/scenarios"
+	"twlab/scenarios/claim"
+	"twlab/scenarios/symptoms"
 	"twlab/scenarios/timewait"
 )
 
-var update = flag.Bool("update", false, "write CLAIMS.md anew")
+var update = flag.Bool("update", false, "write CLAIMS.md and RULES.md anew")
 
-// CLAIMS.md is generated; what is committed must be what the code says.
-func TestClaimsAreUpToDate(t *testing.T) {
-	var want strings.Builder
-	if err := RenderClaims(&want); err != nil {
-		t.Fatal(err)
-	}
-	if *update {
-		if err := os.WriteFile("../CLAIMS.md", []byte(want.String()), 0o644); err != nil {
+// The pages are generated; what is committed must be what the code says.
+func TestPagesAreUpToDate(t *testing.T) {
+	for page, render := range map[string]func(io.Writer) error{"../CLAIMS.md": RenderClaims, "../RULES.md": RenderRules} {
+		var want strings.Builder
+		if err := render(&want); err != nil {
 			t.Fatal(err)
 		}
-		return
+		if *update {
+			if err := os.WriteFile(page, []byte(want.String()), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		got, err := os.ReadFile(page) //nolint:gosec // ours
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != want.String() {
+			t.Errorf("%s is stale: run go test ./scenarios/document -update and read the difference", page)
+		}
 	}
-	got, err := os.ReadFile("../CLAIMS.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != want.String() {
-		t.Error("CLAIMS.md is stale: run go test ./scenarios/document -update and read the difference")
+}
+
+// What a claim shows is seen in every run, in a scenario that is there, and somebody can act on it.
+func TestWhatClaimsShowIsThere(t *testing.T) {
+	tried := triedByRule()
+	for _, section := range Document() {
+		for _, c := range section.Claims {
+			if c.Short == "" || len(c.Shown.Evidence) == 0 {
+				t.Errorf("claim %q in scenarios/document: want a short truth, and evidence that shows it", c.English)
+			}
+			if tried[c.Shown.Rule].ordinary == 0 {
+				t.Errorf("claim %q in scenarios/document: rule %q has no cell in an ordinary run", c.English, c.Shown.Rule)
+			}
+			if !slices.ContainsFunc(c.Proofs(), func(r claim.Rule) bool { return r.Name == c.Shown.Rule }) {
+				t.Errorf("claim %q in scenarios/document: rule %q shows it, and does not prove it", c.English, c.Shown.Rule)
+			}
+			if _, err := os.Stat(filepath.Join("..", c.Shown.File)); err != nil {
+				t.Errorf("claim %q in scenarios/document: %v", c.English, err)
+			}
+			if c.Symptom != "" && !slices.Contains(symptoms.IDs(), c.Symptom) {
+				t.Errorf("claim %q in scenarios/document: scenarios/symptoms has no %q", c.English, c.Symptom)
+			}
+		}
 	}
 }
 

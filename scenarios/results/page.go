@@ -54,6 +54,7 @@ type view struct {
 
 type runView struct {
 	Heading, Release, Began, Took, Name, Broken string
+	Part                                        string // which specs were asked for, if not all
 	Cells, Agree, Passed                        int
 	Failed                                      []Failure
 	Preflight                                   []string
@@ -143,7 +144,7 @@ func Write(to io.Writer, runs []Run, files []File) error {
 	v.Sections, v.Steps = claims(runs, v.Families), steps(runs, v.Families)
 	about := aboutUsers(v.Families)
 	if len(runs) > 0 {
-		v.Knobs = knobs(about, runs[0].Releases[topo.Balancer])
+		v.Knobs = knobs(about, runs[0].Releases)
 		v.Effects = effects(about, v.Knobs, 0)
 		v.Heads, v.Combinations = combinations(about, 0)
 	}
@@ -218,6 +219,12 @@ func head(r *Run) runView {
 	v := runView{
 		Heading: report.Plain(r.Heading), Release: report.Plain(r.Releases[topo.Balancer].String()), Name: report.Plain(r.Name), Broken: report.Plain(r.Broken),
 		Began: r.Began.UTC().Format("2006-01-02 15:04 UTC"), Took: r.Took.Round(time.Second).String(), Passed: r.Passed, Cells: len(r.Cells),
+	}
+	if r.Asked < r.Specs {
+		v.Part = fmt.Sprintf("%d of %d specs were asked for", r.Asked, r.Specs)
+		if r.Filter != "" {
+			v.Part += " (" + report.Plain(r.Filter) + ")"
+		}
 	}
 	for i := range r.Cells {
 		if r.Cells[i].Result.Agrees() {

@@ -31,6 +31,9 @@ type Run struct {
 	Passed int
 	Failed []Failure
 	Broken string
+	// Asked are the specs that were asked for, of Specs that there are, by Filter.
+	Asked, Specs int
+	Filter       string
 	// Cells are those that were driven, in the order of their titles.
 	Cells []Cell
 	// Answers are those to cells of the user's own, by their place in the file.
@@ -133,6 +136,8 @@ func short(r kernel.Release) string { return fmt.Sprintf("%d.%d", r.Major, r.Min
 type suite struct {
 	SuiteSucceeded             bool
 	SpecialSuiteFailureReasons []string
+	PreRunStats                struct{ TotalSpecs, SpecsThatWillRun int }
+	SuiteConfig                struct{ LabelFilter string }
 	StartTime                  time.Time
 	RunTime                    time.Duration
 	SpecReports                []spec
@@ -156,6 +161,7 @@ type entry struct {
 
 func (r *Run) suite(dir string, s *suite) error {
 	r.Began, r.Took = s.StartTime, r.Took+s.RunTime
+	r.Asked, r.Specs, r.Filter = s.PreRunStats.SpecsThatWillRun, s.PreRunStats.TotalSpecs, s.SuiteConfig.LabelFilter
 	for i := range s.SpecReports {
 		if err := r.spec(dir, &s.SpecReports[i]); err != nil {
 			return fmt.Errorf("%s: %w", s.SpecReports[i].LeafNodeText, err)

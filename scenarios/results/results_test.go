@@ -24,6 +24,31 @@ import (
 // With -pages DIR, pages are left there, for whoever looks at them in a browser.
 var pages = flag.String("pages", "", "`directory` that gets pages")
 
+// driven is a cell that a run drives, with the rule that holds there.
+type driven struct {
+	family claim.Family
+	cell   claim.Cell
+	title  string
+	rule   claim.Rule
+}
+
+// chosen remembers the cells of each release: to choose them takes a second.
+var chosen = map[string][]driven{}
+
+func chosenOn(r kernel.Release) []driven {
+	if all, known := chosen[r.Text]; known {
+		return all
+	}
+	kernels := claim.Alike(kernel.FactsOf(r))
+	for _, f := range scenarios.Families() {
+		for _, c := range f.Chosen(kernels) {
+			rule, _ := f.Rule(c, kernels)
+			chosen[r.Text] = append(chosen[r.Text], driven{f.Family, c, f.Name + " " + f.Describe(c), rule})
+		}
+	}
+	return chosen[r.Text]
+}
+
 // left is the directory of a run that nobody has run: in each chosen cell, the kernel does what the
 // rule says. change may spoil a result.
 func left(t *testing.T, release string, change func(*claim.Result)) string {
@@ -37,29 +62,25 @@ func left(t *testing.T, release string, change func(*claim.Result)) string {
 		t.Fatal(err)
 	}
 	s := suite{SuiteSucceeded: true, StartTime: time.Unix(1_700_000_000, 0), RunTime: time.Minute}
-	kernels := claim.Alike(kernel.FactsOf(r))
-	for _, f := range scenarios.Families() {
-		for _, c := range f.Chosen(kernels) {
-			rule, _ := f.Rule(c, kernels)
-			result := claim.Judge(f.Family, c, rule, wanted(rule))
-			if change != nil {
-				change(&result)
-			}
-			one := spec{LeafNodeType: "It", LeafNodeText: f.Name + " " + f.Describe(c) + " is " + rule.Name, State: "passed", RunTime: time.Second}
-			if !result.Agrees() {
-				one.State = "failed"
-				one.Failure.Message = "something else was seen" + pagetest.Hostile
-			}
-			add(t, &one, "cell", result)
-			if f.Name == "share" {
-				name := fmt.Sprintf("%d.jsonl", len(s.SpecReports))
-				add(t, &one, "series", "/elsewhere/series/"+name)
-				write(t, filepath.Join(dir, "series", name), `{"at":1000000000,"outcomes":{"Connected":30,"TimedOut":2},"late":1,"timeWait":{"balancer":20},"flows":{"gateway":30}}
+	for _, d := range chosenOn(r) {
+		result := claim.Judge(d.family, d.cell, d.rule, wanted(d.rule))
+		if change != nil {
+			change(&result)
+		}
+		one := spec{LeafNodeType: "It", LeafNodeText: d.title + " is " + d.rule.Name, State: "passed", RunTime: time.Second}
+		if !result.Agrees() {
+			one.State = "failed"
+			one.Failure.Message = "something else was seen" + pagetest.Hostile
+		}
+		add(t, &one, "cell", result)
+		if d.family.Name == "share" {
+			name := fmt.Sprintf("%d.jsonl", len(s.SpecReports))
+			add(t, &one, "series", "/elsewhere/series/"+name)
+			write(t, filepath.Join(dir, "series", name), `{"at":1000000000,"outcomes":{"Connected":30,"TimedOut":2},"late":1,"timeWait":{"balancer":20},"flows":{"gateway":30}}
 {"at":2000000000,"outcomes":{"Connected":10},"timeWait":{"balancer":40},"flows":{"gateway":20}}
 `)
-			}
-			s.SpecReports = append(s.SpecReports, one)
 		}
+		s.SpecReports = append(s.SpecReports, one)
 	}
 	skipped := spec{LeafNodeType: "It", LeafNodeText: "something", State: "skipped"}
 	skipped.Failure.Message = "not on this machine"
@@ -155,12 +176,22 @@ func recorded(t *testing.T) (all []File) {
 	return all
 }
 
-// packetsOf are a few packets, as those of a cell.
-func packetsOf(t *testing.T, cell string) File {
+// packetsOf are a few packets, as those of cells.
+func packetsOf(t *testing.T, cells ...string) (all []File) {
 	t.Helper()
-	r := recorded(t)[0].Recording
-	r.Scenario = cell
-	return File{OfCell, r}
+	names, err := filepath.Glob("../../harness/diagnose/testdata/a-TIME-WAIT*rfc1337=0*" + ending)
+	if err != nil || len(names) != 1 {
+		t.Fatalf("%v, %v", names, err)
+	}
+	r, err := readFile(names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cell := range cells {
+		r.Scenario = cell
+		all = append(all, File{OfCell, r})
+	}
+	return all
 }
 
 // Releases of which pages are made, from the newest to the oldest.
@@ -188,11 +219,19 @@ func TestKernelsOfRoles(t *testing.T) {
 	if r.Heading != "5.10 (client), 6.18" || r.Releases[topo.Client].Minor != 10 || r.Releases[topo.Balancer].Minor != 18 {
 		t.Errorf("%s: %v", r.Heading, r.Releases)
 	}
+	// Each role has the defaults of its own kernel.
+	r.Releases[topo.Client] = kernel.Mainline(4, 9)
+	for _, k := range knobs(aboutUsers(families([]Run{r})), r.Releases) {
+		want := map[string]string{"client": "0", "balancer": "2"}[k.Role]
+		if k.Sysctl == "net.ipv4.tcp_tw_reuse" && k.Default != want {
+			t.Errorf("tcp_tw_reuse of the %s is %q by default, want %q", k.Role, k.Default, want)
+		}
+	}
 }
 
 func TestEveryAnchorIsThereOnce(t *testing.T) {
 	for _, runs := range [][]Run{readAll(t, left(t, releases[0], nil)), readAll(t, left(t, releases[0], nil), left(t, releases[2], nil))} {
-		page := pageOf(t, runs, append(recorded(t), packetsOf(t, runs[0].Cells[7].Title))...)
+		page := pageOf(t, runs, append(recorded(t), packetsOf(t, runs[0].Cells[7].Title)...)...)
 		if links := pagetest.Anchors(t, page); links < 1500 {
 			t.Errorf("only %d links", links)
 		}
@@ -215,6 +254,20 @@ func TestEveryAnchorIsThereOnce(t *testing.T) {
 			t.Errorf("%d cells, %d squares, %d in the newest run", cells, squares, len(runs[0].Cells))
 		}
 	}
+}
+
+func TestAPartOfTheSuiteIsSaidToBeOne(t *testing.T) {
+	runs := readAll(t, left(t, releases[0], nil))
+	const says = "What is said here is about these alone"
+	if strings.Contains(pageOf(t, runs), says) {
+		t.Error("a whole run is said to be a part")
+	}
+	runs[0].Asked, runs[0].Specs, runs[0].Filter = 3, 1500, "family:tuple"+pagetest.Hostile
+	page := pageOf(t, runs)
+	if !strings.Contains(page, says) || !strings.Contains(page, "3 of 1500 specs were asked for (family:tuple") {
+		t.Error("a part of the suite is not said to be one")
+	}
+	pagetest.NoMarkup(t, page, 2)
 }
 
 func TestWrongCellsAreSeenFirst(t *testing.T) {
@@ -249,7 +302,7 @@ func TestNothingInResultsIsMarkup(t *testing.T) {
 		r.Family = family
 	})
 	write(t, filepath.Join(dir, preflightFile), "kernel: Linux 6.18.1\n"+pagetest.Hostile+"\n")
-	files := append(recorded(t), packetsOf(t, ""))
+	files := append(recorded(t), packetsOf(t, "")...)
 	for i := range files {
 		pagetest.Spoil(reflect.ValueOf(&files[i].Recording).Elem())
 	}
@@ -317,7 +370,7 @@ func effectOf(t *testing.T, all []effect, role, sysctl, value, way string) effec
 func TestEffectsOfSettings(t *testing.T) {
 	runs := readAll(t, left(t, "6.18.1", nil))
 	about := aboutUsers(families(runs))
-	all := effects(about, knobs(about, runs[0].Releases[topo.Balancer]), 0)
+	all := effects(about, knobs(about, runs[0].Releases), 0)
 	for _, c := range []struct {
 		role, sysctl, value, way string
 		better, worse            bool
@@ -407,7 +460,13 @@ func TestSizesOfPages(t *testing.T) {
 		dirs = append(dirs, left(t, r, nil))
 	}
 	for _, c := range []struct{ kernels, most int }{{1, 5 << 20}, {5, 10 << 20}} {
-		page := pageOf(t, readAll(t, dirs[:c.kernels]...))
+		runs := readAll(t, dirs[:c.kernels]...)
+		var titles []string
+		for i := range runs[0].Cells {
+			titles = append(titles, runs[0].Cells[i].Title)
+		}
+		files := append(recorded(t), packetsOf(t, titles...)...)
+		page := pageOf(t, runs, files...)
 		t.Logf("%d kernels: %d KB", c.kernels, len(page)>>10)
 		if len(page) > c.most {
 			t.Errorf("%d kernels: %d bytes, want at most %d", c.kernels, len(page), c.most)

@@ -74,8 +74,9 @@ func (f *family) cells() (all []*cell) {
 	return all
 }
 
-// knobs are the sysctls that the axes of the families set, with the values of cells.
-func knobs(of []*family, release kernel.Release) (all []knob) {
+// knobs are the sysctls that the axes of the families set, with the values of cells, and the default
+// of each on the kernel of its role.
+func knobs(of []*family, releases map[topo.Role]kernel.Release) (all []knob) {
 	for _, f := range of {
 		for _, a := range f.Axes {
 			if a.Sysctl.Sysctl == "" {
@@ -87,7 +88,7 @@ func knobs(of []*family, release kernel.Release) (all []knob) {
 				i = len(all)
 				k := knob{ID: id, Role: string(a.Sysctl.Role), Sysctl: a.Sysctl.Sysctl}
 				if s, known := kernel.SysctlNamed(a.Sysctl.Sysctl); known {
-					k.Default, _ = s.DefaultIn(release)
+					k.Default, _ = s.DefaultIn(releases[a.Sysctl.Role])
 				}
 				all = append(all, k)
 			}
@@ -194,11 +195,11 @@ func (e *effect) conclude() {
 	case e.Worse > 0 && e.Better > 0:
 		e.Says, e.Class = "helps some, and harms others", "warn"
 	case e.Worse > 0:
-		e.Says, e.Class = "is not safe", "bad"
+		e.Says, e.Class = "harms", "bad"
 	case e.Better > 0:
-		e.Says, e.Class = "is safe, and helps", "good"
+		e.Says, e.Class = "helps; no harm seen", "good"
 	default:
-		e.Says, e.Class = "is safe, and changes nothing", "good"
+		e.Says, e.Class = "no difference seen", "good"
 	}
 }
 

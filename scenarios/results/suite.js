@@ -10,7 +10,10 @@
       family: element.closest(".family").dataset.family, squares: [element.querySelector("summary .q")],
     });
   }
-  for (const square of document.querySelectorAll(".grid a.q")) cells.get(square.hash.slice(1))?.squares.push(square);
+  for (const square of document.querySelectorAll(".grid a.q")) {
+    cells.get(square.hash.slice(1))?.squares.push(square);
+    square.ariaLabel = square.title; // which a symbol alone does not say
+  }
 
   // One stop for the keyboard in each grid; arrows go on from there.
   for (const grid of document.querySelectorAll(".grid")) {
@@ -108,8 +111,8 @@
       count[is < was ? "better" : is > was ? "worse" : "same"].push(one.id);
     }
     const { better, same, worse } = count;
-    const says = worse.length ? (better.length ? "helps some, and harms others" : "is not safe") : better.length ? "is safe, and helps" : same.length ? "is safe, and changes nothing" : "was not tried like this";
-    add(box, "p", `${knob.labels[0].firstChild.textContent.trim()}=${knob.value} ${says}.`, "who");
+    const says = worse.length ? (better.length ? "helps some, and harms others" : "harms") : better.length ? "helps; no harm seen" : same.length ? "no difference seen" : "not tried like this";
+    add(box, "p", `${knob.labels[0].firstChild.textContent.trim()}=${knob.value}: ${says}.`, "who");
     const line = add(box, "p", "");
     add(line, "span", `Compared with ${knob.dataset.default}: better in ${better.length} cells, the same in ${same.length}, worse in ${worse.length}.`);
     for (const [name, ids] of [["better", better], ["worse", worse]]) {

@@ -92,10 +92,10 @@ func program() *cobra.Command {
 		Short: "Show what the real kernel does with connections around NAT, TIME_WAIT and load balancers",
 		Long:  about,
 		Example: `  twlab doctor
-  twlab load --clients 2 --profile gcp --rate 8 --for 30s
-  twlab run scenarios/incidents/late-dnat-rule.yaml
+  twlab run scenarios/causes/time-wait-rfc1337.yaml
   twlab explain snat-exhausted
-  twlab ask phones.yaml
+  sysctl -a | twlab lint --role balancer -
+  twlab load --clients 2 --profile gcp --rate 8 --for 30s
   source <(twlab completion bash)`,
 		SilenceErrors: true, // we say them, in one line
 		SilenceUsage:  true,

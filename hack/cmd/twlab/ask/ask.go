@@ -16,7 +16,7 @@ const usage = `usage: twlab ask FILE [flags of hack/e2e]
 
 Runs your own cells, which FILE describes in YAML. It shows what happens with your sysctls,
 and which rule predicts it, if any. Axes that a cell leaves out have their usual value, the
-first one in scenarios/CLAIMS.md:
+first one in scenarios/RULES.md:
 
   - name: our balancer, two phones behind one address
     family: tuple

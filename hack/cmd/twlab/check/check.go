@@ -85,7 +85,7 @@ func New() *cobra.Command {
 		Long: `Writes a scenario file with comments, which runs as it is. It does not overwrite a file.
 
 Exit status: 0 if the file was written, 2 if not.`,
-		Example: `  twlab new mine.yaml`,
+		Example: `  twlab new mine.yaml && twlab run mine.yaml`,
 		RunE: func(c *cobra.Command, words []string) error {
 			if len(words) != 1 {
 				return cli.Usage(errors.New("which file? give the name of one that is not there yet"))

@@ -29,7 +29,7 @@ outside its sandbox and DIR.
                      wait for a timer of the kernel, so the number of processors
                      does not matter
   --cell FILE        run only your own cells: what happens with your sysctls, and
-                     which rule predicts it (see README)
+                     which rule predicts it (see hack/SUITE.md)
   --kernel all=KERNEL
                      run the whole suite in a guest with another kernel, under QEMU.
                      KERNEL is a name that twlab kernels has fetched, or the path of

@@ -40,7 +40,7 @@ func Command() *cobra.Command {
 		Long:  about,
 		Example: `  twlab explain
   twlab explain snat-exhausted
-  twlab explain results/*/run.json`,
+  twlab run --output-dir results scenarios/causes/snat-exhausted.yaml && twlab explain results/*/run.json`,
 		RunE: func(c *cobra.Command, words []string) error {
 			to := c.OutOrStdout()
 			if len(words) == 0 {

@@ -23,7 +23,9 @@ packages, from the mirror that this system's apt uses, and apt checks their sign
 It needs no root, does not change the system's apt, and writes only to the cache. What an
 interrupted fetch leaves there is never used as a kernel; the next fetch removes it.
 
-Exit status: 0 if everything succeeded, 1 if not, 2 for wrong usage.`
+` + statuses
+
+const statuses = "Exit status: 0 if everything succeeded, 1 if not, 2 for wrong usage."
 
 // options is what a command line asks for.
 type options struct {
@@ -49,14 +51,14 @@ func Command() *cobra.Command {
 	group.PersistentFlags().StringVar(&o.dir, "cache", "",
 		"`DIR` of the cache (default: $"+kernels.CacheVariable+", or twlab/kernels in the user's cache directory)")
 	group.AddCommand(
-		o.command("list", "List the kernels that can be fetched, and those that have been", cobra.NoFileCompletions, func(c *cobra.Command) error {
+		o.command("list", "List the kernels that can be fetched, and those that have been", "list", cobra.NoFileCompletions, func(c *cobra.Command) error {
 			return list(o, c.OutOrStdout())
 		}),
 		o.fetchCommand(),
-		o.command("path NAME", "Print two lines: the path of the image, and the directory of its modules (empty if it has none)", o.fetched, func(c *cobra.Command) error {
+		o.command("path NAME", "Print two lines: the path of the image, and the directory of its modules (empty if it has none)", "path debian-6.1", o.fetched, func(c *cobra.Command) error {
 			return path(o, c.OutOrStdout())
 		}),
-		o.command("remove NAME...", "Remove kernels from the cache", o.fetched, func(*cobra.Command) error {
+		o.command("remove NAME...", "Remove kernels from the cache", "remove debian-6.1", o.fetched, func(*cobra.Command) error {
 			return remove(o)
 		}),
 	)
@@ -64,9 +66,9 @@ func Command() *cobra.Command {
 }
 
 // command is one of the subcommands: it does its work with the names of the command line.
-func (o *options) command(use, short string, complete cobra.CompletionFunc, do func(*cobra.Command) error) *cobra.Command {
+func (o *options) command(use, short, example string, complete cobra.CompletionFunc, do func(*cobra.Command) error) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Short: short, ValidArgsFunction: complete,
+		Use: use, Short: short, Long: short + ".\n\n" + statuses, Example: "  twlab kernels " + example, ValidArgsFunction: complete,
 		RunE: func(c *cobra.Command, names []string) (err error) {
 			o.names = names
 			if err := o.open(); err != nil {
@@ -79,7 +81,7 @@ func (o *options) command(use, short string, complete cobra.CompletionFunc, do f
 
 func (o *options) fetchCommand() *cobra.Command {
 	names := cobra.FixedCompletions(kernels.Names(), cobra.ShellCompDirectiveNoFileComp)
-	c := o.command("fetch [NAME...]", "Get kernels into the cache: from a mirror of Debian, or from packages", names, func(c *cobra.Command) error {
+	c := o.command("fetch [NAME...]", "Get kernels into the cache: from a mirror of Debian, or from packages", "fetch debian-6.1", names, func(c *cobra.Command) error {
 		ctx, stop := cli.Interruptible(c.Context())
 		defer stop()
 		return fetch(ctx, *o, c.ErrOrStderr())

@@ -36,7 +36,7 @@ func Command() *cobra.Command {
 		Short: "Say what is wrong with the lines of a sysctl.conf",
 		Long:  about,
 		Example: `  twlab lint /etc/sysctl.conf
-  twlab lint --role gateway --kernel 5.10 nat.conf
+  twlab lint --role gateway --kernel 5.10 /etc/sysctl.conf
   sysctl -a | twlab lint -`,
 	}
 	c.Flags().StringVar(&role, "role", "", "`ROLE` of the host: balancer, client, gateway or server; all without it")

@@ -57,24 +57,6 @@ func TestFilesThatAreCopiedAround(t *testing.T) {
 	}
 }
 
-// The example in README is what the command says.
-func TestReadmeShowsWhatIsSaid(t *testing.T) {
-	readme, err := os.ReadFile("../../../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, after, found := strings.Cut(string(readme), "hack/twlab lint --role client 99-tuning.conf`:\n")
-	example, _, _ := strings.Cut(strings.TrimPrefix(after, "\n"), "\n\n")
-	if !found || example == "" {
-		t.Fatal("README has no example")
-	}
-	example = strings.ReplaceAll("\n"+example, "\n    ", "\n")
-	got, _ := run(t, "net.ipv4.tcp_fin_timeout = 15\n", "--kernel", "6.18", "--role", "client", "-")
-	if !strings.Contains(got, example) {
-		t.Errorf("README has%s\n\nand the command says\n%s", example, got)
-	}
-}
-
 func TestExitStatuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		input, words string

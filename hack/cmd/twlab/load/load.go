@@ -141,7 +141,7 @@ func (r *request) flags(to *pflag.FlagSet) {
 		"kernel says ETIMEDOUT, after about 131 s; --client-sysctl\nnet.ipv4.tcp_syn_retries=N changes that)")
 	to.StringVar(&r.closes, "close", "balancer", "`WHO` closes first: balancer, client, rst (the client, with a RST),\nnever (connections stay open)")
 	to.StringVar(&r.behind.profile, "profile", "", "kind of gateway: its ports, blocks, way to choose a port and conntrack\n"+
-		"timeout; `NAME` is one of "+strings.Join(profiles(), ", ")+"\n(scenarios/CLAIMS.md has the sources)")
+		"timeout; `NAME` is one of "+strings.Join(profiles(), ", ")+"\n(scenarios/RULES.md has the sources)")
 	to.IntVar(&r.behind.ports, "ports", 0, "number of ports of the gateway (default: that of the profile or kernel)")
 	to.IntVar(&r.behind.blocks, "per-client", 0, "size of a block of ports for each client (needs --ports)")
 	to.StringVar(&r.behind.random, "random", "", "how the gateway chooses a port: no, yes or fully")

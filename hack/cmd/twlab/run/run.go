@@ -77,7 +77,7 @@ func Command() *cobra.Command {
 		Example: `  twlab run scenarios/incidents/late-dnat-rule.yaml
   twlab run --output-dir results scenarios/incidents
   twlab run --kernels running,debian-5.10 scenarios/incidents
-  twlab run --keep mine.yaml`,
+  twlab new mine.yaml && twlab run --keep mine.yaml`,
 	}
 	f := c.Flags()
 	f.BoolVar(&o.twins, "twins", false, "run the twins, too")

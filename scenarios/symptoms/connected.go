@@ -1,0 +1,82 @@
+package symptoms
+
+// afterConnected are connections that fail after the handshake.
+func afterConnected() []Symptom {
+	return []Symptom{
+		{
+			ID:    "hangs",
+			See:   "Connected, then nothing: the client sends data, and waits",
+			Means: "The handshake is small, and proves little: what follows is larger, later, or goes another way.",
+			Suspects: []Suspect{
+				{Who: "a smaller MTU on the way, and ICMP is filtered", Tell: "small requests work; the same large segment again and again", Shown: []Proof{incident("mtu-black-hole")}},
+				{Who: "the accept queue was full, with SYN cookies: the server knows nothing of the connection", Tell: "`nstat TcpExtListenOverflows TcpExtSyncookiesRecv` at the server; `ss` shows ESTABLISHED at the client only", Shown: []Proof{cause("accept-queue-ghost"), incident("accept-queue-ghosts")}},
+				{Who: "a rule that drops INVALID, where the answers take another way", Tell: "`conntrack -S`: `invalid` rises; `nf_conntrack_tcp_be_liberal` changes nothing", Shown: []Proof{cause("one-direction-invalid"), incident("invalid-one-way")}},
+				{Who: "the peer is gone, with data under way", Tell: "retransmissions without an answer, for about 15 minutes (`tcp_retries2`); keep-alive does not notice", Shown: []Proof{incident("peer-is-gone")}},
+				{Who: "the NAT has forgotten a connection of which one side has closed", Tell: "the client waits in FIN_WAIT2", Shown: []Proof{incident("half-closed-too-long")}},
+				{Who: "a server was taken away from IPVS", Tell: "`ipvsadm -L` no longer has it; nobody was told", Shown: []Proof{incident("ipvs-server-taken-away")}},
+			},
+			Do: []string{
+				"Let ICMP \"fragmentation needed\" and \"packet too big\" pass, or clamp the MSS, or `tcp_mtu_probing=1`.",
+				"`TCP_USER_TIMEOUT` in the client: it also works with data under way, unlike keep-alive.",
+				"Accept faster, or a longer backlog.",
+				"Keep-alive with an interval (`TCP_KEEPINTVL`) below the timeout of the NAT, not only its idle time.",
+			},
+			Often: "Each time, where the cause is on the way; with a full accept queue, for those clients whose last ACK finds it full.",
+		},
+		{
+			ID:    "reset",
+			See:   "`ECONNRESET` (Connection reset by peer), `EPIPE`, or the end of the connection where an answer should be",
+			Means: "The other side, or somebody in its place, no longer has the connection.",
+			Suspects: []Suspect{
+				{Who: "the peer had closed the idle connection before the request came", Tell: "in the capture: its FIN, then the request, then a RST", Shown: []Proof{cause("closed-idle"), incident("pool-older-than-the-balancer")}},
+				{Who: "the peer closed with data unread", Tell: "`nstat TcpExtTCPAbortOnClose` rises where the RST comes from", Shown: []Proof{cause("closed-unread"), incident("answer-before-the-body")}},
+				{Who: "a NAT that has forgotten an idle connection, or a balancer that goes on at another server", Tell: "nothing for longer than its timeout, then a RST", Shown: []Proof{incident("idle-longer-than-the-nat"), incident("idle-and-another-server")}},
+				{Who: "one of several listeners (`SO_REUSEPORT`) closed", Tell: "RST to clients that were connected and not yet accepted", Kernels: "since 5.14 `tcp_migrate_req=1` moves them", Shown: []Proof{incident("listener-of-several-closes")}},
+			},
+			Do: []string{
+				"Give up an idle connection before the balancer and the NAT do: a timeout below theirs at the client.",
+				"Repeat requests that may be repeated.",
+				"Read to the end before close.",
+			},
+			Often: "Of idle connections, those whose request crosses the FIN; the longer they are idle, the more.",
+		},
+		{
+			ID:    "bad-gateway",
+			See:   "502 or an empty answer at a reload of the balancer; 503 under load",
+			Means: "The balancer answers, so the client's side is well: look at the balancer's log and at its servers.",
+			Suspects: []Suspect{
+				{Who: "a request that crosses the FIN of the old process", Tell: "at a reload only, on connections that were idle", Shown: []Proof{incident("reload-and-the-next-request"), cause("closed-idle")}},
+				{Who: "HAProxy has no port left towards its servers", Tell: "the log says `SC`, `econ` rises; `ss -tan state time-wait` on the balancer", Shown: []Proof{incident("balancer-without-ports"), rule("proxyports-http"), rule("proxyports-exhausted")}},
+				{Who: "the server closes idle connections earlier than the balancer's pool", Tell: "the server's FIN, then the request, then a RST", Shown: []Proof{cause("closed-idle")}},
+			},
+			Do: []string{
+				"`option idle-close-on-response` for reloads.",
+				"For ports: `tcp_tw_reuse=1` on the balancer with timestamps on at both sides, `option nolinger` in the backend, more servers, or `source ADDRESS:FIRST-LAST`.",
+				"The server's idle timeout above the balancer's.",
+			},
+			Often: "At a reload: each request that is on its way while the old process closes. Ports: as under [EADDRNOTAVAIL](#no-port), for each server.",
+		},
+		{
+			ID:    "itself",
+			See:   "Connected to a local port at which nobody listens, and the client reads what it wrote",
+			Means: "The kernel drew the destination's own port as the source: the socket is connected to itself.",
+			Suspects: []Suspect{
+				{Who: "a client that tries again and again while the local service is down", Tell: "`ss -tan` shows a connection whose two ends are the same", Shown: []Proof{cause("connected-to-itself"), incident("connects-to-itself")}},
+			},
+			Do:    []string{"`net.ipv4.ip_local_reserved_ports` with the port of the service.", "Compare the two ends after connect."},
+			Often: "By chance: each attempt draws a port, and the service's is among them if it is in `ip_local_port_range`.",
+		},
+		{
+			ID:    "truncated",
+			See:   "A response that is too short, and no error",
+			Means: "Only who counts bytes notices: use `Content-Length` or chunks.",
+			Suspects: []Suspect{
+				{Who: "HAProxy makes a FIN of the server's RST or of its timeout", Tell: "the server's side of the capture has a RST", Shown: []Proof{rule("proxyloss-rst-unnoticed"), rule("proxyloss-stall-unnoticed")}},
+				{Who: "`option nolinger` in the frontend, and a slow client", Tell: "`ECONNRESET` after a part; the log says `----`", Shown: []Proof{rule("proxyloss-cut-nolinger")}},
+				{Who: "`SO_LINGER` with 0, with data unsent", Tell: "`nstat TcpExtTCPAbortOnData` rises", Shown: []Proof{rule("remedies-linger-loses-data")}},
+			},
+			Do:    []string{"`Content-Length`, and clients that check it.", "`option nolinger` in the backend only.", "Close by RST only when everything has been read."},
+			Often: "Each time the server resets in the middle, or the client's window has no room for the whole response.",
+		},
+	}
+}
