@@ -40,7 +40,7 @@ func byRules() []Cause {
 		},
 		{
 			ID:       "mptcp-blackholed",
-			Why:      "A rule on the way dropped the SYNs because of their option of Multipath TCP. The client's kernel left the option out after some repetitions, and connected.",
+			Why:      "A rule on the way dropped the SYNs because of their option of Multipath TCP. The client's kernel left the option out after some repetitions (since Linux 6.12), and connected.",
 			Symptoms: []Symptom{Late},
 			Requires: []Condition{endedAtOne, ruled("-j DROP", "--tcp-option 30"), mptcpDropped},
 			Do:       "Let the option pass; at the client net.mptcp.syn_retrans_before_tcp_fallback sets after how many SYNs it is left out, and net.mptcp.blackhole_timeout for how long all are sent without.",
@@ -77,16 +77,16 @@ func byRules() []Cause {
 func byRoutes() []Cause {
 	return []Cause{
 		{
-			ID:          "link-down",
-			Why:         "The queue of the interface over which the SYNs were to leave dropped them: the link has no carrier, or the queue is full, or told to lose packets (netem).",
+			ID:          "lost-on-link",
+			Why:         "The link over which the SYNs were to go lost them, or the queue before it: it has no carrier, the queue is full, or it is told to lose packets (netem).",
 			Symptoms:    []Symptom{Failed, Late},
-			Requires:    []Condition{stopped, dropped("QDISC_DROP")},
-			Contradicts: []Condition{misled},
-			LookAlikes:  []LookAlike{{"filtered", unruled("-j DROP")}, {"snat-exhausted", still(noPort)}},
-			Do:          "Look at both ends of that link, and at its queueing discipline.",
+			Requires:    []Condition{either(stopped, lostOnLink), either(sentOn, dropped("QDISC_DROP"))},
+			Contradicts: []Condition{misled, tableDropped, ruledAnywhere, droppedOtherwise},
+			Also:        []Condition{dropped("QDISC_DROP")},
+			Do:          "Look at both ends of that link: carrier, errors and drops of the interfaces, and the queueing discipline.",
 			Cost:        "None.",
-			Look:        "`ip -s link`: NO-CARRIER, or dropped packets under TX; `tc -s qdisc` counts what the queue dropped.",
-			Source:      "noop_enqueue, __dev_queue_xmit",
+			Look:        "`ip -s link`: NO-CARRIER, or dropped packets under TX; `tc -s qdisc` counts what the queue dropped; `nstat IpForwDatagrams` of that node rises by the SYNs, and the next one receives nothing.",
+			Source:      "__dev_queue_xmit, noop_enqueue",
 		},
 		{
 			ID:          "not-forwarding",
@@ -132,17 +132,6 @@ func byRoutes() []Cause {
 			Cost:     "A clamp is for TCP only; probing waits for some timeouts first.",
 			Look:     "tcpdump: small segments are acknowledged, the same large one is sent again and again; `nstat IpFragFails Ip6InTooBigErrors` rises at the node before the small link.",
 			Source:   "ip_forward, ip6_forward",
-		},
-		{
-			ID:          "path-loss",
-			Why:         "The SYNs left a node and did not come into the next: the link lost them, or the queue before it.",
-			Symptoms:    []Symptom{Failed},
-			Requires:    []Condition{lostOnLink, sentOn},
-			Contradicts: []Condition{misled, tableDropped, ruledAnywhere, droppedAnywhere},
-			Do:          "Look at that link: errors and drops of both interfaces, and the queueing discipline.",
-			Cost:        "None.",
-			Look:        "tcpdump at both ends of the link: the SYNs leave one and do not come to the other; `ip -s link` and `tc -s qdisc` count drops; `nstat IpForwDatagrams` of the first node rises by the SYNs.",
-			Source:      "dev_queue_xmit",
 		},
 	}
 }

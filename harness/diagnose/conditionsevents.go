@@ -32,12 +32,12 @@ func dropped(reason string) Condition {
 	}
 }
 
-// droppedAnywhere says that the kernel of any node dropped a SYN.
-func droppedAnywhere(c *Case) Fact {
+// droppedOtherwise says that a kernel dropped a SYN, and not in the queue before a link.
+func droppedOtherwise(c *Case) Fact {
 	for _, e := range c.events {
-		if e.Kind == "drop" && e.Flags == "S" {
+		if e.Kind == "drop" && e.Flags == "S" && e.Reason != "QDISC_DROP" {
 			return c.is(recording.OfEvents, true, "%s dropped a SYN: %s in %s", e.Node, e.Reason, e.Place)
 		}
 	}
-	return c.is(recording.OfEvents, false, "no kernel tells that it dropped a SYN")
+	return c.is(recording.OfEvents, false, "no kernel tells that it dropped a SYN otherwise than before a link")
 }

@@ -107,7 +107,7 @@ func tally(t *testing.T, rows map[string]*row, run, name string, r *recording.Re
 func writeTable(t *testing.T, rows map[string]*row, runs int, kernels []string) {
 	t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "Of %d runs of `scenarios/causes`, on Linux %s:\n\n", runs, strings.Join(kernels, " and "))
+	fmt.Fprintf(&b, "Of %d runs, on Linux %s:\n\n", runs, strings.Join(kernels, " and "))
 	b.WriteString("| cause expected | scenarios | runs | connections that died | of this cause, proved | of this cause, consistent | anything else |\n|---|---|---|---|---|---|---|\n")
 	died, right := 0, 0
 	for _, id := range slices.Sorted(maps.Keys(rows)) {

@@ -46,3 +46,29 @@ func TestInterruptedWithAGuest(t *testing.T) {
 		t.Errorf("%d states, nodes %+v", len(r.After), r.Nodes)
 	}
 }
+
+// A guest that is to track every packet does so without a rule, which it cannot have.
+func TestAGuestTracks(t *testing.T) {
+	k := labtest.Kernel(t)
+	agent, err := guestAgent.Path()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := direct(
+		script.Step{Do: script.Listen{Node: "web", Port: 80, Serve: script.Hold}},
+		script.Step{Do: script.Connect{From: at("c1", 0), To: at("web", 80), Then: script.ThenKeep}, ID: "user", Expect: []script.Expectation{{Outcome: "Connected"}}},
+	)
+	for i := range s.Network.Nodes {
+		if s.Network.Nodes[i].Name == "web" {
+			s.Network.Nodes[i].Tracking = topo.Always
+		}
+	}
+	run := play.Runner{Kinds: map[string]topo.NodeKind{"web": guest.Kind{Host: guest.Host{Agent: agent}, Kernel: k}}}
+	r, err := run.Run(t.Context(), s)
+	if err != nil || r.Verdict() != recording.AsExpected {
+		t.Fatalf("%v, %v: %s", err, r.Verdict(), r.Problem())
+	}
+	if flows := r.After["web"].Flows; len(flows) != 1 || flows[0].State != "ESTABLISHED" {
+		t.Errorf("the guest's entries are %+v, want one, ESTABLISHED", flows)
+	}
+}
