@@ -44,7 +44,7 @@ type Knob struct {
 
 // All lists the symptoms, those first in which nothing is connected.
 func All() []Symptom {
-	return slices.Concat(atTheClient(), unanswered(), answered(), afterConnected())
+	return slices.Concat(atTheClient(), unanswered(), answered(), answeredOtherwise(), afterConnected(), behindABalancer())
 }
 
 // IDs lists the IDs of all symptoms.
