@@ -147,6 +147,20 @@ func came(c *Case) Fact {
 	return c.is(recording.OfPackets, came > 0, "%d of the %d bare ACKs came to the client from the address that it had called", came, sent)
 }
 
+// acksEnded says that bare ACKs of the server ended on the way: then nobody got them. A gateway
+// that translates owns their destination, and has not got them either.
+func acksEnded(c *Case) Fact {
+	node, at, _ := c.server()
+	n := count(c.lives, func(l Life) bool {
+		first := l.First()
+		if first.Flags != "." || first.Point != node || first.Src != at.src || first.Dst != at.dst {
+			return false
+		}
+		return l.End == Stopped || l.End == OnTheWay || slices.ContainsFunc(c.syns, func(s Life) bool { return passed(s, l.Node) && l.Node != c.attempt.Node })
+	})
+	return c.is(recording.OfPackets, n > 0, "%d bare ACKs of %s ended on the way", n, orNone(node))
+}
+
 // toItself says that both ends are one.
 func toItself(c *Case) Fact {
 	return c.is(recording.OfErrno, c.attempt.Local == c.attempt.Remote, "the connection is from %v to %v", c.attempt.Local, c.attempt.Remote)
