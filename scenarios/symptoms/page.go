@@ -32,13 +32,6 @@ func Render(to io.Writer) error {
 		for _, suspect := range s.Suspects {
 			fmt.Fprintf(&out, "| %s | %s | %s | %s |\n", suspect.Who, suspect.Tell, suspect.Kernels, links(suspect.Shown))
 		}
-		if len(s.Also) > 0 {
-			also := make([]Proof, 0, len(s.Also))
-			for _, id := range s.Also {
-				also = append(also, cause(id))
-			}
-			fmt.Fprintf(&out, "\nAlso, each with how to tell it: %s\n", links(also))
-		}
 		out.WriteString("\nWhat to do, best first:\n\n")
 		for i, do := range s.Do {
 			fmt.Fprintf(&out, "%d. %s\n", i+1, do)

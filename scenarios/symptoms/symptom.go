@@ -12,8 +12,6 @@ type Symptom struct {
 	// See is what one sees: errors, and packets. Means is what that says already.
 	See, Means string
 	Suspects   []Suspect
-	// Also are further causes that look like this; CAUSES.md has how to tell them.
-	Also []string
 	// Do is what helps, best first.
 	Do []string
 	// Often is how often it hits.
@@ -46,7 +44,7 @@ type Knob struct {
 
 // All lists the symptoms, those first in which nothing is connected.
 func All() []Symptom {
-	return slices.Concat(atTheClient(), unanswered(), answered(), afterConnected(), answersOfTheBalancer())
+	return slices.Concat(atTheClient(), unanswered(), answered(), answeredOtherwise(), afterConnected(), behindABalancer())
 }
 
 // IDs lists the IDs of all symptoms.

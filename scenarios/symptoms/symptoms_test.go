@@ -43,9 +43,6 @@ func TestEveryProofIsThere(t *testing.T) {
 		if s.Means == "" || s.Often == "" || len(s.Do) == 0 || len(s.Suspects) == 0 {
 			t.Errorf("%s: want a meaning, suspects, what to do, and how often", s.ID)
 		}
-		for _, id := range s.Also {
-			named[s.ID+": also "+id] = []symptoms.Proof{{Cause: id}}
-		}
 		for _, suspect := range s.Suspects {
 			named[s.ID+": "+suspect.Who] = suspect.Shown
 		}

@@ -70,8 +70,9 @@ func TestResultsAreInTheOrderOfTheFiles(t *testing.T) {
 	if err := o.here(t.Context(), files, &out, &told); status(err) != 1 {
 		t.Fatalf("%v, want status 1\n%s", err, out.String())
 	}
-	if !strings.HasSuffix(out.String(), "\n\nas expected        second\nNOT as expected    first\nas expected        second\n") {
-		t.Errorf("the table is not the last:\n%s", out.String())
+	page := filepath.Join(dir, "report.html")
+	if !strings.HasSuffix(out.String(), "\n\nas expected        second\nNOT as expected    first\nas expected        second\n\npage: "+page+"\n") {
+		t.Errorf("table and page are not the last:\n%s", out.String())
 	}
 	if want := "first: step 2 of 2: connect client1 > web:80\n"; !strings.Contains(told.String(), want) {
 		t.Errorf("progress without %q:\n%s", want, told.String())
