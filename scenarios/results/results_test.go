@@ -178,7 +178,7 @@ func recorded(t *testing.T) (all []File) {
 // packetsOf are a few packets, as those of cells.
 func packetsOf(t *testing.T, cells ...string) (all []File) {
 	t.Helper()
-	names, err := filepath.Glob("../../harness/diagnose/testdata/a-TIME-WAIT*rfc1337=0*" + ending)
+	names, err := filepath.Glob("../../harness/diagnose/testdata/a-TIME-WAIT-of-the-server-has-a-newer-timestamp*" + ending)
 	if err != nil || len(names) != 1 {
 		t.Fatalf("%v, %v", names, err)
 	}
