@@ -73,7 +73,7 @@ func closedTooEarly() []Cause {
 			ID:          "closed-idle",
 			Why:         "The peer had closed the idle connection before the request came, and the kernel answered the request by a RST.",
 			Symptoms:    []Symptom{Broken},
-			Requires:    []Condition{wasReset, finBeforeRequest, resetCounted("Tcp.OutRsts")},
+			Requires:    []Condition{wasReset, either(finBeforeRequest, peerHadClosed), resetCounted("Tcp.OutRsts")},
 			Contradicts: []Condition{failedBehind},
 			LookAlikes:  []LookAlike{{"closed-unread", not(resetCounted(onClose))}},
 			Do:          "Repeat requests that may be repeated; an idle timeout of the client below that of the peer; option idle-close-on-response where a reload is the reason.",

@@ -83,6 +83,26 @@ func had(states ...string) Condition {
 	}
 }
 
+// peerHadClosed says that the node that sent the RST had closed its socket before: a rule may
+// have dropped its FIN before any tap saw it.
+func peerHadClosed(c *Case) Fact {
+	node, ok := c.resetFrom()
+	state := ""
+	for _, at := range c.during[:max(0, len(c.during)-1)] {
+		for _, s := range at[node].Sockets {
+			if c.tuples[ends{s.Remote, s.Local}] {
+				state = s.State
+			}
+		}
+	}
+	closed := []string{"FIN_WAIT1", "FIN_WAIT2", "CLOSING", "TIME_WAIT"}
+	f := c.is(recording.OfSockets, slices.Contains(closed, state), "before the request, %s had for this connection: %s", orNone(node), orNone(state))
+	if !ok {
+		f.Is = Unknown
+	}
+	return f
+}
+
 // unassassinated says that the server had a TIME_WAIT for the five-tuple before the first SYN,
 // and still has it after an attempt that failed.
 func unassassinated(c *Case) Fact {
