@@ -3,6 +3,7 @@ package diagnose
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"twlab/harness/recording"
 )
@@ -66,15 +67,14 @@ func together(r *recording.Recording, key func(recording.Packet) ends) (all []Li
 		stamp    recording.Timestamp
 		payload  int
 	}
-	latest := map[identity]int{}
+	alike := map[identity][]int{}
 	for _, p := range r.Packets {
 		id := identity{seq: p.Seq, ack: p.Ack, flags: p.Flags, payload: p.Payload}
 		if p.Timestamp != nil {
 			id.stamp = *p.Timestamp
 		}
-		i, known := latest[id]
-		// At an interface that has seen it already, it was sent again.
-		if !known || seenAt(all[i].Seen, p) {
+		i := unseenOf(all, alike[id], p)
+		if i < 0 {
 			if parts := partsOf(all, p, key); len(parts) > 0 {
 				for _, k := range parts {
 					all[k].Seen = append(all[k].Seen, p)
@@ -82,11 +82,30 @@ func together(r *recording.Recording, key func(recording.Packet) ends) (all []Li
 				continue
 			}
 			i = len(all)
-			latest[id], all = i, append(all, Life{})
+			alike[id], all = append(alike[id], i), append(all, Life{})
 		}
 		all[i].Seen = append(all[i].Seen, p)
 	}
 	return all
+}
+
+// underWay is how old the last sighting of a packet that is still under way may be: less than
+// the kernel's shortest retransmission (TCP_RTO_MIN, 200 ms).
+const underWay = 100 * time.Millisecond
+
+// unseenOf is the life of a packet that an interface has seen, of those that are alike; -1 if it
+// was sent again. Packets keep their order, so it is the first that is under way and was not seen
+// here; one that was sent long before was lost, and then it is the latest.
+func unseenOf(all []Life, alike []int, p recording.Packet) int {
+	for _, i := range alike {
+		if !seenAt(all[i].Seen, p) && p.Time.Sub(all[i].Last().Time) < underWay {
+			return i
+		}
+	}
+	if n := len(alike); n > 0 && !seenAt(all[alike[n-1]].Seen, p) {
+		return alike[n-1]
+	}
+	return -1
 }
 
 // direct is the key of segments that no NAT has changed between two taps.

@@ -52,6 +52,40 @@ func TestJoined(t *testing.T) {
 	}
 }
 
+// Packets that are alike are told apart by their order, and by the time between repetitions.
+func TestLivesOfPacketsThatAreAlike(t *testing.T) {
+	type sighting struct {
+		point string
+		after time.Duration
+	}
+	for name, c := range map[string]struct {
+		seen []sighting
+		ends []End
+	}{
+		"three at once": {
+			[]sighting{{"a", 0}, {"a", 0}, {"a", 0}, {"b", 0}, {"b", 0}, {"b", 0}},
+			[]End{Delivered, Delivered, Delivered},
+		},
+		"one lost, and sent again": {[]sighting{{"a", 0}, {"a", time.Second}, {"b", time.Second}}, []End{OnTheWay, Delivered}},
+		"slow":                     {[]sighting{{"a", 0}, {"b", time.Second}}, []End{Delivered}},
+	} {
+		r := segments(nil, nil)
+		for _, s := range c.seen {
+			r.Packets = append(r.Packets, recording.Packet{
+				Point: s.point, Out: s.point == "a", Time: time.Unix(0, 0).Add(s.after), Flags: "R", Seq: 7,
+				Src: netip.MustParseAddrPort("10.0.0.1:1"), Dst: netip.MustParseAddrPort("10.0.0.2:80"),
+			})
+		}
+		var ends []End
+		for _, l := range Lives(r) {
+			ends = append(ends, l.End)
+		}
+		if !slices.Equal(ends, c.ends) {
+			t.Errorf("%s: %v, want %v", name, ends, c.ends)
+		}
+	}
+}
+
 // Segments that an interface puts together are followed through it, and one that is lost is not
 // taken for arrived.
 func TestLivesOfSegmentsThatArePutTogether(t *testing.T) {
