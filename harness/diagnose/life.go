@@ -97,7 +97,7 @@ const underWay = 100 * time.Millisecond
 // was sent again. Packets keep their order, so it is the first that is under way and was not seen
 // here; one that was sent long before was lost, and then it is the latest.
 func unseenOf(all []Life, alike []int, p recording.Packet) int {
-	for _, i := range alike {
+	for _, i := range alike[max(0, len(alike)-mostParts):] {
 		if !seenAt(all[i].Seen, p) && p.Time.Sub(all[i].Last().Time) < underWay {
 			return i
 		}
@@ -111,7 +111,7 @@ func unseenOf(all []Life, alike []int, p recording.Packet) int {
 // direct is the key of segments that no NAT has changed between two taps.
 func direct(p recording.Packet) ends { return ends{p.Src, p.Dst} }
 
-// mostParts is how many lives are looked at for the parts of a packet. The kernel makes none of
+// mostParts is how many lives are looked at for a packet, or its parts. The kernel makes none of
 // more than 64 KiB, unless it is told to.
 const mostParts = 256
 
