@@ -68,6 +68,9 @@ func TestAnArrowLeadsToItsPacket(t *testing.T) {
 	}
 }
 
+// fold is how many pixels of a page a small telephone shows at first, below the browser's own bars.
+const fold = 550
+
 // A first look must say who ended the SYN: it is above the fold, on a telephone too.
 func TestTheAnswerIsSeenAtOnce(t *testing.T) {
 	for _, path := range all(t) {
@@ -77,7 +80,7 @@ func TestTheAnswerIsSeenAtOnce(t *testing.T) {
 		}
 		for _, width := range widths {
 			p := open(t, path, look{width: width})
-			if bottom := ask[float64](p, `document.querySelector(".answer .who").getBoundingClientRect().bottom`); bottom > 450 {
+			if bottom := ask[float64](p, `document.querySelector(".answer .who").getBoundingClientRect().bottom`); bottom > fold {
 				t.Errorf("%s at %d: the answer ends at %.0f", name, width, bottom)
 			}
 		}

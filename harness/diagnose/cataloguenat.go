@@ -71,7 +71,7 @@ func oldEntry() []Cause {
 		},
 		{
 			ID:       "forgotten-server-speaks",
-			Why:      "The connection was idle for longer than a NAT keeps its entry. The server's next data reached the NAT's own address, where no socket has such a connection, and the NAT's kernel answered it by a RST; the client hears nothing.",
+			Why:      "The connection was idle for longer than a NAT keeps its entry. The server's next data reached the NAT itself, which has no such connection and answered by a RST; the client hears nothing.",
 			Symptoms: []Symptom{Broken, Stalled},
 			Requires: []Condition{forgotten, elsewhere(false)},
 			Do:       "Keep-alive, of either side, below the NAT's timeout; a longer nf_conntrack_tcp_timeout_established there.",
@@ -97,7 +97,7 @@ func pastNAT() []Cause {
 		},
 		{
 			ID:       "hairpin-without-snat",
-			Why:      "DNAT sent the SYNs back to the node that had sent them, with its own address as their source. Over IPv4 it drops them (martian source); over IPv6 it answers itself, at an end that asked somebody else.",
+			Why:      "DNAT sent the SYNs back to their sender, with its own address as their source. Over IPv4 it drops them (martian source); over IPv6 it answers itself, and resets that.",
 			Symptoms: []Symptom{Failed},
 			Requires: []Condition{cameHome, ownSource},
 			Do:       "Masquerade connections whose client is their own server (hairpin NAT).",

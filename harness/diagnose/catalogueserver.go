@@ -116,7 +116,7 @@ func ofEarlierConnection() []Cause {
 		},
 		{
 			ID:       "tw-unassassinated",
-			Why:      "The server has a TIME_WAIT of the same five-tuple and answered the SYNs as stray segments of that connection. The client's RST should have ended it and did not: tcp_rfc1337=1, or the RST ended on the way.",
+			Why:      "The server's TIME_WAIT of the same five-tuple answered the SYNs. The client's RST should have ended it and did not: tcp_rfc1337=1, or the RST ended on the way.",
 			Symptoms: []Symptom{Failed},
 			Where:    []Condition{reachedServer},
 			Requires: []Condition{bareACK, unassassinated, clientReset},
@@ -127,7 +127,7 @@ func ofEarlierConnection() []Cause {
 		},
 		{
 			ID:       "ack-rate-limited",
-			Why:      "The server has a connection of the same five-tuple, live or in TIME_WAIT. It would answer the SYNs by ACKs, but had sent one shortly before (net.ipv4.tcp_invalid_ratelimit), so the client got no answer at all.",
+			Why:      "The server has the same five-tuple, live or in TIME_WAIT, and had just sent an ACK for it: at most one in half a second. So these SYNs got no answer.",
 			Symptoms: []Symptom{Failed, Late},
 			Where:    []Condition{reachedServer, noAnswerFor},
 			Requires: []Condition{either(living, had("TIME_WAIT")), counted("TcpExt.TCPACKSkippedChallenge", "TcpExt.TCPACKSkippedTimeWait")},
