@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	pages "twlab/hack/cmd/twlab/report"
 	"twlab/harness/lab"
 	"twlab/harness/play"
 	"twlab/harness/recording"
@@ -104,7 +105,7 @@ func (o *options) record(ctx context.Context, files []scriptfile.File, stdout io
 	defer line.Close()
 	r := runner{line: line, by: describe()}
 	for i, t := range o.tasks(files) {
-		if err := write(filepath.Join(o.recordTo, numbered(i)), r.one(ctx, t, &keeper{}).Write); err != nil {
+		if err := pages.Write(filepath.Join(o.recordTo, numbered(i)), r.one(ctx, t, &keeper{}).Write); err != nil {
 			return err
 		}
 		if ctx.Err() != nil {

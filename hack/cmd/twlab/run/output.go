@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	pages "twlab/hack/cmd/twlab/report"
 	"twlab/hack/internal/cli"
 	"twlab/harness/page"
 	"twlab/harness/pcapng"
@@ -96,8 +97,8 @@ func (o *output) add(kernel string, r recording.Recording) error {
 		return err
 	}
 	return errors.Join(
-		write(filepath.Join(dir, "run.json"), r.Write),
-		write(filepath.Join(dir, "scenario.yaml"), func(to io.Writer) error {
+		pages.Write(filepath.Join(dir, "run.json"), r.Write),
+		pages.Write(filepath.Join(dir, "scenario.yaml"), func(to io.Writer) error {
 			_, err := io.WriteString(to, r.File.Text)
 			return err
 		}),
@@ -115,10 +116,10 @@ func packets(dir string, r *recording.Recording) error {
 	if err := os.Mkdir(below, 0o755); err != nil {
 		return err
 	}
-	err := write(filepath.Join(dir, packetsFile), func(to io.Writer) error { return pcapng.Write(to, r, taps) })
+	err := pages.Write(filepath.Join(dir, packetsFile), func(to io.Writer) error { return pcapng.Write(to, r, taps) })
 	for i, t := range taps {
 		name := fmt.Sprintf("%02d-%s.pcapng", i+1, fileName(t.Name))
-		err = errors.Join(err, write(filepath.Join(below, name), func(to io.Writer) error { return pcapng.Write(to, r, taps[i:i+1]) }))
+		err = errors.Join(err, pages.Write(filepath.Join(below, name), func(to io.Writer) error { return pcapng.Write(to, r, taps[i:i+1]) }))
 	}
 	return err
 }
@@ -129,9 +130,9 @@ func (o *output) finish(runs []report.Run, stdout io.Writer) error {
 		return nil
 	}
 	err := errors.Join(
-		write(filepath.Join(o.dir, junitFile), func(to io.Writer) error { return report.JUnit(to, runs) }),
-		write(filepath.Join(o.dir, summaryFile), func(to io.Writer) error { return report.Summary(to, runs) }),
-		write(filepath.Join(o.dir, pageFile), func(to io.Writer) error { return page.Scenarios(to, runs) }),
+		pages.Write(filepath.Join(o.dir, junitFile), func(to io.Writer) error { return report.JUnit(to, runs) }),
+		pages.Write(filepath.Join(o.dir, summaryFile), func(to io.Writer) error { return report.Summary(to, runs) }),
+		pages.Write(filepath.Join(o.dir, pageFile), func(to io.Writer) error { return page.Scenarios(to, runs) }),
 	)
 	if err == nil {
 		_, err = fmt.Fprintf(stdout, "\npage: %s\n", filepath.Join(o.dir, pageFile))
@@ -147,19 +148,6 @@ func (o *output) name(want string) string {
 	}
 	o.used[name] = true
 	return name
-}
-
-// write writes a file whole or not at all.
-func write(path string, content func(io.Writer) error) error {
-	file, err := os.CreateTemp(filepath.Dir(path), ".unfinished-")
-	if err != nil {
-		return err
-	}
-	err = errors.Join(content(file), file.Chmod(0o644), file.Close())
-	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
-	}
-	return os.Rename(file.Name(), path)
 }
 
 // fileName makes a name one of a directory: without a slash, without dots that lead

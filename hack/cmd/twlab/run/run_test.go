@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	pages "twlab/hack/cmd/twlab/report"
 	"twlab/hack/internal/cli"
 	"twlab/harness/play"
 	"twlab/harness/recording"
@@ -214,7 +215,7 @@ func TestFileNames(t *testing.T) {
 func TestAFileThatCannotBeWrittenIsNotHalfThere(t *testing.T) {
 	dir := t.TempDir()
 	broken := errors.New("the disk is full")
-	if err := write(filepath.Join(dir, "x"), func(to io.Writer) error {
+	if err := pages.Write(filepath.Join(dir, "x"), func(to io.Writer) error {
 		_, err := io.WriteString(to, "half")
 		return errors.Join(err, broken)
 	}); !errors.Is(err, broken) {
