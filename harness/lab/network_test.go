@@ -113,11 +113,13 @@ func TestTwoBalancersWithOneServer(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The default route of the server leads to the first balancer, whichever the client has chosen.
-			first, err := l.Client(0).Connect(t.Context(), tcp.Attempt{To: netip.MustParseAddrPort("192.0.2.1:80")})
+			// From two ports: with one, which the kernel may choose, they would be one connection at the server.
+			from := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.Addr{}, port) }
+			first, err := l.Client(0).Connect(t.Context(), tcp.Attempt{To: netip.MustParseAddrPort("192.0.2.1:80"), From: from(40001)})
 			if err != nil || first.Outcome != tcp.Connected {
 				t.Errorf("by the first: %v, %v", first, err)
 			}
-			second, err := l.Client(0).Connect(t.Context(), tcp.Attempt{To: netip.MustParseAddrPort("192.0.2.2:80")})
+			second, err := l.Client(0).Connect(t.Context(), tcp.Attempt{To: netip.MustParseAddrPort("192.0.2.2:80"), From: from(40002)})
 			if err != nil || second.Outcome != want {
 				t.Errorf("by the second: %v, %v, want %s", second, err, want)
 			}
@@ -138,8 +140,9 @@ func TestMarkedLinkComesUpAgain(t *testing.T) {
 			}
 		}
 	}
-	for _, vip := range []string{"192.0.2.1:80", "192.0.2.2:80"} {
-		result, err := l.Client(0).Connect(t.Context(), tcp.Attempt{To: netip.MustParseAddrPort(vip)})
+	for i, vip := range []string{"192.0.2.1:80", "192.0.2.2:80"} {
+		from := netip.AddrPortFrom(netip.Addr{}, uint16(40001+i)) // see TestTwoBalancersWithOneServer
+		result, err := l.Client(0).Connect(t.Context(), tcp.Attempt{To: netip.MustParseAddrPort(vip), From: from})
 		if err != nil || result.Outcome != tcp.Connected {
 			t.Errorf("by %s: %v, %v", vip, result, err)
 		}

@@ -126,10 +126,14 @@ func TestTwoBalancersOfEachVersion(t *testing.T) {
 			eachVersion(t, func(t *testing.T, network, v topo.IPVersion) {
 				l := labtest.BuildNetwork(t, ofVersion(twoBalancers(replies), network, v))
 				listenAt(t, l, "server0", netip.AddrPortFrom(write(v, "10.1.0.2"), 80))
+				// Each from a port of its own. The kernel may choose one port for both VIPs, since their
+				// addresses differ, and at the server the two connections would be one.
+				port := uint16(40000)
 				check := func(when string) {
 					t.Helper()
 					for vip, want := range map[string]error{"192.0.2.1": nil, "192.0.2.2": want} {
-						if _, err := dial(t, l, "client0", netip.AddrPortFrom(write(v, vip), 80)); !errors.Is(err, want) {
+						port++
+						if _, err := dialFrom(t, l, "client0", port, netip.AddrPortFrom(write(v, vip), 80)); !errors.Is(err, want) {
 							t.Errorf("%s, by %s: %v, want %v", when, vip, err, want)
 						}
 					}

@@ -105,9 +105,29 @@ func listenAt(t *testing.T, l *lab.Lab, name string, at netip.AddrPort) (fd int)
 // dial makes one connect from a node and returns what connect(2) says.
 func dial(t *testing.T, l *lab.Lab, from string, to netip.AddrPort) (fd int, err error) {
 	t.Helper()
+	return dialFrom(t, l, from, 0, to)
+}
+
+// dialFrom makes one connect from a port of a node; with 0 the kernel chooses one.
+func dialFrom(t *testing.T, l *lab.Lab, from string, port uint16, to netip.AddrPort) (fd int, err error) {
+	t.Helper()
 	family, sa := sockaddr(to)
 	fd = openAt(t, l, from, family)
+	if port != 0 {
+		_, own := sockaddr(netip.AddrPortFrom(anyAddr(to.Addr()), port))
+		if err := unix.Bind(fd, own); err != nil {
+			t.Fatalf("bind to port %d at %s: %v", port, from, err)
+		}
+	}
 	return fd, unix.Connect(fd, sa)
+}
+
+// anyAddr is the address that binds to every address of a's version.
+func anyAddr(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
 }
 
 // acceptFrom accepts a connection, and returns it and whose it is.
