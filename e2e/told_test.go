@@ -20,13 +20,10 @@ var _ = Describe("A cell that is told as a scenario file", Label("shown"), func(
 	if err != nil {
 		return // the cells say so
 	}
-	for _, told := range scenarios.TellAll(p.Kernels) {
+	for _, told := range scenarios.TellAll(p.Kernels, wantsAll()) {
 		labels := Labels{"shown:" + told.Family}
 		if told.More {
 			labels = append(labels, "full")
-		}
-		if told.More && !wantsAll() {
-			continue
 		}
 		It(told.Scenario.Name+" is "+told.Rule, labels, func(ctx SpecContext) {
 			var text bytes.Buffer

@@ -17,22 +17,23 @@ type Told struct {
 	More bool
 }
 
-// TellAll tells the cells of an ordinary run that files can bring about and that do not wait long.
-func TellAll(k claim.Kernels) (told []Told) {
+// TellAll tells the cells of an ordinary run that files can bring about and that do not wait long:
+// one of each rule, or all of them.
+func TellAll(k claim.Kernels, all bool) (told []Told) {
 	for _, f := range Families() {
 		if f.Tell == nil {
 			continue
 		}
-		told = append(told, tellCells(f, k)...)
+		told = append(told, tellCells(f, k, all)...)
 	}
 	return told
 }
 
-func tellCells(f situation.Family, k claim.Kernels) (told []Told) {
+func tellCells(f situation.Family, k claim.Kernels, all bool) (told []Told) {
 	seen := map[string]bool{}
 	for _, c := range f.Chosen(k) {
 		rule, covered := f.Rule(c, k)
-		if !covered || rule.OutOfReach || f.IsSlow(c) {
+		if !covered || rule.OutOfReach || f.IsSlow(c) || seen[rule.Name] && !all {
 			continue
 		}
 		s, _, err := f.Scenario(c, rule)

@@ -2,6 +2,7 @@ package claim
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -51,14 +52,14 @@ func (c Cell) Either(axis, first, second string) bool {
 	return v == first
 }
 
+// clone has values of its own.
+func (c Cell) clone() Cell { return Cell{Values: maps.Clone(c.Values), Extra: c.Extra} }
+
 // with is the cell with one axis changed.
 func (c Cell) with(axis, value string) Cell {
-	values := make(map[string]string, len(c.Values))
-	for a, v := range c.Values {
-		values[a] = v
-	}
-	values[axis] = value
-	return Cell{Values: values, Extra: c.Extra}
+	changed := c.clone()
+	changed.Values[axis] = value
+	return changed
 }
 
 // Where matches cells in which each named axis has one of the named values. Other axes may

@@ -1,110 +1,137 @@
 package claim
 
-import "slices"
+import (
+	"fmt"
+	"math"
+	"slices"
+)
 
 // All lists every possible cell of the family.
-func (f Family) All() []Cell {
-	return f.product(func(Axis) bool { return true })
+func (f Family) All() (all []Cell) {
+	f.each(everyAxis, func(c Cell) { all = append(all, c.clone()) })
+	return all
 }
+
+func everyAxis(Axis) bool { return true }
 
 // Chosen lists the cells that an ordinary run tries. These are all combinations of the axes
 // that the document names, all combinations within each crossed group (the other axes have
 // their usual values), and then more cells until each pair of values of two axes occurs, as
 // far as that is possible, and until each rule that can apply on these kernels has a cell.
 // The choice is the same each time.
-func (f Family) Chosen(k Kernels) []Cell {
-	products := f.product(func(a Axis) bool { return a.Product })
-	for _, group := range f.Crossed {
-		products = append(products, f.product(func(a Axis) bool { return slices.Contains(group, a.Name) })...)
-	}
-	var chosen []Cell
+func (f Family) Chosen(k Kernels) (chosen []Cell) {
 	cover, seen := newCover(f), map[string]bool{}
-	for _, c := range products {
-		if name := f.Describe(c); !seen[name] {
-			seen[name] = true
-			chosen = append(chosen, c)
-			cover.add(cover.numbers(c))
-		}
+	product := func(varies func(Axis) bool) {
+		f.each(varies, func(c Cell) {
+			numbers := cover.numbers(c)
+			if key := fmt.Sprint(numbers); !seen[key] {
+				seen[key] = true
+				chosen = append(chosen, c.clone())
+				cover.add(numbers)
+			}
+		})
 	}
-	// Take the cell with the most new pairs, the first one if there are several, until
-	// no cell has a new pair.
-	all := f.All()
-	numbers := make([][]int, len(all))
-	for i, c := range all {
-		numbers[i] = cover.numbers(c)
+	product(func(a Axis) bool { return a.Product })
+	for _, group := range f.Crossed {
+		product(func(a Axis) bool { return slices.Contains(group, a.Name) })
+	}
+	return f.untried(append(chosen, f.pairs(cover)...), k)
+}
+
+// pairs finds cells until each pair of values occurs: the cell with the most new pairs, the first
+// one if there are several, until no cell has a new pair.
+func (f Family) pairs(cover *cover) (chosen []Cell) {
+	var all [][]int
+	f.each(everyAxis, func(c Cell) { all = append(all, cover.numbers(c)) })
+	atMost := make([]int, len(all)) // a cell never has more new pairs than when it was last looked at
+	for i := range atMost {
+		atMost[i] = math.MaxInt
 	}
 	for {
 		best, most := 0, 0
-		for i, n := range numbers {
-			if fresh := cover.fresh(n); fresh > most {
-				best, most = i, fresh
+		for i, numbers := range all {
+			if atMost[i] <= most {
+				continue
+			}
+			if atMost[i] = cover.fresh(numbers); atMost[i] > most {
+				best, most = i, atMost[i]
 			}
 		}
 		if most == 0 {
-			return append(chosen, f.untried(chosen, all, k)...)
+			return chosen
 		}
-		cover.add(numbers[best])
-		chosen = append(chosen, all[best])
+		cover.add(all[best])
+		chosen = append(chosen, cover.cell(all[best]))
 	}
 }
 
-// untried finds a cell for each rule that holds in some cell, but in none of the chosen
-// ones: a fast cell if there is one.
-func (f Family) untried(chosen, all []Cell, k Kernels) (more []Cell) {
+// untried appends to the chosen cells one for each rule that holds in some cell, but in none of
+// these: a fast cell if there is one.
+func (f Family) untried(chosen []Cell, k Kernels) []Cell {
 	tried := map[string]bool{}
 	for _, c := range chosen {
 		r, _ := f.Rule(c, k)
 		tried[r.Name] = true
 	}
+	var left []Cells // of the rules that may hold
+	for i := range f.Rules {
+		if r := &f.Rules[i]; !tried[r.Name] && r.about(k) {
+			left = append(left, r.Cells)
+		}
+	}
+	if len(left) == 0 {
+		return chosen
+	}
 	for _, slow := range []bool{false, true} {
-		for _, c := range all {
-			if f.IsSlow(c) != slow {
-				continue
+		f.each(everyAxis, func(c Cell) {
+			if !slices.ContainsFunc(left, func(cells Cells) bool { return cells.Matches(c) }) || f.IsSlow(c) != slow {
+				return
 			}
 			if r, covered := f.Rule(c, k); covered && !tried[r.Name] {
 				tried[r.Name] = true
-				more = append(more, c)
+				chosen = append(chosen, c.clone())
 			}
-		}
+		})
 	}
-	return more
+	return chosen
 }
 
-// product combines the values of the axes that vary; the others have their usual
-// values. Impossible cells are left out.
-func (f Family) product(varies func(Axis) bool) []Cell {
-	cells := []Cell{f.Usual()}
-	for _, a := range f.Axes {
-		if !varies(a) {
-			continue
-		}
-		var wider []Cell
-		for _, c := range cells {
-			for _, v := range a.Values {
-				wider = append(wider, c.with(a.Name, v))
+// each visits the possible cells in which the axes that vary have each of their values, and the
+// others their usual ones. The cell is the same one each time: whoever keeps it, clones it.
+func (f Family) each(varies func(Axis) bool, visit func(Cell)) {
+	c := f.Usual()
+	var from func(axes []Axis)
+	from = func(axes []Axis) {
+		switch {
+		case len(axes) == 0:
+			if _, possible := f.Possible(c); possible {
+				visit(c)
+			}
+		case !varies(axes[0]):
+			from(axes[1:])
+		default:
+			for _, v := range axes[0].Values {
+				c.Values[axes[0].Name] = v
+				from(axes[1:])
 			}
 		}
-		cells = wider
 	}
-	return slices.DeleteFunc(cells, func(c Cell) bool {
-		_, possible := f.Possible(c)
-		return !possible
-	})
+	from(f.Axes)
 }
 
 // Unmet is a possible cell with pairs of values that occur in none of the chosen cells, and
 // the number of these pairs; it is 0 if all pairs occur.
-func (f Family) Unmet(chosen []Cell) (c Cell, pairs int) {
+func (f Family) Unmet(chosen []Cell) (unmet Cell, pairs int) {
 	cover := newCover(f)
 	for _, c := range chosen {
 		cover.add(cover.numbers(c))
 	}
-	for _, c := range f.All() {
-		if n := cover.fresh(cover.numbers(c)); n > 0 {
-			return c, n
+	f.each(everyAxis, func(c Cell) {
+		if n := cover.fresh(cover.numbers(c)); n > 0 && pairs == 0 {
+			unmet, pairs = c.clone(), n
 		}
-	}
-	return Cell{}, 0
+	})
+	return unmet, pairs
 }
 
 // cover records which pairs of values occur together. Every value of every axis has a
@@ -112,24 +139,33 @@ func (f Family) Unmet(chosen []Cell) (c Cell, pairs int) {
 type cover struct {
 	axes   []Axis
 	number []map[string]int // by axis
+	values []string         // by number
 	met    [][]bool
 }
 
 func newCover(f Family) *cover {
 	c := &cover{axes: f.Axes}
-	total := 0
 	for _, a := range f.Axes {
 		numbers := map[string]int{}
 		for _, v := range a.Values {
-			numbers[v] = total
-			total++
+			numbers[v] = len(c.values)
+			c.values = append(c.values, v)
 		}
 		c.number = append(c.number, numbers)
 	}
-	for range total {
-		c.met = append(c.met, make([]bool, total))
+	for range c.values {
+		c.met = append(c.met, make([]bool, len(c.values)))
 	}
 	return c
+}
+
+// cell is the one whose values have these numbers.
+func (c *cover) cell(numbers []int) Cell {
+	cell := Cell{Values: map[string]string{}}
+	for i, n := range numbers {
+		cell.Values[c.axes[i].Name] = c.values[n]
+	}
+	return cell
 }
 
 // numbers are those of the cell's values.

@@ -145,10 +145,10 @@ func (r Rule) Headline() string {
 }
 
 // holds tells whether the rule is about the cell on these kernels.
-func (r Rule) holds(c Cell, k Kernels) bool {
-	if !r.Cells.Matches(c) {
-		return false
-	}
+func (r *Rule) holds(c Cell, k Kernels) bool { return r.Cells.Matches(c) && r.about(k) }
+
+// about tells whether the rule is about these kernels.
+func (r *Rule) about(k Kernels) bool {
 	return !slices.ContainsFunc(r.Kernels, func(q Condition) bool { return !q.Holds(k) })
 }
 
@@ -164,9 +164,9 @@ func (f Family) Possible(c Cell) (because string, possible bool) {
 
 // Rule finds the rule for a cell: the first that holds.
 func (f Family) Rule(c Cell, k Kernels) (Rule, bool) {
-	for _, r := range f.Rules {
-		if r.holds(c, k) {
-			return r, true
+	for i := range f.Rules { // a rule is too large to copy each
+		if f.Rules[i].holds(c, k) {
+			return f.Rules[i], true
 		}
 	}
 	return Rule{}, false
