@@ -119,6 +119,28 @@ func TestWatchFlowsNeedsEvents(t *testing.T) {
 	w.check(errors.Join(unix.Close(client), unix.Close(server), watch.Stop()))
 }
 
+// A namespace without entries is known by their number, which is exact once all are in the table.
+func TestCountConntrack(t *testing.T) {
+	eachVersion(t, func(t *testing.T, w *network) {
+		w.rule("nat", "POSTROUTING", "-o", "balancer", "-j", "MASQUERADE")
+		count := func() (n uint32) {
+			w.in(w.gateway, func() (err error) { n, err = countConntrack(); return err })
+			return n
+		}
+		if n := count(); n != 0 {
+			t.Errorf("%d entries before any packet", n)
+		}
+		listener := w.listen()
+		for i := range 3 {
+			client, server := w.connect(listener, 40001+i, 0)
+			if n, flows := count(), w.flows(); int(n) != i+1 || len(flows) != i+1 {
+				t.Errorf("%d entries counted, and %v, after %d connects", n, flows, i+1)
+			}
+			defer func() { w.check(errors.Join(unix.Close(client), unix.Close(server))) }()
+		}
+	})
+}
+
 // What the kernel had no room for, and what the watch has no room for, is counted.
 func TestWatchFlowsTellsWhatItLost(t *testing.T) {
 	w := newNetwork(t)
