@@ -361,9 +361,13 @@ func TestReloadWaitsForAProcessThatStandsStill(t *testing.T) {
 	c := haproxy.Config{Servers: simple.Servers, Takeover: haproxy.Rebind}
 	h := start(t, space, c)
 	noError(t, h.Pause(t.Context()))
-	within, cancel := context.WithTimeout(t.Context(), time.Second)
+	within, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if err := h.Reload(within, c); !errors.Is(err, context.DeadlineExceeded) {
+	old, reloaded := h.PID(), make(chan error, 1)
+	go func() { reloaded <- h.Reload(within, c) }()
+	soon(t, "a new process to serve", func() (bool, error) { return h.PID() != old, nil })
+	cancel() // it waits for the old process, which cannot go
+	if err := <-reloaded; !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want the end of the context", err)
 	}
 	if paused, serving := in(t, h, topo.Paused), in(t, h, topo.Serving); len(paused) != 1 || len(serving) != 1 {
