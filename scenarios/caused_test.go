@@ -65,12 +65,13 @@ func TestRulesNameTheirCause(t *testing.T) {
 				continue
 			}
 			well, known := goesWell(r)
+			fine := well && known
 			switch named := r.Cause != ""; {
 			case named && r.Uncaused != "":
 				t.Errorf("rule %s names the cause %s, and says why it names none", r.Name, r.Cause)
-			case well && known && (named || r.Uncaused != ""):
+			case fine && (named || r.Uncaused != ""):
 				t.Errorf("rule %s: all goes well, and it names a cause, or why it names none", r.Name)
-			case !(well && known) && !named && r.Uncaused == "":
+			case !fine && !named && r.Uncaused == "":
 				t.Errorf("rule %s, %s: which cause has it? Else say in Uncaused why it names none", r.Name, r.Headline())
 			}
 		}

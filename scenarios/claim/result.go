@@ -104,6 +104,9 @@ func (r Result) text(wanted, other string) string {
 	} else {
 		fmt.Fprintf(&text, "rule %s: %s\n(%s)\n", r.Rule, r.Because, r.Source)
 	}
+	if r.Cause != "" {
+		fmt.Fprintf(&text, "cause: %s (twlab explain %[1]s)\n", r.Cause)
+	}
 	var rest []string
 	for _, w := range r.Seen.Observations {
 		if !compared[w.What] {

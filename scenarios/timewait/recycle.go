@@ -154,7 +154,7 @@ func recycleMemoryRules() []claim.Rule {
 		{
 			Name: "recycle-older-dropped", Cells: claim.Cells{remembers}.And(inside).And(claim.Where{recycleClock: {"older"}}),
 			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TwRecycle)}, Want: dropped,
-			Uncaused: "no kernel that has tcp_tw_recycle runs a scenario file that would prove it",
+			Uncaused: "the catalogue has no cause for it, because no kernel since Linux 4.12 can bring it about",
 			Because: "for 60 s after a connection that it closed first, the balancer remembers the last timestamp of the address. It silently " +
 				"drops every SYN from that address that is older by more than one tick, so other clients behind the address cannot connect",
 			Source: source,
@@ -162,7 +162,7 @@ func recycleMemoryRules() []claim.Rule {
 		{
 			Name: "recycle-no-timestamp-dropped", Cells: claim.Cells{remembers}.And(inside).And(claim.Where{recycleClientTS: {firstOnly}}),
 			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TwRecycle), claim.Has(lab.Balancer, kernel.StrictRecycle)}, Want: dropped,
-			Uncaused: "no kernel that has tcp_tw_recycle runs a scenario file that would prove it",
+			Uncaused: "the catalogue has no cause for it, because no kernel since Linux 4.12 can bring it about",
 			Because:  "since Linux 3.17 a SYN without timestamps is dropped too while the address is remembered",
 			Source:   source + "; commit a26552afe894",
 		},
