@@ -164,3 +164,25 @@ func serversClosedNothing(c *Case) Fact {
 	}
 	return f
 }
+
+// answeredByNoReset says that the other end has answered no data of the client by a RST: all RSTs
+// that its kernel counted were seen, and none of them was such an answer, which has no ACK.
+func answeredByNoReset(c *Case) Fact {
+	there, seen, answers := c.there(), uint64(0), 0
+	for _, l := range slices.Concat(c.lives, c.others) {
+		if first := l.First(); first.Point == there && first.Out && first.Is('R') {
+			seen++
+		}
+	}
+	for _, l := range c.lives {
+		if first := l.First(); first.Point == there && first.Flags == "R" {
+			answers++
+		}
+	}
+	counted := c.rose(there, "Tcp.OutRsts")
+	f := c.is(recording.OfCounters, counted == seen && answers == 0, "Tcp.OutRsts of %s rose by %d, RSTs that were seen: %d, of which %d answered the client's data", orNone(there), counted, seen, answers)
+	if counted != seen && answers == 0 {
+		f.Is = Unknown
+	}
+	return f
+}
