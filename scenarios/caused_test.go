@@ -12,7 +12,7 @@ import (
 
 // What counts connections and requests that do not go well, besides "refused by ...".
 var lost = []string{ //nolint:gochecknoglobals // a constant list
-	"given up", "no port", "truncated", "broken", "unanswered", "errors", "failed", "timed out", "late", "refused", "rejected",
+	"given up", "no port", "truncated", "broken", "unanswered", "bytes lost", "errors", "failed", "timed out", "late", "refused", "rejected",
 }
 
 // goesWell tells whether a rule expects that every connection connects at once and is whole; known
