@@ -187,6 +187,34 @@ func TestDiagonal(t *testing.T) {
 	}
 }
 
+// A server that sent a FIN before its RST has known the connection: it is no ghost of the accept
+// queue, though the kernel took a late ACK for one of a handshake by cookie.
+func TestAGhostSendsNoFIN(t *testing.T) {
+	ghosts := func(r recording.Recording) (n int) {
+		for _, d := range Recording(&r) {
+			if d.Cause() == "accept-queue-ghost" {
+				n++
+			}
+		}
+		return n
+	}
+	r := kept(t)["requests-of-clients-that-are-Connected-to-nothing--ip=4--body=5000-.json.gz"]
+	before := ghosts(r)
+	var packets []recording.Packet
+	for _, p := range r.Packets {
+		if p.Is('R') {
+			fin := p
+			fin.Flags, fin.Time = "F.", p.Time.Add(-1)
+			packets = append(packets, fin)
+		}
+		packets = append(packets, p)
+	}
+	r.Packets = packets
+	if after := ghosts(r); before == 0 || after != 0 {
+		t.Errorf("%d connections are ghosts, and %d when the server has sent FINs", before, after)
+	}
+}
+
 // Without evidence of one kind an answer may become weaker, and never another one.
 func TestBlinding(t *testing.T) {
 	for name, r := range kept(t) {
