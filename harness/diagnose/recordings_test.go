@@ -32,20 +32,44 @@ func kept(t *testing.T) map[string]recording.Recording {
 	}
 	all := map[string]recording.Recording{}
 	for _, name := range names {
-		file, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		text, err := gzip.NewReader(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if all[filepath.Base(name)], err = recording.Read(text); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
+		all[filepath.Base(name)] = read(t, name)
 	}
 	return all
+}
+
+// read reads a recording that the tests keep.
+func read(t *testing.T, name string) recording.Recording {
+	t.Helper()
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	text, err := gzip.NewReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := recording.Read(text)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return r
+}
+
+// An attempt whose SYNs ended at two places, for two reasons, has both causes in their order.
+func TestTwoCausesAfterEachOther(t *testing.T) {
+	r := read(t, "testdata/parts/no-port-at-the-gateway-and-then-a-TIME-WAIT.json.gz")
+	last := Of(&r, len(r.Steps)-1)[0]
+	if want := "snat-exhausted, then time-wait-older-number (proved)"; last.Short() != want || last.Cause() != "snat-exhausted" {
+		t.Errorf("it is %s, of the cause %s; want %s", last.Short(), last.Cause(), want)
+	}
+	if text := strings.Join(last.Lines(), "\n"); !strings.Contains(text, "then: The server has a TIME_WAIT") || len(last.Lines()) > 12 {
+		t.Errorf("it is explained by\n%s", text)
+	}
+	r.Missing = map[recording.Evidence]string{recording.OfCounters: "taken away"}
+	if blind := Of(&r, len(r.Steps)-1)[0]; blind.Status != Unexplained || len(blind.Then) > 0 {
+		t.Errorf("without counters nothing proves either of them, and it is %s", blind.Short())
+	}
 }
 
 // keep writes the recordings of runs, without what diagnoses do not read.
@@ -160,6 +184,34 @@ func TestDiagonal(t *testing.T) {
 	}
 	for id := range missing {
 		t.Errorf("no recording has the cause %s", id)
+	}
+}
+
+// A server that sent a FIN before its RST has known the connection: it is no ghost of the accept
+// queue, though the kernel took a late ACK for one of a handshake by cookie.
+func TestAGhostSendsNoFIN(t *testing.T) {
+	ghosts := func(r recording.Recording) (n int) {
+		for _, d := range Recording(&r) {
+			if d.Cause() == "accept-queue-ghost" {
+				n++
+			}
+		}
+		return n
+	}
+	r := kept(t)["requests-of-clients-that-are-Connected-to-nothing--ip=4--body=5000-.json.gz"]
+	before := ghosts(r)
+	var packets []recording.Packet
+	for _, p := range r.Packets {
+		if p.Is('R') {
+			fin := p
+			fin.Flags, fin.Time = "F.", p.Time.Add(-1)
+			packets = append(packets, fin)
+		}
+		packets = append(packets, p)
+	}
+	r.Packets = packets
+	if after := ghosts(r); before == 0 || after != 0 {
+		t.Errorf("%d connections are ghosts, and %d when the server has sent FINs", before, after)
 	}
 }
 

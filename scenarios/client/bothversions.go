@@ -66,8 +66,10 @@ type bothSysctl struct {
 	also  lab.Settings
 	drive func(*bothRun, context.Context) error
 	// acts is what is seen with the other value, doesNot what with the usual one.
-	acts, doesNot   []claim.Expectation
-	because, source string
+	acts, doesNot []claim.Expectation
+	// cause is that of what does not go well with the other value, usualCause with the usual one.
+	cause, usualCause string
+	because, source   string
 }
 
 // short is its own name, as in the names of rules: "tcp-fin-timeout".
@@ -95,9 +97,9 @@ func bothRules() (rules []claim.Rule) {
 			return claim.Cells{{bothName: {s.name}, bothSetting: {setting}}}
 		}
 		rules = append(rules,
-			claim.Rule{Name: "bothversions-" + s.short(), Cells: cells(settingOther), Want: s.acts, Because: s.because, Source: s.source},
+			claim.Rule{Name: "bothversions-" + s.short(), Cells: cells(settingOther), Want: s.acts, Cause: s.cause, Because: s.because, Source: s.source},
 			claim.Rule{
-				Name: "bothversions-" + s.short() + "-usual", Cells: cells(settingUsual), Want: s.doesNot,
+				Name: "bothversions-" + s.short() + "-usual", Cells: cells(settingUsual), Want: s.doesNot, Cause: s.usualCause,
 				Because: "with its usual value the sysctl does not do that", Source: s.source,
 			},
 		)

@@ -67,6 +67,9 @@ func (s Shown) seen() (string, error) {
 		}
 		fmt.Fprintf(&out, "- `%s`: %s\n", e, meaning(f, name))
 	}
+	if cause := causeOf(f, r); r.Cause != "" {
+		fmt.Fprintf(&out, "- %s\n", cause)
+	}
 	out.WriteString(ladder(r))
 	return out.String(), nil
 }

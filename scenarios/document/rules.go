@@ -59,6 +59,7 @@ Words: a *five-tuple* is the protocol, both addresses and both ports. The *balan
 *gateway* is the NAT in front of the *client*. The number in brackets after a rule is the number of its cells that an ordinary run
 tries on the newest kernel that the rules know. An ordinary run tries all combinations of the axes that the document names, and all
 pairs of values of the others. Rules for older kernels are taken from the kernel sources, and are tried where such a kernel runs.
+The *cause* of a rule is why not all goes well in its cells. The specs of label ` + "`shown`" + ` run cells as scenario files, which expect it.
 
 A rule that cannot fail proves nothing, so each is also tried in labs in which it must fail:
 
@@ -194,7 +195,27 @@ func renderFamily(out *strings.Builder, f claim.Family, tried map[string]trials)
 		for _, e := range r.Want {
 			fmt.Fprintf(out, "- %s\n", e)
 		}
+		if cause := causeOf(f, r); cause != "" {
+			fmt.Fprintf(out, "- %s\n", cause)
+		}
 	}
+}
+
+// causeOf says which cause a rule names, of which cells, or why it names none; empty where all goes
+// well.
+func causeOf(f claim.Family, r claim.Rule) string {
+	link := func(id string) string { return fmt.Sprintf("[%s](CAUSES.md#%[1]s)", id) }
+	switch {
+	case r.Uncaused != "":
+		return "cause: none is named; " + r.Uncaused
+	case r.Cause == "":
+		return ""
+	}
+	text := "cause: " + link(r.Cause)
+	for _, other := range r.OtherCauses {
+		text += fmt.Sprintf("; when %s: %s", where(f, other.Cells), link(other.Cause))
+	}
+	return text
 }
 
 // renderTotals says how many of everything there are.

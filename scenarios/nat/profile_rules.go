@@ -19,12 +19,14 @@ func profileStandingRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "profile-block-full", Cells: claim.Cells{{profileAxis: havingBlocks(), profilePhase: {phaseStanding}}}, Want: standing(profileBlock, profileOthers-(profileClients-1)*profileBlock),
+			Cause:   "snat-exhausted",
 			Because: "a client that has used up its block is refused by the gateway, although the blocks of other clients have free ports",
 			Source:  "RFC 7422; __nf_conntrack_confirm, insert_failed",
 		},
 		{
 			Name: "profile-pool-full", Cells: claim.Cells{{profilePhase: {phaseStanding}}},
-			Want: standing(profileGreedy, profileGreedy+profileOthers-profilePorts),
+			Want:  standing(profileGreedy, profileGreedy+profileOthers-profilePorts),
+			Cause: "snat-exhausted",
 			Because: "a shared pool serves the clients in the order in which they come. When it is used up, the gateway refuses every client, and " +
 				"the balancer never sees their SYNs. Established connections are not evicted",
 			Source: "__nf_conntrack_confirm, insert_failed; nf_nat_used_tuple_harder",

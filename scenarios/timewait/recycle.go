@@ -87,6 +87,9 @@ func recycleAxes() []claim.Axis {
 	}
 }
 
+// unknownToTheCatalogue is why rules about what tcp_tw_recycle drops name no cause.
+const unknownToTheCatalogue = "the catalogue has no cause for it, because no kernel since Linux 4.12 can bring it about"
+
 // recycleSet says that tcp_tw_recycle could be set.
 const recycleSet = "set"
 
@@ -154,6 +157,7 @@ func recycleMemoryRules() []claim.Rule {
 		{
 			Name: "recycle-older-dropped", Cells: claim.Cells{remembers}.And(inside).And(claim.Where{recycleClock: {"older"}}),
 			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TwRecycle)}, Want: dropped,
+			Uncaused: unknownToTheCatalogue,
 			Because: "for 60 s after a connection that it closed first, the balancer remembers the last timestamp of the address. It silently " +
 				"drops every SYN from that address that is older by more than one tick, so other clients behind the address cannot connect",
 			Source: source,
@@ -161,8 +165,9 @@ func recycleMemoryRules() []claim.Rule {
 		{
 			Name: "recycle-no-timestamp-dropped", Cells: claim.Cells{remembers}.And(inside).And(claim.Where{recycleClientTS: {firstOnly}}),
 			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.TwRecycle), claim.Has(lab.Balancer, kernel.StrictRecycle)}, Want: dropped,
-			Because: "since Linux 3.17 a SYN without timestamps is dropped too while the address is remembered",
-			Source:  source + "; commit a26552afe894",
+			Uncaused: unknownToTheCatalogue,
+			Because:  "since Linux 3.17 a SYN without timestamps is dropped too while the address is remembered",
+			Source:   source + "; commit a26552afe894",
 		},
 		{
 			Name: "recycle-forgotten", Cells: claim.Cells{remembers}.And(claim.Where{gap: {outside}}),

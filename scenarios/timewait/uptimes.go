@@ -88,6 +88,7 @@ func uptimesFiveTupleRules() []claim.Rule {
 			Name: "uptimes-answered", Cells: claim.Cells{{memory: {uptimesTimeWait}}}.And(claim.Where{next: {younger}}),
 			Kernels: []claim.Condition{clientsHaveUptimes, claim.Has(lab.Client, kernel.PromptSYN)},
 			Want:    claim.With(answered, claim.AtMost("latest ms", 900)),
+			Cause:   "time-wait-older-timestamp",
 			Because: "the younger client's timestamps are older: the TIME_WAIT rejects its SYN with an ACK, the RST that answers this ACK removes " +
 				"the TIME_WAIT, and the retransmitted SYN is accepted",
 			Source: "tcp_timewait_state_process, tcp_paws_check; commit 9603d47bad46 for the prompt repetition",
@@ -96,6 +97,7 @@ func uptimesFiveTupleRules() []claim.Rule {
 			Name: "uptimes-answered-1s", Cells: claim.Cells{{memory: {uptimesTimeWait}}}.And(claim.Where{next: {younger}}),
 			Kernels: []claim.Condition{clientsHaveUptimes, claim.Lacks(lab.Client, kernel.PromptSYN)},
 			Want:    claim.With(answered, claim.AtLeast("soonest ms", 900)),
+			Cause:   "time-wait-older-timestamp",
 			Because: "as on later kernels, but the client retransmits its SYN only when its timer fires",
 			Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
 		},
@@ -137,8 +139,9 @@ func uptimesAddressRules() []claim.Rule {
 		},
 		{
 			Name: "uptimes-blocked-for-long", Cells: claim.Cells{remembers}.And(comesLater).And(claim.Where{tries: {many}}),
-			Kernels: []claim.Condition{clientsHaveUptimes, claim.Has(lab.Balancer, kernel.TwRecycle)},
-			Want:    claim.With(shutOut, claim.AtLeast("tried s", 61), claim.Is("afterwards", string(tcp.Connected)), claim.Is("let in because", "caught up", "forgotten")),
+			Kernels:  []claim.Condition{clientsHaveUptimes, claim.Has(lab.Balancer, kernel.TwRecycle)},
+			Want:     claim.With(shutOut, claim.AtLeast("tried s", 61), claim.Is("afterwards", string(tcp.Connected)), claim.Is("let in because", "caught up", "forgotten")),
+			Uncaused: unknownToTheCatalogue,
 			Because: "each connection of the older client restarts the 60 s, so the younger one never connects as long as the older one keeps " +
 				"connecting. When the older one stops, the younger one connects as soon as its clock has caught up, or after 60 s",
 			Source: source,
@@ -146,6 +149,7 @@ func uptimesAddressRules() []claim.Rule {
 		{
 			Name: "uptimes-blocked", Cells: claim.Cells{remembers}.And(comesLater),
 			Kernels: []claim.Condition{clientsHaveUptimes, claim.Has(lab.Balancer, kernel.TwRecycle)}, Want: shutOut,
+			Uncaused: unknownToTheCatalogue,
 			Because: "the balancer remembers the last timestamp of the address, which is the older client's, and silently drops every SYN of the " +
 				"younger one",
 			Source: source,
