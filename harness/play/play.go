@@ -278,7 +278,7 @@ func (p *player) step(ctx context.Context, step script.Step, i int) {
 			from = p.since[a.Step]
 		}
 		if r.Findings, err = p.judge(ctx, step.Expect, r.Result, from); err == nil {
-			err = p.judgeCause(step, i)
+			err = errors.Join(p.judgeClocks(step, i), p.judgeCause(step, i))
 		}
 	}
 	fail(r, err)
