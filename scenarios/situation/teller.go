@@ -69,6 +69,16 @@ func Unsaid(claim.Expectation, *[]script.Expectation) bool { return false }
 // ByTheSteps is the teller of what the steps expect before the last one.
 func ByTheSteps(claim.Expectation, *[]script.Expectation) bool { return true }
 
+// TellTimestamps is the teller of whether a connection has timestamps.
+func TellTimestamps(e claim.Expectation, to *[]script.Expectation) bool {
+	if len(e.OneOf) != 1 {
+		return false
+	}
+	has := e.OneOf[0] == claim.YesNo(true)
+	(*to)[0].Timestamps = &has
+	return true
+}
+
 // AsSockets is the teller of a number of sockets.
 func AsSockets(of script.SocketCount) Teller {
 	return func(e claim.Expectation, to *[]script.Expectation) (said bool) {

@@ -187,6 +187,8 @@ func (t Told) tell(e claim.Expectation, to *[]script.Expectation) bool {
 		first.Outcome = e.OneOf[0]
 	case e.What == SYNsEvidence.Name && number:
 		first.SYNs = &bound
+	case e.What == TimestampsEvidence.Name:
+		return TellTimestamps(e, to)
 	case e.What == AnswersEvidence.Name && len(e.OneOf) == 1:
 		first.Answers = answered(e.OneOf[0])
 	case e.What == PAWSRejectsEvidence.Name && number:
