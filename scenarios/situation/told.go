@@ -162,7 +162,13 @@ func tellable(t topo.Topology) (topo.Topology, []script.Step) {
 		t.Sysctls = append(t.Sysctls, of[role]...)
 	}
 	for _, r := range t.Rules {
-		steps = append(steps, script.Step{Do: script.AddRule{Node: cmp.Or(r.Node, string(r.Role)), Table: r.Table, Chain: r.Chain, Spec: r.Spec}})
+		nodes := []string{r.Node}
+		if r.Node == "" {
+			nodes = script.Usual(t).Groups[string(r.Role)+"s"]
+		}
+		for _, n := range nodes {
+			steps = append(steps, script.Step{Do: script.AddRule{Node: n, Table: r.Table, Chain: r.Chain, Spec: r.Spec, IP: r.IP}})
+		}
 	}
 	t.Rules = nil
 	return t, steps
