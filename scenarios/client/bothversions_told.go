@@ -28,6 +28,7 @@ func tellPlain() situation.Told {
 	steps := listened()
 	steps.As(stepFirst, keeps(script.Endpoint{Name: theClient}, vip))
 	return situation.Told{Steps: steps, Evidence: map[string]situation.Teller{
+		situation.TimestampsEvidence.Name: situation.TellTimestamps,
 		"port in the range": func(e claim.Expectation, to *[]script.Expectation) bool {
 			narrow := script.Endpoint{Name: theClient, Port: narrowPort}
 			if e.OneOf[0] == claim.YesNo(true) {

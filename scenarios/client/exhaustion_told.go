@@ -31,6 +31,7 @@ func exhaustionTell(c claim.Cell) (situation.Told, error) {
 	}
 	listen.Node, listen.Port = t.server, t.to.Port
 	t.Do(listen)
+	connecting := len(t.Steps)
 	t.As(stepFirst, t.connect(), situation.Connects()...)
 	ending := t.end(Closer(c.Value(closer)), c.Is(buckets, "exceeded"))
 	t.After(exhaustionPause(c), "again", t.connect())
@@ -38,7 +39,7 @@ func exhaustionTell(c claim.Cell) (situation.Told, error) {
 	if c.Is(age, "younger") && c.Is(delay, "1000") {
 		hurry = situation.Hurry{Before: len(t.Steps) - 1 - ending, Within: situation.DefaultReuseDelay - situation.AgingSlack}
 	}
-	return situation.Told{Steps: t.Steps, Sysctls: onlyPort(), Balancer: t.server, Hurry: hurry, Evidence: t.evidence(ending)}, nil
+	return situation.Told{Steps: t.Steps, Sysctls: onlyPort(), Balancer: t.server, Hurry: hurry, Evidence: t.evidence(connecting, ending)}, nil
 }
 
 // onlyPort leaves the client one local port.
@@ -120,17 +121,11 @@ func (t *exhaustionSteps) end(by Closer, full bool) (step int) {
 	return step
 }
 
-// evidence says what the family notes in the words of files. What moves when the first connection
-// ends is expected of the step that ends it.
-func (t *exhaustionSteps) evidence(ending int) map[string]situation.Teller {
+// evidence says what the family notes in the words of files. What it notes of the first connection is
+// expected of the step that makes it, and what moves when that ends of the step that ends it.
+func (t *exhaustionSteps) evidence(connecting, ending int) map[string]situation.Teller {
 	atEnd := func(node, counter string) situation.Teller {
-		return func(e claim.Expectation, _ *[]script.Expectation) bool {
-			step := &t.Steps[ending]
-			if len(step.Expect) == 0 {
-				step.Expect = []script.Expectation{{}}
-			}
-			return situation.AsCounter(node, counter)(e, &step.Expect)
-		}
+		return t.Steps.At(ending, situation.AsCounter(node, counter))
 	}
 	timeWait := func(node string, local, remote script.Endpoint) situation.Teller {
 		return situation.AsSockets(script.SocketCount{Node: node, State: string(observe.TimeWait), Local: local, Remote: remote})
@@ -140,7 +135,9 @@ func (t *exhaustionSteps) evidence(ending int) map[string]situation.Teller {
 		"client time-wait after":   timeWait("client0", t.here(), t.to),
 		"balancer time-wait after": timeWait(t.server, t.to, t.there()),
 		"accepted":                 situation.AsCounter(t.server, "Tcp.PassiveOpens"),
-		"nat clashes":              situation.ByTheSteps,
+
+		situation.TimestampsEvidence.Name: t.Steps.At(connecting, situation.TellTimestamps),
+		"nat clashes":                     situation.ByTheSteps,
 	}
 	if t.outside == "gateway" {
 		all["nat clashes"] = situation.AsCounter("gateway", "Conntrack.insert_failed")

@@ -51,7 +51,9 @@ func clockTell(c claim.Cell) (situation.Told, error) {
 	steps.As(stepFirst, keeps(first, vip), situation.Connects()...)
 	steps.Do(script.Reset{Conn: script.Conn{Step: stepFirst}})
 	steps.As(stepSecond, keeps(second, vip), situation.Connects()...)
-	return situation.Told{Steps: steps, Evidence: map[string]situation.Teller{"offset": tellOffset}}, nil
+	return situation.Told{Steps: steps, Evidence: map[string]situation.Teller{
+		situation.TimestampsEvidence.Name: situation.TellTimestamps, "offset": tellOffset,
+	}}, nil
 }
 
 // tellOffset expects that the second connection has the clock of the first one, or another. That it

@@ -58,6 +58,16 @@ func (s *Steps) After(pause time.Duration, id string, a script.Action) {
 	*s = append(*s, script.Step{ID: id, After: pause, Do: a})
 }
 
+// At is a teller that tells of an earlier step, by its index.
+func (s Steps) At(step int, tell Teller) Teller {
+	return func(e claim.Expectation, _ *[]script.Expectation) bool {
+		if len(s[step].Expect) == 0 {
+			s[step].Expect = []script.Expectation{{}}
+		}
+		return tell(e, &s[step].Expect)
+	}
+}
+
 // Teller adds what a rule expects of one thing to what is expected of a step. It returns false
 // if files have no word for it.
 type Teller func(e claim.Expectation, to *[]script.Expectation) (said bool)
@@ -193,8 +203,6 @@ func (t Told) tell(e claim.Expectation, to *[]script.Expectation) bool {
 		first.Outcome = e.OneOf[0]
 	case e.What == SYNsEvidence.Name && number:
 		first.SYNs = &bound
-	case e.What == TimestampsEvidence.Name:
-		return TellTimestamps(e, to)
 	case e.What == AnswersEvidence.Name && len(e.OneOf) == 1:
 		first.Answers = answered(e.OneOf[0])
 	case e.What == PAWSRejectsEvidence.Name && number:
