@@ -41,6 +41,8 @@ var untold = map[string]string{
 	"refusal-clock":                "no step sets the clock or the sequence number of each connection of a load",
 	"refusal-number":               "the same",
 	"refusal-client-gateway-clock": "the same",
+	"idle-wrapped":                 "a step of a file lasts a day at most",
+	"idle-24-days":                 "the same",
 }
 
 // A rule whose cells cannot be told is named above, and nothing else is.
