@@ -125,7 +125,7 @@ func (t *exhaustionSteps) end(by Closer, full bool) (step int) {
 // expected of the step that makes it, and what moves when that ends of the step that ends it.
 func (t *exhaustionSteps) evidence(connecting, ending int) map[string]situation.Teller {
 	atEnd := func(node, counter string) situation.Teller {
-		return t.Steps.At(ending, situation.AsCounter(node, counter))
+		return t.At(ending, situation.AsCounter(node, counter))
 	}
 	timeWait := func(node string, local, remote script.Endpoint) situation.Teller {
 		return situation.AsSockets(script.SocketCount{Node: node, State: string(observe.TimeWait), Local: local, Remote: remote})
@@ -136,7 +136,7 @@ func (t *exhaustionSteps) evidence(connecting, ending int) map[string]situation.
 		"balancer time-wait after": timeWait(t.server, t.to, t.there()),
 		"accepted":                 situation.AsCounter(t.server, "Tcp.PassiveOpens"),
 
-		situation.TimestampsEvidence.Name: t.Steps.At(connecting, situation.TellTimestamps),
+		situation.TimestampsEvidence.Name: t.At(connecting, situation.TellTimestamps),
 		"nat clashes":                     situation.ByTheSteps,
 	}
 	if t.outside == "gateway" {
