@@ -109,7 +109,7 @@ func (f Family) Scenario(c claim.Cell, rule claim.Rule) (s script.Scenario, unsa
 // told tells the cell, or says why nothing tells it.
 func (f Family) told(c claim.Cell) (Told, error) {
 	if f.Tell == nil {
-		return Told{}, fmt.Errorf("family %s: %w: %s", f.Name, ErrUntold, cmp.Or(f.Untold, "its driver is in Go"))
+		return Told{}, fmt.Errorf("family %s: %w: %s", f.Name, ErrUntold, f.Untold)
 	}
 	told, err := f.Tell(c)
 	if err != nil {
