@@ -37,6 +37,7 @@ func (s Scenario) Check() []Problem {
 		return c.problems // names mean nothing without nodes
 	}
 	c.plan = plan
+	c.below("when", func() { c.condition(s.When) })
 	c.names()
 	c.programs()
 	for i, step := range s.Steps {

@@ -17,6 +17,8 @@ type Scenario struct {
 	Belief, Truth string
 	// Sources are the addresses of reports of it.
 	Sources []string
+	// When is where it can be run. Elsewhere it says nothing.
+	When    Condition
 	Network topo.Network
 	// Programs are the programs that balance, by their node.
 	Programs map[string]Program

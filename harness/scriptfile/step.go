@@ -94,15 +94,23 @@ func (r *reader) stepFields(s *script.Step, applies *bool) []field {
 	}
 }
 
-// when reads a condition: parameters decide at once, kernels later.
-func (r *reader) when(to *script.Condition, applies *bool) value {
-	known := []field{
+// kernelFields are those of a condition of kernels.
+func kernelFields(to *script.Condition) []field {
+	return []field{
 		{"at", "The node whose kernel decides; it may be left out if all have the same kernel.", text(&to.At)},
 		{"since", "The first release of the kernel to which it applies: 5.14.", text(&to.Since)},
 		{"before", "The first release to which it does not apply.", text(&to.Before)},
 		{"feature", "A feature that the kernel must have; \"twlab doctor\" lists them.", text(&to.Feature)},
 		{"without", "A feature that the kernel must lack.", text(&to.Without)},
 	}
+}
+
+// kernels reads a condition of kernels alone.
+func kernels(to *script.Condition) value { return group("\"when\"", kernelFields(to)) }
+
+// when reads a condition: parameters decide at once, kernels later.
+func (r *reader) when(to *script.Condition, applies *bool) value {
+	known := kernelFields(to)
 	return value{"mapping", mapping, func(r *reader, n *yaml.Node) {
 		fields := slices.Clone(known)
 		for name, is := range r.values {
