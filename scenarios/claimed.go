@@ -169,6 +169,10 @@ func (c Claimed) Text(seen recording.Recording) string {
 		}
 		parts = append(parts, text)
 	}
+	compared := ", which was seen"
+	if len(lines) == 0 {
+		compared = "; what was seen of that is above"
+	}
 	predicts := fmt.Sprintf("%s predicts %s", c.Rule.Name, cmp.Or(strings.Join(parts, "; "), c.Rule.Headline()))
 	switch {
 	case c.Beyond != "" && c.Rule.Name != "":
@@ -176,7 +180,7 @@ func (c Claimed) Text(seen recording.Recording) string {
 	case c.Beyond != "":
 		return "no rule claims anything of this: " + c.Beyond
 	case claim.Agree(lines):
-		return "rule " + predicts + ", which was seen"
+		return "rule " + predicts + compared
 	default:
 		return "rule " + predicts + ", which was NOT seen"
 	}

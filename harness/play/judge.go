@@ -243,6 +243,19 @@ func (p *player) ofNetwork(ctx context.Context, e script.Expectation, from momen
 			p.within(&f, "rule "+name+" "+id, e.Rules[name][id], n)
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(e.Sysctls)) {
+		for _, sysctl := range slices.Sorted(maps.Keys(e.Sysctls[name])) {
+			seen, err := p.sysctl(ctx, name, sysctl)
+			if err != nil {
+				return f, err
+			}
+			wanted := strings.Join(strings.Fields(e.Sysctls[name][sysctl]), " ")
+			if wanted == script.SysctlThere && seen != script.SysctlAbsent {
+				seen = script.SysctlThere
+			}
+			f.is("sysctl "+name+" "+sysctl, wanted, seen)
+		}
+	}
 	for _, one := range e.Flows {
 		flows, err := p.flows(ctx, one.Node, one.Flow)
 		if err != nil {
@@ -258,6 +271,16 @@ func (p *player) ofNetwork(ctx context.Context, e script.Expectation, from momen
 		p.within(&f, "sockets "+one.Node+" "+socketText(one), one.Count, int64(len(p.matching(sockets, one))))
 	}
 	return f, nil
+}
+
+// sysctl is the value of a sysctl of a node, or that it has none.
+func (p *player) sysctl(ctx context.Context, node, name string) (string, error) {
+	value, err := p.node(node).Sysctl(ctx, name)
+	var absent *kernel.SysctlError
+	if errors.As(err, &absent) {
+		return script.SysctlAbsent, nil
+	}
+	return strings.Join(strings.Fields(value), " "), err
 }
 
 // matching are the sockets that an expectation counts.

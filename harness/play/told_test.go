@@ -119,3 +119,33 @@ func TestTheTimerOfASocket(t *testing.T) {
 		t.Errorf("%v\n%s", r.Verdict(), text)
 	}
 }
+
+// What a node shows of a sysctl is compared with its value, and so is that there is none.
+func TestSysctlsOfNodes(t *testing.T) {
+	const name = "net.ipv4.tcp_rfc1337"
+	shown := func(e script.Expectation, node, sysctl, value string) script.Step {
+		e.Sysctls = map[string]map[string]string{node: {sysctl: value}}
+		return script.Step{Do: script.Sleep{For: time.Millisecond}, Expect: []script.Expectation{e}}
+	}
+	never := script.Expectation{Never: 50 * time.Millisecond}
+	set := script.Step{Do: script.Set{Node: "c1", Sysctls: []script.Sysctl{{Name: name, Value: "1"}}}}
+	for _, c := range []struct {
+		name string
+		step script.Step
+		met  bool
+	}{
+		{"it was set", shown(script.Expectation{}, "c1", name, "1"), true},
+		{"another value", shown(script.Expectation{}, "c1", name, "0"), false},
+		{"there", shown(script.Expectation{}, "c1", name, script.SysctlThere), true},
+		{"absent", shown(script.Expectation{}, "c1", "net.ipv4.tcp_no_such", script.SysctlAbsent), true},
+		{"absent, and it is there", shown(script.Expectation{}, "c1", name, script.SysctlAbsent), false},
+		{"not set elsewhere", shown(never, "web", name, "1"), true},
+		{"never, and it is", shown(never, "c1", name, "1"), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if r, text := played(t, direct(set, c.step)); (r.Verdict() == recording.AsExpected) != c.met {
+				t.Errorf("%v\n%s", r.Verdict(), text)
+			}
+		})
+	}
+}

@@ -167,7 +167,7 @@ func (c *checker) bound(key string, b *Bound) {
 
 // ofNetwork reports whether anything is asked of the network.
 func (e Expectation) ofNetwork() bool {
-	return len(e.Counters) > 0 || len(e.Rules) > 0 || len(e.Flows) > 0 || len(e.Sockets) > 0
+	return len(e.Counters) > 0 || len(e.Rules) > 0 || len(e.Sysctls) > 0 || len(e.Flows) > 0 || len(e.Sockets) > 0
 }
 
 // expectNetwork checks what is expected of the network.
@@ -188,6 +188,12 @@ func (c *checker) expectNetwork(e Expectation) {
 				c.wrong("rules."+node+"."+id, "no rule %q: %s", id, c.known("rule"))
 			}
 			c.bound("rules."+node+"."+id, &b)
+		}
+	}
+	for node, all := range sorted(e.Sysctls) {
+		c.node("sysctls."+node, node)
+		for name := range sorted(all) {
+			c.sysctl("sysctls."+node+"."+name, name)
 		}
 	}
 	for i, f := range e.Flows {

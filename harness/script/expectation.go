@@ -59,10 +59,19 @@ type Expectation struct {
 	// Rules are the packets that rules have matched since they were added, by node and the
 	// ID of the step.
 	Rules map[string]map[string]Bound
+	// Sysctls are the values that nodes show, by node and name, or [SysctlThere] or
+	// [SysctlAbsent].
+	Sysctls map[string]map[string]string
 	// Flows and Sockets are what is in the tables.
 	Flows   []FlowCount
 	Sockets []SocketCount
 }
+
+// What is expected of a sysctl that has no value of its own to expect.
+const (
+	SysctlThere  = "there"
+	SysctlAbsent = "absent"
+)
 
 // FlowCount is a number of conntrack entries.
 type FlowCount struct {

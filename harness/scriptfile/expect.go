@@ -72,6 +72,26 @@ func (r *reader) expectationFields(e *script.Expectation, applies *bool) []field
 	}, r.networkFields(e)...)
 }
 
+// sysctlValues takes the values of sysctls of nodes.
+func sysctlValues(to *map[string]map[string]string) value {
+	return value{"mapping of nodes to mappings of names to values", namesOf(namesOf(anyText)), func(r *reader, n *yaml.Node) {
+		if n == nil {
+			return
+		}
+		*to = map[string]map[string]string{}
+		r.entries(n, "sysctls", func(node, names *yaml.Node) {
+			(*to)[node.Value] = map[string]string{}
+			r.entries(names, "sysctls of "+node.Value, func(key, val *yaml.Node) {
+				if t, ok := r.scalar(val, "a value"); ok {
+					(*to)[node.Value][key.Value] = t
+				}
+			})
+		})
+	}, func() *yaml.Node {
+		return unlessEmpty(namesNode(*to, func(all map[string]string) *yaml.Node { return namesNode(all, textNode) }))
+	}}
+}
+
 // numbersOf takes the bounds of names.
 func numbersOf(to *map[string]script.Bound) value {
 	return value{"mapping of names to numbers", namesOf(boundForm), func(r *reader, n *yaml.Node) {
@@ -132,6 +152,7 @@ func (r *reader) networkFields(e *script.Expectation) []field {
 	}
 	return []field{
 		{"counters", "How much counters have risen since the step began.", byNode(&e.Counters, "counters", change)},
+		{"sysctls", "The values of sysctls: there is any value, absent is none.", sysctlValues(&e.Sysctls)},
 		{"rules", "How many packets rules have matched, by the ids of their steps.", byNode(&e.Rules, "rules", script.Bound.String)},
 		{"flows", "Conntrack entries: one mapping, or a list of them.", value{"mapping, or list of mappings", oneOrListOf(mapping), func(r *reader, n *yaml.Node) {
 			read := func(one *yaml.Node) bool {

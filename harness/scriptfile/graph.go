@@ -29,7 +29,7 @@ func (t *topology) usual() {
 		shape.Balancer.Kind = topo.DNAT
 	}
 	shape.Gateway.Ports = topo.PortRange{First: t.short.first, Last: t.short.last}
-	shape.Gateway.Random, shape.IP = t.short.random, t.version
+	shape.Gateway.Random, shape.IP, shape.NoBaseline = t.short.random, t.version, t.defaults
 	for _, s := range t.sysctls {
 		shape.Sysctls = append(shape.Sysctls, topo.Setting{Role: topo.Role(s.role), Name: s.name, Value: s.value})
 	}
@@ -62,7 +62,7 @@ func (t *topology) graph() {
 	s := t.scenario
 	s.Groups, s.Programs = map[string][]string{}, map[string]script.Program{}
 	s.Addresses, s.Addresses6 = map[string]netip.Addr{}, map[string]netip.Addr{}
-	s.Network.IP = t.version
+	s.Network.IP, s.Network.NoBaseline = t.version, t.defaults
 	for i, a := range t.addresses {
 		all := t.assigned(90, i)
 		if s.Addresses[a.name] = all[0]; len(all) > 1 {

@@ -20,6 +20,7 @@ type topology struct {
 	ip        string // as the file says it
 	version   topo.IPVersion
 	sysctls   []sysctlDecl
+	defaults  bool // of the kernel
 }
 
 // shortForm is the usual shape in four words.
@@ -69,6 +70,7 @@ func (t *topology) read(r *reader, n *yaml.Node) {
 func (t *topology) fields() []field {
 	return []field{
 		{"ip", "The version of IP: 4, 6 or both; 4 without it. With both, web is the IPv4 address of web, and web.ipv6 the other.", words(&t.ip, "4", "6", "both")},
+		{"kernel-defaults", "Whether sysctls that the file does not set are those of the kernel; without it some are the same on every kernel.", truth(&t.defaults)},
 		{"clients", "Short form: how many clients: client0, client1 and so on.", number(&t.short.clients)},
 		{"gateway", "Short form: between clients and balancer: masquerade, routed or none.", words(&t.short.gateway, "masquerade", "routed", "none")},
 		{"ports", "Short form: the range of ports of masquerade.", ports(&t.short.first, &t.short.last)},

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"twlab/harness/script"
 	"twlab/harness/topo"
@@ -48,9 +49,9 @@ func TestWhatCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*script.Scenario){
-		"no baseline": func(s *script.Scenario) { s.Network.NoBaseline = true },
-		"an address":  func(s *script.Scenario) { s.Network.Nodes[0].Addr = s.Addresses["vip"].Next() },
-		"no steps":    func(s *script.Scenario) { s.Steps = nil },
+		"a boot gap": func(s *script.Scenario) { s.Network.BootGap = time.Second },
+		"an address": func(s *script.Scenario) { s.Network.Nodes[0].Addr = s.Addresses["vip"].Next() },
+		"no steps":   func(s *script.Scenario) { s.Steps = nil },
 		"a connection of nobody": func(s *script.Scenario) {
 			s.Steps = append(s.Steps, script.Step{Do: script.Clock{Conn: script.Conn{Step: "nobody"}}})
 		},
