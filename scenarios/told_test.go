@@ -44,7 +44,6 @@ var untold = map[string]string{
 	"idle-wrapped":                 "a step of a file lasts a day at most",
 	"idle-24-days":                 "the same",
 	"share-clocks-of-hosts":        "no step sets the clock of each connection of a host",
-	"profile-block-full":           "no key of the usual network gives each client a block of ports",
 }
 
 // A rule whose cells cannot be told is named above, and nothing else is.

@@ -53,6 +53,9 @@ func (t *topology) declareUsual() {
 				t.short.gateway, t.short.random = "masquerade", n.SourceNAT[0].Random
 				t.short.first, t.short.last = n.SourceNAT[0].Ports.First, n.SourceNAT[0].Ports.Last
 			}
+			if last := len(n.SourceNAT) - 1; last >= 0 && n.SourceNAT[0].From.IsValid() { // each client has a block
+				t.short.each, t.short.last = int(t.short.last-t.short.first)+1, n.SourceNAT[last].Ports.Last
+			}
 		}
 	}
 	for _, one := range t.scenario.Network.Sysctls {

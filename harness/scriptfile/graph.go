@@ -28,7 +28,7 @@ func (t *topology) usual() {
 	if t.short.balancer == "dnat" {
 		shape.Balancer.Kind = topo.DNAT
 	}
-	shape.Gateway.Ports = topo.PortRange{First: t.short.first, Last: t.short.last}
+	shape.Gateway.Ports, shape.Gateway.PerClient = topo.PortRange{First: t.short.first, Last: t.short.last}, t.short.each
 	shape.Gateway.Random, shape.IP, shape.NoBaseline = t.short.random, t.version, t.defaults
 	for _, s := range t.sysctls {
 		shape.Sysctls = append(shape.Sysctls, topo.Setting{Role: topo.Role(s.role), Name: s.name, Value: s.value})

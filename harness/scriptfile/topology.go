@@ -28,6 +28,7 @@ type shortForm struct {
 	clients, servers  int
 	gateway, balancer string
 	first, last       uint16 // the ports of masquerade
+	each              int    // how many of them are a client's own; 0 if all share them
 	random            topo.RandomMode
 	haproxy           script.Program // its options
 }
@@ -74,6 +75,7 @@ func (t *topology) fields() []field {
 		{"clients", "Short form: how many clients: client0, client1 and so on.", number(&t.short.clients)},
 		{"gateway", "Short form: between clients and balancer: masquerade, routed or none.", words(&t.short.gateway, "masquerade", "routed", "none")},
 		{"ports", "Short form: the range of ports of masquerade.", ports(&t.short.first, &t.short.last)},
+		{"ports-each", "Short form: how many of these ports each client has for itself; without it, all share them.", number(&t.short.each)},
 		{"random", "Short form: how masquerade chooses a port: no, yes or fully.", randomly(&t.short.random)},
 		{"balancer", "Short form: what clients connect to, at vip:80: haproxy, nginx, ipvs, dnat, or none for a plain node.",
 			words(&t.short.balancer, "haproxy", "nginx", "ipvs", "dnat", "none")},

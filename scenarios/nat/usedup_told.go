@@ -46,11 +46,8 @@ func shareTell(c claim.Cell) (situation.Told, error) {
 // profileTell tells a cell of the family: what Profile does in Go, as steps.
 func profileTell(c claim.Cell) (situation.Told, error) {
 	p := profileOf(c)
-	if p.PerClient {
-		return situation.Told{}, errors.New("no key of the usual network gives each client a block of ports")
-	}
 	if c.Either(profilePhase, phaseStanding, phaseAgain) {
-		return profileStanding(), nil
+		return p.tellStanding(), nil
 	}
 	t := usedUpSteps{clients: profileClients, ports: profilePorts, timeout: p.Timeout, isn: p.isn()}
 	t.useUp()
@@ -64,8 +61,9 @@ func profileTell(c claim.Cell) (situation.Told, error) {
 	return told, nil
 }
 
-// profileStanding lets one client and then the others make connections that stay open.
-func profileStanding() situation.Told {
+// tellStanding lets one client and then the others make connections that stay open. Where they share
+// the ports, the last one finds none; where each has its own, each of them runs out.
+func (p Profile) tellStanding() situation.Told {
 	var t situation.Steps
 	t.Do(script.Listen{Node: "balancer", Port: vip.Port, Serve: script.Hold})
 	for i := range profileClients {
@@ -77,7 +75,17 @@ func profileStanding() situation.Told {
 		t.As(name, script.Load{From: script.Endpoint{Name: name}, To: vip, Each: each, Then: script.ThenKeep})
 	}
 	evidence := situation.LoadTellers()
-	evidence["greedy connected"] = t.At(1, situation.TellOutcomes(tcp.Connected))
+	const greedy, others = 1, profileClients - 1 // the step of the first client
+	evidence["greedy connected"] = t.At(greedy, situation.TellOutcomes(tcp.Connected))
+	if p.PerClient {
+		evidence["timed out"] = func(e claim.Expectation, to *[]script.Expectation) bool {
+			each := claim.Exactly(e.What, e.Least/others)
+			for i := range others {
+				t.At(greedy+1+i, situation.TellOutcomes(tcp.TimedOut))(each, to)
+			}
+			return e.Least == e.Most
+		}
+	}
 	return situation.Told{Steps: t, Evidence: evidence}
 }
 
