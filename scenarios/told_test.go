@@ -3,7 +3,9 @@ package scenarios
 import (
 	"bytes"
 	"errors"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"twlab/harness/script"
@@ -103,5 +105,23 @@ func TestToldExpectations(t *testing.T) {
 	}
 	if want := []string{"syn-acks", "all syns reached", "timer"}; !slices.Equal(names, want) {
 		t.Errorf("unsaid is %v, want %v", names, want)
+	}
+}
+
+// hack/SUITE.md names the families that are not told as files.
+func TestFamiliesWithoutFilesAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../hack/SUITE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(text), "families are not told as files")
+	sentence, _, ends := strings.Cut(after, ". ")
+	if !found || !ends {
+		t.Fatal("the sentence is not there any more")
+	}
+	for _, f := range Families() {
+		if named, untold := strings.Contains(sentence, "`"+f.Name+"`"), f.Tell == nil; named != untold {
+			t.Errorf("family %s is named there: %t; it is not told: %t", f.Name, named, untold)
+		}
 	}
 }
