@@ -147,7 +147,11 @@ func KernelsOf(r recording.Recording) (claim.Kernels, error) {
 		if err != nil {
 			return nil, err
 		}
-		if all[topo.Role(n.Role)] = kernel.FactsOf(release); n.Role == string(topo.Client) {
+		facts := kernel.FactsOf(release)
+		if n.Guest {
+			facts = facts.AsGuests()
+		}
+		if all[topo.Role(n.Role)] = facts; n.Role == string(topo.Client) {
 			for _, role := range []topo.Role{topo.Gateway, topo.Balancer, topo.Server} {
 				if _, known := all[role]; !known {
 					all[role] = kernel.FactsOf(release)

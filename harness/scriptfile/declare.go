@@ -14,7 +14,7 @@ import (
 // the scenario. It is the other way of usual and graph; what neither of them makes, it leaves
 // out, and whoever reads the file again sees that.
 func declared(s script.Scenario) *topology {
-	t := &topology{reader: &reader{mistakes: &MistakesError{}}, scenario: &s, version: s.Network.IP, defaults: s.Network.NoBaseline}
+	t := &topology{reader: &reader{mistakes: &MistakesError{}}, scenario: &s, version: s.Network.IP, defaults: s.Network.NoBaseline, bootGap: s.Network.BootGap}
 	t.ip = map[topo.IPVersion]string{topo.IPv6: "6", topo.DualStack: "both"}[t.version]
 	if slices.ContainsFunc(s.Network.Nodes, func(n topo.Node) bool { return n.Role != "" }) {
 		t.declareUsual()

@@ -30,6 +30,7 @@ func (t *topology) usual() {
 	}
 	shape.Gateway.Ports, shape.Gateway.PerClient = topo.PortRange{First: t.short.first, Last: t.short.last}, t.short.each
 	shape.Gateway.Random, shape.IP, shape.NoBaseline = t.short.random, t.version, t.defaults
+	shape.BootGap = t.bootGap
 	for _, s := range t.sysctls {
 		shape.Sysctls = append(shape.Sysctls, topo.Setting{Role: topo.Role(s.role), Name: s.name, Value: s.value})
 	}
@@ -63,6 +64,7 @@ func (t *topology) graph() {
 	s.Groups, s.Programs = map[string][]string{}, map[string]script.Program{}
 	s.Addresses, s.Addresses6 = map[string]netip.Addr{}, map[string]netip.Addr{}
 	s.Network.IP, s.Network.NoBaseline = t.version, t.defaults
+	s.Network.BootGap = t.bootGap
 	for i, a := range t.addresses {
 		all := t.assigned(90, i)
 		if s.Addresses[a.name] = all[0]; len(all) > 1 {

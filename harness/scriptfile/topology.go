@@ -2,6 +2,7 @@ package scriptfile
 
 import (
 	"regexp"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -21,6 +22,7 @@ type topology struct {
 	version   topo.IPVersion
 	sysctls   []sysctlDecl
 	defaults  bool // of the kernel
+	bootGap   time.Duration
 }
 
 // shortForm is the usual shape in four words.
@@ -72,6 +74,7 @@ func (t *topology) fields() []field {
 	return []field{
 		{"ip", "The version of IP: 4, 6 or both; 4 without it. With both, web is the IPv4 address of web, and web.ipv6 the other.", words(&t.ip, "4", "6", "both")},
 		{"kernel-defaults", "Whether sysctls that the file does not set are those of the kernel; without it some are the same on every kernel.", truth(&t.defaults)},
+		{"boot-gap", "How long after the one before each client that is a guest boots, so that they have different uptimes.", duration(&t.bootGap)},
 		{"clients", "Short form: how many clients: client0, client1 and so on.", number(&t.short.clients)},
 		{"gateway", "Short form: between clients and balancer: masquerade, routed or none.", words(&t.short.gateway, "masquerade", "routed", "none")},
 		{"ports", "Short form: the range of ports of masquerade.", ports(&t.short.first, &t.short.last)},

@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"twlab/harness/script"
 	"twlab/harness/topo"
@@ -49,7 +48,6 @@ func TestWhatCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*script.Scenario){
-		"a boot gap": func(s *script.Scenario) { s.Network.BootGap = time.Second },
 		"an address": func(s *script.Scenario) { s.Network.Nodes[0].Addr = s.Addresses["vip"].Next() },
 		"no steps":   func(s *script.Scenario) { s.Steps = nil },
 		"a connection of nobody": func(s *script.Scenario) {

@@ -109,6 +109,24 @@ func Unsaid(claim.Expectation, *[]script.Expectation) bool { return false }
 // ByTheSteps is the teller of what the steps expect before the last one.
 func ByTheSteps(claim.Expectation, *[]script.Expectation) bool { return true }
 
+// TellOutcome is the teller of the outcome of an attempt.
+func TellOutcome(e claim.Expectation, to *[]script.Expectation) bool {
+	if len(e.OneOf) != 1 {
+		return false
+	}
+	(*to)[0].Outcome = e.OneOf[0]
+	return true
+}
+
+// TellAnswers is the teller of the answers to the SYNs of an attempt.
+func TellAnswers(e claim.Expectation, to *[]script.Expectation) bool {
+	if len(e.OneOf) != 1 {
+		return false
+	}
+	(*to)[0].Answers = answered(e.OneOf[0])
+	return true
+}
+
 // TellTimestamps is the teller of whether a connection has timestamps.
 func TellTimestamps(e claim.Expectation, to *[]script.Expectation) bool {
 	if len(e.OneOf) != 1 {

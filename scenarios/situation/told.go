@@ -199,12 +199,12 @@ func (t Told) tell(e claim.Expectation, to *[]script.Expectation) bool {
 	role, counter, isCounter := strings.Cut(e.What, " ")
 	bound, number := BoundOf(e)
 	switch {
-	case e.What == OutcomeEvidence.Name && len(e.OneOf) == 1:
-		first.Outcome = e.OneOf[0]
+	case e.What == OutcomeEvidence.Name:
+		return TellOutcome(e, to)
 	case e.What == SYNsEvidence.Name && number:
 		first.SYNs = &bound
-	case e.What == AnswersEvidence.Name && len(e.OneOf) == 1:
-		first.Answers = answered(e.OneOf[0])
+	case e.What == AnswersEvidence.Name:
+		return TellAnswers(e, to)
 	case e.What == PAWSRejectsEvidence.Name && number:
 		tellPAWS(t.node(topo.Balancer), bound, to)
 	case isCounter && number && strings.Contains(counter, "."):

@@ -97,19 +97,15 @@ func (t *lengthSteps) end(ended int) situation.Told {
 		Within: 5*time.Second + situation.TimeWaitLength/8 + time.Second, Sockets: []script.SocketCount{t.sockets(state, 0)},
 	})
 	t.As("after", script.Connect{From: script.Endpoint{Name: "client0"}, To: vip, Then: script.ThenReset})
-	outcome := func(e claim.Expectation, to *[]script.Expectation) bool {
-		(*to)[0].Outcome = e.OneOf[0]
-		return true
-	}
 	told := situation.Told{Steps: t.Steps, Evidence: map[string]situation.Teller{
 		"time-wait":          t.At(ended, t.timer(state)),
 		"outcome before":     situation.ByTheSteps, // of the balancer's TIME_WAIT nothing is asked
-		"outcome afterwards": outcome,
+		"outcome afterwards": situation.TellOutcome,
 		"ports taken over":   situation.AsCounter("client0", "TcpExt.TWRecycled"),
 		"peer":               situation.ByTheSteps, "at the end": situation.ByTheSteps, "gone after": situation.ByTheSteps,
 	}}
 	if before >= 0 {
-		told.Evidence["outcome before"] = t.At(before, outcome)
+		told.Evidence["outcome before"] = t.At(before, situation.TellOutcome)
 	}
 	return told
 }

@@ -51,7 +51,7 @@ func Uptimes() situation.Family {
 		},
 		Topology: uptimesTopology,
 		Drive:    uptimesDrive,
-		Untold:   "its clients boot one some seconds after the other, and a run of a file boots all machines at once",
+		Tell:     uptimesTell,
 	}
 }
 
@@ -188,7 +188,7 @@ func uptimesDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, er
 			Lab:       l, First: clients[0], Second: clients[1],
 			Gateway: l.Gateway(), Balancer: l.Balancer(), Translate: true,
 		},
-		Recycle: "1", ClientCloses: c.Either(uptimesCloser, uptimesClient, uptimesLB), Tries: 3,
+		Recycle: "1", ClientCloses: c.Either(uptimesCloser, uptimesClient, uptimesLB), Tries: fewTries,
 	}
 	if c.Either(next, older, younger) {
 		s.First, s.Second = s.Second, s.First
