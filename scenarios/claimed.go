@@ -139,8 +139,9 @@ func alike(a, b script.Scenario) bool {
 }
 
 // KernelsOf are the kernels on which a scenario was run, by role; a role without a node has that
-// of the first one.
-func KernelsOf(r recording.Recording) (claim.Kernels, error) {
+// of the first one. running is what was found out about the running kernel; the others are taken
+// for mainline of their release.
+func KernelsOf(r recording.Recording, running kernel.Facts) (claim.Kernels, error) {
 	all := claim.Kernels{}
 	for _, n := range r.Nodes {
 		release, err := kernel.ParseRelease(n.Kernel)
@@ -148,13 +149,16 @@ func KernelsOf(r recording.Recording) (claim.Kernels, error) {
 			return nil, err
 		}
 		facts := kernel.FactsOf(release)
-		if n.Guest {
+		switch {
+		case n.Guest:
 			facts = facts.AsGuests()
+		case release.String() == running.Release.String():
+			facts = running
 		}
 		if all[topo.Role(n.Role)] = facts; n.Role == string(topo.Client) {
 			for _, role := range []topo.Role{topo.Gateway, topo.Balancer, topo.Server} {
 				if _, known := all[role]; !known {
-					all[role] = kernel.FactsOf(release)
+					all[role] = facts
 				}
 			}
 		}

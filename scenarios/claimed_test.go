@@ -6,8 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"twlab/harness/kernel"
 	"twlab/harness/recording"
 	"twlab/harness/script"
+	"twlab/harness/topo"
 	"twlab/scenarios/claim"
 )
 
@@ -154,5 +156,28 @@ func TestASysctlOfAnotherCell(t *testing.T) {
 		if got, _ := ClaimedBy(s, claim.Newest()); got.Rule.Name != c.rule || got.Beyond != "" {
 			t.Errorf("%s, beyond %q, want %s", got.Rule.Name, got.Beyond, c.rule)
 		}
+	}
+}
+
+// What was found out about the running kernel counts, and guests are kernels of their own.
+func TestKernelsOfARecording(t *testing.T) {
+	running := kernel.FactsOf(kernel.Mainline(6, 1))
+	running.Features[kernel.OffsetPerPort] = kernel.Yes // a backport
+	r := recording.Recording{Nodes: map[string]recording.Node{
+		"client0": {Role: "client", Kernel: running.Release.String(), Guest: true}, "balancer": {Role: "balancer", Kernel: running.Release.String()},
+	}}
+	all, err := KernelsOf(r, running)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, balancer := all[topo.Client].Features, all[topo.Balancer].Features
+	if client[kernel.IsGuest] != kernel.Yes || client[kernel.OffsetPerPort] == kernel.Yes {
+		t.Errorf("the client is a guest: %v, its offsets are those of a backport: %v", client[kernel.IsGuest], client[kernel.OffsetPerPort])
+	}
+	if balancer[kernel.IsGuest] == kernel.Yes || balancer[kernel.OffsetPerPort] != kernel.Yes {
+		t.Errorf("the balancer is a guest: %v, what was found out counts: %v", balancer[kernel.IsGuest], balancer[kernel.OffsetPerPort])
+	}
+	if all[topo.Server].Features == nil {
+		t.Error("a role without a node has no kernel")
 	}
 }
