@@ -19,6 +19,7 @@ import (
 	"twlab/harness/reason"
 	"twlab/harness/recording"
 	"twlab/harness/script"
+	"twlab/harness/tcp"
 	"twlab/harness/topo"
 )
 
@@ -310,6 +311,7 @@ func fail(s *recording.Step, err error) {
 func cannot(err error) bool {
 	for _, lacks := range []error{
 		kernel.ErrSysctlUnknown, kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, kernel.ErrSysctlReadOnly, lab.ErrGuest, ipvs.ErrMissing, ipvs.ErrScheduler, lab.ErrNoNetem,
+		tcp.ErrNoMultipath,
 	} {
 		if errors.Is(err, lacks) {
 			return true
