@@ -3,7 +3,9 @@ package scenarios
 import (
 	"bytes"
 	"errors"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"twlab/harness/script"
@@ -41,6 +43,9 @@ var untold = map[string]string{
 	"refusal-clock":                "no step sets the clock or the sequence number of each connection of a load",
 	"refusal-number":               "the same",
 	"refusal-client-gateway-clock": "the same",
+	"idle-wrapped":                 "a step of a file lasts a day at most",
+	"idle-24-days":                 "the same",
+	"share-clocks-of-hosts":        "no step sets the clock of each connection of a host",
 }
 
 // A rule whose cells cannot be told is named above, and nothing else is.
@@ -50,6 +55,9 @@ func TestWhichRulesAreTold(t *testing.T) {
 		left[rule] = true
 	}
 	for _, f := range Families() {
+		if told, why := f.Tell != nil, f.Untold != ""; told == why {
+			t.Errorf("family %s is told: %t; it says why it is not: %t", f.Name, told, why)
+		}
 		if f.Tell == nil {
 			continue
 		}
@@ -97,5 +105,23 @@ func TestToldExpectations(t *testing.T) {
 	}
 	if want := []string{"syn-acks", "all syns reached", "timer"}; !slices.Equal(names, want) {
 		t.Errorf("unsaid is %v, want %v", names, want)
+	}
+}
+
+// hack/SUITE.md names the families that are not told as files.
+func TestFamiliesWithoutFilesAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../hack/SUITE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(text), "families are not told as files")
+	sentence, _, ends := strings.Cut(after, ". ")
+	if !found || !ends {
+		t.Fatal("the sentence is not there any more")
+	}
+	for _, f := range Families() {
+		if named, untold := strings.Contains(sentence, "`"+f.Name+"`"), f.Tell == nil; named != untold {
+			t.Errorf("family %s is named there: %t; it is not told: %t", f.Name, named, untold)
+		}
 	}
 }

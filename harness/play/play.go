@@ -20,6 +20,7 @@ import (
 	"twlab/harness/reason"
 	"twlab/harness/recording"
 	"twlab/harness/script"
+	"twlab/harness/tcp"
 	"twlab/harness/topo"
 )
 
@@ -181,6 +182,9 @@ func (p *player) play(ctx context.Context) error {
 		}
 		return err
 	}
+	if here, err := p.isHere(); err != nil || !here {
+		return err
+	}
 	for i, step := range p.scenario.Steps {
 		if ctx.Err() != nil {
 			p.recording.Interrupted = context.Cause(ctx).Error()
@@ -206,6 +210,17 @@ func (p *player) play(ctx context.Context) error {
 		return errors.Join(context.Cause(ctx), p.ended)
 	}
 	return p.ended
+}
+
+// isHere reports whether the scenario can be run on these kernels. If not, its first step says why.
+func (p *player) isHere() (bool, error) {
+	here, why, err := p.applies(p.scenario.When)
+	if err != nil || here {
+		return here, err
+	}
+	first := p.scenario.Steps[0]
+	p.recording.Steps = []recording.Step{{Number: 1, ID: first.ID, Verb: first.Do.Verb(), What: What(first.Do), Problem: why, Cannot: true}}
+	return false, nil
 }
 
 // stop ends the steps that are still under way.
@@ -298,7 +313,7 @@ func (p *player) lookAndJudge(ctx context.Context, step script.Step, i int, from
 			return err
 		}
 	}
-	return p.judgeCause(step, i)
+	return errors.Join(p.judgeClocks(step, i), p.judgeCause(step, i))
 }
 
 // fail notes why a step could not be taken.
@@ -313,6 +328,7 @@ func fail(s *recording.Step, err error) {
 func cannot(err error) bool {
 	for _, lacks := range []error{
 		kernel.ErrSysctlUnknown, kernel.ErrSysctlGone, kernel.ErrSysctlNotYet, kernel.ErrSysctlGlobal, kernel.ErrSysctlReadOnly, lab.ErrGuest, ipvs.ErrMissing, ipvs.ErrScheduler, lab.ErrNoNetem,
+		tcp.ErrNoMultipath,
 	} {
 		if errors.Is(err, lacks) {
 			return true

@@ -94,9 +94,14 @@ func (x Set) check(c *checker) {
 		c.wrong("sysctls", "which? Give them as name: value")
 	}
 	for _, s := range x.Sysctls {
-		if !sysctlName.MatchString(s.Name) {
-			c.wrong("sysctls."+s.Name, "only sysctls below net. belong to a node")
-		}
+		c.sysctl("sysctls."+s.Name, s.Name)
+	}
+}
+
+// sysctl checks the name of a sysctl of a node.
+func (c *checker) sysctl(key, name string) {
+	if !sysctlName.MatchString(name) {
+		c.wrong(key, "only sysctls below net. belong to a node")
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 // the scenario. It is the other way of usual and graph; what neither of them makes, it leaves
 // out, and whoever reads the file again sees that.
 func declared(s script.Scenario) *topology {
-	t := &topology{reader: &reader{mistakes: &MistakesError{}}, scenario: &s, version: s.Network.IP}
+	t := &topology{reader: &reader{mistakes: &MistakesError{}}, scenario: &s, version: s.Network.IP, defaults: s.Network.NoBaseline, bootGap: s.Network.BootGap}
 	t.ip = map[topo.IPVersion]string{topo.IPv6: "6", topo.DualStack: "both"}[t.version]
 	if slices.ContainsFunc(s.Network.Nodes, func(n topo.Node) bool { return n.Role != "" }) {
 		t.declareUsual()
@@ -52,6 +52,9 @@ func (t *topology) declareUsual() {
 			if len(n.SourceNAT) > 0 {
 				t.short.gateway, t.short.random = "masquerade", n.SourceNAT[0].Random
 				t.short.first, t.short.last = n.SourceNAT[0].Ports.First, n.SourceNAT[0].Ports.Last
+			}
+			if last := len(n.SourceNAT) - 1; last >= 0 && n.SourceNAT[0].From.IsValid() { // each client has a block
+				t.short.each, t.short.last = int(t.short.last-t.short.first)+1, n.SourceNAT[last].Ports.Last
 			}
 		}
 	}

@@ -28,8 +28,9 @@ func (t *topology) usual() {
 	if t.short.balancer == "dnat" {
 		shape.Balancer.Kind = topo.DNAT
 	}
-	shape.Gateway.Ports = topo.PortRange{First: t.short.first, Last: t.short.last}
-	shape.Gateway.Random, shape.IP = t.short.random, t.version
+	shape.Gateway.Ports, shape.Gateway.PerClient = topo.PortRange{First: t.short.first, Last: t.short.last}, t.short.each
+	shape.Gateway.Random, shape.IP, shape.NoBaseline = t.short.random, t.version, t.defaults
+	shape.BootGap = t.bootGap
 	for _, s := range t.sysctls {
 		shape.Sysctls = append(shape.Sysctls, topo.Setting{Role: topo.Role(s.role), Name: s.name, Value: s.value})
 	}
@@ -62,7 +63,8 @@ func (t *topology) graph() {
 	s := t.scenario
 	s.Groups, s.Programs = map[string][]string{}, map[string]script.Program{}
 	s.Addresses, s.Addresses6 = map[string]netip.Addr{}, map[string]netip.Addr{}
-	s.Network.IP = t.version
+	s.Network.IP, s.Network.NoBaseline = t.version, t.defaults
+	s.Network.BootGap = t.bootGap
 	for i, a := range t.addresses {
 		all := t.assigned(90, i)
 		if s.Addresses[a.name] = all[0]; len(all) > 1 {

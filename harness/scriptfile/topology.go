@@ -2,6 +2,7 @@ package scriptfile
 
 import (
 	"regexp"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -20,6 +21,8 @@ type topology struct {
 	ip        string // as the file says it
 	version   topo.IPVersion
 	sysctls   []sysctlDecl
+	defaults  bool // of the kernel
+	bootGap   time.Duration
 }
 
 // shortForm is the usual shape in four words.
@@ -27,6 +30,7 @@ type shortForm struct {
 	clients, servers  int
 	gateway, balancer string
 	first, last       uint16 // the ports of masquerade
+	each              int    // how many of them are a client's own; 0 if all share them
 	random            topo.RandomMode
 	haproxy           script.Program // its options
 }
@@ -69,9 +73,12 @@ func (t *topology) read(r *reader, n *yaml.Node) {
 func (t *topology) fields() []field {
 	return []field{
 		{"ip", "The version of IP: 4, 6 or both; 4 without it. With both, web is the IPv4 address of web, and web.ipv6 the other.", words(&t.ip, "4", "6", "both")},
+		{"kernel-defaults", "Whether sysctls that the file does not set are those of the kernel; without it some are the same on every kernel.", truth(&t.defaults)},
+		{"boot-gap", "How long after the one before each client that is a guest boots, so that they have different uptimes.", duration(&t.bootGap)},
 		{"clients", "Short form: how many clients: client0, client1 and so on.", number(&t.short.clients)},
 		{"gateway", "Short form: between clients and balancer: masquerade, routed or none.", words(&t.short.gateway, "masquerade", "routed", "none")},
 		{"ports", "Short form: the range of ports of masquerade.", ports(&t.short.first, &t.short.last)},
+		{"ports-each", "Short form: how many of these ports each client has for itself; without it, all share them.", number(&t.short.each)},
 		{"random", "Short form: how masquerade chooses a port: no, yes or fully.", randomly(&t.short.random)},
 		{"balancer", "Short form: what clients connect to, at vip:80: haproxy, nginx, ipvs, dnat, or none for a plain node.",
 			words(&t.short.balancer, "haproxy", "nginx", "ipvs", "dnat", "none")},

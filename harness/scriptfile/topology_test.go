@@ -98,3 +98,24 @@ steps:
 		t.Errorf("vip is %v, the balancer %v with %v", s.Addresses["vip"], at.Addr, s.Programs)
 	}
 }
+
+func TestDefaultsOfTheKernel(t *testing.T) {
+	for name, network := range map[string]string{
+		"short": "clients: 1", "nodes": "nodes: {a: {}, b: {}}, links: [a -- b]",
+	} {
+		for _, asked := range []bool{false, true} {
+			text := "twlab: 1\nname: x\ntopology: {" + network + "}\nsteps:\n  - sleep: 1s\n    expect: {sysctls: {NODE: {net.ipv4.tcp_rfc1337: there}}}\n"
+			text = strings.ReplaceAll(text, "NODE", map[string]string{"short": "client0", "nodes": "a"}[name])
+			if asked {
+				text = strings.Replace(text, "topology: {", "topology: {kernel-defaults: true, ", 1)
+			}
+			f, err := Read("x.yaml", []byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := f.Scenarios[0].Network.NoBaseline; got != asked {
+				t.Errorf("%s: %t, want %t", name, got, asked)
+			}
+		}
+	}
+}

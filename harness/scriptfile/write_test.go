@@ -48,9 +48,8 @@ func TestWhatCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*script.Scenario){
-		"no baseline": func(s *script.Scenario) { s.Network.NoBaseline = true },
-		"an address":  func(s *script.Scenario) { s.Network.Nodes[0].Addr = s.Addresses["vip"].Next() },
-		"no steps":    func(s *script.Scenario) { s.Steps = nil },
+		"an address": func(s *script.Scenario) { s.Network.Nodes[0].Addr = s.Addresses["vip"].Next() },
+		"no steps":   func(s *script.Scenario) { s.Steps = nil },
 		"a connection of nobody": func(s *script.Scenario) {
 			s.Steps = append(s.Steps, script.Step{Do: script.Clock{Conn: script.Conn{Step: "nobody"}}})
 		},

@@ -35,6 +35,9 @@ func openSocket(k kind) (*socket, error) {
 	return s, nil
 }
 
+// ErrNoMultipath means that a kernel has no sockets of Multipath TCP.
+var ErrNoMultipath = errors.New("this kernel lacks Multipath TCP (Linux 5.6 has it with CONFIG_MPTCP, and CONFIG_MPTCP_IPV6)")
+
 // explain adds to the error of socket(2) what the kernel lacks.
 func (k kind) explain(err error) error {
 	switch {
@@ -43,7 +46,7 @@ func (k kind) explain(err error) error {
 	case k.multipath && errors.Is(err, unix.ENOPROTOOPT): // mptcp_init_sock
 		return fmt.Errorf("net.mptcp.enabled is 0 on this node: %w", err)
 	case k.multipath && (errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL)):
-		return fmt.Errorf("this kernel lacks Multipath TCP (Linux 5.6 has it with CONFIG_MPTCP, and CONFIG_MPTCP_IPV6): %w", err)
+		return fmt.Errorf("%w: %w", ErrNoMultipath, err)
 	default:
 		return err
 	}

@@ -38,6 +38,7 @@ func Defaults() situation.Family {
 		},
 		Topology: defaultsTopology,
 		Drive:    defaultsDrive,
+		Tell:     defaultsTell,
 	}
 }
 
@@ -134,10 +135,14 @@ func defaultsTopology(c claim.Cell) lab.Topology {
 	return t
 }
 
-func defaultsDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
+// tunableOf is the sysctl of a cell.
+func tunableOf(c claim.Cell) tunable {
 	all := tunables()
-	i := slices.IndexFunc(all, func(t tunable) bool { return t.sysctl == c.Value(sysctl) })
-	t := tried{tunable: all[i], here: l.Client(0), elsewhere: l.Balancer()}
+	return all[slices.IndexFunc(all, func(t tunable) bool { return t.sysctl == c.Value(sysctl) })]
+}
+
+func defaultsDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (seen claim.Seen, err error) {
+	t := tried{tunable: tunableOf(c), here: l.Client(0), elsewhere: l.Balancer()}
 	switch c.Value(what) {
 	case whatDefault:
 		err = t.readDefault(ctx, &seen)

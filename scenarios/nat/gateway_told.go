@@ -86,10 +86,11 @@ func (t *gatewaySteps) settle() {
 		state = string(observe.Established)
 	}
 	all := script.Exactly(int64(t.earlier))
-	t.Do(script.Sleep{For: situation.TickAtMost}, script.Expectation{
-		Sockets: []script.SocketCount{{Node: "balancer", State: state, Local: vip, Count: all}},
-		Flows:   []script.FlowCount{{Node: "gateway", Flow: script.Flow{To: vip, State: state}, Count: all}},
-	})
+	settled := script.Expectation{Sockets: []script.SocketCount{{Node: "balancer", State: state, Local: vip, Count: all}}}
+	if !t.cell.Is(gatewayEntry, "expired") { // on a slow machine an entry of a second is gone by now
+		settled.Flows = []script.FlowCount{{Node: "gateway", Flow: script.Flow{To: vip, State: state}, Count: all}}
+	}
+	t.Do(script.Sleep{For: situation.TickAtMost}, settled)
 	if t.left == situation.LeftNothing {
 		t.Do(script.Sleep{For: situation.TimeWaitLength - time.Second}, script.Expectation{
 			Within: 5 * time.Second, Sockets: []script.SocketCount{{Node: "balancer", State: state, Local: vip, Count: script.Exactly(0)}},

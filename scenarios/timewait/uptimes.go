@@ -51,6 +51,7 @@ func Uptimes() situation.Family {
 		},
 		Topology: uptimesTopology,
 		Drive:    uptimesDrive,
+		Tell:     uptimesTell,
 	}
 }
 
@@ -191,7 +192,7 @@ func uptimesDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, er
 			Lab:       l, First: clients[0], Second: clients[1],
 			Gateway: l.Gateway(), Balancer: l.Balancer(), Translate: true,
 		},
-		Recycle: "1", ClientCloses: c.Either(uptimesCloser, uptimesClient, uptimesLB), Tries: 3,
+		Recycle: "1", ClientCloses: c.Either(uptimesCloser, uptimesClient, uptimesLB), Tries: fewTries,
 	}
 	if c.Either(next, older, younger) {
 		s.First, s.Second = s.Second, s.First

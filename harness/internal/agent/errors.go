@@ -18,14 +18,15 @@ import (
 func Errors() line.Errors {
 	known := line.Errors{
 		Sentinels: map[string]error{
-			"agent.ErrNoCard":   ErrNoCard,
-			"ipvs.ErrMissing":   ipvs.ErrMissing,
-			"ipvs.ErrScheduler": ipvs.ErrScheduler,
-			"shape.ErrNoNetem":  shape.ErrNoNetem,
-			"wire.ErrNoIPv6":    wire.ErrNoIPv6,
-			"tcp.ErrNoHandle":   tcp.ErrNoHandle,
-			"tcp.ErrForeign":    tcp.ErrForeign,
-			"tcp.ErrPeerReset":  tcp.ErrPeerReset,
+			"agent.ErrNoCard":    ErrNoCard,
+			"ipvs.ErrMissing":    ipvs.ErrMissing,
+			"ipvs.ErrScheduler":  ipvs.ErrScheduler,
+			"shape.ErrNoNetem":   shape.ErrNoNetem,
+			"wire.ErrNoIPv6":     wire.ErrNoIPv6,
+			"tcp.ErrNoHandle":    tcp.ErrNoHandle,
+			"tcp.ErrForeign":     tcp.ErrForeign,
+			"tcp.ErrPeerReset":   tcp.ErrPeerReset,
+			"tcp.ErrNoMultipath": tcp.ErrNoMultipath,
 		},
 		Codecs: map[string]line.Codec{"kernel.SysctlError": line.CodecOf(packSysctl, unpackSysctl)},
 	}

@@ -24,6 +24,9 @@ first one in scenarios/RULES.md:
     sysctls:
       balancer: {net.ipv4.tcp_rfc1337: 1}
 
+One cell is asked better by twlab show and twlab run: that leaves its steps, its packets and a
+page. What remains are cells that no file brings about (twlab show says why), and lists of cells.
+
 For each cell it prints what the kernel did and what the rule predicts, the reason of the
 rule, and every counter that changed. hack/e2e --cell FILE does the same.
 

@@ -56,13 +56,14 @@ func (o *options) here(ctx context.Context, files []scriptfile.File, stdout, std
 	defer line.Close()
 	r := runner{assigned: assigned, line: line, by: describe()}
 	var run report.Run
+	rules := claims{here: true}
 	for _, t := range o.tasks(files) {
 		kept := keeper{when: o.keep, text: o.text(), stdout: stdout, line: line}
 		seen := r.one(ctx, t, &kept)
 		run.Recordings = append(run.Recordings, seen)
 		line.clear()
 		if !kept.told {
-			err = errors.Join(o.text()(stdout, seen), writeClaimed(stdout, t.scenario, seen))
+			err = errors.Join(o.text()(stdout, seen), rules.write(ctx, stdout, t.scenario, seen))
 		}
 		if err := errors.Join(err, out.add("", seen)); err != nil {
 			return err

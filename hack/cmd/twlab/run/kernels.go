@@ -79,7 +79,7 @@ func (o *options) told(ctx context.Context, files []scriptfile.File, runs []repo
 			kernel := run.Kernel
 			if o.all != "" {
 				kernel = ""
-				if err := errors.Join(o.text()(stdout, r), writeClaimed(stdout, o.tasks(files)[i].scenario, r)); err != nil {
+				if err := errors.Join(o.text()(stdout, r), (&claims{}).write(ctx, stdout, o.tasks(files)[i].scenario, r)); err != nil {
 					return err
 				}
 			}

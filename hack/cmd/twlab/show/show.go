@@ -27,7 +27,8 @@ is the name of a rule, for a quick cell to which that rule applies.
 As long as the file keeps its name, twlab run says which rule predicts what was seen, whatever
 sysctls were changed, or that no rule claims anything of it.
 
-Which rule applies depends on the kernel: --release says which one, if not the running one.
+Which rule applies depends on the kernel: --release says which one, if not the running one. A
+distribution's kernel may have more than mainline of its release: twlab run asks the kernel itself.
 It needs no privilege and runs nothing.
 
 Exit status: 0 if the cell was printed, 2 if there is no such cell, or files cannot bring it
