@@ -3,6 +3,7 @@ package results
 import (
 	"fmt"
 	"slices"
+	"sync"
 
 	"twlab/harness/diagnose"
 	"twlab/harness/page"
@@ -17,18 +18,27 @@ type brief struct {
 
 // briefs are the incidents and the causes among the recordings of a run.
 func briefs(files []File) (incidents, causes []brief) {
-	first := map[string]link{} // where the text of a file is
+	var scenarios []*File
 	for i := range files {
-		if files[i].Kind == OfCell {
-			continue
+		if files[i].Kind != OfCell {
+			scenarios = append(scenarios, &files[i])
 		}
-		b := brief{Article: page.NewArticle(fmt.Sprintf("f%d", len(incidents)+len(causes)+1), "", &files[i].Recording)}
+	}
+	articles := make([]page.Article, len(scenarios))
+	var making sync.WaitGroup
+	for i, f := range scenarios {
+		making.Go(func() { articles[i] = page.NewArticle(fmt.Sprintf("f%d", i+1), "", &f.Recording) })
+	}
+	making.Wait()
+	first := map[string]link{} // where the text of a file is
+	for i, a := range articles {
+		b := brief{Article: a}
 		if at, there := first[b.Lines]; there {
 			b.SameFile = at
 		} else {
 			first[b.Lines] = link{b.Name, "#" + b.ID}
 		}
-		if files[i].Kind == OfCause {
+		if scenarios[i].Kind == OfCause {
 			causes = append(causes, b)
 		} else {
 			incidents = append(incidents, b)
