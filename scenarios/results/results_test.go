@@ -381,12 +381,19 @@ func TestSizesOfPages(t *testing.T) {
 	for _, r := range releases {
 		dirs = append(dirs, left(t, r, nil))
 	}
-	for _, c := range []struct{ kernels, most int }{{1, 5 << 20}, {5, 10 << 20}} {
-		runs := readAll(t, dirs[:c.kernels]...)
-		page := pageOf(t, runs, asOfAWholeRun(t, runs[0].Cells)...)
-		t.Logf("%d kernels: %d KB", c.kernels, len(page)>>10)
+	one := readAll(t, dirs[0])
+	for _, c := range []struct {
+		runs  []Run
+		files []File
+		most  int
+	}{
+		{one, asOfAWholeRun(t, one[0].Cells), 5 << 20},
+		{readAll(t, dirs...), recorded(t), 10 << 20},
+	} {
+		page := pageOf(t, c.runs, c.files...)
+		t.Logf("%d kernels: %d KB", len(c.runs), len(page)>>10)
 		if len(page) > c.most {
-			t.Errorf("%d kernels: %d bytes, want at most %d", c.kernels, len(page), c.most)
+			t.Errorf("%d kernels: %d bytes, want at most %d", len(c.runs), len(page), c.most)
 		}
 	}
 }
