@@ -3,6 +3,7 @@ package results
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"twlab/harness/diagnose"
@@ -71,6 +72,22 @@ func linkCauses(all []*family, shown []brief) (ids []string) {
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids)
+}
+
+// linkFailed notes with the specs of scenario files that failed where what was seen is. The name of such
+// a spec has that of its scenario.
+func linkFailed(runs []runView, shown []brief) {
+	for i := range runs {
+		for k := range runs[i].Failed {
+			f := &runs[i].Failed[k]
+			at := slices.IndexFunc(shown, func(b brief) bool {
+				return b.Class != "good" && (strings.HasSuffix(f.Spec, " "+b.Name) || strings.Contains(f.Spec, " "+b.Name+" "))
+			})
+			if at >= 0 {
+				f.Href = "#" + shown[at].ID
+			}
+		}
+	}
 }
 
 // causes notes those of the rule's cells.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,8 +59,14 @@ type runView struct {
 	Heading, Release, Began, Took, Name, Broken string
 	Part                                        string // which specs were asked for, if not all
 	Cells, Agree, Passed                        int
-	Failed                                      []Failure
+	Failed                                      []failed
 	Preflight                                   []string
+}
+
+// failed is a spec that failed.
+type failed struct {
+	Spec, Message string
+	Href          string // of what its scenario has shown, if the page has that
 }
 
 // question is a cell of the user's own, with the answer of each run.
@@ -113,7 +120,7 @@ func plainText(text string) string {
 
 type skipped struct {
 	Heading, Why string
-	N            int
+	Specs        []string
 }
 
 type profileView struct {
@@ -132,7 +139,11 @@ func Write(to io.Writer, runs []Run, files []File) error {
 		v.Runs = append(v.Runs, head(&runs[i]))
 		v.Failed += len(runs[i].Failed)
 		for _, why := range sortedKeys(runs[i].Skipped) {
-			v.Skipped = append(v.Skipped, skipped{runs[i].Heading, report.Plain(why), runs[i].Skipped[why]})
+			left := skipped{Heading: runs[i].Heading, Why: report.Plain(why)}
+			for _, spec := range slices.Sorted(slices.Values(runs[i].Skipped[why])) {
+				left.Specs = append(left.Specs, report.Plain(spec))
+			}
+			v.Skipped = append(v.Skipped, left)
 		}
 	}
 	for _, f := range v.Families {
@@ -153,6 +164,7 @@ func Write(to io.Writer, runs []Run, files []File) error {
 	v.Loads, v.Profiles = loads(runs, v.Families), profiles(v.Families)
 	v.Incidents, v.Causes = briefs(files)
 	v.AllCauses = linkCauses(v.Families, v.Causes)
+	linkFailed(v.Runs, slices.Concat(v.Incidents, v.Causes))
 	v.Title, v.Questions = title(&v), questions(runs)
 	data, err := picks(&v, runs, about)
 	if err != nil {
@@ -227,7 +239,7 @@ func head(r *Run) runView {
 		}
 	}
 	for _, f := range r.Failed {
-		v.Failed = append(v.Failed, Failure{report.Plain(f.Spec), report.Plain(f.Message)})
+		v.Failed = append(v.Failed, failed{Spec: report.Plain(f.Spec), Message: plainText(strings.TrimSpace(f.Message))})
 	}
 	for _, line := range r.Preflight {
 		v.Preflight = append(v.Preflight, report.Plain(line))

@@ -38,8 +38,8 @@ type Run struct {
 	Cells []Cell
 	// Answers are those to cells of the user's own, by their place in the file.
 	Answers map[int]scenarios.Answered
-	// Skipped are the reasons for which specs were left out, with their numbers.
-	Skipped map[string]int
+	// Skipped are the specs that were left out, by the reason for it.
+	Skipped map[string][]string
 	// Preflight are the lines about the machine.
 	Preflight []string
 }
@@ -68,7 +68,7 @@ var ErrNone = errors.New("no results of hack/e2e (report.json)")
 
 // Read reads the results of a run. The error wraps [ErrNone] when there are none.
 func Read(dir string) (Run, error) {
-	r := Run{Name: filepath.Base(dir), Skipped: map[string]int{}, Answers: map[int]scenarios.Answered{}}
+	r := Run{Name: filepath.Base(dir), Skipped: map[string][]string{}, Answers: map[int]scenarios.Answered{}}
 	text, err := os.ReadFile(filepath.Join(dir, reportFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, ErrNone
@@ -176,6 +176,7 @@ func (r *Run) suite(dir string, s *suite) error {
 
 // spec notes how a spec ended, and its cell.
 func (r *Run) spec(dir string, s *spec) error {
+	name := strings.TrimSpace(strings.Join(append(s.ContainerHierarchyTexts, s.LeafNodeText), " "))
 	switch s.State {
 	case "passed":
 		if s.LeafNodeType == "It" {
@@ -183,13 +184,12 @@ func (r *Run) spec(dir string, s *spec) error {
 		}
 	case "skipped":
 		if s.Failure.Message != "" {
-			r.Skipped[s.Failure.Message]++
+			r.Skipped[s.Failure.Message] = append(r.Skipped[s.Failure.Message], name)
 		}
 		return nil
 	case "pending":
 		return nil
 	default:
-		name := strings.TrimSpace(strings.Join(append(s.ContainerHierarchyTexts, s.LeafNodeText), " "))
 		r.Failed = append(r.Failed, Failure{cmp.Or(name, s.LeafNodeType), s.Failure.Message})
 	}
 	cell := Cell{Took: s.RunTime}

@@ -199,7 +199,7 @@ var releases = []string{"6.18.1", "6.1.100", "5.10.200", "4.19.300", "4.9.300"}
 
 func TestReadsWhatASuiteLeaves(t *testing.T) {
 	r := readAll(t, left(t, "6.18.1-test", nil))[0]
-	if r.Heading != "6.18" || r.Passed != len(r.Cells) || len(r.Cells) < 1000 || len(r.Failed) != 0 || r.Skipped["not on this machine"] != 1 {
+	if r.Heading != "6.18" || r.Passed != len(r.Cells) || len(r.Cells) < 1000 || len(r.Failed) != 0 || !slices.Equal(r.Skipped["not on this machine"], []string{"something"}) {
 		t.Errorf("kernel %s, %d passed, %d cells, failed %v, skipped %v", r.Heading, r.Passed, len(r.Cells), r.Failed, r.Skipped)
 	}
 	if _, err := Read(t.TempDir()); !errors.Is(err, ErrNone) {
@@ -285,9 +285,26 @@ func TestWrongCellsAreSeenFirst(t *testing.T) {
 			marked++
 		}
 	}
-	says := fmt.Sprintf("%d specs failed; in %d cells something else was seen", wrong, wrong)
+	says := fmt.Sprintf("%d specs failed; they are below. In %d cells something else was seen", wrong, wrong)
 	if wrong == 0 || marked != wrong || !strings.Contains(page, says) {
 		t.Errorf("%d wrong, %d marked, %q on the page: %t", wrong, marked, says, strings.Contains(page, says))
+	}
+}
+
+// The spec of a scenario file that failed leads to what was seen.
+func TestAFailedScenarioIsFound(t *testing.T) {
+	runs := readAll(t, left(t, releases[0], nil))
+	r := recorded(t)[0].Recording
+	runs[0].Failed = []Failure{{"Incident " + r.Scenario, "first line\n\tsecond line"}}
+	i := slices.IndexFunc(r.Steps, func(s recording.Step) bool { return len(s.Findings) > 0 })
+	if page := pageOf(t, runs, File{OfIncident, r}); strings.Contains(page, `<a href="#f1">Incident `) {
+		t.Error("a failure leads to a scenario in which all was as expected")
+	}
+	r.Steps[i].Findings[0].Met = false
+	page := pageOf(t, runs, File{OfIncident, r})
+	pagetest.Anchors(t, page)
+	if !strings.Contains(page, `<a href="#f1">Incident `) || !strings.Contains(page, "<pre>first line\n") {
+		t.Error("a failure does not lead to its scenario, or has no lines")
 	}
 }
 
