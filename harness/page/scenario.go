@@ -124,6 +124,7 @@ type log struct{ Node, Configuration, Said string }
 // view is a recording while its article is made.
 type view struct {
 	r           *recording.Recording
+	found       []diagnose.Diagnosis
 	prefix      string
 	lives       []*life
 	said        map[string]words
@@ -140,7 +141,8 @@ func (v *view) packetID(l *life) string        { return v.id("p%d", l.Number) }
 // NewArticle makes an article. All its anchors begin with id; kernel is what the user calls the
 // choice of kernels, if there are several.
 func NewArticle(id, kernel string, r *recording.Recording) Article {
-	v := view{r: r, prefix: id, lives: livesOf(r), said: wordsOf(r), drawn: map[int]bool{}, open: map[int]bool{}, has: map[string]bool{}}
+	found := diagnose.Recording(r)
+	v := view{r: r, prefix: id, found: found, lives: livesOf(r), said: wordsOf(r, found), drawn: map[int]bool{}, open: map[int]bool{}, has: map[string]bool{}}
 	s, known := scenarioOf(r)
 	a := Article{
 		ID: id, Name: report.Plain(r.Scenario), Kernel: report.Plain(strings.TrimSpace(kernel + " " + report.KernelsOf(*r))),
@@ -239,7 +241,7 @@ func (v *view) drawings(s script.Scenario, known bool) (template.HTML, []rail) {
 	first := v.first()
 	var way []string
 	var lost *life
-	for _, d := range diagnose.Recording(v.r) {
+	for _, d := range v.found {
 		if d.Symptom == diagnose.Fine || lost != nil {
 			continue
 		}

@@ -83,7 +83,7 @@ type connectionLadder struct {
 // rails are the ladders of all steps.
 func (v *view) rails(n network, first []string) (all []rail) {
 	wrong := map[int]bool{}
-	for _, d := range diagnose.Recording(v.r) {
+	for _, d := range v.found {
 		wrong[d.Step] = wrong[d.Step] || d.Symptom != diagnose.Fine
 	}
 	byStep := map[int][]*life{}
