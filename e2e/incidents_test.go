@@ -37,12 +37,12 @@ func files(kind string, of func() ([]scriptfile.File, error)) {
 		name := "file:" + strings.TrimSuffix(f.Name, ".yaml")
 		for _, s := range f.Scenarios {
 			It(s.Name, Label(name), func(ctx SpecContext) {
-				Expect(played(ctx, kind, f, s, false)).To(Equal(recording.AsExpected), "what was seen is above")
+				Expect(played(ctx, kind, f, s, false).String()).To(Equal(recording.AsExpected.String()), "what was seen is above")
 			})
 		}
 		for _, s := range f.Twins {
 			It(s.Name+" is not as expected", Label(name, "twin"), func(ctx SpecContext) {
-				Expect(played(ctx, kind, f, s, true)).To(Equal(recording.NotAsExpected), "with this value something must be different")
+				Expect(played(ctx, kind, f, s, true).String()).To(Equal(recording.NotAsExpected.String()), "with this value something must be different")
 			})
 		}
 	}

@@ -1,10 +1,12 @@
 package scenarios
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"twlab/harness/kernel"
 	"twlab/harness/nearest"
 	"twlab/scenarios/claim"
 	"twlab/scenarios/situation"
@@ -82,9 +84,36 @@ func cellOf(f situation.Family, rule string, k claim.Kernels) (situation.Family,
 		found = append(found, c)
 	}
 	if len(found) == 0 {
-		return f, claim.Cell{}, fmt.Errorf("rule %s applies to no cell on this kernel", rule)
+		text := fmt.Sprintf("rule %s applies to no cell on this kernel", rule)
+		if release, others := OnOthers(rule, k); others {
+			text += fmt.Sprintf(", but on Linux %v and others (--release %[1]v)", release)
+		}
+		return f, claim.Cell{}, errors.New(text)
 	}
 	return f, found[0], nil
+}
+
+// OnOthers is the latest kernel on which a rule applies to a cell, if it applies to none with these.
+func OnOthers(rule string, k claim.Kernels) (on kernel.Release, others bool) {
+	for _, f := range Families() {
+		if !slices.ContainsFunc(f.Rules, func(r claim.Rule) bool { return r.Name == rule }) || applies(f, rule, k) {
+			continue
+		}
+		for _, release := range slices.Backward(kernel.KnownReleases()) {
+			if applies(f, rule, claim.Alike(kernel.FactsOf(release))) {
+				return release, true
+			}
+		}
+	}
+	return on, false
+}
+
+// applies reports whether a rule applies to a cell of an ordinary run.
+func applies(f situation.Family, rule string, k claim.Kernels) bool {
+	return slices.ContainsFunc(f.Chosen(k), func(c claim.Cell) bool {
+		r, covered := f.Rule(c, k)
+		return covered && r.Name == rule && !r.OutOfReach
+	})
 }
 
 func axes(f situation.Family) (names []string) {

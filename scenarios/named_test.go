@@ -24,18 +24,27 @@ func TestNamed(t *testing.T) {
 
 func TestNamedSaysWhatIsNear(t *testing.T) {
 	for words, want := range map[string]string{
-		"":                          "which cell? give its family and AXIS=VALUE, or the name of a rule",
-		"tupel":                     `no family and no rule "tupel"; near it: tuple`,
-		"tuple-newer-timestam":      `no family and no rule "tuple-newer-timestam"; near it: tuple, tuple-newer-timestamp`,
-		"tuple clok=older":          `family tuple has no axis "clok"; near it: clock`,
-		"tuple clock=odler":         `axis clock has no value "odler"; near it: older`,
-		"refusal by=me":             `axis by has no value "me"; there are nobody, client,`,
-		"tuple client-ts=0":         "is impossible: a SYN without a timestamp has no clock to compare",
-		"recycle-older-dropped":     "rule recycle-older-dropped applies to no cell on this kernel",
-		"refusal-queue refusal-two": `no family and no rule "refusal-queue"`,
+		"":                                  "which cell? give its family and AXIS=VALUE, or the name of a rule",
+		"tupel":                             `no family and no rule "tupel"; near it: tuple`,
+		"tuple-newer-timestam":              `no family and no rule "tuple-newer-timestam"; near it: tuple, tuple-newer-timestamp`,
+		"tuple clok=older":                  `family tuple has no axis "clok"; near it: clock`,
+		"tuple clock=odler":                 `axis clock has no value "odler"; near it: older`,
+		"refusal by=me":                     `axis by has no value "me"; there are nobody, client,`,
+		"tuple client-ts=0":                 "is impossible: a SYN without a timestamp has no clock to compare",
+		"recycle-older-dropped":             "rule recycle-older-dropped applies to no cell on this kernel, but on Linux 4.11 and others (--release 4.11)",
+		"tuple-older-timestamp-answered-1s": "but on Linux 5.4 and others",
+		"refusal-queue refusal-two":         `no family and no rule "refusal-queue"`,
 	} {
 		if _, _, err := Named(strings.Fields(words), claim.Newest()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", words, err, want)
+		}
+	}
+}
+
+func TestRulesOfOtherKernels(t *testing.T) {
+	for _, rule := range []string{"tuple-older-timestamp-answered", "no-such-rule"} {
+		if on, others := OnOthers(rule, claim.Newest()); others {
+			t.Errorf("%s is said to be of other kernels, such as %v", rule, on)
 		}
 	}
 }

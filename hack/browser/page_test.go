@@ -94,7 +94,7 @@ func TestLandmarksAndNames(t *testing.T) {
 			...["main", "body > header", "body > footer"].filter(s => document.querySelectorAll(s).length !== 1),
 			...[...document.querySelectorAll("nav, section")].filter(e => !e.getAttribute("aria-label")).map(e => e.outerHTML.slice(0, 80)),
 			...[...document.querySelectorAll("select, input")].filter(e => !e.labels.length).map(e => e.outerHTML.slice(0, 80)),
-			...[...document.querySelectorAll("svg")].filter(e => !e.closest("[aria-label]")).map(e => "svg without a name"),
+			...[...document.querySelectorAll("svg:not([aria-hidden=true])")].filter(e => !e.closest("[aria-label]")).map(e => "svg without a name"),
 			...[...document.querySelectorAll("h1")].length ? [] : ["no h1"],
 			...(document.documentElement.lang === "en" ? [] : ["no lang"])]`); len(wrong) > 0 {
 			t.Errorf("%s: %v", filepath.Base(path), wrong)

@@ -27,7 +27,7 @@ type moment struct {
 // moments are the beginning, the end, and those between that are nearest to what went wrong.
 func (v *view) moments() (all []moment) {
 	wrong := map[int]bool{}
-	for _, d := range diagnose.Recording(v.r) {
+	for _, d := range v.found {
 		if d.Symptom != diagnose.Fine {
 			wrong[d.Step] = true
 		}
@@ -202,7 +202,7 @@ func (v *view) counters() (all []counter) {
 		}
 	}
 	// A fact may say of a counter that it stood still: then it is here with 0.
-	for _, d := range diagnose.Recording(v.r) {
+	for _, d := range v.found {
 		for _, f := range d.Findings {
 			for _, e := range f.NotThese {
 				all = v.still(all, e.By)

@@ -49,7 +49,7 @@ func (v *view) answers() (all []answer) {
 	index, count := map[key]int{}, map[key]int{}
 	var first []diagnose.Diagnosis
 	var keys []key
-	for _, d := range diagnose.Recording(v.r) {
+	for _, d := range v.found {
 		if d.Symptom == diagnose.Fine {
 			continue
 		}

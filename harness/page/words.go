@@ -20,10 +20,10 @@ func sightingKey(p recording.Packet) string {
 	return fmt.Sprintf("%s %s %v %d %d %s", p.Point, p.Interface, p.Out, p.Time.UnixNano(), p.Seq, p.Flags)
 }
 
-// wordsOf are those of all packets of attempts, by sighting.
-func wordsOf(r *recording.Recording) map[string]words {
+// wordsOf are those of all packets of the attempts that were diagnosed, by sighting.
+func wordsOf(r *recording.Recording, found []diagnose.Diagnosis) map[string]words {
 	all := map[string]words{}
-	for _, d := range diagnose.Recording(r) {
+	for _, d := range found {
 		mine := map[string]words{} // an earlier attempt may have said something of the same packet
 		for _, row := range ladder.Packets(r, d) {
 			if row.Kind == ladder.Packet && len(row.Arrow.Seen) > 0 {

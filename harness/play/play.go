@@ -282,7 +282,9 @@ func (p *player) step(ctx context.Context, step script.Step, i int) {
 	if step.Background {
 		p.launch(ctx, step, i)
 	} else {
-		r.Result, err = p.act(ctx, step.ID, step.Do)
+		if r.Result, err = p.act(ctx, step.ID, step.Do); err == nil {
+			err = p.opened(step, r.Result)
+		}
 		r.Ended = time.Since(p.began)
 	}
 	if err == nil {

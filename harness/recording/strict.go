@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -42,8 +43,8 @@ func isText(t reflect.Type) bool {
 // strict looks at the keys of all objects: encoding/json takes keys in other letters, keys
 // that come twice, keys that are missing, and null.
 func strict(text []byte) error {
-	w := walker{json.NewDecoder(bytes.NewReader(text))}
-	if err := w.value(reflect.TypeFor[Recording](), ""); err != nil {
+	w := walker{json.NewDecoder(bytes.NewReader(text)), map[reflect.Type][]key{}}
+	if err := w.value(reflect.TypeFor[Recording](), nil); err != nil {
 		return err
 	}
 	if w.More() {
@@ -52,19 +53,50 @@ func strict(text []byte) error {
 	return nil
 }
 
-// walker walks through a text along a type.
-type walker struct{ *json.Decoder }
+// place is where something is: a key of an object, or an element of a list. It becomes a text only
+// in an error, because there are very many.
+type place struct {
+	of    *place // nil at the top
+	key   string
+	index int // of an element, which has no key
+}
 
-func (w walker) value(t reflect.Type, path string) error {
+// String writes it as "steps[2].result.errno".
+func (p *place) String() string {
+	switch {
+	case p == nil:
+		return ""
+	case p.key == "":
+		return fmt.Sprintf("%v[%d]", p.of, p.index)
+	default:
+		return strings.TrimPrefix(p.of.String()+"."+p.key, ".")
+	}
+}
+
+// walker walks through a text along a type.
+type walker struct {
+	*json.Decoder
+	keys map[reflect.Type][]key // those of types that were met
+}
+
+// keysOf are the keys of a struct's object.
+func (w walker) keysOf(t reflect.Type) []key {
+	if w.keys[t] == nil {
+		w.keys[t] = keysOf(t)
+	}
+	return w.keys[t]
+}
+
+func (w walker) value(t reflect.Type, at *place) error {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	token, err := w.Token()
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%v: %w", at, err)
 	}
 	if token == nil {
-		return fmt.Errorf("%s: null; what is not there is left out", path)
+		return fmt.Errorf("%v: null; what is not there is left out", at)
 	}
 	begin, nested := token.(json.Delim)
 	switch {
@@ -72,24 +104,16 @@ func (w walker) value(t reflect.Type, path string) error {
 		return nil // Unmarshal looks whether the type is right
 	case begin == '[' && t.Kind() == reflect.Slice && !isText(t):
 		for i := 0; w.More(); i++ {
-			if err := w.value(t.Elem(), fmt.Sprintf("%s[%d]", path, i)); err != nil {
+			if err := w.value(t.Elem(), &place{of: at, index: i}); err != nil {
 				return err
 			}
 		}
 	case begin == '{' && t.Kind() == reflect.Map:
-		err = w.object(path, func(string) (reflect.Type, bool) { return t.Elem(), true }, nil)
+		err = w.entries(t.Elem(), at)
 	case begin == '{' && t.Kind() == reflect.Struct && !isText(t):
-		keys := keysOf(t)
-		err = w.object(path, func(name string) (reflect.Type, bool) {
-			for _, k := range keys {
-				if k.name == name {
-					return k.of, true
-				}
-			}
-			return nil, false
-		}, keys)
+		err = w.fields(w.keysOf(t), at)
 	default:
-		return fmt.Errorf("%s: %v where none belongs", path, begin)
+		return fmt.Errorf("%v: %v where none belongs", at, begin)
 	}
 	if err != nil {
 		return err
@@ -98,32 +122,58 @@ func (w walker) value(t reflect.Type, path string) error {
 	return err
 }
 
-// object walks through the keys of an object; those of keys that are not optional must be there.
-func (w walker) object(path string, of func(name string) (reflect.Type, bool), keys []key) error {
+// entries walks through an object that may have any keys.
+func (w walker) entries(t reflect.Type, at *place) error {
 	seen := map[string]bool{}
 	for w.More() {
-		token, err := w.Token()
+		below, err := w.key(at)
 		if err != nil {
 			return err
 		}
-		name := fmt.Sprint(token)
-		below := strings.TrimPrefix(path+"."+name, ".")
-		t, known := of(name)
-		switch {
-		case !known:
-			return fmt.Errorf("unknown key %q", below)
-		case seen[name]:
+		if seen[below.key] {
 			return fmt.Errorf("key %q is there twice", below)
 		}
-		seen[name] = true
+		seen[below.key] = true
 		if err := w.value(t, below); err != nil {
 			return err
 		}
 	}
-	for _, k := range keys {
-		if !k.optional && !seen[k.name] {
-			return fmt.Errorf("key %q is missing", strings.TrimPrefix(path+"."+k.name, "."))
+	return nil
+}
+
+// fields walks through an object that has certain keys; those that are not optional must be there.
+func (w walker) fields(keys []key, at *place) error {
+	seen := make([]bool, len(keys))
+	for w.More() {
+		below, err := w.key(at)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(keys, func(k key) bool { return k.name == below.key })
+		switch {
+		case i < 0:
+			return fmt.Errorf("unknown key %q", below)
+		case seen[i]:
+			return fmt.Errorf("key %q is there twice", below)
+		}
+		seen[i] = true
+		if err := w.value(keys[i].of, below); err != nil {
+			return err
+		}
+	}
+	for i, k := range keys {
+		if !k.optional && !seen[i] {
+			return fmt.Errorf("key %q is missing", &place{of: at, key: k.name})
 		}
 	}
 	return nil
+}
+
+// key reads a key of an object.
+func (w walker) key(of *place) (*place, error) {
+	token, err := w.Token()
+	if err != nil {
+		return nil, err
+	}
+	return &place{of: of, key: fmt.Sprint(token)}, nil
 }

@@ -2,7 +2,9 @@ package results
 
 import (
 	"fmt"
+	"slices"
 
+	"twlab/harness/report"
 	"twlab/scenarios"
 	"twlab/scenarios/document"
 )
@@ -86,12 +88,14 @@ func scoreOf(r *Run, rules map[string]bool) score {
 type kernelStep struct {
 	From, To              string // headings, the older one first
 	Before, Since         string // rules
+	Because               string // of the newer one
 	BeforeSays, NowSays   string
 	Cells                 []link
 	BeforeClass, NowClass string
 }
 
-// steps are the cells that go by another rule on the next newer kernel that has them.
+// steps are the cells that go by another rule on the next newer kernel that has them; first those in
+// which it goes another way for a user.
 func steps(runs []Run, all []*family) (list []kernelStep) {
 	headline := map[string]string{}
 	for _, f := range scenarios.Families() {
@@ -118,7 +122,7 @@ func steps(runs []Run, all []*family) (list []kernelStep) {
 							at[key] = len(list)
 							list = append(list, kernelStep{
 								From: key[0], To: key[1], Before: was.Rule, Since: is.Rule, BeforeSays: headline[was.Rule], NowSays: headline[is.Rule],
-								BeforeClass: ClassOf(was.Seen).CSS(), NowClass: ClassOf(is.Seen).CSS(),
+								Because: report.Plain(is.Because), BeforeClass: ClassOf(was.Seen).CSS(), NowClass: ClassOf(is.Seen).CSS(),
 							})
 						}
 						list[at[key]].Cells = append(list[at[key]].Cells, link{f.Name + " " + c.Values, "#" + c.ID})
@@ -128,5 +132,9 @@ func steps(runs []Run, all []*family) (list []kernelStep) {
 			}
 		}
 	}
+	slices.SortStableFunc(list, func(a, b kernelStep) int {
+		alike := map[bool]int{true: 1}
+		return alike[a.BeforeClass == a.NowClass] - alike[b.BeforeClass == b.NowClass]
+	})
 	return list
 }

@@ -80,6 +80,14 @@ func TestStepsBetweenKernels(t *testing.T) {
 	if i < 0 || list[i].From != "5.10" || list[i].To != "6.18" || len(list[i].Cells) == 0 {
 		t.Errorf("Linux 6.5 evicts closing entries, which is not among %d steps: %+v", len(list), list)
 	}
+	for k, s := range list[1:] {
+		if s.BeforeClass != s.NowClass && list[k].BeforeClass == list[k].NowClass {
+			t.Errorf("%s to %s goes another way for a user, and comes after %s to %s, which does not", s.Before, s.Since, list[k].Before, list[k].Since)
+		}
+	}
+	if list[i].Because == "" {
+		t.Errorf("no reason: %+v", list[i])
+	}
 	if alike := steps(runs[:1], families(runs[:1])); len(alike) > 0 {
 		t.Errorf("one kernel has steps: %v", alike)
 	}

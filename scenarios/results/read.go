@@ -38,8 +38,8 @@ type Run struct {
 	Cells []Cell
 	// Answers are those to cells of the user's own, by their place in the file.
 	Answers map[int]scenarios.Answered
-	// Skipped are the reasons for which specs were left out, with their numbers.
-	Skipped map[string]int
+	// Skipped are the specs that were left out, by the reason for it.
+	Skipped map[string][]string
 	// Preflight are the lines about the machine.
 	Preflight []string
 }
@@ -51,6 +51,7 @@ type Failure struct{ Spec, Message string }
 type Cell struct {
 	Title  string // "tuple clock=older isn=equal"
 	Result claim.Result
+	Cause  string // why not all goes well, as the rule says; empty if it names none
 	Took   time.Duration
 	Series []byte // of a load: a line of JSON for each interval
 }
@@ -67,7 +68,7 @@ var ErrNone = errors.New("no results of hack/e2e (report.json)")
 
 // Read reads the results of a run. The error wraps [ErrNone] when there are none.
 func Read(dir string) (Run, error) {
-	r := Run{Name: filepath.Base(dir), Skipped: map[string]int{}, Answers: map[int]scenarios.Answered{}}
+	r := Run{Name: filepath.Base(dir), Skipped: map[string][]string{}, Answers: map[int]scenarios.Answered{}}
 	text, err := os.ReadFile(filepath.Join(dir, reportFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, ErrNone
@@ -175,6 +176,7 @@ func (r *Run) suite(dir string, s *suite) error {
 
 // spec notes how a spec ended, and its cell.
 func (r *Run) spec(dir string, s *spec) error {
+	name := strings.TrimSpace(strings.Join(append(s.ContainerHierarchyTexts, s.LeafNodeText), " "))
 	switch s.State {
 	case "passed":
 		if s.LeafNodeType == "It" {
@@ -182,20 +184,20 @@ func (r *Run) spec(dir string, s *spec) error {
 		}
 	case "skipped":
 		if s.Failure.Message != "" {
-			r.Skipped[s.Failure.Message]++
+			r.Skipped[s.Failure.Message] = append(r.Skipped[s.Failure.Message], name)
 		}
 		return nil
 	case "pending":
 		return nil
 	default:
-		name := strings.TrimSpace(strings.Join(append(s.ContainerHierarchyTexts, s.LeafNodeText), " "))
 		r.Failed = append(r.Failed, Failure{cmp.Or(name, s.LeafNodeType), s.Failure.Message})
 	}
 	cell := Cell{Took: s.RunTime}
 	for _, e := range s.ReportEntries {
 		switch e.Name {
 		case "cell", "emulated":
-			if err := json.Unmarshal([]byte(e.Value.AsJSON), &cell.Result); err != nil {
+			named := struct{ Cause *string }{&cell.Cause}
+			if err := errors.Join(json.Unmarshal([]byte(e.Value.AsJSON), &cell.Result), json.Unmarshal([]byte(e.Value.AsJSON), &named)); err != nil {
 				return err
 			}
 			cell.Title, _, _ = strings.Cut(s.LeafNodeText, " is ")

@@ -6,8 +6,10 @@ import (
 	"slices"
 	"strings"
 
+	"twlab/harness/kernel"
 	"twlab/harness/nearest"
 	"twlab/scenarios"
+	"twlab/scenarios/claim"
 )
 
 // labelWithValue is what a label of a family, a rule or an axis looks like in a filter.
@@ -29,9 +31,16 @@ func (r Request) nothingSelected() error {
 	for _, f := range scenarios.Families() {
 		known = append(known, f.AllLabels()...)
 	}
+	running := claim.Newest()
+	if release, err := kernel.Running(); err == nil {
+		running = claim.Alike(kernel.FactsOf(release))
+	}
 	for _, found := range labelWithValue.FindAllStringSubmatch(r.LabelFilter, -1) {
-		if label := found[1] + ":" + found[2]; !slices.Contains(known, label) {
+		label := found[1] + ":" + found[2]
+		if !slices.Contains(known, label) {
 			unknown = append(unknown, fmt.Sprintf("no spec has the label %s%s", label, nearest.Hint(label, known)))
+		} else if on, others := scenarios.OnOthers(found[2], running); found[1] == "rule" && others {
+			unknown = append(unknown, fmt.Sprintf("rule %s is of other kernels, such as Linux %v (--kernel ROLE=KERNEL)", found[2], on))
 		}
 	}
 	what := "no spec is selected"
