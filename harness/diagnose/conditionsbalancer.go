@@ -89,14 +89,14 @@ func calledInVain(c *Case) Fact {
 			resets++
 		}
 	}
-	return c.atBalancer(recording.OfPackets, syns > 0 && answers == 0, fmt.Sprintf("%s sent %d SYNs to %s, and got %d SYN-ACKs and %d RSTs", orNone(node), syns, orNone(to), answers, resets))
+	return c.atBalancer(recording.OfPackets, syns > 0 && answers == 0, fmt.Sprintf("%s sent %s to %s, and got %s and %s", orNone(node), number(syns, "SYN"), orNone(to), number(answers, "SYN-ACK"), number(resets, "RST")))
 }
 
 // calledNobody says that the balancer sent no SYN.
 func calledNobody(c *Case) Fact {
 	node := c.balancer()
 	n := count(c.behind(), func(l Life) bool { return isSYN(l) && l.First().Point == node })
-	return c.atBalancer(recording.OfPackets, n == 0, fmt.Sprintf("%s sent %d SYNs of its own", orNone(node), n))
+	return c.atBalancer(recording.OfPackets, n == 0, fmt.Sprintf("%s sent %s of its own", orNone(node), number(n, "SYN")))
 }
 
 // balancerFull says that connections of the balancer to one destination hold its whole range

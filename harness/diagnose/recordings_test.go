@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"twlab/harness/internal/kepttest"
 	"twlab/harness/recording"
 )
 
@@ -26,26 +27,7 @@ var from = flag.String("recordings", "", "directories of `hack/twlab run --outpu
 func kept(t *testing.T) map[string]recording.Recording {
 	t.Helper()
 	keep(t)
-	names, err := filepath.Glob("testdata/*.json.gz")
-	if err != nil || len(names) == 0 {
-		t.Fatalf("%d recordings, %v", len(names), err)
-	}
-	all := map[string]recording.Recording{}
-	for _, name := range names {
-		file, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		text, err := gzip.NewReader(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if all[filepath.Base(name)], err = recording.Read(text); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-	}
-	return all
+	return kepttest.Recordings(t, "testdata")
 }
 
 // keep writes the recordings of runs, without what diagnoses do not read.
