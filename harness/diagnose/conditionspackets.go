@@ -121,7 +121,7 @@ func (c *Case) accepted() bool {
 func bareACK(c *Case) Fact {
 	node, _, _ := c.server()
 	sent, came := c.challenged()
-	return c.is(recording.OfPackets, sent > 0, "%s sent %d bare ACKs, of which %d came to the client", orNone(node), sent, came)
+	return c.is(recording.OfPackets, sent > 0, "%s sent %s, of which %d came to the client", orNone(node), number(sent, "bare ACK"), came)
 }
 
 // noAnswerFor says that the server sent nothing for the SYNs that it did not take.
@@ -144,7 +144,7 @@ func clientReset(c *Case) Fact {
 // packets of another connection.
 func came(c *Case) Fact {
 	sent, came := c.challenged()
-	return c.is(recording.OfPackets, came > 0, "%d of the %d bare ACKs came to the client from the address that it had called", came, sent)
+	return c.is(recording.OfPackets, came > 0, "%d of %s came to the client from the address that it had called", came, number(sent, "bare ACK"))
 }
 
 // acksEnded says that bare ACKs of the server ended on the way: then nobody got them. A gateway
@@ -158,7 +158,7 @@ func acksEnded(c *Case) Fact {
 		}
 		return l.End == Stopped || l.End == OnTheWay || slices.ContainsFunc(c.syns, func(s Life) bool { return passed(s, l.Node) && l.Node != c.attempt.Node })
 	})
-	return c.is(recording.OfPackets, n > 0, "%d bare ACKs of %s ended on the way", n, orNone(node))
+	return c.is(recording.OfPackets, n > 0, "bare ACKs of %s that ended on the way: %d", orNone(node), n)
 }
 
 // toItself says that both ends are one.

@@ -76,11 +76,27 @@ func had(states ...string) Condition {
 			}
 		}
 		f := c.is(recording.OfSockets, slices.Contains(states, state), "before the SYN, %s had for %v and %v: %s", orNone(node), at.src, at.dst, orNone(state))
+		if c.ofLoad {
+			return c.hadInLoad(f, states)
+		}
 		if !ok {
 			f.Is = Unknown
 		}
 		return f
 	}
+}
+
+// hadInLoad is had, of an attempt among many: the tables were read before all of them, and not
+// before this SYN. The kernel's own reason tells, where there is one.
+func (c *Case) hadInLoad(f Fact, states []string) Fact {
+	const older = "TCP_RFC7323_TW_PAWS" // tcp_timewait_state_process
+	for _, e := range c.events {
+		if e.Kind == "drop" && e.Flags == "S" && e.Reason == older {
+			return c.is(recording.OfEvents, slices.Contains(states, "TIME_WAIT"), "%s dropped the SYN: %s in %s", e.Node, e.Reason, e.Place)
+		}
+	}
+	f.Is = Unknown
+	return f
 }
 
 // peerHadClosed says that the node that sent the RST had closed its socket before: a rule may

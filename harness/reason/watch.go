@@ -138,8 +138,27 @@ func (w *Watch) clock() error {
 func (w *Watch) Events() ([]Event, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if err := w.read(); err != nil {
+		return nil, err
+	}
+	return slices.Clone(w.all), nil
+}
+
+// Forget drops events, so that a long watch does not grow without end.
+func (w *Watch) Forget(gone func(Event) bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.read(); err != nil {
+		return err
+	}
+	w.all = slices.DeleteFunc(w.all, gone)
+	return nil
+}
+
+// read takes the events that wait in the ring. It is called with w.mu held.
+func (w *Watch) read() error {
 	if w.closed {
-		return slices.Clone(w.all), nil
+		return nil
 	}
 	w.reader.SetDeadline(time.Unix(1, 0)) // takes what is there, and does not wait
 	var r ringbuf.Record
@@ -149,14 +168,14 @@ func (w *Watch) Events() ([]Event, error) {
 			break
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read drops and resets: %w", err)
+			return fmt.Errorf("read drops and resets: %w", err)
 		}
 		if err := w.take(r.RawSample); err != nil {
-			return nil, fmt.Errorf("read drops and resets: %w", err)
+			return fmt.Errorf("read drops and resets: %w", err)
 		}
 	}
 	slices.SortStableFunc(w.all, func(a, b Event) int { return a.At.Compare(b.At) })
-	return slices.Clone(w.all), nil
+	return nil
 }
 
 // freesParts is the function that frees the segments of which a packet was put together (GRO),

@@ -107,6 +107,8 @@ type options struct {
 	accepts  tcp.Ending // what the balancer does with connections
 	keeps    bool       // the gateway must not evict
 	series   string     // file for the rows; "" writes none
+	// explained says that it is looked at why attempts do not connect at once.
+	explained bool
 }
 
 // firstPort is the first port that MASQUERADE gives away by itself.
@@ -128,6 +130,7 @@ type request struct {
 	clientTS, balancerTS string
 	onClient, onBalancer []string // sysctls
 	onGateway            []string
+	explained            bool
 }
 
 func (r *request) flags(to *pflag.FlagSet) {
@@ -154,12 +157,14 @@ func (r *request) flags(to *pflag.FlagSet) {
 	to.StringArrayVar(&r.onGateway, "gateway-sysctl", nil, "`NAME=VALUE` of a sysctl of the gateway; may be repeated")
 	to.StringArrayVar(&r.onBalancer, "balancer-sysctl", nil, "`NAME=VALUE` of a sysctl of the balancer; may be repeated")
 	to.Uint64Var(&r.plan.Seed, "seed", 1, "seed of the random order of the clients")
+	to.BoolVar(&r.explained, "explain", true, "say why attempts did not connect at once, from the packets of all links.\n"+
+		"Recording them makes fast loads slower: --explain=false")
 	to.StringVar(&r.series, "series", "", "`FILE` that gets a line of JSON for each second")
 }
 
 // options is what the request comes to.
 func (r request) options() (options, error) {
-	o := options{plan: r.plan, series: r.series, closes: r.closes}
+	o := options{plan: r.plan, series: r.series, closes: r.closes, explained: r.explained}
 	ending, known := endings[r.closes]
 	if !known {
 		return o, fmt.Errorf("--close %s: want one of %s", r.closes, strings.Join(slices.Sorted(maps.Keys(endings)), ", "))
@@ -262,12 +267,19 @@ func (o options) run(ctx context.Context, stdout, stderr io.Writer) (err error) 
 	if cli.IsTerminal(stderr) {
 		o.plan.Progress = line.show
 	}
+	x, err := o.explain(ctx, l, stdout)
+	if err != nil {
+		return err
+	}
 	r, err := load.Run(ctx, o.plan)
 	line.clear()
 	if err != nil {
 		return err
 	}
 	report(stdout, r, gateway, timeouts{givesUp: givesUp, own: timeout})
+	if err := x.report(ctx, stdout); err != nil {
+		return err
+	}
 	return o.writeSeries(r)
 }
 
