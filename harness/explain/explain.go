@@ -4,6 +4,8 @@
 package explain
 
 import (
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -23,8 +25,12 @@ import (
 // its lab. Attempts of a larger one are looked at as they end, and their packets are forgotten.
 const MostWhole = 2000
 
-// batch is how many attempts that are over are looked at together.
+// batch is how many attempts that are over are looked at together, at least.
 const batch = 1000
+
+// mostPackets is how many packets may wait to be looked at, some 500 MiB. A load that makes more
+// of them at once is not explained any further.
+const mostPackets = 1 << 20
 
 // Load explains the attempts of one load.
 type Load struct {
@@ -36,14 +42,16 @@ type Load struct {
 	whole   bool
 
 	work sync.WaitGroup
-	one  sync.Mutex // one looks at a time: of the tally, and of what follows
+	// What follows is of the one that looks.
 	// over are the attempts that are over, by their ends at any link.
 	over  map[ends]spans
 	tally diagnose.Tally
-	err   error // the first one
+	blind string // why packets are not looked at any more
+	err   error  // the first one
 
 	mu      sync.Mutex
 	waiting []diagnose.Attempted
+	looking bool
 }
 
 // ends are both ends of a connection, the lower one first.
@@ -77,10 +85,24 @@ func (x *Load) ended(some []load.Over) {
 			Attempt: recorded.Attempt(o.Client.Identity().Name, x.to, o.Result, nil), Began: o.Began, Decided: o.Decided,
 		})
 	}
-	if !x.whole && len(x.waiting) >= batch {
+	if !x.whole && !x.looking && len(x.waiting) >= batch {
+		x.looking = true
+		x.work.Go(x.lookOn)
+	}
+}
+
+// lookOn looks at what is over until less than a batch is left.
+func (x *Load) lookOn() {
+	for {
+		x.mu.Lock()
 		these := x.waiting
+		if x.looking = len(these) >= batch; !x.looking {
+			x.mu.Unlock()
+			return
+		}
 		x.waiting = nil
-		x.work.Go(func() { x.look(these) })
+		x.mu.Unlock()
+		x.look(these)
 	}
 }
 
@@ -96,6 +118,9 @@ func (x *Load) Causes(before, after map[string]recording.State) (all []recording
 			c.Why = append(c.Why, d.Lines()...)
 		}
 		c.Ladder = x.ladder(s.Example)
+		if c.Status == c.Cause && x.blind != "" {
+			c.Why = append(c.Why, "     "+x.blind)
+		}
 		all = append(all, c)
 	}
 	return all, x.tally.Fine(), x.err
@@ -112,31 +137,55 @@ func (x *Load) ladder(d diagnose.Diagnosis) []string {
 
 // look takes apart what is over.
 func (x *Load) look(over []diagnose.Attempted) {
-	x.one.Lock()
-	defer x.one.Unlock()
 	r := x.known
-	r.Missing = map[recording.Evidence]string{}
-	for kind, why := range x.known.Missing {
-		r.Missing[kind] = why
+	r.Missing = maps.Clone(x.known.Missing)
+	if r.Missing == nil {
+		r.Missing = map[recording.Evidence]string{}
 	}
 	until := time.Now() // taps are read one after the other: what comes meanwhile may be seen in part
-	packets, err := x.lab.PacketsSince(x.since)
-	if err != nil { // some are lost: what was not seen is unknown
-		r.Missing[recording.OfPackets] = err.Error()
+	packets := x.packets()
+	if x.blind != "" {
+		r.Missing[recording.OfPackets] = x.blind
 	}
 	r.Packets = recorded.Packets(packets)
 	if x.reasons != nil {
 		told, err := x.reasons.Events()
 		x.note(err)
 		r.Events = recorded.Events(told)
+		lost, err := x.reasons.Lost()
+		x.note(err)
+		if lost > 0 {
+			r.Missing[recording.OfEvents] = fmt.Sprintf("%d events were lost", lost)
+		}
 	}
 	for _, e := range x.tally.Add(&r, over) {
+		if x.whole || x.blind != "" {
+			break
+		}
 		key := endsOf(e.Src, e.Dst)
 		x.over[key] = append(x.over[key], span{e.First, e.Last})
 	}
 	if !x.whole {
 		x.forget(packets, until)
 	}
+}
+
+// packets are those that were not forgotten; none when some were lost, because what was not seen is
+// unknown then.
+func (x *Load) packets() []observe.Packet {
+	if x.blind != "" {
+		return nil
+	}
+	packets, err := x.lab.PacketsSince(x.since)
+	switch {
+	case err != nil:
+		x.blind = err.Error()
+		return nil
+	case !x.whole && len(packets) > mostPackets:
+		x.blind = fmt.Sprintf("more than %d packets were waiting to be looked at", mostPackets)
+		return nil
+	}
+	return packets
 }
 
 // span is the time between the first and the last packet of an attempt.
@@ -167,7 +216,7 @@ func (x *Load) forget(packets []observe.Packet, until time.Time) {
 	gone := func(src, dst netip.AddrPort, at time.Time) bool {
 		key := endsOf(src, dst)
 		all, known := x.over[key]
-		return known && !at.After(until) && (all.have(at) || all.before(at) && !again[key])
+		return x.blind != "" || known && !at.After(until) && (all.have(at) || all.before(at) && !again[key])
 	}
 	x.lab.Forget(x.since, func(p observe.Packet) bool { return gone(p.Src, p.Dst, p.Time) })
 	if x.reasons != nil {

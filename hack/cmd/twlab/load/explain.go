@@ -21,6 +21,15 @@ import (
 // recorded at both ends, which takes 1 MiB each.
 const mostExplained = 100
 
+// fastest is the number of attempts per second up to which recording all links leaves a load as it
+// is.
+const fastest = 500
+
+// disturbs reports whether recording all links would make a load slower.
+func (o *options) disturbs() bool {
+	return o.plan.Attempts() > explain.MostWhole && (o.plan.Rate == 0 || o.plan.Rate > fastest)
+}
+
 // explainer explains the attempts of a load; nil explains nothing.
 type explainer struct {
 	lab    *lab.Lab
@@ -31,7 +40,10 @@ type explainer struct {
 // explain begins to explain the load of a lab, where that is asked for. It says so where it cannot.
 func (o *options) explain(ctx context.Context, l *lab.Lab, stdout io.Writer) (*explainer, error) {
 	switch clients := len(o.plan.Clients); {
-	case !o.explained:
+	case o.explained == "no":
+		return nil, nil
+	case o.explained == "auto" && o.disturbs():
+		fmt.Fprintln(stdout, "why attempts fail is not looked at: recording all packets would make this load slower (--explain yes)")
 		return nil, nil
 	case clients > mostExplained:
 		fmt.Fprintf(stdout, "why attempts fail is not looked at: the links of %d clients are not recorded, only those of up to %d\n", clients, mostExplained)

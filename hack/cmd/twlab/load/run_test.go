@@ -207,7 +207,10 @@ func TestWhatIsNotExplained(t *testing.T) {
 	if p := loadOf(t, append(arguments, "101")...); !strings.Contains(p.text, "the links of 101 clients are not recorded") || strings.Contains(p.text, "not at once") {
 		t.Errorf("101 clients:\n%s", p.text)
 	}
-	if p := loadOf(t, append(arguments, "2", "--explain=false")...); strings.Contains(p.text, "not at once") {
+	if p := loadOf(t, append(arguments, "1", "--each", "2001")...); !strings.Contains(p.text, "would make this load slower (--explain yes)") {
+		t.Errorf("2001 attempts at once:\n%s", p.text)
+	}
+	if p := loadOf(t, append(arguments, "2", "--explain", "no")...); strings.Contains(p.text, "not at once") {
 		t.Errorf("nobody asked for it:\n%s", p.text)
 	}
 }
