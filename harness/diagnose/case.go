@@ -41,6 +41,10 @@ type Case struct {
 	syns   []Life // those SYNs that were not answered by a SYN-ACK
 	events []recording.Event
 
+	// ofLoad says that it is an example of many attempts, whose SYNs of its kind are total.
+	ofLoad bool
+	total  int
+
 	// captured says that others have recorded it, so that a counter that is not there is
 	// unknown. Counted is set where one was asked for, lacking where it is not there, and
 	// asked to its node.
@@ -140,15 +144,20 @@ func (c *Case) gather(lives []Life, from, until time.Time) {
 		}
 		c.lives = append(c.lives, l)
 	}
-	for i, l := range c.lives {
-		if isSYN(l) && !answered(c.lives[i:]) {
-			c.syns = append(c.syns, l)
-		}
-	}
+	c.findSYNs()
 	for _, e := range c.r.Events {
 		way := ends{e.Src, e.Dst}
 		if !e.Time.Before(from) && !e.Time.After(until) && (c.tuples[way] || c.tuples[way.turned()]) {
 			c.events = append(c.events, e)
+		}
+	}
+}
+
+// findSYNs finds the SYNs that no SYN-ACK answered.
+func (c *Case) findSYNs() {
+	for i, l := range c.lives {
+		if isSYN(l) && !answered(c.lives[i:]) {
+			c.syns = append(c.syns, l)
 		}
 	}
 }
@@ -296,6 +305,9 @@ func (c *Case) parts() (all []*Case) {
 
 // sent is how many SYNs were sent and not answered.
 func (c *Case) sent() int {
+	if c.ofLoad {
+		return c.total
+	}
 	if len(c.syns) == 0 && !slices.ContainsFunc(c.lives, isSYN) {
 		return max(c.attempt.SYNs, 1) // its own firewall has them
 	}

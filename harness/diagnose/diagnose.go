@@ -104,8 +104,11 @@ func (d Diagnosis) WithPackets(r *recording.Recording, step int) Diagnosis {
 }
 
 // judge finds the causes that fit the cases of which one is the case.
-func (d *Diagnosis) judge(cases ...*Case) {
-	for _, cause := range Catalogue() {
+func (d *Diagnosis) judge(cases ...*Case) { d.judgeBy(Catalogue(), cases...) }
+
+// judgeBy is judge with the causes of a catalogue.
+func (d *Diagnosis) judgeBy(catalogue []Cause, cases ...*Case) {
+	for _, cause := range catalogue {
 		switch f, fits := cause.judge(cases...); {
 		case fits:
 			d.Findings = append(d.Findings, f)

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -221,3 +222,5 @@ func owns(r *recording.Recording, node string, a netip.Addr) bool {
 type ends struct{ src, dst netip.AddrPort }
 
 func (e ends) turned() ends { return ends{e.dst, e.src} }
+
+func (e ends) compare(o ends) int { return cmp.Or(e.src.Compare(o.src), e.dst.Compare(o.dst)) }

@@ -101,6 +101,7 @@ type link []tap
 type tap interface {
 	Mark() int
 	Since(mark int) []observe.Packet
+	Forget(mark int, gone func(observe.Packet) bool)
 	Lost() uint64
 	Stop() error
 }
@@ -158,6 +159,17 @@ func (l *Lab) PacketsSince(m Mark) ([]observe.Packet, error) {
 	}
 	slices.SortStableFunc(all, func(a, b observe.Packet) int { return a.Time.Compare(b.Time) })
 	return all, nil
+}
+
+// Forget drops packets that were recorded since the mark, at all taps.
+func (l *Lab) Forget(since Mark, gone func(observe.Packet) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, link := range l.taps {
+		for _, t := range link {
+			t.Forget(since.passed[t], gone)
+		}
+	}
 }
 
 // stopCaptures ends all recordings.

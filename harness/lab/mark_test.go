@@ -30,8 +30,11 @@ func (r *recording) pass(at int64) {
 
 func (r *recording) Mark() int                       { return len(r.look()) }
 func (r *recording) Since(mark int) []observe.Packet { return r.look()[mark:] }
-func (*recording) Lost() uint64                      { return 0 }
-func (*recording) Stop() error                       { return nil }
+func (r *recording) Forget(mark int, gone func(observe.Packet) bool) {
+	r.passed = append(r.passed[:mark:mark], slices.DeleteFunc(slices.Clone(r.passed[mark:]), gone)...)
+}
+func (*recording) Lost() uint64 { return 0 }
+func (*recording) Stop() error  { return nil }
 
 // Taps are looked at one after the other. A packet that passes both meanwhile is
 // after the mark at the first of them and before it at the second: it is in the

@@ -265,18 +265,21 @@ func (b *builder) outcomes() {
 // title names the attempt, and says what became of it.
 func (b *builder) title() string {
 	a := b.d.Attempt
-	title := fmt.Sprintf("step %d", b.d.Step)
-	if b.d.ID != "" {
-		title += " (" + b.d.ID + ")"
+	title, cause := "", "" // of an attempt of a load, others tell the cause
+	if b.d.Step > 0 {
+		title, cause = fmt.Sprintf("step %d, ", b.d.Step), "; "+b.d.Short()
 	}
-	title += fmt.Sprintf(", %s > %s", b.name(a.Local), b.name(a.Remote))
+	if b.d.ID != "" {
+		title = fmt.Sprintf("step %d (%s), ", b.d.Step, b.d.ID)
+	}
+	title += fmt.Sprintf("%s > %s", b.name(a.Local), b.name(a.Remote))
 	if a.Outcome != "" {
 		title += fmt.Sprintf(": %s after %v", a.Outcome, a.Took.Round(10*time.Millisecond))
 	}
 	if a.SYNs > 1 {
 		title += fmt.Sprintf(", %d SYNs", a.SYNs)
 	}
-	return title + "; " + b.d.Short()
+	return title + cause
 }
 
 func (b *builder) notes() (all []string) {

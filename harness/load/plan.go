@@ -53,6 +53,16 @@ type Plan struct {
 	// Progress, when it is set, is called with each row at its end, with what is known by
 	// then.
 	Progress func(Row)
+	// Ended, when it is set, is called with attempts that are over, by several goroutines at
+	// once. It should return soon: their places among those InFlight are taken until then.
+	Ended func([]Over)
+}
+
+// Over is an attempt that is over.
+type Over struct {
+	Client         node.Node
+	Began, Decided time.Time
+	Result         tcp.Result
 }
 
 // The defaults of a Plan.

@@ -317,6 +317,9 @@ func (r *run) attempt(ctx context.Context, client node.Node, due []time.Duration
 			return fmt.Errorf("%s: connection from %v: %s: %w", client.Identity().Name, o.Local, r.Attempt.Ending, err)
 		}
 	}
+	if r.Ended != nil {
+		r.Ended(r.over(client, called, outcomes))
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, o := range outcomes {
@@ -327,6 +330,15 @@ func (r *run) attempt(ctx context.Context, client node.Node, due []time.Duration
 		}
 	}
 	return nil
+}
+
+// over are the attempts of one call, which began at a time since the load did.
+func (r *run) over(client node.Node, called time.Duration, outcomes []tcp.Result) (all []Over) {
+	for _, o := range outcomes {
+		began := r.began.Add(called + o.Waited)
+		all = append(all, Over{Client: client, Began: began, Decided: began.Add(o.Took), Result: o})
+	}
+	return all
 }
 
 // sum adds up the results of all attempts.

@@ -43,6 +43,8 @@ type Tap struct {
 	mu      sync.Mutex
 	ring    *ring // nil after Stop
 	packets []Packet
+	numbers []int // of the packets, among all that have passed
+	passed  int
 	lost    uint64
 	err     error // the first one
 }
@@ -108,7 +110,7 @@ func (t *Tap) Mark() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.drain()
-	return len(t.packets)
+	return t.passed
 }
 
 // Since returns a copy of the packets that passed since the mark, in the order
@@ -118,10 +120,30 @@ func (t *Tap) Since(mark int) []Packet {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.drain()
-	if mark >= len(t.packets) {
+	first, _ := slices.BinarySearch(t.numbers, mark)
+	if first == len(t.packets) {
 		return nil
 	}
-	return slices.Clone(t.packets[max(mark, 0):])
+	return slices.Clone(t.packets[first:])
+}
+
+// Forget drops packets that passed since the mark, so that a long recording does not grow
+// without end. Since returns the others, in the same order.
+func (t *Tap) Forget(mark int, gone func(Packet) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.drain()
+	first, _ := slices.BinarySearch(t.numbers, mark)
+	left := first
+	for i := first; i < len(t.packets); i++ {
+		if gone(t.packets[i]) {
+			continue
+		}
+		t.packets[left], t.numbers[left] = t.packets[i], t.numbers[i]
+		left++
+	}
+	clear(t.packets[left:]) // their frames are freed
+	t.packets, t.numbers = t.packets[:left], t.numbers[:left]
 }
 
 // Lost returns how many packets the kernel had no room for because the tap was
@@ -208,7 +230,8 @@ func (t *Tap) record(frame []byte, stamp time.Time, kind uint8) {
 	if kind == unix.PACKET_OUTGOING {
 		p.Direction = Out
 	}
-	t.packets = append(t.packets, p)
+	t.packets, t.numbers = append(t.packets, p), append(t.numbers, t.passed)
+	t.passed++
 }
 
 // count adds the losses since the last call; reading them resets them in the

@@ -6,11 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
+	"maps"
 	"slices"
 	"time"
 
 	"twlab/harness/kernel"
+	"twlab/harness/recorded"
 	"twlab/harness/recording"
 	"twlab/harness/script"
 	"twlab/harness/topo"
@@ -36,7 +37,7 @@ func (p *player) begin(ctx context.Context) (err error) {
 			return err
 		}
 		one := recording.Node{
-			Role: string(n.Role), Addresses: addresses(n), Kernel: p.facts[n.Name].Release.String(), Guest: n.IsGuest(),
+			Role: string(n.Role), Addresses: recorded.Addresses(n), Kernel: p.facts[n.Name].Release.String(), Guest: n.IsGuest(),
 		}
 		if acting[n.Name] {
 			if one.Settings, err = p.settings(ctx, n); err != nil {
@@ -53,6 +54,7 @@ func (p *player) begin(ctx context.Context) (err error) {
 	}
 	p.began = time.Now()
 	p.recording.Began = p.began.UTC() // without the monotonic clock, as a reader gets it
+	p.known = recording.Recording{Nodes: p.recording.Nodes, Missing: maps.Clone(p.recording.Missing)}
 	return nil
 }
 
@@ -72,24 +74,6 @@ func (p *player) probing() Probe {
 
 func asksFeature(w script.Condition) bool { return w.Feature != "" || w.Without != "" }
 
-// addresses are all addresses of a node.
-func addresses(n topo.Planned) (all []netip.Addr) {
-	add := func(a netip.Addr) {
-		if a.IsValid() && !slices.Contains(all, a) {
-			all = append(all, a)
-		}
-	}
-	add(n.Addr)
-	for _, a := range n.Loopback {
-		add(a)
-	}
-	for _, e := range n.Ends {
-		add(e.Addr)
-		add(e.Addr6)
-	}
-	return all
-}
-
 // acting are the nodes that connect, listen or balance; of a group, whose nodes are alike, the
 // first.
 func (p *player) acting() map[string]bool {
@@ -104,6 +88,8 @@ func (p *player) acting() map[string]bool {
 		case script.Connect:
 			acting[p.firstOf(a.From)] = true
 		case script.Exchange:
+			acting[p.firstOf(a.From)] = true
+		case script.Load:
 			acting[p.firstOf(a.From)] = true
 		}
 	}
@@ -144,32 +130,10 @@ func (p *player) says(n topo.Planned, name string) bool {
 func (p *player) states(ctx context.Context) (map[string]recording.State, error) {
 	all := map[string]recording.State{}
 	for _, who := range p.plan.Nodes {
-		n := p.node(who.Name)
-		var s recording.State
-		counters, err := n.Counters(ctx)
+		ruled := len(p.plan.RulesOf(who)) > 0 || p.hasRules(who.Name)
+		s, err := recorded.State(ctx, p.node(who.Name), ruled || p.tracks[who.Name], ruled)
 		if err != nil {
 			return nil, err
-		}
-		s.Counters = counters
-		table, err := n.Sockets(ctx)
-		if err != nil {
-			return nil, err
-		}
-		s.Sockets = sockets(table)
-		asks := len(p.plan.RulesOf(who)) > 0 || p.hasRules(who.Name)
-		if asks || p.tracks[who.Name] {
-			entries, err := n.Flows(ctx)
-			if err != nil {
-				return nil, err
-			}
-			s.Flows = flows(entries)
-		}
-		if asks {
-			hits, err := n.Rules(ctx)
-			if err != nil {
-				return nil, err
-			}
-			s.Rules = rules(hits)
 		}
 		all[who.Name] = s
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"twlab/harness/node"
+	"twlab/harness/recorded"
 	"twlab/harness/recording"
 	"twlab/harness/script"
 	"twlab/harness/tcp"
@@ -71,7 +72,7 @@ func (p *player) send(ctx context.Context, a script.Send) (Result, error) {
 		return Result{}, err
 	}
 	sent, err := e.node.TrySend(ctx, e.handle, a.Bytes)
-	return Result{Sent: int64(sent.Bytes), Errno: errnoName(sent.Errno), On: p.on(a.Conn)}, err
+	return Result{Sent: int64(sent.Bytes), Errno: recorded.Errno(sent.Errno), On: p.on(a.Conn)}, err
 }
 
 func (p *player) receive(ctx context.Context, a script.Receive) (Result, error) {
@@ -82,7 +83,7 @@ func (p *player) receive(ctx context.Context, a script.Receive) (Result, error) 
 	got, err := e.node.ReceiveUpTo(ctx, e.handle, tcp.Limit{Bytes: a.Bytes, Within: a.Within})
 	on := p.on(a.Conn)
 	on.Waited = got.Open && (a.Bytes == 0 || got.Bytes < a.Bytes)
-	return Result{Received: int64(got.Bytes), Errno: errnoName(got.Errno), On: on}, err
+	return Result{Received: int64(got.Bytes), Errno: recorded.Errno(got.Errno), On: on}, err
 }
 
 // on is the connection that a step has used.
@@ -109,7 +110,7 @@ func (p *player) halfClose(ctx context.Context, a script.HalfClose) (Result, err
 		return Result{}, err
 	}
 	errno, err := e.node.HalfClose(ctx, e.handle)
-	return Result{Errno: errnoName(errno)}, err
+	return Result{Errno: recorded.Errno(errno)}, err
 }
 
 var errNoPacket = errors.New("no packet shows where its SYN arrived")

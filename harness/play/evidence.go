@@ -14,6 +14,7 @@ import (
 
 	"twlab/harness/diagnose"
 	"twlab/harness/reason"
+	"twlab/harness/recorded"
 	"twlab/harness/recording"
 	"twlab/harness/script"
 )
@@ -46,7 +47,7 @@ func (p *player) gather() error {
 	if err != nil {
 		p.missing(recording.OfPackets, err.Error())
 	}
-	p.recording.Packets = packets(all)
+	p.recording.Packets = recorded.Packets(all)
 	if p.reasons == nil {
 		return nil
 	}
@@ -60,13 +61,7 @@ func (p *player) gather() error {
 			return err
 		}
 	}
-	p.recording.Events = make([]recording.Event, 0, len(told))
-	for _, e := range told {
-		p.recording.Events = append(p.recording.Events, recording.Event{
-			Time: e.At.UTC().Round(0), Kind: string(e.Kind), Node: e.Node, Reason: e.Reason, Place: e.Place, Unasked: e.Unasked,
-			Src: e.Src, Dst: e.Dst, Flags: e.Flags.String(), Seq: e.Seq, Ack: e.Ack, Payload: e.Payload,
-		})
-	}
+	p.recording.Events = recorded.Events(told)
 	return nil
 }
 
@@ -99,7 +94,7 @@ func (p *player) judgeCause(step script.Step, i int) error {
 	if a, ok := step.Do.(script.Await); ok {
 		of = p.running[a.Step].index
 	}
-	all := diagnose.Of(&p.recording, of)
+	all := shorts(diagnose.Of(&p.recording, of), p.recording.Steps[of].Result.Load)
 	for _, e := range step.Expect {
 		applies, _, err := p.applies(e.When)
 		if err != nil {
@@ -112,16 +107,39 @@ func (p *player) judgeCause(step script.Step, i int) error {
 	return nil
 }
 
+// short is the cause of attempts in a few words.
+type short struct {
+	cause, words string
+	proved       bool
+}
+
+// shorts are the causes of the attempts of a step, one after the other, or of a load.
+func shorts(all []diagnose.Diagnosis, l *recording.Load) (some []short) {
+	for _, d := range all {
+		some = append(some, short{d.Cause(), d.Short(), d.Status == diagnose.Proved})
+	}
+	if l == nil {
+		return some
+	}
+	if l.AtOnce > 0 {
+		some = append(some, short{"none", "none", false})
+	}
+	for _, c := range l.Causes {
+		some = append(some, short{c.Cause, c.Short(), c.Status == string(diagnose.Proved)})
+	}
+	return some
+}
+
 // ofCause compares a cause with those of all attempts of a step.
-func ofCause(e script.Expectation, all []diagnose.Diagnosis) recording.Finding {
+func ofCause(e script.Expectation, all []short) recording.Finding {
 	f := recording.Finding{What: "cause", Wanted: strings.TrimSpace(e.Cause + " " + e.Proof), Met: true}
 	seen := map[string]bool{}
-	for _, d := range all {
-		if d.Symptom == diagnose.Fine && e.Cause != "none" {
+	for _, s := range all {
+		if s.cause == "none" && e.Cause != "none" {
 			continue // of several attempts, one that is fine has no cause
 		}
-		seen[d.Short()] = true
-		f.Met = f.Met && d.Cause() == e.Cause && (e.Proof == "" || d.Status == diagnose.Proved)
+		seen[s.words] = true
+		f.Met = f.Met && s.cause == e.Cause && (e.Proof == "" || s.proved)
 	}
 	f.Seen = cmp.Or(strings.Join(slices.Sorted(maps.Keys(seen)), ", "), "none")
 	f.Met = f.Met && len(seen) > 0

@@ -12,6 +12,7 @@ import (
 
 	"twlab/harness/http"
 	"twlab/harness/node"
+	"twlab/harness/recorded"
 	"twlab/harness/script"
 	"twlab/harness/tcp"
 )
@@ -47,7 +48,7 @@ func (p *player) exchange(ctx context.Context, id string, a script.Exchange) (r 
 	}
 	var kept []tcp.Result
 	for _, one := range got {
-		r.Attempts = append(r.Attempts, attempted(one.by, to, one.Result, one.Replies))
+		r.Attempts = append(r.Attempts, recorded.Attempt(one.by, to, one.Result, one.Replies))
 		kept = append(kept, one.Result)
 	}
 	p.connected(id, &r, kept, since)

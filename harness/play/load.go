@@ -6,6 +6,7 @@ import (
 	"context"
 	"slices"
 
+	"twlab/harness/explain"
 	"twlab/harness/load"
 	"twlab/harness/recording"
 	"twlab/harness/script"
@@ -19,15 +20,28 @@ func (p *player) load(ctx context.Context, a script.Load) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	got, err := load.Run(ctx, load.Plan{
+	plan := load.Plan{
 		Clients: clients, Attempt: one, Each: a.Each, Rate: float64(a.Rate), Duration: a.For, InFlight: a.InFlight, Seed: 1,
-	})
+	}
+	why := explain.Begin(p.lab, p.reasons, p.known, &plan)
+	before, err := p.states(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	got, err := load.Run(ctx, plan)
+	if err != nil {
+		return Result{}, err
+	}
+	after, err := p.states(ctx)
 	if err != nil {
 		return Result{}, err
 	}
 	l := recording.Load{Outcomes: map[string]int{}, Late: got.Late, SYNs: got.SYNs, Offered: got.Offered, Achieved: got.Achieved}
 	for outcome, n := range got.Outcomes {
 		l.Outcomes[string(outcome)] = n
+	}
+	if l.Causes, l.AtOnce, err = why.Causes(before, after); err != nil {
+		return Result{}, err
 	}
 	return Result{Load: &l}, nil
 }

@@ -33,6 +33,9 @@ func ByRelease(ctx context.Context, n node.Node) (kernel.Facts, error) {
 	return kernel.FactsOf(release), err
 }
 
+// Result is the result of a step.
+type Result = recording.Result
+
 // Runner runs scenarios.
 type Runner struct {
 	// Probe says what a node's kernel can do, where a condition asks for a feature; nil is
@@ -129,6 +132,7 @@ type player struct {
 	lab       *lab.Lab
 	began     time.Time // the first step
 	recording recording.Recording
+	known     recording.Recording     // the nodes and what is missing, as the first step began
 	ended     error                   // why the end of the recording is missing
 	facts     map[string]kernel.Facts // of each node's kernel
 	tracks    map[string]bool         // the nodes that track connections whatever their rules

@@ -4,6 +4,7 @@ package play
 
 import (
 	"twlab/harness/observe"
+	"twlab/harness/recorded"
 	"twlab/harness/recording"
 	"twlab/harness/topo"
 )
@@ -13,10 +14,10 @@ import (
 func Packets(title string, plan topo.Plan, of []observe.Packet) recording.Recording {
 	r := recording.Recording{
 		Scenario: title, Planned: 1, Steps: []recording.Step{{Number: 1, Verb: "cell", What: title}},
-		Nodes: map[string]recording.Node{}, Packets: packets(of),
+		Nodes: map[string]recording.Node{}, Packets: recorded.Packets(of),
 	}
 	for _, n := range plan.Nodes {
-		r.Nodes[n.Name] = recording.Node{Role: string(n.Role), Addresses: addresses(n), Guest: n.IsGuest()}
+		r.Nodes[n.Name] = recording.Node{Role: string(n.Role), Addresses: recorded.Addresses(n), Guest: n.IsGuest()}
 	}
 	if len(of) > 0 {
 		r.Began = r.Packets[0].Time

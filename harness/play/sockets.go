@@ -16,6 +16,7 @@ import (
 	"twlab/harness/http"
 	"twlab/harness/lab"
 	"twlab/harness/node"
+	"twlab/harness/recorded"
 	"twlab/harness/script"
 	"twlab/harness/tcp"
 	"twlab/harness/topo"
@@ -87,7 +88,7 @@ func (p *player) listen(ctx context.Context, id string, a script.Listen) (Result
 		p.listeners = append(p.listeners, listener{id, n, got.Listener, a.Port, a.Serve == script.Hold})
 		p.mu.Unlock()
 	}
-	return Result{Outcome: string(got.Outcome), Errno: errnoName(got.Errno), Holders: holders(got.Holders)}, nil
+	return Result{Outcome: string(got.Outcome), Errno: recorded.Errno(got.Errno), Holders: recorded.Holders(got.Holders)}, nil
 }
 
 // listener finds the listener that a step has opened.
@@ -195,7 +196,7 @@ func (p *player) connect(ctx context.Context, id string, a script.Connect) (Resu
 	var kept []tcp.Result
 	for i, of := range results {
 		for _, one := range of {
-			r.Attempts = append(r.Attempts, attempted(clients[i].Identity().Name, p.addr(a.To), one, nil))
+			r.Attempts = append(r.Attempts, recorded.Attempt(clients[i].Identity().Name, p.addr(a.To), one, nil))
 		}
 		kept = append(kept, of...)
 	}
@@ -227,7 +228,7 @@ func (p *player) connected(id string, r *Result, got []tcp.Result, since lab.Mar
 		p.conns[id] = append(p.conns[id], c)
 	}
 	if len(r.Attempts) == 1 {
-		r.Errno, r.Holders = cmp.Or(r.Attempts[0].Errno, errnoName(got[0].End.Errno)), holders(got[0].Holders)
+		r.Errno, r.Holders = cmp.Or(r.Attempts[0].Errno, recorded.Errno(got[0].End.Errno)), recorded.Holders(got[0].Holders)
 	}
 }
 

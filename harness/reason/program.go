@@ -47,6 +47,7 @@ type assembler struct {
 	layout
 	arguments
 	nodes, events, lost, format *ebpf.Map
+	named                       *ebpf.Map // the places whose name was written
 	code                        asm.Instructions
 }
 
@@ -159,16 +160,35 @@ func (a *assembler) ofSocket() {
 	a.read(record+recordHeaders+16, 16, asm.R9, a.remote6)
 }
 
-// function writes the name of the function in which the packet was dropped. Only the kernel
-// may: in a sandbox addresses of symbols are hidden.
+// function writes the name of the function in which the packet was dropped, the first time that
+// it drops one: to find a name takes longer than all else. Only the kernel may: in a sandbox
+// addresses of symbols are hidden.
 func (a *assembler) function() {
 	a.add(
+		asm.LoadMapPtr(asm.R1, a.named.FD()),
+		asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, record+recordPlace),
+		asm.FnMapLookupElem.Call(),
+		asm.JNE.Imm(asm.R0, 0, "write"),
 		asm.Mov.Reg(asm.R1, asm.RFP), asm.Add.Imm(asm.R1, record+recordFunction),
 		asm.Mov.Imm(asm.R2, functionLength),
 		asm.LoadMapValue(asm.R3, a.format.FD(), 0),
 		asm.Mov.Reg(asm.R4, asm.RFP), asm.Add.Imm(asm.R4, record+recordPlace),
 		asm.Mov.Imm(asm.R5, 8),
 		asm.FnSnprintf.Call(),
+	)
+}
+
+// noteName notes that a record with the name of a place was written: others may do without.
+func (a *assembler) noteName() {
+	a.add(
+		asm.LoadMem(asm.R0, asm.RFP, record+recordFunction, asm.Byte),
+		asm.JEq.Imm(asm.R0, 0, "exit"),
+		asm.LoadMapPtr(asm.R1, a.named.FD()),
+		asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, record+recordPlace),
+		asm.Mov.Reg(asm.R3, asm.R2), // any value
+		asm.Mov.Imm(asm.R4, 0),
+		asm.FnMapUpdateElem.Call(),
+		asm.Ja.Label("exit"),
 	)
 }
 
@@ -181,7 +201,7 @@ func (a *assembler) end() {
 		asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, record),
 		asm.Mov.Imm(asm.R3, recordSize), asm.Mov.Imm(asm.R4, 0),
 		asm.FnRingbufOutput.Call(),
-		asm.JEq.Imm(asm.R0, 0, "exit"),
+		asm.JEq.Imm(asm.R0, 0, "written"),
 		asm.Mov.Imm(asm.R0, 0), asm.StoreMem(asm.RFP, scratch, asm.R0, asm.DWord),
 		asm.LoadMapPtr(asm.R1, a.lost.FD()),
 		asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, scratch),
@@ -189,7 +209,10 @@ func (a *assembler) end() {
 		asm.JEq.Imm(asm.R0, 0, "exit"),
 		asm.Mov.Imm(asm.R1, 1),
 		asm.AddAtomic.Mem(asm.R0, asm.R1, asm.DWord, 0),
+		asm.Ja.Label("exit"),
 	)
+	a.label("written")
+	a.noteName()
 	a.add(asm.Mov.Imm(asm.R0, 0).WithSymbol("exit"), asm.Return())
 }
 

@@ -27,6 +27,10 @@ var ErrUnknown = errors.New("why packets are dropped is unknown here")
 // room is the size of the ring that events wait in, in bytes: some 30 000 events.
 const room = 4 << 20
 
+// mostPlaces is how many places of the kernel may drop packets before their names are written each
+// time.
+const mostPlaces = 1024
+
 // Watch notes the drops and resets of some network namespaces from [Start] on. Its methods may
 // be called from any goroutine.
 type Watch struct {
@@ -34,6 +38,7 @@ type Watch struct {
 	layout               layout
 	inodes, events, lost *ebpf.Map
 	format               *ebpf.Map // what bpf_snprintf prints a function by
+	named                *ebpf.Map // the places whose function has been printed
 	programs             []*ebpf.Program
 	links                []link.Link
 	reader               *ringbuf.Reader
@@ -41,6 +46,7 @@ type Watch struct {
 
 	mu     sync.Mutex
 	all    []Event
+	places map[uint64]string // functions, by the address in them
 	closed bool
 }
 
@@ -48,7 +54,7 @@ type Watch struct {
 // their nodes. The error wraps [ErrUnknown] where the kernel does not tell. The caller must
 // Close the watch; when its process dies, nothing of it remains.
 func Start(nodes map[string]func(func() error) error) (*Watch, error) {
-	w := &Watch{nodes: map[uint32]string{}}
+	w := &Watch{nodes: map[uint32]string{}, places: map[uint64]string{}}
 	if err := w.start(nodes); err != nil {
 		if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EPERM) {
 			err = fmt.Errorf("%w: tracing needs root, or CAP_BPF and CAP_PERFMON: %w", ErrUnknown, err)
@@ -75,7 +81,7 @@ func (w *Watch) start(nodes map[string]func(func() error) error) (err error) {
 	if err := w.clock(); err != nil {
 		return err
 	}
-	a := assembler{layout: w.layout, nodes: w.inodes, events: w.events, lost: w.lost, format: w.format}
+	a := assembler{layout: w.layout, nodes: w.inodes, events: w.events, lost: w.lost, format: w.format, named: w.named}
 	for tracepoint, spec := range map[string]*ebpf.ProgramSpec{"kfree_skb": a.dropProgram(), "tcp_send_reset": a.resetProgram()} {
 		p, err := ebpf.NewProgram(spec)
 		if err != nil {
@@ -114,6 +120,9 @@ func (w *Watch) maps() (err error) {
 	if err := errors.Join(w.format.Put(uint32(0), []byte(functionFormat)), w.format.Freeze()); err != nil {
 		return fmt.Errorf("fill a map: %w", err)
 	}
+	if w.named, err = ebpf.NewMap(&ebpf.MapSpec{Name: "named", Type: ebpf.Hash, KeySize: 8, ValueSize: 8, MaxEntries: mostPlaces}); err != nil {
+		return fmt.Errorf("make a map: %w", err)
+	}
 	if w.events, err = ebpf.NewMap(&ebpf.MapSpec{Name: "events", Type: ebpf.RingBuf, MaxEntries: room}); err != nil {
 		return fmt.Errorf("make a ring: %w", err)
 	}
@@ -138,8 +147,27 @@ func (w *Watch) clock() error {
 func (w *Watch) Events() ([]Event, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if err := w.read(); err != nil {
+		return nil, err
+	}
+	return slices.Clone(w.all), nil
+}
+
+// Forget drops events, so that a long watch does not grow without end.
+func (w *Watch) Forget(gone func(Event) bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.read(); err != nil {
+		return err
+	}
+	w.all = slices.DeleteFunc(w.all, gone)
+	return nil
+}
+
+// read takes the events that wait in the ring. It is called with w.mu held.
+func (w *Watch) read() error {
 	if w.closed {
-		return slices.Clone(w.all), nil
+		return nil
 	}
 	w.reader.SetDeadline(time.Unix(1, 0)) // takes what is there, and does not wait
 	var r ringbuf.Record
@@ -149,15 +177,20 @@ func (w *Watch) Events() ([]Event, error) {
 			break
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read drops and resets: %w", err)
+			return fmt.Errorf("read drops and resets: %w", err)
 		}
 		if err := w.take(r.RawSample); err != nil {
-			return nil, fmt.Errorf("read drops and resets: %w", err)
+			return fmt.Errorf("read drops and resets: %w", err)
 		}
 	}
 	slices.SortStableFunc(w.all, func(a, b Event) int { return a.At.Compare(b.At) })
-	return slices.Clone(w.all), nil
+	return nil
 }
+
+// freesParts is the function that frees the segments of which a packet was put together (GRO),
+// with that packet. When the packet was dropped, it has an event of its own; when a socket has
+// taken it, nothing was dropped.
+const freesParts = "skb_release_data"
 
 func (w *Watch) take(b []byte) error {
 	e, ok, err := decode(b)
@@ -176,12 +209,24 @@ func (w *Watch) take(b []byte) error {
 		}
 	}
 	if e.Kind == Drop {
-		text, _, _ := bytes.Cut(b[recordFunction:recordFunction+functionLength], []byte{0})
-		e.Place, _, _ = strings.Cut(string(text), "+")
-		e.Place, _, _ = strings.Cut(e.Place, ".") // a part that the compiler has split off
+		if e.Place = w.place(b); e.Place == freesParts {
+			return nil
+		}
 	}
 	w.all = append(w.all, e)
 	return nil
+}
+
+// place is the function that dropped a packet, whose name only its first record has.
+func (w *Watch) place(b []byte) string {
+	at := binary.NativeEndian.Uint64(b[recordPlace:])
+	text, _, _ := bytes.Cut(b[recordFunction:recordFunction+functionLength], []byte{0})
+	if len(text) > 0 {
+		name, _, _ := strings.Cut(string(text), "+")
+		name, _, _ = strings.Cut(name, ".") // a part that the compiler has split off
+		w.places[at] = name
+	}
+	return w.places[at]
 }
 
 // Lost returns how many events there was no room for. With any, what has no event is unknown.
@@ -210,7 +255,7 @@ func (w *Watch) Close() error {
 	if w.reader != nil {
 		errs = append(errs, w.reader.Close())
 	}
-	for _, m := range []*ebpf.Map{w.inodes, w.events, w.lost, w.format} {
+	for _, m := range []*ebpf.Map{w.inodes, w.events, w.lost, w.format, w.named} {
 		if m != nil {
 			errs = append(errs, m.Close())
 		}

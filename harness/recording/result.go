@@ -56,6 +56,32 @@ type Load struct {
 	// began. Both are per second.
 	Offered  float64 `json:"offered"`
 	Achieved float64 `json:"achieved"`
+	// AtOnce is the number of attempts that connected with their first SYN; Causes say why the
+	// others did not. The sum of both is the number of attempts.
+	AtOnce int         `json:"atOnce,omitempty"`
+	Causes []LoadCause `json:"causes,omitempty"`
+}
+
+// LoadCause are the attempts of a load that have the same cause.
+type LoadCause struct {
+	// Cause is that of a diagnosis. Several are joined by "and" when SYNs of an attempt had
+	// different causes, and by "or" where it is not known which of them it was; "unexplained"
+	// is none.
+	Cause    string `json:"cause"`
+	Status   string `json:"status"` // "proved", "consistent", "undetermined", "unexplained"
+	Attempts int    `json:"attempts"`
+	// Example is one of them, Why its explanation and Ladder its packets, as lines.
+	Example Attempt  `json:"example"`
+	Why     []string `json:"why,omitempty"`
+	Ladder  []string `json:"ladder,omitempty"`
+}
+
+// Short is the cause in a few words: "snat-exhausted (proved)", "unexplained".
+func (c LoadCause) Short() string {
+	if c.Status == c.Cause {
+		return c.Cause
+	}
+	return fmt.Sprintf("%s (%s)", c.Cause, c.Status)
 }
 
 // Attempt is one connection of a step, and the requests on it.

@@ -27,6 +27,9 @@ func write(to io.Writer, r recording.Recording, ascii bool) error {
 	for i, s := range r.Steps {
 		p.step(s)
 		p.why(diagnose.Of(&r, i), unexpected)
+		if l := s.Result.Load; l != nil {
+			p.load(*l, unexpected)
+		}
 	}
 	if r.Unbuilt != "" {
 		p.line("              FAILED  could not be built: %s", r.Unbuilt)
@@ -131,6 +134,26 @@ func (p *page) why(all []diagnose.Diagnosis, whole bool) {
 				line += fmt.Sprintf(", %d attempts", n)
 			}
 			p.line("              %s", line)
+		}
+	}
+}
+
+// load says why attempts of a load did not connect at once: in two lines for each cause, or, where
+// something was not as expected, with the packets of one of them.
+func (p *page) load(l recording.Load, whole bool) {
+	for _, c := range l.Causes {
+		p.line("              %d not at once: %s", c.Attempts, c.Short())
+		lines := c.Why[min(1, len(c.Why)):] // the first one is the cause
+		if !whole {
+			lines = lines[:min(1, len(lines))]
+		}
+		for _, line := range lines {
+			p.line("              %s", line)
+		}
+		if whole {
+			for _, line := range c.Ladder {
+				p.line("              %s", line)
+			}
 		}
 	}
 }

@@ -21,7 +21,7 @@ func results(a Action) []string {
 	case Exchange:
 		return append(connect, "disposition", "dispositions", "status", "connection", "sent", "received")
 	case Load:
-		return []string{"outcome", "outcomes", "syns", "late"}
+		return []string{"outcome", "outcomes", "syns", "late", "cause"}
 	case Listen:
 		return []string{"outcome", "errno", "holder"}
 	case Send:

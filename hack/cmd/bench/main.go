@@ -157,6 +157,9 @@ func run(ctx context.Context, arguments []string, out io.Writer) (err error) {
 		if err := benchEvidence(ctx, t, o); err != nil {
 			return err
 		}
+		if err := benchReasons(ctx, t, o); err != nil {
+			return err
+		}
 	}
 	if o.loads {
 		if err := benchLoads(ctx, t, o); err != nil {

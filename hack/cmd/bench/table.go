@@ -59,6 +59,17 @@ func (t *table) compare(what string, ours, other sample, format func(float64) st
 	fmt.Fprintf(t.out, layout, what, format(ours.median()), format(other.median()), fmt.Sprintf("%.2f", ratio), bound, met)
 }
 
+// paired is compare, with the median of the ratios of all rounds: what a busy neighbour takes away
+// in a round, it takes away from both.
+func (t *table) paired(what string, ours, other sample, format func(float64) string, g goal) {
+	var ratios sample
+	for i := range ours {
+		ratios = append(ratios, ours[i]/other[i])
+	}
+	bound, met := g.words(ratios.median())
+	fmt.Fprintf(t.out, layout, what, format(ours.median()), format(other.median()), fmt.Sprintf("%.2f", ratios.median()), bound, met)
+}
+
 // bounded prints a value that has nothing to be compared with but a bound, in
 // seconds.
 func (t *table) bounded(what string, ours sample, format func(float64) string, atMost float64) {

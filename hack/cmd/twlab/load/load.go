@@ -21,6 +21,7 @@ import (
 
 	"twlab/hack/internal/cli"
 	"twlab/hack/internal/kit"
+	"twlab/harness/explain"
 	"twlab/harness/lab"
 	"twlab/harness/load"
 	"twlab/harness/sandbox"
@@ -51,6 +52,7 @@ func Command() *cobra.Command {
 	r.flags(c.Flags())
 	for flag, words := range map[string]func() []string{
 		"profile": profiles, "close": func() []string { return slices.Sorted(maps.Keys(endings)) }, "random": func() []string { return []string{"no", "yes", "fully"} },
+		"explain": func() []string { return whether },
 	} {
 		// The error is of a flag that is not there.
 		_ = c.RegisterFlagCompletionFunc(flag, func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -100,14 +102,18 @@ func profiles() (names []string) {
 
 // options is what the command line asks for.
 type options struct {
-	plan     load.Plan // without nodes and listener
-	topology lab.Topology
-	profile  string     // the profile's name; "" is none
-	closes   string     // who closes first, a key of endings
-	accepts  tcp.Ending // what the balancer does with connections
-	keeps    bool       // the gateway must not evict
-	series   string     // file for the rows; "" writes none
+	plan      load.Plan // without nodes and listener
+	topology  lab.Topology
+	profile   string     // the profile's name; "" is none
+	closes    string     // who closes first, a key of endings
+	accepts   tcp.Ending // what the balancer does with connections
+	keeps     bool       // the gateway must not evict
+	series    string     // file for the rows; "" writes none
+	explained string     // whether it is looked at why attempts do not connect at once: yes, no or auto
 }
+
+// whether are what --explain may say.
+var whether = []string{"yes", "no", "auto"}
 
 // firstPort is the first port that MASQUERADE gives away by itself.
 const firstPort = 1024
@@ -128,6 +134,7 @@ type request struct {
 	clientTS, balancerTS string
 	onClient, onBalancer []string // sysctls
 	onGateway            []string
+	explain              string
 }
 
 func (r *request) flags(to *pflag.FlagSet) {
@@ -154,17 +161,22 @@ func (r *request) flags(to *pflag.FlagSet) {
 	to.StringArrayVar(&r.onGateway, "gateway-sysctl", nil, "`NAME=VALUE` of a sysctl of the gateway; may be repeated")
 	to.StringArrayVar(&r.onBalancer, "balancer-sysctl", nil, "`NAME=VALUE` of a sysctl of the balancer; may be repeated")
 	to.Uint64Var(&r.plan.Seed, "seed", 1, "seed of the random order of the clients")
+	to.StringVar(&r.explain, "explain", "auto", "say why attempts did not connect at once: yes, no or auto. It records the\n"+
+		"packets of all links, which makes fast loads slower: auto is yes up to\n"+fmt.Sprintf("%d attempts, or %d per second", explain.MostWhole, fastest))
 	to.StringVar(&r.series, "series", "", "`FILE` that gets a line of JSON for each second")
 }
 
 // options is what the request comes to.
 func (r request) options() (options, error) {
-	o := options{plan: r.plan, series: r.series, closes: r.closes}
+	o := options{plan: r.plan, series: r.series, closes: r.closes, explained: r.explain}
 	ending, known := endings[r.closes]
 	if !known {
 		return o, fmt.Errorf("--close %s: want one of %s", r.closes, strings.Join(slices.Sorted(maps.Keys(endings)), ", "))
 	}
 	o.plan.Attempt.Ending, o.accepts = ending.client, ending.balancer
+	if !slices.Contains(whether, o.explained) {
+		return o, fmt.Errorf("--explain %s: want yes, no or auto", o.explained)
+	}
 	if o.plan.Attempt.Budget < 0 {
 		return o, fmt.Errorf("--timeout %v: want more than 0, or 0 to wait for the kernel's own end", o.plan.Attempt.Budget)
 	}
@@ -248,11 +260,6 @@ func (o options) run(ctx context.Context, stdout, stderr io.Writer) (err error) 
 	if timeout == 0 {
 		o.plan.Attempt.Budget = givesUp + givesUp/8 + time.Minute // timers are up to an eighth late
 	}
-	if o.plan.InFlight == 0 {
-		if o.plan.InFlight, err = o.plan.MostInFlight(); err != nil {
-			return err
-		}
-	}
 	gateway, err := o.gateway(ctx, l)
 	if err != nil {
 		return err
@@ -262,12 +269,24 @@ func (o options) run(ctx context.Context, stdout, stderr io.Writer) (err error) 
 	if cli.IsTerminal(stderr) {
 		o.plan.Progress = line.show
 	}
+	x, err := o.explain(ctx, l, stdout)
+	if err != nil {
+		return err
+	}
+	if o.plan.InFlight == 0 { // of the descriptors that are left
+		if o.plan.InFlight, err = o.plan.MostInFlight(); err != nil {
+			return err
+		}
+	}
 	r, err := load.Run(ctx, o.plan)
 	line.clear()
 	if err != nil {
 		return err
 	}
 	report(stdout, r, gateway, timeouts{givesUp: givesUp, own: timeout})
+	if err := x.report(ctx, stdout); err != nil {
+		return err
+	}
 	return o.writeSeries(r)
 }
 

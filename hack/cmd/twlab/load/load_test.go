@@ -30,6 +30,7 @@ func TestWrongFlagsAreOneClearError(t *testing.T) {
 		"--profile nobody":                       `no profile "nobody": want one of linux,`,
 		"--close maybe":                          "--close maybe: want one of balancer, client, never, rst",
 		"--ports 70000":                          "--ports 70000: want 1 to 64512",
+		"--explain maybe":                        "--explain maybe: want yes, no or auto",
 		"--random maybe":                         "--random maybe: want no, yes or fully",
 		"--conntrack-timeout -1":                 "--conntrack-timeout -1: want seconds",
 		"--per-client 4":                         "4 ports for each client: out of which range?",

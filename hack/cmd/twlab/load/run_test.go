@@ -67,6 +67,9 @@ func (p printed) check(t *testing.T, closes string) {
 	if dispositions != p.counts["SYNs"] {
 		t.Errorf("the account has %d SYNs, %d were sent:\n%s", dispositions, p.counts["SYNs"], p.text)
 	}
+	if got := p.counts["Connected"] - late(p.text); p.counts["attempts"]-got != p.counts["not at once"] {
+		t.Errorf("%d attempts connected at once, and %d did not:\n%s", got, p.counts["not at once"], p.text)
+	}
 	for what, n := range p.counts {
 		if n < 0 {
 			t.Errorf("%s: %d\n%s", what, n, p.text)
@@ -75,6 +78,14 @@ func (p printed) check(t *testing.T, closes string) {
 	if closes == "never" && p.counts["refused for the timestamp"]+p.counts["refused for the number"] > 0 {
 		t.Errorf("a TIME_WAIT has refused something, and there is none:\n%s", p.text)
 	}
+}
+
+// late is how many attempts connected after repeating their SYN, as the run has printed it.
+func late(text string) (n int64) {
+	before, _, _ := strings.Cut(text, " late;")
+	words := strings.Fields(before)
+	n, _ = strconv.ParseInt(words[len(words)-1], 10, 64)
+	return n
 }
 
 // Nothing is left over in a load that nobody disturbs, whoever closes first, whether the
@@ -172,5 +183,34 @@ func TestTheFirstLineSaysWhatDiffers(t *testing.T) {
 		if got := c.g.String(); !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q in it", c.name, got, c.want)
 		}
+	}
+}
+
+// Each attempt that did not connect at once has a cause, or is among those that have none; and of
+// each cause one is shown.
+func TestEveryAttemptThatFailsIsExplained(t *testing.T) {
+	p := loadOf(t, "--clients", "2", "--each", "12", "--ports", "8", "--close", "never",
+		"--client-sysctl", "net.ipv4.tcp_syn_retries=1", "--client-sysctl", "net.ipv4.tcp_syn_linear_timeouts=0")
+	if n := p.counts["not at once"]; n != 16 || p.counts["snat-exhausted"]+p.counts["unexplained"] != n || p.counts["unexplained"] != 0 {
+		t.Errorf("%d attempts did not connect at once:\n%s", n, p.text)
+	}
+	for _, want := range []string{"one of 16, snat-exhausted (proved):", "proof: Conntrack.insert_failed of gateway rose by 32, packets to account for: 32", "─ SYN ──"} {
+		if !strings.Contains(p.text, want) {
+			t.Errorf("want %q in\n%s", want, p.text)
+		}
+	}
+}
+
+// What would take too much memory is left out, with a sentence.
+func TestWhatIsNotExplained(t *testing.T) {
+	arguments := []string{"--each", "1", "--close", "rst", "--clients"}
+	if p := loadOf(t, append(arguments, "101")...); !strings.Contains(p.text, "the links of 101 clients are not recorded") || strings.Contains(p.text, "not at once") {
+		t.Errorf("101 clients:\n%s", p.text)
+	}
+	if p := loadOf(t, append(arguments, "1", "--each", "2001")...); !strings.Contains(p.text, "would make this load slower (--explain yes)") {
+		t.Errorf("2001 attempts at once:\n%s", p.text)
+	}
+	if p := loadOf(t, append(arguments, "2", "--explain", "no")...); strings.Contains(p.text, "not at once") {
+		t.Errorf("nobody asked for it:\n%s", p.text)
 	}
 }
