@@ -3,6 +3,7 @@ package scenarios
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -22,8 +23,8 @@ type Claimed struct {
 	Rule claim.Rule
 	// Beyond is why no rule claims anything of this scenario; empty if Rule does.
 	Beyond string
-	// expected is what the rule expects of the result of the last step.
-	expected script.Expectation
+	// told is the cell that it is about, as twlab show tells it.
+	told script.Scenario
 }
 
 // ClaimedBy finds the rule for a scenario that was a cell, which its name says: cell tells whether
@@ -50,6 +51,11 @@ func ClaimedBy(s script.Scenario, k claim.Kernels) (c Claimed, cell bool) {
 		}
 		beyond = append(beyond, fmt.Sprintf("%s=%s on the %s", one.Name, one.Value, cmp.Or(string(one.Role), one.Node)))
 	}
+	if len(beyond) > 0 {
+		if c, found := neighbour(f, its, s, k); found {
+			its, beyond = c, nil
+		}
+	}
 	c.Rule, _ = f.Rule(its, k)
 	told, err := asTold(f, its, k)
 	switch {
@@ -61,9 +67,25 @@ func ClaimedBy(s script.Scenario, k claim.Kernels) (c Claimed, cell bool) {
 		c.Beyond = fmt.Sprintf("its network or its steps are not those of a cell: twlab show %s %s prints the nearest", f.Name, f.Describe(its))
 	}
 	if err == nil {
-		c.expected = told.Steps[len(told.Steps)-1].Expect[0]
+		c.told = told
 	}
 	return c, true
+}
+
+// neighbour finds the cell of the same steps that a scenario is, one value of an axis beside another
+// cell: a sysctl may belong to a value of an axis that is none itself.
+func neighbour(f situation.Family, of claim.Cell, s script.Scenario, k claim.Kernels) (claim.Cell, bool) {
+	for _, a := range f.Axes {
+		for _, v := range a.Values {
+			c := claim.Cell{Values: maps.Clone(of.Values), Extra: of.Extra}
+			c.Values[a.Name] = v
+			told, err := asTold(f, c, k)
+			if err == nil && len(changed(told.Network.Sysctls, s.Network.Sysctls)) == 0 && alike(told, s) {
+				return c, true
+			}
+		}
+	}
+	return of, false
 }
 
 // asTold is a cell as twlab show tells it.
@@ -136,59 +158,9 @@ func KernelsOf(r recording.Recording) (claim.Kernels, error) {
 	return all, nil
 }
 
-// Against says what the rule predicts of the last step's result, and what was seen.
-func (c Claimed) Against(last recording.Step) (lines []claim.Line) {
-	add := func(what, wanted, got string, right bool) {
-		lines = append(lines, claim.Line{What: what, Wanted: wanted, Got: got, Right: right})
-	}
-	bound := func(what string, b script.Bound, n int) {
-		add(what, b.String(), fmt.Sprint(n), b.Holds(int64(n), 0))
-	}
-	e, r := c.expected, last.Result
-	if e.Outcome != "" {
-		add("outcome", e.Outcome, r.Outcomes(), e.Outcome == r.Outcomes())
-	}
-	outcomes, dispositions := map[string]int{}, map[string]int{}
-	if r.Load != nil {
-		outcomes = r.Load.Outcomes
-	}
-	for _, a := range r.Attempts {
-		if outcomes[a.Outcome]++; len(a.Replies) > 0 {
-			dispositions[a.Replies[len(a.Replies)-1].Disposition]++
-		}
-	}
-	for name, b := range e.Outcomes {
-		bound("outcome "+name, b, outcomes[name])
-	}
-	for name, b := range e.Dispositions {
-		bound("disposition "+name, b, dispositions[name])
-	}
-	if len(r.Attempts) == 1 {
-		if e.SYNs != nil {
-			bound("syns", *e.SYNs, r.Attempts[0].SYNs)
-		}
-		if e.Answers != nil {
-			got := answersOf(r.Attempts[0])
-			wanted := strings.Join(e.Answers, ", ")
-			add("answers", wanted, got, got == wanted)
-		}
-	}
-	slices.SortFunc(lines, func(a, b claim.Line) int { return strings.Compare(a.What, b.What) })
-	return lines
-}
-
-// answersOf are the answers to the SYNs of an attempt, in words.
-func answersOf(a recording.Attempt) string {
-	var words []string
-	for _, answer := range a.Answers {
-		words = append(words, cmp.Or(answer, "none"))
-	}
-	return strings.Join(words, ", ")
-}
-
 // Text says in a line which rule predicts what was seen, or that none claims anything of it.
-func (c Claimed) Text(last recording.Step) string {
-	lines := c.Against(last)
+func (c Claimed) Text(seen recording.Recording) string {
+	lines := c.Against(seen)
 	var parts []string
 	for _, l := range lines {
 		text := l.What + ": " + l.Wanted

@@ -123,7 +123,7 @@ func (p *player) arrival(of *connection) (at string, peer, listens netip.AddrPor
 	if err != nil {
 		return "", peer, listens, err
 	}
-	if self := of.node.Identity().Name; !found && p.owner(of.to.Addr()) == self {
+	if self := of.node.Identity().Name; !found && (p.owner(of.to.Addr()) == self || of.to.Addr().IsLoopback()) {
 		return self, of.local, of.to, nil // by lo, where nobody records
 	}
 	if !found {

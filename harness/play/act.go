@@ -74,6 +74,9 @@ func (p *player) addr(e script.Endpoint) netip.AddrPort {
 // there, or the entry of its addresses. The short form of a topology has the entry "vip" for
 // the balancer, which a file need not know.
 func (p *player) name(a netip.Addr) string {
+	if a.IsLoopback() {
+		return script.Loopback
+	}
 	for _, n := range p.plan.Nodes {
 		if n.Addr == a || n.Addr6 == a {
 			return n.Name
@@ -116,7 +119,7 @@ func (p *player) owner(a netip.Addr) string {
 // of its node, any port if it has none, and anything if it asks for nothing.
 func (p *player) is(e script.Endpoint, a netip.AddrPort) bool {
 	named := e.Name == "" || p.scenario.Addresses[e.Name] == a.Addr() || p.scenario.Addresses6[e.Name] == a.Addr() ||
-		p.owner(a.Addr()) == e.Name
+		p.owner(a.Addr()) == e.Name || p.scenario.Addr(p.plan, script.Endpoint{Name: e.Name, Six: a.Addr().Is6()}) == a.Addr()
 	return named && (!e.Six || a.Addr().Is6()) && (e.Port == 0 || e.Port == a.Port())
 }
 
@@ -158,6 +161,10 @@ func What(do script.Action) string {
 	case script.Vanish:
 		add("%s", a.Conn.String())
 	case script.Clock:
+		if a.Back != 0 {
+			add("%s", fmt.Sprintf("of %v back by %v", a.Conn, a.Back))
+			break
+		}
 		add("%s", fmt.Sprintf("of %v by %v", a.Conn, a.Advance))
 		add("beyond %s", a.Beyond)
 		add("behind %s", a.Behind)

@@ -59,6 +59,9 @@ func (p *player) begin(ctx context.Context) (err error) {
 // probing is how kernels are asked. A probe takes longer than many a scenario, and few of them
 // ask for a feature.
 func (p *player) probing() Probe {
+	if asksFeature(p.scenario.When) {
+		return p.Probe
+	}
 	for _, step := range p.scenario.Steps {
 		if asksFeature(step.When) || slices.ContainsFunc(step.Expect, func(e script.Expectation) bool { return asksFeature(e.When) }) {
 			return p.Probe

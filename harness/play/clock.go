@@ -6,9 +6,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"twlab/harness/observe"
+	"twlab/harness/recording"
 	"twlab/harness/script"
 	"twlab/harness/tcp"
 )
@@ -21,6 +23,8 @@ func (p *player) clock(ctx context.Context, a script.Clock) (Result, error) {
 		return Result{}, err
 	case a.Beyond != "" || a.Behind != "":
 		return Result{}, p.steer(ctx, a, e)
+	case a.Back != 0:
+		return Result{}, e.node.AdvanceClock(ctx, e.handle, int32(-a.Back.Milliseconds())) //nolint:gosec // at most a day
 	default:
 		return Result{}, e.node.AdvanceClock(ctx, e.handle, int32(a.Advance.Milliseconds())) //nolint:gosec // at most a day
 	}
@@ -33,21 +37,89 @@ type reading struct {
 	taken time.Time
 }
 
-// noteClock reads the clock of a new connection if a later step compares another one with it.
+// noteClock reads the clock of a new connection if a step compares another one with it.
 func (p *player) noteClock(ctx context.Context, id string) error {
-	for _, s := range p.scenario.Steps {
-		if a, ok := s.Do.(script.Clock); !ok || id == "" || id != a.Beyond && id != a.Behind {
-			continue
-		}
-		c, err := p.conn(id)
-		if err != nil {
-			return err
-		}
-		c.clock.ClockReading, err = c.node.Clock(ctx, c.handle)
-		c.clock.taken = time.Now()
+	if !p.comparesClock(id) {
+		return nil
+	}
+	c, err := p.conn(id)
+	if err != nil {
 		return err
 	}
+	c.clock.ClockReading, err = c.node.Clock(ctx, c.handle)
+	c.clock.taken = time.Now()
+	return err
+}
+
+// comparesClock reports whether a step compares the clock of the connection that a step makes.
+func (p *player) comparesClock(id string) bool {
+	if id == "" {
+		return false
+	}
+	return slices.ContainsFunc(p.scenario.Steps, func(s script.Step) bool {
+		if a, ok := s.Do.(script.Clock); ok && (id == a.Beyond || id == a.Behind) {
+			return true
+		}
+		return slices.ContainsFunc(s.Expect, func(e script.Expectation) bool {
+			compares := e.SameClock != "" || e.OtherClock != ""
+			return compares && (id == connects(s) || id == e.SameClock || id == e.OtherClock)
+		})
+	})
+}
+
+// connects is the ID of the step whose connection an expectation of a step is about.
+func connects(s script.Step) string {
+	if a, ok := s.Do.(script.Await); ok {
+		return a.Step
+	}
+	return s.ID
+}
+
+// judgeClocks adds to the findings of a step what its expectations say of clocks.
+func (p *player) judgeClocks(step script.Step, i int) error {
+	for _, e := range step.Expect {
+		if e.SameClock == "" && e.OtherClock == "" {
+			continue
+		}
+		applies, _, err := p.applies(e.When)
+		if err != nil || !applies {
+			return err
+		}
+		for _, one := range []struct {
+			what, wanted, other string
+			same                bool
+		}{{"same-clock", "that of ", e.SameClock, true}, {"other-clock", "not that of ", e.OtherClock, false}} {
+			if one.other == "" {
+				continue
+			}
+			seen, same := p.compareClocks(one.other, connects(step))
+			p.recording.Steps[i].Findings = append(p.recording.Steps[i].Findings, recording.Finding{
+				What: one.what, Wanted: one.wanted + one.other, Seen: seen, Met: seen != noClock && same == one.same,
+			})
+		}
+	}
 	return nil
+}
+
+// noClock is what is seen of a connection without timestamps, or of none.
+const noClock = "no clock"
+
+// compareClocks compares the clocks of two connections: how far the second is ahead of where the
+// first one's would be. Two clocks that have nothing in common are that near to each other once in
+// a million times.
+func (p *player) compareClocks(first, second string) (seen string, same bool) {
+	one, failed := p.conn(first)
+	other, alsoFailed := p.conn(second)
+	if failed != nil || alsoFailed != nil || !one.timestamps || !other.timestamps {
+		return noClock, false
+	}
+	const slack = 1000 // ticks, of a millisecond or more: a reading takes time
+	between := other.clock.taken.Sub(one.clock.taken).Milliseconds()
+	ahead := int64(int32(other.clock.Ticks - one.clock.Ticks)) // in the arithmetic of timestamps
+	if ahead >= -slack && ahead <= between+slack {
+		return "that of " + first, true
+	}
+	return fmt.Sprintf("one that is %d ticks off", ahead-between), false
 }
 
 // clockStep is less than half of all values of the clock: more would be a step back.

@@ -131,6 +131,9 @@ func (p *player) ofAttempts(f *found, e script.Expectation, r Result) {
 	if e.Local != (script.Endpoint{}) {
 		f.is("local", e.Local.String(), p.named(a.Local))
 	}
+	if e.Timestamps != nil {
+		f.is("timestamps", strconv.FormatBool(*e.Timestamps), strconv.FormatBool(a.Timestamps))
+	}
 	if e.Answers != nil {
 		f.is("answers", listed(e.Answers), cmp.Or(a.NoPackets, answers(a.Answers)))
 	}
@@ -260,15 +263,24 @@ func (p *player) ofNetwork(ctx context.Context, e script.Expectation, from momen
 // matching are the sockets that an expectation counts.
 func (p *player) matching(all observe.Sockets, want script.SocketCount) (some observe.Sockets) {
 	for _, s := range all {
-		if (want.State == "" || want.State == string(s.State)) && p.is(want.Local, s.Local) && p.is(want.Remote, s.Remote) {
+		if (want.State == "" || want.State == string(s.State)) && p.is(want.Local, s.Local) && p.is(want.Remote, s.Remote) && expires(want.Expires, s) {
 			some = append(some, s)
 		}
 	}
 	return some
 }
 
+// expires reports whether the timer of a socket fires when it should.
+func expires(want *script.Bound, s observe.Socket) bool {
+	return want == nil || s.Timer != observe.TimerNone && want.Holds(s.Expires.Milliseconds(), 0)
+}
+
 func socketText(s script.SocketCount) string {
-	return joined(s.State, s.Local.String(), ">"+s.Remote.String())
+	timer := ""
+	if s.Expires != nil {
+		timer = "expires (ms) " + s.Expires.String()
+	}
+	return joined(s.State, s.Local.String(), ">"+s.Remote.String(), timer)
 }
 
 func flowText(f script.Flow) string {

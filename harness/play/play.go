@@ -180,6 +180,9 @@ func (p *player) play(ctx context.Context) error {
 		}
 		return err
 	}
+	if here, err := p.isHere(); err != nil || !here {
+		return err
+	}
 	for i, step := range p.scenario.Steps {
 		if ctx.Err() != nil {
 			p.recording.Interrupted = context.Cause(ctx).Error()
@@ -205,6 +208,17 @@ func (p *player) play(ctx context.Context) error {
 		return errors.Join(context.Cause(ctx), p.ended)
 	}
 	return p.ended
+}
+
+// isHere reports whether the scenario can be run on these kernels. If not, its first step says why.
+func (p *player) isHere() (bool, error) {
+	here, why, err := p.applies(p.scenario.When)
+	if err != nil || here {
+		return here, err
+	}
+	first := p.scenario.Steps[0]
+	p.recording.Steps = []recording.Step{{Number: 1, ID: first.ID, Verb: first.Do.Verb(), What: What(first.Do), Problem: why, Cannot: true}}
+	return false, nil
 }
 
 // stop ends the steps that are still under way.
@@ -278,7 +292,7 @@ func (p *player) step(ctx context.Context, step script.Step, i int) {
 			from = p.since[a.Step]
 		}
 		if r.Findings, err = p.judge(ctx, step.Expect, r.Result, from); err == nil {
-			err = p.judgeCause(step, i)
+			err = errors.Join(p.judgeClocks(step, i), p.judgeCause(step, i))
 		}
 	}
 	fail(r, err)

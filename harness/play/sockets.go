@@ -29,7 +29,9 @@ type connection struct {
 	to     netip.AddrPort
 	since  lab.Mark // before its SYN
 	server *end     // nil until a step names the server's end
-	clock  reading  // when it was made, if a later step compares another one with it
+	clock  reading  // when it was made, if a step compares another one with it
+	// timestamps says that the handshake agreed on them.
+	timestamps bool
 }
 
 // listener is a listening socket.
@@ -135,7 +137,11 @@ func (p *player) attempt(ctx context.Context, from node.Node, source, to script.
 		if a.To.Addr().Is6() {
 			version = topo.IPv6
 		}
-		a.From = netip.AddrPortFrom(from.Identity().AddrOf(version), source.Port)
+		here := from.Identity().AddrOf(version)
+		if a.To.Addr().IsLoopback() {
+			here = a.To.Addr()
+		}
+		a.From = netip.AddrPortFrom(here, source.Port)
 	}
 	var err error
 	a.Budget, err = patience(ctx, from)
@@ -208,11 +214,17 @@ func (p *player) connected(id string, r *Result, got []tcp.Result, since lab.Mar
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	before := p.conns[id] // of an exchange on connections that are there
 	delete(p.conns, id)
 	for i, one := range r.Attempts {
-		if !got[i].Conn.IsZero() && id != "" {
-			p.conns[id] = append(p.conns[id], &connection{node: p.node(one.Node), handle: got[i].Conn, local: one.Local, to: one.Remote, since: since})
+		if got[i].Conn.IsZero() || id == "" {
+			continue
 		}
+		c := &connection{node: p.node(one.Node), handle: got[i].Conn, local: one.Local, to: one.Remote, since: since, timestamps: one.Timestamps}
+		if i < len(before) {
+			c.clock, c.timestamps = before[i].clock, before[i].timestamps
+		}
+		p.conns[id] = append(p.conns[id], c)
 	}
 	if len(r.Attempts) == 1 {
 		r.Errno, r.Holders = cmp.Or(r.Attempts[0].Errno, errnoName(got[0].End.Errno)), holders(got[0].Holders)

@@ -16,6 +16,7 @@ type suites struct {
 	Tests    int      `xml:"tests,attr"`
 	Failures int      `xml:"failures,attr"`
 	Errors   int      `xml:"errors,attr"`
+	Skipped  int      `xml:"skipped,attr"`
 	Suites   []*suite `xml:"testsuite"`
 }
 
@@ -24,6 +25,7 @@ type suite struct {
 	Tests    int        `xml:"tests,attr"`
 	Failures int        `xml:"failures,attr"`
 	Errors   int        `xml:"errors,attr"`
+	Skipped  int        `xml:"skipped,attr"`
 	Time     string     `xml:"time,attr"`
 	Cases    []testCase `xml:"testcase"`
 	seconds  float64
@@ -35,7 +37,12 @@ type testCase struct {
 	Time    string   `xml:"time,attr"`
 	Failure *failure `xml:"failure"`
 	Error   *failure `xml:"error"`
+	Skipped *skipped `xml:"skipped"`
 	Output  output   `xml:"system-out"`
+}
+
+type skipped struct {
+	Message string `xml:"message,attr"`
 }
 
 type output struct {
@@ -49,8 +56,8 @@ type failure struct {
 }
 
 // JUnit writes the runs as JUnit's XML: a suite for each file and kernel, a case for each
-// scenario. What is not as expected is a failure; what could not be brought about, or not
-// here, or was interrupted, is an error.
+// scenario. What is not as expected is a failure; what could not be brought about, or was
+// interrupted, is an error; what this machine or a kernel cannot run is skipped.
 func JUnit(to io.Writer, runs []Run) error {
 	var all suites
 	for _, run := range runs {
@@ -75,6 +82,7 @@ func JUnit(to io.Writer, runs []Run) error {
 	}
 	for _, s := range all.Suites {
 		all.Tests, all.Failures, all.Errors = all.Tests+s.Tests, all.Failures+s.Failures, all.Errors+s.Errors
+		all.Skipped += s.Skipped
 	}
 	text, err := xml.MarshalIndent(all, "", "  ")
 	if err != nil {
@@ -91,6 +99,9 @@ func (s *suite) add(c testCase, seconds float64) {
 	}
 	if c.Error != nil {
 		s.Errors++
+	}
+	if c.Skipped != nil {
+		s.Skipped++
 	}
 	s.seconds += seconds
 	s.Time = fmt.Sprintf("%.3f", s.seconds)
@@ -112,6 +123,8 @@ func caseOf(r recording.Recording) (testCase, error) {
 	case recording.AsExpected:
 	case recording.NotAsExpected:
 		c.Failure = f
+	case recording.CannotHere:
+		c.Skipped = &skipped{f.Message}
 	default:
 		c.Error = f
 	}

@@ -234,14 +234,17 @@ func TestJUnit(t *testing.T) {
 	if err := xml.Unmarshal([]byte(b.String()), &read); err != nil {
 		t.Fatalf("%v in\n%s", err, b.String())
 	}
-	if read.Tests != 4 || read.Failures != 1 || read.Errors != 2 || len(read.Suites) != 2 || len(read.Suites[0].Cases) != 3 {
+	if read.Tests != 4 || read.Failures != 1 || read.Errors != 1 || read.Skipped != 1 || len(read.Suites) != 2 || len(read.Suites[0].Cases) != 3 {
 		t.Errorf("%+v", read)
 	}
 	if m := read.Suites[0].Cases[1].Failure; m == nil || m.Message != "step 2, connect client:50000 > server:80: outcome: wanted Connected, seen TimedOut" {
 		t.Errorf("the failure is %+v", m)
 	}
-	if m := read.Suites[1].Cases[0].Error; m == nil || m.Message != "could not be built: no iptables" || m.Type != "cannot run here" {
+	if m := read.Suites[0].Cases[2].Error; m == nil || m.Type != "did not come about" {
 		t.Errorf("the error is %+v", m)
+	}
+	if c := read.Suites[1].Cases[0]; c.Error != nil || c.Skipped == nil || c.Skipped.Message != "could not be built: no iptables" || read.Suites[1].Skipped != 1 {
+		t.Errorf("skipped is %+v, the error %+v", c.Skipped, c.Error)
 	}
 }
 

@@ -37,6 +37,7 @@ func (s Scenario) Check() []Problem {
 		return c.problems // names mean nothing without nodes
 	}
 	c.plan = plan
+	c.below("when", func() { c.condition(s.When) })
 	c.names()
 	c.programs()
 	for i, step := range s.Steps {
@@ -190,7 +191,8 @@ func (e Ending) ended() string {
 	return "its \"then\", which is \"close\" where it is left out: say \"then: keep\""
 }
 
-// Addr returns the address of a node, or of an entry of Addresses; not valid without one.
+// Addr returns the address of a node, of an entry of Addresses, or of a name that every node has;
+// not valid without one.
 func (s Scenario) Addr(plan topo.Plan, e Endpoint) netip.Addr {
 	n, found := plan.Node(e.Name)
 	switch {
@@ -198,9 +200,24 @@ func (s Scenario) Addr(plan topo.Plan, e Endpoint) netip.Addr {
 		return n.Addr6
 	case found:
 		return n.Addr
-	case e.Six:
-		return s.Addresses6[e.Name]
+	}
+	if own, given := s.Addresses[e.Name]; given {
+		if e.Six {
+			own = s.Addresses6[e.Name]
+		}
+		return own
+	}
+	six := e.Six || s.Network.IP == topo.IPv6
+	switch {
+	case e.Name == Loopback && six:
+		return netip.IPv6Loopback()
+	case e.Name == Loopback:
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	case e.Name == Everywhere && six:
+		return netip.IPv6Unspecified()
+	case e.Name == Everywhere:
+		return netip.IPv4Unspecified()
 	default:
-		return s.Addresses[e.Name]
+		return netip.Addr{}
 	}
 }

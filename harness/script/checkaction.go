@@ -36,7 +36,7 @@ func (l Listen) check(c *checker) {
 	if l.Port == 0 {
 		c.wrong("port", "which port? Give one from 1 to 65535")
 	}
-	if l.At != (Endpoint{}) {
+	if l.At != (Endpoint{}) && !c.everywhere(l.At) {
 		c.endpoint("at", l.At, false)
 	}
 	if l.At.Port != 0 {
@@ -200,8 +200,13 @@ func (x Vanish) check(c *checker)    { c.conn("", x.Conn, "vanish") }
 
 func (x Clock) check(c *checker) {
 	c.conn("conn", x.Conn, "")
-	if x.Advance == 0 || x.Advance%(2*time.Millisecond) != 0 {
-		c.wrong("advance", "%v: want a time, in steps of 2ms", x.Advance)
+	switch {
+	case x.Back != 0 && (x.Advance != 0 || x.Beyond != "" || x.Behind != ""):
+		c.wrong("back", "either \"back\" or \"advance\"")
+	case x.Back != 0:
+		c.ticks("back", x.Back)
+	default:
+		c.ticks("advance", x.Advance)
 	}
 	for key, other := range map[string]string{"beyond": x.Beyond, "behind": x.Behind} {
 		if other == "" {
@@ -216,5 +221,15 @@ func (x Clock) check(c *checker) {
 	}
 	if x.Beyond != "" && x.Behind != "" {
 		c.wrong("behind", "either \"beyond\" or \"behind\"")
+	}
+}
+
+// ticks checks a time by which a clock is set.
+func (c *checker) ticks(key string, d time.Duration) {
+	switch {
+	case d <= 0 || d%(2*time.Millisecond) != 0:
+		c.wrong(key, "%v: want a time, in steps of 2ms", d)
+	case d > longest:
+		c.wrong(key, "%v: longer than a day", d)
 	}
 }

@@ -78,6 +78,7 @@ func (c *checker) expectation(e Expectation, of Step) {
 	if e.Connection != "" && e.Connection != "close" && e.Connection != "none" {
 		c.wrong("connection", "%q: want close or none", e.Connection)
 	}
+	c.clocks(e, of)
 	c.ofStep(e, of)
 	c.ofMany(e, of)
 	c.expectNetwork(e)
@@ -114,6 +115,39 @@ func (c *checker) cause(e Expectation) {
 	case e.Proof != string(diagnose.Proved):
 		c.wrong("proof", "%q: want %s, or nothing", e.Proof, diagnose.Proved)
 	}
+}
+
+// clocks checks clocks that are compared: each is that of one connection which is kept, since it is
+// read from its socket.
+func (c *checker) clocks(e Expectation, of Step) {
+	for key, other := range map[string]string{"same-clock": e.SameClock, "other-clock": e.OtherClock} {
+		if other == "" {
+			continue
+		}
+		m := c.made[other]
+		if m.what != "connection" || m.several || other == c.connects(of) {
+			c.wrong(key, "no step %q that makes a connection: %s", other, c.known("connection"))
+		}
+		if !c.keepsConnect(other) || !c.keepsConnect(c.connects(of)) {
+			c.wrong(key, "the clock of a connection is read when it is there: both steps need \"connect\", an id and \"then: keep\"")
+		}
+	}
+}
+
+// keepsConnect reports whether a step of that ID connects and keeps the connection.
+func (c *checker) keepsConnect(id string) bool {
+	return id != "" && slices.ContainsFunc(c.scenario.Steps, func(s Step) bool {
+		a, connects := s.Do.(Connect)
+		return connects && s.ID == id && a.Then == ThenKeep
+	})
+}
+
+// connects is the ID of the step whose connection an expectation of a step is about.
+func (c *checker) connects(of Step) string {
+	if a, ok := of.Do.(Await); ok {
+		return a.Step
+	}
+	return of.ID
 }
 
 // bound checks a bound, which must be able to fail.
@@ -169,6 +203,7 @@ func (c *checker) expectNetwork(e Expectation) {
 			if s.State != "" && !slices.Contains(states, s.State) {
 				c.wrong("state", "no state %q: want %s", s.State, list(states, "or"))
 			}
+			c.bound("expires", s.Expires)
 			c.bound("count", &s.Count)
 		})
 	}

@@ -73,7 +73,7 @@ func (c *checker) endpoint(key string, e Endpoint, here bool) {
 	switch {
 	case e.Six && c.scenario.Network.IP != topo.DualStack:
 		c.wrong(key, "%q: only a network with \"ip: both\" has names with two addresses", e)
-	case node, here && group, !here && address:
+	case node, here && group, !here && address, !here && !group && e.Name == Loopback:
 	case here && address:
 		c.wrong(key, "%q is an address, not a node", e.Name)
 	case group:
@@ -85,6 +85,13 @@ func (c *checker) endpoint(key string, e Endpoint, here bool) {
 		}
 		c.wrong(key, "no node or address %q: there are %s", e.Name, list(all, "and"))
 	}
+}
+
+// everywhere reports whether an endpoint is all addresses of one version of IP.
+func (c *checker) everywhere(e Endpoint) bool {
+	_, node := c.plan.Node(e.Name)
+	_, address := c.scenario.Addresses[e.Name]
+	return e.Name == Everywhere && !node && !address && (!e.Six || c.scenario.Network.IP == topo.DualStack)
 }
 
 // conn checks that one connection is there.

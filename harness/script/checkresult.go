@@ -8,7 +8,8 @@ import (
 func (e Expectation) ofResult() bool {
 	return e.Outcome != "" || len(e.Outcomes) > 0 || e.Errno != "" || e.SYNs != nil || e.Late != nil || e.Took != nil ||
 		e.Local != (Endpoint{}) || e.Answers != nil || e.Disposition != "" || len(e.Dispositions) > 0 || e.Status != nil || e.Connection != "" ||
-		e.Sent != nil || e.Received != nil || e.ClosedFirst != "" || e.Cause != "" || e.Forgotten != nil || e.Dropped != nil || e.Holder != nil
+		e.Sent != nil || e.Received != nil || e.ClosedFirst != "" || e.Cause != "" || e.Forgotten != nil || e.Dropped != nil || e.Holder != nil ||
+		e.Timestamps != nil || e.SameClock != "" || e.OtherClock != ""
 }
 
 // results are the keys of what the result of each kind of step has.
@@ -16,7 +17,7 @@ func results(a Action) []string {
 	connect := []string{"outcome", "outcomes", "errno", "syns", "took", "local", "answers", "holder", "closed-first", "cause"}
 	switch a.(type) {
 	case Connect:
-		return connect
+		return append(connect, "timestamps", "same-clock", "other-clock")
 	case Exchange:
 		return append(connect, "disposition", "dispositions", "status", "connection", "sent", "received")
 	case Load:
@@ -44,6 +45,7 @@ func (e Expectation) asks() (keys []string) {
 		"disposition": e.Disposition != "", "dispositions": len(e.Dispositions) > 0, "status": e.Status != nil, "connection": e.Connection != "", "sent": e.Sent != nil,
 		"received": e.Received != nil, "closed-first": e.ClosedFirst != "", "cause": e.Cause != "", "forgotten": e.Forgotten != nil,
 		"dropped": e.Dropped != nil, "holder": e.Holder != nil,
+		"timestamps": e.Timestamps != nil, "same-clock": e.SameClock != "", "other-clock": e.OtherClock != "",
 	} {
 		if asked {
 			keys = append(keys, key)

@@ -188,10 +188,11 @@ type Conn struct {
 }
 
 // Clock advances the timestamp clock of a connection: by Advance, or until it is that much
-// beyond or behind the clock of another connection.
+// beyond or behind the clock of another connection. Or it sets the clock back, by Back, of which
+// the peer learns by the next segment.
 type Clock struct {
-	Conn    Conn
-	Advance time.Duration
+	Conn          Conn
+	Advance, Back time.Duration
 	// Beyond and Behind are the step that has made the other connection, which may have ended
 	// since. The clocks of two connections differ by a random offset (tcp_timestamps=1). Such
 	// a way may lead round all values of the clock, so the server sends a byte from time to

@@ -24,6 +24,11 @@ type Expectation struct {
 	Late *Bound
 	// Local is the address that the attempt came from.
 	Local Endpoint
+	// Timestamps is whether the handshake agreed on TCP timestamps (RFC 7323).
+	Timestamps *bool
+	// SameClock and OtherClock are an earlier step: the timestamps of both connections come from
+	// one clock, or from two that have nothing in common.
+	SameClock, OtherClock string
 	// Answers are the answers to the SYNs, in order (observe.Answer): "ACK", "RST",
 	// "SYN-ACK", "none".
 	Answers []string
@@ -73,7 +78,9 @@ type SocketCount struct {
 	State string
 	// Local and Remote are its ends, as far as they matter.
 	Local, Remote Endpoint
-	Count         Bound
+	// Expires is the time until its timer fires, in milliseconds, if that matters.
+	Expires *Bound
+	Count   Bound
 }
 
 // Bound is what a number must be. The zero value is 0.

@@ -17,6 +17,8 @@ type Scenario struct {
 	Belief, Truth string
 	// Sources are the addresses of reports of it.
 	Sources []string
+	// When is where it can be run. Elsewhere it says nothing.
+	When    Condition
 	Network topo.Network
 	// Programs are the programs that balance, by their node.
 	Programs map[string]Program
@@ -71,8 +73,18 @@ type Condition struct {
 	Feature, Without string
 }
 
-// Endpoint is an address, given by the name of a node, of a group or of an entry of
-// [Scenario.Addresses], and a port: "client0:50000". Port 0 leaves the port to the kernel.
+// Names of addresses that every node has, unless the scenario gives them to a node or an entry of
+// [Scenario.Addresses]. In a dual-stack network they are those of IPv4, and with Six of IPv6.
+const (
+	// Loopback is the address by which a node reaches itself: 127.0.0.1, or ::1.
+	Loopback = "loopback"
+	// Everywhere is where a listener has all addresses of a version: 0.0.0.0, or ::.
+	Everywhere = "all"
+)
+
+// Endpoint is an address, given by the name of a node, of a group, of an entry of
+// [Scenario.Addresses] or by [Loopback], and a port: "client0:50000". Port 0 leaves the port to the
+// kernel.
 type Endpoint struct {
 	Name string
 	Port uint16

@@ -45,6 +45,9 @@ func (r *reader) expectationFields(e *script.Expectation, applies *bool) []field
 		{"late", "How many attempts of a load connected after repeating their SYN.", bound(&e.Late)},
 		{"took", "The time to the outcome.", times(&e.Took)},
 		{"local", "Where the attempt came from.", endpoint(&e.Local)},
+		{"timestamps", "Whether the connection has TCP timestamps.", truthOrNil(&e.Timestamps)},
+		{"same-clock", "The earlier step whose connection has its timestamps from the same clock.", text(&e.SameClock)},
+		{"other-clock", "The earlier step whose connection has its timestamps from a clock that has nothing in common.", text(&e.OtherClock)},
 		{"answers", "What reached the client after each SYN: SYN-ACK, ACK, RST or none.", texts(&e.Answers)},
 		{"disposition", "What became of the last request: whole, unanswered, truncated, broken, malformed, unsent.", text(&e.Disposition)},
 		{"dispositions", "The numbers of several exchanges by disposition.", numbersOf(&e.Dispositions)},
@@ -59,12 +62,12 @@ func (r *reader) expectationFields(e *script.Expectation, applies *bool) []field
 		{"dropped", "How many packets a drop has lost.", bound(&e.Dropped)},
 		{"holder", "The socket that has the port which is in use.", value{"mapping", mapping, func(r *reader, n *yaml.Node) {
 			e.Holder = &script.SocketCount{Count: script.AtLeast(1)}
-			r.mapping(n, "\"holder\"", socketFields(e.Holder))
+			r.mapping(n, "\"holder\"", socketFields(e.Holder, false))
 		}, func() *yaml.Node {
 			if e.Holder == nil {
 				return nil
 			}
-			return mappingNode(socketFields(e.Holder))
+			return mappingNode(socketFields(e.Holder, false))
 		}}},
 	}, r.networkFields(e)...)
 }
@@ -88,14 +91,19 @@ func (r *reader) bound(n *yaml.Node) (b script.Bound) {
 	return b
 }
 
-func socketFields(s *script.SocketCount) []field {
-	return []field{
+// socketFields are those of sockets; timer is whether their timers are known.
+func socketFields(s *script.SocketCount, timer bool) []field {
+	all := []field{
 		{"node", "The node.", text(&s.Node)},
 		{"state", "The state: TIME_WAIT.", text(&s.State)},
 		{"local", "Its local end.", endpoint(&s.Local)},
 		{"remote", "Its remote end.", endpoint(&s.Remote)},
 		{"count", "How many.", boundOf(&s.Count)},
 	}
+	if timer {
+		all = append(all, field{"expires", "When its timer fires, from now on.", times(&s.Expires)})
+	}
+	return all
 }
 
 func flowCountFields(f *script.FlowCount) []field {
@@ -143,7 +151,7 @@ func (r *reader) networkFields(e *script.Expectation) []field {
 		{"sockets", "Sockets: one mapping, or a list of them.", value{"mapping, or list of mappings", oneOrListOf(mapping), func(r *reader, n *yaml.Node) {
 			read := func(one *yaml.Node) bool {
 				s := script.SocketCount{Count: script.AtLeast(1)}
-				r.mapping(one, "\"sockets\"", socketFields(&s))
+				r.mapping(one, "\"sockets\"", socketFields(&s, true))
 				e.Sockets = append(e.Sockets, s)
 				return true
 			}
@@ -153,7 +161,7 @@ func (r *reader) networkFields(e *script.Expectation) []field {
 			}
 			r.items(n, "sockets", true, read)
 		}, func() *yaml.Node {
-			return oneOrList(e.Sockets, func(s script.SocketCount) *yaml.Node { return mappingNode(socketFields(&s)) })
+			return oneOrList(e.Sockets, func(s script.SocketCount) *yaml.Node { return mappingNode(socketFields(&s, true)) })
 		}}},
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -120,9 +121,13 @@ func Read(name string, text []byte) (File, error) {
 	if len(m.All) > 0 {
 		return f, m.sorted()
 	}
-	read := func(values map[string]string, name string) script.Scenario {
+	read := func(values map[string]string, name string, own *twin) script.Scenario {
 		r := &reader{mistakes: m, at: map[string]place{}, values: values, used: first.used}
 		s := r.scenario(root)
+		if own != nil && own.when != (script.Condition{}) {
+			maps.DeleteFunc(r.at, func(path string, _ place) bool { return strings.HasPrefix(path, twinWhen+".") })
+			s.When, r.at[twinWhen] = own.when, own.at
+		}
 		if s.Name += name; r.complete {
 			for _, p := range s.Check() {
 				r.problem(p)
@@ -131,10 +136,10 @@ func Read(name string, text []byte) (File, error) {
 		return s
 	}
 	for _, values := range combine(params, m) {
-		f.Scenarios = append(f.Scenarios, read(values, variant(params, values)))
+		f.Scenarios = append(f.Scenarios, read(values, variant(params, values), nil))
 	}
 	for _, t := range first.twins(root, params) {
-		f.Twins = append(f.Twins, read(t.values, " [twin: "+t.name+"]"))
+		f.Twins = append(f.Twins, read(t.values, " [twin: "+t.name+"]", &t))
 	}
 	first.unusedNames(root, string(text))
 	for _, p := range params {

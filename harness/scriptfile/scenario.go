@@ -58,6 +58,8 @@ func (r *reader) params(root *yaml.Node) (all []param) {
 type twin struct {
 	name   string
 	values map[string]string
+	when   script.Condition
+	at     place // of when
 }
 
 // twins reads the other values. A parameter that a twin does not name has its first value.
@@ -74,6 +76,11 @@ func (r *reader) twins(root *yaml.Node, params []param) (all []twin) {
 			}
 		}
 		r.entries(val, "the twin "+key.Value, func(name, value *yaml.Node) {
+			if name.Value == twinWhen {
+				t.at = place{name, value}
+				kernels(&t.when).read(r, value)
+				return
+			}
 			if _, known := t.values[name.Value]; !known {
 				r.wrong(name, "no parameter %q: a twin turns the value of one", name.Value)
 			}
@@ -85,6 +92,20 @@ func (r *reader) twins(root *yaml.Node, params []param) (all []twin) {
 		all = append(all, t)
 	})
 	return all
+}
+
+// twinWhen is the key of a twin that is no parameter.
+const twinWhen = "when"
+
+// twinKeys lists the keys of a twin beside the parameters.
+func (r *reader) twinKeys(n *yaml.Node) {
+	if n != nil {
+		return // twins reads them
+	}
+	var when script.Condition
+	r.below("NAME", place{}, func() {
+		r.mapping(nil, "a twin", []field{{twinWhen, "Where something can be different with these values.", kernels(&when)}})
+	})
 }
 
 // scenario reads the whole file.
@@ -121,10 +142,11 @@ func (r *reader) scenarioFields(s *script.Scenario, t *topology) []field {
 		{"truth", "What is the case, in a sentence or two.", text(&s.Truth)},
 		{"sources", "Addresses of reports.", value{"list of addresses", listOf(sourceForm), func(r *reader, n *yaml.Node) { r.sources(n, &s.Sources) },
 			func() *yaml.Node { return listNode(s.Sources, scalarNode) }}},
+		{"when", "Where the scenario can be run; elsewhere it says that it cannot.", kernels(&s.When)},
 		{"params", "Values of parameters; each combination is a scenario of its own. ${NAME} stands for a whole value.",
 			value{"lists of values by name", namesOf(listOf(anyText)), ignore, nothingToWrite}},
 		{"twins", "Other values of parameters, with which something must not be as expected.",
-			value{"values of parameters by name", namesOf(namesOf(anyText)), ignore, nothingToWrite}},
+			value{"values of parameters by name", namesOf(mapping), (*reader).twinKeys, nothingToWrite}},
 		{"topology", "The network: clients, gateway, balancer and servers, or nodes and links.", value{"mapping", mapping, t.read, func() *yaml.Node { return mappingNode(t.fields()) }}},
 		{"steps", "What is done, one step after the other.", value{"list of steps", listOf(mapping), func(r *reader, n *yaml.Node) { r.steps(n, &s.Steps) },
 			func() *yaml.Node { return listNode(s.Steps, r.stepNode) }}},

@@ -82,7 +82,8 @@ func (t keyTable) object(s *schema, path string) {
 			}
 		}
 	}
-	if k := path[strings.LastIndex(path, ".")+1:]; k == "when" {
+	ofStep := strings.HasPrefix(path, "steps.") && path[strings.LastIndex(path, ".")+1:] == "when"
+	if ofStep || path == "twins.NAME" {
 		s.Others = &schema{}
 		s.Others.schemaOf(anyText) // parameters
 	}

@@ -94,15 +94,23 @@ func (r *reader) stepFields(s *script.Step, applies *bool) []field {
 	}
 }
 
-// when reads a condition: parameters decide at once, kernels later.
-func (r *reader) when(to *script.Condition, applies *bool) value {
-	known := []field{
+// kernelFields are those of a condition of kernels.
+func kernelFields(to *script.Condition) []field {
+	return []field{
 		{"at", "The node whose kernel decides; it may be left out if all have the same kernel.", text(&to.At)},
 		{"since", "The first release of the kernel to which it applies: 5.14.", text(&to.Since)},
 		{"before", "The first release to which it does not apply.", text(&to.Before)},
 		{"feature", "A feature that the kernel must have; \"twlab doctor\" lists them.", text(&to.Feature)},
 		{"without", "A feature that the kernel must lack.", text(&to.Without)},
 	}
+}
+
+// kernels reads a condition of kernels alone.
+func kernels(to *script.Condition) value { return group("\"when\"", kernelFields(to)) }
+
+// when reads a condition: parameters decide at once, kernels later.
+func (r *reader) when(to *script.Condition, applies *bool) value {
+	known := kernelFields(to)
 	return value{"mapping", mapping, func(r *reader, n *yaml.Node) {
 		fields := slices.Clone(known)
 		for name, is := range r.values {
@@ -159,7 +167,7 @@ func (r *reader) socketVerbs(to *script.Action) []field {
 		listenVerb(to),
 		verb(to, "connect", "Makes a connection.", &c, append([]field{
 			{"from", "The client, with a port if it matters.", endpoint(&c.From)},
-			{"to", "The address and port to connect to.", endpoint(&c.To)},
+			{"to", "The address and port to connect to; loopback is the client itself.", endpoint(&c.To)},
 			{"count", "How many attempts each client makes; at once, without in-turn.", number(&c.Count)},
 			{"in-turn", "Whether it makes them one after the other.", truth(&c.InTurn)},
 			{"then", "What becomes of the connection; without it, close.", named(&c.Then, endingWords, endings)},
@@ -195,6 +203,7 @@ func (r *reader) socketVerbs(to *script.Action) []field {
 		verb(to, "clock", "Advances the timestamp clock of a connection.", &tick, []field{
 			{"conn", "The connection.", conn(&tick.Conn)},
 			{"advance", "By how much.", duration(&tick.Advance)},
+			{"back", "By how much it is set back, instead; the peer learns of it by the next segment.", duration(&tick.Back)},
 			{"beyond", "The step whose connection has the clock that it is to be that much beyond; the server sends bytes for that.", text(&tick.Beyond)},
 			{"behind", "The step whose connection has the clock that it is to be that much behind.", text(&tick.Behind)},
 		}),
@@ -222,7 +231,7 @@ func listenVerb(to *script.Action) field {
 	return verb(to, "listen", "Opens a listening socket.", &l, []field{
 		{"node", "The node.", text(&l.Node)},
 		{"port", "The port.", port(&l.Port)},
-		{"at", "The name of the address; without it, all, of both versions of IP.", endpoint(&l.At)},
+		{"at", "The name of the address, loopback, or all: all of IPv4, and all.ipv6 of IPv6; without it, all of both versions.", endpoint(&l.At)},
 		{"backlog", "The argument of listen(2); without it, as large as net.core.somaxconn.", numberOrNil(&l.Backlog)},
 		{"accept-after", "When the program begins to accept.", duration(&l.AcceptAfter)},
 		{"accept", "How many connections it accepts, or never; without it, all.", accepted(&l.Accept)},

@@ -83,6 +83,23 @@ func truth(to *bool) value {
 	})
 }
 
+// truthOrNil takes a truth value where it matters whether there is one.
+func truthOrNil(to **bool) value {
+	return scalarOf("true or false", form{words: []string{"true", "false"}, truths: true}, func(t string) string {
+		if t != "true" && t != "false" {
+			return strconv.Quote(t) + ": want true or false"
+		}
+		is := t == "true"
+		*to = &is
+		return ""
+	}, func() string {
+		if *to == nil {
+			return ""
+		}
+		return strconv.FormatBool(**to)
+	})
+}
+
 func number(to *int) value {
 	return scalarOf("number", numberForm, func(t string) string {
 		if !digits.MatchString(t) {

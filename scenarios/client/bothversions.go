@@ -53,6 +53,7 @@ func BothVersions() situation.Family {
 			return lab.Topology{Clients: 1, Rules: s.rules, Sysctls: append(slices.Clone(s.also), own)}
 		},
 		Drive: bothDrive,
+		Tell:  bothTell,
 	}
 }
 
@@ -65,6 +66,7 @@ type bothSysctl struct {
 	rules []lab.Rule
 	also  lab.Settings
 	drive func(*bothRun, context.Context) error
+	tell  func() situation.Told // the same as steps
 	// acts is what is seen with the other value, doesNot what with the usual one.
 	acts, doesNot   []claim.Expectation
 	because, source string
@@ -233,6 +235,12 @@ func (r *bothRun) portAgain(ctx context.Context) error {
 // loseACKs makes every handshake remain half open at the balancer.
 var loseACKs = []lab.Rule{{Role: lab.Client, Table: "mangle", Chain: "OUTPUT", Spec: "-p tcp --tcp-flags SYN,FIN,RST,ACK ACK -j DROP"}}
 
+// The attempts that fill the queue, and when they are given up: before a SYN is repeated.
+const (
+	queueAttempts = 4
+	queueBudget   = 300 * time.Millisecond
+)
+
 // fullQueue connects often at once to a listener whose queue of half-open connections holds one
 // (inet_csk_reqsk_queue_is_full: the backlog).
 func (r *bothRun) fullQueue(ctx context.Context) error {
@@ -241,8 +249,7 @@ func (r *bothRun) fullQueue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	const budget = 300 * time.Millisecond // before a SYN is repeated
-	attempts := slices.Repeat([]tcp.Attempt{{To: listener.Addr, Budget: budget}}, 4)
+	attempts := slices.Repeat([]tcp.Attempt{{To: listener.Addr, Budget: queueBudget}}, queueAttempts)
 	_, err = r.client.Attempt(ctx, attempts)
 	return err
 }

@@ -18,13 +18,13 @@ const (
 func bothSysctls() []bothSysctl {
 	return []bothSysctl{
 		{
-			name: "net.ipv4.tcp_timestamps", role: lab.Client, usual: "1", other: "0", drive: (*bothRun).plain,
+			name: "net.ipv4.tcp_timestamps", role: lab.Client, usual: "1", other: "0", drive: (*bothRun).plain, tell: tellPlain,
 			acts:    []claim.Expectation{situation.Outcome(tcp.Connected), claim.Is("timestamps", "no")},
 			doesNot: []claim.Expectation{situation.Outcome(tcp.Connected), claim.Is("timestamps", "yes")},
 			because: "the SYN has no timestamps, whatever the version of IP", source: "tcp_syn_options",
 		},
 		{
-			name: "net.ipv4.tcp_syn_retries", role: lab.Client, usual: "2", other: "1", drive: (*bothRun).unanswered,
+			name: "net.ipv4.tcp_syn_retries", role: lab.Client, usual: "2", other: "1", drive: (*bothRun).unanswered, tell: tellUnanswered,
 			rules: loseSYNs,
 			// Without it, four more at intervals of a second may come first (since 6.5).
 			also:    lab.Settings{{Role: lab.Client, Name: "net.ipv4.tcp_syn_linear_timeouts", Value: "0", IfPresent: true}},
@@ -33,32 +33,32 @@ func bothSysctls() []bothSysctl {
 			because: "a SYN without an answer is repeated that often, whatever the version of IP", source: "tcp_write_timeout",
 		},
 		{
-			name: "net.ipv4.ip_local_port_range", role: lab.Client, usual: "32768 49999", other: "50000 50000", drive: (*bothRun).plain,
+			name: "net.ipv4.ip_local_port_range", role: lab.Client, usual: "32768 49999", other: "50000 50000", drive: (*bothRun).plain, tell: tellPlain,
 			acts:    []claim.Expectation{situation.Outcome(tcp.Connected), claim.Is("port in the range", "yes")},
 			doesNot: []claim.Expectation{situation.Outcome(tcp.Connected), claim.Is("port in the range", "no")},
 			because: "connect chooses the port from the one range for both versions", source: "inet6_hash_connect, inet_sk_get_local_port_range",
 		},
 		{
-			name: "net.ipv4.tcp_fin_timeout", role: lab.Client, usual: "60", other: "5", drive: (*bothRun).clientCloses,
+			name: "net.ipv4.tcp_fin_timeout", role: lab.Client, usual: "60", other: "5", drive: (*bothRun).clientCloses, tell: tellClientCloses,
 			acts:    []claim.Expectation{situation.Outcome(tcp.Connected), claim.Is("FIN_WAIT2", "short")},
 			doesNot: []claim.Expectation{situation.Outcome(tcp.Connected), claim.Is("FIN_WAIT2", "longer")},
 			because: "a closed connection that waits for the FIN of the other side is given up after it, whatever the version of IP",
 			source:  "tcp_fin_time, tcp_time_wait",
 		},
 		{
-			name: "net.ipv4.tcp_max_tw_buckets", role: lab.Client, usual: "1000", other: "0", drive: (*bothRun).timeWait,
+			name: "net.ipv4.tcp_max_tw_buckets", role: lab.Client, usual: "1000", other: "0", drive: (*bothRun).timeWait, tell: tellTimeWait,
 			acts:    []claim.Expectation{claim.Exactly("client TIME_WAIT", 0), claim.Rises(lab.Client, "TcpExt.TCPTimeWaitOverflow")},
 			doesNot: []claim.Expectation{claim.Exactly("client TIME_WAIT", 1), claim.Stays(lab.Client, "TcpExt.TCPTimeWaitOverflow")},
 			because: "the limit holds for TIME_WAITs of both versions: one that is too many is not created", source: "inet_twsk_alloc, tcp_time_wait",
 		},
 		{
-			name: "net.ipv4.tcp_tw_reuse", role: lab.Client, usual: "0", other: "1", drive: (*bothRun).portAgain,
+			name: "net.ipv4.tcp_tw_reuse", role: lab.Client, usual: "0", other: "1", drive: (*bothRun).portAgain, tell: tellPortAgain,
 			acts:    []claim.Expectation{situation.Outcome(tcp.Connected), claim.Rises(lab.Client, "TcpExt.TWRecycled")},
 			doesNot: []claim.Expectation{situation.Outcome(tcp.NoPort), claim.Stays(lab.Client, "TcpExt.TWRecycled")},
 			because: "connect takes the port of its own TIME_WAIT, whatever the version of IP", source: "__inet6_check_established, tcp_twsk_unique",
 		},
 		{
-			name: "net.ipv4.tcp_syncookies", role: lab.Balancer, usual: "1", other: "0", drive: (*bothRun).fullQueue,
+			name: "net.ipv4.tcp_syncookies", role: lab.Balancer, usual: "1", other: "0", drive: (*bothRun).fullQueue, tell: tellFullQueue,
 			rules:   loseACKs,
 			acts:    []claim.Expectation{claim.Stays(lab.Balancer, "TcpExt.SyncookiesSent"), claim.Rises(lab.Balancer, "TcpExt.TCPReqQFullDrop")},
 			doesNot: []claim.Expectation{claim.Rises(lab.Balancer, "TcpExt.SyncookiesSent"), claim.Stays(lab.Balancer, "TcpExt.TCPReqQFullDrop")},

@@ -44,6 +44,7 @@ func Clock() situation.Family {
 		},
 		Topology: clockTopology,
 		Drive:    clockDrive,
+		Tell:     clockTell,
 	}
 }
 

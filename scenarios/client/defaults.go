@@ -38,6 +38,7 @@ func Defaults() situation.Family {
 		},
 		Topology: defaultsTopology,
 		Drive:    defaultsDrive,
+		Untold:   "it asks for sysctls before anything has set them, and a file begins with values for all nodes",
 	}
 }
 

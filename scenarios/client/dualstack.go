@@ -70,6 +70,7 @@ func DualStack() situation.Family {
 		},
 		Topology: func(claim.Cell) lab.Topology { return lab.Topology{Clients: 1, IP: topo.DualStack} },
 		Drive:    dualStackDrive,
+		Tell:     dualStackTell,
 	}
 }
 

@@ -14,29 +14,37 @@ import (
 
 // exhaustionTell tells a cell of the family: what SamePort does in Go, as steps.
 func exhaustionTell(c claim.Cell) (situation.Told, error) {
-	t := exhaustionSteps{server: "balancer", outside: "client0", to: script.Endpoint{Name: "vip", Port: 80}, port: Binding(c.Value(exhaustionPort))}
+	t := exhaustionSteps{server: "balancer", inside: "client0", outside: "client0", to: vip, port: Binding(c.Value(exhaustionPort))}
+	listen := script.Listen{Serve: script.Hold}
 	switch ListenerAt(c.Value(destination)) {
 	case AtOwnAddress:
 		t.server, t.to.Name = "client0", "client0"
-	case AtLoopback, AtMappedLoopback:
-		return situation.Told{}, errors.New("no name of a file is a loopback address")
+	case AtLoopback:
+		t.server, t.to.Name, t.inside, t.outside = "client0", script.Loopback, script.Loopback, script.Loopback
+		listen.At = script.Endpoint{Name: script.Loopback}
+	case AtMappedLoopback:
+		return situation.Told{}, errors.New("no step connects by an IPv6 socket to an IPv4 address")
 	case AtBalancer:
 	}
 	if c.Is(exhaustionPath, "nat") {
 		t.outside = "gateway"
 	}
-	t.Do(script.Listen{Node: t.server, Port: t.to.Port, Serve: script.Hold})
-	t.As("first", t.connect(), situation.Connects()...)
+	listen.Node, listen.Port = t.server, t.to.Port
+	t.Do(listen)
+	connecting := len(t.Steps)
+	t.As(stepFirst, t.connect(), situation.Connects()...)
 	ending := t.end(Closer(c.Value(closer)), c.Is(buckets, "exceeded"))
 	t.After(exhaustionPause(c), "again", t.connect())
 	var hurry situation.Hurry
 	if c.Is(age, "younger") && c.Is(delay, "1000") {
 		hurry = situation.Hurry{Before: len(t.Steps) - 1 - ending, Within: situation.DefaultReuseDelay - situation.AgingSlack}
 	}
-	only := fmt.Sprintf("net.ipv4.ip_local_port_range=%[1]d %[1]d", situation.SourcePort)
-	return situation.Told{
-		Steps: t.Steps, Sysctls: lab.On(lab.Client, only), Balancer: t.server, Hurry: hurry, Evidence: t.evidence(ending),
-	}, nil
+	return situation.Told{Steps: t.Steps, Sysctls: onlyPort(), Balancer: t.server, Hurry: hurry, Evidence: t.evidence(connecting, ending)}, nil
+}
+
+// onlyPort leaves the client one local port.
+func onlyPort() lab.Settings {
+	return lab.On(lab.Client, fmt.Sprintf("net.ipv4.ip_local_port_range=%[1]d %[1]d", situation.SourcePort))
 }
 
 // exhaustionPause is the time between the end of the first connection and the second one.
@@ -54,7 +62,8 @@ func exhaustionPause(c claim.Cell) time.Duration {
 // exhaustionSteps makes the steps of a cell.
 type exhaustionSteps struct {
 	server  string // where the listener is
-	outside string // whose address the listener sees
+	inside  string // the client's address, as the client sees it
+	outside string // the client's address, as the listener sees it
 	to      script.Endpoint
 	port    Binding
 	situation.Steps
@@ -77,7 +86,7 @@ func (t *exhaustionSteps) connect() script.Connect {
 
 // The ends of the connection, as each side has them.
 func (t *exhaustionSteps) here() script.Endpoint {
-	return script.Endpoint{Name: "client0", Port: situation.SourcePort}
+	return script.Endpoint{Name: t.inside, Port: situation.SourcePort}
 }
 
 func (t *exhaustionSteps) there() script.Endpoint {
@@ -87,7 +96,7 @@ func (t *exhaustionSteps) there() script.Endpoint {
 // end ends the first connection, and expects what it leaves. It returns the index of the step that
 // does.
 func (t *exhaustionSteps) end(by Closer, full bool) (step int) {
-	client, server := script.Conn{Step: "first"}, script.Conn{Step: "first", Server: true}
+	client, server := script.Conn{Step: stepFirst}, script.Conn{Step: stepFirst, Server: true}
 	one, other := client, server
 	at, local, remote := "client0", t.here(), t.to
 	switch by {
@@ -112,17 +121,11 @@ func (t *exhaustionSteps) end(by Closer, full bool) (step int) {
 	return step
 }
 
-// evidence says what the family notes in the words of files. What moves when the first connection
-// ends is expected of the step that ends it.
-func (t *exhaustionSteps) evidence(ending int) map[string]situation.Teller {
+// evidence says what the family notes in the words of files. What it notes of the first connection is
+// expected of the step that makes it, and what moves when that ends of the step that ends it.
+func (t *exhaustionSteps) evidence(connecting, ending int) map[string]situation.Teller {
 	atEnd := func(node, counter string) situation.Teller {
-		return func(e claim.Expectation, _ *[]script.Expectation) bool {
-			step := &t.Steps[ending]
-			if len(step.Expect) == 0 {
-				step.Expect = []script.Expectation{{}}
-			}
-			return situation.AsCounter(node, counter)(e, &step.Expect)
-		}
+		return t.At(ending, situation.AsCounter(node, counter))
 	}
 	timeWait := func(node string, local, remote script.Endpoint) situation.Teller {
 		return situation.AsSockets(script.SocketCount{Node: node, State: string(observe.TimeWait), Local: local, Remote: remote})
@@ -132,7 +135,9 @@ func (t *exhaustionSteps) evidence(ending int) map[string]situation.Teller {
 		"client time-wait after":   timeWait("client0", t.here(), t.to),
 		"balancer time-wait after": timeWait(t.server, t.to, t.there()),
 		"accepted":                 situation.AsCounter(t.server, "Tcp.PassiveOpens"),
-		"nat clashes":              situation.ByTheSteps,
+
+		situation.TimestampsEvidence.Name: t.At(connecting, situation.TellTimestamps),
+		"nat clashes":                     situation.ByTheSteps,
 	}
 	if t.outside == "gateway" {
 		all["nat clashes"] = situation.AsCounter("gateway", "Conntrack.insert_failed")

@@ -44,6 +44,7 @@ func Negotiation() situation.Family {
 		},
 		Topology: negotiationTopology,
 		Drive:    negotiationDrive,
+		Tell:     negotiationTell,
 	}
 }
 

@@ -52,6 +52,7 @@ func Remedies() situation.Family {
 		},
 		Topology: remedyTopology,
 		Drive:    remedyDrive,
+		Tell:     remedyTell,
 	}
 }
 

@@ -62,25 +62,32 @@ func writeLine(b *strings.Builder, f scriptfile.File) {
 		reports = append(reports, fmt.Sprintf("[%d](%s)", i+1, source))
 	}
 	fmt.Fprintf(b, "| [%s](incidents/%s) | %s | %s | %d, %d | %s | %s |\n", cell(name), f.Name, cell(s.Belief), cell(s.Truth),
-		len(f.Scenarios), len(f.Twins), kernelsOf(f.Scenarios), strings.Join(reports, " "))
+		len(f.Scenarios), len(f.Twins), kernelsOf(f), strings.Join(reports, " "))
 }
 
 func cell(text string) string { return strings.ReplaceAll(strings.TrimSpace(text), "|", `\|`) }
 
-// kernelsOf lists the conditions on kernels in steps and expectations.
-func kernelsOf(all []script.Scenario) string {
+// kernelsOf lists the conditions on kernels in steps and expectations, and of the whole scenario and its
+// twins.
+func kernelsOf(f scriptfile.File) string {
 	var limits []string
-	note := func(w script.Condition) {
+	note := func(w script.Condition, of string) {
 		if w != (script.Condition{}) {
-			limits = append(limits, strings.TrimPrefix(w.String(), "kernel "))
+			limits = append(limits, of+strings.TrimPrefix(w.String(), "kernel "))
 		}
 	}
-	for _, s := range all {
+	for _, s := range f.Scenarios {
+		note(s.When, "")
 		for _, step := range s.Steps {
-			note(step.When)
+			note(step.When, "")
 			for _, e := range step.Expect {
-				note(e.When)
+				note(e.When, "")
 			}
+		}
+	}
+	for _, t := range f.Twins {
+		if t.When != f.Scenarios[0].When {
+			note(t.When, "twin ")
 		}
 	}
 	slices.Sort(limits)

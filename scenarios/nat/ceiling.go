@@ -79,6 +79,7 @@ func Ceiling() situation.Family {
 		},
 		Topology: ceilingTopology,
 		Drive:    driveCeiling,
+		Untold:   "its answer is after which time ports are used again, of all connections of a load, for which files have no word",
 	}
 }
 

@@ -56,6 +56,7 @@ func ByProfile() situation.Family {
 		},
 		Topology: profileTopology,
 		Drive:    profileDrive,
+		Tell:     profileTell,
 	}
 }
 

@@ -26,19 +26,10 @@ func refusalTell(c claim.Cell) (situation.Told, error) {
 	steps.As("load", script.Load{
 		From: script.Endpoint{Name: "clients"}, To: vip, Each: refusalEach, InFlight: refusalClients * refusalEach, Then: script.ThenKeep,
 	})
-	outcome := func(name string) situation.Teller {
-		return func(e claim.Expectation, to *[]script.Expectation) bool { return tellOutcome(name, e, to) }
-	}
-	none := situation.ByTheSteps // what has another outcome, or is counted at another place
-	return situation.Told{Steps: steps, Evidence: map[string]situation.Teller{
-		"connected": outcome("Connected"), "timed out": outcome("TimedOut"),
-		"late":                                  tellLate,
-		situation.RefusedBy(situation.ByClient): outcome("NoPort"),
-		situation.RefusedBy(situation.ByEndpoint): outcome("Refused"),
-		situation.RefusedBy(situation.ByGateway):  situation.AsCounter("gateway", "Conntrack.insert_failed"),
-		situation.RefusedBy(situation.ByQueue):    situation.AsCounter("balancer", "TcpExt.ListenOverflows"),
-		situation.RefusedBy(situation.ByClock):    none, situation.RefusedBy(situation.ByNumber): none, // there is no TIME_WAIT
-	}}, nil
+	all := situation.LoadTellers()
+	none := situation.ByTheSteps // there is no TIME_WAIT
+	all[situation.RefusedBy(situation.ByClock)], all[situation.RefusedBy(situation.ByNumber)] = none, none
+	return situation.Told{Steps: steps, Evidence: all}, nil
 }
 
 // fullQueue listens and fills the accept queue, one connection after the other, as fillQueue does.
@@ -53,21 +44,4 @@ func fullQueue(to *situation.Steps) {
 			}},
 		})
 	}
-}
-
-// tellOutcome expects a number of attempts with an outcome.
-func tellOutcome(name string, e claim.Expectation, to *[]script.Expectation) bool {
-	bound, said := situation.BoundOf(e)
-	first := &(*to)[0]
-	if first.Outcomes == nil {
-		first.Outcomes = map[string]script.Bound{}
-	}
-	first.Outcomes[name] = bound
-	return said
-}
-
-func tellLate(e claim.Expectation, to *[]script.Expectation) bool {
-	bound, said := situation.BoundOf(e)
-	(*to)[0].Late = &bound
-	return said
 }

@@ -68,6 +68,7 @@ func Share() situation.Family {
 		},
 		Topology: shareTopology,
 		Drive:    driveShare,
+		Tell:     shareTell,
 	}
 }
 

@@ -190,7 +190,7 @@ func evidence(servers []string) map[string]situation.Teller {
 		return resting(script.SocketCount{Node: node, State: string(observe.TimeWait), Local: local, Remote: remote})
 	}
 	all := map[string]situation.Teller{
-		"no port":            outcome("NoPort"),
+		"no port":            situation.TellOutcomes(tcp.NoPort),
 		"client TIME_WAIT":   waiting("client0", script.Endpoint{}, vip),
 		"frontend TIME_WAIT": waiting("balancer", vip, script.Endpoint{}),
 	}
@@ -215,17 +215,6 @@ func resting(of script.SocketCount) situation.Teller {
 	return func(e claim.Expectation, to *[]script.Expectation) bool {
 		(*to)[0].Within = rests
 		return sockets(e, to)
-	}
-}
-
-func outcome(name string) situation.Teller {
-	return func(e claim.Expectation, to *[]script.Expectation) bool {
-		bound, said := situation.BoundOf(e)
-		if (*to)[0].Outcomes == nil {
-			(*to)[0].Outcomes = map[string]script.Bound{}
-		}
-		(*to)[0].Outcomes[name] = bound
-		return said
 	}
 }
 

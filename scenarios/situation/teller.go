@@ -5,6 +5,8 @@ import (
 
 	"twlab/harness/kernel"
 	"twlab/harness/script"
+	"twlab/harness/tcp"
+	"twlab/harness/topo"
 	"twlab/scenarios/claim"
 )
 
@@ -50,6 +52,44 @@ func tellPAWS(at string, b script.Bound, to *[]script.Expectation) {
 	}
 }
 
+// TellPAWS is the teller of rejects of older timestamps at the balancer.
+func TellPAWS(e claim.Expectation, to *[]script.Expectation) bool {
+	bound, said := BoundOf(e)
+	if said {
+		tellPAWS(string(topo.Balancer), bound, to)
+	}
+	return said
+}
+
+// TellOutcomes is the teller of a number of attempts with an outcome.
+func TellOutcomes(outcome tcp.Outcome) Teller {
+	return func(e claim.Expectation, to *[]script.Expectation) bool {
+		bound, said := BoundOf(e)
+		if (*to)[0].Outcomes == nil {
+			(*to)[0].Outcomes = map[string]script.Bound{}
+		}
+		(*to)[0].Outcomes[string(outcome)] = bound
+		return said
+	}
+}
+
+// LoadTellers are those of [LoadEvidence]. What is calculated from several counters has none.
+func LoadTellers() map[string]Teller {
+	return map[string]Teller{
+		"connected": TellOutcomes(tcp.Connected), "timed out": TellOutcomes(tcp.TimedOut),
+		"late": func(e claim.Expectation, to *[]script.Expectation) bool {
+			bound, said := BoundOf(e)
+			(*to)[0].Late = &bound
+			return said
+		},
+		RefusedBy(ByClient):   TellOutcomes(tcp.NoPort),
+		RefusedBy(ByEndpoint): TellOutcomes(tcp.Refused),
+		RefusedBy(ByGateway):  AsCounter(string(topo.Gateway), kernel.NATClashes.Name),
+		RefusedBy(ByQueue):    AsCounter(string(topo.Balancer), kernel.ListenOverflows.Name),
+		RefusedBy(ByClock):    TellPAWS,
+	}
+}
+
 // Gone expects that a node has no socket with these ends, in any state.
 func Gone(node string, local, remote script.Endpoint) []script.Expectation {
 	return []script.Expectation{{Sockets: []script.SocketCount{{Node: node, Local: local, Remote: remote, Count: script.Exactly(0)}}}}
@@ -68,6 +108,16 @@ func Unsaid(claim.Expectation, *[]script.Expectation) bool { return false }
 
 // ByTheSteps is the teller of what the steps expect before the last one.
 func ByTheSteps(claim.Expectation, *[]script.Expectation) bool { return true }
+
+// TellTimestamps is the teller of whether a connection has timestamps.
+func TellTimestamps(e claim.Expectation, to *[]script.Expectation) bool {
+	if len(e.OneOf) != 1 {
+		return false
+	}
+	has := e.OneOf[0] == claim.YesNo(true)
+	(*to)[0].Timestamps = &has
+	return true
+}
 
 // AsSockets is the teller of a number of sockets.
 func AsSockets(of script.SocketCount) Teller {

@@ -58,6 +58,16 @@ func (s *Steps) After(pause time.Duration, id string, a script.Action) {
 	*s = append(*s, script.Step{ID: id, After: pause, Do: a})
 }
 
+// At is a teller that tells of an earlier step, by its index.
+func (s Steps) At(step int, tell Teller) Teller {
+	return func(e claim.Expectation, _ *[]script.Expectation) bool {
+		if len(s[step].Expect) == 0 {
+			s[step].Expect = []script.Expectation{{}}
+		}
+		return tell(e, &s[step].Expect)
+	}
+}
+
 // Teller adds what a rule expects of one thing to what is expected of a step. It returns false
 // if files have no word for it.
 type Teller func(e claim.Expectation, to *[]script.Expectation) (said bool)
@@ -99,7 +109,7 @@ func (f Family) Scenario(c claim.Cell, rule claim.Rule) (s script.Scenario, unsa
 // told tells the cell, or says why nothing tells it.
 func (f Family) told(c claim.Cell) (Told, error) {
 	if f.Tell == nil {
-		return Told{}, fmt.Errorf("family %s: %w: %s", f.Name, ErrUntold, cmp.Or(f.Untold, "its driver is in Go"))
+		return Told{}, fmt.Errorf("family %s: %w: %s", f.Name, ErrUntold, f.Untold)
 	}
 	told, err := f.Tell(c)
 	if err != nil {
@@ -162,7 +172,13 @@ func tellable(t topo.Topology) (topo.Topology, []script.Step) {
 		t.Sysctls = append(t.Sysctls, of[role]...)
 	}
 	for _, r := range t.Rules {
-		steps = append(steps, script.Step{Do: script.AddRule{Node: cmp.Or(r.Node, string(r.Role)), Table: r.Table, Chain: r.Chain, Spec: r.Spec}})
+		nodes := []string{r.Node}
+		if r.Node == "" {
+			nodes = script.Usual(t).Groups[string(r.Role)+"s"]
+		}
+		for _, n := range nodes {
+			steps = append(steps, script.Step{Do: script.AddRule{Node: n, Table: r.Table, Chain: r.Chain, Spec: r.Spec, IP: r.IP}})
+		}
 	}
 	t.Rules = nil
 	return t, steps

@@ -58,6 +58,7 @@ func Chance() situation.Family {
 		},
 		Topology: chanceTopology,
 		Drive:    driveChance,
+		Untold:   "its answer is a number of SYNs of many connections one after the other, and files expect something of one step at a time",
 	}
 }
 

@@ -55,6 +55,7 @@ func Idle() situation.Family {
 		},
 		Topology: idleTopology,
 		Drive:    idleDrive,
+		Tell:     idleTell,
 	}
 }
 
@@ -112,11 +113,16 @@ func idleRules() []claim.Rule {
 
 func idleTopology(claim.Cell) lab.Topology { return lab.Topology{Clients: 1} }
 
-func idleDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
+// idleTime is how long no segment is sent.
+func idleTime(c claim.Cell) time.Duration {
 	lengths := map[string]time.Duration{short: 90 * time.Second, hour: time.Hour, days: 25 * 24 * time.Hour}
+	return lengths[c.Value(idle)]
+}
+
+func idleDrive(ctx context.Context, c claim.Cell, l *lab.Lab) (claim.Seen, error) {
 	s := longIdle{
 		client: l.Client(0), balancer: l.Balancer(),
-		idle: lengths[c.Value(idle)], putBack: c.Either(idleClock, putBack, honest),
+		idle: idleTime(c), putBack: c.Either(idleClock, putBack, honest),
 	}
 	drive := s.established
 	if c.Either(idleState, idleTimeWait, established) {

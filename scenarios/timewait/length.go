@@ -45,6 +45,7 @@ func Length() situation.Family {
 		},
 		Topology: lengthTopology,
 		Drive:    lengthDrive,
+		Tell:     lengthTell,
 	}
 }
 

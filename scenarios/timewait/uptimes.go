@@ -51,6 +51,7 @@ func Uptimes() situation.Family {
 		},
 		Topology: uptimesTopology,
 		Drive:    uptimesDrive,
+		Untold:   "its clients boot one some seconds after the other, and a run of a file boots all machines at once",
 	}
 }
 

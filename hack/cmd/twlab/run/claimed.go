@@ -25,6 +25,6 @@ func writeClaimed(to io.Writer, s script.Scenario, seen recording.Recording) err
 	if !is {
 		return nil
 	}
-	_, err = fmt.Fprintln(to, report.Plain(claimed.Text(seen.Steps[len(seen.Steps)-1])))
+	_, err = fmt.Fprintln(to, report.Plain(claimed.Text(seen)))
 	return err
 }
