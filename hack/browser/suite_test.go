@@ -35,6 +35,10 @@ func TestFilters(t *testing.T) {
 		{`[name="class"]`, "", `document.querySelectorAll('[data-family="tuple"] details.cell:not([data-k^="-"])').length`},
 		{`[name="words"]`, "rfc1337=1 CLOCK=older", `[...document.querySelectorAll('[data-family="tuple"] details.cell:not([data-k^="-"])')].filter(e => / clock=older /.test(e.textContent) && / rfc1337=1 /.test(e.textContent)).length`},
 		{`[name="words"]`, "", `document.querySelectorAll('[data-family="tuple"] details.cell:not([data-k^="-"])').length`},
+		{`[data-axis="clock"]`, "older", `[...document.querySelectorAll('[data-family="tuple"] details.cell:not([data-k^="-"])')].filter(e => / clock=older /.test(e.textContent)).length`},
+		{`[data-axis="rfc1337"]`, "1", `[...document.querySelectorAll('[data-family="tuple"] details.cell:not([data-k^="-"])')].filter(e => / clock=older /.test(e.textContent) && / rfc1337=1 /.test(e.textContent)).length`},
+		{`[data-axis="clock"]`, "", `[...document.querySelectorAll('[data-family="tuple"] details.cell:not([data-k^="-"])')].filter(e => / rfc1337=1 /.test(e.textContent)).length`},
+		{`[data-axis="rfc1337"]`, "", `document.querySelectorAll('[data-family="tuple"] details.cell:not([data-k^="-"])').length`},
 		{`[name="rule"]`, "tuple-newer-number", `document.querySelectorAll('[data-rule="tuple-newer-number"] details.cell:not([data-k^="-"])').length`},
 		{`[name="rule"]`, "", `document.querySelectorAll('[data-family="tuple"] details.cell:not([data-k^="-"])').length`},
 		{`[name="class"]`, "=", `document.querySelectorAll('[data-family="tuple"] details.cell[data-differs]:not([data-k^="-"])').length`},
@@ -54,6 +58,23 @@ func TestFilters(t *testing.T) {
 	if cells := ask[int](p, shownCells); cells != newest {
 		t.Errorf("after the reset %d cells of %d", cells, newest)
 	}
+	if axes := ask[int](p, `document.querySelectorAll("#axes select").length`); axes != 0 {
+		t.Errorf("after the reset, %d axes of no family", axes)
+	}
+}
+
+func TestPacketsOfACell(t *testing.T) {
+	p := open(t, one(t, "suite.html"), look{width: 390})
+	size := ask[string](p, `(() => {
+		const use = document.querySelector(".cell .drawing use");
+		location.hash = use.closest(".cell").id;
+		const box = use.getBoundingClientRect();
+		return box.width > 100 && box.height > 100 ? "" : box.width + " by " + box.height;
+	})()`)
+	if size != "" {
+		t.Errorf("the packets of a cell are drawn in %s pixels", size)
+	}
+	p.shoot("packets-of-a-cell")
 }
 
 func TestASquareLeadsToItsEvidence(t *testing.T) {

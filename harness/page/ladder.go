@@ -30,12 +30,21 @@ const (
 // lane of the node that saw it last. Times are those since the first packet.
 func drawLadder(lives []*life, lanes []string, said map[string]words, id func(*life) string, label string) template.HTML {
 	d := svg.Drawing{Label: label}
+	l := rungs{Drawing: &d, clock: &d, every: time.Millisecond, said: said, id: id}
+	l.draw(lives, lanes)
+	return d.HTML()
+}
+
+// draw draws a ladder.
+func (l *rungs) draw(lives []*life, lanes []string) {
+	d := l.Drawing
 	d.Width = max(leastWide, timeWide+float64(len(lanes)-1)*laneGap+2*50)
-	x := map[string]float64{}
+	l.x, l.lanes, l.told = map[string]float64{}, lanes, map[translation]bool{}
+	l.y, l.began = ladderTop, lives[0].First().Time
 	for i, name := range lanes {
-		x[name] = timeWide + 50 + float64(i)*laneGap
+		l.x[name] = timeWide + 50 + float64(i)*laneGap
+		l.places = append(l.places, l.x[name])
 	}
-	l := rungs{Drawing: &d, x: x, lanes: lanes, said: said, told: map[translation]bool{}, id: id, y: ladderTop, began: lives[0].First().Time}
 	for i, one := range lives {
 		if i > 0 {
 			l.passes(one, lives[:i])
@@ -53,24 +62,27 @@ func drawLadder(lives []*life, lanes []string, said map[string]words, id func(*l
 	// The lanes are below everything that is drawn on them.
 	var behind svg.Drawing
 	for _, name := range lanes {
-		behind.Text(x[name], 16, "node", short(name, laneGap-8))
-		behind.Line(x[name], 24, x[name], d.Height, "lane")
+		behind.Text(l.x[name], 16, "node", short(name, laneGap-8))
 	}
+	behind.Verticals("lane", l.places, 24, d.Height)
 	d.Before(&behind)
-	return d.HTML()
 }
 
 // rungs are the packets of a ladder, while they are drawn.
 type rungs struct {
 	*svg.Drawing
-	x     map[string]float64
-	lanes []string
-	said  map[string]words
-	told  map[translation]bool
-	id    func(*life) string
-	y     float64
-	began time.Time
-	last  time.Time
+	clock  *svg.Drawing  // gets the times
+	every  time.Duration // the least time from one that is written to the next
+	said   map[string]words
+	id     func(*life) string // of the row that an arrow leads to; nil if there are no rows
+	x      map[string]float64
+	places []float64 // the same, in the order of the lanes
+	lanes  []string
+	told   map[translation]bool
+	y      float64
+	began  time.Time
+	last   time.Time // when the packet above was sent
+	wrote  time.Time // the time that was written last
 }
 
 // passes shows that time passes until a packet is sent, and why.
@@ -88,24 +100,19 @@ func (l *rungs) passes(next *life, before []*life) {
 			break
 		}
 	}
-	middle := (l.x[l.lanes[0]] + l.x[l.lanes[len(l.lanes)-1]]) / 2
-	for _, name := range l.lanes {
-		l.Line(l.x[name], l.y, l.x[name], l.y+gapHigh, "fold")
-	}
-	l.Element("text", seconds(after)+why, append(svg.At(middle, l.y+gapHigh/2+4), "class", "gap middle")...)
+	middle := (l.places[0] + l.places[len(l.places)-1]) / 2
+	l.Verticals("fold", l.places, l.y, l.y+gapHigh)
+	l.clock.Text(middle, l.y+gapHigh/2+4, "gap middle", seconds(after)+why)
 	l.y += gapHigh
 }
 
 // rung draws one packet.
 func (l *rungs) rung(one *life, said words) {
-	class := "arrow"
-	if one.lost() {
-		class += " ended"
+	if l.id != nil {
+		l.link(one)
 	}
 	way := one.way()
 	from, to := l.x[way[0]], l.x[way[len(way)-1]]
-	l.Open("a", "href", "#"+l.id(one), "class", class)
-	l.Element("title", fmt.Sprintf("Packet %d, %s: %s", one.Number, one.what(), one.ending()))
 	y := l.y + 20
 	points := [][2]float64{{from, y}}
 	for i, name := range way[1:] {
@@ -123,28 +130,45 @@ func (l *rungs) rung(one *life, said words) {
 		points = append(points, [2]float64{to + step, y + slant})
 	}
 	end := points[len(points)-1]
-	l.Path("shaft", points...)
-	switch {
-	case one.lost():
+	ended := ""
+	if one.lost() {
+		ended = " ended"
 		l.Cross(end[0], end[1])
-	default:
+	} else {
 		l.Head(end[0], end[1], right)
 	}
+	l.Path("shaft"+ended, points...)
 	for _, t := range one.translations() {
-		l.Element("circle", "", "cx", svg.Number(l.x[t.node]), "cy", svg.Number(y+slant/2), "r", "4", "class", "turn")
+		l.Dot("turn"+ended, l.x[t.node], y+slant/2)
 	}
-	l.Element("text", cmp.Or(said.label, one.what()), append(svg.At((points[0][0]+end[0])/2, y-4), "class", "label")...)
-	l.Close("a")
-	l.Text(timeWide-2, y+2, "time", offset(one.First().Time.Sub(l.began)))
+	l.Text((points[0][0]+end[0])/2, y-4, "label", cmp.Or(said.label, one.what()))
+	if l.id != nil {
+		l.Close("a")
+	}
+	now := one.First().Time
+	if l.wrote.IsZero() || now.Sub(l.wrote) >= l.every {
+		l.clock.Text(timeWide-2, y+2, "time", offset(now.Sub(l.began)))
+		l.wrote = now
+	}
 	l.y += rungHigh
 	l.notes(one, said)
-	l.last = one.First().Time
+	l.last = now
+}
+
+// link begins the link that an arrow is.
+func (l *rungs) link(one *life) {
+	class := "arrow"
+	if one.lost() {
+		class += " ended"
+	}
+	l.Open("a", "href", "#"+l.id(one), "class", class)
+	l.Element("title", fmt.Sprintf("Packet %d, %s: %s", one.Number, one.what(), one.ending()))
 }
 
 // notes says below a packet what happened to it.
 func (l *rungs) notes(one *life, said words) {
 	for _, t := range one.translations() {
-		if !l.told[t] {
+		if !l.told[t] && l.id != nil {
 			l.note("note", "● "+t.node+": now "+t.as)
 		}
 		l.told[t] = true

@@ -99,6 +99,7 @@ type Article struct {
 	Steps                         []step
 	Ladders                       []rail
 	Lives, Undrawn                int // packets, and those that no arrow stands for
+	Told                          int // packets that are arrows of ladders that are open
 	NoPackets                     string
 	Missing                       []string
 	Account                       account
@@ -126,7 +127,7 @@ type view struct {
 	prefix      string
 	lives       []*life
 	said        map[string]words
-	drawn       map[int]bool    // the numbers of the packets that are arrows
+	drawn, open map[int]bool    // the numbers of the packets that are arrows, and of those in open ladders
 	has         map[string]bool // the anchors that there are
 	counterRows []row
 	ruleRows    []row
@@ -139,7 +140,7 @@ func (v *view) packetID(l *life) string        { return v.id("p%d", l.Number) }
 // NewArticle makes an article. All its anchors begin with id; kernel is what the user calls the
 // choice of kernels, if there are several.
 func NewArticle(id, kernel string, r *recording.Recording) Article {
-	v := view{r: r, prefix: id, lives: livesOf(r), said: wordsOf(r), drawn: map[int]bool{}, has: map[string]bool{}}
+	v := view{r: r, prefix: id, lives: livesOf(r), said: wordsOf(r), drawn: map[int]bool{}, open: map[int]bool{}, has: map[string]bool{}}
 	s, known := scenarioOf(r)
 	a := Article{
 		ID: id, Name: report.Plain(r.Scenario), Kernel: report.Plain(strings.TrimSpace(kernel + " " + report.KernelsOf(*r))),
@@ -162,6 +163,11 @@ func NewArticle(id, kernel string, r *recording.Recording) Article {
 	}
 	a.Picture, a.Ladders = v.drawings(s, known)
 	a.Packets = v.packets()
+	for _, p := range a.Packets {
+		if p.Open {
+			a.Told++
+		}
+	}
 	a.Counters, a.Tables, a.Account = v.counters(), v.tables(), v.account()
 	a.Steps = v.steps()
 	a.Answers = v.answers()

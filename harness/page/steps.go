@@ -126,6 +126,11 @@ func (v *view) rails(n network, first []string) (all []rail) {
 			name := report.Plain(fmt.Sprintf("%v > %v", p.Src, p.Dst))
 			r.Ladder = append(r.Ladder, connectionLadder{Name: name, SVG: drawLadder(lives, v.lanes(lives, n, first), v.said, v.packetID, "Packets of "+name)})
 		}
+		if r.Open {
+			for _, l := range lives {
+				v.open[l.Number] = v.drawn[l.Number]
+			}
+		}
 		all = append(all, r)
 	}
 	return all
@@ -178,6 +183,8 @@ type packet struct {
 	At, What, Flags, Src, Dst, Way, Ends string
 	Numbers                              string // sequence and acknowledgement numbers
 	Lost                                 bool
+	Open                                 bool // it is an arrow of a ladder that is open
+	Again                                bool // it has the ends of the packet of an open ladder before, whichever way
 	Sightings                            []sighting
 }
 
@@ -187,6 +194,7 @@ type sighting struct{ At, Tap, Src, Dst string }
 // packets lists packets, each with the taps that saw it.
 func (v *view) packets() (all []packet) {
 	first := map[string]uint32{} // the initial sequence number of each end
+	var before *life
 	for i, l := range v.lives {
 		if i >= mostArrows && !v.drawn[l.Number] {
 			continue
@@ -195,6 +203,11 @@ func (v *view) packets() (all []packet) {
 		one := packet{
 			ID: v.packetID(l), Number: l.Number, At: offset(p.Time.Sub(v.r.Began)), What: l.what(), Flags: report.Plain(p.Flags),
 			Src: p.Src.String(), Dst: p.Dst.String(), Way: report.Plain(strings.Join(l.way(), " → ")), Ends: report.Plain(l.ending()), Lost: l.lost(),
+			Open: v.open[l.Number],
+		}
+		if one.Open {
+			one.Again = before != nil && ends(p) == ends(before.First())
+			before = l
 		}
 		if p.Is('S') {
 			first[p.Src.String()] = p.Seq

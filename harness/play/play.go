@@ -284,6 +284,9 @@ func (p *player) step(ctx context.Context, step script.Step, i int) {
 		r.Ended = time.Since(p.began)
 	}
 	if err == nil {
+		err = p.opened(step, r.Result)
+	}
+	if err == nil {
 		err = p.look(ctx, step, i)
 	}
 	if err == nil {

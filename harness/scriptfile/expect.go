@@ -38,7 +38,7 @@ func (r *reader) expectationFields(e *script.Expectation, applies *bool) []field
 		{"when", "Where it applies.", r.when(&e.When, applies)},
 		{"within", "How long what it asks of the network may take.", duration(&e.Within)},
 		{"never", "How long what it asks of the network must not come about.", duration(&e.Never)},
-		{"outcome", "The outcome: Connected, Refused, Reset, TimedOut, NoPort, PortInUse, Unreachable; Listening.", text(&e.Outcome)},
+		{"outcome", "The outcome: Connected, Refused, Reset, TimedOut, NoPort, PortInUse, NoAddress, Denied, Unreachable; Listening. A listener that is not opened, and whose outcome nobody expects, ends the run.", text(&e.Outcome)},
 		{"outcomes", "The numbers of several attempts by outcome.", numbersOf(&e.Outcomes)},
 		{"errno", "The kernel's error: ECONNRESET, or none.", text(&e.Errno)},
 		{"syns", "How many SYNs were sent.", bound(&e.SYNs)},

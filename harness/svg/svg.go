@@ -14,10 +14,33 @@ import (
 // Drawing is an SVG that is being written. Its classes are those of the style of package page.
 type Drawing struct {
 	b strings.Builder
+	// Gathers makes one element of all paths of a class, and one group of all texts of a class:
+	// less to write, where nobody needs to know which is which. Paths are below texts, and both
+	// in the order of their first.
+	Gathers      bool
+	paths, texts gathered
 	// Width and Height are its size, which may be known last. Label names it to those who do
 	// not see it.
 	Width, Height float64
 	Label         string
+}
+
+// gathered is what was drawn, by class.
+type gathered struct {
+	classes []string
+	of      map[string]*strings.Builder
+}
+
+// add adds to a class.
+func (g *gathered) add(class, text string) {
+	if g.of == nil {
+		g.of = map[string]*strings.Builder{}
+	}
+	if g.of[class] == nil {
+		g.classes = append(g.classes, class)
+		g.of[class] = &strings.Builder{}
+	}
+	g.of[class].WriteString(text)
 }
 
 // At are the attributes of a position: pairs of a name and a value.
@@ -56,7 +79,22 @@ func (d *Drawing) Element(name, text string, a ...string) {
 
 // Text writes a text at a position.
 func (d *Drawing) Text(x, y float64, class, text string) {
-	d.Element("text", text, append(At(x, y), "class", class)...)
+	if !d.Gathers {
+		d.Element("text", text, append(At(x, y), "class", class)...)
+		return
+	}
+	var one Drawing
+	one.Element("text", text, At(x, y)...)
+	d.texts.add(class, one.b.String())
+}
+
+// path draws a path, which may consist of several.
+func (d *Drawing) path(class, course string) {
+	if d.Gathers {
+		d.paths.add(class, course)
+		return
+	}
+	d.Element("path", "", "d", course, "class", class)
 }
 
 // Line draws a straight line.
@@ -64,9 +102,21 @@ func (d *Drawing) Line(x1, y1, x2, y2 float64, class string) {
 	d.Element("line", "", "x1", Number(x1), "y1", Number(y1), "x2", Number(x2), "y2", Number(y2), "class", class)
 }
 
+// Verticals draws straight lines from one height to another, at each of these places.
+func (d *Drawing) Verticals(class string, places []float64, y1, y2 float64) {
+	var b strings.Builder
+	for _, x := range places {
+		b.WriteString("M" + Number(x) + " " + Number(y1) + "V" + Number(y2))
+	}
+	d.path(class, b.String())
+}
+
+// Use draws what the page has under an ID, in the same coordinates.
+func (d *Drawing) Use(id string) { d.Element("use", "", "href", "#"+id) }
+
 // Path draws through points.
 func (d *Drawing) Path(class string, points ...[2]float64) {
-	d.Element("path", "", "d", through(points...), "class", class)
+	d.path(class, through(points...))
 }
 
 // through is the course of a path.
@@ -81,25 +131,49 @@ func through(points ...[2]float64) string {
 // Cross marks where something ended.
 func (d *Drawing) Cross(x, y float64) {
 	const r = 5
-	d.Element("path", "", "class", "cross", "d",
-		through([2]float64{x - r, y - r}, [2]float64{x + r, y + r})+through([2]float64{x - r, y + r}, [2]float64{x + r, y - r}))
+	d.path("cross", through([2]float64{x - r, y - r}, [2]float64{x + r, y + r})+through([2]float64{x - r, y + r}, [2]float64{x + r, y - r}))
+}
+
+// Dot is a filled circle.
+func (d *Drawing) Dot(class string, x, y float64) {
+	d.path(class, "M"+Number(x-4)+" "+Number(y)+"a4 4 0 1 0 8 0a4 4 0 1 0-8 0Z")
 }
 
 // Head is the head of an arrow that goes to the right, or to the left.
 func (d *Drawing) Head(x, y float64, right bool) {
-	back := -8.0
+	back := "-8"
 	if !right {
-		back = 8
+		back = "8"
 	}
-	d.Element("path", "", "class", "head", "d", fmt.Sprintf("M%s %sL%s %sL%s %sZ",
-		Number(x), Number(y), Number(x+back), Number(y-4), Number(x+back), Number(y+4)))
+	d.path("head", "M"+Number(x)+" "+Number(y)+"l"+back+"-4v8Z")
+}
+
+// Drawn is what was drawn so far, without the SVG around it.
+func (d *Drawing) Drawn() template.HTML {
+	return template.HTML(d.drawn()) //nolint:gosec // every text in it is escaped by element
+}
+
+// drawn is all that was drawn, what was gathered above the rest.
+func (d *Drawing) drawn() string {
+	all := Drawing{}
+	all.b.WriteString(d.b.String())
+	for _, class := range d.paths.classes {
+		all.Element("path", "", "d", d.paths.of[class].String(), "class", class)
+	}
+	for _, class := range d.texts.classes {
+		all.Open("g", "class", class)
+		all.b.WriteString(d.texts.of[class].String())
+		all.Close("g")
+	}
+	return all.b.String()
 }
 
 // Before puts another drawing behind all that was drawn so far.
 func (d *Drawing) Before(behind *Drawing) {
-	front := d.b.String()
+	front := d.drawn()
 	d.b.Reset()
-	d.b.WriteString(behind.b.String() + front)
+	d.paths, d.texts = gathered{}, gathered{}
+	d.b.WriteString(behind.drawn() + front)
 }
 
 // HTML is the whole SVG, scaled to the place it gets, but never so small that it cannot be read.
@@ -109,7 +183,7 @@ func (d *Drawing) HTML() template.HTML {
 	var whole Drawing
 	whole.Open("div", "class", "drawing", "tabindex", "0", "role", "group", "aria-label", d.Label)
 	whole.Open("svg", "viewBox", size, "width", Number(d.Width), "height", Number(d.Height), "class", sizeClass(d.Width*least))
-	whole.b.WriteString(d.b.String())
+	whole.b.WriteString(d.drawn())
 	whole.Close("svg")
 	whole.Close("div")
 	return template.HTML(whole.b.String()) //nolint:gosec // every text in it is escaped by element

@@ -7,7 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"twlab/harness/recording"
 )
@@ -49,13 +52,20 @@ func Files(dir string) (all []File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		kind, _, _ := strings.Cut(filepath.Base(name), "-")
-		r, err := readFile(name)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", filepath.Base(name), err)
-		}
-		all = append(all, File{kind, r})
+	all = make([]File, len(names))
+	var reading errgroup.Group
+	reading.SetLimit(runtime.GOMAXPROCS(0))
+	for i, name := range names {
+		reading.Go(func() (err error) {
+			all[i].Kind, _, _ = strings.Cut(filepath.Base(name), "-")
+			if all[i].Recording, err = readFile(name); err != nil {
+				return fmt.Errorf("%s: %w", filepath.Base(name), err)
+			}
+			return nil
+		})
+	}
+	if err := reading.Wait(); err != nil {
+		return nil, err
 	}
 	return all, nil
 }

@@ -35,45 +35,8 @@ type rule struct {
 	Class                           Class
 	Agree                           int
 	Cells                           []*cell
-}
-
-// cell is a cell on all kernels.
-type cell struct {
-	ID     string
-	Values string // "clock=older isn=equal"
-	on     []*Cell
-	// Classes are those of each run, a letter each: "-" where it was not driven.
-	Classes string
-	Class   Class
-	Outcome string
-	Rule    string
-	Wrong   bool // on some kernel, not all was as the rule says
-	Differs bool // kernels differ
-	Lines   []claim.Line
-	Also    string
-	Moved   []moved
-	Others  []other
-	Packets string // a line each
-	File    string // to run it again
-	Took    string
-	values  map[string]string
-}
-
-// moved are the counters of a role that moved.
-type moved struct{ Role, Counters string }
-
-// other is what another kernel did in the cell.
-type other struct{ Heading, Class, Says string }
-
-// Title is what a square says to a pointer.
-func (c *cell) Title() string { return c.Values + ": " + c.Outcome }
-
-// Mark is the symbol of a square.
-func (c *cell) Mark() string {
-	if c.Wrong {
-		return "!"
-	}
-	return c.Class.Symbol()
+	Causes                          []causeOf
+	None                            string // what must not happen in any of its cells, and has not
 }
 
 // known finds the families that cells can be of: by name, and for emulations by their titles.
@@ -148,6 +111,7 @@ func families(runs []Run) (all []*family) {
 			number++
 			c.ID = fmt.Sprintf("c%d", number)
 			c.fill(runs, f)
+			c.again(f, of[key])
 		}
 		f.grid(sorted)
 		f.rules(of[key], sorted)
@@ -177,112 +141,6 @@ func (f *family) sort(cells []*cell) {
 		}
 		return 0
 	})
-}
-
-// fill makes what is shown of a cell, from the newest kernel that has it.
-func (c *cell) fill(runs []Run, f *family) {
-	var parts []string
-	for _, a := range f.Axes {
-		parts = append(parts, a.Name+"="+c.values[a.Name])
-	}
-	if len(parts) == 0 {
-		for _, name := range slices.Sorted(maps.Keys(c.values)) {
-			parts = append(parts, name+"="+c.values[name])
-		}
-	}
-	c.Values = report.Plain(strings.Join(parts, " "))
-	var newest *Cell
-	for i, one := range c.on {
-		if one == nil {
-			c.Classes += "-"
-			continue
-		}
-		class := ClassOf(one.Result.Seen)
-		c.Classes += string(class)
-		c.Wrong = c.Wrong || !one.Result.Agrees()
-		if newest == nil {
-			newest, c.Class = one, class
-			continue
-		}
-		o := other{Heading: runs[i].Heading, Class: class.CSS(), Says: differences(newest.Result, one.Result)}
-		c.Differs = c.Differs || class != c.Class || one.Result.Rule != newest.Result.Rule
-		c.Others = append(c.Others, o)
-	}
-	r := newest.Result
-	c.Rule, c.Lines, c.Outcome = r.Rule, plainLines(r.Lines), report.Plain(outcomeOf(r))
-	c.Took = fmt.Sprintf("%.1f s", newest.Took.Seconds())
-	compared := map[string]bool{}
-	for _, l := range r.Lines {
-		compared[l.What] = true
-	}
-	var also []string
-	for _, o := range r.Seen.Observations {
-		if !compared[o.What] {
-			also = append(also, o.What+" "+o.Got)
-		}
-	}
-	c.Also = report.Plain(strings.Join(also, "; "))
-	for _, role := range slices.Sorted(maps.Keys(r.Seen.Moved)) {
-		var counters []string
-		for _, name := range slices.Sorted(maps.Keys(r.Seen.Moved[role])) {
-			if !strings.HasPrefix(name, "Ip") && !strings.HasPrefix(name, "Icmp") {
-				counters = append(counters, fmt.Sprintf("%s +%d", name, r.Seen.Moved[role][name]))
-			}
-		}
-		if len(counters) > 0 {
-			c.Moved = append(c.Moved, moved{string(role), report.Plain(strings.Join(counters, ", "))})
-		}
-	}
-	c.File = c.file(f)
-}
-
-// file is the cell as a file for hack/e2e --cell: only what is not usual.
-func (c *cell) file(f *family) string {
-	var axes []string
-	for _, a := range f.Axes {
-		if v := c.values[a.Name]; v != a.Values[0] {
-			axes = append(axes, fmt.Sprintf("%s: %q", a.Name, v))
-		}
-	}
-	return report.Plain(fmt.Sprintf("- {family: %s, axes: {%s}}", f.Name, strings.Join(axes, ", ")))
-}
-
-func plainLines(lines []claim.Line) []claim.Line {
-	all := slices.Clone(lines)
-	for i := range all {
-		all[i].What, all[i].Wanted, all[i].Got = report.Plain(all[i].What), report.Plain(all[i].Wanted), report.Plain(all[i].Got)
-	}
-	return all
-}
-
-// outcomeOf is the result in a few words.
-func outcomeOf(r claim.Result) string {
-	text := r.Outcome()
-	if n, there := numberOf(r.Seen, "syns"); there && n > 1 && text == "Connected" {
-		text += fmt.Sprintf(" after %d SYNs", n)
-	}
-	return text
-}
-
-// differences says what another kernel did, compared with the newest one.
-func differences(newest, older claim.Result) string {
-	var parts []string
-	if older.Rule != newest.Rule {
-		parts = append(parts, "rule "+older.Rule, outcomeOf(older))
-	}
-	for _, l := range older.Lines {
-		if got, there := newest.Seen.Get(l.What); there && got != l.Got || !l.Right {
-			text := l.What + " " + l.Got
-			if !l.Right {
-				text += " (wanted " + l.Wanted + ")"
-			}
-			parts = append(parts, text)
-		}
-	}
-	if len(parts) == 0 {
-		return "the same"
-	}
-	return report.Plain(strings.Join(parts, "; "))
 }
 
 // A grid has at most so many rows, and at least so many cells in each on average, unless its first
@@ -362,5 +220,18 @@ func (f *family) rules(of situation.Family, cells []*cell) {
 	}
 	for i := range f.Rules {
 		f.Rules[i].ID = strings.TrimPrefix(f.ID, "family-") + "-rule-" + anchor(f.Rules[i].Name)
+		f.Rules[i].share()
+	}
+}
+
+// share says once what must not happen, where that is the same in all cells.
+func (r *rule) share() {
+	none := r.Cells[0].Seen.None
+	if slices.ContainsFunc(r.Cells, func(c *cell) bool { return c.Seen.None != none }) {
+		return
+	}
+	r.None = none
+	for _, c := range r.Cells {
+		c.Seen.None = ""
 	}
 }

@@ -46,8 +46,10 @@ type view struct {
 	Loads         []loadView
 	Profiles      []profileView
 	Skipped       []skipped
-	Incidents     []page.Article
-	Causes        []page.Article
+	Incidents     []brief
+	Causes        []brief
+	AllCauses     []string
+	Shapes        template.HTML // of the cells' packets
 	Data          template.JS
 	Failed, Wrong int
 }
@@ -93,15 +95,15 @@ func questions(runs []Run) (all []question) {
 			if q.Answers[i].Says = "no claim covers this"; a.Covered {
 				q.Answers[i].Says = report.Plain(a.Result.Because)
 			}
-			q.Answers[i].More = evidence(a.Result.String())
+			q.Answers[i].More = plainText(a.Result.String())
 		}
 		all = append(all, q)
 	}
 	return all
 }
 
-// evidence makes a text of several lines plain.
-func evidence(text string) string {
+// plainText makes a text of several lines plain.
+func plainText(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
 		b.WriteString(report.Plain(strings.TrimRight(line, "\n")) + "\n")
@@ -124,7 +126,7 @@ type profileView struct {
 // shown that the suite runs.
 func Write(to io.Writer, runs []Run, files []File) error {
 	v := view{Families: families(runs)}
-	packets(v.Families, files)
+	v.Shapes = packets(v.Families, files)
 	for i := range runs {
 		v.Headings = append(v.Headings, report.Plain(runs[i].Heading))
 		v.Runs = append(v.Runs, head(&runs[i]))
@@ -149,17 +151,8 @@ func Write(to io.Writer, runs []Run, files []File) error {
 		v.Heads, v.Combinations = combinations(about, 0)
 	}
 	v.Loads, v.Profiles = loads(runs, v.Families), profiles(v.Families)
-	for i := range files {
-		if files[i].Kind == OfCell {
-			continue
-		}
-		a := page.NewArticle(fmt.Sprintf("f%d", i+1), "", &files[i].Recording)
-		if files[i].Kind == OfCause {
-			v.Causes = append(v.Causes, a)
-		} else {
-			v.Incidents = append(v.Incidents, a)
-		}
-	}
+	v.Incidents, v.Causes = briefs(files)
+	v.AllCauses = linkCauses(v.Families, v.Causes)
 	v.Title, v.Questions = title(&v), questions(runs)
 	data, err := picks(&v, runs, about)
 	if err != nil {
@@ -177,17 +170,18 @@ func Write(to io.Writer, runs []Run, files []File) error {
 	return page.Write(to, v.Title, template.HTML(body.String()), suiteScript) //nolint:gosec // a template has made it
 }
 
-// mostPackets is how many packets are shown of a cell.
+// mostPackets is how many packets are drawn of a cell.
 const mostPackets = 30
 
-// packets puts the packets of cells where the cells are.
-func packets(all []*family, files []File) {
+// packets draws the packets of cells where the cells are. shapes are what the drawings refer to.
+func packets(all []*family, files []File) (shapes template.HTML) {
 	of := map[string]*recording.Recording{}
 	for i := range files {
 		if files[i].Kind == OfCell {
 			of[files[i].Recording.Scenario] = &files[i].Recording
 		}
 	}
+	var sketches page.Sketches
 	for _, f := range all {
 		for _, c := range f.cells() {
 			for _, one := range c.on {
@@ -195,12 +189,13 @@ func packets(all []*family, files []File) {
 					continue
 				}
 				if r, there := of[one.Title]; there {
-					c.Packets = page.Lines(r, mostPackets)
+					c.Packets = sketches.Draw(r, mostPackets)
 				}
 				break
 			}
 		}
 	}
+	return sketches.Shapes()
 }
 
 func title(v *view) string {
@@ -269,27 +264,27 @@ func profiles(all []*family) (views []profileView) {
 }
 
 // picks are what the script needs of cells that is not in the page already: for each cell the kind
-// of its way and its axes that set a sysctl, and what rules say of pairs of kernels.
+// of its way, for each family its axes that set a sysctl, and what rules say of pairs of kernels.
 func picks(v *view, runs []Run, about []*family) (template.JS, error) {
 	type one struct {
-		ID    string            `json:"id"`
-		Way   way               `json:"way"`
-		Knobs map[string]string `json:"knobs,omitempty"`
+		ID  string `json:"id"`
+		Way way    `json:"way,omitempty"`
 	}
 	data := struct {
-		Kernels []string          `json:"kernels"`
-		Cells   []one             `json:"cells"`
-		Pairs   map[string]string `json:"pairs"`
-	}{Kernels: v.Headings, Pairs: predicted(runs, about)}
+		Kernels []string                     `json:"kernels"`
+		Cells   []one                        `json:"cells"`
+		Knobs   map[string]map[string]string `json:"knobs"` // of each family
+		Pairs   map[string]string            `json:"pairs"`
+	}{Kernels: v.Headings, Knobs: map[string]map[string]string{}, Pairs: predicted(runs, about)}
 	for _, f := range about {
-		for _, c := range f.cells() {
-			o := one{ID: c.ID, Way: wayOf(f, c), Knobs: map[string]string{}}
-			for _, a := range f.Axes {
-				if a.Sysctl.Sysctl != "" {
-					o.Knobs[knobID(a)] = a.Name
-				}
+		data.Knobs[f.Name] = map[string]string{}
+		for _, a := range f.Axes {
+			if a.Sysctl.Sysctl != "" {
+				data.Knobs[f.Name][knobID(a)] = a.Name
 			}
-			data.Cells = append(data.Cells, o)
+		}
+		for _, c := range f.cells() {
+			data.Cells = append(data.Cells, one{ID: c.ID, Way: wayOf(f, c)})
 		}
 	}
 	text, err := json.Marshal(data)

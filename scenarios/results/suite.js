@@ -4,10 +4,11 @@
   const words = { g: "gets in at once", l: "gets in late", b: "does not get in" };
   const cells = new Map();
   for (const element of document.querySelectorAll("details.cell")) {
+    const [square, values, outcome] = element.firstChild.childNodes;
     cells.set(element.id, {
-      element, classes: element.dataset.k, wrong: "wrong" in element.dataset, differs: "differs" in element.dataset,
-      text: " " + element.querySelector("summary").textContent.slice(2), rule: element.closest(".rule").dataset.rule,
-      family: element.closest(".family").dataset.family, squares: [element.querySelector("summary .q")],
+      element, classes: element.dataset.k, wrong: "wrong" in element.dataset, differs: "differs" in element.dataset, cause: element.dataset.cause,
+      values: values.nodeValue.replace(/: $/, " "), text: values.nodeValue + outcome.textContent, rule: element.closest(".rule").dataset.rule,
+      family: element.closest(".family").dataset.family, squares: [square],
     });
   }
   for (const square of document.querySelectorAll(".grid a.q")) {
@@ -45,8 +46,24 @@
       }
     }
   };
+  // A family that is chosen has a choice for each of its axes.
+  const axes = document.getElementById("axes");
+  const offer = family => {
+    if (axes.dataset.family === family) return;
+    axes.dataset.family = family;
+    axes.textContent = "";
+    for (const values of document.querySelectorAll(`.family[data-family="${CSS.escape(family)}"] .axes dd`)) {
+      const label = axes.appendChild(document.createElement("label"));
+      label.textContent = values.previousElementSibling.textContent + " ";
+      const select = label.appendChild(document.createElement("select"));
+      select.dataset.axis = values.previousElementSibling.textContent;
+      select.append(new Option("any", ""), ...values.dataset.values.trim().split(" ").map(value => new Option(value)));
+    }
+  };
   const apply = () => {
     const want = Object.fromEntries(new FormData(filter));
+    offer(want.family ?? "");
+    const chosen = [...axes.querySelectorAll("select")].filter(select => select.value).map(select => ` ${select.dataset.axis}=${select.value} `);
     const kernel = Number(want.kernel ?? 0);
     paint(kernel);
     const parts = (want.words ?? "").toLowerCase().split(/\s+/).filter(Boolean);
@@ -54,6 +71,7 @@
     for (const cell of cells.values()) {
       const letter = cell.classes[kernel];
       const right = letter !== "-" && (!want.family || cell.family === want.family) && (!want.rule || cell.rule === want.rule) &&
+        (!want.cause || cell.cause === want.cause) && chosen.every(value => cell.values.includes(value)) &&
         (!want.class || (want.class === "!" ? cell.wrong : want.class === "=" ? cell.differs : letter === want.class)) &&
         parts.every(part => cell.text.toLowerCase().includes(" " + part));
       cell.element.hidden = !right;
@@ -88,11 +106,12 @@
   const rank = "mglb";
   const ones = data.cells.map((one, i) => {
     const cell = cells.get(one.id), values = new Map();
-    for (const word of cell.text.slice(1, cell.text.lastIndexOf(": ")).split(" ")) values.set(word.slice(0, word.indexOf("=")), word.slice(word.indexOf("=") + 1));
-    return { ...one, i, cell, values, value: knob => one.knobs?.[knob] && values.get(one.knobs[knob]) };
+    for (const word of cell.values.trim().split(" ")) values.set(word.slice(0, word.indexOf("=")), word.slice(word.indexOf("=") + 1));
+    const axisOf = data.knobs[cell.family];
+    return { ...one, i, cell, values, axisOf, value: knob => axisOf[knob] && values.get(axisOf[knob]) };
   });
   // The cells that are the same as this one but for a sysctl have the same key.
-  const key = (one, knob) => [one.cell.family, ...[...one.values].filter(([axis]) => axis !== one.knobs[knob]).map(([, value]) => value)].join("|");
+  const key = (one, knob) => [one.cell.family, ...[...one.values].filter(([axis]) => axis !== one.axisOf[knob]).map(([, value]) => value)].join("|");
   const listed = (parent, letter, ids, open) => {
     const list = add(parent, "details");
     list.open = open;

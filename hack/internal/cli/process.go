@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -100,14 +99,4 @@ func Quiet(c *exec.Cmd) (string, error) {
 		err = fmt.Errorf("exit status %d\n%s", status, &said)
 	}
 	return strings.TrimSpace(out.String()), err
-}
-
-// IsTerminal tells whether somebody sees what is written.
-func IsTerminal(to io.Writer) bool {
-	file, is := to.(*os.File)
-	if !is {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
-	return err == nil
 }

@@ -123,7 +123,7 @@ func (o *options) run(ctx context.Context, sources []foreign.Source, stdout, std
 			return fmt.Errorf("'%s' is there already, and nothing is overwritten", o.reproduce)
 		}
 	}
-	p := progress{to: stderr, terminal: isTerminal(stderr)}
+	p := progress{to: stderr, terminal: cli.IsTerminal(stderr)}
 	result, err := foreign.Read(ctx, sources, foreign.Options{MostPackets: o.most, Progress: p.say, Evidence: evidence})
 	p.clear()
 	if err != nil {

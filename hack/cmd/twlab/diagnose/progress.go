@@ -3,7 +3,6 @@ package diagnose
 import (
 	"fmt"
 	"io"
-	"os"
 
 	"twlab/harness/report"
 )
@@ -45,14 +44,4 @@ func (p *progress) clear() {
 	if p.written {
 		fmt.Fprint(p.to, "\r\x1b[K")
 	}
-}
-
-// isTerminal reports whether somebody watches.
-func isTerminal(to io.Writer) bool {
-	file, is := to.(*os.File)
-	if !is {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"twlab/hack/internal/cli"
 	"twlab/harness/recording"
 	"twlab/harness/report"
 )
@@ -17,7 +18,7 @@ const recordingFile = "run.json"
 
 // read reads all recordings below directories. Those that have a directory in between are of
 // several kernels.
-func read(dirs []string) (runs []report.Run, err error) {
+func read(dirs []string, line *cli.Progress) (runs []report.Run, err error) {
 	for _, dir := range dirs {
 		var found []string
 		err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -32,18 +33,19 @@ func read(dirs []string) (runs []report.Run, err error) {
 		if len(found) == 0 {
 			return nil, fmt.Errorf("'%s' has no recording (%s); twlab run --output-dir leaves them", report.Plain(dir), recordingFile)
 		}
-		for _, path := range found {
+		for i, path := range found {
+			line.Tell(fmt.Sprintf("reading recordings, %d of %d", i+1, len(found)), path)
 			r, err := readRecording(path)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", report.Plain(path), err)
 			}
 			kernel := kernelOf(dir, path)
-			i := slices.IndexFunc(runs, func(run report.Run) bool { return run.Kernel == kernel })
-			if i < 0 {
-				i = len(runs)
+			of := slices.IndexFunc(runs, func(run report.Run) bool { return run.Kernel == kernel })
+			if of < 0 {
+				of = len(runs)
 				runs = append(runs, report.Run{Kernel: kernel})
 			}
-			runs[i].Recordings = append(runs[i].Recordings, r)
+			runs[of].Recordings = append(runs[of].Recordings, r)
 		}
 	}
 	return runs, nil

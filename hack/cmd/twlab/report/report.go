@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -51,30 +52,38 @@ func Command() *cobra.Command {
 			if output == "" {
 				output = filepath.Join(dirs[0], FileName)
 			}
-			made, err := pageOf(dirs)
+			line := cli.NewProgress(c.ErrOrStderr(), Quiet)
+			defer line.Close()
+			content, err := pageOf(dirs, line)
 			if err != nil {
 				return cli.NotRunError(err)
 			}
-			return write(c.OutOrStdout(), output, made)
+			return write(c.OutOrStdout(), output, content, line)
 		},
 	}
 	c.Flags().StringVarP(&output, "output", "o", "", "`FILE` to write; - for standard output")
 	return c
 }
 
+// Making is what is said while a page is made; Quiet is how long nothing is said.
+const (
+	Making = "making the page"
+	Quiet  = 2 * time.Second
+)
+
 // made writes a page.
 type made func(to io.Writer) error
 
 // pageOf finds out of what kind the results are, and reads them.
-func pageOf(dirs []string) (made, error) {
+func pageOf(dirs []string, line *cli.Progress) (made, error) {
 	suites, err := suitesIn(dirs)
 	if err != nil {
 		return nil, err
 	}
 	if len(suites) > 0 {
-		return ofSuites(suites)
+		return ofSuites(suites, line)
 	}
-	runs, err := read(dirs)
+	runs, err := read(dirs, line)
 	return func(to io.Writer) error { return page.Scenarios(to, runs) }, err
 }
 
@@ -116,10 +125,13 @@ func Tell(out io.Writer, path string, dirs []string) {
 	if len(driven) == 0 {
 		return
 	}
-	content, err := ofSuites(driven)
+	line := cli.NewProgress(out, Quiet)
+	content, err := ofSuites(driven, line)
 	if err == nil {
+		line.Tell(Making, path)
 		err = Write(path, content)
 	}
+	line.Close()
 	if err != nil {
 		fmt.Fprintf(out, "\nno page: %v\n", err)
 		return
@@ -128,13 +140,15 @@ func Tell(out io.Writer, path string, dirs []string) {
 }
 
 // write writes the page, and says where it is.
-func write(stdout io.Writer, path string, content made) error {
+func write(stdout io.Writer, path string, content made, line *cli.Progress) error {
+	line.Tell(Making, path)
 	if path == "-" {
 		return content(stdout)
 	}
 	if err := Write(path, content); err != nil {
 		return cli.NotRunError(err)
 	}
+	line.Clear()
 	fmt.Fprintln(stdout, path)
 	return nil
 }

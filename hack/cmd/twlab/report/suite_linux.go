@@ -5,15 +5,17 @@ import (
 	"io"
 	"path/filepath"
 
+	"twlab/hack/internal/cli"
 	"twlab/harness/report"
 	"twlab/scenarios/results"
 )
 
 // ofSuites reads the results of suites.
-func ofSuites(dirs []string) (made, error) {
+func ofSuites(dirs []string, line *cli.Progress) (made, error) {
 	var runs []results.Run
 	var files []results.File
-	for _, dir := range dirs {
+	for i, dir := range dirs {
+		line.Tell(fmt.Sprintf("reading results, %d of %d", i+1, len(dirs)), dir)
 		r, err := results.Read(dir)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", report.Plain(dir), err)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	pages "twlab/hack/cmd/twlab/report"
+	"twlab/hack/internal/cli"
 	"twlab/harness/lab"
 	"twlab/harness/play"
 	"twlab/harness/recording"
@@ -52,7 +53,7 @@ func (o *options) here(ctx context.Context, files []scriptfile.File, stdout, std
 	if err != nil {
 		return err
 	}
-	line := newProgress(stderr)
+	line := cli.NewProgress(stderr, 0)
 	defer line.Close()
 	r := runner{assigned: assigned, line: line, by: describe()}
 	var run report.Run
@@ -60,7 +61,7 @@ func (o *options) here(ctx context.Context, files []scriptfile.File, stdout, std
 		kept := keeper{when: o.keep, text: o.text(), stdout: stdout, line: line}
 		seen := r.one(ctx, t, &kept)
 		run.Recordings = append(run.Recordings, seen)
-		line.clear()
+		line.Clear()
 		if !kept.told {
 			err = errors.Join(o.text()(stdout, seen), writeClaimed(stdout, t.scenario, seen))
 		}
@@ -76,7 +77,7 @@ func (o *options) here(ctx context.Context, files []scriptfile.File, stdout, std
 	}
 	run.Problem = unfinished(ctx, len(run.Recordings), len(o.tasks(files)))
 	runs := []report.Run{run}
-	if err := out.finish(runs, stdout); err != nil {
+	if err := out.finish(runs, stdout, stderr); err != nil {
 		return err
 	}
 	return ended(ctx, runs)
@@ -101,7 +102,7 @@ func unfinished(ctx context.Context, done, wanted int) string {
 
 // record runs the files, and leaves their recordings in a directory: 0001.json and so on.
 func (o *options) record(ctx context.Context, files []scriptfile.File, stdout io.Writer) error {
-	line := newProgress(stdout)
+	line := cli.NewProgress(stdout, 0)
 	defer line.Close()
 	r := runner{line: line, by: describe()}
 	for i, t := range o.tasks(files) {
@@ -139,14 +140,14 @@ func readRecordings(dir string) (all []recording.Recording, err error) {
 // runner runs scenarios one after the other.
 type runner struct {
 	assigned assignment
-	line     *progress
+	line     *cli.Progress
 	by       string
 }
 
 // one runs one scenario. What goes wrong is in the recording.
 func (r runner) one(ctx context.Context, t task, kept *keeper) recording.Recording {
 	run := play.Runner{Probe: roles.Probe, Kinds: r.assigned.kinds(t.scenario), Progress: func(p play.Progress) {
-		r.line.say(t.scenario.Name, p)
+		r.line.Tell(fmt.Sprintf("%s: step %d of %d", t.scenario.Name, p.Step, p.Steps), p.What)
 	}}
 	complete := func(from recording.Recording) recording.Recording {
 		from.By, from.Twin = r.by, t.twin

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"twlab/hack/internal/cli"
 	"twlab/harness/lab"
 	"twlab/harness/recording"
 	"twlab/harness/report"
@@ -22,7 +23,7 @@ type keeper struct {
 	when   string // a word of --keep; empty for never
 	text   func(io.Writer, recording.Recording) error
 	stdout io.Writer
-	line   *progress
+	line   *cli.Progress
 	told   bool // what was recorded, before anybody looked around
 }
 
@@ -31,7 +32,7 @@ func (k *keeper) keep(ctx context.Context, seen recording.Recording, l *lab.Lab)
 	if k.when != keepAlways && seen.Conclusion() == recording.AsExpected {
 		return nil
 	}
-	k.line.clear()
+	k.line.Clear()
 	if err := k.text(k.stdout, seen); err != nil {
 		return err
 	}

@@ -69,11 +69,11 @@ func (o *options) onKernels(ctx context.Context, files []scriptfile.File, stdout
 	if err != nil {
 		return err
 	}
-	return o.told(ctx, files, runs, out, stdout)
+	return o.told(ctx, files, runs, out, stdout, stderr)
 }
 
 // told says what the runs have shown, and keeps it.
-func (o *options) told(ctx context.Context, files []scriptfile.File, runs []report.Run, out *output, stdout io.Writer) error {
+func (o *options) told(ctx context.Context, files []scriptfile.File, runs []report.Run, out *output, stdout, stderr io.Writer) error {
 	for _, run := range runs {
 		for i, r := range run.Recordings {
 			kernel := run.Kernel
@@ -95,7 +95,7 @@ func (o *options) told(ctx context.Context, files []scriptfile.File, runs []repo
 	if err := show(); err != nil {
 		return err
 	}
-	if err := out.finish(runs, stdout); err != nil {
+	if err := out.finish(runs, stdout, stderr); err != nil {
 		return err
 	}
 	return ended(ctx, runs)
@@ -108,7 +108,7 @@ func (o *options) onOne(ctx context.Context, at guest.Machine, files []scriptfil
 	var status int
 	var said bytes.Buffer
 	if err == nil {
-		status, err = o.child(ctx, at, files, &lines{line: newProgress(stderr), before: at.Kernel + ": "}, &said)
+		status, err = o.child(ctx, at, files, &lines{line: cli.NewProgress(stderr, 0), before: at.Kernel + ": "}, &said)
 	}
 	var read error
 	run.Recordings, read = readRecordings(at.Results)
@@ -150,7 +150,7 @@ func (o *options) child(ctx context.Context, at guest.Machine, files []scriptfil
 	if argv, err = cli.InSandbox(argv...); err != nil {
 		return 0, err
 	}
-	progress.line.tell(at.Kernel+": begins", "")
+	progress.line.Tell(at.Kernel+": begins", "")
 	c := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // ourselves
 	c.Stdout, c.Stderr = progress, said
 	_, status, err = cli.Child(c)
@@ -159,7 +159,7 @@ func (o *options) child(ctx context.Context, at guest.Machine, files []scriptfil
 
 // lines tells what it is given line by line.
 type lines struct {
-	line   *progress
+	line   *cli.Progress
 	before string // of each line
 	begun  []byte // a line whose end is still to come
 }
@@ -171,7 +171,7 @@ func (l *lines) Write(text []byte) (int, error) {
 		if !whole {
 			return len(text), nil
 		}
-		l.line.tell(l.before+string(line), "")
+		l.line.Tell(l.before+string(line), "")
 		l.begun = bytes.Clone(rest)
 	}
 }

@@ -125,15 +125,18 @@ func packets(dir string, r *recording.Recording) error {
 }
 
 // finish writes what is about all scenarios, and says where the page is.
-func (o *output) finish(runs []report.Run, stdout io.Writer) error {
+func (o *output) finish(runs []report.Run, stdout, stderr io.Writer) error {
 	if o.dir == "" {
 		return nil
 	}
+	line := cli.NewProgress(stderr, pages.Quiet)
+	line.Tell(pages.Making, o.dir)
 	err := errors.Join(
 		pages.Write(filepath.Join(o.dir, junitFile), func(to io.Writer) error { return report.JUnit(to, runs) }),
 		pages.Write(filepath.Join(o.dir, summaryFile), func(to io.Writer) error { return report.Summary(to, runs) }),
 		pages.Write(filepath.Join(o.dir, pageFile), func(to io.Writer) error { return page.Scenarios(to, runs) }),
 	)
+	line.Close()
 	if err == nil {
 		_, err = fmt.Fprintf(stdout, "\npage: %s\n", filepath.Join(o.dir, pageFile))
 	}

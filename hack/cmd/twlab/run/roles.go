@@ -128,9 +128,9 @@ func agentFor(ctx context.Context, dir, arch string, stderr io.Writer) (string, 
 	if k.Tree == "" {
 		return "", cannot(fmt.Errorf("there is neither a guest agent beside this program nor a tree to build one from: use what hack/build leaves"))
 	}
-	line := newProgress(stderr)
+	line := cli.NewProgress(stderr, 0)
 	defer line.Close()
-	line.tell("building the guest agent", "")
+	line.Tell("building the guest agent", "")
 	b := e2e.Builder{Tree: k.Tree, Temp: dir + "/tmp"}
 	agent := dir + "/agent"
 	if err := b.Begin(ctx); err != nil {
