@@ -28,6 +28,8 @@ type Case struct {
 	errno   string             // the kernel's error
 	holders []recording.Holder // of the port that it did not get
 	symptom Symptom
+	// beside are all attempts of the step, if it made the connection.
+	beside []recording.Attempt
 	// before and after are the states of all nodes around the attempt. Of a connection that is
 	// used by a later step, before is the state when it had been made.
 	before, after map[string]recording.State
@@ -58,6 +60,8 @@ func newCase(r *recording.Recording, i int, a recording.Attempt, on *recording.O
 	before := made - 1
 	if made < i {
 		before = made
+	} else {
+		c.beside = result.Attempts
 	}
 	c.before, c.after = r.Before, r.After
 	for ; before >= 0; before-- {
@@ -175,10 +179,10 @@ func symptom(a recording.Attempt) Symptom {
 		return r.Disposition != "whole" || r.Errno != "" || r.WriteErrno != "" || ofBalancer(r)
 	})
 	switch {
+	case a.Outcome != "Connected" && a.Outcome != "": // its requests were not sent
+		return Failed
 	case broken:
 		return Broken
-	case a.Outcome != "Connected" && a.Outcome != "":
-		return Failed
 	case a.SYNs > 1:
 		return Late
 	default:
@@ -202,6 +206,12 @@ func symptomOf(a recording.Attempt, r recording.Result, on *recording.On) Sympto
 	default:
 		return Fine
 	}
+}
+
+// Died reports whether an attempt of a step, or the use of a connection by it, did not go well.
+func Died(r recording.Result) bool {
+	return r.On != nil && symptomOf(recording.Attempt{}, r, r.On) != Fine ||
+		slices.ContainsFunc(r.Attempts, func(a recording.Attempt) bool { return symptom(a) != Fine })
 }
 
 // here is the node at which the symptom was seen, there the one at the other end; empty where
@@ -264,6 +274,21 @@ func (c *Case) stopped() (node string, end End, ok bool) {
 		}
 	}
 	return first.Node, first.End, true
+}
+
+// parts are the case once for each place where SYNs of it ended without an answer, in the order of
+// their first ones, and each with the SYNs that ended there.
+func (c *Case) parts() (all []*Case) {
+	for _, l := range c.syns {
+		i := slices.IndexFunc(all, func(part *Case) bool { return part.syns[0].Node == l.Node && part.syns[0].End == l.End })
+		if i < 0 {
+			part := *c
+			part.syns = nil
+			all, i = append(all, &part), len(all)
+		}
+		all[i].syns = append(all[i].syns, l)
+	}
+	return all
 }
 
 // sent is how many SYNs were sent and not answered.

@@ -9,7 +9,7 @@ func Catalogue() []Cause {
 		nothingLeaves(),       // catalogueleaving.go
 		byRules(), byRoutes(), // catalogueway.go
 		fullTable(), oldEntry(), pastNAT(), // cataloguenat.go
-		atTheServer(), ofEarlierConnection(), // catalogueserver.go
+		atTheServer(), ofEarlierConnection(), ofClosedConnection(), // catalogueserver.go
 		closedTooEarly(), unknownThere(), waitsInVain(), // catalogueconnected.go
 		atTheBalancer(), // cataloguebalancer.go
 	)

@@ -5,13 +5,13 @@ func nothingLeaves() []Cause {
 	return []Cause{
 		{
 			ID:       "ports-exhausted",
-			Why:      "The client's kernel found no free port to this destination in net.ipv4.ip_local_port_range, and sent nothing.",
+			Why:      "The client's kernel found no free port in net.ipv4.ip_local_port_range, and sent nothing. connect(2) needs one that is free to this destination, bind(2) to port 0 one that is free to all (without IP_BIND_ADDRESS_NO_PORT).",
 			Symptoms: []Symptom{Failed},
-			Requires: []Condition{outcome("NoPort"), nothingSent, rangeHeld},
+			Requires: []Condition{outcome("NoPort", "PortInUse"), nothingSent, rangeHeld},
 			Do:       "Keep connections open and use them again; more destination addresses or ports; tcp_tw_reuse=1 with timestamps on both sides; let the server close first.",
 			Cost:     "Each of them is local to the client, but the last: then TIME_WAIT is at the server.",
-			Look:     "`ss -tan dst ADDRESS:PORT | wc -l` against `sysctl net.ipv4.ip_local_port_range`; connect(2) gives EADDRNOTAVAIL, and tcpdump shows no SYN.",
-			Source:   "__inet_hash_connect",
+			Look:     "`ss -tan dst ADDRESS:PORT | wc -l` against `sysctl net.ipv4.ip_local_port_range`; connect(2) gives EADDRNOTAVAIL, or bind(2) EADDRINUSE, and tcpdump shows no SYN.",
+			Source:   "__inet_hash_connect, inet_csk_find_open_port",
 		},
 		{
 			ID:       "port-in-use",

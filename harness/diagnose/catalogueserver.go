@@ -56,11 +56,17 @@ func atTheServer() []Cause {
 	}
 }
 
+// challenges counts the SYNs that the server has answered by a challenge ACK.
+const challenges = "TcpExt.TCPSYNChallenge"
+
+// living says that the server had a connection of the five-tuple that was not over.
+func living(c *Case) Fact {
+	return had("ESTABLISHED", "FIN_WAIT1", "FIN_WAIT2", "CLOSE_WAIT", "LAST_ACK", "CLOSING")(c)
+}
+
 // ofEarlierConnection are the causes by which the server takes a SYN for a segment of another
 // connection of the same five-tuple.
 func ofEarlierConnection() []Cause {
-	const challenges = "TcpExt.TCPSYNChallenge"
-	living := had("ESTABLISHED", "FIN_WAIT1", "FIN_WAIT2", "CLOSE_WAIT", "LAST_ACK", "CLOSING")
 	return []Cause{
 		{
 			ID:          "time-wait-older-timestamp",
@@ -93,9 +99,9 @@ func ofEarlierConnection() []Cause {
 			Why:        "The server still has the connection that an earlier client at this address and port had. It answered the SYN by a challenge ACK (RFC 5961, section 4), which only a RST can end.",
 			Symptoms:   []Symptom{Failed, Late},
 			Where:      []Condition{reachedServer},
-			Requires:   []Condition{bareACK, living, counted(challenges), came},
+			Requires:   []Condition{bareACK, living, counted(challenges), either(came, acksRuled)},
 			Also:       []Condition{skipped},
-			LookAlikes: []LookAlike{{"time-wait-older-number", living}, {"five-tuple-collision", came}},
+			LookAlikes: []LookAlike{{"time-wait-older-number", living}, {"five-tuple-collision", either(came, acksRuled)}},
 			Do:         "Keep-alive at the server finds such connections; let the client's RST pass; a client that restarts needs another port or number.",
 			Cost:       "Keep-alive: a packet per connection and interval.",
 			Look:       "`ss -tan state established` at the server shows the five-tuple before the SYN; `nstat TcpExtTCPSYNChallenge` rises by the SYNs.",
@@ -113,6 +119,24 @@ func ofEarlierConnection() []Cause {
 			Cost:        "With SNAT the server does not see the client's address.",
 			Look:        "As for half-open, but the challenge ACKs leave by another way: tcpdump at the client sees them come from another address, or not at all.",
 			Source:      "tcp_validate_incoming",
+		},
+	}
+}
+
+// ofClosedConnection are those of them by which the earlier connection is over, or as good as over.
+func ofClosedConnection() []Cause {
+	return []Cause{
+		{
+			ID:         "fin-wait-2",
+			Why:        "The server has closed an earlier connection of the same five-tuple, whose client has not (FIN_WAIT2). It answered the SYN as a segment of that connection: by an ACK, or by a RST if the SYN's number is one that it still expects.",
+			Symptoms:   []Symptom{Failed, Late},
+			Where:      []Condition{reachedServer},
+			Requires:   []Condition{had("FIN_WAIT2"), either(bareACK, resetByServer), still(challenges)},
+			LookAlikes: []LookAlike{{"half-open", still(challenges)}, {"time-wait-older-number", had("FIN_WAIT2")}, {"no-listener", listens}},
+			Do:         "Mostly nothing: a RST ends the FIN_WAIT2, the client's or the server's own, and the next SYN connects. If it does not: let the client's RST pass; let clients close connections that the server has closed; a shorter net.ipv4.tcp_fin_timeout at the server.",
+			Cost:       "A short tcp_fin_timeout cuts off clients that still send after the server's FIN.",
+			Look:       "`ss -tan state fin-wait-2` at the server shows the five-tuple before the SYN; the answer is an ACK or a RST, and `nstat TcpExtTCPSYNChallenge` stands still.",
+			Source:     "tcp_timewait_state_process, TCP_FIN_WAIT2",
 		},
 		{
 			ID:       "tw-unassassinated",

@@ -32,6 +32,20 @@ func TestPortsOf(t *testing.T) {
 	}
 }
 
+func TestSourcePorts(t *testing.T) {
+	for configuration, want := range map[string]int{
+		"":                                0,
+		"\tserver server0 10.30.0.2:80\n": 0,
+		"\tserver s 10.0.0.2:80 source 10.0.0.1:50000-50003\n\tserver t 10.0.0.3:80 source 10.0.0.1:50000-50003\n": 4,
+		"\tserver s [fd00::2]:80 check source [fd00::1]:1-2\n":                                                     2,
+		"\tserver s 10.0.0.2:80 source 10.0.0.1:5-99999\n":                                                         0,
+	} {
+		if got := len(sourcePorts(configuration)); got != want {
+			t.Errorf("%q: %d ports, want %d", configuration, got, want)
+		}
+	}
+}
+
 func TestTakes(t *testing.T) {
 	four, six := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")
 	listener := func(at netip.Addr, only bool) recording.Socket {

@@ -39,10 +39,14 @@ func (c *Case) balancer() string {
 	return node
 }
 
-// behind are the packets between the balancer and others while the client was connected.
+// behind are the packets between the balancer and others while the client was connected, without
+// those of other clients that called the same address.
 func (c *Case) behind() (some []Life) {
-	node := c.balancer()
+	node, at, _ := c.server()
 	for _, l := range c.others {
+		if l.First().Src == at.src || l.First().Dst == at.src {
+			continue
+		}
 		if l.First().Point == node || l.Node == node && l.End == Delivered {
 			some = append(some, l)
 		}
@@ -92,18 +96,38 @@ func calledInVain(c *Case) Fact {
 	return c.atBalancer(recording.OfPackets, syns > 0 && answers == 0, fmt.Sprintf("%s sent %d SYNs to %s, and got %d SYN-ACKs and %d RSTs", orNone(node), syns, orNone(to), answers, resets))
 }
 
-// calledNobody says that the balancer sent no SYN.
+// calledNobody says that the balancer sent no SYN, or only those for other attempts of the same
+// step: each of them has an answer of a server, and this one has none.
 func calledNobody(c *Case) Fact {
 	node := c.balancer()
-	n := count(c.behind(), func(l Life) bool { return isSYN(l) && l.First().Point == node })
-	return c.atBalancer(recording.OfPackets, n == 0, fmt.Sprintf("%s sent %d SYNs of its own", orNone(node), n))
+	called := map[ends]bool{}
+	for _, l := range c.behind() {
+		if isSYN(l) && l.First().Point == node {
+			called[ends{l.First().Src, l.First().Dst}] = true
+		}
+	}
+	served := 0
+	for _, a := range c.beside {
+		if ofServer(a) {
+			served++
+		}
+	}
+	if n := len(called); n > 0 && n == served && !ofServer(c.attempt) {
+		return c.atBalancer(recording.OfPackets, true, fmt.Sprintf("%s sent %d SYNs of its own, and servers answered %d other attempts", orNone(node), n, served))
+	}
+	return c.atBalancer(recording.OfPackets, len(called) == 0, fmt.Sprintf("%s sent %d SYNs of its own", orNone(node), len(called)))
+}
+
+// ofServer reports whether an answer to the attempt, or a part of one, came from a server.
+func ofServer(a recording.Attempt) bool {
+	return slices.ContainsFunc(a.Replies, func(r recording.Reply) bool { return !ofBalancer(r) && (r.Status != 0 || r.Bytes > 0) })
 }
 
 // balancerFull says that connections of the balancer to one destination hold its whole range
-// of ports.
+// of ports: its kernel's, or the one that its program is told to use.
 func balancerFull(c *Case) Fact {
 	node := c.balancer()
-	ports, err := portsOf(c.r.Nodes[node])
+	ports, err := c.balancerPorts()
 	var to netip.AddrPort
 	most := 0
 	for dst, n := range heldPorts(c.after[node].Sockets, ports) {
@@ -118,10 +142,47 @@ func balancerFull(c *Case) Fact {
 	return f
 }
 
+// balancerPorts are the ports from which the balancer connects.
+func (c *Case) balancerPorts() (map[uint16]bool, error) {
+	if own := sourcePorts(c.r.Programs[c.balancer()].Configuration); len(own) > 0 {
+		return own, nil
+	}
+	return portsOf(c.r.Nodes[c.balancer()])
+}
+
+// balancerWasFull says that when the client's connection began to end, packets had shown so many
+// connections of the balancer to one destination, that none of its ports was left.
+func balancerWasFull(c *Case) Fact {
+	ports, err := c.balancerPorts()
+	ended, _ := c.firstEnd()
+	open := map[netip.AddrPort]map[uint16]bool{}
+	for _, l := range c.behind() {
+		first := l.First()
+		if first.Point != c.balancer() || len(ended.Seen) == 0 || first.Time.After(ended.First().Time) || !ports[first.Src.Port()] {
+			continue
+		}
+		if open[first.Dst] == nil {
+			open[first.Dst] = map[uint16]bool{}
+		}
+		if open[first.Dst][first.Src.Port()] = true; isEnd(l) {
+			delete(open[first.Dst], first.Src.Port())
+		}
+	}
+	most := 0
+	for _, some := range open {
+		most = max(most, len(some))
+	}
+	f := c.atBalancer(recording.OfPackets, most == len(ports) && most > 0, fmt.Sprintf("when %s ended the client's connection, it had %d open to one destination, and has %d ports", orNone(c.balancer()), most, len(ports)))
+	if err != nil {
+		f.Is = Unknown
+	}
+	return f
+}
+
 // failedBehind says that what went wrong did so between the balancer and its servers, whatever
 // the balancer made of it for the client.
 func failedBehind(c *Case) Fact {
-	return either(all(calledNobody, balancerFull), calledInVain, resetBehind)(c)
+	return either(all(calledNobody, either(balancerFull, balancerWasFull)), calledInVain, resetBehind)(c)
 }
 
 // ownEnd says that the other end's FIN came, and no RST.

@@ -147,18 +147,27 @@ func came(c *Case) Fact {
 	return c.is(recording.OfPackets, came > 0, "%d of the %d bare ACKs came to the client from the address that it had called", came, sent)
 }
 
-// acksEnded says that bare ACKs of the server ended on the way: then nobody got them. A gateway
-// that translates owns their destination, and has not got them either.
+// acksEnded says that bare ACKs of the server ended on the way: then nobody got them.
 func acksEnded(c *Case) Fact {
+	node, _, _ := c.server()
+	n := len(c.endedACKs())
+	return c.is(recording.OfPackets, n > 0, "%d bare ACKs of %s ended on the way", n, orNone(node))
+}
+
+// endedACKs are the bare ACKs of the server that ended on the way. A gateway that translates owns
+// their destination, and has not got them either.
+func (c *Case) endedACKs() (some []Life) {
 	node, at, _ := c.server()
-	n := count(c.lives, func(l Life) bool {
+	for _, l := range c.lives {
 		first := l.First()
 		if first.Flags != "." || first.Point != node || first.Src != at.src || first.Dst != at.dst {
-			return false
+			continue
 		}
-		return l.End == Stopped || l.End == OnTheWay || slices.ContainsFunc(c.syns, func(s Life) bool { return passed(s, l.Node) && l.Node != c.attempt.Node })
-	})
-	return c.is(recording.OfPackets, n > 0, "%d bare ACKs of %s ended on the way", n, orNone(node))
+		if l.End == Stopped || l.End == OnTheWay || slices.ContainsFunc(c.syns, func(s Life) bool { return passed(s, l.Node) && l.Node != c.attempt.Node }) {
+			some = append(some, l)
+		}
+	}
+	return some
 }
 
 // toItself says that both ends are one.

@@ -147,11 +147,20 @@ func takes(s recording.Socket, to netip.Addr) bool {
 	}
 }
 
-// rangeHeld says that sockets of the client to this destination hold its whole range of ports.
+// rangeHeld says that sockets of the client hold its whole range of ports. Those to this
+// destination count, or all of them if bind(2) was to choose a port, which knows no destination.
 func rangeHeld(c *Case) Fact {
 	ports, err := portsOf(c.r.Nodes[c.attempt.Node])
-	held := heldPorts(c.after[c.attempt.Node].Sockets, ports)[c.attempt.Remote]
-	f := c.is(recording.OfSockets, held == len(ports), "sockets of %s to %v hold %d of its %d ports", c.attempt.Node, c.attempt.Remote, held, len(ports))
+	sockets, to := c.after[c.attempt.Node].Sockets, "to "+c.attempt.Remote.String()
+	held := heldPorts(sockets, ports)[c.attempt.Remote]
+	if c.attempt.Outcome == "PortInUse" {
+		held, to = takenPorts(sockets, ports), "to any destination"
+	}
+	asked := len(c.holders) > 0 // for the port that the program had named
+	f := c.is(recording.OfSockets, held == len(ports) && !asked, "sockets of %s %s hold %d of its %d ports", c.attempt.Node, to, held, len(ports))
+	if asked {
+		f.Says = fmt.Sprintf("the program asked for port %d, and not for any", c.holders[0].Local.Port())
+	}
 	if err != nil {
 		f.Is = Unknown
 	}
@@ -256,6 +265,23 @@ func ruledAnywhere(c *Case) Fact {
 		}
 	}
 	return c.nobody(recording.OfRules, "no rule dropped or rejected a packet")
+}
+
+// acksRuled says that rules of the node where all bare ACKs of the server ended dropped as many
+// packets.
+func acksRuled(c *Case) Fact {
+	ended := c.endedACKs()
+	sent, _ := c.challenged()
+	where := ""
+	for _, l := range ended {
+		if where != "" && where != l.Node {
+			return c.is(recording.OfRules, false, "the server's bare ACKs ended at several nodes")
+		}
+		where = l.Node
+	}
+	hits, rule := c.hits(where, "-j DROP")
+	n := uint64(len(ended))
+	return c.is(recording.OfRules, n > 0 && len(ended) == sent && hits == n, "rules of %s dropped %d packets%s; of the server's %d bare ACKs %d ended there", orNone(where), hits, quoted(rule), sent, n)
 }
 
 // lastRuled says that rules which drop packets matched some at the node where the segment that

@@ -22,6 +22,9 @@ type Diagnosis struct {
 	Others []Finding
 	// Excluded are the other causes with this symptom, each with a fact that rules it out.
 	Excluded []Exclusion
+	// Then are the causes that ended later SYNs at other places, in their order; the findings
+	// are then of the first SYNs alone. All of them are proved.
+	Then []Finding
 	// SYNs are those that no SYN-ACK answered, Lives all packets of the attempt as they were sent.
 	SYNs, Lives []Life
 	// Events are what kernels have told of its packets, Before are the states of all nodes
@@ -30,8 +33,8 @@ type Diagnosis struct {
 	Before map[string]recording.State
 }
 
-// Cause is the ID of the one cause that fits; "none" for an attempt that is fine, and empty
-// where none or several fit.
+// Cause is the ID of the one cause that fits, of several after each other the first; "none" for
+// an attempt that is fine, and empty where none or several fit.
 func (d Diagnosis) Cause() string {
 	switch {
 	case d.Symptom == Fine:
@@ -80,6 +83,9 @@ func one(r *recording.Recording, step int, a recording.Attempt, on *recording.On
 	c := newCase(r, step, a, on, lives())
 	d.take(c)
 	d.judge(c)
+	if d.Status == Unexplained {
+		d.judgeParts(c)
+	}
 	return d
 }
 
@@ -115,6 +121,26 @@ func (d *Diagnosis) judge(cases ...*Case) {
 	if !cases[0].captured && !slices.ContainsFunc(d.Findings, func(f Finding) bool { return f.spoken }) {
 		d.Findings, d.Others = nil, d.Findings
 	}
+	d.settle()
+}
+
+// judgeParts explains an attempt whose SYNs ended at several places by a cause for each place. It
+// takes them only if all are proved.
+func (d *Diagnosis) judgeParts(c *Case) {
+	parts := c.parts()
+	if len(parts) < 2 {
+		return
+	}
+	var all []Finding
+	for _, part := range parts {
+		one := Diagnosis{}
+		one.judge(part)
+		if one.Status != Proved {
+			return
+		}
+		all = append(all, one.Findings[0])
+	}
+	d.Findings, d.Then, d.Others, d.Excluded = all[:1], all[1:], nil, nil
 	d.settle()
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -21,6 +22,39 @@ func heldPorts(sockets []recording.Socket, ports map[uint16]bool) map[netip.Addr
 		}
 	}
 	return held
+}
+
+// aSource is how HAProxy is told from which ports to connect to a server.
+var aSource = regexp.MustCompile(`(?m)^\s*server\s.*\ssource \S+:(\d+)-(\d+)`)
+
+// sourcePorts are the ports from which a program is told to connect to a server; none if it is
+// told no range.
+func sourcePorts(configuration string) map[uint16]bool {
+	told := aSource.FindStringSubmatch(configuration)
+	if told == nil {
+		return nil
+	}
+	first, errFirst := strconv.ParseUint(told[1], 10, 16)
+	last, errLast := strconv.ParseUint(told[2], 10, 16)
+	if errFirst != nil || errLast != nil {
+		return nil
+	}
+	ports := map[uint16]bool{}
+	for p := first; p <= last; p++ {
+		ports[uint16(p)] = true //nolint:gosec // parsed as such
+	}
+	return ports
+}
+
+// takenPorts is how many of some ports sockets hold, whatever their destination is.
+func takenPorts(sockets []recording.Socket, ports map[uint16]bool) int {
+	taken := map[uint16]bool{}
+	for _, s := range sockets {
+		if ports[s.Local.Port()] {
+			taken[s.Local.Port()] = true
+		}
+	}
+	return len(taken)
 }
 
 // portsOf are the ports that the kernel of a node gives to its connections: its range without

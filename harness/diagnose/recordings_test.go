@@ -32,20 +32,44 @@ func kept(t *testing.T) map[string]recording.Recording {
 	}
 	all := map[string]recording.Recording{}
 	for _, name := range names {
-		file, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		text, err := gzip.NewReader(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if all[filepath.Base(name)], err = recording.Read(text); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
+		all[filepath.Base(name)] = read(t, name)
 	}
 	return all
+}
+
+// read reads a recording that the tests keep.
+func read(t *testing.T, name string) recording.Recording {
+	t.Helper()
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	text, err := gzip.NewReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := recording.Read(text)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return r
+}
+
+// An attempt whose SYNs ended at two places, for two reasons, has both causes in their order.
+func TestTwoCausesAfterEachOther(t *testing.T) {
+	r := read(t, "testdata/parts/no-port-at-the-gateway-and-then-a-TIME-WAIT.json.gz")
+	last := Of(&r, len(r.Steps)-1)[0]
+	if want := "snat-exhausted, then time-wait-older-number (proved)"; last.Short() != want || last.Cause() != "snat-exhausted" {
+		t.Errorf("it is %s, of the cause %s; want %s", last.Short(), last.Cause(), want)
+	}
+	if text := strings.Join(last.Lines(), "\n"); !strings.Contains(text, "then: The server has a TIME_WAIT") || len(last.Lines()) > 12 {
+		t.Errorf("it is explained by\n%s", text)
+	}
+	r.Missing = map[recording.Evidence]string{recording.OfCounters: "taken away"}
+	if blind := Of(&r, len(r.Steps)-1)[0]; blind.Status != Unexplained || len(blind.Then) > 0 {
+		t.Errorf("without counters nothing proves either of them, and it is %s", blind.Short())
+	}
 }
 
 // keep writes the recordings of runs, without what diagnoses do not read.

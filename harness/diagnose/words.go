@@ -19,7 +19,11 @@ func (d Diagnosis) Short() string {
 	for _, f := range d.Findings {
 		ids = append(ids, f.Cause.ID)
 	}
-	return fmt.Sprintf("%s (%s)", strings.Join(ids, " or "), d.Status)
+	text := strings.Join(ids, " or ")
+	for _, f := range d.Then {
+		text += ", then " + f.Cause.ID
+	}
+	return fmt.Sprintf("%s (%s)", text, d.Status)
 }
 
 // Account says where the SYNs ended that no SYN-ACK answered, in a line for each place.
@@ -86,6 +90,12 @@ func (d Diagnosis) Lines() []string {
 	}
 	f := d.Findings[0]
 	lines = append(lines, "     "+f.Cause.Why)
+	for i, then := range d.Then {
+		if i == 1 {
+			break
+		}
+		lines = append(lines, "     then: "+then.Cause.Why)
+	}
 	for i, fact := range f.Proof {
 		if i == 4 {
 			break

@@ -91,6 +91,9 @@ func (p *player) judgeCause(step script.Step, i int) error {
 	if err := p.gather(); err != nil {
 		return err
 	}
+	if err := p.programs(); err != nil {
+		return err
+	}
 	p.recording.Took = time.Since(p.began)
 	of := i
 	if a, ok := step.Do.(script.Await); ok {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"twlab/harness/diagnose"
 	"twlab/harness/ipvs"
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
@@ -287,18 +288,34 @@ func (p *player) step(ctx context.Context, step script.Step, i int) {
 		err = p.opened(step, r.Result)
 	}
 	if err == nil {
-		err = p.look(ctx, step, i)
-	}
-	if err == nil {
-		from := now
-		if a, ok := step.Do.(script.Await); ok {
-			from = p.since[a.Step]
-		}
-		if r.Findings, err = p.judge(ctx, step.Expect, r.Result, from); err == nil {
-			err = errors.Join(p.judgeClocks(step, i), p.judgeCause(step, i))
-		}
+		err = p.lookAndJudge(ctx, step, i, now)
 	}
 	fail(r, err)
+}
+
+// lookAndJudge notes the state after a step, and compares what is expected of it with what was
+// seen. What has died is explained by the state right after it. Otherwise the state is that after
+// the waiting for what is expected of the network, because the next step begins there.
+func (p *player) lookAndJudge(ctx context.Context, step script.Step, i int, from moment) (err error) {
+	r := &p.recording.Steps[i]
+	died := diagnose.Died(r.Result)
+	if died {
+		if err := p.look(ctx, step, i); err != nil {
+			return err
+		}
+	}
+	if a, ok := step.Do.(script.Await); ok {
+		from = p.since[a.Step]
+	}
+	if r.Findings, err = p.judge(ctx, step.Expect, r.Result, from); err != nil {
+		return err
+	}
+	if !died {
+		if err := p.look(ctx, step, i); err != nil {
+			return err
+		}
+	}
+	return errors.Join(p.judgeClocks(step, i), p.judgeCause(step, i))
 }
 
 // fail notes why a step could not be taken.

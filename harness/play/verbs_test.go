@@ -3,6 +3,7 @@
 package play_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -151,5 +152,27 @@ func TestWhatASendWasOn(t *testing.T) {
 	}
 	if r.Verdict() != recording.AsExpected {
 		t.Error(text)
+	}
+}
+
+// The state after a step is that after the waiting for what it expects: the next one begins there.
+func TestTheStateIsWhatWasAwaited(t *testing.T) {
+	soon := script.Sleep{For: time.Millisecond}
+	r, text := played(t, direct(
+		script.Step{Do: script.Listen{Node: "web", Port: 80, Serve: script.Hold}},
+		script.Step{Do: script.AddRule{Node: "web", Table: "filter", Chain: "INPUT", Spec: "-p tcp --dport 80 -j DROP"}, ID: "rule"},
+		script.Step{Do: script.Connect{From: at("c1", 0), To: at("web", 80), Then: script.ThenKeep}, ID: "late", Background: true},
+		script.Step{Do: soon, Expect: []script.Expectation{{Rules: map[string]map[string]script.Bound{"web": {"rule": script.AtLeast(1)}}}}},
+		script.Step{Do: script.RemoveRule{Step: "rule"}},
+		script.Step{Do: soon, Expect: []script.Expectation{{ // when the SYN is repeated, after a second
+			Within: 10 * time.Second, Sockets: []script.SocketCount{{Node: "web", State: "ESTABLISHED", Count: script.Exactly(1)}},
+		}}},
+		script.Step{Do: script.Await{Step: "late"}, Expect: []script.Expectation{{Outcome: "Connected"}}},
+	))
+	if r.Verdict() != recording.AsExpected {
+		t.Fatal(text)
+	}
+	if !slices.ContainsFunc(r.Steps[5].After["web"].Sockets, func(s recording.Socket) bool { return s.State == "ESTABLISHED" }) {
+		t.Errorf("after step 6 web has the sockets %+v, and none of them is ESTABLISHED", r.Steps[5].After["web"].Sockets)
 	}
 }

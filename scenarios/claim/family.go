@@ -126,6 +126,15 @@ type Rule struct {
 	// OutOfReach says that the situation cannot be created on these kernels, for the
 	// reason in Because: nothing is expected then, and the cells are not tried.
 	OutOfReach bool
+	// Cause is why not all goes well in these cells: why a connection does not connect at once,
+	// breaks, or gets no whole answer. It is the name of a cause in the catalogue of
+	// harness/diagnose, and empty where all goes well. OtherCauses are cells of the rule that
+	// have another cause; the first that matches applies.
+	Cause       string
+	OtherCauses []CauseIn
+	// Uncaused says why the rule names no cause although not all goes well, or although it does
+	// not say how it goes.
+	Uncaused string
 	// Because is the reason in a sentence or two, without the last full stop. Source says
 	// where it can be read: kernel function and commit, or RFC.
 	Because, Source string

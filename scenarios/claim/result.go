@@ -22,7 +22,10 @@ type Result struct {
 	Rule    string `json:"rule"`
 	Because string `json:"because"`
 	Source  string `json:"source"`
-	Lines   []Line `json:"lines"`
+	// Cause is why not all goes well, as the rule says: the name of a cause in the catalogue of
+	// harness/diagnose; empty where all goes well.
+	Cause string `json:"cause,omitempty"`
+	Lines []Line `json:"lines"`
 	// Seen has only those counters that moved.
 	Seen Seen `json:"seen"`
 }
@@ -37,7 +40,7 @@ func Judge(f Family, c Cell, r Rule, seen Seen) Result {
 	seen.Moved = moved
 	return Result{
 		Family: f.Name, Cell: f.set(c), Emulated: f.Emulated != "", Rule: r.Name, Because: r.Because, Source: r.Source,
-		Lines: lines, Seen: seen,
+		Cause: r.CauseOf(c), Lines: lines, Seen: seen,
 	}
 }
 

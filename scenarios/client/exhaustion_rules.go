@@ -56,6 +56,7 @@ func exhaustionNoTimeWaitRules() []claim.Rule {
 		{
 			Name: "exhaustion-late-unknown", Cells: claim.Cells{{exhaustionPort: {string(LatePortOf)}}},
 			Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.LatePort)}, Want: []claim.Expectation{claim.Is("outcome", noSuchOption)},
+			Uncaused: "the attempt ends at a socket option that the kernel does not know, before it connects",
 			Because: "a kernel without IP_BIND_ADDRESS_NO_PORT rejects the option (ENOPROTOOPT), so a program that binds an address must let bind " +
 				"choose the port",
 			Source: "do_ip_setsockopt before commit 90c337da1524",
@@ -106,11 +107,13 @@ func exhaustionBindRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "exhaustion-bind-refused", Cells: atClient.And(claim.Where{exhaustionPort: {string(FixedPort)}}), Want: portInUse,
+			Cause:   "port-in-use",
 			Because: "bind does not know the destination, so without SO_REUSEADDR it fails if there is any TIME_WAIT on the port (EADDRINUSE)",
 			Source:  "inet_csk_get_port, inet_csk_bind_conflict",
 		},
 		{
 			Name: "exhaustion-address-refused", Cells: atClient.And(claim.Where{exhaustionPort: {string(EarlyPortOf)}}), Want: portInUse,
+			Cause:   "ports-exhausted",
 			Because: "bind to an address and port 0 chooses the port at once, and needs a port without any TIME_WAIT; tcp_tw_reuse has no effect",
 			Source:  "inet_csk_find_open_port, inet_csk_bind_conflict",
 		},
@@ -123,6 +126,7 @@ func exhaustionBindRules() []claim.Rule {
 		{
 			Name: "exhaustion-bind-needs-timestamps", Cells: atClient.And(claim.Where{exhaustionPort: {string(SharedPort)}}),
 			Want:    claim.With([]claim.Expectation{claim.Is("timestamps", "no")}, noPort...),
+			Cause:   "ports-exhausted",
 			Because: "bind succeeds, but connect takes over no TIME_WAIT whose connection had no timestamps (EADDRNOTAVAIL)",
 			Source:  "tcp_twsk_unique: tw_ts_recent_stamp",
 		},
@@ -137,6 +141,7 @@ func exhaustionConnectRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "exhaustion-reuse-off", Cells: atClient.And(connectChooses).And(claim.Where{reuse: {"0"}}), Want: noPort,
+			Cause: "ports-exhausted",
 			Because: "with tcp_tw_reuse=0 connect cannot use a port that is in TIME_WAIT towards that destination, however old the TIME_WAIT is " +
 				"(EADDRNOTAVAIL)",
 			Source: "__inet_check_established, tcp_twsk_unique",
@@ -144,6 +149,7 @@ func exhaustionConnectRules() []claim.Rule {
 		{
 			Name: "exhaustion-reuse-loopback-only", Cells: atClient.And(connectChooses).And(claim.Where{reuse: {"2"}, destination: {string(AtBalancer), string(AtOwnAddress)}}),
 			Kernels: []claim.Condition{claim.Has(lab.Client, kernel.LoopbackReuse)}, Want: noPort,
+			Cause: "ports-exhausted",
 			Because: "tcp_tw_reuse=2, the default, applies only to loopback addresses; towards another host, and towards the host's own other " +
 				"addresses, it is the same as 0",
 			Source: "commit 79e9fed46038, tcp_twsk_unique",
@@ -151,18 +157,21 @@ func exhaustionConnectRules() []claim.Rule {
 		{
 			Name: "exhaustion-no-timestamps", Cells: eitherNoTimestamps.And(claim.Where{closer: {string(ClientCloses)}}).And(connectChooses),
 			Want:    claim.With([]claim.Expectation{claim.Is("timestamps", "no")}, noPort...),
+			Cause:   "ports-exhausted",
 			Because: "if timestamps are off on either side, the connection has none, and tcp_tw_reuse never takes its TIME_WAIT",
 			Source:  "RFC 7323 section 1.3, tcp_twsk_unique: tw_ts_recent_stamp",
 		},
 		{
 			Name: "exhaustion-too-young", Cells: atClient.And(connectChooses).And(claim.Where{age: {"younger"}}),
 			Kernels: []claim.Condition{claim.Has(lab.Client, kernel.ReuseDelay)}, Want: claim.With([]claim.Expectation{claim.Is("timestamps", "yes")}, noPort...),
+			Cause:   "ports-exhausted",
 			Because: "tcp_tw_reuse takes a TIME_WAIT only when it is tcp_tw_reuse_delay old, 1 s by default",
 			Source:  "tcp_twsk_unique: tw_entry_stamp; commits 19ce8cd30465 and ca6a6f93867a",
 		},
 		{
 			Name: "exhaustion-too-young-1s", Cells: atClient.And(connectChooses).And(claim.Where{age: {"younger"}}),
 			Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.ReuseDelay)}, Want: claim.With([]claim.Expectation{claim.Is("timestamps", "yes")}, noPort...),
+			Cause: "ports-exhausted",
 			Because: "tcp_tw_reuse takes a TIME_WAIT only after a new second of the clock has begun since the connection's last timestamp was " +
 				"received (0 to 1 s); before Linux 4.19, only after two have begun (1 to 2 s)",
 			Source: "tcp_twsk_unique: tw_ts_recent_stamp; commit cca9bab1b72c",

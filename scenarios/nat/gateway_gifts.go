@@ -81,14 +81,16 @@ func (g gift) rules() []claim.Rule {
 		},
 		{
 			Name: "-older-timestamp", Cells: claim.Cells{{gatewayLeft: timeWait, gatewayBalancerTS: {"1"}, gatewayClock: {string(situation.Older)}}},
-			Want: claim.With([]claim.Expectation{met, claim.AtLeast("paws rejects", 1)}, inTheEnd...),
+			Want:  claim.With([]claim.Expectation{met, claim.AtLeast("paws rejects", 1)}, inTheEnd...),
+			Cause: "time-wait-older-timestamp",
 			Because: "the balancer's TIME_WAIT rejects the older timestamp with an ACK, the client's RST removes the TIME_WAIT, and the next SYN " +
 				"is accepted",
 			Source: "tcp_timewait_state_process, RFC 7323 section 5",
 		},
 		{
 			Name: "-older-number", Cells: claim.Cells{{gatewayLeft: timeWait, gatewayBalancerTS: {"0"}, gatewayISN: {string(situation.Older)}}},
-			Want: claim.With([]claim.Expectation{met, claim.Exactly("paws rejects", 0)}, inTheEnd...),
+			Want:  claim.With([]claim.Expectation{met, claim.Exactly("paws rejects", 0)}, inTheEnd...),
+			Cause: "time-wait-older-number",
 			Because: "without timestamps the balancer's TIME_WAIT rejects the older sequence number with an ACK, the client's RST removes the " +
 				"TIME_WAIT, and the next SYN is accepted",
 			Source: "tcp_timewait_state_process, RFC 1122 section 4.2.2.13",

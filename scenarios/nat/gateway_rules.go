@@ -71,6 +71,7 @@ func gatewayStandingRules() []claim.Rule {
 				situation.Outcome(tcp.Connected), given, claim.Is("met", string(observe.Established)), claim.Is("answers", "ACK, SYN-ACK"), unclashed,
 				claim.Rises(lab.Balancer, "Tcp.EstabResets"), claim.Rises(lab.Client, "Tcp.OutRsts"),
 			},
+			Cause: "half-open",
 			Because: "a client that has lost its state connects again from the port of a connection that is still established. The gateway " +
 				"translates the SYN by the entry of that connection, so the balancer sees the same five-tuple and answers with a challenge ACK",
 			Source: "nf_conntrack_tcp_packet: a SYN is ignored in sES; RFC 5961 section 4",
@@ -91,6 +92,7 @@ func gatewayDrawsAgainRules() []claim.Rule {
 			Name: "gateway-evicts-draws-again", Kernels: []claim.Condition{claim.Has(lab.Gateway, kernel.EvictsClosing)},
 			Cells: claim.Both(claim.Both(evictable, rejects), claim.Cells{{gatewayPool: {poolFew}}}),
 			Want:  drawnAgain,
+			Cause: "time-wait-older-timestamp", OtherCauses: []claim.CauseIn{{Cells: claim.Cells{{gatewayBalancerTS: {"0"}}}, Cause: "time-wait-older-number"}},
 			Because: "an exhausted pool gives the port of a closing connection. When the balancer rejects the SYN, the client's RST also ends the " +
 				"gateway's entry, and the gateway chooses a port again for the next SYN; that port may be in TIME_WAIT too, until no " +
 				"TIME_WAIT is left",
@@ -100,6 +102,7 @@ func gatewayDrawsAgainRules() []claim.Rule {
 			Name:  "gateway-pool-draws-again",
 			Cells: claim.Both(claim.Both(slices.Concat(expired, reopened), redrawn), rejects),
 			Want:  drawnAgain,
+			Cause: "time-wait-older-timestamp", OtherCauses: []claim.CauseIn{{Cells: claim.Cells{{gatewayBalancerTS: {"0"}}}, Cause: "time-wait-older-number"}},
 			Because: "in a small pool every port is in TIME_WAIT at the balancer. When the balancer rejects the SYN, the client's RST also ends " +
 				"the gateway's entry, and the gateway chooses a port again for the next SYN; that port may be in TIME_WAIT too, until no " +
 				"TIME_WAIT is left",
@@ -121,6 +124,7 @@ func gatewayClashRules() []claim.Rule {
 			Name:  "gateway-clash-outlived-draws-again",
 			Cells: claim.Both(claim.Both(outlived, redrawn), rejects),
 			Want:  claim.With([]claim.Expectation{getsIn, claim.Between("syns", 3, gatewayRetries+1)}, diedOnce...),
+			Cause: "snat-exhausted",
 			Because: "the gateway drops the first SYN. The second SYN comes after the entries have expired and meets a TIME_WAIT. If the TIME_WAIT " +
 				"rejects it, the gateway chooses a port again for the next SYN, until no TIME_WAIT is left",
 			Source: "nf_nat_l4proto_unique_tuple; __nf_conntrack_confirm",
@@ -129,6 +133,7 @@ func gatewayClashRules() []claim.Rule {
 			Name:  "gateway-clash-outlived-rejected",
 			Cells: claim.Both(outlived, rejects),
 			Want:  claim.With([]claim.Expectation{situation.Outcome(tcp.Connected), claim.Is("answers", "nothing, ACK, SYN-ACK")}, diedOnce...),
+			Cause: "snat-exhausted",
 			Because: "the gateway drops the first SYN. The second SYN comes a second later, when the entry has expired, and the balancer's " +
 				"TIME_WAIT rejects it; the third SYN is accepted",
 			Source: "__nf_conntrack_confirm; TCP_TIMEOUT_INIT; tcp_timewait_state_process",
@@ -137,6 +142,7 @@ func gatewayClashRules() []claim.Rule {
 			Name:  "gateway-clash-outlived",
 			Cells: outlived,
 			Want:  claim.With([]claim.Expectation{situation.Outcome(tcp.Connected), claim.Is("answers", "nothing, SYN-ACK"), claim.Exactly("paws rejects", 0)}, diedOnce...),
+			Cause: "snat-exhausted",
 			Because: "the gateway drops the first SYN. The second SYN comes a second later, when the entry has expired: it gets the port, and the " +
 				"balancer's TIME_WAIT accepts it",
 			Source: "__nf_conntrack_confirm; TCP_TIMEOUT_INIT",
@@ -148,6 +154,7 @@ func gatewayClashRules() []claim.Rule {
 				getsIn, given, metTimeWait, claim.Is("first answer", "nothing"), claim.Between("syns", 2, gatewayRetries+1),
 				claim.Between("gateway Conntrack.insert_failed", 1, gatewayRetries),
 			},
+			Cause: "snat-exhausted",
 			Because: "the gateway drops the SYN, and lets the next one through only when the entry has expired and has also been removed from the " +
 				"table. Without a search for a port nothing removes an expired entry, until a garbage collector runs or, as here, a program " +
 				"lists the table",
@@ -161,6 +168,7 @@ func gatewayClashRules() []claim.Rule {
 				situation.Outcome(tcp.TimedOut), claim.Is("port", portNone), claim.AtLeast("syns", 3), claim.Exactly("syns past the gateway", 0),
 				claim.AtLeast("gateway Conntrack.insert_failed", 3), claim.Stays(lab.Balancer, "Tcp.InSegs"), claim.Is("owner", "an earlier connection"),
 			},
+			Cause: "snat-exhausted",
 			Because: "a gateway that has no free port and must not or cannot evict an entry chooses a port that is taken. It detects the clash " +
 				"when the packet leaves, and drops the packet: the balancer never sees the SYN",
 			Source: "nf_nat_l4proto_unique_tuple gives up with a duplicate; __nf_conntrack_confirm, insert_failed; " +

@@ -77,34 +77,37 @@ func refusalRules() []claim.Rule {
 		}
 		return append(want, claim.Exactly("unaccounted", 0))
 	}
-	rule := func(by string, want []claim.Expectation, because, source string) claim.Rule {
-		return claim.Rule{Name: "refusal-" + by, Cells: claim.Cells{{refusalBy: {by}}}, Want: want, Because: because, Source: source}
+	rule := func(by, cause string, want []claim.Expectation, because, source string) claim.Rule {
+		return claim.Rule{Name: "refusal-" + by, Cells: claim.Cells{{refusalBy: {by}}}, Want: want, Cause: cause, Because: because, Source: source}
 	}
 
+	three := rule(byThree, "", account(refusalPool,
+		claim.Exactly(situation.RefusedBy(situation.ByClient), all-refusalSpare), claim.AtLeast(situation.RefusedBy(situation.ByGateway), (refusalSpare-refusalPool)*resent),
+		claim.Exactly(situation.RefusedBy(situation.ByClock), refusalPool/2), claim.Exactly("timed out", refusalSpare-refusalPool)),
+		"the client, the gateway and the TIME_WAITs (clock) refuse at different points of the path, so their counts do not mix: what "+
+			"the client refuses is never sent, and what the gateway refuses never arrives", "the sources of the three")
+	three.Uncaused = "the three refuse side by side, each for a cause of its own"
+
 	return []claim.Rule{
-		rule(byNobody, account(all, claim.Exactly("late", 0)), "every SYN is accepted", "RFC 9293 section 3.5"),
-		rule(situation.ByClient, account(refusalPool, claim.Exactly(situation.RefusedBy(situation.ByClient), all-refusalPool), claim.Exactly("late", 0)),
+		rule(byNobody, "", account(all, claim.Exactly("late", 0)), "every SYN is accepted", "RFC 9293 section 3.5"),
+		rule(situation.ByClient, "ports-exhausted", account(refusalPool, claim.Exactly(situation.RefusedBy(situation.ByClient), all-refusalPool), claim.Exactly("late", 0)),
 			"connect without a free local port fails with EADDRNOTAVAIL at once and sends nothing", "__inet_hash_connect"),
-		rule(situation.ByGateway, account(refusalPool, claim.AtLeast(situation.RefusedBy(situation.ByGateway), (all-refusalPool)*resent), claim.Exactly("timed out", all-refusalPool)),
+		rule(situation.ByGateway, "snat-exhausted", account(refusalPool, claim.AtLeast(situation.RefusedBy(situation.ByGateway), (all-refusalPool)*resent), claim.Exactly("timed out", all-refusalPool)),
 			"a gateway without a free port drops each SYN of the attempt and counts it in insert_failed; established connections are not "+
 				"evicted",
 			"__nf_conntrack_confirm; nf_nat_used_tuple_harder"),
-		rule(situation.ByClock, account(all, claim.Exactly(situation.RefusedBy(situation.ByClock), all/2), claim.AtLeast("late", 1)),
+		rule(situation.ByClock, "time-wait-older-timestamp", account(all, claim.Exactly(situation.RefusedBy(situation.ByClock), all/2), claim.AtLeast("late", 1)),
 			"each TIME_WAIT whose last timestamp is newer rejects one SYN with an ACK, the client's RST removes the TIME_WAIT, and the "+
 				"next SYN is accepted",
 			"tcp_timewait_state_process, RFC 7323 section 5"),
-		rule(situation.ByNumber, account(all, claim.Exactly(situation.RefusedBy(situation.ByNumber), all), claim.AtLeast("late", 1)),
+		rule(situation.ByNumber, "time-wait-older-number", account(all, claim.Exactly(situation.RefusedBy(situation.ByNumber), all), claim.AtLeast("late", 1)),
 			"without timestamps each TIME_WAIT that has seen a newer sequence number rejects one SYN in the same way; no counter shows "+
 				"this, only the client's RSTs do", "tcp_timewait_state_process, RFC 1122 section 4.2.2.13"),
-		rule(situation.ByQueue, account(0, claim.AtLeast(situation.RefusedBy(situation.ByQueue), all*resent), claim.Exactly("timed out", all)),
+		rule(situation.ByQueue, "accept-queue-full", account(0, claim.AtLeast(situation.RefusedBy(situation.ByQueue), all*resent), claim.Exactly("timed out", all)),
 			"when the accept queue is full, every SYN is dropped and counted in ListenOverflows", "tcp_conn_request, sk_acceptq_is_full"),
-		rule(situation.ByEndpoint, account(0, claim.Exactly(situation.RefusedBy(situation.ByEndpoint), all)),
+		rule(situation.ByEndpoint, "no-listener", account(0, claim.Exactly(situation.RefusedBy(situation.ByEndpoint), all)),
 			"a SYN to a port without a listener is answered with a RST (ECONNREFUSED)", "tcp_v4_send_reset; RFC 9293 section 3.10.7.1"),
-		rule(byThree, account(refusalPool,
-			claim.Exactly(situation.RefusedBy(situation.ByClient), all-refusalSpare), claim.AtLeast(situation.RefusedBy(situation.ByGateway), (refusalSpare-refusalPool)*resent),
-			claim.Exactly(situation.RefusedBy(situation.ByClock), refusalPool/2), claim.Exactly("timed out", refusalSpare-refusalPool)),
-			"the client, the gateway and the TIME_WAITs (clock) refuse at different points of the path, so their counts do not mix: what "+
-				"the client refuses is never sent, and what the gateway refuses never arrives", "the sources of the three"),
+		three,
 	}
 }
 

@@ -44,13 +44,15 @@ func proxyHTTPRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "proxy-http-client-shared", Cells: clientEnds.And(proxyInHTTP).And(claim.Where{httpReuse: {"always"}}),
-			Want: claim.With(clientWaits, claim.With(shared, allWell)...),
+			Want:  claim.With(clientWaits, claim.With(shared, allWell)...),
+			Cause: "ports-exhausted",
 			Because: "with http-reuse always, one connection to the server serves all clients: clients that connect and close leave TIME_WAITs " +
 				"only on their own side",
 			Source: pooled,
 		},
 		{
 			Name: "proxy-http-client", Cells: clientEnds.And(proxyInHTTP), Want: claim.With(clientWaits, claim.With(backendResets(proxyPorts-1), allWell)...),
+			Cause: "ports-exhausted",
 			Because: "in mode http the client's FIN ends only its own connection. The connection to the server is then idle, and HAProxy keeps it " +
 				"for another client or ends it with a RST: towards the servers HAProxy never has TIME_WAITs",
 			Source: risk,
@@ -99,21 +101,24 @@ func proxyHTTPServerRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "proxy-http-hidden", Cells: hidden.And(claim.Where{proxyServer: {"waits"}}),
-			Want: claim.With(clientWaits, claim.With(backendResets(proxyPorts), claim.Exactly("backend ports", proxyPorts), allWell)...),
+			Want:  claim.With(clientWaits, claim.With(backendResets(proxyPorts), claim.Exactly("backend ports", proxyPorts), allWell)...),
+			Cause: "ports-exhausted",
 			Because: "HAProxy keeps the client's connection open when the server's connection ends, so the client still closes first; HAProxy ends " +
 				"the connection to the server with a RST",
 			Source: "configuration manual, option http-server-close; " + risk,
 		},
 		{
 			Name: "proxy-http-hidden-late", Cells: hidden.And(claim.Where{proxyServer: {"late"}}),
-			Want: claim.With(clientWaits, claim.With(resetByHAProxy(proxyPorts), claim.Exactly("backend ports", proxyPorts), allWell)...),
+			Want:  claim.With(clientWaits, claim.With(resetByHAProxy(proxyPorts), claim.Exactly("backend ports", proxyPorts), allWell)...),
+			Cause: "ports-exhausted",
 			Because: "if a server closes by itself, but its FIN comes later than its response, HAProxy resets the connection all the same, and " +
 				"neither of the two has a TIME_WAIT",
 			Source: "configuration manual, option http-server-close; " + risk,
 		},
 		{
 			Name: "proxy-http-hidden-first", Cells: hidden,
-			Want: claim.With(clientWaits, claim.With(closedByServer(proxyPorts), allWell)...),
+			Want:  claim.With(clientWaits, claim.With(closedByServer(proxyPorts), allWell)...),
+			Cause: "ports-exhausted",
 			Because: "if a server closes by itself, and HAProxy receives its FIN together with the response, the server keeps the TIME_WAIT: " +
 				"HAProxy then runs no risk of having one, and closes without a RST",
 			Source: "configuration manual, option http-server-close; HAProxy 2.6: raw_sock_to_buf (FD_POLL_HUP), conn_sock_read0 clears FD_LINGER_RISK",

@@ -69,7 +69,8 @@ func proxyDNATRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "proxy-dnat-client", Cells: clientEnds.And(claim.Where{proxyBalancer: {"dnat"}}),
-			Want: claim.With(clientWaits, claim.With(noBackend, claim.Exactly("server TIME_WAIT", 0), claim.Exactly("backend ports", proxyPorts))...),
+			Want:  claim.With(clientWaits, claim.With(noBackend, claim.Exactly("server TIME_WAIT", 0), claim.Exactly("backend ports", proxyPorts))...),
+			Cause: "ports-exhausted",
 			Because: "DNAT is not an endpoint of the connection: only the client, which closes first, has a TIME_WAIT, and the server sees the " +
 				"client's own ports",
 			Source: closers + "; nf_nat_setup_info",
@@ -97,6 +98,7 @@ func proxyEndpointRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "proxy-endpoint-client", Cells: clientEnds.And(claim.Where{proxyBalancer: {"endpoint"}}), Want: claim.With(clientWaits, noBackend...),
+			Cause:   "ports-exhausted",
 			Because: "without a balancer only the client, which closes first, has a TIME_WAIT",
 			Source:  closers,
 		},
@@ -133,14 +135,16 @@ func proxyTCPRules() []claim.Rule {
 		},
 		{
 			Name: "proxy-tcp-client-nolinger-servers", Cells: clientEnds.And(inTCP).And(claim.Where{proxyNolinger: {"servers"}}),
-			Want: claim.With(clientWaits, claim.With(backendResets(proxyPorts), claim.Is("log", "--"))...),
+			Want:  claim.With(clientWaits, claim.With(backendResets(proxyPorts), claim.Is("log", "--"))...),
+			Cause: "ports-exhausted",
 			Because: "HAProxy ends its connection to the server with a RST instead of a FIN, and has no TIME_WAIT there; the client still has its " +
 				"own",
 			Source: "configuration manual, option nolinger; tcp_close",
 		},
 		{
 			Name: "proxy-tcp-client", Cells: clientEnds.And(inTCP),
-			Want: claim.With(clientWaits, claim.With(backendWaits(proxyPorts), claim.Stays(lab.Balancer, "Tcp.OutRsts"), claim.Is("log", "--"))...),
+			Want:  claim.With(clientWaits, claim.With(backendWaits(proxyPorts), claim.Stays(lab.Balancer, "Tcp.OutRsts"), claim.Is("log", "--"))...),
+			Cause: "ports-exhausted",
 			Because: "in mode tcp HAProxy passes the client's FIN on, and so closes first towards the server: one connection leaves two " +
 				"TIME_WAITs, one at the client and one at HAProxy",
 			Source: "HAProxy 2.6: sc_shutw, conn_sock_shutw; " + closers,

@@ -40,6 +40,7 @@ func lossClientRules() []claim.Rule {
 			Want: []claim.Expectation{claim.Exactly("given up", lossRequests), claim.Between("longest session", stall.Milliseconds(), 2*stall.Milliseconds()), claim.Is("log", "sD--", "CD--"),
 				claim.AtLeast("client Tcp.OutRsts", lossRequests), claim.AtLeast("server Tcp.EstabResets", lossRequests),
 				claim.Exactly("client TIME_WAIT", 0), claim.Exactly("frontend TIME_WAIT", 0), claim.Exactly("backend TIME_WAIT", 0)},
+			Cause: "client-gave-up",
 			Because: "in mode http HAProxy does not watch the client while it waits for the server: the client's RST has no effect until timeout " +
 				"server. Then HAProxy 2.6 blames the server (sD), and 3.0 blames the client (CD)",
 			Source: "configuration manual, option abortonclose; " + lossStates,
@@ -48,6 +49,7 @@ func lossClientRules() []claim.Rule {
 			Name: "proxyloss-client-tcp", Cells: claim.Cells{{cut: {"client-rst"}}},
 			Want: []claim.Expectation{claim.Exactly("given up", lossRequests), claim.Is("log", "CD"), claim.Exactly("cli_abrt", lossRequests), claim.Exactly("srv_abrt", 0),
 				claim.AtLeast("client Tcp.OutRsts", lossRequests), claim.AtLeast("server Tcp.EstabResets", lossRequests), claim.Exactly("backend TIME_WAIT", 0)},
+			Cause:   "client-gave-up",
 			Because: "in mode tcp HAProxy passes the client's RST on at once, as a RST",
 			Source:  "HAProxy 2.6: FD_LINGER_RISK in tcp_connect_server; " + lossStates,
 		},
@@ -59,7 +61,8 @@ func lossNoneRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "proxyloss-nolinger", Cells: claim.Cells{{cut: {"no"}}}.And(unsent).And(lossInHTTP),
-			Want: claim.With(thrownAway, claim.Is("log", "----"), claim.Exactly("eresp", 0)),
+			Want:  claim.With(thrownAway, claim.Is("log", "----"), claim.Exactly("eresp", 0)),
+			Cause: "linger-reset",
 			Because: "with option nolinger HAProxy resets the client as soon as its own kernel has taken the response. What does not fit into the " +
 				"client's window at that time is discarded: the client gets a part and ECONNRESET, and HAProxy's log shows no error (here the " +
 				"window does not open any further)",
@@ -86,14 +89,16 @@ func lossNolingerRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "proxyloss-cut-nolinger-unsent", Cells: claim.Cells{{cut: {"server-fin", "server-rst"}}}.And(unsent).And(lossInHTTP),
-			Want: claim.With(thrownAway, claim.Exactly("unanswered", 0), claim.Exactly("errors", 0)),
+			Want:  claim.With(thrownAway, claim.Exactly("unanswered", 0), claim.Exactly("errors", 0)),
+			Cause: "linger-reset",
 			Because: "with option nolinger HAProxy resets the client as soon as the server has ended the connection: of the part that the server " +
 				"sent, what does not fit into the client's window is lost too",
 			Source: "configuration manual, option nolinger; tcp_disconnect",
 		},
 		{
 			Name: "proxyloss-cut-nolinger", Cells: reset.And(measured),
-			Want: []claim.Expectation{claim.Exactly("truncated", lossRequests), claim.Exactly("bytes lost", lossTotal), claim.Exactly("whole", 0), claim.Exactly("broken", 0)},
+			Want:  []claim.Expectation{claim.Exactly("truncated", lossRequests), claim.Exactly("bytes lost", lossTotal), claim.Exactly("whole", 0), claim.Exactly("broken", 0)},
+			Cause: "cut-short", OtherCauses: []claim.CauseIn{{Cells: claim.Cells{{cut: {"server-rst"}}}, Cause: "fin-made-of-reset"}, {Cells: claim.Cells{{cut: {"server-stalls"}}}, Cause: "lb-gave-up"}},
 			Because: "with option nolinger HAProxy sends a FIN and then a RST. What fits into the window has been sent before, and the FIN tells " +
 				"the client that the response ends too early, not an error",
 			Source: "configuration manual, option nolinger; tcp_fin: SOCK_DONE, which tcp_recvmsg_locked looks at before the error",
@@ -114,6 +119,7 @@ func lossStallRules() []claim.Rule {
 			Name: "proxyloss-stall", Cells: claim.Cells{{cut: {"server-stalls"}}}.And(measured),
 			Want: claim.With(truncated, claim.Is("log", "sD", "sD--", "CD--"), claim.Between("longest session", stall.Milliseconds(), 2*stall.Milliseconds()),
 				claim.Exactly("frontend TIME_WAIT", lossRequests), claim.Exactly("server TIME_WAIT", 0)),
+			Cause: "lb-gave-up",
 			Because: "timeout server ends the response in the middle, and HAProxy can only close then: the client compares the bytes that came " +
 				"with the announced length. In mode http HAProxy 2.6 blames the server (sD), and 3.0 blames the client (CD)",
 			Source: "configuration manual, timeout server; RFC 9112 section 8; " + lossStates,
@@ -135,6 +141,7 @@ func lossServerRules() []claim.Rule {
 			Name: "proxyloss-rst", Cells: claim.Cells{{cut: {"server-rst"}}}.And(measured),
 			Want: claim.With(truncated, claim.AtLeast("server Tcp.OutRsts", lossRequests), claim.Exactly("server TIME_WAIT", 0), claim.Exactly("backend TIME_WAIT", 0),
 				claim.Exactly("frontend TIME_WAIT", lossRequests)),
+			Cause: "fin-made-of-reset",
 			Because: "HAProxy turns the server's RST into a FIN towards the client: the client gets no error from its kernel, and must count the " +
 				"bytes",
 			Source: "HAProxy 2.6: sc_shutw; RFC 9112 section 8",
@@ -148,7 +155,8 @@ func lossServerRules() []claim.Rule {
 		},
 		{
 			Name: "proxyloss-fin-http", Cells: claim.Cells{{cut: {"server-fin"}}}.And(measured).And(lossInHTTP),
-			Want: claim.With(truncated, claim.Is("log", "SD--"), claim.Exactly("eresp", lossRequests), claim.Exactly("srv_abrt", lossRequests), claim.Exactly("server TIME_WAIT", lossRequests)),
+			Want:  claim.With(truncated, claim.Is("log", "SD--"), claim.Exactly("eresp", lossRequests), claim.Exactly("srv_abrt", lossRequests), claim.Exactly("server TIME_WAIT", lossRequests)),
+			Cause: "cut-short",
 			Because: "in mode http HAProxy counts the bytes too, and logs that the server closed in the middle of the data (SD); the client gets " +
 				"the part and a FIN",
 			Source: "RFC 9112 section 8; " + lossStates,
@@ -156,6 +164,7 @@ func lossServerRules() []claim.Rule {
 		{
 			Name: "proxyloss-fin-tcp", Cells: claim.Cells{{cut: {"server-fin"}}}.And(measured),
 			Want:    claim.With(truncated, claim.Is("log", "--"), claim.Exactly("eresp", 0), claim.Exactly("srv_abrt", 0), claim.Exactly("server TIME_WAIT", lossRequests)),
+			Cause:   "cut-short",
 			Because: "in mode tcp a FIN is a normal end for HAProxy; only the client can count the bytes",
 			Source:  "RFC 9112 section 8; " + lossStates,
 		},

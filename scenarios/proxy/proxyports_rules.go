@@ -11,6 +11,9 @@ var portsAll = []claim.Expectation{claim.Exactly("whole", proxyRequests), claim.
 // portsRefused is the source for what HAProxy does when it finds no port.
 const portsRefused = "HAProxy 2.6: tcp_connect_server, EADDRNOTAVAIL"
 
+// twoCauses is why a rule names no cause: what is expected of a step is one cause of all attempts.
+const twoCauses = "half of the connections have found no port (lb-no-port), and the others have waited in vain (lb-gave-up)"
+
 // portsInFlightRules are about responses that are not completed.
 func portsInFlightRules() []claim.Rule {
 	return []claim.Rule{
@@ -18,6 +21,7 @@ func portsInFlightRules() []claim.Rule {
 			Name: "proxyports-in-flight-more", Cells: claim.Cells{{portsEnds: {"stalled"}, portsServers: {"2"}}},
 			Want: []claim.Expectation{claim.Exactly("truncated", proxyRequests), claim.Exactly("econ", 0), claim.Exactly("errors", 0), claim.Exactly("unanswered", 0),
 				claim.Exactly("backend ports", proxyRequests)},
+			Cause: "lb-gave-up",
 			Because: "a local port is used up for one destination only, so two servers allow twice as many connections; HAProxy has a separate " +
 				"range of its source for each server",
 			Source: "__inet_check_established; HAProxy 2.6: port_range_alloc_port",
@@ -26,6 +30,7 @@ func portsInFlightRules() []claim.Rule {
 			Name: "proxyports-in-flight-http", Cells: claim.Cells{{portsEnds: {"stalled"}, portsMode: {"http"}}},
 			Want: []claim.Expectation{claim.Exactly("errors", portsHalf), claim.Exactly("truncated", portsHalf), claim.Exactly("econ", portsHalf), claim.Exactly("unanswered", 0),
 				claim.Exactly("backend ports", proxyPorts), claim.Is("log", "SC-- sD--", "CD-- SC--")},
+			Uncaused: twoCauses,
 			Because: "in mode http the ports limit the number of requests in progress: further requests get 503 from HAProxy, whose log blames the " +
 				"server (SC)",
 			Source: portsRefused + "; configuration manual, Session state at disconnection",
@@ -34,6 +39,7 @@ func portsInFlightRules() []claim.Rule {
 			Name: "proxyports-in-flight-tcp", Cells: claim.Cells{{portsEnds: {"stalled"}}},
 			Want: []claim.Expectation{claim.Exactly("unanswered", portsHalf), claim.Exactly("truncated", portsHalf), claim.Exactly("econ", portsHalf), claim.Exactly("errors", 0),
 				claim.Exactly("backend ports", proxyPorts), claim.Is("log", "SC sD")},
+			Uncaused: twoCauses,
 			Because: "in mode tcp HAProxy accepts a connection from the client even if it has no port for it, and then ends it: the client gets a " +
 				"FIN or a RST instead of a response",
 			Source: portsRefused + "; configuration manual, Session state at disconnection",
@@ -63,6 +69,7 @@ func portsKeptRules() []claim.Rule {
 			Name: "proxyports-kept", Cells: claim.Cells{{portsEnds: {"nobody"}}},
 			Want: []claim.Expectation{claim.Exactly("whole", proxyPorts), claim.Exactly("unanswered", portsHalf), claim.Exactly("kept", proxyPorts), claim.Exactly("econ", portsHalf),
 				claim.Exactly("backend TIME_WAIT", 0), claim.Is("log", "SC")},
+			Cause:   "lb-no-port",
 			Because: "in mode tcp each client's connection holds a port towards the server for as long as it lives",
 			Source:  portsRefused,
 		},
@@ -116,11 +123,13 @@ func portsWaitingRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "proxyports-retried", Cells: short.And(claim.Where{retries: {"3"}}), Want: exhausted(4),
+			Cause:   "lb-no-port",
 			Because: "HAProxy retries three times, with a pause in between (timeout connect, at most 1 s), but a TIME_WAIT lasts longer than that",
 			Source:  "configuration manual, retries; " + portsRefused,
 		},
 		{
 			Name: "proxyports-no-timestamps", Cells: noTimestamps, Want: exhausted(1),
+			Cause: "lb-no-port",
 			Because: "a TIME_WAIT of a connection without timestamps is never reused, neither with tcp_tw_reuse=1 nor with HAProxy's own bind with " +
 				"SO_REUSEADDR. If timestamps are off on the balancer or on the servers, each connection takes one of the balancer's ports for " +
 				"60 s",
@@ -139,6 +148,7 @@ func portsWaitingRules() []claim.Rule {
 		},
 		{
 			Name: "proxyports-exhausted", Cells: claim.Cells{{}}, Want: exhausted(1),
+			Cause: "lb-no-port",
 			Because: "in mode tcp a client that closes first makes HAProxy close first towards the server, and each connection takes a port for 60 " +
 				"s. Without a free port the client's connect still succeeds, but the connection ends without a response",
 			Source: "__inet_hash_connect; " + portsRefused + "; configuration manual, Session state at disconnection",

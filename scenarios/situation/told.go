@@ -89,6 +89,9 @@ func (f Family) Scenario(c claim.Cell, rule claim.Rule) (s script.Scenario, unsa
 			unsaid = append(unsaid, e)
 		}
 	}
+	if _, load := last.Do.(script.Load); !load { // of its attempts nothing is known but their number
+		last.Expect[0].Cause = rule.CauseOf(c)
+	}
 	shape := f.Lab(c)
 	shape.Sysctls = slices.Concat(shape.Sysctls, told.Sysctls)
 	shape, before := tellable(shape)

@@ -105,7 +105,7 @@ func answered() []Symptom {
 			Suspects: []Suspect{
 				{Who: "TIME_WAIT, and the SYN's timestamp is older", Tell: "`nstat TcpExtPAWSTimewait` at the server rises by 1 (before 6.16 `TcpExtPAWSEstab`)", Shown: []Proof{cause("time-wait-older-timestamp"), rule("tuple-older-timestamp-answered"), rule("tuple-older-timestamp-answered-1s")}},
 				{Who: "TIME_WAIT, without timestamps or with equal ones, and the SYN's sequence number is older", Tell: "**no counter**; `ss -tan state time-wait` had the five-tuple", Shown: []Proof{cause("time-wait-older-number"), rule("tuple-older-number-answered")}},
-				{Who: "FIN_WAIT2: the server has closed, the client never did", Tell: "**no counter**; `ss -tan state fin-wait-2` had the five-tuple", Shown: []Proof{rule("tuple-fin-wait-2-answered")}},
+				{Who: "FIN_WAIT2: the server has closed, the client never did", Tell: "**no counter**; `ss -tan state fin-wait-2` had the five-tuple", Shown: []Proof{cause("fin-wait-2"), rule("tuple-fin-wait-2-answered")}},
 				{Who: "ESTABLISHED: the client vanished, or rebooted", Tell: "`nstat TcpExtTCPSYNChallenge` rises by 1, and `TcpEstabResets` by 1 when the RST comes", Kernels: "server before 3.8 and since 3.18; between, no answer at all", Shown: []Proof{cause("half-open"), rule("tuple-established-challenged"), incident("reboot-with-the-same-port")}},
 			},
 			Do: []string{

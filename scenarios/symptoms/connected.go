@@ -80,6 +80,7 @@ func behindABalancer() []Symptom {
 				{Who: "HAProxy has no port left towards its servers", Tell: "the log says `SC`, `econ` rises; `ss -tan state time-wait` on the balancer", Shown: []Proof{cause("lb-no-port"), incident("balancer-without-ports"), rule("proxyports-http"), rule("proxyports-exhausted")}},
 				{Who: "HAProxy gets no connection to its server: no listener, a rule on the way, a full queue", Tell: "tcpdump on the balancer: SYNs to the server, answered by RSTs or not at all; the log says `SC` or `sC`; `nstat TcpAttemptFails` rises there", Shown: []Proof{cause("lb-backend-down")}},
 				{Who: "the server resets before it has answered: HAProxy makes a FIN of it (mode tcp, an empty answer), or 502 (mode http)", Tell: "tcpdump on the balancer: a RST of the server, then a FIN to the client; the log says `SD` or `SH`; `nstat TcpEstabResets` rises there", Shown: []Proof{cause("fin-made-of-reset")}},
+				{Who: "the client's own deadline is shorter than the answer takes", Tell: "the first FIN or RST is the client's; the log says `CD` or `CH`, `cli_abrt` rises", Shown: []Proof{cause("client-gave-up"), rule("proxyloss-client-http")}},
 				{Who: "the server closes idle connections earlier than the balancer's pool", Tell: "the server's FIN, then the request, then a RST", Shown: []Proof{cause("closed-idle")}},
 			},
 			Do: []string{
@@ -88,14 +89,16 @@ func behindABalancer() []Symptom {
 				"For ports: `tcp_tw_reuse=1` on the balancer with timestamps on at both sides, `option nolinger` in the backend, more servers, or `source ADDRESS:FIRST-LAST`.",
 				"The server's idle timeout above the balancer's.",
 			},
-			Often: "At a reload: each request that is on its way while the old process closes. Ports: as under [EADDRNOTAVAIL](#no-port), for each server. A server that does not answer, or resets: each request to it.",
+			Often: "At a reload: each request that is on its way while the old process closes. Ports: as under [EADDRNOTAVAIL](#no-port), for each server. A server that does not answer, or resets: each request to it. A deadline: each request that takes longer.",
 		},
 		{
 			ID:    "truncated",
 			See:   "A response that is too short, and no error",
 			Means: "Only who counts bytes notices: use `Content-Length` or chunks.",
 			Suspects: []Suspect{
-				{Who: "HAProxy makes a FIN of the server's RST or of its timeout", Tell: "the server's side of the capture has a RST", Shown: []Proof{cause("fin-made-of-reset"), rule("proxyloss-rst-unnoticed"), rule("proxyloss-stall-unnoticed")}},
+				{Who: "HAProxy makes a FIN of the server's RST", Tell: "the server's side of the capture has a RST", Shown: []Proof{cause("fin-made-of-reset"), rule("proxyloss-rst-unnoticed")}},
+				{Who: "HAProxy's `timeout server` ends the response", Tell: "the server is silent for that long, then HAProxy sends the first FIN; the log says `sD`", Shown: []Proof{cause("lb-gave-up"), rule("proxyloss-stall-unnoticed")}},
+				{Who: "the server's process closes in the middle", Tell: "the server's FIN comes first, and no RST", Shown: []Proof{cause("cut-short"), rule("proxyloss-fin-unnoticed")}},
 				{Who: "`option nolinger` in the frontend, and a slow client", Tell: "`ECONNRESET` after a part; the log says `----`", Shown: []Proof{rule("proxyloss-cut-nolinger")}},
 				{Who: "`SO_LINGER` with 0, with data unsent", Tell: "`nstat TcpExtTCPAbortOnData` rises", Shown: []Proof{rule("remedies-linger-loses-data")}},
 			},

@@ -31,9 +31,10 @@ var (
 // The three steps ACK, RST, SYN need a path that lets them through (clean), and a socket
 // that accepts the RST (minds).
 var (
-	clean  = claim.Where{tuplePath: {"clean", string(situation.DropsInvalid)}}
-	minds  = claim.Where{tuplePath: {"clean", string(situation.DropsInvalid)}, rfc1337: {"0"}}
-	broken = claim.Where{tuplePath: {string(situation.EatsRST), string(situation.UnNATedRST), string(situation.EatsACK)}}
+	clean   = claim.Where{tuplePath: {"clean", string(situation.DropsInvalid)}}
+	minds   = claim.Where{tuplePath: {"clean", string(situation.DropsInvalid)}, rfc1337: {"0"}}
+	noReset = claim.Where{tuplePath: {string(situation.EatsACK)}} // no ACK that the client could answer by one
+	broken  = claim.Where{tuplePath: {string(situation.EatsRST), string(situation.UnNATedRST), string(situation.EatsACK)}}
 )
 
 // Whether a client that has answered with a RST retransmits its SYN at once, or when its
@@ -117,7 +118,8 @@ func tupleOlderStampRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "tuple-older-timestamp-answered", Cells: olderTimestamp.And(inTimeWait).And(minds), Kernels: []claim.Condition{prompt},
-			Want: claim.With(tupleAnswered, atOncePrompt, claim.AtLeast("paws rejects", 1)),
+			Want:  claim.With(tupleAnswered, atOncePrompt, claim.AtLeast("paws rejects", 1)),
+			Cause: "time-wait-older-timestamp",
 			Because: "an older timestamp is rejected (PAWS), but with an ACK; the client answers with a RST, which removes the TIME_WAIT, and " +
 				"retransmits its SYN some 10 ms later",
 			Source: "RFC 7323 section 5, tcp_timewait_state_process, tcp_rcv_synsent_state_process; commit 9603d47bad46",
@@ -125,12 +127,14 @@ func tupleOlderStampRules() []claim.Rule {
 		{
 			Name: "tuple-older-timestamp-answered-1s", Cells: olderTimestamp.And(inTimeWait).And(minds), Kernels: []claim.Condition{byTimer},
 			Want:    claim.With(tupleAnswered, byFirstTimer, claim.AtLeast("paws rejects", 1)),
+			Cause:   "time-wait-older-timestamp",
 			Because: "as on later kernels, but the client retransmits its SYN only when its timer fires",
 			Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
 		},
 		{
 			Name: "tuple-older-timestamp-blocked", Cells: olderTimestamp.And(inTimeWait),
-			Want: claim.With(fails, claim.Between("paws rejects", 2, 4), claim.Is("left after", string(observe.TimeWait)), claim.Is("timer", "re-armed")),
+			Want:  claim.With(fails, claim.Between("paws rejects", 2, 4), claim.Is("left after", string(observe.TimeWait)), claim.Is("timer", "re-armed")),
+			Cause: "tw-unassassinated", OtherCauses: []claim.CauseIn{{Cells: claim.Cells{noReset}, Cause: "time-wait-older-timestamp"}},
 			Because: "the RST is ignored (tcp_rfc1337) or does not arrive, and each rejected SYN restarts the 60 s timer: the client never " +
 				"connects as long as it keeps trying",
 			Source: "tcp_timewait_state_process: paws_reject reschedules TCP_TIMEWAIT_LEN",
@@ -144,7 +148,8 @@ func tupleOlderNumberRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "tuple-older-number-answered", Cells: otherNumber.And(inTimeWait).And(minds), Kernels: []claim.Condition{prompt, claim.Has(lab.Gateway, kernel.RecordsChallenge)},
-			Want: claim.With(tupleAnswered, atOncePrompt, claim.Exactly("paws rejects", 0)),
+			Want:  claim.With(tupleAnswered, atOncePrompt, claim.Exactly("paws rejects", 0)),
+			Cause: "time-wait-older-number",
 			Because: "without timestamps, or with equal ones, a sequence number that is not newer is rejected in the same way: ACK, RST, and the " +
 				"retransmitted SYN is accepted",
 			Source: "tcp_timewait_state_process; commit c410cb974f2b for the gateway",
@@ -152,6 +157,7 @@ func tupleOlderNumberRules() []claim.Rule {
 		{
 			Name: "tuple-older-number-answered-1s", Cells: otherNumber.And(inTimeWait).And(minds), Kernels: []claim.Condition{byTimer, claim.Has(lab.Gateway, kernel.RecordsChallenge)},
 			Want:    claim.With(tupleAnswered, byFirstTimer, claim.Exactly("paws rejects", 0)),
+			Cause:   "time-wait-older-number",
 			Because: "as on later kernels, but the client retransmits its SYN only when its timer fires",
 			Source:  "tcp_rcv_synsent_state_process before commit 9603d47bad46",
 		},
@@ -159,6 +165,7 @@ func tupleOlderNumberRules() []claim.Rule {
 			Name: "tuple-older-number-unhindered", Cells: otherNumber.And(inTimeWait).And(claim.Where{rfc1337: {"0"}, tuplePath: {"clean"}, tupleSecond: {"direct"}}),
 			Kernels: []claim.Condition{prompt, claim.Lacks(lab.Gateway, kernel.RecordsChallenge)},
 			Want:    claim.With(tupleAnswered, atOncePrompt, claim.Exactly("paws rejects", 0)),
+			Cause:   "time-wait-older-number",
 			Because: "a gateway that only forwards packets does not change or drop the RST",
 			Source:  "ip_forward",
 		},
@@ -168,13 +175,15 @@ func tupleOlderNumberRules() []claim.Rule {
 			Kernels: []claim.Condition{claim.Has(lab.Balancer, kernel.RSTRestarts)},
 			Want: claim.With(fails, claim.Exactly("paws rejects", 0), claim.Is("reset", "reached"), claim.Is("left after", string(observe.TimeWait)),
 				claim.Is("timer", "re-armed")),
+			Cause: "tw-unassassinated",
 			Because: "tcp_rfc1337 protects the TIME_WAIT, but before Linux 4.19 the ignored RST restarts the 60 s timer: the client blocks itself " +
 				"as long as it keeps trying",
 			Source: "tcp_timewait_state_process: th->rst; commit 63cc357f7bba, tcp: do not restart timewait timer on rst reception",
 		},
 		{
 			Name: "tuple-older-number-blocked", Cells: otherNumber.And(inTimeWait),
-			Want: claim.With(fails, claim.Exactly("paws rejects", 0), claim.Is("left after", string(observe.TimeWait)), claim.Is("timer", "running")),
+			Want:  claim.With(fails, claim.Exactly("paws rejects", 0), claim.Is("left after", string(observe.TimeWait)), claim.Is("timer", "running")),
+			Cause: "tw-unassassinated", OtherCauses: []claim.CauseIn{{Cells: claim.Cells{noReset}, Cause: "time-wait-older-number"}},
 			Because: "the RST is ignored (tcp_rfc1337), lost or not translated. But a rejection by sequence number does not restart the 60 s " +
 				"timer, so a client that tries for longer than that connects",
 			Source: "tcp_timewait_state_process: only paws_reject or an ACK reschedules",
