@@ -30,6 +30,22 @@ func orNone(s string) string {
 	return s
 }
 
+// number writes how many there are of something: "1 SYN", "3 SYNs".
+func number[N int | uint64](n N, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// every is all of some number of SYNs: "the only SYN", "all 3 SYNs".
+func every(n int) string {
+	if n == 1 {
+		return "the only SYN"
+	}
+	return "all " + number(n, "SYN")
+}
+
 // not turns a condition round.
 func not(of Condition) Condition {
 	return func(c *Case) Fact {

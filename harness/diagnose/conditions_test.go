@@ -131,13 +131,25 @@ func TestOnlyProbes(t *testing.T) {
 		is    Truth
 		says  string
 	}{
-		"none":               {[]Life{sent(10, "S"), sent(11, ".")}, False, "the last 0 probes that a sent got no answer"},
-		"two, and the end":   {[]Life{sent(10, "S"), sent(11, "."), sent(10, "."), sent(10, "."), sent(11, "R.")}, True, "the last 2 probes that a sent got no answer"},
-		"one after the last": {[]Life{sent(10, "S"), sent(11, "."), sent(10, "."), answer, sent(10, ".")}, True, "the last 1 probes that a sent got no answer"},
+		"none":               {[]Life{sent(10, "S"), sent(11, ".")}, False, "probes that a sent last, without an answer: 0"},
+		"two, and the end":   {[]Life{sent(10, "S"), sent(11, "."), sent(10, "."), sent(10, "."), sent(11, "R.")}, True, "probes that a sent last, without an answer: 2"},
+		"one after the last": {[]Life{sent(10, "S"), sent(11, "."), sent(10, "."), answer, sent(10, ".")}, True, "probes that a sent last, without an answer: 1"},
 	} {
 		f := onlyProbes(&Case{r: &recording.Recording{}, attempt: recording.Attempt{Node: "a"}, lives: c.lives})
 		if f.Is != c.is || f.Says != c.says {
 			t.Errorf("%s: %v, %q; want %v, %q", name, f.Is, f.Says, c.is, c.says)
 		}
+	}
+}
+
+// One is not written as many.
+func TestNumber(t *testing.T) {
+	for n, want := range map[int]string{0: "0 SYNs", 1: "1 SYN", 2: "2 SYNs"} {
+		if got := number(n, "SYN"); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+	if one, two := every(1), every(2); one != "the only SYN" || two != "all 2 SYNs" {
+		t.Errorf("%q and %q", one, two)
 	}
 }

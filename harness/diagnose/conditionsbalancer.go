@@ -93,7 +93,7 @@ func calledInVain(c *Case) Fact {
 			resets++
 		}
 	}
-	return c.atBalancer(recording.OfPackets, syns > 0 && answers == 0, fmt.Sprintf("%s sent %d SYNs to %s, and got %d SYN-ACKs and %d RSTs", orNone(node), syns, orNone(to), answers, resets))
+	return c.atBalancer(recording.OfPackets, syns > 0 && answers == 0, fmt.Sprintf("%s sent %s to %s, and got %s and %s", orNone(node), number(syns, "SYN"), orNone(to), number(answers, "SYN-ACK"), number(resets, "RST")))
 }
 
 // calledNobody says that the balancer sent no SYN, or only those for other attempts of the same
@@ -113,9 +113,9 @@ func calledNobody(c *Case) Fact {
 		}
 	}
 	if n := len(called); n > 0 && n == served && !ofServer(c.attempt) {
-		return c.atBalancer(recording.OfPackets, true, fmt.Sprintf("%s sent %d SYNs of its own, and servers answered %d other attempts", orNone(node), n, served))
+		return c.atBalancer(recording.OfPackets, true, fmt.Sprintf("%s sent %s of its own, and servers answered %s", orNone(node), number(n, "SYN"), number(served, "other attempt")))
 	}
-	return c.atBalancer(recording.OfPackets, len(called) == 0, fmt.Sprintf("%s sent %d SYNs of its own", orNone(node), len(called)))
+	return c.atBalancer(recording.OfPackets, len(called) == 0, fmt.Sprintf("%s sent %s of its own", orNone(node), number(len(called), "SYN")))
 }
 
 // ofServer reports whether an answer to the attempt, or a part of one, came from a server.

@@ -120,7 +120,7 @@ func waitedToBeAccepted(c *Case) Fact {
 		return n
 	}
 	before, after := waiting(c.before), waiting(c.after)
-	f := c.is(recording.OfSockets, before > 0 && after < before, "%s had %d connections that waited to be accepted on port %d, and has %d", orNone(node), before, at.src.Port(), after)
+	f := c.is(recording.OfSockets, before > 0 && after < before, "connections that waited to be accepted on port %d of %s: %d before, %d after", at.src.Port(), orNone(node), before, after)
 	if !ok {
 		f.Is = Unknown
 	}
@@ -130,7 +130,7 @@ func waitedToBeAccepted(c *Case) Fact {
 // unread says that the process at the other end has not read what its kernel has.
 func unread(c *Case) Fact {
 	node, s := c.peer(c.after)
-	f := c.is(recording.OfSockets, s.RecvQueue > 0, "at the end %s had %d bytes that its process had not read", orNone(node), s.RecvQueue)
+	f := c.is(recording.OfSockets, s.RecvQueue > 0, "bytes that the process of %s had not read at the end: %d", orNone(node), s.RecvQueue)
 	if node == "" {
 		f.Is = Unknown
 	}
@@ -155,7 +155,7 @@ func allAcknowledged(c *Case) Fact {
 			left++
 		}
 	}
-	return c.is(recording.OfPackets, left == 0 && c.accepted(), "%d segments with data of %s were not acknowledged", left, orNone(c.here()))
+	return c.is(recording.OfPackets, left == 0 && c.accepted(), "segments with data of %s that were not acknowledged: %d", orNone(c.here()), left)
 }
 
 // acknowledged says that the other end acknowledged data.
@@ -238,7 +238,7 @@ func onlyProbes(c *Case) Fact {
 			n++
 		}
 	}
-	return c.is(recording.OfPackets, n > 0, "the last %d probes that %s sent got no answer", n, orNone(here))
+	return c.is(recording.OfPackets, n > 0, "probes that %s sent last, without an answer: %d", orNone(here), n)
 }
 
 // nextNumber is the number behind all that the node with the symptom has sent before a FIN.

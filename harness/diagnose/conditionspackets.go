@@ -10,7 +10,7 @@ import (
 
 // nothingSent says that no SYN was sent.
 func nothingSent(c *Case) Fact {
-	return c.is(recording.OfPackets, !slices.ContainsFunc(c.lives, isSYN), "%d SYNs were seen on any link", count(c.lives, isSYN))
+	return c.is(recording.OfPackets, !slices.ContainsFunc(c.lives, isSYN), "SYNs that were seen on any link: %d", count(c.lives, isSYN))
 }
 
 func count(lives []Life, is func(Life) bool) (n int) {
@@ -27,13 +27,13 @@ func count(lives []Life, is func(Life) bool) (n int) {
 func stopped(c *Case) Fact {
 	node, end, ok := c.stop()
 	yes := ok && len(c.syns) > 0 && end == Stopped
-	return c.is(recording.OfPackets, yes, "all %d SYNs came into %s and did not leave it", len(c.syns), orNone(node))
+	return c.is(recording.OfPackets, yes, "%s came into %s and did not leave it", every(len(c.syns)), orNone(node))
 }
 
 // reachedServer says that all SYNs came into the node that owns their destination.
 func reachedServer(c *Case) Fact {
 	node, end, ok := c.stop()
-	return c.is(recording.OfPackets, ok && len(c.syns) > 0 && end == Delivered, "all %d SYNs came into %s, which owns their destination", len(c.syns), orNone(node))
+	return c.is(recording.OfPackets, ok && len(c.syns) > 0 && end == Delivered, "%s came into %s, which owns the destination", every(len(c.syns)), orNone(node))
 }
 
 // endedAtOne says that all SYNs ended at one node: in it, or before they left it.
@@ -131,13 +131,13 @@ func noAnswerFor(c *Case) Fact {
 	if c.accepted() {
 		n = 0 // of the one that it took later
 	}
-	return c.is(recording.OfPackets, n == 0, "%s sent %d packets for the SYNs that it did not take", orNone(node), n)
+	return c.is(recording.OfPackets, n == 0, "%s sent %s for the SYNs that it did not take", orNone(node), number(n, "packet"))
 }
 
 // clientReset says that the client answered a bare ACK by a RST, as RFC 9293 wants it.
 func clientReset(c *Case) Fact {
 	n := count(c.lives, func(l Life) bool { return strings.Contains(l.First().Flags, "R") && l.First().Point == c.attempt.Node })
-	return c.is(recording.OfPackets, n > 0, "the client sent %d RSTs", n)
+	return c.is(recording.OfPackets, n > 0, "the client sent %s", number(n, "RST"))
 }
 
 // came says that bare ACKs of the server came to the client as answers to its SYNs, and not as
@@ -212,7 +212,7 @@ func passedBefore(c *Case) Fact {
 			return b.First().Point == l.First().Point && b.First().Payload > 0 && passed(b, l.Node)
 		})
 		if before > 0 {
-			return c.is(recording.OfPackets, true, "%s let %d segments with data of %s pass before it dropped others", l.Node, before, l.First().Point)
+			return c.is(recording.OfPackets, true, "%s let %s with data of %s pass before it dropped others", l.Node, number(before, "segment"), l.First().Point)
 		}
 	}
 	return c.is(recording.OfPackets, false, "no node let data pass before it dropped some of the same side")
@@ -244,14 +244,14 @@ func translated(c *Case) Fact {
 	n := count(c.lives, func(l Life) bool { return isSYN(l) && l.End == Delivered && l.Last().Dst != c.attempt.Remote })
 	all := count(c.lives, isSYN)
 	node, _, _ := c.server()
-	return c.is(recording.OfPackets, n > 0 && n == all, "%d of the %d SYNs reached %s at an address that the client had not called", n, all, orNone(node))
+	return c.is(recording.OfPackets, n > 0 && n == all, "%d of %s reached %s at an address that the client had not called", n, number(all, "SYN"), orNone(node))
 }
 
 // untranslated says that the SYNs without an answer still had the destination that the client
 // called where they were seen last, at a node that does not own it.
 func untranslated(c *Case) Fact {
 	n := count(c.syns, func(l Life) bool { return l.Last().Dst == c.attempt.Remote && l.End != Delivered })
-	return c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %d SYNs without a SYN-ACK still had the destination %v where they ended", n, len(c.syns), c.attempt.Remote)
+	return c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %s without a SYN-ACK still had the destination %v at the end of the way", n, number(len(c.syns), "SYN"), c.attempt.Remote)
 }
 
 // wentThere says that the SYNs without an answer had the destination of the old entry.
@@ -265,7 +265,7 @@ func wentThere(c *Case) Fact {
 		return fact
 	}
 	n := count(c.syns, func(l Life) bool { return l.Last().Dst == f.At || l.End != Delivered })
-	return c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %d SYNs without a SYN-ACK went to %v, or ended before", n, len(c.syns), f.At)
+	return c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %s without a SYN-ACK went to %v, or ended before", n, number(len(c.syns), "SYN"), f.At)
 }
 
 // lostOnLink says that no tap has seen a SYN come into another node than those that it left.
@@ -275,13 +275,13 @@ func lostOnLink(c *Case) Fact {
 	if len(c.syns) > 0 {
 		last = c.syns[0].Node
 	}
-	return c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %d SYNs without a SYN-ACK left %s, and were seen nowhere else", n, len(c.syns), orNone(last))
+	return c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %s without a SYN-ACK left %s and came into no other node", n, number(len(c.syns), "SYN"), orNone(last))
 }
 
 // undelivered says that no SYN without a SYN-ACK came into the node that owns its destination.
 func undelivered(c *Case) Fact {
 	n := count(c.syns, func(l Life) bool { return l.End != Delivered })
-	return c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %d SYNs without a SYN-ACK did not come into the node that owns their destination", n, len(c.syns))
+	return c.is(recording.OfPackets, n > 0 && n == len(c.syns), "%d of %s without a SYN-ACK did not come into the node that owns the destination", n, number(len(c.syns), "SYN"))
 }
 
 // foreign are the SYN-ACKs that reached the client from an address that it had not called.
@@ -300,7 +300,7 @@ func foreignAnswers(c *Case) Fact {
 	if len(some) == 0 {
 		return c.is(recording.OfPackets, false, "no SYN-ACK reached the client from an address that it had not called")
 	}
-	return c.is(recording.OfPackets, true, "%d SYN-ACKs reached the client from %v, which it had not called", len(some), some[0].Last().Src)
+	return c.is(recording.OfPackets, true, "%s reached the client from %v, which it had not called", number(len(some), "SYN-ACK"), some[0].Last().Src)
 }
 
 // cameHome says that the SYNs came into the node that had sent them.
@@ -309,7 +309,7 @@ func cameHome(c *Case) Fact {
 		return isSYN(l) && len(l.Seen) > 1 && l.End == Delivered && l.Node == c.attempt.Node
 	})
 	all := count(c.lives, isSYN)
-	return c.is(recording.OfPackets, n > 0 && n == all, "%d of the %d SYNs came into %s, which had sent them", n, all, c.attempt.Node)
+	return c.is(recording.OfPackets, n > 0 && n == all, "%d of %s came into %s, the sender", n, number(all, "SYN"), c.attempt.Node)
 }
 
 // largest is where segments of the client with data stopped that were larger than all that
@@ -335,5 +335,5 @@ func (c *Case) largest() (node string, n int) {
 func largestStopped(c *Case) Fact {
 	node, n := c.largest()
 	arrived := c.accepted()
-	return c.is(recording.OfPackets, n > 0 && arrived, "%d segments, larger than all that arrived, came into %s and did not leave it", n, orNone(node))
+	return c.is(recording.OfPackets, n > 0 && arrived, "%s, larger than all that arrived, came into %s and did not leave it", number(n, "segment"), orNone(node))
 }

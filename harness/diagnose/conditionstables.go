@@ -17,7 +17,7 @@ func ruled(words ...string) Condition {
 		node, _, ok := c.stop()
 		hits, rule := c.hits(node, words...)
 		n := uint64(c.sent())
-		f := c.is(recording.OfRules, hits == n, "rules with %s of %s matched %d packets%s, SYNs: %d", strings.Join(words, " "), orNone(node), hits, quoted(rule), n)
+		f := c.is(recording.OfRules, hits == n, "rules with %s of %s matched %s%s, SYNs: %d", strings.Join(words, " "), orNone(node), number(hits, "packet"), quoted(rule), n)
 		if !ok || hits > n {
 			f.Is = Unknown
 		}
@@ -57,7 +57,7 @@ func unruled(words ...string) Condition {
 	return func(c *Case) Fact {
 		node, _, ok := c.stop()
 		hits, rule := c.hits(node, words...)
-		f := c.is(recording.OfRules, hits == 0, "rules with %s of %s matched %d packets%s", strings.Join(words, " "), orNone(node), hits, quoted(rule))
+		f := c.is(recording.OfRules, hits == 0, "rules with %s of %s matched %s%s", strings.Join(words, " "), orNone(node), number(hits, "packet"), quoted(rule))
 		if !ok {
 			f.Is = Unknown
 		}
@@ -220,7 +220,7 @@ func ruleUnasked(c *Case) Fact {
 	if c.accepted() {
 		late = 1
 	}
-	return c.is(recording.OfRules, rules > 0 && hits <= late, "DNAT rules of %s for %v: %d, which matched %d packets", node, f.To.Addr(), rules, hits)
+	return c.is(recording.OfRules, rules > 0 && hits <= late, "DNAT rules of %s for %v: %d, which matched %s", node, f.To.Addr(), rules, number(hits, "packet"))
 }
 
 // noEntry says that there is no entry whose rules could be looked at, which is unknown without
@@ -238,7 +238,7 @@ func (c *Case) noEntry() Fact {
 func invalid(c *Case) Fact {
 	for _, name := range slices.Sorted(maps.Keys(c.after)) {
 		if hits, rule := c.hits(name, "INVALID", "-j DROP"); hits > 0 {
-			return c.is(recording.OfRules, true, "at %s %d packets were INVALID%s", name, hits, quoted(rule))
+			return c.is(recording.OfRules, true, "packets that were INVALID at %s: %d%s", name, hits, quoted(rule))
 		}
 	}
 	return c.nobody(recording.OfRules, "no rule that drops INVALID packets matched any")
@@ -248,7 +248,7 @@ func invalid(c *Case) Fact {
 func rejectedThere(c *Case) Fact {
 	node, ok := c.resetFrom()
 	hits, rule := c.hits(node, "-j REJECT", "tcp-reset")
-	f := c.is(recording.OfRules, hits > 0, "rules with -j REJECT of %s, which sent the RST, matched %d packets%s", orNone(node), hits, quoted(rule))
+	f := c.is(recording.OfRules, hits > 0, "rules with -j REJECT of %s, which sent the RST, matched %s%s", orNone(node), number(hits, "packet"), quoted(rule))
 	if !ok {
 		f.Is = Unknown
 	}
@@ -260,7 +260,7 @@ func ruledAnywhere(c *Case) Fact {
 	for _, name := range slices.Sorted(maps.Keys(c.after)) {
 		for _, target := range []string{"-j DROP", "-j REJECT"} {
 			if hits, rule := c.hits(name, target); hits > 0 {
-				return c.is(recording.OfRules, true, "rules with %s of %s matched %d packets%s", target, name, hits, quoted(rule))
+				return c.is(recording.OfRules, true, "rules with %s of %s matched %s%s", target, name, number(hits, "packet"), quoted(rule))
 			}
 		}
 	}
@@ -292,7 +292,7 @@ func lastRuled(c *Case) Fact {
 	if hits == 0 {
 		hits, rule = c.hits(last.Node, "-j REJECT")
 	}
-	return c.is(recording.OfRules, n > 0 && hits > 0, "rules of %s dropped %d packets%s", orNone(last.Node), hits, quoted(rule))
+	return c.is(recording.OfRules, n > 0 && hits > 0, "rules of %s dropped %s%s", orNone(last.Node), number(hits, "packet"), quoted(rule))
 }
 
 // entry is the conntrack entry of the five-tuple that leads to another destination, made before
@@ -335,7 +335,7 @@ func backendUnnamed(c *Case) Fact {
 	if rules > 0 {
 		hits, _ = c.hits(node, "DNAT", f.To.Addr().String())
 	}
-	return c.is(recording.OfRules, rules > 0 && !named && hits == 0, "DNAT rules of %s for %v: %d, which matched %d packets; one of them names %v: %v", node, f.To.Addr(), rules, hits, f.At.Addr(), named)
+	return c.is(recording.OfRules, rules > 0 && !named && hits == 0, "DNAT rules of %s for %v: %d, which matched %s; one of them names %v: %v", node, f.To.Addr(), rules, number(hits, "packet"), f.At.Addr(), named)
 }
 
 // ownSource says that a node has an entry that leads back to the client, with the client's own

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"twlab/harness/internal/kepttest"
 	"twlab/harness/recording"
 )
 
@@ -26,39 +27,12 @@ var from = flag.String("recordings", "", "directories of `hack/twlab run --outpu
 func kept(t *testing.T) map[string]recording.Recording {
 	t.Helper()
 	keep(t)
-	names, err := filepath.Glob("testdata/*.json.gz")
-	if err != nil || len(names) == 0 {
-		t.Fatalf("%d recordings, %v", len(names), err)
-	}
-	all := map[string]recording.Recording{}
-	for _, name := range names {
-		all[filepath.Base(name)] = read(t, name)
-	}
-	return all
-}
-
-// read reads a recording that the tests keep.
-func read(t *testing.T, name string) recording.Recording {
-	t.Helper()
-	file, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	text, err := gzip.NewReader(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := recording.Read(text)
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return r
+	return kepttest.Recordings(t, "testdata")
 }
 
 // An attempt whose SYNs ended at two places, for two reasons, has both causes in their order.
 func TestTwoCausesAfterEachOther(t *testing.T) {
-	r := read(t, "testdata/parts/no-port-at-the-gateway-and-then-a-TIME-WAIT.json.gz")
+	r := kepttest.Recordings(t, "testdata/parts")["no-port-at-the-gateway-and-then-a-TIME-WAIT"]
 	last := Of(&r, len(r.Steps)-1)[0]
 	if want := "snat-exhausted, then time-wait-older-number (proved)"; last.Short() != want || last.Cause() != "snat-exhausted" {
 		t.Errorf("it is %s, of the cause %s; want %s", last.Short(), last.Cause(), want)

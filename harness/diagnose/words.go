@@ -31,7 +31,7 @@ func (d Diagnosis) Account() (lines []string) {
 	at := map[string]int{}
 	for _, l := range d.SYNs {
 		how := map[End]string{
-			Delivered: "came into %s, which owns their destination", Stopped: "came into %s, and did not leave it",
+			Delivered: "came into %s, which owns the destination", Stopped: "came into %s, and did not leave it",
 			OnTheWay: "left %s, and came into no other node", Unseen: "left %s for where nothing was recorded",
 		}[l.End]
 		if l.End == Unseen && !l.Last().Out {
@@ -41,7 +41,7 @@ func (d Diagnosis) Account() (lines []string) {
 	}
 	for _, place := range slices.Sorted(maps.Keys(at)) {
 		how, node, _ := strings.Cut(place, "\x00")
-		lines = append(lines, fmt.Sprintf("%d of %d SYN without a SYN-ACK: ", at[place], len(d.SYNs))+fmt.Sprintf(how, node))
+		lines = append(lines, fmt.Sprintf("%d of %s without a SYN-ACK: ", at[place], number(len(d.SYNs), "SYN"))+fmt.Sprintf(how, node))
 	}
 	return lines
 }

@@ -2,7 +2,6 @@ package foreign
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -13,32 +12,14 @@ import (
 	"time"
 
 	"twlab/harness/diagnose"
+	"twlab/harness/internal/kepttest"
 	"twlab/harness/recording"
 )
 
 // kept are the recordings that package diagnose keeps of each cause.
 func kept(t *testing.T) map[string]recording.Recording {
 	t.Helper()
-	names, err := filepath.Glob("../diagnose/testdata/*.json.gz")
-	if err != nil || len(names) == 0 {
-		t.Fatalf("%d recordings, %v", len(names), err)
-	}
-	all := map[string]recording.Recording{}
-	for _, name := range names {
-		file, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		text, err := gzip.NewReader(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if all[strings.TrimSuffix(filepath.Base(name), ".json.gz")], err = recording.Read(text); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-	}
-	return all
+	return kepttest.Recordings(t, "../diagnose/testdata")
 }
 
 // frame is a packet of a recording as Ethernet over IPv4; its data is made up.

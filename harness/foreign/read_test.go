@@ -279,7 +279,7 @@ func TestBoxes(t *testing.T) {
 			t.Fatalf("%s: %d died", name, len(result.Connections))
 		}
 		d := result.Connections[0].Diagnose()
-		if got := strings.Join(d.Account(), "|"); got != "2 of 2 SYN without a SYN-ACK: "+c.says {
+		if got := strings.Join(d.Account(), "|"); got != "2 of 2 SYNs without a SYN-ACK: "+c.says {
 			t.Errorf("%s: %s, want %s", name, got, c.says)
 		}
 	}

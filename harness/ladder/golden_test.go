@@ -1,7 +1,6 @@
 package ladder
 
 import (
-	"compress/gzip"
 	"flag"
 	"os"
 	"path/filepath"
@@ -9,39 +8,14 @@ import (
 	"testing"
 
 	"twlab/harness/diagnose"
-	"twlab/harness/recording"
+	"twlab/harness/internal/kepttest"
 )
 
 var update = flag.Bool("update", false, "write the ladders of testdata anew")
 
-// recordings are those that package diagnose keeps of each cause.
-func recordings(t *testing.T) map[string]recording.Recording {
-	t.Helper()
-	names, err := filepath.Glob("../diagnose/testdata/*.json.gz")
-	if err != nil || len(names) == 0 {
-		t.Fatalf("%d recordings, %v", len(names), err)
-	}
-	all := map[string]recording.Recording{}
-	for _, name := range names {
-		file, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		text, err := gzip.NewReader(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if all[strings.TrimSuffix(filepath.Base(name), ".json.gz")], err = recording.Read(text); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-	}
-	return all
-}
-
 // The ladder of each attempt that died is the one that was looked at and kept.
 func TestLadders(t *testing.T) {
-	for name, r := range recordings(t) {
+	for name, r := range kepttest.Recordings(t, "../diagnose/testdata") {
 		var text strings.Builder
 		for _, d := range diagnose.Recording(&r) {
 			if d.Symptom == diagnose.Fine {

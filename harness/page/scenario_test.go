@@ -1,7 +1,6 @@
 package page
 
 import (
-	"compress/gzip"
 	"flag"
 	"fmt"
 	"maps"
@@ -15,6 +14,7 @@ import (
 	"testing"
 
 	"twlab/harness/diagnose"
+	"twlab/harness/internal/kepttest"
 	"twlab/harness/page/pagetest"
 	"twlab/harness/recording"
 	"twlab/harness/report"
@@ -23,27 +23,9 @@ import (
 // recordings are those of package diagnose.
 func recordings(t *testing.T) (all []recording.Recording) {
 	t.Helper()
-	names, err := filepath.Glob("../diagnose/testdata/*.json.gz")
-	if err != nil || len(names) == 0 {
-		t.Fatalf("%d recordings, %v", len(names), err)
-	}
-	for _, name := range names {
-		file, err := os.Open(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := gzip.NewReader(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := recording.Read(text)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		if err := file.Close(); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, r)
+	kept := kepttest.Recordings(t, "../diagnose/testdata")
+	for _, name := range slices.Sorted(maps.Keys(kept)) {
+		all = append(all, kept[name])
 	}
 	return all
 }

@@ -48,3 +48,15 @@ func TestDecode(t *testing.T) {
 		}
 	}
 }
+
+// A segment that is freed as part of the packet that it was put into was not dropped.
+func TestPartsOfPacketsAreNoDrops(t *testing.T) {
+	for function, want := range map[string]int{"nft_do_chain+0x5c/0x4d0": 1, "skb_release_data+0x145/0x1a0": 0, "skb_release_data.part.0+0x45/0x1a0": 0} {
+		b := recorded(ipv4(0, 6, 0)...)
+		copy(b[recordFunction:recordFunction+functionLength], function)
+		w := &Watch{}
+		if err := w.take(b); err != nil || len(w.all) != want {
+			t.Errorf("%s: %d drops, %v; want %d", function, len(w.all), err, want)
+		}
+	}
+}

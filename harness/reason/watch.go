@@ -159,6 +159,11 @@ func (w *Watch) Events() ([]Event, error) {
 	return slices.Clone(w.all), nil
 }
 
+// freesParts is the function that frees the segments of which a packet was put together (GRO),
+// with that packet. When the packet was dropped, it has an event of its own; when a socket has
+// taken it, nothing was dropped.
+const freesParts = "skb_release_data"
+
 func (w *Watch) take(b []byte) error {
 	e, ok, err := decode(b)
 	if err != nil || !ok {
@@ -179,6 +184,9 @@ func (w *Watch) take(b []byte) error {
 		text, _, _ := bytes.Cut(b[recordFunction:recordFunction+functionLength], []byte{0})
 		e.Place, _, _ = strings.Cut(string(text), "+")
 		e.Place, _, _ = strings.Cut(e.Place, ".") // a part that the compiler has split off
+		if e.Place == freesParts {
+			return nil
+		}
 	}
 	w.all = append(w.all, e)
 	return nil
