@@ -247,7 +247,10 @@ func (c *Case) unknown(e recording.Evidence) bool {
 }
 
 // toItsNode reports whether the client called its own node.
-func (c *Case) toItsNode() bool { return owns(c.r, c.attempt.Node, c.attempt.Remote.Addr()) }
+func (c *Case) toItsNode() bool {
+	to := c.attempt.Remote.Addr()
+	return to.IsLoopback() || owns(c.r, c.attempt.Node, to)
+}
 
 // stop is where all SYNs that were not answered ended, if that is one place. Without a packet
 // on any tap it is the client.

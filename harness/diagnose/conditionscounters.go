@@ -9,12 +9,25 @@ import (
 )
 
 // counted says that a counter of the node where the SYNs ended, or several together, rose by
-// their number.
+// their number, or by that of all SYNs that ended there.
 func counted(counters ...string) Condition {
 	return func(c *Case) Fact {
-		node, _, ok := c.stop()
-		return c.exact(node, ok, c.sent(), counters...)
+		node, end, ok := c.stop()
+		f := c.exact(node, ok, c.sent(), counters...)
+		if others := c.endedBeside(node, end); ok && f.Is == Unknown && others > 0 {
+			f = c.exact(node, ok, c.sent()+others, counters...)
+		}
+		return f
 	}
+}
+
+// endedBeside is how many SYNs of other connections ended at a node without an answer.
+func (c *Case) endedBeside(node string, end End) int {
+	return count(c.others, func(l Life) bool {
+		return isSYN(l) && l.Node == node && l.End == end && !slices.ContainsFunc(c.others, func(a Life) bool {
+			return a.First().Flags == "S." && acknowledges(a.First(), l.First())
+		})
+	})
 }
 
 // exact says that counters of a node, together, rose by n. By more, others may have had a part
