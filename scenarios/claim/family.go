@@ -132,8 +132,7 @@ type Rule struct {
 	// have another cause; the first that matches applies.
 	Cause       string
 	OtherCauses []CauseIn
-	// Uncaused says why the rule names no cause although not all goes well, or although it does
-	// not say how it goes.
+	// Uncaused says why the rule names no cause although not all goes well.
 	Uncaused string
 	// Because is the reason in a sentence or two, without the last full stop. Source says
 	// where it can be read: kernel function and commit, or RFC.

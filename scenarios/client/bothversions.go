@@ -68,8 +68,10 @@ type bothSysctl struct {
 	drive func(*bothRun, context.Context) error
 	tell  func() situation.Told // the same as steps
 	// acts is what is seen with the other value, doesNot what with the usual one.
-	acts, doesNot   []claim.Expectation
-	because, source string
+	acts, doesNot []claim.Expectation
+	// cause is that of what does not go well with the other value, usualCause with the usual one.
+	cause, usualCause string
+	because, source   string
 }
 
 // short is its own name, as in the names of rules: "tcp-fin-timeout".
@@ -97,9 +99,9 @@ func bothRules() (rules []claim.Rule) {
 			return claim.Cells{{bothName: {s.name}, bothSetting: {setting}}}
 		}
 		rules = append(rules,
-			claim.Rule{Name: "bothversions-" + s.short(), Cells: cells(settingOther), Want: s.acts, Because: s.because, Source: s.source},
+			claim.Rule{Name: "bothversions-" + s.short(), Cells: cells(settingOther), Want: s.acts, Cause: s.cause, Because: s.because, Source: s.source},
 			claim.Rule{
-				Name: "bothversions-" + s.short() + "-usual", Cells: cells(settingUsual), Want: s.doesNot,
+				Name: "bothversions-" + s.short() + "-usual", Cells: cells(settingUsual), Want: s.doesNot, Cause: s.usualCause,
 				Because: "with its usual value the sysctl does not do that", Source: s.source,
 			},
 		)

@@ -30,7 +30,7 @@ func bothSysctls() []bothSysctl {
 			also:    lab.Settings{{Role: lab.Client, Name: "net.ipv4.tcp_syn_linear_timeouts", Value: "0", IfPresent: true}},
 			acts:    []claim.Expectation{situation.Outcome(tcp.TimedOut), claim.Exactly("syns", 2), claim.Exactly("client TcpExt.TCPSynRetrans", 1)},
 			doesNot: []claim.Expectation{situation.Outcome(tcp.TimedOut), claim.Exactly("syns", 3), claim.Exactly("client TcpExt.TCPSynRetrans", 2)},
-			because: "a SYN without an answer is repeated that often, whatever the version of IP", source: "tcp_write_timeout",
+			because: "a SYN without an answer is repeated that often, whatever the version of IP", source: "tcp_write_timeout", cause: "filtered", usualCause: "filtered",
 		},
 		{
 			name: "net.ipv4.ip_local_port_range", role: lab.Client, usual: "32768 49999", other: "50000 50000", drive: (*bothRun).plain, tell: tellPlain,
@@ -55,7 +55,7 @@ func bothSysctls() []bothSysctl {
 			name: "net.ipv4.tcp_tw_reuse", role: lab.Client, usual: "0", other: "1", drive: (*bothRun).portAgain, tell: tellPortAgain,
 			acts:    []claim.Expectation{situation.Outcome(tcp.Connected), claim.Rises(lab.Client, "TcpExt.TWRecycled")},
 			doesNot: []claim.Expectation{situation.Outcome(tcp.NoPort), claim.Stays(lab.Client, "TcpExt.TWRecycled")},
-			because: "connect takes the port of its own TIME_WAIT, whatever the version of IP", source: "__inet6_check_established, tcp_twsk_unique",
+			because: "connect takes the port of its own TIME_WAIT, whatever the version of IP", source: "__inet6_check_established, tcp_twsk_unique", usualCause: "ports-exhausted",
 		},
 		{
 			name: "net.ipv4.tcp_syncookies", role: lab.Balancer, usual: "1", other: "0", drive: (*bothRun).fullQueue, tell: tellFullQueue,
@@ -63,7 +63,7 @@ func bothSysctls() []bothSysctl {
 			acts:    []claim.Expectation{claim.Stays(lab.Balancer, "TcpExt.SyncookiesSent"), claim.Rises(lab.Balancer, "TcpExt.TCPReqQFullDrop")},
 			doesNot: []claim.Expectation{claim.Rises(lab.Balancer, "TcpExt.SyncookiesSent"), claim.Stays(lab.Balancer, "TcpExt.TCPReqQFullDrop")},
 			because: "a full queue of half-open connections drops SYNs instead of answering them by a cookie, whatever the version of IP",
-			source:  "tcp_syn_flood_action, tcp_conn_request",
+			source:  "tcp_syn_flood_action, tcp_conn_request", cause: "syn-queue-full",
 		},
 	}
 }

@@ -83,6 +83,7 @@ func remedyEndRules() []claim.Rule {
 				claim.Exactly("connected", remedyConnects), claim.AtLeast("bytes lost", remedyConnects*unsentLeast), claim.Exactly("readers reset", remedyConnects),
 				claim.Exactly("client TIME_WAIT", 0), claim.Exactly("balancer TIME_WAIT", 0), claim.AtLeast("client TcpExt.TCPAbortOnData", remedyConnects),
 			},
+			Cause: "linger-reset",
 			Because: "close with SO_LINGER and 0 seconds discards the unsent data and resets the connection: the reader gets a part of the data " +
 				"and an error (here the receive buffer has room for 4 KiB, and the send buffer for 16 KiB or more)",
 			Source: "tcp_disconnect, tcp_close",
@@ -117,6 +118,7 @@ func remedyPortRules() []claim.Rule {
 			Name: "remedies-bind-no-timestamps", Cells: noTimestamps.And(claim.Where{remedy: {"bind"}}),
 			Want: claim.With([]claim.Expectation{claim.Exactly("connected", remedyPorts), claim.Exactly("no port", half), claim.Exactly("client TIME_WAIT", remedyPorts),
 				claim.Stays(lab.Client, "TcpExt.TWRecycled")}, whole...),
+			Cause:   "ports-exhausted",
 			Because: "a TIME_WAIT of a connection without timestamps is never reused: bind succeeds, but connect fails",
 			Source:  "tcp_twsk_unique: tw_ts_recent_stamp",
 		},
@@ -139,6 +141,7 @@ func remedyPortRules() []claim.Rule {
 			Name: "remedies-none", Cells: claim.Cells{{}},
 			Want: claim.With([]claim.Expectation{claim.Exactly("connected", remedyPorts), claim.Exactly("no port", half), claim.Exactly("client TIME_WAIT", remedyPorts),
 				claim.Exactly("balancer TIME_WAIT", 0)}, whole...),
+			Cause: "ports-exhausted",
 			Because: "the client closes first, and each port stays in TIME_WAIT, until no port is left: then connect fails with EADDRNOTAVAIL and " +
 				"sends no SYN",
 			Source: "__inet_hash_connect",

@@ -19,12 +19,14 @@ func profileStandingRules() []claim.Rule {
 	return []claim.Rule{
 		{
 			Name: "profile-block-full", Cells: claim.Cells{{profileAxis: havingBlocks(), profilePhase: {phaseStanding}}}, Want: standing(profileBlock, profileOthers-(profileClients-1)*profileBlock),
+			Cause:   "snat-exhausted",
 			Because: "a client that has used up its block is refused by the gateway, although the blocks of other clients have free ports",
 			Source:  "RFC 7422; __nf_conntrack_confirm, insert_failed",
 		},
 		{
 			Name: "profile-pool-full", Cells: claim.Cells{{profilePhase: {phaseStanding}}},
-			Want: standing(profileGreedy, profileGreedy+profileOthers-profilePorts),
+			Want:  standing(profileGreedy, profileGreedy+profileOthers-profilePorts),
+			Cause: "snat-exhausted",
 			Because: "a shared pool serves the clients in the order in which they come. When it is used up, the gateway refuses every client, and " +
 				"the balancer never sees their SYNs. Established connections are not evicted",
 			Source: "__nf_conntrack_confirm, insert_failed; nf_nat_used_tuple_harder",
@@ -65,14 +67,16 @@ func profileAgainRules() []claim.Rule {
 		},
 		{
 			Name: "profile-short-timeout-hosts", Cells: shortTimeout, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)},
-			Want: append([]claim.Expectation{claim.Between(after, 1, profilePorts-1)}, all...),
+			Want:  append([]claim.Expectation{claim.Between(after, 1, profilePorts-1)}, all...),
+			Cause: "time-wait-older-timestamp",
 			Because: "after a conntrack timeout that is shorter than 60 s, the balancer's TIME_WAITs at first reject the SYNs of hosts whose clock " +
 				"is behind that of the host that had the port before",
 			Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN",
 		},
 		{
 			Name: "profile-short-timeout", Cells: shortTimeout,
-			Want: append([]claim.Expectation{claim.About(after, profilePorts, 0.5)}, all...),
+			Want:  append([]claim.Expectation{claim.About(after, profilePorts, 0.5)}, all...),
+			Cause: "time-wait-older-timestamp",
 			Because: "within the conntrack timeout the gateway refuses. After it, if it is shorter than 60 s, the balancer's TIME_WAITs at first " +
 				"reject half of the SYNs, even if a client meets only its own TIME_WAITs, because each of its connections has its own clock",
 			Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN; commit 165573e41f2f",

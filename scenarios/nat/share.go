@@ -97,7 +97,8 @@ func shareRules() []claim.Rule {
 		},
 		{
 			Name: "share-clocks-of-hosts", Cells: claim.Cells{timestamps}.And(claim.Where{shareClocks: {clocksHost}}),
-			Want: claim.With([]claim.Expectation{half, claim.Is("refused as the clocks say", "yes"), claim.Exactly(situation.RefusedBy(situation.ByNumber), 0)}, met...),
+			Want:  claim.With([]claim.Expectation{half, claim.Is("refused as the clocks say", "yes"), claim.Exactly(situation.RefusedBy(situation.ByNumber), 0)}, met...),
+			Cause: "time-wait-older-timestamp",
 			Because: "exactly those SYNs are rejected whose port was last used by a host with its clock ahead, however the gateway assigns the " +
 				"ports. Among hosts with unrelated clocks this is half of the SYNs",
 			Source: "RFC 7323 section 5.4, tcp_timewait_state_process",
@@ -111,12 +112,14 @@ func shareRules() []claim.Rule {
 		{
 			Name: "share-clocks-of-connections", Cells: claim.Cells{timestamps}.And(claim.Where{shareClocks: {clocksConnection}}),
 			Want:    claim.With([]claim.Expectation{half, claim.AtLeast(situation.RefusedBy(situation.ByClock), 1), claim.Exactly(situation.RefusedBy(situation.ByNumber), 0)}, met...),
+			Cause:   "time-wait-older-timestamp",
 			Because: "with random offsets the timestamp of each SYN is older than the last one from its port with probability 1/2",
 			Source:  "secure_tcp_ts_off; RFC 7323 section 5.4; tcp_timewait_state_process",
 		},
 		{
 			Name: "share-numbers", Cells: claim.Cells{{}},
-			Want: claim.With([]claim.Expectation{half, claim.Exactly(situation.RefusedBy(situation.ByClock), 0), claim.AtLeast(situation.RefusedBy(situation.ByNumber), 1)}, met...),
+			Want:  claim.With([]claim.Expectation{half, claim.Exactly(situation.RefusedBy(situation.ByClock), 0), claim.AtLeast(situation.RefusedBy(situation.ByNumber), 1)}, met...),
+			Cause: "time-wait-older-number",
 			Because: "without timestamps the initial sequence number decides, and it is random too: turning timestamps off changes which SYNs are " +
 				"rejected, but not how many",
 			Source: "RFC 6528, secure_tcp_seq; RFC 1122 section 4.2.2.13, tcp_timewait_state_process",

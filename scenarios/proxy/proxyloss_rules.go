@@ -56,6 +56,9 @@ func lossClientRules() []claim.Rule {
 	}
 }
 
+// takenForWhole is why a rule names no cause although bytes are lost.
+const takenForWhole = "the client sees no error: it takes what came for the whole response"
+
 // lossNoneRules are about responses that no side breaks off.
 func lossNoneRules() []claim.Rule {
 	return []claim.Rule{
@@ -105,9 +108,10 @@ func lossNolingerRules() []claim.Rule {
 		},
 		{
 			Name: "proxyloss-cut-nolinger-unnoticed", Cells: reset,
-			Want:    []claim.Expectation{claim.Exactly("whole", lossRequests), claim.Exactly("bytes lost", lossTotal), claim.Exactly("truncated", 0), claim.Exactly("broken", 0)},
-			Because: "with option nolinger HAProxy sends a FIN and then a RST, and the client takes the FIN for the end of the response",
-			Source:  "configuration manual, option nolinger; tcp_fin: SOCK_DONE, which tcp_recvmsg_locked looks at before the error",
+			Want:     []claim.Expectation{claim.Exactly("whole", lossRequests), claim.Exactly("bytes lost", lossTotal), claim.Exactly("truncated", 0), claim.Exactly("broken", 0)},
+			Uncaused: takenForWhole,
+			Because:  "with option nolinger HAProxy sends a FIN and then a RST, and the client takes the FIN for the end of the response",
+			Source:   "configuration manual, option nolinger; tcp_fin: SOCK_DONE, which tcp_recvmsg_locked looks at before the error",
 		},
 	}
 }
@@ -126,7 +130,8 @@ func lossStallRules() []claim.Rule {
 		},
 		{
 			Name: "proxyloss-stall-unnoticed", Cells: claim.Cells{{cut: {"server-stalls"}}},
-			Want: claim.With(unnoticed, claim.Is("log", "sD", "sD--", "CD--"), claim.Between("longest session", stall.Milliseconds(), 2*stall.Milliseconds())),
+			Want:     claim.With(unnoticed, claim.Is("log", "sD", "sD--", "CD--"), claim.Between("longest session", stall.Milliseconds(), 2*stall.Milliseconds())),
+			Uncaused: takenForWhole,
 			Because: "if the end of the connection is the end of the response, the client takes any part for the whole response; only HAProxy's " +
 				"log shows the timeout",
 			Source: "RFC 9112 section 8; " + lossStates,
@@ -148,7 +153,8 @@ func lossServerRules() []claim.Rule {
 		},
 		{
 			Name: "proxyloss-rst-unnoticed", Cells: claim.Cells{{cut: {"server-rst"}}},
-			Want: claim.With(unnoticed, claim.AtLeast("server Tcp.OutRsts", lossRequests), claim.Exactly("server TIME_WAIT", 0), claim.Exactly("backend TIME_WAIT", 0)),
+			Want:     claim.With(unnoticed, claim.AtLeast("server Tcp.OutRsts", lossRequests), claim.Exactly("server TIME_WAIT", 0), claim.Exactly("backend TIME_WAIT", 0)),
+			Uncaused: takenForWhole,
 			Because: "HAProxy turns the server's RST into a FIN towards the client. If the end of the connection is the end of the response, the " +
 				"client takes the part for the whole response; without HAProxy it would have got ECONNRESET",
 			Source: "HAProxy 2.6: sc_shutw; RFC 9112 section 8",
@@ -170,9 +176,10 @@ func lossServerRules() []claim.Rule {
 		},
 		{
 			Name: "proxyloss-fin-unnoticed", Cells: claim.Cells{{}},
-			Want:    claim.With(unnoticed, claim.Is("log", "--", "----"), claim.Exactly("eresp", 0), claim.Exactly("srv_abrt", 0), claim.Exactly("server TIME_WAIT", lossRequests)),
-			Because: "if the end of the connection is the end of the response, the client and HAProxy take any part for the whole response",
-			Source:  "RFC 9112 section 8",
+			Want:     claim.With(unnoticed, claim.Is("log", "--", "----"), claim.Exactly("eresp", 0), claim.Exactly("srv_abrt", 0), claim.Exactly("server TIME_WAIT", lossRequests)),
+			Uncaused: takenForWhole,
+			Because:  "if the end of the connection is the end of the response, the client and HAProxy take any part for the whole response",
+			Source:   "RFC 9112 section 8",
 		},
 	}
 }
