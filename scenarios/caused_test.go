@@ -26,9 +26,16 @@ func goesWell(r claim.Rule) (well, known bool) {
 			well = well && slices.Equal(e.OneOf, []string{"Connected"})
 		case e.What == "whole" || e.What == "connected":
 			known = true
-		case slices.Contains(lost, e.What) || strings.HasPrefix(e.What, "refused by "):
+		case slices.Contains(lost, e.What) || strings.HasPrefix(e.What, "refused by ") || strings.HasPrefix(e.What, "refused after "):
 			known = true
 			well = well && e.Least == 0
+		case e.What == "segment":
+			known = true
+			well = well && slices.Equal(e.OneOf, []string{"accepted"})
+		case e.What == "outcome before":
+			well = well && !slices.Contains(e.OneOf, "NoPort")
+		case e.What == "IPv4 reaches" || e.What == "IPv6 reaches":
+			well = well && !slices.Contains(e.OneOf, "nobody")
 		case e.What == "answers" || e.What == "first answer":
 			well = well && slices.Equal(e.OneOf, []string{"SYN-ACK"})
 		case e.What == "syns":

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"slices"
+
 	"twlab/harness/kernel"
 	"twlab/harness/lab"
 	"twlab/harness/tcp"
@@ -29,7 +31,24 @@ func dualStackRules() []claim.Rule {
 			Want: reach(tcp.Listening, reachesSecond, reachesFirst), Because: apart, Source: apartSource,
 		},
 	}
-	return append(append(rules, dualStackConflictRules(only4, only6)...), dualStackSharedRules(only4)...)
+	return nobodyListens(slices.Concat(rules, dualStackConflictRules(only4, only6), dualStackSharedRules(only4)))
+}
+
+// nobodyListens names the cause of rules by which a request reaches nobody, which is no-listener. The
+// last request is over IPv6: where it is answered, the rule says why it names none.
+func nobodyListens(rules []claim.Rule) []claim.Rule {
+	for i := range rules {
+		for _, e := range rules[i].Want {
+			switch {
+			case !slices.Contains(e.OneOf, reachesNobody):
+			case e.What == "IPv6 reaches":
+				rules[i].Cause = "no-listener"
+			default:
+				rules[i].Uncaused = "nobody listens for the request over IPv4 (no-listener), and the last one, over IPv6, is answered"
+			}
+		}
+	}
+	return rules
 }
 
 // reach is what the second listener gets, and whom connections reach.

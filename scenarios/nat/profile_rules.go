@@ -67,14 +67,16 @@ func profileAgainRules() []claim.Rule {
 		},
 		{
 			Name: "profile-short-timeout-hosts", Cells: shortTimeout, Kernels: []claim.Condition{claim.Lacks(lab.Client, kernel.OffsetPerPort)},
-			Want: append([]claim.Expectation{claim.Between(after, 1, profilePorts-1)}, all...),
+			Want:  append([]claim.Expectation{claim.Between(after, 1, profilePorts-1)}, all...),
+			Cause: "time-wait-older-timestamp",
 			Because: "after a conntrack timeout that is shorter than 60 s, the balancer's TIME_WAITs at first reject the SYNs of hosts whose clock " +
 				"is behind that of the host that had the port before",
 			Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN",
 		},
 		{
 			Name: "profile-short-timeout", Cells: shortTimeout,
-			Want: append([]claim.Expectation{claim.About(after, profilePorts, 0.5)}, all...),
+			Want:  append([]claim.Expectation{claim.About(after, profilePorts, 0.5)}, all...),
+			Cause: "time-wait-older-timestamp",
 			Because: "within the conntrack timeout the gateway refuses. After it, if it is shorter than 60 s, the balancer's TIME_WAITs at first " +
 				"reject half of the SYNs, even if a client meets only its own TIME_WAITs, because each of its connections has its own clock",
 			Source: "tcp_timewait_state_process, RFC 7323 section 5.4; TCP_TIMEWAIT_LEN; commit 165573e41f2f",
