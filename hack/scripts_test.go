@@ -54,6 +54,7 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"mistyped, with a flag":         {"mutat", []string{"--sample"}, `unknown command "mutat"; near it: mutate`},
 		"label that no spec has":        {"e2e", []string{"--label-filter", "family:tupel"}, "no spec has the label family:tupel; near it: family:tuple"},
 		"focus on nothing":              {"e2e", []string{"--focus", "TIME_WIAT"}, `no spec is selected by --focus "TIME_WIAT"`},
+		"labels without a common spec":  {"e2e", []string{"--label-filter", "shown:tuple && slow"}, `by --label-filter "shown:tuple && slow"; hack/e2e --dry-run`},
 		"rule of other kernels":         {"e2e", []string{"--label-filter", "rule:tuple-older-timestamp-answered-1s"}, "is of other kernels, such as Linux 5.4"},
 		"beginning of rules":            {"mutate", []string{"--rule", "tuple-older"}, "begin so: --rule 'tuple-older*'"},
 		"question with a file too many": {"ask", []string{"x", "--cell", "y"}, "--cell means nothing here"},

@@ -15,6 +15,9 @@ import (
 // labelWithValue is what a label of a family, a rule or an axis looks like in a filter.
 var labelWithValue = regexp.MustCompile(`([a-z0-9-]+):\s*([A-Za-z0-9._-]+)`)
 
+// ofScenarios are the labels with a value of specs that play scenario files, and not cells.
+var ofScenarios = []string{"file", "shown"}
+
 // nothingSelected is the error of filters that no spec passes. It names the labels that no
 // spec has, and what is near them.
 func (r Request) nothingSelected() error {
@@ -37,6 +40,9 @@ func (r Request) nothingSelected() error {
 	}
 	for _, found := range labelWithValue.FindAllStringSubmatch(r.LabelFilter, -1) {
 		label := found[1] + ":" + found[2]
+		if slices.Contains(ofScenarios, found[1]) {
+			continue
+		}
 		if !slices.Contains(known, label) {
 			unknown = append(unknown, fmt.Sprintf("no spec has the label %s%s", label, nearest.Hint(label, known)))
 		} else if on, others := scenarios.OnOthers(found[2], running); found[1] == "rule" && others {
