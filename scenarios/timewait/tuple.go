@@ -39,7 +39,7 @@ func Tuple() situation.Family {
 				{Cells: claim.Cells{{tupleClock: {string(situation.Equal)}}}, About: 5 * time.Second}, // many tries, on a busy machine
 			},
 			Rules: slices.Concat(
-				tupleUndisputedRules(), tupleStandingRules(), tupleFinWait2Rules(),
+				tupleUndisputedRules(), tupleIgnoredRules(), tupleStandingRules(), tupleFinWait2Rules(),
 				tupleNewerRules(), tupleOlderStampRules(), tupleOlderNumberRules(),
 			),
 		},

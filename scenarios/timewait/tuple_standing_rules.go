@@ -9,23 +9,13 @@ import (
 	"twlab/scenarios/situation"
 )
 
-// tupleStandingRules are about a first connection that is still established.
-func tupleStandingRules() []claim.Rule {
-	const (
-		linear     kernel.Feature = "sysctl-tcp-syn-linear-timeouts"
-		unanswered                = "such a kernel answers nothing and counts nothing, so no evidence tells it from another drop"
-	)
-	stands := claim.Where{tupleState: {string(situation.LeftEstablished), string(situation.LeftChallenged)}}
+// tupleIgnoredRules are about kernels on which a first connection that is still established ignores
+// SYNs.
+func tupleIgnoredRules() []claim.Rule {
+	const unanswered = "such a kernel answers nothing and counts nothing, so no evidence tells it from another drop"
 	ignored := func(fails []claim.Expectation) []claim.Expectation {
 		return claim.With(fails, claim.Exactly("challenges", 0), claim.Stays(lab.Balancer, "Tcp.EstabResets"), claim.Is("reset", "none"),
 			claim.Is("left after", string(observe.Established)))
-	}
-	limited := func(secondGap claim.Expectation) []claim.Expectation {
-		return []claim.Expectation{
-			situation.Outcome(tcp.Connected), claim.Is("answers", "left out (rate limit), ACK, SYN-ACK"), claim.Is("reset", "reached"),
-			byFirstTimer, secondGap, claim.Exactly("acks left out", 1), claim.Rises(lab.Balancer, "Tcp.EstabResets"),
-			claim.Stays(lab.Gateway, "Conntrack.insert_failed"), claim.Stays(lab.Balancer, "TcpExt.ListenDrops"),
-		}
 	}
 
 	return []claim.Rule{
@@ -47,6 +37,22 @@ func tupleStandingRules() []claim.Rule {
 			Because:  "a connection that drops SYNs before it looks at them has not challenged the earlier SYN either",
 			Source:   "tcp_rcv_established before commit 0c228e833c88",
 		},
+	}
+}
+
+// tupleStandingRules are about a first connection that is still established.
+func tupleStandingRules() []claim.Rule {
+	const linear kernel.Feature = "sysctl-tcp-syn-linear-timeouts"
+	stands := claim.Where{tupleState: {string(situation.LeftEstablished), string(situation.LeftChallenged)}}
+	limited := func(secondGap claim.Expectation) []claim.Expectation {
+		return []claim.Expectation{
+			situation.Outcome(tcp.Connected), claim.Is("answers", "left out (rate limit), ACK, SYN-ACK"), claim.Is("reset", "reached"),
+			byFirstTimer, secondGap, claim.Exactly("acks left out", 1), claim.Rises(lab.Balancer, "Tcp.EstabResets"),
+			claim.Stays(lab.Gateway, "Conntrack.insert_failed"), claim.Stays(lab.Balancer, "TcpExt.ListenDrops"),
+		}
+	}
+
+	return []claim.Rule{
 		{
 			Name:    "tuple-challenged-limited",
 			Cells:   claim.Cells{{tupleState: {string(situation.LeftChallenged)}}},
