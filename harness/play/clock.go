@@ -82,8 +82,11 @@ func (p *player) judgeClocks(step script.Step, i int) error {
 			continue
 		}
 		applies, _, err := p.applies(e.When)
-		if err != nil || !applies {
+		if err != nil {
 			return err
+		}
+		if !applies {
+			continue
 		}
 		for _, one := range []struct {
 			what, wanted, other string

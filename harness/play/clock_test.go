@@ -3,6 +3,7 @@
 package play_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +56,22 @@ func TestClocksAreCompared(t *testing.T) {
 				t.Errorf("the second clock is %d ms from the first one, of %d ms before; want %d", got, passed, want)
 			}
 		})
+	}
+}
+
+// An expectation of a clock is compared also where one before it is for other kernels.
+func TestClocksOfOtherKernelsAreLeftOut(t *testing.T) {
+	r, text := played(t, direct(
+		script.Step{Do: script.Listen{Node: "web", Port: 80, Serve: script.Hold}},
+		script.Step{ID: "first", Do: keep(40000)},
+		script.Step{Do: script.Reset{Conn: script.Conn{Step: "first"}}},
+		script.Step{ID: "second", Do: keep(40000), Expect: []script.Expectation{
+			{When: script.Condition{At: "c1", Before: "3.0"}, SameClock: "first"},
+			{OtherClock: "first"}, // wrong
+		}},
+	))
+	if r.Verdict() != recording.NotAsExpected || strings.Count(text, "NOT EXPECTED") != 1 || !strings.Contains(text, "wanted not that of first") {
+		t.Errorf("%v\n%s", r.Verdict(), text)
 	}
 }
 
