@@ -132,7 +132,7 @@ func ofClosedConnection() []Cause {
 			Symptoms:   []Symptom{Failed, Late},
 			Where:      []Condition{reachedServer},
 			Requires:   []Condition{had("FIN_WAIT2"), either(bareACK, resetByServer), still(challenges)},
-			LookAlikes: []LookAlike{{"half-open", still(challenges)}, {"time-wait-older-number", had("FIN_WAIT2")}, {"no-listener", listens}},
+			LookAlikes: []LookAlike{{"half-open", still(challenges)}, {"time-wait-older-number", had("FIN_WAIT2")}},
 			Do:         "Mostly nothing: a RST ends the FIN_WAIT2, the client's or the server's own, and the next SYN connects. If it does not: let the client's RST pass; let clients close connections that the server has closed; a shorter net.ipv4.tcp_fin_timeout at the server.",
 			Cost:       "A short tcp_fin_timeout cuts off clients that still send after the server's FIN.",
 			Look:       "`ss -tan state fin-wait-2` at the server shows the five-tuple before the SYN; the answer is an ACK or a RST, and `nstat TcpExtTCPSYNChallenge` stands still.",
