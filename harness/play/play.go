@@ -282,7 +282,7 @@ func (p *player) step(ctx context.Context, step script.Step, i int) {
 			from = p.since[a.Step]
 		}
 		if r.Findings, err = p.judge(ctx, step.Expect, r.Result, from); err == nil {
-			err = p.judgeCause(step, i)
+			err = p.judgeCause(ctx, step, i)
 		}
 	}
 	fail(r, err)
