@@ -6,13 +6,24 @@ func atTheBalancer() []Cause {
 	return []Cause{
 		{
 			ID:       "fin-made-of-reset",
-			Why:      "The server reset its connection, and the balancer ended the client's by a FIN: the client sees an ordinary end where an error was.",
+			Why:      "The server reset its connection, and the balancer ended the client's by a FIN, or in mode http answered by a status of its own: the client sees an ordinary end where an error was.",
 			Symptoms: []Symptom{Broken},
 			Requires: []Condition{noAnswer, ownEnd, resetBehind, behindCounted("Tcp.EstabResets")},
+			Also:     []Condition{logged},
 			Do:       "Let the client compare what came with Content-Length; look at the server for the RST.",
 			Cost:     "None.",
 			Look:     "tcpdump at the balancer: a RST of the server, then a FIN to the client; HAProxy's termination state is SD or SH; `nstat TcpEstabResets` rises at the balancer.",
 			Source:   "tcp_reset",
+		},
+		{
+			ID:       "lb-server-closed",
+			Why:      "The server closed its connection to the balancer before it had answered the request, so the balancer had no answer for the client: it answered by 502, or closed.",
+			Symptoms: []Symptom{Broken},
+			Requires: []Condition{noAnswer, closedBehind, logged},
+			Do:       "Look at the server's log for why it closed. If it closes idle connections: its idle timeout above that of the balancer (HAProxy: timeout http-keep-alive, http-reuse).",
+			Cost:     "Idle connections stay open longer at the server.",
+			Look:     "tcpdump at the balancer: the request to the server, then a FIN of the server and no data before it; HAProxy's termination state is SH, its status 502.",
+			Source:   "tcp_fin; HAProxy's configuration manual, section 8.5",
 		},
 		{
 			ID:         "lb-backend-down",

@@ -69,6 +69,87 @@ func resetBehind(c *Case) Fact {
 	return c.atBalancer(recording.OfPackets, false, fmt.Sprintf("no RST came to %s from behind", orNone(node)))
 }
 
+// connectionBehind is a connection of the balancer to a server.
+type connectionBehind struct {
+	ends     ends // as the balancer has them
+	asked    bool // it sent data
+	answered bool // the server sent data after that
+	closed   bool // the server sent a FIN
+	reset    bool // the server sent a RST
+}
+
+// connectionsBehind are those that the balancer made while the client was connected.
+func (c *Case) connectionsBehind() (all []connectionBehind) {
+	node := c.balancer()
+	for _, l := range c.behind() {
+		first, last := l.First(), l.Last()
+		if isSYN(l) && first.Point == node {
+			all = append(all, connectionBehind{ends: ends{first.Src, first.Dst}})
+			continue
+		}
+		i := slices.IndexFunc(all, func(k connectionBehind) bool {
+			return k.ends == (ends{first.Src, first.Dst}) || k.ends == (ends{last.Dst, last.Src})
+		})
+		switch {
+		case i < 0:
+		case first.Point == node && first.Payload > 0:
+			all[i].asked, all[i].answered = true, false
+		case l.Node == node && l.End == Delivered:
+			all[i].answered = all[i].answered || first.Payload > 0
+			all[i].closed = all[i].closed || first.Is('F')
+			all[i].reset = all[i].reset || first.Is('R')
+		}
+	}
+	return all
+}
+
+// leftBehind is the connection of the balancer that its server closed by a FIN alone, without an
+// answer.
+func (c *Case) leftBehind() (k connectionBehind, found bool) {
+	for _, k := range slices.Backward(c.connectionsBehind()) {
+		if k.closed && !k.answered && !k.reset {
+			return k, true
+		}
+	}
+	return k, false
+}
+
+// closedBehind says that there is one.
+func closedBehind(c *Case) Fact {
+	k, found := c.leftBehind()
+	if !found {
+		return c.atBalancer(recording.OfPackets, false, fmt.Sprintf("no server closed its connection to %s without an answer", orNone(c.balancer())))
+	}
+	return c.atBalancer(recording.OfPackets, true, fmt.Sprintf("%v sent a FIN to %v, and no answer before it; a request had been sent: %v", k.ends.dst, k.ends.src, k.asked))
+}
+
+// logged says that the balancer's log has the client's connection as ended by the server (HAProxy's
+// termination state begins with S), on the connection that the server left, if it left one.
+func logged(c *Case) Fact {
+	node, at, _ := c.server()
+	lines := strings.Split(c.r.Programs[node].Log, "\n")
+	k, left := c.leftBehind()
+	for _, line := range slices.Backward(lines) {
+		fields := map[string]string{}
+		for _, word := range strings.Fields(line) {
+			if key, value, found := strings.Cut(word, "="); found && fields[key] == "" {
+				fields[key] = value
+			}
+		}
+		if fields["client"] != inLog(at.dst) {
+			continue
+		}
+		same := !left || fields["from"] == inLog(k.ends.src) && fields["to"] == inLog(k.ends.dst)
+		return c.is(recording.OfLogs, strings.HasPrefix(fields["end"], "S") && same, "the log of %s has for %s: to the server from=%s to=%s, end=%s", node, fields["client"], fields["from"], fields["to"], fields["end"])
+	}
+	f := c.is(recording.OfLogs, false, "the log of %s has no line for %v", orNone(node), at.dst)
+	f.Is = Unknown
+	return f
+}
+
+// inLog is an end as HAProxy writes it: without brackets around an IPv6 address.
+func inLog(a netip.AddrPort) string { return fmt.Sprintf("%v:%d", a.Addr(), a.Port()) }
+
 // behindCounted says that a counter of the balancer rose.
 func behindCounted(counter string) Condition {
 	return func(c *Case) Fact {
@@ -185,8 +266,12 @@ func failedBehind(c *Case) Fact {
 	return either(all(calledNobody, either(balancerFull, balancerWasFull)), calledInVain, resetBehind)(c)
 }
 
-// ownEnd says that the other end's FIN came, and no RST.
+// ownEnd says that the client got an ordinary end: a FIN, or a status of the balancer's own, after
+// which the client may be the first to close.
 func ownEnd(c *Case) Fact {
+	if n := len(c.attempt.Replies); n > 0 && ofBalancer(c.attempt.Replies[n-1]) {
+		return c.is(recording.OfErrno, true, "%s answered by the status %d, which is its own", orNone(c.there()), c.attempt.Replies[n-1].Status)
+	}
 	fin := slices.ContainsFunc(c.lives, func(l Life) bool {
 		return strings.Contains(l.First().Flags, "F") && l.First().Point == c.there() && l.End == Delivered
 	})

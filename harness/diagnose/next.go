@@ -47,7 +47,7 @@ func (d Diagnosis) Missing() (p Piece, found bool) {
 	}
 	// What is read without a second try comes first.
 	order := []recording.Evidence{
-		recording.OfCounters, recording.OfPackets, recording.OfSockets, recording.OfRules, recording.OfFlows, recording.OfErrno, recording.OfEvents,
+		recording.OfCounters, recording.OfPackets, recording.OfSockets, recording.OfRules, recording.OfFlows, recording.OfErrno, recording.OfLogs, recording.OfEvents,
 	}
 	var all []Piece
 	for e := range count {
@@ -85,6 +85,8 @@ func (p Piece) How() string {
 		return fmt.Sprintf("the rules of %s with their counters, before and after (`iptables-save -c`)", at)
 	case recording.OfFlows:
 		return fmt.Sprintf("the conntrack entries of %s (`conntrack -L`)", at)
+	case recording.OfLogs:
+		return fmt.Sprintf("the log of %s", at)
 	case recording.OfErrno:
 		return "the error that the client's connect(2) or read(2) returned"
 	default:

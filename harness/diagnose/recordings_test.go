@@ -193,7 +193,7 @@ func TestAGhostSendsNoFIN(t *testing.T) {
 func TestBlinding(t *testing.T) {
 	for name, r := range kept(t) {
 		for _, kind := range []recording.Evidence{
-			recording.OfPackets, recording.OfCounters, recording.OfSockets, recording.OfFlows, recording.OfRules, recording.OfEvents,
+			recording.OfPackets, recording.OfCounters, recording.OfSockets, recording.OfFlows, recording.OfRules, recording.OfEvents, recording.OfLogs,
 		} {
 			blind := r
 			blind.Missing = map[recording.Evidence]string{kind: "taken away"}

@@ -111,7 +111,7 @@ func judgedAttempts(t *testing.T, catalogue []Cause) (all []judged) {
 // have counted more.
 func otherwise(r recording.Recording) (all []recording.Recording) {
 	for _, kind := range []recording.Evidence{
-		recording.OfPackets, recording.OfCounters, recording.OfSockets, recording.OfFlows, recording.OfRules, recording.OfEvents,
+		recording.OfPackets, recording.OfCounters, recording.OfSockets, recording.OfFlows, recording.OfRules, recording.OfEvents, recording.OfLogs,
 	} {
 		blind := r
 		blind.Missing = map[recording.Evidence]string{kind: "taken away"}

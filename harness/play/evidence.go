@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"twlab/harness/diagnose"
+	"twlab/harness/observe"
 	"twlab/harness/reason"
 	"twlab/harness/recorded"
 	"twlab/harness/recording"
@@ -78,33 +79,53 @@ func (p *player) look(ctx context.Context, step script.Step, i int) (err error) 
 }
 
 // judgeCause adds to the findings of a step what its expectations say of causes.
-func (p *player) judgeCause(step script.Step, i int) error {
+func (p *player) judgeCause(ctx context.Context, step script.Step, i int) error {
 	asked := slices.ContainsFunc(step.Expect, func(e script.Expectation) bool { return e.Cause != "" })
 	if !asked {
 		return nil
 	}
-	if err := p.gather(); err != nil {
-		return err
-	}
-	if err := p.programs(); err != nil {
-		return err
-	}
-	p.recording.Took = time.Since(p.began)
 	of := i
 	if a, ok := step.Do.(script.Await); ok {
 		of = p.running[a.Step].index
 	}
+	within, stop := context.WithTimeout(ctx, settles)
+	defer stop()
+	var f found
+	err := observe.Await(within, "what programs say of a connection", func() (met bool, err error) {
+		if f, err = p.ofCauses(step, of); err != nil {
+			return false, err
+		}
+		// A program writes its line when it has done with a connection, after the client has.
+		met = !slices.ContainsFunc(f, func(one recording.Finding) bool { return !one.Met })
+		return met || len(p.scenario.Programs) == 0, nil
+	})
+	if err != nil && (within.Err() == nil || ctx.Err() != nil) {
+		return err
+	}
+	p.recording.Steps[i].Findings = append(p.recording.Steps[i].Findings, f...)
+	return nil
+}
+
+// ofCauses compares what a step expects of causes with those of the attempts of a step.
+func (p *player) ofCauses(step script.Step, of int) (f found, err error) {
+	if err := p.gather(); err != nil {
+		return nil, err
+	}
+	if err := p.programs(); err != nil {
+		return nil, err
+	}
+	p.recording.Took = time.Since(p.began)
 	all := shorts(diagnose.Of(&p.recording, of), p.recording.Steps[of].Result.Load)
 	for _, e := range step.Expect {
 		applies, _, err := p.applies(e.When)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if applies && e.Cause != "" {
-			p.recording.Steps[i].Findings = append(p.recording.Steps[i].Findings, ofCause(e, all))
+			f = append(f, ofCause(e, all))
 		}
 	}
-	return nil
+	return f, nil
 }
 
 // short is the cause of attempts in a few words.

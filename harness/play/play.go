@@ -319,7 +319,7 @@ func (p *player) lookAndJudge(ctx context.Context, step script.Step, i int, from
 			return err
 		}
 	}
-	return errors.Join(p.judgeClocks(step, i), p.judgeCause(step, i))
+	return errors.Join(p.judgeClocks(step, i), p.judgeCause(ctx, step, i))
 }
 
 // fail notes why a step could not be taken.

@@ -18,6 +18,7 @@ const (
 	OfFlows    Evidence = "flows" // conntrack entries
 	OfRules    Evidence = "rules" // iptables rules and what they have matched
 	OfEvents   Evidence = "events"
+	OfLogs     Evidence = "log" // of a program that balances
 )
 
 // Event is a packet that a node's kernel dropped, or a RST that it sent.

@@ -27,6 +27,21 @@ cause is then called consistent instead of proved. ` + "`twlab explain CAUSE`" +
 ` + "`twlab explain run.json`" + ` what became of the connections of a recording.
 
 `
+
+	leftOut = `
+## What is left out
+
+These are known to end connections, and are not told apart, because no scenario file has brought them about yet. What is
+not brought about is not tried against the other causes, so it would be a guess.
+
+- **A next hop that does not answer** (ARP, neighbour discovery): the kernel gives up the SYNs after some seconds
+  (EHOSTUNREACH). Both ends of a link always answer here, and rules of iptables do not see ARP. ` + "`ip neigh`" + ` shows FAILED.
+- **A TTL that runs out**, as in a loop of routes: the node where it does drops the SYNs and sends an ICMP "time exceeded".
+  ` + "`nstat IcmpOutTimeExcds`" + ` rises there.
+- **tcp_tw_recycle**: up to Linux 4.11 a server with it drops SYNs of clients behind a NAT whose timestamps are older.
+  It needs such a kernel at the server; there the kernel tells no reasons, and the suite runs on none of these releases each time.
+  ` + "`nstat TcpExtPAWSPassive`" + ` rises there by the SYNs.
+`
 )
 
 func TestThePageIsWhatTheCatalogueSays(t *testing.T) {
@@ -35,6 +50,7 @@ func TestThePageIsWhatTheCatalogueSays(t *testing.T) {
 	if err := diagnose.WriteCauses(&b, diagnose.Catalogue()...); err != nil {
 		t.Fatal(err)
 	}
+	b.WriteString(leftOut)
 	if *update {
 		if err := os.WriteFile(page, []byte(b.String()), 0o644); err != nil { //nolint:gosec // a document
 			t.Fatal(err)

@@ -81,6 +81,7 @@ func behindABalancer() []Symptom {
 				{Who: "HAProxy gets no connection to its server: no listener, a rule on the way, a full queue", Tell: "tcpdump on the balancer: SYNs to the server, answered by RSTs or not at all; the log says `SC` or `sC`; `nstat TcpAttemptFails` rises there", Shown: []Proof{cause("lb-backend-down")}},
 				{Who: "the server resets before it has answered: HAProxy makes a FIN of it (mode tcp, an empty answer), or 502 (mode http)", Tell: "tcpdump on the balancer: a RST of the server, then a FIN to the client; the log says `SD` or `SH`; `nstat TcpEstabResets` rises there", Shown: []Proof{cause("fin-made-of-reset")}},
 				{Who: "the client's own deadline is shorter than the answer takes", Tell: "the first FIN or RST is the client's; the log says `CD` or `CH`, `cli_abrt` rises", Shown: []Proof{cause("client-gave-up"), rule("proxyloss-client-http")}},
+				{Who: "the server closes its connection without an answer: HAProxy answers by 502 (mode http)", Tell: "tcpdump on the balancer: the request to the server, then a FIN of the server and no data before it; the log says `SH`", Shown: []Proof{cause("lb-server-closed")}},
 				{Who: "the server closes idle connections earlier than the balancer's pool", Tell: "the server's FIN, then the request, then a RST", Shown: []Proof{cause("closed-idle")}},
 			},
 			Do: []string{
