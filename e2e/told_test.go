@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -40,15 +41,19 @@ var _ = Describe("A cell that is told as a scenario file", Label("shown"), func(
 	}
 })
 
-// tooSlow says that a scenario has not come about because the machine was too slow: its last step
-// began too late. It is empty if that was in time.
+// tooSlow says that a scenario has not come about because the machine was too slow: all went well
+// until a step began too late. It is empty otherwise.
 func tooSlow(seen recording.Recording, hurry situation.Hurry) string {
-	last := len(seen.Steps) - 1
-	if hurry == (situation.Hurry{}) || last < hurry.Before {
+	if hurry == (situation.Hurry{}) || len(seen.Steps) <= hurry.To {
 		return ""
 	}
-	if took := seen.Steps[last].Began - seen.Steps[last-hurry.Before].Began; took > hurry.Within {
-		return fmt.Sprintf("this machine was too slow: the last step began %v after the one that it depends on, and %v is the limit", took, hurry.Within)
+	for _, s := range seen.Steps[:hurry.To] {
+		if s.Problem != "" || slices.ContainsFunc(s.Findings, func(f recording.Finding) bool { return !f.Met }) {
+			return ""
+		}
+	}
+	if took := seen.Steps[hurry.To].Began - seen.Steps[hurry.From].Began; took > hurry.Within {
+		return fmt.Sprintf("this machine was too slow: step %d began %v after step %d, and %v is the limit", hurry.To+1, took, hurry.From+1, hurry.Within)
 	}
 	return ""
 }

@@ -11,7 +11,7 @@ type Told struct {
 	Family   string
 	Rule     string
 	Scenario script.Scenario
-	// Hurry is how soon the last step must begin.
+	// Hurry is how soon a step must begin.
 	Hurry situation.Hurry
 	// More says that an earlier one is of the same rule.
 	More bool

@@ -37,7 +37,7 @@ func exhaustionTell(c claim.Cell) (situation.Told, error) {
 	t.After(exhaustionPause(c), "again", t.connect())
 	var hurry situation.Hurry
 	if c.Is(age, "younger") && c.Is(delay, "1000") {
-		hurry = situation.Hurry{Before: len(t.Steps) - 1 - ending, Within: situation.DefaultReuseDelay - situation.AgingSlack}
+		hurry = situation.Hurry{From: ending, To: len(t.Steps) - 1, Within: situation.DefaultReuseDelay - situation.AgingSlack}
 	}
 	return situation.Told{Steps: t.Steps, Sysctls: onlyPort(), Balancer: t.server, Hurry: hurry, Evidence: t.evidence(connecting, ending)}, nil
 }
@@ -111,14 +111,14 @@ func (t *exhaustionSteps) end(by Closer, full bool) (step int) {
 	case ClientCloses:
 	}
 	t.Do(script.HalfClose{Conn: one}, situation.Has(at, string(observe.FinWait2), local, remote)...)
-	left := situation.Has(at, string(observe.TimeWait), local, remote)
-	if full && at == "client0" {
-		left = situation.Gone(at, local, remote)
+	if full && at == "client0" { // a socket with a port of its own is in CLOSE until it is closed
+		t.Do(script.Close{Conn: other})
+		t.Do(script.Close{Conn: one}, situation.Gone(at, local, remote)...)
+		return len(t.Steps) - 2
 	}
-	t.Do(script.Close{Conn: other}, left...)
-	step = len(t.Steps) - 1
+	t.Do(script.Close{Conn: other}, situation.Has(at, string(observe.TimeWait), local, remote)...)
 	t.Do(script.Close{Conn: one})
-	return step
+	return len(t.Steps) - 2
 }
 
 // evidence says what the family notes in the words of files. What it notes of the first connection is

@@ -21,8 +21,8 @@ var ErrUntold = errors.New("no scenario file brings this cell about")
 // Told is a cell as the steps of a scenario file. The last step is what the rule is about.
 type Told struct {
 	Steps Steps
-	// Hurry, if it is set, is how soon the last step must begin, or the situation is over: a slow
-	// machine shows another one.
+	// Hurry, if it is set, is how soon a step must begin, or the situation is over: a slow machine
+	// shows another one.
 	Hurry Hurry
 	// Program is what the balancer runs; its servers are all servers.
 	Program *script.Program
@@ -35,11 +35,11 @@ type Told struct {
 	Evidence map[string]Teller
 }
 
-// Hurry is a time within which the last step must begin after the beginning of an earlier one, which
-// is so many steps before it.
+// Hurry is a time within which one step must begin after the beginning of an earlier one. Both are
+// counted from 0.
 type Hurry struct {
-	Before int
-	Within time.Duration
+	From, To int
+	Within   time.Duration
 }
 
 // Steps are steps that are added one after the other.
@@ -121,7 +121,7 @@ func (f Family) told(c claim.Cell) (Told, error) {
 	return told, nil
 }
 
-// Hurry is how soon the last step of the cell's scenario must begin; its zero value is no limit.
+// Hurry is how soon a step of the cell's scenario must begin; its zero value is no limit.
 func (f Family) Hurry(c claim.Cell) Hurry {
 	told, err := f.told(c)
 	if err != nil {

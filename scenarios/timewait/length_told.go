@@ -40,9 +40,9 @@ func lengthTell(c claim.Cell) (situation.Told, error) {
 	}}
 	switch c.Value(fin) {
 	case "1":
-		told.Hurry = situation.Hurry{Before: 1, Within: time.Second / 2}
+		told.Hurry = situation.Hurry{From: len(t.Steps) - 2, To: len(t.Steps) - 1, Within: time.Second / 2}
 	case "5":
-		told.Hurry = situation.Hurry{Before: 1, Within: time.Second}
+		told.Hurry = situation.Hurry{From: len(t.Steps) - 2, To: len(t.Steps) - 1, Within: time.Second}
 	}
 	return told, nil
 }

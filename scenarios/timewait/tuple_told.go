@@ -51,7 +51,7 @@ func tupleTell(c claim.Cell) (situation.Told, error) {
 	second := keeps(t.port(t.second), t.isn(situation.Order(c.Value(isn))))
 	if t.left == situation.LeftChallenged {
 		t.knock(second)
-		hurry = situation.Hurry{Before: 1, Within: situation.LimitOver - 2*situation.TickAtMost}
+		hurry = situation.Hurry{From: len(t.Steps) - 2, To: len(t.Steps) - 1, Within: situation.LimitOver - 2*situation.TickAtMost}
 	} else {
 		t.After(t.pause(), stepSecond, second)
 	}
