@@ -119,6 +119,16 @@ func byRoutes() []Cause {
 			Source:      "ip_error, ip6_pkt_discard",
 		},
 		{
+			ID:       "ttl-exceeded",
+			Why:      "Nodes on the way sent the SYNs to each other in a circle until their TTL (hop limit) ran out. The node where it did dropped them and told the client (ICMP time exceeded).",
+			Symptoms: []Symptom{Failed},
+			Requires: []Condition{cameAgain, timeExceeded},
+			Do:       "Look at the routes of the nodes in the circle.",
+			Cost:     "None.",
+			Look:     "tcpdump at a node of the circle: the same SYN again and again, each time with a lower TTL; `nstat IcmpOutTimeExcds Icmp6OutTimeExcds` rises; `traceroute -T` shows the same nodes in turn.",
+			Source:   "ip_forward, ip6_forward",
+		},
+		{
 			ID:         "reverse-path",
 			Why:        "The node would answer the SYN's source over another interface than the one that the SYN came in at, so rp_filter=1 dropped it (strict mode, RFC 3704).",
 			Symptoms:   []Symptom{Failed, Late},

@@ -242,3 +242,15 @@ func tableDrops(c *Case) Fact {
 	}
 	return c.nobody(recording.OfCounters, "no node's table of connections dropped a packet for want of room")
 }
+
+// timeExceeded says that one node told of as many packets whose TTL had run out as the client had
+// sent SYNs.
+func timeExceeded(c *Case) Fact {
+	counter := c.byVersion("Icmp.OutTimeExcds", "Icmp6.OutTimeExcds")
+	for _, name := range slices.Sorted(maps.Keys(c.after)) {
+		if rose := c.rose(name, counter); rose > 0 {
+			return c.exact(name, true, c.attempt.SYNs, counter)
+		}
+	}
+	return c.nobody(recording.OfCounters, counter+" stood still at all nodes")
+}

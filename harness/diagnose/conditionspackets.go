@@ -337,3 +337,24 @@ func largestStopped(c *Case) Fact {
 	arrived := c.accepted()
 	return c.is(recording.OfPackets, n > 0 && arrived, "%s, larger than all that arrived, came into %s and did not leave it", number(n, "segment"), orNone(node))
 }
+
+// cameAgain says that SYNs came into a node more often than the client had sent them.
+func cameAgain(c *Case) Fact {
+	type at struct{ node, name string }
+	came := map[at]int{}
+	var most at
+	for _, l := range c.lives {
+		for _, p := range l.Seen {
+			if key := (at{p.Point, p.Interface}); p.Flags == "S" && !p.Out {
+				if came[key]++; came[key] > came[most] {
+					most = key
+				}
+			}
+		}
+	}
+	f := c.is(recording.OfPackets, came[most] > max(c.attempt.SYNs, 1), "the client sent %s, and %s received %s at one interface", number(c.attempt.SYNs, "SYN"), orNone(most.node), number(came[most], "SYN"))
+	if c.captured && f.Is == False {
+		f.Is = Unknown // where nobody has captured
+	}
+	return f
+}

@@ -36,8 +36,6 @@ not brought about is not tried against the other causes, so it would be a guess.
 
 - **A next hop that does not answer** (ARP, neighbour discovery): the kernel gives up the SYNs after some seconds
   (EHOSTUNREACH). Both ends of a link always answer here, and rules of iptables do not see ARP. ` + "`ip neigh`" + ` shows FAILED.
-- **A TTL that runs out**, as in a loop of routes: the node where it does drops the SYNs and sends an ICMP "time exceeded".
-  ` + "`nstat IcmpOutTimeExcds`" + ` rises there.
 - **tcp_tw_recycle**: up to Linux 4.11 a server with it drops SYNs of clients behind a NAT whose timestamps are older.
   It needs such a kernel at the server; there the kernel tells no reasons, and the suite runs on none of these releases each time.
   ` + "`nstat TcpExtPAWSPassive`" + ` rises there by the SYNs.

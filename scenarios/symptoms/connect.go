@@ -161,6 +161,7 @@ func answeredOtherwise() []Symptom {
 			Means: "A node on the way answered the SYN by an ICMP error, and the sender of that error is the node to look at. If no ICMP error came in, the error is from the client's own kernel: " +
 				"it has no route, or nobody answered its ARP (IPv6: neighbour solicitation). If a firewall drops the ICMP error, you see [no answer](#no-answer) instead.",
 			Suspects: []Suspect{
+				{Who: "nodes on the way that send the SYN to each other until its TTL runs out", Tell: "`EHOSTUNREACH`; tcpdump on one of them: the same SYN again and again; `nstat IcmpOutTimeExcds` (IPv6: `Icmp6OutTimeExcds`) rises", Shown: []Proof{cause("ttl-exceeded")}},
 				{Who: "a node on the way without a route to the destination", Tell: "`ENETUNREACH`; `ip route get ADDRESS` there says unreachable, and `nstat IpExtInNoRoutes` (IPv6: `Ip6InNoRoutes`) rises by the SYNs", Shown: []Proof{cause("no-route-at-hop")}},
 				{Who: "a REJECT rule with another ICMP error than its default", Tell: "`EHOSTUNREACH` by `icmp-host-prohibited` and `icmp-admin-prohibited`, `ENETUNREACH` by `icmp-net-unreachable`; the rule's packets and `nstat IcmpOutDestUnreachs` rise there, and `IpExtInNoRoutes` stands still", Shown: []Proof{cause("unreachable-told")}},
 			},
