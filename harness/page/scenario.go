@@ -160,6 +160,7 @@ func NewArticle(id, kernel string, r *recording.Recording) Article {
 	for _, name := range []string{"steps", "ladder", "packets", "counters"} {
 		v.has[v.section(name)] = true
 	}
+	v.has[v.section("programs")] = len(r.Programs) > 0
 	for _, kind := range slices.Sorted(maps.Keys(r.Missing)) {
 		a.Missing = append(a.Missing, report.Plain(fmt.Sprintf("%s: %s", kind, r.Missing[kind])))
 	}

@@ -225,6 +225,22 @@ func TestProofLeadsToItsEvidence(t *testing.T) {
 	}
 }
 
+func TestProofByALogLeadsToIt(t *testing.T) {
+	for _, r := range recordings(t) {
+		if r.Scenario != "the server behind the balancer closes before it answers [ip=4]" {
+			continue
+		}
+		i := slices.IndexFunc(NewArticle("s1", "", &r).Answers, func(a answer) bool {
+			return slices.ContainsFunc(a.Proof, func(p proof) bool { return p.Kind == "log" && p.Href == "#s1-programs" })
+		})
+		if i < 0 || !strings.Contains(written(t, r), `id="s1-programs"`) {
+			t.Error("no proof leads to the log of the balancer")
+		}
+		return
+	}
+	t.Error("no such recording")
+}
+
 func TestAPageIsMadeTheSameEachTime(t *testing.T) {
 	r := recordings(t)
 	first := written(t, r...)

@@ -204,6 +204,8 @@ func (v *view) proof(d diagnose.Diagnosis, f diagnose.Fact) proof {
 		href = v.section("sockets")
 	case recording.OfFlows:
 		href = v.section("flows")
+	case recording.OfLogs:
+		href = v.section("programs")
 	}
 	if !v.has[href] {
 		href = v.section("steps")
