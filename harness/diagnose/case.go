@@ -38,6 +38,7 @@ type Case struct {
 	tuples map[ends]bool
 	lives  []Life // of its packets
 	others []Life // those of other connections in the meantime
+	later  []Life // all that followed until the next step, so that the state after may count them
 	syns   []Life // those SYNs that were not answered by a SYN-ACK
 	events []recording.Event
 
@@ -76,15 +77,24 @@ func newCase(r *recording.Recording, i int, a recording.Attempt, on *recording.O
 	}
 	c.during = append(c.during, c.before)
 	until := r.Began.Add(r.Took)
+	looked := until
 	// One in the background ends when it is waited for.
-	for _, s := range r.Steps[made:] {
+	for k, s := range r.Steps[made:] {
 		if s.After == nil {
 			continue
 		}
 		c.during = append(c.during, s.After)
 		if s.Ended >= r.Steps[i].Ended {
 			c.after, until = s.After, r.Began.Add(r.Steps[i].Ended)
+			if next := made + k + 1; next < len(r.Steps) {
+				looked = r.Began.Add(r.Steps[next].Began)
+			}
 			break
+		}
+	}
+	for _, l := range lives {
+		if first := l.First().Time; first.After(until) && !first.After(looked) {
+			c.later = append(c.later, l)
 		}
 	}
 	c.gather(lives, r.Began.Add(r.Steps[made].Began), until)
