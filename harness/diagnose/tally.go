@@ -134,6 +134,26 @@ func (t *Tally) number(k kind) int {
 	return i
 }
 
+// sentTo is how many SYNs ended as at a place. One of whose drop the kernel told nothing counts with
+// the others there, if these have one reason: single drops are not told under load, because a
+// program that runs is not called once more on its processor (__bpf_trace_run).
+func (t *Tally) sentTo(at place) (all int) {
+	reasons := map[string]bool{}
+	for p, n := range t.sent {
+		if p.node != at.node || p.end != at.end || p.answer != at.answer {
+			continue
+		}
+		all += n
+		if p.reason != "" {
+			reasons[p.reason] = true
+		}
+	}
+	if len(reasons) > 1 {
+		return t.sent[at]
+	}
+	return all
+}
+
 // Fine is how many attempts connected with their first SYN.
 func (t *Tally) Fine() int { return t.fine }
 
@@ -145,7 +165,7 @@ func (t *Tally) Shares(before, after map[string]recording.State) (all []Share) {
 		s := Share{Attempts: m.attempts, Example: Diagnosis{Attempt: m.example.attempt, Symptom: m.example.symptom}}
 		s.Example.take(m.example)
 		for _, p := range m.parts {
-			s.Parts = append(s.Parts, p.diagnose(m.example, t.sent[p.place], before, after))
+			s.Parts = append(s.Parts, p.diagnose(m.example, t.sentTo(p.place), before, after))
 		}
 		s.name()
 		if i := slices.IndexFunc(all, func(o Share) bool { return o.Cause == s.Cause && o.Status == s.Status }); i >= 0 {

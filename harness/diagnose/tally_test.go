@@ -204,3 +204,18 @@ func TestTallyOfWhatIsNotWhole(t *testing.T) {
 		}
 	}
 }
+
+// A drop of which the kernel told nothing is one of those at its place, if these are all alike.
+func TestTallyOfADropWithoutAReason(t *testing.T) {
+	at := func(reason string) place { return place{node: "gateway", end: Stopped, reason: reason} }
+	one := Tally{sent: map[place]int{at("NETFILTER_DROP"): 47, at(""): 1, {node: "server", end: Delivered}: 5}}
+	two := Tally{sent: map[place]int{at("NETFILTER_DROP"): 47, at(""): 1, at("NO_SOCKET"): 2}}
+	for _, reason := range []string{"NETFILTER_DROP", ""} {
+		if n := one.sentTo(at(reason)); n != 48 {
+			t.Errorf("one reason, asked for %q: %d SYNs, want 48", reason, n)
+		}
+	}
+	if n := two.sentTo(at("NETFILTER_DROP")); n != 47 {
+		t.Errorf("two reasons: %d SYNs, want 47", n)
+	}
+}
