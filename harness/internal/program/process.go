@@ -77,13 +77,20 @@ func stat(file string) (one Process, runs bool, err error) {
 	return one, state != "Z" && state != "X", nil
 }
 
+// ends reports whether a process has no memory any more, on its way out (exit_mm). Its descriptors
+// are root's then (task_dump_owner), and nobody else's to read.
+func ends(dir string) bool {
+	pages, err := os.ReadFile(dir + "/statm")
+	return gone(err) || err == nil && strings.HasPrefix(string(pages), "0 ")
+}
+
 // sockets counts the TCP sockets of the process: its descriptors (/proc/PID/fd) that are in
 // the tables of its network namespace (/proc/PID/net/tcp, tcp4_seq_show).
 func (one *Process) sockets() (runs bool, err error) {
 	dir := "/proc/" + strconv.Itoa(one.PID)
 	own := map[string]bool{}
 	descriptors, err := os.ReadDir(dir + "/fd")
-	if gone(err) {
+	if gone(err) || errors.Is(err, fs.ErrPermission) && ends(dir) {
 		return false, nil
 	}
 	if err != nil {
