@@ -128,7 +128,7 @@ func ofClosedConnection() []Cause {
 	return []Cause{
 		{
 			ID:         "fin-wait-2",
-			Why:        "The server has closed an earlier connection of the same five-tuple, whose client has not (FIN_WAIT2). It answered the SYN as a segment of that connection: by an ACK, or by a RST if the SYN's number is one that it still expects.",
+			Why:        "The server has closed an earlier connection of this five-tuple, and its client has not (FIN_WAIT2). It took the SYN for one of its segments, and sent an ACK, or a RST if it still expects the SYN's number.",
 			Symptoms:   []Symptom{Failed, Late},
 			Where:      []Condition{reachedServer},
 			Requires:   []Condition{had("FIN_WAIT2"), either(bareACK, resetByServer), still(challenges)},
