@@ -22,13 +22,24 @@ import (
 // they show.
 type desk struct{ dir string }
 
+// built is where the program of all desks is, until the last test is over.
+var built string
+
+func TestMain(m *testing.M) {
+	var err error
+	if built, err = os.MkdirTemp("", "twlab-documents-"); err != nil {
+		panic(err)
+	}
+	status := m.Run()
+	if err := os.RemoveAll(built); err != nil {
+		panic(err)
+	}
+	os.Exit(status)
+}
+
 // program builds twlab once for all desks.
 var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "twlab-documents-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "twlab")
+	path := filepath.Join(built, "twlab")
 	c := exec.Command("go", "build", "-buildvcs=false", "-o", path, "./cmd/twlab") //nolint:gosec // ours
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
