@@ -96,7 +96,7 @@ func (c *cell) fill(runs []Run, f *family) {
 		c.Differs = c.Differs || class != c.Class || one.Result.Rule != newest.Result.Rule
 		c.Others = append(c.Others, o)
 	}
-	c.Rule, c.Outcome, c.Cause = newest.Result.Rule, report.Plain(outcomeOf(newest.Result)), report.Plain(newest.Cause)
+	c.Rule, c.Outcome, c.Cause = newest.Result.Rule, report.Plain(outcomeOf(newest.Result)), report.Plain(newest.Result.Cause)
 	c.Took = fmt.Sprintf("%.1f s", newest.Took.Seconds())
 	c.Seen = evidenceOf(newest.Result)
 }

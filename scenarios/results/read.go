@@ -51,7 +51,6 @@ type Failure struct{ Spec, Message string }
 type Cell struct {
 	Title  string // "tuple clock=older isn=equal"
 	Result claim.Result
-	Cause  string // why not all goes well, as the rule says; empty if it names none
 	Took   time.Duration
 	Series []byte // of a load: a line of JSON for each interval
 }
@@ -196,8 +195,7 @@ func (r *Run) spec(dir string, s *spec) error {
 	for _, e := range s.ReportEntries {
 		switch e.Name {
 		case "cell", "emulated":
-			named := struct{ Cause *string }{&cell.Cause}
-			if err := errors.Join(json.Unmarshal([]byte(e.Value.AsJSON), &cell.Result), json.Unmarshal([]byte(e.Value.AsJSON), &named)); err != nil {
+			if err := json.Unmarshal([]byte(e.Value.AsJSON), &cell.Result); err != nil {
 				return err
 			}
 			cell.Title, _, _ = strings.Cut(s.LeafNodeText, " is ")

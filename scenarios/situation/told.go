@@ -89,7 +89,7 @@ func (f Family) Scenario(c claim.Cell, rule claim.Rule) (s script.Scenario, unsa
 			unsaid = append(unsaid, e)
 		}
 	}
-	if _, load := last.Do.(script.Load); !load { // of its attempts nothing is known but their number
+	if _, load := last.Do.(script.Load); !load { // whose attempts may have several causes together
 		last.Expect[0].Cause = rule.CauseOf(c)
 	}
 	shape := f.Lab(c)
