@@ -93,13 +93,13 @@ func (o *overWhenSaid) Write(text []byte) (int, error) {
 	return n, err
 }
 
-// timeOver runs a script in a machine where days pass at once, until one has, and
+// timeOver runs a script in a machine where hours pass at once, until one has, and
 // returns what it has left in the file $0.
 func timeOver(t *testing.T, grace time.Duration, script string) (left string, status int) {
 	t.Helper()
 	j, _ := job(t, script)
 	over := make(chan time.Time, 1)
-	output := &overWhenSaid{word: "a day", over: over}
+	output := &overWhenSaid{word: "an hour", over: over}
 	file := filepath.Join(j.Results, "file")
 	j.Argv, j.Output = append(j.Argv, file), output
 	j.VirtualTime, j.Grace = true, grace
@@ -119,7 +119,7 @@ func timeOver(t *testing.T, grace time.Duration, script string) (left string, st
 // comes back with its exit status.
 func TestTimeout(t *testing.T) {
 	const ample = 5 * time.Minute // beside busy processors, a machine took 20 times as long as alone
-	left, status := timeOver(t, ample, `trap 'echo done >"$0"; exit 3' INT; while :; do sleep 86400; echo a day; done`)
+	left, status := timeOver(t, ample, `trap 'echo done >"$0"; exit 3' INT; while :; do sleep 3600; echo an hour; done`)
 	if left != "done\n" || status != 3 {
 		t.Errorf("status %d, left %q", status, left)
 	}
@@ -127,7 +127,7 @@ func TestTimeout(t *testing.T) {
 
 func TestTimeoutOfACommandThatGoesOn(t *testing.T) {
 	const killed = 128 + 9
-	left, status := timeOver(t, time.Second, `trap '' INT; echo begun >"$0"; while :; do sleep 86400; echo a day; done`)
+	left, status := timeOver(t, time.Second, `trap '' INT; echo begun >"$0"; while :; do sleep 3600; echo an hour; done`)
 	if left != "begun\n" || status != killed {
 		t.Errorf("status %d, left %q", status, left)
 	}

@@ -24,6 +24,7 @@ type options struct {
 	output    string
 	runs      int
 	unit, e2e bool
+	race      bool     // the unit tests have the race detector
 	flags     []string // of hack/e2e
 
 	repository string   // "" is none
@@ -43,6 +44,8 @@ func (o *options) read(words []string) (err error) {
 	switch {
 	case !o.unit && !o.e2e:
 		return cli.Usage(fmt.Errorf("--no-unit and --no-e2e leave nothing to run"))
+	case !o.unit && !o.race:
+		return cli.Usage(fmt.Errorf("--no-race is about the unit tests, which --no-unit leaves out"))
 	case !o.e2e && len(o.flags) > 0:
 		return cli.Usage(fmt.Errorf("'%s' is for hack/e2e, which --no-e2e leaves out", o.flags[0]))
 	}
@@ -116,7 +119,7 @@ func (o options) prepare(ctx context.Context) (jobs []job, err error) {
 		return nil, fmt.Errorf("cannot write to the output directory: %w", err)
 	}
 	if o.unit {
-		u, err := buildUnit(ctx, o.repository, filepath.Join(o.output, "unit"))
+		u, err := buildUnit(ctx, o.repository, filepath.Join(o.output, "unit"), o.race)
 		u.env = o.env
 		if err != nil {
 			return nil, fmt.Errorf("the unit tests do not build: %w", err)

@@ -24,6 +24,9 @@ hack/e2e N times. In every second run all processors are also kept busy. It cont
 a red run. At the end it says how many runs were red, how often each test and each spec
 failed, and how long each run took.
 
+The race detector makes the unit tests slower, and some of them ten times. Without it
+(--no-race) there is time for more runs, and what happens at once in a test is different.
+
 Into DIR it writes soak.txt, the table, and directories run-1, run-2 and so on with the
 output of each run (unit.txt, e2e.txt) and, if hack/e2e was red, everything that it left.
 
@@ -39,9 +42,9 @@ var (
 // Command is the subcommand.
 func Command() *cobra.Command {
 	var o options
-	var noUnit, noE2E bool
+	var noUnit, noE2E, noRace bool
 	c := &cobra.Command{
-		Use:   "soak [--output-dir DIR] [--no-unit] [--no-e2e] N [flags of hack/e2e]",
+		Use:   "soak [--output-dir DIR] [--no-unit] [--no-race] [--no-e2e] N [flags of hack/e2e]",
 		Short: "Run unit tests and suite many times, to find rare failures",
 		Long:  about,
 		Example: `  twlab soak 20
@@ -52,9 +55,10 @@ func Command() *cobra.Command {
 	flags.SetInterspersed(false) // what stands behind the number is for hack/e2e
 	flags.StringVar(&o.output, "output-dir", "", "`DIR` for the results (default: .out/soak in the repository)")
 	flags.BoolVar(&noUnit, "no-unit", false, "without the unit tests")
+	flags.BoolVar(&noRace, "no-race", false, "unit tests without the race detector")
 	flags.BoolVar(&noE2E, "no-e2e", false, "without the suite")
 	c.RunE = func(c *cobra.Command, words []string) error {
-		o.unit, o.e2e = !noUnit, !noE2E
+		o.unit, o.e2e, o.race = !noUnit, !noE2E, !noRace
 		if err := o.read(words); err != nil {
 			return err
 		}

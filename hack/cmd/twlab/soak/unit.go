@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -35,9 +36,9 @@ type unit struct {
 // testPackage is a package with tests, and the program that they were built into.
 type testPackage struct{ path, dir, program string }
 
-// buildUnit builds what `go test -race` would build in each run, once. The suite is
-// Ginkgo's to run.
-func buildUnit(ctx context.Context, repository, into string) (u unit, err error) {
+// buildUnit builds what `go test` would build in each run, once. The suite is Ginkgo's
+// to run.
+func buildUnit(ctx context.Context, repository, into string, race bool) (u unit, err error) {
 	if err := os.MkdirAll(into, 0o755); err != nil {
 		return u, err
 	}
@@ -67,7 +68,7 @@ func buildUnit(ctx context.Context, repository, into string) (u unit, err error)
 			continue
 		}
 		p := testPackage{path, dir, filepath.Join(into, strings.ReplaceAll(path, "/", "+")+".test")}
-		if _, err := goTool("test", "-c", "-race", "-buildvcs=false", "-o", p.program, path); err != nil {
+		if _, err := goTool("test", "-c", "-race="+strconv.FormatBool(race), "-buildvcs=false", "-o", p.program, path); err != nil {
 			return u, err
 		}
 		u.packages = append(u.packages, p)
@@ -77,8 +78,8 @@ func buildUnit(ctx context.Context, repository, into string) (u unit, err error)
 
 func (unit) name() string { return "unit tests" }
 
-// do runs the tests of each package in a sandbox of its own, as hack/test does, as
-// many at a time as there are processors.
+// do runs the tests of each package in a sandbox of its own, as hack/test does, and as
+// many at a time as it does: those of networks mostly wait.
 func (u unit) do(ctx context.Context, dir string, r *result) error {
 	began := time.Now()
 	var (
@@ -86,7 +87,7 @@ func (u unit) do(ctx context.Context, dir string, r *result) error {
 		mu   sync.Mutex
 		said bytes.Buffer
 	)
-	side.SetLimit(runtime.NumCPU())
+	side.SetLimit(2 * runtime.NumCPU())
 	for _, p := range u.packages {
 		side.Go(func() error {
 			if ctx.Err() != nil {
