@@ -197,6 +197,7 @@ func TestConntrackTimeouts(t *testing.T) {
 // SYN is there, untranslated, and no rule is asked again (nf_nat_inet_fn). Another port gets
 // in at once, and the same one when the entry is deleted.
 func TestDestinationNATThatComesLate(t *testing.T) {
+	t.Parallel() // it waits
 	l, vip, dnat := lateNAT(t, topo.ConntrackTimeouts{})
 	client, router := get(t, l, "client0"), get(t, l, "router")
 	from := netip.AddrPortFrom(client.Identity().Addr, 40000)
@@ -238,6 +239,7 @@ func TestDestinationNATThatComesLate(t *testing.T) {
 // With a timeout of SYN_SENT that is shorter than the pause between two SYNs, the attempt that
 // is under way gets in by its own retry.
 func TestRetryThatOutlivesItsEntry(t *testing.T) {
+	t.Parallel() // it waits
 	l, vip, dnat := lateNAT(t, topo.ConntrackTimeouts{SYNSent: 2 * time.Second},
 		// SYNs after 0, 1, 3 and 7 seconds.
 		"net.ipv4.tcp_syn_retries=4", "net.ipv4.tcp_syn_linear_timeouts=0")
@@ -300,6 +302,7 @@ func natHits(t *testing.T, n node.Node) (hits uint64) {
 // Behind MASQUERADE a connection that is half closed for longer than the timeout of CLOSE_WAIT
 // is gone: what the server sends then is for the gateway itself, which resets it.
 func TestHalfClosedForTooLong(t *testing.T) {
+	t.Parallel() // it waits
 	outside := netip.MustParseAddr("10.0.0.1")
 	l := tracked(t, topo.ConntrackTimeouts{CloseWait: 2 * time.Second}, func(n *topo.Network) {
 		n.Links[1].OuterAddr, n.Links[1].InnerAddr = netip.MustParseAddr("10.0.0.2"), outside

@@ -144,6 +144,7 @@ func TestDropOfTheFirst(t *testing.T) {
 
 // A drop ends by hand, by its time, and with the lab; what it has dropped is known after it.
 func TestDropEnds(t *testing.T) {
+	t.Parallel() // it waits
 	l, listening := faultLab(t, 1)
 	connect := func(want tcp.Outcome, syns int) (sent uint64) {
 		t.Helper()

@@ -104,6 +104,7 @@ func twoBalancers(replies topo.Replies) topo.Network {
 }
 
 func TestTwoBalancersWithOneServer(t *testing.T) {
+	t.Parallel() // it waits
 	for replies, want := range map[topo.Replies]tcp.Outcome{
 		topo.ByRoute: tcp.TimedOut, topo.AsTheyCame: tcp.Connected, topo.ByAcceptMark: tcp.Connected,
 	} {
@@ -241,6 +242,7 @@ func TestTracking(t *testing.T) {
 // An address that is routed and nobody's, a VIP that has moved away: every SYN arrives, and
 // the node that does not have the address drops it without a word.
 func TestNobodysAddress(t *testing.T) {
+	t.Parallel() // it waits
 	l := labtest.BuildNetwork(t, topo.Network{
 		Nodes: []topo.Node{
 			{Identity: topo.Identity{Name: "client0", Role: topo.Client}},
@@ -276,6 +278,7 @@ func TestRuleWithQuotedWords(t *testing.T) {
 
 // A fault that ends: a rule is taken away again, and a link comes up again.
 func TestFaultsEnd(t *testing.T) {
+	t.Parallel() // it waits
 	l := labtest.BuildNetwork(t, topo.Network{
 		Nodes: []topo.Node{
 			{Identity: topo.Identity{Name: "client0", Role: topo.Client}},

@@ -119,6 +119,7 @@ func ofVersion(n topo.Network, network, v topo.IPVersion) topo.Network {
 // Replies go back as they came by a mark, of each version: tcp_fwmark_accept acts on IPv6
 // connections too. The marked routes are there again after a link was down.
 func TestTwoBalancersOfEachVersion(t *testing.T) {
+	t.Parallel() // it waits
 	for replies, want := range map[topo.Replies]error{
 		topo.ByRoute: unix.ETIMEDOUT, topo.AsTheyCame: nil, topo.ByAcceptMark: nil,
 	} {
@@ -182,6 +183,7 @@ func TestTrackingOfEachVersion(t *testing.T) {
 // Faults end, of each version: a rule is for every version of the network, or the one that it names, and a
 // connection goes on when its link comes up again.
 func TestFaultsEndOfEachVersion(t *testing.T) {
+	t.Parallel() // it waits
 	eachVersion(t, func(t *testing.T, network, v topo.IPVersion) {
 		l := labtest.BuildNetwork(t, topo.Network{
 			IP: network,
