@@ -26,6 +26,7 @@ import (
 	"twlab/harness/load"
 	"twlab/harness/sandbox"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 const about = `Builds a lab with many clients, a gateway and a balancer in a private sandbox, and lets the
@@ -52,7 +53,7 @@ func Command() *cobra.Command {
 	r.flags(c.Flags())
 	for flag, words := range map[string]func() []string{
 		"profile": profiles, "close": func() []string { return slices.Sorted(maps.Keys(endings)) }, "random": func() []string { return []string{"no", "yes", "fully"} },
-		"explain": func() []string { return whether },
+		"explain": func() []string { return whether }, "ip": func() []string { return slices.Sorted(maps.Keys(versions)) },
 	} {
 		// The error is of a flag that is not there.
 		_ = c.RegisterFlagCompletionFunc(flag, func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -126,11 +127,15 @@ var endings = map[string]struct{ client, balancer tcp.Ending }{
 	"never":    {tcp.KeepOpen, tcp.KeepOpen},
 }
 
+// versions are what --ip may say. A connection has one of them, so there is no "both".
+var versions = map[string]topo.IPVersion{"4": topo.IPv4, "6": topo.IPv6}
+
 // request is what the flags say.
 type request struct {
 	plan                 load.Plan
 	behind               behind
 	closes, series       string
+	ip                   string
 	clientTS, balancerTS string
 	onClient, onBalancer []string // sysctls
 	onGateway            []string
@@ -147,6 +152,7 @@ func (r *request) flags(to *pflag.FlagSet) {
 	to.DurationVar(&r.plan.Attempt.Budget, "timeout", 0, "how long an attempt waits for an answer (default: until the\n"+
 		"kernel says ETIMEDOUT, after about 131 s; --client-sysctl\nnet.ipv4.tcp_syn_retries=N changes that)")
 	to.StringVar(&r.closes, "close", "balancer", "`WHO` closes first: balancer, client, rst (the client, with a RST),\nnever (connections stay open)")
+	to.StringVar(&r.ip, "ip", "4", "version of IP: 4 or 6")
 	to.StringVar(&r.behind.profile, "profile", "", "kind of gateway: its ports, blocks, way to choose a port and conntrack\n"+
 		"timeout; `NAME` is one of "+strings.Join(profiles(), ", ")+"\n(scenarios/RULES.md has the sources)")
 	to.IntVar(&r.behind.ports, "ports", 0, "number of ports of the gateway (default: that of the profile or kernel)")
@@ -182,6 +188,9 @@ func (r request) options() (options, error) {
 	}
 	if err := o.behind(r.behind); err != nil {
 		return o, err
+	}
+	if o.topology.IP, known = versions[r.ip]; !known {
+		return o, fmt.Errorf("--ip %s: want one of %s", r.ip, strings.Join(slices.Sorted(maps.Keys(versions)), ", "))
 	}
 	o.topology.Sysctls = o.topology.Sysctls.
 		On(lab.Client, append([]string{"net.ipv4.tcp_timestamps=" + r.clientTS}, r.onClient...)...).

@@ -12,6 +12,7 @@ import (
 	"twlab/harness/lab"
 	"twlab/harness/load"
 	"twlab/harness/tcp"
+	"twlab/harness/topo"
 )
 
 // parse reads a command line.
@@ -31,6 +32,7 @@ func TestWrongFlagsAreOneClearError(t *testing.T) {
 		"--close maybe":                          "--close maybe: want one of balancer, client, never, rst",
 		"--ports 70000":                          "--ports 70000: want 1 to 64512",
 		"--explain maybe":                        "--explain maybe: want yes, no or auto",
+		"--ip both":                              "--ip both: want one of 4, 6",
 		"--random maybe":                         "--random maybe: want no, yes or fully",
 		"--conntrack-timeout -1":                 "--conntrack-timeout -1: want seconds",
 		"--per-client 4":                         "4 ports for each client: out of which range?",
@@ -51,13 +53,13 @@ func TestWrongFlagsAreOneClearError(t *testing.T) {
 }
 
 func TestProfileAndFlagsMakeTheLab(t *testing.T) {
-	o, err := parse(strings.Fields("--profile gcp --clients 3 --close rst --balancer-ts 0 --conntrack-timeout 7"))
+	o, err := parse(strings.Fields("--profile gcp --clients 3 --close rst --balancer-ts 0 --conntrack-timeout 7 --ip 6"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	g := o.topology.Gateway
-	if g.PerClient != 64 || g.Ports.Size() != 3*64 || g.Random != lab.Random || o.plan.Attempt.Ending != tcp.Abort {
-		t.Errorf("got %+v and ending %q", g, o.plan.Attempt.Ending)
+	if g.PerClient != 64 || g.Ports.Size() != 3*64 || g.Random != lab.Random || o.plan.Attempt.Ending != tcp.Abort || o.topology.IP != topo.IPv6 {
+		t.Errorf("got %+v, ending %q and %q", g, o.plan.Attempt.Ending, o.topology.IP)
 	}
 	set := map[string]string{}
 	for _, s := range o.topology.Sysctls {

@@ -95,9 +95,10 @@ func TestTheAccountComesOutEven(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for closes := range endings {
-		for _, timeout := range []string{"0", "4s"} {
+		for timeout, ip := range map[string]string{"0": "4", "4s": "6"} {
 			ports := 4 + random.IntN(20)
 			arguments := []string{
+				"--ip", ip,
 				"--clients", strconv.Itoa(1 + random.IntN(3)), "--each", strconv.Itoa(ports/2 + random.IntN(ports)), "--ports", strconv.Itoa(ports),
 				"--conntrack-timeout", "60", "--close", closes, "--timeout", timeout, "--client-ts", strconv.Itoa(random.IntN(3)),
 				"--client-sysctl", "net.ipv4.tcp_syn_retries=2", "--client-sysctl", "net.ipv4.tcp_syn_linear_timeouts=0",
