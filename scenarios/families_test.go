@@ -61,10 +61,10 @@ func TestTopologiesLeaveSysctlsToTheAxes(t *testing.T) {
 
 func TestEveryCellHasItsRuleAndNoRuleIsDead(t *testing.T) {
 	each(t, func(t *testing.T, f situation.Family) {
-		alive := map[string]bool{}
+		alive, all := map[string]bool{}, f.All()
 		for _, facts := range distinctKernels(f) {
 			here, driven := map[string]bool{}, map[string]bool{}
-			for _, c := range f.All() {
+			for _, c := range all {
 				rule, covered := f.Rule(c, claim.Alike(facts))
 				if !covered {
 					t.Fatalf("Linux %v: no rule for %s: widen the Cells of one in %s, or add one", facts.Release, f.Describe(c), rulesFile(f))

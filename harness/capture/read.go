@@ -57,7 +57,7 @@ const mostFrame = 256 << 10
 // Read reads a capture from its beginning, and gives each TCP segment in it to each. It stops
 // where each returns an error.
 func Read(from io.Reader, each func(Segment) error) (Summary, error) {
-	r := reader{in: bufio.NewReaderSize(from, 1<<20)}
+	r := reader{in: bufio.NewReaderSize(from, 64<<10)}
 	r.sum.Unknown = map[LinkType]int{}
 	next, err := r.open()
 	if err != nil {

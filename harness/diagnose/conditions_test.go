@@ -18,6 +18,8 @@ func TestPortsOf(t *testing.T) {
 		{"40000\t40003", "40002", 3, false},
 		{"40000\t40003", "80,40001-40003,50000-50001", 1, false},
 		{"40000\t40003", "1-65535,1-65535", 0, false},
+		{"40003\t40000", "1-65535", 0, false},
+		{"1\t70000", "", 65535, false},
 		{"", "", 0, true},
 		{"40000", "", 0, true},
 		{"40000\t40003", "many", 0, true},
@@ -26,10 +28,20 @@ func TestPortsOf(t *testing.T) {
 			recording.PortRange: {Value: c.portRange}, recording.ReservedPorts: {Value: c.reserved},
 		}}
 		got, err := portsOf(node)
-		if len(got) != c.want || (err != nil) != c.wrong {
-			t.Errorf("%+v: %d ports, %v", c, len(got), err)
+		if got.size() != c.want || members(got) != c.want || (err != nil) != c.wrong {
+			t.Errorf("%+v: %d ports, of which it has %d, %v", c, got.size(), members(got), err)
 		}
 	}
+}
+
+// members is how many of all ports a set has.
+func members(of ports) (n int) {
+	for p := range 1 << 16 {
+		if of.has(uint16(p)) { //nolint:gosec // within its limits
+			n++
+		}
+	}
+	return n
 }
 
 func TestSourcePorts(t *testing.T) {
@@ -40,8 +52,9 @@ func TestSourcePorts(t *testing.T) {
 		"\tserver s [fd00::2]:80 check source [fd00::1]:1-2\n":                                                     2,
 		"\tserver s 10.0.0.2:80 source 10.0.0.1:5-99999\n":                                                         0,
 	} {
-		if got := len(sourcePorts(configuration)); got != want {
-			t.Errorf("%q: %d ports, want %d", configuration, got, want)
+		got, told := sourcePorts(configuration)
+		if got.size() != want || members(got) != want || told != (want > 0) {
+			t.Errorf("%q: %d ports, of which it has %d, want %d; told: %t", configuration, got.size(), members(got), want, told)
 		}
 	}
 }

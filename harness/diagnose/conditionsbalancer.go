@@ -208,15 +208,15 @@ func ofServer(a recording.Attempt) bool {
 // of ports: its kernel's, or the one that its program is told to use.
 func balancerFull(c *Case) Fact {
 	node := c.balancer()
-	ports, err := c.balancerPorts()
+	all, err := c.balancerPorts()
 	var to netip.AddrPort
 	most := 0
-	for dst, n := range heldPorts(c.after[node].Sockets, ports) {
+	for dst, n := range heldPorts(c.after[node].Sockets, all) {
 		if n > most {
 			most, to = n, dst
 		}
 	}
-	f := c.atBalancer(recording.OfSockets, most == len(ports) && most > 0, fmt.Sprintf("sockets of %s to %v hold %d of its %d ports", orNone(node), to, most, len(ports)))
+	f := c.atBalancer(recording.OfSockets, most == all.size() && most > 0, fmt.Sprintf("sockets of %s to %v hold %d of its %d ports", orNone(node), to, most, all.size()))
 	if err != nil {
 		f.Is = Unknown
 	}
@@ -224,8 +224,8 @@ func balancerFull(c *Case) Fact {
 }
 
 // balancerPorts are the ports from which the balancer connects.
-func (c *Case) balancerPorts() (map[uint16]bool, error) {
-	if own := sourcePorts(c.r.Programs[c.balancer()].Configuration); len(own) > 0 {
+func (c *Case) balancerPorts() (ports, error) {
+	if own, told := sourcePorts(c.r.Programs[c.balancer()].Configuration); told {
 		return own, nil
 	}
 	return portsOf(c.r.Nodes[c.balancer()])
@@ -234,12 +234,12 @@ func (c *Case) balancerPorts() (map[uint16]bool, error) {
 // balancerWasFull says that when the client's connection began to end, packets had shown so many
 // connections of the balancer to one destination, that none of its ports was left.
 func balancerWasFull(c *Case) Fact {
-	ports, err := c.balancerPorts()
+	all, err := c.balancerPorts()
 	ended, _ := c.firstEnd()
 	open := map[netip.AddrPort]map[uint16]bool{}
 	for _, l := range c.behind() {
 		first := l.First()
-		if first.Point != c.balancer() || len(ended.Seen) == 0 || first.Time.After(ended.First().Time) || !ports[first.Src.Port()] {
+		if first.Point != c.balancer() || len(ended.Seen) == 0 || first.Time.After(ended.First().Time) || !all.has(first.Src.Port()) {
 			continue
 		}
 		if open[first.Dst] == nil {
@@ -253,7 +253,7 @@ func balancerWasFull(c *Case) Fact {
 	for _, some := range open {
 		most = max(most, len(some))
 	}
-	f := c.atBalancer(recording.OfPackets, most == len(ports) && most > 0, fmt.Sprintf("when %s ended the client's connection, it had %d open to one destination, and has %d ports", orNone(c.balancer()), most, len(ports)))
+	f := c.atBalancer(recording.OfPackets, most == all.size() && most > 0, fmt.Sprintf("when %s ended the client's connection, it had %d open to one destination, and has %d ports", orNone(c.balancer()), most, all.size()))
 	if err != nil {
 		f.Is = Unknown
 	}

@@ -204,15 +204,22 @@ func finBeforeRequest(c *Case) Fact {
 
 // passedBefore says that a node at which packets stopped had let data of the same side pass.
 func passedBefore(c *Case) Fact {
-	for i, l := range c.lives {
-		if l.End != Stopped || l.First().Payload == 0 {
+	type way struct{ from, through string }
+	before := map[way]int{} // segments with data
+	for _, l := range c.lives {
+		first := &l.Seen[0] // a packet is too large to copy each
+		if first.Payload == 0 {
 			continue
 		}
-		before := count(c.lives[:i], func(b Life) bool {
-			return b.First().Point == l.First().Point && b.First().Payload > 0 && passed(b, l.Node)
-		})
-		if before > 0 {
-			return c.is(recording.OfPackets, true, "%s let %s with data of %s pass before it dropped others", l.Node, number(before, "segment"), l.First().Point)
+		if n := before[way{first.Point, l.Node}]; l.End == Stopped && n > 0 {
+			return c.is(recording.OfPackets, true, "%s let %s with data of %s pass before it dropped others", l.Node, number(n, "segment"), first.Point)
+		}
+		left := map[string]bool{}
+		for i := range l.Seen {
+			if p := &l.Seen[i]; p.Out && !left[p.Point] {
+				left[p.Point] = true
+				before[way{first.Point, p.Point}]++
+			}
 		}
 	}
 	return c.is(recording.OfPackets, false, "no node let data pass before it dropped some of the same side")

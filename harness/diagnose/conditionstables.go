@@ -166,14 +166,14 @@ func takes(s recording.Socket, to netip.Addr) bool {
 // rangeHeld says that sockets of the client hold its whole range of ports. Those to this
 // destination count, or all of them if bind(2) was to choose a port, which knows no destination.
 func rangeHeld(c *Case) Fact {
-	ports, err := portsOf(c.r.Nodes[c.attempt.Node])
+	all, err := portsOf(c.r.Nodes[c.attempt.Node])
 	sockets, to := c.after[c.attempt.Node].Sockets, "to "+c.attempt.Remote.String()
-	held := heldPorts(sockets, ports)[c.attempt.Remote]
+	held := heldPorts(sockets, all)[c.attempt.Remote]
 	if c.attempt.Outcome == "PortInUse" {
-		held, to = takenPorts(sockets, ports), "to any destination"
+		held, to = takenPorts(sockets, all), "to any destination"
 	}
 	asked := len(c.holders) > 0 // for the port that the program had named
-	f := c.is(recording.OfSockets, held == len(ports) && !asked, "sockets of %s %s hold %d of its %d ports", c.attempt.Node, to, held, len(ports))
+	f := c.is(recording.OfSockets, held == all.size() && !asked, "sockets of %s %s hold %d of its %d ports", c.attempt.Node, to, held, all.size())
 	if asked {
 		f.Says = fmt.Sprintf("the program asked for port %d, and not for any", c.holders[0].Local.Port())
 	}

@@ -55,6 +55,9 @@ func (condition Condition) of(cases []*Case) (f Fact) {
 		case fact.Is != f.Is:
 			f.Is = Unknown
 		}
+		if f.Is == Unknown { // whatever it is in the other cases
+			break
+		}
 	}
 	return f
 }

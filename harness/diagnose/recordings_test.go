@@ -23,16 +23,18 @@ import (
 //	hack/twlab run --output-dir DIR scenarios/causes
 var from = flag.String("recordings", "", "directories of `hack/twlab run --output-dir`, whose recordings over IPv4 are kept from now on")
 
-// kept are the recordings that the tests keep, by name.
+var shared = kepttest.Shared("testdata")
+
+// kept are the recordings that the tests keep, by name. Tests share what these refer to.
 func kept(t *testing.T) map[string]recording.Recording {
 	t.Helper()
 	keep(t)
-	return kepttest.Recordings(t, "testdata")
+	return shared(t)
 }
 
 // An attempt whose SYNs ended at two places, for two reasons, has both causes in their order.
 func TestTwoCausesAfterEachOther(t *testing.T) {
-	r := kepttest.Recordings(t, "testdata/parts")["no-port-at-the-gateway-and-then-a-TIME-WAIT"]
+	r := kepttest.Recording(t, "testdata/parts", "no-port-at-the-gateway-and-then-a-TIME-WAIT")
 	last := Of(&r, len(r.Steps)-1)[0]
 	if want := "snat-exhausted, then time-wait-older-number (proved)"; last.Short() != want || last.Cause() != "snat-exhausted" {
 		t.Errorf("it is %s, of the cause %s; want %s", last.Short(), last.Cause(), want)

@@ -16,11 +16,8 @@ import (
 	"twlab/harness/recording"
 )
 
-// kept are the recordings that package diagnose keeps of each cause.
-func kept(t *testing.T) map[string]recording.Recording {
-	t.Helper()
-	return kepttest.Recordings(t, "../diagnose/testdata")
-}
+// kept are the recordings that package diagnose keeps of each cause. Tests share what these refer to.
+var kept = kepttest.Shared("../diagnose/testdata")
 
 // frame is a packet of a recording as Ethernet over IPv4; its data is made up.
 func frame(p recording.Packet) []byte {

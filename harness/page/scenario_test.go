@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"twlab/harness/diagnose"
@@ -20,12 +21,26 @@ import (
 	"twlab/harness/report"
 )
 
-// recordings are those of package diagnose.
-func recordings(t *testing.T) (all []recording.Recording) {
+// kept is where package diagnose keeps its recordings.
+const kept = "../diagnose/testdata"
+
+var shared = kepttest.Shared(kept)
+
+// recordings are those of package diagnose. Tests share what they refer to.
+func recordings(t *testing.T) []recording.Recording {
 	t.Helper()
-	kept := kepttest.Recordings(t, "../diagnose/testdata")
-	for _, name := range slices.Sorted(maps.Keys(kept)) {
-		all = append(all, kept[name])
+	return inOrder(shared(t))
+}
+
+// ownRecordings are the same, read anew: a test may change all of them.
+func ownRecordings(t *testing.T) []recording.Recording {
+	t.Helper()
+	return inOrder(kepttest.Recordings(t, kept))
+}
+
+func inOrder(byName map[string]recording.Recording) (all []recording.Recording) {
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		all = append(all, byName[name])
 	}
 	return all
 }
@@ -43,8 +58,20 @@ func written(t *testing.T, all ...recording.Recording) string {
 	return b.String()
 }
 
+// whole is the page of all recordings, made once for all tests.
+var whole struct {
+	once sync.Once
+	page string
+}
+
+func wholePage(t *testing.T) string {
+	t.Helper()
+	whole.once.Do(func() { whole.page = written(t, recordings(t)...) })
+	return whole.page
+}
+
 func TestEveryAnchorIsThereOnce(t *testing.T) {
-	if links := pagetest.Anchors(t, written(t, recordings(t)...)); links < 100 {
+	if links := pagetest.Anchors(t, wholePage(t)); links < 100 {
 		t.Errorf("only %d links", links)
 	}
 }
@@ -124,7 +151,7 @@ func TestManyConnections(t *testing.T) {
 }
 
 func TestNothingInARecordingIsMarkup(t *testing.T) {
-	for _, r := range recordings(t) {
+	for _, r := range ownRecordings(t) {
 		kept := r.File.Text
 		pagetest.Spoil(reflect.ValueOf(&r).Elem())
 		// Once as a file that cannot be read, and once as one that can.
@@ -191,6 +218,7 @@ func TestTheAnswerOfALoad(t *testing.T) {
 			r = one
 		}
 	}
+	r.Steps = slices.Clone(r.Steps)
 	r.Steps[1].Result = recording.Result{Load: &recording.Load{Outcomes: map[string]int{"TimedOut": 1}, SYNs: 3}}
 	a := NewArticle("s1", "", &r)
 	if a.Summary != "3 of 3 SYNs ended at gateway." && a.Summary != "3 of 3 SYNs were dropped by gateway." || a.SummaryClass != "bad" || a.Crowd != "step 2: TimedOut" {
@@ -243,9 +271,8 @@ func TestProofByALogLeadsToIt(t *testing.T) {
 
 func TestAPageIsMadeTheSameEachTime(t *testing.T) {
 	r := recordings(t)
-	first := written(t, r...)
 	for range 3 {
-		if again := written(t, r...); again != first {
+		if again := written(t, r...); again != wholePage(t) {
 			t.Fatal("two pages of one recording differ")
 		}
 	}
@@ -261,7 +288,7 @@ func TestPagesForABrowser(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	spoilt := recordings(t)
+	spoilt := ownRecordings(t)
 	for i := range spoilt {
 		pagetest.Spoil(reflect.ValueOf(&spoilt[i]).Elem())
 	}

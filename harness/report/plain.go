@@ -35,7 +35,10 @@ func Plain(text string) string {
 // unsafe reports whether a terminal does something else with a character than show it, or
 // shows nothing.
 func unsafe(r rune) bool {
-	return r == unicode.ReplacementChar || r != ' ' && !unicode.IsGraphic(r) || unicode.In(r, unicode.Zl, unicode.Zp)
+	if r < 0x80 { // nearly all are, and the tables need not be asked
+		return r < ' ' || r > '~'
+	}
+	return r == unicode.ReplacementChar || !unicode.IsGraphic(r) || unicode.In(r, unicode.Zl, unicode.Zp)
 }
 
 // names are the keys of a map, sorted.

@@ -8,7 +8,7 @@ import (
 
 // All lists every possible cell of the family.
 func (f Family) All() (all []Cell) {
-	f.each(everyAxis, func(c Cell) { all = append(all, c.clone()) })
+	f.each(everyAxis, func(c Cell, _ []int) { all = append(all, c.clone()) })
 	return all
 }
 
@@ -22,8 +22,8 @@ func everyAxis(Axis) bool { return true }
 func (f Family) Chosen(k Kernels) (chosen []Cell) {
 	cover, seen := newCover(f), map[string]bool{}
 	product := func(varies func(Axis) bool) {
-		f.each(varies, func(c Cell) {
-			numbers := cover.numbers(c)
+		f.each(varies, func(c Cell, at []int) {
+			numbers := cover.at(at)
 			if key := fmt.Sprint(numbers); !seen[key] {
 				seen[key] = true
 				chosen = append(chosen, c.clone())
@@ -42,7 +42,7 @@ func (f Family) Chosen(k Kernels) (chosen []Cell) {
 // one if there are several, until no cell has a new pair.
 func (f Family) pairs(cover *cover) (chosen []Cell) {
 	var all [][]int
-	f.each(everyAxis, func(c Cell) { all = append(all, cover.numbers(c)) })
+	f.each(everyAxis, func(_ Cell, at []int) { all = append(all, cover.at(at)) })
 	atMost := make([]int, len(all)) // a cell never has more new pairs than when it was last looked at
 	for i := range atMost {
 		atMost[i] = math.MaxInt
@@ -83,7 +83,7 @@ func (f Family) untried(chosen []Cell, k Kernels) []Cell {
 		return chosen
 	}
 	for _, slow := range []bool{false, true} {
-		f.each(everyAxis, func(c Cell) {
+		f.each(everyAxis, func(c Cell, _ []int) {
 			if !slices.ContainsFunc(left, func(cells Cells) bool { return cells.Matches(c) }) || f.IsSlow(c) != slow {
 				return
 			}
@@ -97,26 +97,72 @@ func (f Family) untried(chosen []Cell, k Kernels) []Cell {
 }
 
 // each visits the possible cells in which the axes that vary have each of their values, and the
-// others their usual ones. The cell is the same one each time: whoever keeps it, clones it.
-func (f Family) each(varies func(Axis) bool, visit func(Cell)) {
-	c := f.Usual()
-	var from func(axes []Axis)
-	from = func(axes []Axis) {
+// others their usual ones. It gives the place of each axis's value, too. The cell and the places are
+// the same ones each time: whoever keeps them, clones them.
+func (f Family) each(varies func(Axis) bool, visit func(c Cell, at []int)) {
+	c, at := f.Usual(), make([]int, len(f.Axes))
+	impossible := f.impossible()
+	var from func(axis int)
+	from = func(axis int) {
 		switch {
-		case len(axes) == 0:
-			if _, possible := f.Possible(c); possible {
-				visit(c)
+		case axis == len(f.Axes):
+			if !slices.ContainsFunc(impossible, func(p pattern) bool { return p.matches(at) }) {
+				visit(c, at)
 			}
-		case !varies(axes[0]):
-			from(axes[1:])
+		case !varies(f.Axes[axis]):
+			from(axis + 1)
 		default:
-			for _, v := range axes[0].Values {
-				c.Values[axes[0].Name] = v
-				from(axes[1:])
+			for i, v := range f.Axes[axis].Values {
+				c.Values[f.Axes[axis].Name], at[axis] = v, i
+				from(axis + 1)
 			}
 		}
 	}
-	from(f.Axes)
+	from(0)
+}
+
+// pattern is a [Where] for cells that are given by the places of their values: families have up to
+// some thousand, and to look up the names in each takes long.
+type pattern []choice
+
+// choice is an axis that a pattern names, and for each of its values whether that is one of those
+// named.
+type choice struct {
+	axis  int
+	named []bool
+}
+
+func (p pattern) matches(at []int) bool {
+	for _, c := range p {
+		if !c.named[at[c.axis]] {
+			return false
+		}
+	}
+	return true
+}
+
+// impossible are the patterns of the family's impossible cells.
+func (f Family) impossible() (all []pattern) {
+	for _, i := range f.Impossible {
+		for _, w := range i.Cells {
+			var p pattern
+			for axis, a := range f.Axes {
+				values, names := w[a.Name]
+				if !names {
+					continue
+				}
+				c := choice{axis, make([]bool, len(a.Values))}
+				for k, v := range a.Values {
+					c.named[k] = slices.Contains(values, v)
+				}
+				p = append(p, c)
+			}
+			if len(p) == len(w) { // one that names another axis matches no cell
+				all = append(all, p)
+			}
+		}
+	}
+	return all
 }
 
 // Unmet is a possible cell with pairs of values that occur in none of the chosen cells, and
@@ -126,8 +172,8 @@ func (f Family) Unmet(chosen []Cell) (unmet Cell, pairs int) {
 	for _, c := range chosen {
 		cover.add(cover.numbers(c))
 	}
-	f.each(everyAxis, func(c Cell) {
-		if n := cover.fresh(cover.numbers(c)); n > 0 && pairs == 0 {
+	f.each(everyAxis, func(c Cell, at []int) {
+		if n := cover.fresh(cover.at(at)); n > 0 && pairs == 0 {
 			unmet, pairs = c.clone(), n
 		}
 	})
@@ -138,6 +184,7 @@ func (f Family) Unmet(chosen []Cell) (unmet Cell, pairs int) {
 // number; met has a row for each number.
 type cover struct {
 	axes   []Axis
+	first  []int            // the number of an axis's first value
 	number []map[string]int // by axis
 	values []string         // by number
 	met    [][]bool
@@ -147,6 +194,7 @@ func newCover(f Family) *cover {
 	c := &cover{axes: f.Axes}
 	for _, a := range f.Axes {
 		numbers := map[string]int{}
+		c.first = append(c.first, len(c.values))
 		for _, v := range a.Values {
 			numbers[v] = len(c.values)
 			c.values = append(c.values, v)
@@ -173,6 +221,15 @@ func (c *cover) numbers(cell Cell) []int {
 	numbers := make([]int, len(c.axes))
 	for i, a := range c.axes {
 		numbers[i] = c.number[i][cell.Values[a.Name]]
+	}
+	return numbers
+}
+
+// at are the numbers of values by their places.
+func (c *cover) at(places []int) []int {
+	numbers := make([]int, len(c.axes))
+	for i, k := range places {
+		numbers[i] = c.first[i] + k
 	}
 	return numbers
 }

@@ -49,7 +49,7 @@ func effectOf(t *testing.T, all []effect, role, sysctl, value, way string) effec
 }
 
 func TestEffectsOfSettings(t *testing.T) {
-	runs := readAll(t, left(t, "6.18.1", nil))
+	runs := predictedOn(t, releases[0])
 	about := aboutUsers(families(runs))
 	all := effects(about, knobs(about, runs[0].Releases), 0)
 	for _, c := range []struct {
@@ -69,7 +69,7 @@ func TestEffectsOfSettings(t *testing.T) {
 }
 
 func TestStepsBetweenKernels(t *testing.T) {
-	runs := readAll(t, left(t, "5.10.200", nil), left(t, "6.18.1", nil))
+	runs := predictedOn(t, releases[2], releases[0])
 	if runs[0].Heading != "6.18" {
 		t.Fatalf("the newest is not first: %s", runs[0].Heading)
 	}
@@ -95,7 +95,7 @@ func TestStepsBetweenKernels(t *testing.T) {
 
 // Where both kernels are the same, rules must predict what a run shows in which all is as they say.
 func TestRulesPredictClasses(t *testing.T) {
-	runs := readAll(t, left(t, "6.18.1", nil), left(t, "4.9.300", nil))
+	runs := predictedOn(t, releases[0], releases[4])
 	all := aboutUsers(families(runs))
 	pairs := predicted(runs, all)
 	if len(pairs) != 2 || strings.Trim(pairs["0,1"], "-") == "" || pairs["0,1"] == pairs["1,0"] {

@@ -39,17 +39,22 @@ type rule struct {
 	None                            string // what must not happen in any of its cells, and has not
 }
 
-// known finds the families that cells can be of: by name, and for emulations by their titles.
-func known() map[string]situation.Family {
-	all := map[string]situation.Family{}
+// known finds the families that cells can be of: by their keys, which are names, and for emulations
+// their titles. The keys are in the order of the registry.
+func known() (all map[string]situation.Family, keys []string) {
+	all = map[string]situation.Family{}
+	add := func(key string, f situation.Family) {
+		all[key] = f
+		keys = append(keys, key)
+	}
 	for _, f := range scenarios.Families() {
-		all[f.Name] = f
+		add(f.Name, f)
 	}
 	for _, e := range timewait.Emulations() {
 		f := e.Family()
-		all[emulatedKey(f)] = f
+		add(emulatedKey(f), f)
 	}
-	return all
+	return all, keys
 }
 
 func emulatedKey(f situation.Family) string { return "emulated (" + f.Emulated + "): " + f.Name }
@@ -66,7 +71,7 @@ func keyOf(c *Cell) string {
 // families are those of which any cell was driven, in the order of the registry. What is emulated
 // comes last.
 func families(runs []Run) (all []*family) {
-	of := known()
+	of, keys := known()
 	cells := map[string]map[string]*cell{} // by family and title
 	for i := range runs {
 		for j := range runs[i].Cells {
@@ -80,13 +85,6 @@ func families(runs []Run) (all []*family) {
 			}
 			cells[key][one.Title].on[i] = one
 		}
-	}
-	var keys []string
-	for _, f := range scenarios.Families() {
-		keys = append(keys, f.Name)
-	}
-	for _, e := range timewait.Emulations() {
-		keys = append(keys, emulatedKey(e.Family()))
 	}
 	for _, key := range slices.Sorted(maps.Keys(cells)) { // of another version of this program
 		if !slices.Contains(keys, key) {

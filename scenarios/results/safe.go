@@ -265,7 +265,7 @@ func combinations(of []*family, run int) (heads []link, all []combination) {
 // no run had: a letter for each cell, "-" where they say nothing.
 func predicted(runs []Run, all []*family) map[string]string {
 	pairs := map[string]string{}
-	of := known()
+	of, _ := known()
 	for i := range runs {
 		for j := range runs {
 			client, balancer := runs[i].Releases[topo.Client], runs[j].Releases[topo.Balancer]

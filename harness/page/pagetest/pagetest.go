@@ -39,8 +39,13 @@ func Attribute(n *html.Node, name string) string {
 // is not there, or an anchor is there twice. It returns the number of links.
 func Anchors(t *testing.T, page string) (links int) {
 	t.Helper()
+	return AnchorsOf(t, Elements(t, page))
+}
+
+// AnchorsOf is Anchors with all elements of a page.
+func AnchorsOf(t *testing.T, all []*html.Node) (links int) {
+	t.Helper()
 	there := map[string]int{}
-	all := Elements(t, page)
 	for _, n := range all {
 		if id := Attribute(n, "id"); id != "" {
 			there[id]++
