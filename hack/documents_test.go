@@ -1,6 +1,7 @@
 package hack
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -294,35 +295,44 @@ type said struct {
 	status int
 }
 
-// shell runs a line of a shell at the desk.
-func (d desk) shell(line string) (said, error) {
-	var stdout, stderr strings.Builder
-	c := exec.Command("bash", "-c", line)
-	c.Dir, c.Stdout, c.Stderr = d.dir, &stdout, &stderr
-	if err := c.Run(); c.ProcessState == nil {
-		return said{}, fmt.Errorf("%s: %w", line, err)
-	}
-	return said{stdout.String(), stdout.String() + stderr.String(), c.ProcessState.ExitCode()}, nil
+// commandsRun are the lines that once has run, or runs.
+var commandsRun struct {
+	sync.Mutex
+	said map[string]func() (said, error)
 }
-
-// commandsRun are the lines that once has run.
-var commandsRun sync.Map
 
 // once runs lines, one after the other, that several tests judge, and is what the last one says.
 // That does not depend on the desk, which has all that they need.
 func (d desk) once(t *testing.T, lines ...string) said {
 	t.Helper()
-	run, _ := commandsRun.LoadOrStore(strings.Join(lines, "\n"), sync.OnceValues(func() (last said, err error) {
-		for _, line := range lines {
-			if last, err = d.shell(line); err != nil {
-				return said{}, err
-			}
-		}
-		return last, nil
-	}))
-	last, err := run.(func() (said, error))()
+	all := strings.Join(lines, "\n")
+	commandsRun.Lock()
+	if commandsRun.said == nil {
+		commandsRun.said = map[string]func() (said, error){}
+	}
+	run := commandsRun.said[all]
+	if run == nil {
+		run = sync.OnceValues(func() (said, error) { return d.shell(lines...) })
+		commandsRun.said[all] = run
+	}
+	commandsRun.Unlock()
+	result, err := run()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return last
+	return result
+}
+
+// shell runs lines of a shell at the desk, each in a shell of its own, and is what the last one says.
+func (d desk) shell(lines ...string) (last said, err error) {
+	for _, line := range lines {
+		var stdout, stderr strings.Builder
+		c := exec.CommandContext(context.Background(), "bash", "-c", line)
+		c.Dir, c.Stdout, c.Stderr = d.dir, &stdout, &stderr
+		if err := c.Run(); c.ProcessState == nil {
+			return said{}, fmt.Errorf("%s: %w", line, err)
+		}
+		last = said{stdout.String(), stdout.String() + stderr.String(), c.ProcessState.ExitCode()}
+	}
+	return last, nil
 }
