@@ -2,7 +2,10 @@ package hack
 
 import (
 	"encoding/json"
+	"errors"
+	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,31 +25,61 @@ import (
 // they show.
 type desk struct{ dir string }
 
-// built is where the program of all desks is, until the last test is over.
-var built string
+// shared is a directory for what all desks have, until the last test is over.
+var shared string
 
+// Commands wait for timers of the kernel most of the time, each at a desk and in namespaces of its
+// own, so that four of them do not disturb each other.
 func TestMain(m *testing.M) {
-	var err error
-	if built, err = os.MkdirTemp("", "twlab-documents-"); err != nil {
+	err := flag.Set("test.parallel", "4")
+	if err == nil {
+		shared, err = os.MkdirTemp("", "twlab-documents-")
+	}
+	if err != nil {
 		panic(err)
 	}
 	status := m.Run()
-	if err := os.RemoveAll(built); err != nil {
+	if err := os.RemoveAll(shared); err != nil {
 		panic(err)
 	}
 	os.Exit(status)
 }
 
-// program builds twlab once for all desks.
+// program is what hack/twlab becomes: asked once for all desks, since Go looks at the whole tree
+// each time.
 var program = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(built, "twlab")
-	c := exec.Command("go", "build", "-buildvcs=false", "-o", path, "./cmd/twlab") //nolint:gosec // ours
-	c.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := c.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build twlab: %w\n%s", err, out)
+	c := exec.Command("go", "tool", "-n", "twlab")
+	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+	var stderr strings.Builder
+	c.Stderr = &stderr
+	path, err := c.Output()
+	if err != nil {
+		return "", fmt.Errorf("build twlab: %w\n%s", err, &stderr)
 	}
-	return path, nil
+	return strings.TrimSpace(string(path)), nil
 })
+
+// recorded is what a run of one scenario leaves, which is made once: desks only read it.
+var recorded = sync.OnceValues(func() (string, error) {
+	dir := filepath.Join(shared, "recorded")
+	c := exec.Command("./twlab", "run", "--output-dir", dir, "../scenarios/causes/time-wait-rfc1337.yaml") //nolint:gosec // ours
+	if out, err := c.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("record a run: %w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+// recorded puts that at the desk under a name.
+func (d desk) recorded(t *testing.T, name string) {
+	t.Helper()
+	dir, err := recorded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(dir, filepath.Join(d.dir, name)); err != nil && !errors.Is(err, fs.ErrExist) {
+		t.Fatal(err)
+	}
+}
 
 // named is a file that a document shows: its first line says how it is called.
 var named = regexp.MustCompile("(?s)```yaml\n(# ([a-z0-9-]+\\.yaml)\n.*?)```")
@@ -105,19 +138,18 @@ func whole(statuses ...int) func(*testing.T, desk, string) {
 			return
 		}
 		if strings.Contains(line, " results/*/run.json") { // which a run before it leaves
-			d.output(t, "[ -d results ] || hack/twlab run --output-dir results scenarios/causes/time-wait-rfc1337.yaml")
+			d.recorded(t, "results")
 		}
-		_ = os.Remove(filepath.Join(d.dir, "mine.yaml")) // which twlab new makes
 		if strings.Contains(line, "mine.yaml") && !strings.Contains(line, " new ") {
 			d.output(t, "hack/twlab new mine.yaml")
 		}
 		// Newer systems have no such file, and the desk has one.
-		text, status := d.run(t, strings.ReplaceAll(line, "/etc/sysctl.conf", "sysctl.conf"))
-		if status == 125 {
-			t.Skip(text)
+		said := d.once(t, strings.ReplaceAll(line, "/etc/sysctl.conf", "sysctl.conf"))
+		if said.status == 125 {
+			t.Skip(said.text)
 		}
-		if !slices.Contains(statuses, status) {
-			t.Errorf("exit status %d, want one of %d\n%s", status, statuses, text)
+		if !slices.Contains(statuses, said.status) {
+			t.Errorf("exit status %d, want one of %d\n%s", said.status, statuses, said.text)
 		}
 	}
 }
@@ -129,9 +161,8 @@ var number = regexp.MustCompile(` ([0-9]+)( .*)?$`)
 // nstat printed before and after.
 func (d desk) captures(t *testing.T) {
 	t.Helper()
-	d.output(t, `rm -f again.yaml
-[ -d captured ] || hack/twlab run --output-dir captured scenarios/causes/time-wait-rfc1337.yaml
-cp captured/*/taps/*-client-server.pcapng a.pcap
+	d.recorded(t, "captured")
+	d.output(t, `cp captured/*/taps/*-client-server.pcapng a.pcap
 cp captured/*/taps/*-server-client.pcapng b.pcapng
 cp b.pcapng b.pcap
 printf '#kernel\nTcpExtPAWSTimewait 0 0.0\n' >before.txt
@@ -187,7 +218,7 @@ func runsFiles(t *testing.T, d desk, line string) {
 	if placeholder.MatchString(line) || len(files) != len(words) {
 		parses(t, d, line)
 		if slices.Contains(files, "mine.yaml") {
-			d.output(t, "rm -f mine.yaml; hack/twlab new mine.yaml")
+			d.output(t, "hack/twlab new mine.yaml")
 		}
 		if len(files) > 0 && !placeholder.MatchString(strings.Join(files, " ")) {
 			d.output(t, "hack/twlab check "+strings.Join(files, " "))

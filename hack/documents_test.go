@@ -1,6 +1,7 @@
 package hack
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -8,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -138,7 +140,14 @@ func trials() []trial {
 // Each command of a document works: it runs whole where that takes seconds, and else as far as
 // its flags, filters and files go. One that nothing tries is an error.
 func TestCommandsOfDocuments(t *testing.T) {
-	commands := map[string][]string{} // the documents of each
+	t.Parallel()
+	tryAll(t, commandsOfDocuments(t))
+}
+
+// commandsOfDocuments are the commands of all pages, and the pages of each.
+func commandsOfDocuments(t *testing.T) map[string][]string {
+	t.Helper()
+	commands := map[string][]string{}
 	for _, d := range documents(t) {
 		for _, c := range commandsIn(d.text) {
 			if !slices.Contains(commands[c], d.path) {
@@ -146,12 +155,14 @@ func TestCommandsOfDocuments(t *testing.T) {
 			}
 		}
 	}
-	tryAll(t, commands)
+	return commands
 }
 
-// Each example of --help works the same way, when it is pasted.
+// Each example of --help works the same way, when it is pasted. Those that a document has as well
+// are tried there.
 func TestExamplesOfHelp(t *testing.T) {
-	d := newDesk(t)
+	t.Parallel()
+	d, inDocuments := newDesk(t), commandsOfDocuments(t)
 	commands, helped := map[string][]string{}, 0
 	for _, c := range append(d.subcommands(t), "twlab", "e2e") {
 		text := d.output(t, "hack/"+c+" --help")
@@ -164,7 +175,9 @@ func TestExamplesOfHelp(t *testing.T) {
 		}
 		for _, e := range examples {
 			helped++
-			commands[e] = append(commands[e], c+" --help")
+			if inDocuments[e] == nil {
+				commands[e] = append(commands[e], c+" --help")
+			}
 		}
 	}
 	const least = 40
@@ -174,14 +187,15 @@ func TestExamplesOfHelp(t *testing.T) {
 	tryAll(t, commands)
 }
 
+// tryAll tries each command at a desk of its own.
 func tryAll(t *testing.T, commands map[string][]string) {
 	t.Helper()
-	d := newDesk(t)
 	for c, in := range commands {
 		t.Run(c, func(t *testing.T) {
+			t.Parallel()
 			for _, way := range trials() {
 				if strings.HasPrefix(c, way.begins) {
-					way.try(t, d, c)
+					way.try(t, newDesk(t), c)
 					return
 				}
 			}
@@ -267,11 +281,58 @@ func (d desk) output(t *testing.T, line string) string {
 // run runs a line of a shell at the desk.
 func (d desk) run(t *testing.T, line string) (text string, status int) {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), "bash", "-c", line)
-	c.Dir = d.dir
-	out, err := c.CombinedOutput()
-	if c.ProcessState == nil {
-		t.Fatal(fmt.Errorf("%s: %w", line, err))
+	said, err := d.shell(line)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return string(out), c.ProcessState.ExitCode()
+	return said.text, said.status
+}
+
+// said is what a command has printed, and its exit status.
+type said struct {
+	stdout string
+	text   string // with standard error behind it
+	status int
+}
+
+// commandsRun are the lines that once has run, or runs.
+var commandsRun struct {
+	sync.Mutex
+	said map[string]func() (said, error)
+}
+
+// once runs lines, one after the other, that several tests judge, and is what the last one says.
+// That does not depend on the desk, which has all that they need.
+func (d desk) once(t *testing.T, lines ...string) said {
+	t.Helper()
+	all := strings.Join(lines, "\n")
+	commandsRun.Lock()
+	if commandsRun.said == nil {
+		commandsRun.said = map[string]func() (said, error){}
+	}
+	run := commandsRun.said[all]
+	if run == nil {
+		run = sync.OnceValues(func() (said, error) { return d.shell(lines...) })
+		commandsRun.said[all] = run
+	}
+	commandsRun.Unlock()
+	result, err := run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+// shell runs lines of a shell at the desk, each in a shell of its own, and is what the last one says.
+func (d desk) shell(lines ...string) (last said, err error) {
+	for _, line := range lines {
+		var stdout, stderr strings.Builder
+		c := exec.CommandContext(context.Background(), "bash", "-c", line)
+		c.Dir, c.Stdout, c.Stderr = d.dir, &stdout, &stderr
+		if err := c.Run(); c.ProcessState == nil {
+			return said{}, fmt.Errorf("%s: %w", line, err)
+		}
+		last = said{stdout.String(), stdout.String() + stderr.String(), c.ProcessState.ExitCode()}
+	}
+	return last, nil
 }

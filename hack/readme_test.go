@@ -82,21 +82,22 @@ const dropped = "  dropped: "
 // What a document shows of an output is printed, in this order. Numbers may vary, and lines may
 // have been left out.
 func TestDocumentsShowWhatIsPrinted(t *testing.T) {
+	t.Parallel()
 	found := 0
 	for _, page := range documents(t) {
 		for _, shown := range shownOutput.FindAllStringSubmatch(page.text, -1) {
 			found++
 			lines := strings.Split(strings.TrimSpace(shown[1]), "\n")
 			t.Run(page.path+" "+lines[0], func(t *testing.T) {
-				d := newDesk(t)
-				printed, status := "", 0
-				for _, line := range lines {
-					printed, status = d.run(t, comment.ReplaceAllString(line, "")+" 2>/dev/null")
+				t.Parallel()
+				for i := range lines {
+					lines[i] = strings.TrimSpace(comment.ReplaceAllString(lines[i], ""))
 				}
-				if status == 125 || status == 4 {
-					t.Skipf("exit status %d: needs a sandbox", status)
+				said := newDesk(t).once(t, lines...)
+				if said.status == 125 || said.status == 4 {
+					t.Skipf("exit status %d: needs a sandbox", said.status)
 				}
-				rest := strings.Split(withoutNumbers(printed), "\n")
+				rest := strings.Split(withoutNumbers(said.stdout), "\n")
 				skipped := false
 				for wanted := range strings.Lines(shown[2]) {
 					skipped = strings.Contains(wanted, dropped) || skipped && !amount.MatchString(wanted)
@@ -105,7 +106,7 @@ func TestDocumentsShowWhatIsPrinted(t *testing.T) {
 					}
 					i := slices.Index(rest, withoutNumbers(strings.TrimRight(wanted, "\n")))
 					if i < 0 {
-						t.Fatalf("it does not print, or not here:\n%s\nbut\n%s", wanted, printed)
+						t.Fatalf("it does not print, or not here:\n%s\nbut\n%s", wanted, said.stdout)
 					}
 					rest = rest[i+1:]
 				}

@@ -12,6 +12,7 @@ import (
 )
 
 func TestSuiteSaysWhyItCannotBegin(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -37,11 +38,29 @@ func TestSuiteSaysWhyItCannotBegin(t *testing.T) {
 		"flag of a role that is unknown": {"e2e", []string{"--kernel", "proxy=debian-6.1"}, "roles are client, gateway, balancer and server"},
 		"filter of cells of one's own":   {"e2e", []string{"--cell", "x", "--label-filter", "slow"}, "--label-filter does not go with cells of your own"},
 	} {
-		t.Run(name, func(t *testing.T) { c.is(t) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c.is(t, c.program(t))
+		})
+	}
+}
+
+// The suite is asked which specs it has: it is built once, so one call follows the other.
+func TestSuiteSaysThatNothingIsSelected(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, c := range map[string]refused{
+		"label that no spec has":       {"e2e", []string{"--output-dir", dir, "--label-filter", "family:tupel"}, "no spec has the label family:tupel; near it: family:tuple"},
+		"focus on nothing":             {"e2e", []string{"--output-dir", dir, "--focus", "TIME_WIAT"}, `no spec is selected by --focus "TIME_WIAT"`},
+		"labels without a common spec": {"e2e", []string{"--output-dir", dir, "--label-filter", "shown:tuple && slow"}, `by --label-filter "shown:tuple && slow"; hack/e2e --dry-run`},
+		"rule of other kernels":        {"e2e", []string{"--output-dir", dir, "--label-filter", "rule:tuple-older-timestamp-answered-1s"}, "is of other kernels, such as Linux 5.4"},
+	} {
+		t.Run(name, func(t *testing.T) { c.is(t, c.program(t)) })
 	}
 }
 
 func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -52,10 +71,6 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"question without a file":       {"ask", []string{"--procs", "2"}, "which file?"},
 		"question of no file":           {"ask", []string{"/nowhere.yaml"}, "cannot read the cells in '/nowhere.yaml': no such file or directory"},
 		"mistyped, with a flag":         {"mutat", []string{"--sample"}, `unknown command "mutat"; near it: mutate`},
-		"label that no spec has":        {"e2e", []string{"--label-filter", "family:tupel"}, "no spec has the label family:tupel; near it: family:tuple"},
-		"focus on nothing":              {"e2e", []string{"--focus", "TIME_WIAT"}, `no spec is selected by --focus "TIME_WIAT"`},
-		"labels without a common spec":  {"e2e", []string{"--label-filter", "shown:tuple && slow"}, `by --label-filter "shown:tuple && slow"; hack/e2e --dry-run`},
-		"rule of other kernels":         {"e2e", []string{"--label-filter", "rule:tuple-older-timestamp-answered-1s"}, "is of other kernels, such as Linux 5.4"},
 		"beginning of rules":            {"mutate", []string{"--rule", "tuple-older"}, "begin so: --rule 'tuple-older*'"},
 		"question with a file too many": {"ask", []string{"x", "--cell", "y"}, "--cell means nothing here"},
 		"load without an end":           {"load", []string{"--clients", "3"}, "give a number of attempts for each client"},
@@ -118,7 +133,10 @@ func TestScriptsSayWhyTheyCannotBegin(t *testing.T) {
 		"matrix with its own flag late":   {"matrix", []string{"running", "--", "--virtual-time"}, "give a kernel with --kernel all=NAME"},
 		"matrix of results with filters":  {"matrix", []string{"--results", "results", "--", "-v"}, "--results runs nothing"},
 	} {
-		t.Run(name, func(t *testing.T) { c.is(t) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c.is(t, c.program(t))
+		})
 	}
 }
 
@@ -129,14 +147,51 @@ type refused struct {
 	want      string // in the one line that says why
 }
 
-func (c refused) is(t *testing.T) {
+// program is the call of the program that the scripts become. They have Go look at the whole tree
+// before, each time.
+func (c refused) program(t *testing.T) *exec.Cmd {
 	t.Helper()
-	name, argv := "twlab "+c.command, append([]string{"./twlab", c.command}, c.arguments...)
+	twlab, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := exec.CommandContext(t.Context(), twlab, append([]string{c.command}, c.arguments...)...) //nolint:gosec // ours
+	call.Env = append(os.Environ(), "TWLAB_TREE="+tree)
+	return call
+}
+
+// Each script becomes the program, and hands on its words as they are.
+func TestScriptsBecomeTheProgram(t *testing.T) {
+	t.Parallel()
+	for script, c := range map[string]refused{
+		"./twlab": {"lint", []string{"--role", "blan  cer", "-"}, `no role "blan  cer"`},
+		"./e2e":   {"e2e", []string{"time  wait"}, "'time  wait' belongs to no flag"},
+		"./build": {"build", []string{"--no  flag"}, "unknown flag --no  flag"},
+	} {
+		t.Run(script, func(t *testing.T) {
+			t.Parallel()
+			words := c.arguments
+			if script == "./twlab" {
+				words = append([]string{c.command}, words...)
+			}
+			c.is(t, exec.CommandContext(t.Context(), script, words...)) //nolint:gosec // ours
+		})
+	}
+}
+
+// is wants a call to be refused with exit status 2, in one line that begins with its name.
+func (c refused) is(t *testing.T, call *exec.Cmd) {
+	t.Helper()
+	name := "twlab " + c.command
 	switch c.command {
 	case "e2e", "build": // scripts of their own
-		name, argv = "hack/"+c.command, append([]string{"./" + c.command}, c.arguments...)
+		name = "hack/" + c.command
 	}
-	out, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput()
+	out, err := call.CombinedOutput()
 	if err == nil {
 		t.Fatalf("it ran:\n%s", out)
 	}

@@ -10,20 +10,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"twlab/harness/guest"
 	"twlab/harness/http"
-	"twlab/harness/internal/labtest"
 	"twlab/harness/tcp"
 )
 
 // What the kernel says is the same plain data on this side of the line.
-func TestOutcomesOfAMachine(t *testing.T) {
-	k := labtest.Kernel(t)
-	m := boot(t, config(t, k))
-	defer func() {
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+func outcomes(t *testing.T, m *guest.Machine) {
+	t.Helper()
 	ctx := t.Context()
 	listener, err := m.Listen(ctx, tcp.ListenSpec{At: netip.MustParseAddrPort("0.0.0.0:80"), Backlog: new(0)})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 )
 
 func TestTheKernelGivesUpWhenItIsSaidTo(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ retries, linear int }{{1, 0}, {2, 0}, {1, 3}, {2, 1}} {
 		t.Run(fmt.Sprintf("%d retries, %d linear", c.retries, c.linear), func(t *testing.T) {
 			t.Parallel()

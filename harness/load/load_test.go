@@ -71,6 +71,7 @@ func TestEveryClientHasItsAttempts(t *testing.T) {
 }
 
 func TestRateIsKeptWhateverTheAnswers(t *testing.T) {
+	t.Parallel()
 	p := behindGateway(t, 5, tcp.CloseFirst)
 	// A listener behind which nobody answers: the gateway forwards to nowhere.
 	balancer := p.Watched[1]
@@ -108,6 +109,7 @@ func TestRateIsKeptWhateverTheAnswers(t *testing.T) {
 }
 
 func TestProgressIsTold(t *testing.T) {
+	t.Parallel()
 	p := behindGateway(t, 2, tcp.CloseFirst)
 	silent, err := p.Watched[1].Listen(t.Context(), tcp.ListenSpec{Backlog: new(1), NeverAccepts: true})
 	if err != nil {
@@ -133,6 +135,7 @@ func TestProgressIsTold(t *testing.T) {
 }
 
 func TestInFlightHoldsBack(t *testing.T) {
+	t.Parallel()
 	p := behindGateway(t, 3, tcp.CloseFirst)
 	silent, err := p.Watched[1].Listen(t.Context(), tcp.ListenSpec{Backlog: new(1), NeverAccepts: true})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,8 +68,13 @@ func lateRule() script.Scenario {
 	}
 }
 
+// playedLateRule is its recording, which several tests judge.
+var playedLateRule = sync.OnceValues(func() (recording.Recording, error) {
+	return play.Run(context.Background(), lateRule(), play.ByRelease)
+})
+
 func TestARuleThatComesLate(t *testing.T) {
-	r, err := play.Run(t.Context(), lateRule(), play.ByRelease)
+	r, err := playedLateRule()
 	var text strings.Builder
 	if err := report.Text(&text, r); err != nil {
 		t.Fatal(err)
@@ -141,7 +147,7 @@ func TestVerdicts(t *testing.T) {
 }
 
 func TestARecordingIsReadAgain(t *testing.T) {
-	r, err := play.Run(t.Context(), lateRule(), play.ByRelease)
+	r, err := playedLateRule()
 	if err != nil {
 		t.Fatal(err)
 	}

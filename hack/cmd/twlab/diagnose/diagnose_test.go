@@ -102,13 +102,17 @@ func TestStatuses(t *testing.T) {
 // What --reproduce writes of each cause is a scenario that expects it, over the version of IP of
 // the capture.
 func TestEachCauseCanBeReproduced(t *testing.T) {
+	files, err := scenarioFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, cause := range diagnose.Catalogue() {
 		for _, to := range []string{"10.0.0.2:80", "[fd00::2]:80"} {
 			d := diagnose.Diagnosis{
 				Attempt: recording.Attempt{Remote: netip.MustParseAddrPort(to)}, Status: diagnose.Consistent,
 				Findings: []diagnose.Finding{{Cause: cause}},
 			}
-			text, err := scenario(d)
+			text, err := scenario(d, files)
 			if err != nil {
 				t.Errorf("%s: %v", cause.ID, err)
 				continue

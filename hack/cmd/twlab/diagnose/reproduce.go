@@ -19,11 +19,15 @@ import (
 
 // reproduce writes a scenario that brings about what the first connection with a cause died of.
 func reproduce(path string, result *foreign.Result, stdout io.Writer) error {
+	files, err := scenarioFiles()
+	if err != nil {
+		return err
+	}
 	for _, d := range deaths(result) {
 		if len(d.why.Findings) == 0 {
 			continue
 		}
-		text, err := scenario(d.why)
+		text, err := scenario(d.why, files)
 		if err != nil {
 			return err
 		}
@@ -42,10 +46,10 @@ func reproduce(path string, result *foreign.Result, stdout io.Writer) error {
 }
 
 // scenario is a file that brings about the first of the causes that fit, over the version of IP
-// of the capture.
-func scenario(d diagnose.Diagnosis) (string, error) {
+// of the capture. It is made of the first of the files that expects this cause.
+func scenario(d diagnose.Diagnosis, files []scriptfile.File) (string, error) {
 	id := d.Findings[0].Cause.ID
-	f, err := fileOf(id)
+	f, err := fileOf(id, files)
 	if err != nil {
 		return "", err
 	}
@@ -73,22 +77,30 @@ var (
 	versions = regexp.MustCompile(`(\bip: )\[4, 6\]`)
 )
 
-// fileOf is the scenario file that brings about a cause.
-func fileOf(id string) (scriptfile.File, error) {
-	for _, all := range []func() ([]scriptfile.File, error){causes.All, incidents.All} {
-		files, err := all()
-		if err != nil {
-			return scriptfile.File{}, err
-		}
-		for _, f := range files {
-			expects := slices.ContainsFunc(f.Scenarios, func(s script.Scenario) bool {
-				return slices.ContainsFunc(s.Steps, func(s script.Step) bool {
-					return slices.ContainsFunc(s.Expect, func(e script.Expectation) bool { return e.Cause == id })
-				})
+// scenarioFiles are all files that bring about a cause. Those of the causes are the smallest, so
+// that they come first.
+func scenarioFiles() ([]scriptfile.File, error) {
+	smallest, err := causes.All()
+	if err != nil {
+		return nil, err
+	}
+	larger, err := incidents.All()
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(smallest, larger), nil
+}
+
+// fileOf is the first of the files that brings about a cause.
+func fileOf(id string, files []scriptfile.File) (scriptfile.File, error) {
+	for _, f := range files {
+		expects := slices.ContainsFunc(f.Scenarios, func(s script.Scenario) bool {
+			return slices.ContainsFunc(s.Steps, func(s script.Step) bool {
+				return slices.ContainsFunc(s.Expect, func(e script.Expectation) bool { return e.Cause == id })
 			})
-			if expects {
-				return f, nil
-			}
+		})
+		if expects {
+			return f, nil
 		}
 	}
 	return scriptfile.File{}, fmt.Errorf("no scenario file brings about %s", id)

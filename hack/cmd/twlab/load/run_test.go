@@ -91,6 +91,7 @@ func late(text string) (n int64) {
 // Nothing is left over in a load that nobody disturbs, whoever closes first, whether the
 // kernel or we give up.
 func TestTheAccountComesOutEven(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -117,6 +118,7 @@ func TestTheAccountComesOutEven(t *testing.T) {
 }
 
 func TestAProfileKeepsItsCeiling(t *testing.T) {
+	t.Parallel()
 	const ports, timeout, load = 16, 5, 15
 	p := loadOf(t, "--clients", "2", "--ports", strconv.Itoa(2*ports), "--per-client", strconv.Itoa(ports), "--conntrack-timeout", strconv.Itoa(timeout),
 		"--rate", "20", "--for", fmt.Sprintf("%ds", load), "--client-sysctl", "net.ipv4.tcp_syn_retries=1", "--client-ts", "2")
@@ -145,6 +147,7 @@ func TestAProfileKeepsItsCeiling(t *testing.T) {
 }
 
 func TestWhoGivesUpFirstIsTold(t *testing.T) {
+	t.Parallel()
 	arguments := []string{"--clients", "1", "--each", "12", "--ports", "8", "--close", "never"}
 	p := loadOf(t, append(arguments, "--timeout", "1500ms")...)
 	p.check(t, "never")
@@ -190,6 +193,7 @@ func TestTheFirstLineSaysWhatDiffers(t *testing.T) {
 // Each attempt that did not connect at once has a cause, or is among those that have none; and of
 // each cause one is shown.
 func TestEveryAttemptThatFailsIsExplained(t *testing.T) {
+	t.Parallel()
 	p := loadOf(t, "--clients", "2", "--each", "12", "--ports", "8", "--close", "never",
 		"--client-sysctl", "net.ipv4.tcp_syn_retries=1", "--client-sysctl", "net.ipv4.tcp_syn_linear_timeouts=0")
 	if n := p.counts["not at once"]; n != 16 || p.counts["snat-exhausted"]+p.counts["unexplained"] != n || p.counts["unexplained"] != 0 {
@@ -204,6 +208,7 @@ func TestEveryAttemptThatFailsIsExplained(t *testing.T) {
 
 // What would take too much memory is left out, with a sentence.
 func TestWhatIsNotExplained(t *testing.T) {
+	t.Parallel()
 	arguments := []string{"--each", "1", "--close", "rst", "--clients"}
 	if p := loadOf(t, append(arguments, "101")...); !strings.Contains(p.text, "the links of 101 clients are not recorded") || strings.Contains(p.text, "not at once") {
 		t.Errorf("101 clients:\n%s", p.text)
