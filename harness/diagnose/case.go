@@ -33,7 +33,9 @@ type Case struct {
 	// before and after are the states of all nodes around the attempt. Of a connection that is
 	// used by a later step, before is the state when it had been made.
 	before, after map[string]recording.State
-	during        []map[string]recording.State // those between, with both
+	// madeEarlier says that an earlier step made the connection.
+	madeEarlier bool
+	during      []map[string]recording.State // those between, with both
 	// tuples are its ends, on each side of each translation.
 	tuples map[ends]bool
 	lives  []Life // of its packets
@@ -63,7 +65,8 @@ func newCase(r *recording.Recording, i int, a recording.Attempt, on *recording.O
 	}
 	made := madeBy(r, i, a)
 	before := made - 1
-	if made < i {
+	c.madeEarlier = made < i
+	if c.madeEarlier {
 		before = made
 	} else {
 		c.beside = result.Attempts

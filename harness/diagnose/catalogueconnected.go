@@ -151,10 +151,10 @@ func unknownThere() []Cause {
 			Why:         "The handshake ended by SYN cookie while the accept queue was full, so the client is connected and the server knows nothing of it: it answered later data by a RST.",
 			Symptoms:    []Symptom{Broken},
 			Requires:    []Condition{wasReset, resetCounted("TcpExt.SyncookiesFailed")},
-			Contradicts: []Condition{failedBehind, finFirst},
+			Contradicts: []Condition{finFirst, peerHad},
 			Do:          "Accept faster, or a longer backlog and somaxconn.",
 			Cost:        "A longer queue makes clients wait instead.",
-			Look:        "`nstat TcpExtListenOverflows TcpExtSyncookiesRecv TcpExtSyncookiesFailed`; the client's `ss` shows ESTABLISHED, the server's nothing.",
+			Look:        "`nstat TcpExtListenOverflows TcpExtSyncookiesRecv TcpExtSyncookiesFailed` (the last alone says nothing when the machine was started 5 to 7 minutes ago: then it counts every stray ACK); the client's `ss` shows ESTABLISHED, the server's nothing.",
 			Source:      "cookie_v4_check, tcp_get_cookie_sock",
 		},
 		{

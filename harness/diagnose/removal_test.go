@@ -107,8 +107,8 @@ func judgedAttempts(t *testing.T, catalogue []Cause) (all []judged) {
 }
 
 // otherwise are recordings that differ from one in a single respect: evidence of a kind is missing,
-// or shows nothing; packets of a kind were not seen; a counter, or the rules that drop or reject,
-// have counted more.
+// or shows nothing; packets of a kind were not seen, or FINs before RSTs were; a counter, or the
+// rules that drop or reject, have counted more; it begins with its last step.
 func otherwise(r recording.Recording) (all []recording.Recording) {
 	for _, kind := range []recording.Evidence{
 		recording.OfPackets, recording.OfCounters, recording.OfSockets, recording.OfFlows, recording.OfRules, recording.OfEvents, recording.OfLogs,
@@ -130,6 +130,9 @@ func otherwise(r recording.Recording) (all []recording.Recording) {
 		fewer.Packets = slices.DeleteFunc(slices.Clone(r.Packets), gone)
 		all = append(all, fewer)
 	}
+	fins := r
+	fins.Packets = afterFINs(r.Packets)
+	all = append(all, fins)
 	states := func(change func(node string, s recording.State) recording.State) {
 		other := r
 		each := func(of map[string]recording.State) map[string]recording.State {
@@ -159,16 +162,27 @@ func otherwise(r recording.Recording) (all []recording.Recording) {
 		})
 	}
 	for _, name := range counters {
-		states(func(_ string, s recording.State) recording.State {
-			s.Counters = maps.Clone(s.Counters)
-			if s.Counters == nil {
-				s.Counters = map[string]uint64{}
-			}
-			s.Counters[name] += many
-			return s
-		})
+		states(raised(name))
+	}
+	// Nobody has looked when the connection was made.
+	if first := len(r.Steps) - 1; first > 0 {
+		r.Steps = r.Steps[first:]
+		all = append(all, r)
+		states(raised("TcpExt.SyncookiesFailed"))
 	}
 	return all
+}
+
+// raised changes a state, whose counter is higher then.
+func raised(counter string) func(node string, s recording.State) recording.State {
+	return func(_ string, s recording.State) recording.State {
+		s.Counters = maps.Clone(s.Counters)
+		if s.Counters == nil {
+			s.Counters = map[string]uint64{}
+		}
+		s.Counters[counter] += many
+		return s
+	}
 }
 
 // many is more than any recording has packets.
