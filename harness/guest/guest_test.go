@@ -195,9 +195,7 @@ func TestQEMUMissing(t *testing.T) {
 func TestMachineLostInTheMiddleOfACall(t *testing.T) {
 	for name, signal := range map[string]unix.Signal{"dies": unix.SIGKILL, "hangs": unix.SIGSTOP} {
 		t.Run(name, func(t *testing.T) {
-			c := config(t, labtest.Kernel(t))
-			c.MaxSilence = 5 * time.Second
-			m := boot(t, c)
+			m := boot(t, config(t, labtest.Kernel(t)))
 			listener, err := m.Listen(t.Context(), tcp.ListenSpec{})
 			if err != nil {
 				t.Fatal(err)
@@ -217,8 +215,8 @@ func TestMachineLostInTheMiddleOfACall(t *testing.T) {
 			}
 			select {
 			case err = <-failed:
-			case <-time.After(20 * time.Second):
-				t.Fatal("no error within 20 s")
+			case <-time.After(2 * time.Minute):
+				t.Fatal("no error within two minutes")
 			}
 			var dead *guest.DeadError
 			if !errors.Is(err, line.ErrLost) || !errors.As(err, &dead) || !strings.Contains(err.Error(), "alone: ") || strings.Contains(err.Error(), "\n") {
