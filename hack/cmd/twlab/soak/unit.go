@@ -94,7 +94,7 @@ func (u unit) do(ctx context.Context, dir string, r *result) error {
 				return nil
 			}
 			var out bytes.Buffer
-			argv, err := cli.InSandbox(p.program, "-test.paniconexit0", "-test.timeout=10m")
+			argv, err := cli.InSandbox(p.program, "-test.paniconexit0", "-test.timeout=20m")
 			if err != nil {
 				return err
 			}
