@@ -59,6 +59,19 @@ var program = sync.OnceValues(func() (string, error) {
 	return strings.TrimSpace(string(path)), nil
 })
 
+// programAndTree are the paths of the program, and of the tree that it works for when TWLAB_TREE has it.
+func programAndTree(t *testing.T) (twlab, tree string) {
+	t.Helper()
+	twlab, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tree, err = filepath.Abs(".."); err != nil {
+		t.Fatal(err)
+	}
+	return twlab, tree
+}
+
 // recorded is what a run of one scenario leaves, which is made once: desks only read it.
 var recorded = sync.OnceValues(func() (string, error) {
 	dir := filepath.Join(shared, "recorded")
@@ -87,14 +100,7 @@ var named = regexp.MustCompile("(?s)```yaml\n(# ([a-z0-9-]+\\.yaml)\n.*?)```")
 func newDesk(t *testing.T) desk {
 	t.Helper()
 	d := desk{t.TempDir()}
-	twlab, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tree, err := filepath.Abs("..")
-	if err != nil {
-		t.Fatal(err)
-	}
+	twlab, tree := programAndTree(t)
 	shim := fmt.Sprintf("#!/bin/sh\nTWLAB_TREE='%s' exec '%s' ", tree, twlab)
 	write := func(name, text string, mode os.FileMode) {
 		path := filepath.Join(d.dir, name)

@@ -151,14 +151,7 @@ type refused struct {
 // before, each time.
 func (c refused) program(t *testing.T) *exec.Cmd {
 	t.Helper()
-	twlab, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tree, err := filepath.Abs("..")
-	if err != nil {
-		t.Fatal(err)
-	}
+	twlab, tree := programAndTree(t)
 	call := exec.CommandContext(t.Context(), twlab, append([]string{c.command}, c.arguments...)...) //nolint:gosec // ours
 	call.Env = append(os.Environ(), "TWLAB_TREE="+tree)
 	return call

@@ -7,11 +7,11 @@ import (
 	"twlab/harness/recording"
 )
 
-// older are the segments of the open connection that reached their destination with a timestamp
-// below that of an earlier one from the same end: how many, where they arrived, and by how much the
-// first of them was below, in milliseconds (RFC 7323, section 5.3). The handshake's have their own
-// causes.
-func (c *Case) older() (n int, at string, by time.Duration) {
+// setBack are the segments of the open connection that reached their destination with a timestamp
+// below that of one which the same end sent before: how many, where they arrived, and by how much the
+// first of them was below, with a clock of a tick in each millisecond, as Linux has (RFC 7323, section
+// 5.3). The handshake's have their own causes.
+func (c *Case) setBack() (n int, at string, by time.Duration) {
 	newest := map[netip.AddrPort]uint32{}
 	for _, l := range c.lives {
 		p := l.First()
@@ -33,13 +33,13 @@ func (c *Case) older() (n int, at string, by time.Duration) {
 
 // timestampsBack says that some did.
 func timestampsBack(c *Case) Fact {
-	n, at, by := c.older()
+	n, at, by := c.setBack()
 	return c.is(recording.OfPackets, n > 0, "%s came to %s with a timestamp below one of before, the first by %v", number(n, "segment"), orNone(at), by)
 }
 
 // discarded says that the node where they arrived counted what it discards for its timestamp.
 func discarded(c *Case) Fact {
-	_, at, _ := c.older()
+	_, at, _ := c.setBack()
 	rose := c.rose(at, "TcpExt.PAWSEstab")
 	return c.is(recording.OfCounters, rose > 0, "TcpExt.PAWSEstab of %s rose by %d", orNone(at), rose)
 }
